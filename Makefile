@@ -1,0 +1,49 @@
+SHELL := /bin/bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TOOL := CGO_ENABLED=0 go tool -modfile=tools.mod
+FUZZTIME ?= 30s
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-9s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: ## Run PHANTOM in dev mode; installs PostgreSQL where it is missing
+	@.ci/deps postgresql
+	go run .
+
+.PHONY: test
+test: deps ## Run all tests with the race detector
+	go test -race -timeout 20m ./...
+	cd bench && go vet ./... && go test ./...
+
+.PHONY: deps
+deps: ## Install what the tests need where it is missing
+	@.ci/deps postgresql pgbouncer chromium nodejs gcc
+
+.PHONY: build
+build: ## Build the static binary bin/phantom
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/phantom .
+
+.PHONY: sqlc
+sqlc: ## Generate package db from sql/ anew
+	rm -f db/*.sql.go db/db.go db/models.go
+	$(TOOL) sqlc generate
+	$(TOOL) sqlc vet
+
+.PHONY: lint
+lint: ## Check formatting, import directions and the linters
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	$(TOOL) golangci-lint run ./...
+
+.PHONY: bench
+bench: ## Measure against peers; docs/benchmarks.md holds the figures
+	cd bench && go run ./cmd/ratios
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits
+	go test ./vault -run '^$$' -fuzz '^FuzzDecrypt$$' -fuzztime $(FUZZTIME)
+	go test ./vault -run '^$$' -fuzz '^FuzzParseKey$$' -fuzztime $(FUZZTIME)
+	go test ./vault -run '^$$' -fuzz '^FuzzCodec$$' -fuzztime $(FUZZTIME)

@@ -1,0 +1,67 @@
+// Package connect knows who a merchant is. It runs the OAuth handshake with Stripe, keeps the tokens it gives (sealed, through
+// package db) and reads the account's facts. It is the one place that reveals a merchant's token.
+package connect
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stripe/stripe-go/v76"
+
+	"phantom/db"
+)
+
+// Config is the platform's side of Stripe Connect.
+type Config struct {
+	SecretKey   string // the platform's sk_… or rk_…
+	ClientID    string // ca_…
+	APIBase     string // "" is api.stripe.com
+	ConnectBase string // "" is connect.stripe.com
+	RedirectURI string // PUBLIC_URL/api/auth/callback
+	Log         *slog.Logger
+}
+
+// Service runs handshakes. It is safe for concurrent use.
+type Service struct {
+	config  Config
+	queries *db.Queries
+	api     stripe.Backend
+	oauth   stripe.Backend
+	live    bool
+}
+
+// One HTTP attempt to Stripe takes this long at most. A handshake makes two.
+const stripeTimeout = 10 * time.Second
+
+// New returns a Service over pool.
+func New(config Config, pool *pgxpool.Pool) *Service {
+	return &Service{
+		config:  config,
+		queries: db.New(pool),
+		api:     backend(stripe.APIBackend, config.APIBase, capped{newTransport()}),
+		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, capped{sendOnce{newTransport()}}),
+		live:    strings.HasPrefix(config.SecretKey, "sk_live_") || strings.HasPrefix(config.SecretKey, "rk_live_"),
+	}
+}
+
+// backend is one host of Stripe's. It never retries, because stripe-go would sleep without regard to the context and send a
+// single-use code again; it sends no telemetry; and it logs nothing, because its log holds whole bodies.
+func backend(kind stripe.SupportedBackend, base string, transport http.RoundTripper) stripe.Backend {
+	config := &stripe.BackendConfig{
+		HTTPClient: &http.Client{
+			Transport:     transport,
+			Timeout:       stripeTimeout,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		MaxNetworkRetries: stripe.Int64(0),
+		EnableTelemetry:   stripe.Bool(false),
+		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
+	}
+	if base != "" {
+		config.URL = stripe.String(base)
+	}
+	return stripe.GetBackendWithConfig(kind, config)
+}

@@ -1,0 +1,50 @@
+package connect
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: stripeTimeout,
+		IdleConnTimeout:       60 * time.Second,
+		MaxIdleConnsPerHost:   8,
+	}
+}
+
+// sendOnce keeps net/http from replaying a request by itself, as it does on a reused connection that closes: what carries a
+// single-use code goes out on a connection of its own, without a key that would mark it as safe to repeat and without a second
+// copy of its body.
+type sendOnce struct{ next *http.Transport }
+
+func (t sendOnce) RoundTrip(request *http.Request) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	request.Header.Del("Idempotency-Key")
+	request.GetBody = nil
+	request.Close = true
+	return t.next.RoundTrip(request)
+}
+
+// capped bounds an answer's body, so that no host can fill the memory.
+type capped struct{ next http.RoundTripper }
+
+const maxAnswer = 16 << 20
+
+func (t capped) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := t.next.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(response.Body, maxAnswer), response.Body}
+	return response, nil
+}

@@ -1,0 +1,120 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+	"phantom/db/dbtest"
+	"phantom/sql/migrations"
+)
+
+func TestMigrateFromSeveralProcessesAtOnce(t *testing.T) {
+	t.Parallel()
+	url := dbtest.EmptyURL(t)
+	var group sync.WaitGroup
+	ran := make([]int, 8)
+	for i := range ran {
+		group.Go(func() {
+			count, err := db.Migrate(t.Context(), url)
+			if err != nil {
+				t.Error(err)
+			}
+			ran[i] = count
+		})
+	}
+	group.Wait()
+	files, err := migrations.Files.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0
+	for _, count := range ran {
+		sum += count
+	}
+	if sum != len(files) {
+		t.Errorf("%d migrations were run by %v, there are %d", sum, ran, len(files))
+	}
+}
+
+func TestMigrateRefusesANewerSchema(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), dbtest.URL(t)
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	if _, err := conn.Exec(ctx, "UPDATE schema_version SET version = 999"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.Migrate(ctx, url)
+	if !errors.As(err, &db.SchemaTooNewError{}) || !strings.Contains(err.Error(), "run a newer phantom") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAddIndexesAsGiven(t *testing.T) {
+	t.Parallel()
+	text, err := migrations.Files.ReadFile("0002_add_indexes.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const given = `CREATE INDEX IF NOT EXISTS idx_scheduled_tasks_status_run_at ON scheduled_tasks (status, run_at);
+CREATE INDEX IF NOT EXISTS idx_merchants_stripe_connect_id ON merchants (stripe_connect_id);
+`
+	if string(text) != given {
+		t.Errorf("0002_add_indexes.sql was changed:\n%s", text)
+	}
+}
+
+func TestWaitReachable(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	_ = listener.Close()
+
+	t.Run("nobody listens", func(t *testing.T) {
+		t.Parallel()
+		err := db.WaitReachable(t.Context(), "postgres://user:hunter2@"+address+"/name", 300*time.Millisecond)
+		if err == nil || !strings.HasPrefix(err.Error(), "cannot reach PostgreSQL at "+address+"/name after 300ms: ") ||
+			strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("no such database", func(t *testing.T) {
+		t.Parallel()
+		url := strings.Replace(dbtest.URL(t), "/phantom_t_", "/no_such_", 1)
+		err := db.WaitReachable(t.Context(), url, time.Minute)
+		var unreachable *db.UnreachableError
+		if !errors.As(err, &unreachable) || unreachable.Waited != 0 || !strings.Contains(err.Error(), "refuses") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("malformed, with a password", func(t *testing.T) {
+		t.Parallel()
+		err := db.WaitReachable(t.Context(), "postgres://user:hunter2@host:port/name", time.Second)
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("got %v", err)
+		}
+		if _, err := db.Open(t.Context(), "postgres://user:hunter2@host:port/name", dbtest.Ring(t)); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("comes up late", func(t *testing.T) {
+		t.Parallel()
+		if err := db.WaitReachable(t.Context(), dbtest.URL(t), time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+}

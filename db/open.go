@@ -1,0 +1,182 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/puddle/v2"
+
+	"phantom/vault"
+)
+
+// Open returns a pool whose connections seal and open with ring. It does not connect yet. An URL that does not parse is an error
+// that never quotes it: it may hold a password.
+func Open(ctx context.Context, url string, ring *vault.Keyring) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errMalformedURL
+	}
+	prepareConn(config.ConnConfig)
+	types := sealedTypes{ring: ring}
+	config.AfterConnect = types.register
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+var errMalformedURL = errors.New("malformed database URL: expected postgres://user:password@host:5432/name")
+
+func prepareConn(config *pgx.ConnConfig) {
+	// The one mode that a transaction pooler carries: nothing that is prepared outlives a statement. docs/adr/0003.
+	config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "phantom"
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = 3 * time.Second
+	}
+}
+
+// sealedTypes looks up the OIDs of sealed_token and its array once per pool and registers them on every connection.
+type sealedTypes struct {
+	ring *vault.Keyring
+
+	mutex      sync.Mutex
+	oid, array uint32
+}
+
+func (s *sealedTypes) register(ctx context.Context, conn *pgx.Conn) error {
+	oid, array, err := s.lookUp(ctx, conn)
+	if err != nil {
+		return fmt.Errorf("look up type sealed_token: %w", err)
+	}
+	// So that a []uuid.UUID finds its type also where no statement is described.
+	conn.TypeMap().RegisterDefaultPgType(uuid.UUID{}, "uuid")
+	conn.TypeMap().RegisterDefaultPgType([]uuid.UUID(nil), "_uuid")
+	return vault.Register(conn.TypeMap(), s.ring, oid, array)
+}
+
+func (s *sealedTypes) lookUp(ctx context.Context, conn *pgx.Conn) (oid, array uint32, err error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.oid != 0 {
+		return s.oid, s.array, nil
+	}
+	err = conn.QueryRow(ctx, "SELECT oid, typarray FROM pg_type WHERE oid = to_regtype('sealed_token')").Scan(&oid, &array)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, 0, errors.New("it does not exist: run phantom migrate")
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	s.oid, s.array = oid, array
+	return oid, array, nil
+}
+
+// UnreachableError says that no connection could be made. It prints on one line, without a password.
+type UnreachableError struct {
+	Address string // host:port/name
+	Waited  time.Duration
+	Err     error
+}
+
+func (e *UnreachableError) Error() string {
+	cause := Describe(e.Err)
+	if e.Waited == 0 {
+		return fmt.Sprintf("PostgreSQL at %s refuses the connection: %s: check user, password and database name", e.Address, cause)
+	}
+	return fmt.Sprintf("cannot reach PostgreSQL at %s after %s: %s", e.Address, e.Waited, cause)
+}
+
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// WaitReachable returns once a connection to url can be made, trying with backoff for as long as patience. A refusal that will
+// not change by waiting (password, missing database) is returned at once. Failure is an [*UnreachableError].
+func WaitReachable(ctx context.Context, url string, patience time.Duration) error {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return errMalformedURL
+	}
+	prepareConn(config)
+	unreachable := &UnreachableError{Address: Address(config)}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	delays := backoff.NewExponentialBackOff()
+	delays.InitialInterval, delays.MaxInterval = 100*time.Millisecond, 2*time.Second
+	_, err = backoff.Retry(ctx, func() (struct{}, error) {
+		conn, err := pgx.ConnectConfig(ctx, config)
+		if err != nil {
+			unreachable.Err = firstCause(unreachable.Err, err)
+			if refuses(err) {
+				return struct{}{}, backoff.Permanent(err)
+			}
+			return struct{}{}, err
+		}
+		return struct{}{}, conn.Close(ctx)
+	}, backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(0))
+	if err == nil {
+		return nil
+	}
+	if unreachable.Err == nil {
+		unreachable.Err = err
+	}
+	if !refuses(unreachable.Err) {
+		unreachable.Waited = patience
+	}
+	return unreachable
+}
+
+// firstCause keeps the informative error when the last try was merely cut off by the deadline.
+func firstCause(known, latest error) error {
+	if known != nil && errors.Is(latest, context.DeadlineExceeded) {
+		return known
+	}
+	return latest
+}
+
+// Address is host:port/name, to be shown: nothing else of the URL may be.
+func Address(config *pgx.ConnConfig) string {
+	if strings.HasPrefix(config.Host, "/") {
+		return config.Host + "/" + config.Database
+	}
+	return net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))) + "/" + config.Database
+}
+
+// refuses reports an answer of the server that trying again does not change: class 28, invalid authorization, and 3D000, no
+// such database.
+func refuses(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "28") || pgErr.Code == "3D000")
+}
+
+// Unavailable reports whether err means that the database could not be asked, rather than that it answered no: a connection
+// refused or lost, a deadline, a server that is starting, stopping or out of connections.
+func Unavailable(err error) bool {
+	if err == nil {
+		return false
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		class := pgErr.Code[:min(2, len(pgErr.Code))]
+		// 08 connection, 53 insufficient resources, 57P operator intervention, 25006 a standby after failover.
+		return class == "08" || class == "53" || strings.HasPrefix(pgErr.Code, "57P") || pgErr.Code == "25006"
+	}
+	var connectErr *pgconn.ConnectError
+	var netErr net.Error
+	return errors.As(err, &connectErr) || errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, puddle.ErrClosedPool) ||
+		pgconn.SafeToRetry(err)
+}
+
+// Describe is err on one line: pgconn lists addresses on lines of their own.
+func Describe(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

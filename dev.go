@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"phantom/db/local"
+	"phantom/sandbox"
+	"phantom/vault"
+)
+
+// standIn starts, in dev mode alone, a stand-in for each thing that a subcommand needs and the environment lacks, and says so.
+// The returned function ends them.
+func (c *config) standIn(ctx context.Context, log *slog.Logger, need needs) (stop func(), err error) {
+	var stops []func()
+	stop = func() {
+		for i := len(stops) - 1; i >= 0; i-- {
+			stops[i]()
+		}
+	}
+	if !c.dev {
+		return stop, nil
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	log.Warn("[SERVER] DEV MODE: not for production, not for real money")
+	folder, err := devFolder()
+	if err != nil {
+		return nil, fmt.Errorf("[SERVER] dev mode needs a folder for its files: %w", err)
+	}
+	if need.key && c.ring == nil {
+		if err := c.standInKey(folder, log); err != nil {
+			return nil, err
+		}
+	}
+	if need.database && c.databaseURL == "" {
+		server, err := local.Start(ctx, local.Config{Dir: filepath.Join(folder, "postgres"), Log: log})
+		if err != nil {
+			return nil, fmt.Errorf("[DATABASE] %w", err)
+		}
+		stops = append(stops, func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+			defer cancel()
+			if err := server.Stop(ctx); err != nil {
+				log.Error("[DATABASE] private PostgreSQL does not stop", "cause", err)
+			}
+		})
+		c.databaseURL, c.databaseDirectURL = server.URL(), server.URL()
+		log.Warn("[DATABASE] DEV MODE: private PostgreSQL in place of DATABASE_URL", "url", server.URL(), "adopted", server.Adopted())
+	}
+	if need.stripe && c.sandbox {
+		end, err := c.standInStripe(folder, log)
+		if err != nil {
+			return nil, err
+		}
+		stops = append(stops, end)
+	}
+	return stop, nil
+}
+
+// devFolder is .phantom in the working folder. PostgreSQL refuses to run as root and drops to a user who cannot enter root's
+// home, so for root it is a folder of the checkout's own below /var/lib/phantom.
+func devFolder() (string, error) {
+	checkout, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	folder := filepath.Join(checkout, ".phantom")
+	if os.Geteuid() == 0 {
+		sum := sha256.Sum256([]byte(checkout))
+		folder = filepath.Join("/var/lib/phantom", hex.EncodeToString(sum[:6]))
+	}
+	return folder, os.MkdirAll(folder, 0o755) //nolint:gosec // others must be able to pass through; the files in it are closed
+}
+
+// standInKey keeps a random key in folder, so that what it sealed opens the next time.
+func (c *config) standInKey(folder string, log *slog.Logger) error {
+	path := filepath.Join(folder, "encryption_key")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		var raw [32]byte
+		_, _ = rand.Read(raw[:])
+		text = []byte(hex.EncodeToString(raw[:]) + "\n")
+		err = writeOnce(path, text)
+		if errors.Is(err, fs.ErrExist) { // another process was faster
+			text, err = os.ReadFile(path)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("[SECURITY] dev mode cannot keep its key: %w", err)
+	}
+	key, err := vault.ParseKey(string(text))
+	if err != nil {
+		return fmt.Errorf("[SECURITY] %s holds no key: %w", path, err)
+	}
+	log.Warn("[SECURITY] DEV MODE: a random key in place of ENCRYPTION_KEY", "file", path)
+	return c.setKey(key)
+}
+
+// writeOnce puts a whole file in place or, if there is one already, fs.ErrExist.
+func writeOnce(path string, text []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(file.Name()) }()
+	_, err = file.Write(text)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Link(file.Name(), path)
+}
+
+// standInStripe runs the sandbox inside this process on a free port of the loopback address.
+func (c *config) standInStripe(folder string, log *slog.Logger) (stop func(), err error) {
+	world, err := sandbox.New(sandbox.Config{StateFile: filepath.Join(folder, "sandbox.json")})
+	if err != nil {
+		return nil, fmt.Errorf("[STRIPE] sandbox: %w", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("[STRIPE] sandbox: %w", err)
+	}
+	server := newSandboxServer(world)
+	go func() { _ = server.Serve(listener) }()
+	base := "http://" + listener.Addr().String()
+	c.stripeAPIBase, c.stripeConnectBase = base, base
+	log.Warn("[STRIPE] DEV MODE: the built-in sandbox in place of Stripe", "url", base)
+	return func() { _ = server.Close() }, nil
+}
+
+func newSandboxServer(world http.Handler) *http.Server {
+	return &http.Server{
+		Handler: world, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: time.Minute, IdleTimeout: time.Minute,
+	}
+}

@@ -1,0 +1,136 @@
+// Command phantom is a revenue engine for SaaS merchants on Stripe: one binary over PostgreSQL.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	_ "time/tzdata" // the image holds no files
+
+	_ "golang.org/x/crypto/x509roots/fallback" // likewise
+
+	"phantom/db"
+)
+
+// version is stamped by make build.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// command is a subcommand. run gets what stands behind its name.
+type command struct {
+	name, summary string
+	run           func(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error
+}
+
+var commands = []command{
+	{"serve", "run the server (the default)", serve},
+	{"migrate", "bring the database to the newest schema", migrateDatabase},
+	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
+	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
+	{"version", "print the version", printVersion},
+}
+
+// run is the program: it returns when the subcommand is done or ctx has ended. An error is one line for the operator.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	name := "serve"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		name, args = args[0], args[1:]
+	}
+	if name == "help" || len(args) > 0 && name == "serve" && isHelp(args[0]) {
+		usage(stdout)
+		return nil
+	}
+	for _, c := range commands {
+		if c.name == name {
+			err := c.run(ctx, args, getenv, stdout, stderr)
+			if errors.Is(err, flag.ErrHelp) {
+				return nil
+			}
+			return err
+		}
+	}
+	return fmt.Errorf("phantom has no command %.40q: phantom help lists them", name)
+}
+
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "phantom finds customers who use a product without paying, and brings the money back.\n\nUsage: phantom [command]\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
+	}
+	fmt.Fprintln(w, "\nIt is configured by environment variables, which the README lists. With none set it runs in dev mode, with stand-ins.")
+}
+
+// parseFlags parses args of a subcommand that takes no arguments besides its flags.
+func parseFlags(flags *flag.FlagSet, args []string, stderr io.Writer) error {
+	flags.SetOutput(stderr)
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return fmt.Errorf("phantom %s: wrong usage", flags.Name())
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("phantom %s takes no argument %.40q: phantom %s -h shows what it takes", flags.Name(), flags.Arg(0), flags.Name())
+	}
+	return nil
+}
+
+func newFlags(name string) *flag.FlagSet { return flag.NewFlagSet(name, flag.ContinueOnError) }
+
+func printVersion(_ context.Context, args []string, _ func(string) string, stdout, stderr io.Writer) error {
+	if err := parseFlags(newFlags("version"), args, stderr); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(stdout, "phantom", version)
+	return err
+}
+
+func migrateDatabase(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	if err := parseFlags(newFlags("migrate"), args, stderr); err != nil {
+		return err
+	}
+	c, err := loadConfig(getenv, needs{database: true})
+	if err != nil {
+		return err
+	}
+	stop, err := c.standIn(ctx, newLogger(c, stderr), needs{database: true})
+	if err != nil {
+		return err
+	}
+	defer stop()
+	ran, err := c.reachAndMigrate(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "%d migrations run, the schema is current\n", ran)
+	return err
+}
+
+// reachAndMigrate waits for the database and brings it to the newest schema.
+func (c *config) reachAndMigrate(ctx context.Context) (ran int, err error) {
+	if err := db.WaitReachable(ctx, c.databaseDirectURL, databasePatience); err != nil {
+		return 0, fmt.Errorf("[DATABASE] %w", err)
+	}
+	ran, err = db.Migrate(ctx, c.databaseDirectURL)
+	if err != nil {
+		return ran, fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
+	return ran, nil
+}

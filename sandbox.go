@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+
+	"phantom/sandbox"
+)
+
+func runSandbox(ctx context.Context, args []string, _ func(string) string, stdout, stderr io.Writer) error {
+	flags := newFlags("sandbox")
+	address := flags.String("addr", "127.0.0.1:12111", "address to listen on; keep it on the loopback interface")
+	seed := flags.Uint64("seed", 1, "the same seed makes the same merchants")
+	merchants := flags.Int("merchants", 3, "how many merchants there are")
+	state := flags.String("state", "", "file that keeps the tokens it gave over a restart (default: memory)")
+	consent := flags.Bool("consent", false, "ask on a page which merchant connects, instead of connecting the first at once")
+	if err := parseFlags(flags, args, stderr); err != nil {
+		return err
+	}
+	world, err := sandbox.New(sandbox.Config{Seed: *seed, Merchants: *merchants, StateFile: *state, Consent: *consent})
+	if err != nil {
+		return fmt.Errorf("[STRIPE] sandbox: %w", err)
+	}
+	listener, err := net.Listen("tcp", *address)
+	if err != nil {
+		return fmt.Errorf("[STRIPE] sandbox cannot listen: %w: choose another -addr", err)
+	}
+	base := "http://" + listener.Addr().String()
+	fmt.Fprintf(stdout, "STRIPE_API_BASE=%s STRIPE_CONNECT_BASE=%s STRIPE_SECRET_KEY=%s STRIPE_CLIENT_ID=%s\n",
+		base, base, sandbox.SecretKey, sandbox.ClientID)
+	fmt.Fprintln(stderr, "[STRIPE] SANDBOX: a stand-in for Stripe, no real money; start phantom with the variables above; ^C ends it")
+	server := newSandboxServer(world)
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	if err := server.Serve(listener); ctx.Err() == nil {
+		return fmt.Errorf("[STRIPE] sandbox: %w", err)
+	}
+	return nil
+}

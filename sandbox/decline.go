@@ -1,0 +1,217 @@
+package sandbox
+
+import (
+	"slices"
+	"time"
+)
+
+// decline is one way in which a charge fails. Codes are those of Stripe's decline codes and of the card networks.
+type decline struct {
+	class   string // never, customer, timed, low, hours; or blocked: Stripe did not send it to the network
+	code    string // error code; "" means card_declined
+	reason  string // decline_code, outcome.reason
+	advice  string // advice_code
+	visa    string // network_decline_code of Visa and others
+	masterc string // network_advice_code of Mastercard
+}
+
+var (
+	insufficientFunds = decline{"timed", "", "insufficient_funds", "try_again_later", "51", "29"}
+	expiredCard       = decline{"customer", "expired_card", "expired_card", "confirm_card_data", "54", "01"}
+	doNotHonor        = decline{"low", "", "do_not_honor", "try_again_later", "05", "27"}
+	authRequired      = decline{"customer", "authentication_required", "authentication_required", "", "1A", ""}
+	highestRisk       = decline{class: "blocked", reason: "highest_risk_level", advice: "do_not_try_again"}
+	// Stripe's own answer to a card whose bank has said "never again".
+	blockedAgain = decline{class: "blocked", reason: "previously_declined_do_not_retry", advice: "do_not_try_again"}
+
+	// hard are the ends that a card can come to. The order matters to the seed, so add at the end.
+	hard = []decline{
+		insufficientFunds,
+		expiredCard,
+		doNotHonor,
+		{"never", "", "lost_card", "do_not_try_again", "41", "03"},
+		{"never", "", "stolen_card", "do_not_try_again", "43", "03"},
+		{"customer", "", "new_account_information_available", "confirm_card_data", "54", "01"},
+		{"never", "", "pickup_card", "do_not_try_again", "04", "03"},
+		{"never", "", "revocation_of_authorization", "do_not_try_again", "R1", "40"},
+		{"never", "", "revocation_of_all_authorizations", "do_not_try_again", "R3", "21"},
+		{"never", "", "stop_payment_order", "do_not_try_again", "R0", "21"},
+		{"never", "", "invalid_account", "do_not_try_again", "46", "03"},
+		{"never", "incorrect_number", "incorrect_number", "do_not_try_again", "14", "03"},
+		{"never", "", "restricted_card", "do_not_try_again", "57", "03"},
+		{"never", "", "transaction_not_allowed", "do_not_try_again", "57", "03"},
+		{"never", "", "fraudulent", "do_not_try_again", "12", "03"},
+		{"never", "", "security_violation", "do_not_try_again", "07", "03"},
+		{"customer", "", "card_not_supported", "", "58", ""},
+		{"customer", "", "call_issuer", "", "01", ""},
+		{"customer", "incorrect_cvc", "incorrect_cvc", "confirm_card_data", "N7", ""},
+		{"customer", "", "pin_try_exceeded", "", "75", ""},
+		highestRisk,
+	}
+	velocity = []decline{
+		insufficientFunds, insufficientFunds, insufficientFunds,
+		{"timed", "", "card_velocity_exceeded", "try_again_later", "65", "25"},
+		{"timed", "", "withdrawal_count_limit_exceeded", "try_again_later", "61", "26"},
+	}
+	soft = []decline{
+		doNotHonor,
+		{"low", "", "generic_decline", "try_again_later", "05", "28"},
+		{"low", "", "no_action_taken", "try_again_later", "21", "30"},
+	}
+	technical = []decline{
+		{"hours", "processing_error", "processing_error", "try_again_later", "96", "24"},
+		{"hours", "", "issuer_not_available", "try_again_later", "91", "24"},
+		{"hours", "", "reenter_transaction", "try_again_later", "19", "24"},
+		{"hours", "", "try_again_later", "try_again_later", "91", "24"},
+	}
+)
+
+func (d decline) errorCode() string {
+	if d.code == "" {
+		return "card_declined"
+	}
+	return d.code
+}
+
+func (d decline) message() string {
+	switch d.reason {
+	case "insufficient_funds":
+		return "Your card has insufficient funds."
+	case "expired_card":
+		return "Your card has expired."
+	case "incorrect_number":
+		return "Your card number is incorrect."
+	case "incorrect_cvc":
+		return "Your card's security code is incorrect."
+	case "processing_error":
+		return "An error occurred while processing your card. Try again in a little bit."
+	case "authentication_required":
+		return "Your card was declined. This transaction requires authentication."
+	}
+	return "Your card was declined."
+}
+
+// card is a payment method and its hidden nature.
+type card struct {
+	pm    *paymentMethod
+	habit habit
+	dies  int64 // from this time every charge fails with end; 0 = never
+	end   decline
+	never bool // a bank has said "never again": Stripe blocks what follows
+}
+
+type habit int
+
+const (
+	liquid    habit = iota // pays nearly always
+	payday                 // empty but for the days after payday, Fridays and mornings
+	moody                  // an issuer that says yes in office hours in the middle of the week
+	unstable               // an issuer whose machines fail, mostly at night
+	bankDebit              // not a card: pending for days, then settled
+)
+
+// chance is the probability that a charge at this local time succeeds. This is the pattern that there is to learn.
+func (h habit) chance(local time.Time, paydays []int) float64 {
+	day, hour := local.Weekday(), local.Hour()
+	p := 0.0
+	switch h {
+	case liquid:
+		return 0.985
+	case bankDebit:
+		return 0.93
+	case payday:
+		p = 0.10
+		for past := range 3 { // the day itself and the two after it
+			if slices.Contains(paydays, local.AddDate(0, 0, -past).Day()) {
+				p += []float64{0.55, 0.45, 0.30}[past]
+				break
+			}
+		}
+		if day == time.Friday {
+			p += 0.15
+		}
+		if hour >= 6 && hour < 12 {
+			p += 0.12
+		}
+	case moody:
+		p = 0.35
+		if day >= time.Tuesday && day <= time.Thursday {
+			p += 0.20
+		}
+		if hour >= 9 && hour < 17 {
+			p += 0.20
+		}
+	case unstable:
+		p = 0.75
+		if hour < 6 {
+			p = 0.25
+		}
+	}
+	return min(p, 0.97)
+}
+
+// verdict decides one charge. It depends on the seed, the invoice, the number of the try and the local time only, so
+// that the same history gives the same world however the clock was moved. nil means success.
+func (a *account) verdict(inv *invoice, k *card, t int64) *decline {
+	if k.never {
+		return &blockedAgain
+	}
+	if k.dies != 0 && t >= k.dies {
+		end := k.end
+		return &end
+	}
+	if inv.BillingReason == "subscription_create" {
+		return nil // the customer has just typed the card in
+	}
+	r := stream(a.world.seed, "verdict", inv.ID, uint64(inv.tries))
+	if r.Float64() < k.habit.chance(time.Unix(t, 0).In(a.loc), a.profile.Paydays) {
+		return nil
+	}
+	d := insufficientFunds
+	switch k.habit {
+	case liquid:
+		all := append(slices.Clone(soft), technical...)
+		d = all[r.IntN(len(all))]
+	case payday:
+		d = velocity[r.IntN(len(velocity))]
+	case moody:
+		d = soft[r.IntN(len(soft))]
+	case unstable:
+		d = technical[r.IntN(len(technical))]
+	}
+	return &d
+}
+
+func (d *decline) outcome(brand string) outcome {
+	if d == nil {
+		return outcome{NetworkStatus: "approved_by_network", RiskLevel: "normal", RiskScore: 24,
+			SellerMessage: "Payment complete.", Type: "authorized"}
+	}
+	o := outcome{
+		AdviceCode: text(d.advice), NetworkStatus: "declined_by_network", Reason: text(d.reason), RiskLevel: "normal",
+		RiskScore: 31, SellerMessage: "The bank did not return any further details with this decline.", Type: "issuer_declined",
+	}
+	if d.class == "blocked" {
+		o.NetworkStatus, o.Type, o.SellerMessage = "not_sent_to_network", "blocked", "Stripe blocked this payment."
+		if d.reason == "highest_risk_level" {
+			o.RiskLevel, o.RiskScore = "highest", 92
+		}
+		return o
+	}
+	if d.reason == "generic_decline" && brand == "amex" {
+		o.AdviceCode = ""
+	}
+	if brand == "mastercard" {
+		o.NetworkAdviceCode = text(d.masterc)
+	}
+	o.NetworkDeclineCode = text(d.visa)
+	return o
+}
+
+func (d *decline) err(ch *charge) *cardError {
+	return &cardError{
+		Type: "card_error", Code: d.errorCode(), DeclineCode: d.reason, Message: d.message(), Charge: ch.ID,
+		AdviceCode: string(ch.Outcome.AdviceCode), NetworkAdviceCode: string(ch.Outcome.NetworkAdviceCode),
+		NetworkDeclineCode: string(ch.Outcome.NetworkDeclineCode), DocURL: docURL(d.errorCode()),
+	}
+}

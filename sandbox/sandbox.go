@@ -1,0 +1,334 @@
+// Package sandbox is a stateful stand-in for Stripe: Connect's OAuth and the part of the v1 API that PHANTOM uses, in
+// the shapes of API version 2023-10-16.
+//
+// # The world
+//
+// A seed gives a few merchants with eighteen months of customers, subscriptions, invoices, charges and disputes. The
+// world lives: when the clock moves, renewals fall due, Smart Retries run and bank debits settle. Whether a charge
+// succeeds depends on the card, and for many cards on the weekday, hour and payday in the merchant's time zone.
+// Objects are real state: an invoice is paid once, and an Idempotency-Key executes once in 24 hours.
+//
+// # Limits
+//
+// Grants survive a restart in Config.StateFile, objects and idempotency keys do not: after a restart the world is what
+// the seed and the clock say. No webhooks are sent; changes appear in GET /v1/events.
+package sandbox
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// SecretKey is the platform's secret key, the only one the sandbox accepts.
+	SecretKey = "sk_test_phantom_sandbox"
+	// ClientID is the platform's Connect client id.
+	ClientID = "ca_phantom_sandbox"
+
+	// APIVersion is the version whose shapes are served, whatever Stripe-Version asks for.
+	APIVersion = "2023-10-16"
+
+	maxBody     = 64 << 10
+	maxRequests = 10_000
+)
+
+// Config says which world to make. The zero value is usable.
+type Config struct {
+	Seed      uint64           // same seed and clock, same world; 0 means 1
+	Merchants int              // merchants in the world; 0 means 3
+	Customers int              // customers of each merchant; 0 means 120, which shows every kind at least once
+	StateFile string           // issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; "" keeps them in memory
+	Consent   bool             // authorize shows a page to choose the merchant or deny; false approves at once as the first merchant
+	Now       func() time.Time // the clock; nil means time.Now
+}
+
+func (c *Config) setDefaults() error {
+	if c.Seed == 0 {
+		c.Seed = 1
+	}
+	if c.Merchants == 0 {
+		c.Merchants = 3
+	}
+	if c.Customers == 0 {
+		c.Customers = 120
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Merchants < 0 || c.Merchants > 1000 {
+		return errors.New("the number of merchants must lie between 1 and 1000")
+	}
+	if c.Customers < 0 || c.Customers > 1_000_000 {
+		return errors.New("the number of customers must lie between 1 and 1000000")
+	}
+	return nil
+}
+
+// Sandbox is an http.Handler that serves the paths of both connect.stripe.com and api.stripe.com. It is safe for
+// concurrent use.
+type Sandbox struct {
+	cfg Config
+	mux *http.ServeMux
+
+	mu       sync.Mutex // guards everything below; never held while sleeping or writing to the network
+	epoch    int64      // Unix time at which the generated past ends
+	ids      []string
+	accounts map[string]*account
+	platform *account
+	grants   grants
+	keys     map[idemKey]*idemEntry
+	executed map[string]int
+	faults   []*Fault
+	log      []Request
+	logged   uint64
+	requests uint64
+}
+
+// New makes a sandbox. Merchants' objects are generated when first asked for. It fails if cfg is out of range or its
+// StateFile is unreadable, damaged or of another seed.
+func New(cfg Config) (*Sandbox, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, fmt.Errorf("sandbox config: %w", err)
+	}
+	s := &Sandbox{
+		cfg:      cfg,
+		accounts: map[string]*account{},
+		grants:   grants{tokens: map[string]*token{}, codes: map[string]*code{}},
+		keys:     map[idemKey]*idemEntry{},
+		executed: map[string]int{},
+		epoch:    cfg.Now().Truncate(time.Hour).Unix(),
+	}
+	if err := s.loadState(); err != nil {
+		return nil, fmt.Errorf("sandbox state file: %w", err)
+	}
+	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers}
+	s.platform = w.newAccount("platform", profile{Name: "PHANTOM", Country: "US", Currency: "usd", Zone: "UTC", MCC: "7372"})
+	s.platform.loaded = true
+	for i := range cfg.Merchants {
+		a := w.newAccount(fmt.Sprintf("merchant %d", i), profiles[i%len(profiles)])
+		s.accounts[a.ID] = a
+		s.ids = append(s.ids, a.ID)
+	}
+	s.routes()
+	return s, nil
+}
+
+// Accounts lists the merchants' ids (acct_…), in an order that depends on the seed alone.
+func (s *Sandbox) Accounts() []string { return append([]string(nil), s.ids...) }
+
+// Executions says how often the mutation with this Idempotency-Key was really executed, over all accounts and for the
+// life of the sandbox: replays, refused twins and failed validations do not count, declines do.
+func (s *Sandbox) Executions(key string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.executed[key]
+}
+
+// Request is one line of the log: no query, no body, no credential.
+type Request struct {
+	At             time.Time // by the sandbox's clock
+	Method, Path   string
+	Account        string // acct_… once the credential was accepted
+	IdempotencyKey string
+	Status         int  // 0 while in flight, or if the connection was dropped
+	Replayed       bool // answered from the idempotency store
+}
+
+// Requests returns the last 10,000 requests in the order of their arrival.
+func (s *Sandbox) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.logged <= maxRequests {
+		return append([]Request(nil), s.log...)
+	}
+	at := s.logged % maxRequests
+	return append(append([]Request(nil), s.log[at:]...), s.log[:at]...)
+}
+
+// request is what the handlers see of one HTTP request.
+type request struct {
+	*http.Request
+	id     string
+	seq    uint64
+	now    time.Time
+	form   url.Values // query of a GET, body of a POST
+	acc    *account
+	isPlat bool // platform key without Stripe-Account
+	scope  string
+	key    string
+	fault  *Fault
+	held   bool // the fault has had its Hold and Delay
+}
+
+// answer is a whole response, so that it can be stored, replayed, replaced or cut.
+type answer struct {
+	status   int
+	header   http.Header
+	body     []byte
+	replayed bool
+}
+
+// recorder lets handlers be plain functions on the standard ServeMux: its own redirects and errors land here too.
+type recorder struct {
+	q      *request
+	header http.Header
+	status int
+	body   bytes.Buffer
+	answer *answer
+}
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) WriteHeader(status int)      { r.status = status }
+func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
+
+// handle registers a handler that turns a request into an answer.
+func (s *Sandbox) handle(pattern string, h func(*request) answer) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		rec := w.(*recorder)
+		rec.q.Request = r
+		a := h(rec.q)
+		rec.answer = &a
+	})
+}
+
+// ServeHTTP answers one request. A fault that drops the connection panics with http.ErrAbortHandler, as net/http asks.
+func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := s.admit(r)
+	if f := q.fault; f != nil && !f.After {
+		q.hold()
+		if !f.Store && (f.Drop || f.Status != 0) {
+			s.finish(w, q, f.answer(answer{status: f.Status}))
+			return
+		}
+	}
+	a := s.dispatch(q)
+	if f := q.fault; f != nil {
+		q.hold()
+		if f.After && (f.Status != 0 || f.Body != "") && !f.Store {
+			a = f.answer(a)
+		}
+	}
+	s.finish(w, q, a)
+}
+
+func (s *Sandbox) admit(r *http.Request) *request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := &request{Request: r, now: s.cfg.Now(), key: r.Header.Get("Idempotency-Key"), seq: s.logged}
+	s.requests++
+	q.id = newRequestID(s.cfg.Seed, s.requests)
+	entry := Request{At: q.now, Method: r.Method, Path: r.URL.Path, IdempotencyKey: q.key}
+	if len(s.log) < maxRequests {
+		s.log = append(s.log, entry)
+	} else {
+		s.log[s.logged%maxRequests] = entry
+	}
+	s.logged++
+	q.fault = s.takeFault(r)
+	return q
+}
+
+func newRequestID(seed, n uint64) string {
+	return "req_" + base62(stream(seed, "request", n), 14)
+}
+
+func (s *Sandbox) dispatch(q *request) answer {
+	body, err := readBody(q.Request)
+	if err != nil {
+		return apiError(http.StatusRequestEntityTooLarge, "invalid_request_error", "", "", "The request body is too large or broken off.")
+	}
+	q.form = q.URL.Query()
+	if q.Method != http.MethodGet {
+		q.form, err = url.ParseQuery(string(body))
+		if err != nil {
+			return apiError(http.StatusBadRequest, "invalid_request_error", "", "", "Invalid request: the body is not form-encoded.")
+		}
+	}
+	rec := &recorder{q: q, header: http.Header{}, status: http.StatusOK}
+	s.mux.ServeHTTP(rec, q.Request)
+	if rec.answer != nil {
+		return *rec.answer
+	}
+	return answer{status: rec.status, header: rec.header, body: rec.body.Bytes()}
+}
+
+func readBody(r *http.Request) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
+	}
+	var buf bytes.Buffer
+	_, err := buf.ReadFrom(http.MaxBytesReader(nil, r.Body, maxBody))
+	return buf.Bytes(), err
+}
+
+// finish writes the answer, with what the fault wants done to it.
+func (s *Sandbox) finish(w http.ResponseWriter, q *request, a answer) {
+	f := q.fault
+	drop := f != nil && f.Drop
+	s.mu.Lock()
+	if s.logged-q.seq <= maxRequests {
+		entry := &s.log[q.seq%maxRequests]
+		entry.Replayed = a.replayed
+		if q.acc != nil {
+			entry.Account = q.acc.ID
+		}
+		if !drop {
+			entry.Status = a.status
+		}
+	}
+	s.mu.Unlock()
+	if drop {
+		panic(http.ErrAbortHandler)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Stripe-Version", APIVersion)
+	for name, values := range a.header {
+		h[name] = values
+	}
+	h.Set("Request-Id", q.id)
+	if q.key != "" && q.Method == http.MethodPost {
+		h.Set("Idempotency-Key", q.key)
+	}
+	if f != nil {
+		for name, values := range f.Header {
+			h[http.CanonicalHeaderKey(name)] = values
+		}
+	}
+	h.Set("Content-Length", fmt.Sprint(len(a.body)))
+	w.WriteHeader(a.status)
+	if f != nil && f.Truncate {
+		_, _ = w.Write(a.body[:len(a.body)/2])
+		_ = http.NewResponseController(w).Flush() // otherwise the abort below would take these bytes with it
+		panic(http.ErrAbortHandler)
+	}
+	_, _ = w.Write(a.body) // an error means that the client has left: nobody to tell
+}
+
+// credential is the API key of a request: Bearer, or the user of Basic.
+func credential(r *http.Request) string {
+	kind, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	switch {
+	case strings.EqualFold(kind, "Bearer"):
+		return strings.TrimSpace(value)
+	case strings.EqualFold(kind, "Basic"):
+		raw, err := base64.StdEncoding.DecodeString(value)
+		if err != nil {
+			return ""
+		}
+		user, _, _ := strings.Cut(string(raw), ":")
+		return user
+	}
+	return ""
+}
+
+func u64(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }

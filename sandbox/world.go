@@ -1,0 +1,353 @@
+package sandbox
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// cast says how many of 120 customers live each story. Together they show every row of "who is a ghost" and every way
+// of being none. tell only plans: the contracts play the plan when the clock passes.
+var cast = []struct {
+	name string
+	n    int
+	tell func(*author)
+}{
+	{"healthy", 26, func(w *author) { w.subscribe(w.card(liquid)) }},
+	{"healthy, by the year", 3, func(w *author) {
+		w.start = w.ago(380, 545)
+		w.yearly(w.subscribe(w.card(liquid)))
+	}},
+	{"ghost by the year", 1, func(w *author) {
+		w.start = w.ago(370, 390)
+		c := w.subscribe(w.card(liquid))
+		w.yearly(c)
+		w.dead(c.card, w.renewal(c, 1)-day, doNotHonor)
+	}},
+	{"payday", 18, func(w *author) { w.subscribe(w.card(payday)) }},
+	{"moody bank", 7, func(w *author) { w.subscribe(w.card(moody)) }},
+	{"unstable bank", 4, func(w *author) { w.subscribe(w.card(unstable)) }},
+	{"ghost: card is dead", 11, func(w *author) { w.debtor(1+w.r.IntN(3), keepPastDue) }},
+	{"ghost: new card, but the subscription has its own old one", 1, func(w *author) {
+		c := w.debtor(1, keepPastDue)
+		c.sub.DefaultPaymentMethod = text(c.card.pm.ID)
+		w.customer.InvoiceSettings.DefaultPaymentMethod = text(w.card(liquid).pm.ID)
+	}},
+	{"hidden ghost: older invoice open", 4, func(w *author) { w.hidden(keepPastDue) }},
+	{"hidden ghost: older invoice uncollectible", 3, func(w *author) { w.hidden(writeOff) }},
+	{"unpaid", 3, func(w *author) { w.debtor(2+w.r.IntN(2), markUnpaid) }},
+	{"canceled with debt", 4, func(w *author) { w.debtor(3, cancelNow) }},
+	{"canceled with debt, but a second subscription is fine", 2, func(w *author) {
+		w.debtor(3, cancelNow)
+		w.start = w.ago(60, 90)
+		w.subscribe(w.card(liquid))
+	}},
+	{"left without debt", 7, func(w *author) {
+		c := w.subscribe(w.card(liquid))
+		c.at(w.renewal(c, 2)-day, func(int64) { c.sub.CancelAtPeriodEnd = true })
+	}},
+	{"trialing", 2, func(w *author) {
+		w.start = w.ago(2, 10)
+		w.subscribe(w.card(liquid)).trial = 14
+	}},
+	{"trialing with earlier debt", 2, func(w *author) {
+		c := w.debtor(2, keepPastDue)
+		c.at(w.epoch-day, func(t int64) { // the merchant gives another chance
+			end := w.epoch + 13*day
+			c.sub.TrialStart, c.sub.TrialEnd, c.bill = stamp(t), stamp(end), end
+			c.sub.CurrentPeriodStart, c.sub.CurrentPeriodEnd = t, end
+			c.setStatus("trialing", t)
+			c.freeInvoice(t, "subscription_update")
+		})
+	}},
+	{"collection paused: void", 1, func(w *author) { w.paused("void") }},
+	{"collection paused: drafts", 1, func(w *author) { w.paused("keep_as_draft") }},
+	{"collection paused: uncollectible", 1, func(w *author) { w.paused("mark_uncollectible") }},
+	{"paused after a trial without a card", 1, func(w *author) {
+		w.start = w.ago(40, 90)
+		w.subscribe(nil).trial = 14
+	}},
+	{"incomplete", 1, func(w *author) {
+		w.start = w.ago(0, 0) - int64(1+w.r.IntN(6))*hour
+		w.subscribe(w.dead(w.card(liquid), 1, doNotHonor))
+	}},
+	{"incomplete_expired", 2, func(w *author) {
+		w.start = w.ago(5, 200)
+		w.subscribe(w.dead(w.card(liquid), 1, doNotHonor))
+	}},
+	{"pays by invoice", 2, func(w *author) { w.byInvoice(5 + w.r.IntN(8)) }},
+	{"pays by invoice, but not lately", 1, func(w *author) { w.byInvoice(0) }},
+	{"bank debit under way", 2, func(w *author) {
+		w.start = w.epoch - int64(1+w.r.IntN(3))*day - 3*hour
+		w.start = time.Unix(w.start, 0).UTC().AddDate(0, -3, 0).Unix()
+		w.subscribe(w.card(bankDebit))
+	}},
+	{"bank asks for authentication", 2, func(w *author) {
+		c := w.subscribe(w.card(liquid))
+		w.dead(c.card, w.renewal(c, 1)-day, authRequired)
+	}},
+	{"paid out of band", 1, func(w *author) {
+		c := w.debtor(2, keepPastDue)
+		c.at(w.renewal(c, 2)+3*day, func(t int64) {
+			for _, inv := range c.open {
+				if inv.Status == "open" {
+					inv.PaidOutOfBand = true
+					c.markPaid(inv, nil, t)
+				}
+			}
+			c.card.dies = 0
+		})
+	}},
+	{"blocked by risk rules", 1, func(w *author) {
+		c := w.subscribe(w.card(liquid))
+		w.dead(c.card, w.renewal(c, 1)-day, highestRisk)
+	}},
+	{"disputed", 3, func(w *author) {
+		c := w.subscribe(w.card(liquid))
+		status := []string{"needs_response", "under_review", "lost", "won"}[w.i%4]
+		c.at(w.renewal(c, 1)+2*day, func(t int64) { c.dispute(t, status) })
+	}},
+	{"disputed and in debt", 1, func(w *author) {
+		c := w.debtor(1, keepPastDue)
+		c.at(w.renewal(c, 1)-2*day, func(t int64) { c.dispute(t, "needs_response") })
+	}},
+	{"refunded", 1, func(w *author) {
+		c := w.subscribe(w.card(liquid))
+		c.at(w.renewal(c, 2)+3*day, func(t int64) {
+			if ch := c.lastPaid(); ch != nil {
+				ch.AmountRefunded, ch.Refunded = ch.Amount, true
+				c.acc.emit(t, "charge.refunded", ch, nil)
+			}
+		})
+	}},
+	{"test clock", 1, func(w *author) {
+		w.customer.TestClock = text(w.acc.id("clock_1", 23, w.customer.ID))
+		w.debtor(1, keepPastDue)
+	}},
+}
+
+// author writes one customer's story.
+type author struct {
+	acc      *account
+	r        *rand.Rand
+	i        int
+	epoch    int64
+	start    int64
+	customer *customer
+	subs     int
+}
+
+var (
+	firstNames = strings.Fields("Ada Bruno Chiara Dmitri Elif Farah Goran Hana Imani Jonas Kaori Lena Mateo Nadia Oskar Priya Quentin Rosa Sven Tara Umut Vera Wanda Ximena Yusuf Zoe")
+	lastNames  = strings.Fields("Almeida Berg Castro Dahl Eriksen Fujita Garcia Hoffmann Ito Jensen Kovacs Lindqvist Moreau Novak Okafor Petrov Quinn Rossi Suzuki Tanaka Ueda Varga Weber Xu Yamada Zeller")
+)
+
+// populate plans every customer. Nothing happens before the clock is advanced.
+func (a *account) populate() {
+	a.makePrices()
+	var roles []int
+	for i, role := range cast {
+		for range role.n {
+			roles = append(roles, i)
+		}
+	}
+	r := stream(a.world.seed, "roles", a.ID)
+	r.Shuffle(len(roles), func(i, j int) { roles[i], roles[j] = roles[j], roles[i] })
+	for i := range a.world.customers {
+		w := &author{acc: a, i: i, epoch: a.world.epoch, r: stream(a.world.seed, "customer", a.ID, i)}
+		w.start = w.ago(150, 545)
+		w.newCustomer()
+		cast[roles[i%len(roles)]].tell(w)
+		w.customer.Created = w.customer.wallet0(w.start) - int64(60+w.r.IntN(day))
+		a.put("customers", w.customer)
+	}
+	a.sortTables()
+}
+
+// wallet0 is when the customer first did anything.
+func (cu *customer) wallet0(start int64) int64 {
+	for _, k := range cu.wallet {
+		start = min(start, k.pm.Created)
+	}
+	return start
+}
+
+// ago is a random moment between so many days before the epoch, on the 28th of a month at the latest.
+func (w *author) ago(least, most int) int64 {
+	t := time.Unix(w.epoch-int64(least)*day-int64(w.r.IntN((most-least)*day+1)), 0).UTC()
+	if t.Day() > 28 && most > 0 {
+		t = t.AddDate(0, 0, -3)
+	}
+	return t.Unix()
+}
+
+func (a *account) makePrices() {
+	names := []string{"Basic", "Plus", "Scale"}
+	for i, monthly := range a.profile.Monthly {
+		for _, every := range []string{"month", "year"} {
+			p := &price{Active: true, BillingScheme: "per_unit", Currency: a.profile.Currency, Nickname: names[i] + " (" + every + "ly)",
+				Product: a.id("prod_", 14, i), Recurring: recurring{every, 1, "licensed"}, Type: "recurring", UnitAmount: monthly, Metadata: dict{}}
+			if every == "year" {
+				p.UnitAmount *= 10
+			}
+			p.UnitAmountDecimal = fmt.Sprint(p.UnitAmount)
+			p.head = head{ID: a.id("price_1", 23, i, every), Object: "price", Created: a.Created + int64(i)*day}
+			a.prices = append(a.prices, p)
+		}
+	}
+}
+
+func (w *author) newCustomer() {
+	a, r := w.acc, w.r
+	first, last := firstNames[r.IntN(len(firstNames))], lastNames[r.IntN(len(lastNames))]
+	cu := &customer{
+		Name: text(first + " " + last), Currency: a.profile.Currency, Metadata: dict{},
+		Email: text(strings.ToLower(fmt.Sprintf("%s.%s.%d@example.com", first, last, w.i))),
+	}
+	cu.head = head{ID: a.id("cus_", 14, w.i), Object: "customer"}
+	cu.InvoicePrefix = strings.ToUpper(cu.ID[len(cu.ID)-8:])
+	if r.IntN(5) > 0 {
+		place := a.profile.Places[r.IntN(len(a.profile.Places))]
+		cu.Address = address{City: text(place[0]), Country: text(a.profile.Country), PostalCode: text(place[1])}
+	}
+	w.customer = cu
+}
+
+// card gives the customer a payment method, which becomes the default.
+func (w *author) card(h habit) *card {
+	a, r, cu := w.acc, w.r, w.customer
+	n := len(cu.wallet)
+	pm := &paymentMethod{Type: "card", Customer: text(cu.ID), Metadata: dict{},
+		BillingDetails: billingDetails{Address: cu.Address, Email: cu.Email, Name: cu.Name}}
+	pm.head = head{ID: a.id("pm_1", 23, cu.ID, n), Object: "payment_method", Created: w.start - 30}
+	fingerprint := a.id("", 16, "fingerprint", cu.ID, n)
+	last4 := fmt.Sprintf("%04d", r.IntN(10000))
+	if h == bankDebit {
+		pm.Type, pm.SepaDebit = "sepa_debit", &sepaDetails{"37040044", "DE", fingerprint, last4}
+	} else {
+		expiry := time.Unix(a.world.epoch, 0).UTC().AddDate(0, 2+r.IntN(40), 0)
+		pm.Card = &cardDetails{
+			Brand: []string{"visa", "visa", "visa", "mastercard", "mastercard", "amex"}[r.IntN(6)], Country: a.profile.Country,
+			ExpMonth: int(expiry.Month()), ExpYear: expiry.Year(), Fingerprint: fingerprint, Last4: last4,
+			Funding: []string{"credit", "debit", "debit", "prepaid"}[r.IntN(4)],
+		}
+	}
+	k := &card{pm: pm, habit: h}
+	cu.wallet = append(cu.wallet, k)
+	cu.InvoiceSettings.DefaultPaymentMethod = text(pm.ID)
+	a.put("payment_methods", pm)
+	return k
+}
+
+// dead lets a card end at a time and in a way.
+func (w *author) dead(k *card, at int64, end decline) *card {
+	k.dies, k.end = at, end
+	if end.reason == "expired_card" && k.pm.Card != nil && at > 1 {
+		gone := time.Unix(at, 0).UTC()
+		k.pm.Card.ExpMonth, k.pm.Card.ExpYear = int(gone.AddDate(0, -1, 0).Month()), gone.AddDate(0, -1, 0).Year()
+	}
+	return k
+}
+
+// subscribe plans a subscription from w.start on. One in eight is yearly.
+func (w *author) subscribe(k *card) *contract {
+	a, r, cu := w.acc, w.r, w.customer
+	p := a.prices[2*r.IntN(len(a.prices)/2)]
+	if r.IntN(8) == 0 && w.start < w.epoch-400*day {
+		p = a.prices[1]
+	}
+	s := &subscription{CollectionMethod: "charge_automatically", Currency: p.Currency, Customer: cu.ID, Metadata: dict{}, TestClock: cu.TestClock}
+	s.head = head{ID: a.id("sub_1", 23, cu.ID, w.subs), Object: "subscription"}
+	s.BillingCycleAnchor = w.start
+	s.Items = list[*subItem]{Object: "list", URL: "/v1/subscription_items?subscription=" + s.ID, Data: []*subItem{{
+		ID: a.id("si_", 14, s.ID), Object: "subscription_item", Metadata: dict{}, Price: p, Quantity: 1, Subscription: s.ID}}}
+	if k != nil && r.IntN(2) == 0 {
+		s.DefaultPaymentMethod = text(k.pm.ID)
+	}
+	c := &contract{acc: a, cust: cu, sub: s, price: p, card: k}
+	c.at(w.start, c.start)
+	a.contracts = append(a.contracts, c)
+	w.subs++
+	return c
+}
+
+// renewal is the n-th last renewal before the epoch.
+func (w *author) renewal(c *contract, n int) int64 {
+	last := 0
+	for c.periodStart(last+1) < w.epoch {
+		last++
+	}
+	return c.periodStart(max(last-n+1, 0))
+}
+
+// debtor plans a card that is dead from the lag-th last renewal on.
+func (w *author) debtor(lag int, after ending) *contract {
+	c := w.subscribe(w.card(liquid))
+	if w.renewal(c, lag) == w.start { // a yearly one is too young to have failed before
+		w.monthly(c)
+	}
+	c.after = after
+	end := hard[(w.i+w.r.IntN(3))%len(hard)]
+	if w.r.IntN(3) == 0 {
+		end = insufficientFunds
+	}
+	w.dead(c.card, w.renewal(c, lag)-day, end)
+	return c
+}
+
+// hidden plans a debt from an old card while a new one has paid since.
+func (w *author) hidden(after ending) {
+	c := w.debtor(3, after)
+	old, fresh := c.card, w.card(liquid)
+	fresh.pm.Created = w.renewal(c, 2) - 3*day
+	w.customer.InvoiceSettings.DefaultPaymentMethod = text(old.pm.ID)
+	c.at(fresh.pm.Created, func(int64) { c.switchCard(fresh) })
+}
+
+func (w *author) monthly(c *contract) { c.setPrice(w.acc.prices[0]) }
+
+func (w *author) yearly(c *contract) { c.setPrice(w.acc.prices[1]) }
+
+func (c *contract) setPrice(p *price) { c.price, c.sub.Items.Data[0].Price = p, p }
+
+func (w *author) paused(behavior string) {
+	c := w.subscribe(w.card(liquid))
+	c.at(w.renewal(c, 2)-day, func(t int64) {
+		c.sub.PauseCollection = &pauseCollection{Behavior: behavior}
+		c.acc.emit(t, "customer.subscription.updated", c.sub, map[string]any{"pause_collection": nil})
+	})
+}
+
+// byInvoice plans a customer who is sent invoices and pays them after so many days; 0 stops paying two renewals ago.
+func (w *author) byInvoice(late int) {
+	c := w.subscribe(w.card(liquid))
+	c.sub.CollectionMethod, c.sub.DaysUntilDue, c.late = "send_invoice", 14, late
+	if late == 0 {
+		c.late = 6
+		c.at(w.renewal(c, 2)-day, func(int64) { c.late = 0 })
+	}
+}
+
+func (c *contract) lastPaid() *charge {
+	rows := c.acc.tables["charges"].rows
+	for i := len(rows) - 1; i >= 0; i-- {
+		if ch := rows[i].(*charge); ch.Customer == c.cust.ID && ch.Paid && !ch.Disputed {
+			return ch
+		}
+	}
+	return nil
+}
+
+func (c *contract) dispute(t int64, status string) {
+	ch := c.lastPaid()
+	if ch == nil {
+		return
+	}
+	ch.Disputed = true
+	d := &dispute{Amount: ch.Amount, Charge: ch.ID, Currency: ch.Currency, Metadata: dict{}, PaymentIntent: ch.PaymentIntent,
+		Reason: "fraudulent", Status: status}
+	d.head = head{ID: c.acc.id("dp_1", 23, ch.ID), Object: "dispute", Created: t}
+	c.acc.put("disputes", d)
+	c.acc.emit(t, "charge.dispute.created", d, nil)
+}

@@ -1,0 +1,313 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stripe/stripe-go/v76"
+)
+
+// dump is everything a merchant's lists show, as JSON.
+func (b *bench) dump(n int) string {
+	b.t.Helper()
+	token := b.connect(n)
+	var out strings.Builder
+	for _, name := range lists {
+		p := url.Values{"limit": {"100"}}
+		if name == "subscriptions" {
+			p.Set("status", "all")
+		}
+		for {
+			r := b.get("/v1/"+name, token, p)
+			out.WriteString(r.body)
+			var e envelope
+			if err := json.Unmarshal([]byte(r.body), &e); err != nil {
+				b.t.Fatal(err)
+			}
+			if !e.HasMore {
+				break
+			}
+			p.Set("starting_after", e.Data[len(e.Data)-1].ID)
+		}
+	}
+	return out.String()
+}
+
+func TestSameSeedSameWorld(t *testing.T) {
+	t.Parallel()
+	one := setup(t)
+	world := one.dump(1)
+	if again := setup(t).dump(1); again != world {
+		t.Error("the same seed gave another world")
+	}
+	if other := setup(t, func(c *Config) { c.Seed = 2 }).dump(1); other == world || len(other) < len(world)/2 {
+		t.Error("another seed gave the same world, or none")
+	}
+	// A merchant's world does not depend on what was asked of others before.
+	late := setup(t)
+	late.dump(0)
+	if late.dump(1) != world {
+		t.Error("the order of loading changed the world")
+	}
+}
+
+// However often the clock was looked at, the same future comes.
+func TestTimeInStepsOrAtOnce(t *testing.T) {
+	t.Parallel()
+	steps, leap := setup(t), setup(t)
+	steps.find(0, payable)
+	leap.find(0, payable)
+	for range 60 * 4 {
+		steps.clock.add(6 * time.Hour)
+		steps.find(0, payable)
+	}
+	leap.clock.add(60 * 24 * time.Hour)
+	rows := func(b *bench) map[string]string {
+		b.find(0, payable)
+		out := map[string]string{}
+		for _, name := range []string{"invoices", "charges", "subscriptions"} {
+			for id, o := range b.s.accounts[b.s.ids[0]].tables[name].byID {
+				out[id] = string(ok(o).body)
+			}
+		}
+		return out
+	}
+	a, z := rows(steps), rows(leap)
+	if len(a) != len(z) {
+		t.Fatalf("%d and %d objects", len(a), len(z))
+	}
+	for id, body := range a {
+		if z[id] != body {
+			t.Fatalf("%s differs:\n%s\n%s", id, body, z[id])
+		}
+	}
+}
+
+func TestNewIsQuickAndSmall(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	s, err := New(Config{})
+	took := time.Since(start)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if err != nil || took > 50*time.Millisecond || int64(after.HeapAlloc)-int64(before.HeapAlloc) > 10<<20 {
+		t.Errorf("took %v, %d bytes, %v", took, int64(after.HeapAlloc)-int64(before.HeapAlloc), err)
+	}
+	runtime.KeepAlive(s)
+	for _, bad := range []Config{{Merchants: -1}, {Customers: -1}, {Merchants: 1 << 20}} {
+		if _, err := New(bad); err == nil {
+			t.Errorf("%+v was taken", bad)
+		}
+	}
+}
+
+// Each merchant shows every row of "who is a ghost", for several seeds.
+func TestEveryKindIsThere(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(6) {
+		s, err := New(Config{Seed: seed + 1, Now: func() time.Time { return birth.AddDate(0, 0, int(seed)*11) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		currencies := map[string]bool{}
+		for _, id := range s.Accounts() {
+			a := s.accounts[id]
+			now := s.cfg.Now().Unix()
+			a.advance(now)
+			currencies[a.DefaultCurrency] = true
+			seen := map[string]int{}
+			for _, o := range a.tables["subscriptions"].rows {
+				sub := o.(*subscription)
+				seen["subscription "+sub.Status]++
+				if sub.PauseCollection != nil {
+					seen["pause "+sub.PauseCollection.Behavior]++
+				}
+				seen["every "+sub.Items.Data[0].Price.Recurring.Interval]++
+			}
+			for _, o := range a.tables["invoices"].rows {
+				inv := o.(*invoice)
+				latest := string(inv.of.sub.LatestInvoice) == inv.ID
+				owed := inv.AmountRemaining > 0 && inv.Attempted && inv.CollectionMethod == "charge_automatically"
+				if owed && inv.Status != "paid" {
+					seen[fmt.Sprintf("%s with %s, latest %v", inv.of.sub.Status, inv.Status, latest)]++
+				}
+				switch {
+				case inv.Status == "open" && inv.CollectionMethod == "send_invoice" && int64(inv.DueDate) < now:
+					seen["overdue"]++
+				case inv.Status == "open" && inv.NextPaymentAttempt != 0:
+					seen["retries run"]++
+				case inv.PaidOutOfBand:
+					seen["out of band"]++
+				}
+				if inv.AmountDue != inv.AmountPaid+inv.AmountRemaining || inv.Paid != (inv.Status == "paid") ||
+					inv.Paid && inv.AmountRemaining != 0 || inv.Created > now || inv.Status == "open" && inv.NextPaymentAttempt != 0 && int64(inv.NextPaymentAttempt) <= now {
+					t.Errorf("seed %d: inconsistent %s", seed, ok(inv).body)
+				}
+				if pi := a.intent(inv); pi != nil && pi.Status == "requires_action" {
+					seen["requires_action"]++
+				}
+			}
+			for _, o := range a.tables["charges"].rows {
+				ch := o.(*charge)
+				seen["charge "+ch.Status]++
+				seen[ch.Outcome.NetworkStatus]++
+				if ch.Outcome.AdviceCode != "" {
+					seen["advice "+string(ch.Outcome.AdviceCode)]++
+				}
+				if ch.Outcome.NetworkAdviceCode != "" {
+					seen["network advice"]++
+				}
+				if ch.Refunded {
+					seen["refund"]++
+				}
+			}
+			for _, kind := range []string{
+				"subscription active", "subscription past_due", "subscription unpaid", "subscription canceled", "subscription trialing",
+				"subscription paused", "subscription incomplete", "subscription incomplete_expired", "pause void", "pause keep_as_draft",
+				"pause mark_uncollectible", "every month", "every year", "past_due with open, latest true", "active with open, latest false",
+				"active with uncollectible, latest false", "unpaid with open, latest false", "canceled with open, latest true",
+				"trialing with open, latest false", "overdue", "retries run", "out of band", "requires_action", "charge succeeded",
+				"charge failed", "charge pending", "not_sent_to_network", "declined_by_network", "advice try_again_later",
+				"advice do_not_try_again", "network advice", "refund",
+			} {
+				if seen[kind] == 0 {
+					t.Errorf("seed %d, %s: no %q", seed+1, a.profile.Name, kind)
+				}
+			}
+			if len(a.tables["disputes"].rows) == 0 {
+				t.Errorf("seed %d: no dispute", seed)
+			}
+		}
+		if !currencies["jpy"] {
+			t.Errorf("seed %d: currencies %v", seed, currencies)
+		}
+	}
+}
+
+// There is something to learn: for cards that follow paydays the right day is worth waiting for.
+func TestPaydaysMatter(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.Customers = 400; c.Merchants = 1 })
+	b.find(0, payable)
+	a := b.s.accounts[b.s.ids[0]]
+	var tries, wins [2]float64
+	for _, o := range a.tables["charges"].rows {
+		ch := o.(*charge)
+		inv := a.tables["invoices"].byID[string(ch.Invoice)].(*invoice)
+		if inv.of.card == nil || inv.of.card.habit != payday || inv.BillingReason == "subscription_create" {
+			continue
+		}
+		near := 0
+		local := time.Unix(ch.Created, 0).In(a.loc)
+		for _, d := range a.profile.Paydays {
+			if local.Day() >= d && local.Day() < d+3 {
+				near = 1
+			}
+		}
+		tries[near]++
+		if ch.Paid {
+			wins[near]++
+		}
+	}
+	far, near := wins[0]/tries[0], wins[1]/tries[1]
+	if tries[1] < 100 || near < 2*far {
+		t.Errorf("success %.2f near a payday (%v charges), %.2f else (%v)", near, tries[1], far, tries[0])
+	}
+}
+
+// stripe-go reads every object: types, and the fields on which detection rests.
+func TestStripeGoReadsEverything(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := b.connect(1)
+	for _, inv := range all[stripe.Invoice](b, "invoices", token) {
+		if inv.ID == "" || inv.Customer.ID == "" || inv.Subscription.ID == "" || inv.Currency != "jpy" || inv.StatusTransitions == nil ||
+			len(inv.Lines.Data) != 1 || inv.Lines.Data[0].Price.Recurring.Interval == "" {
+			t.Fatalf("invoice %+v", inv)
+		}
+		if inv.Status == stripe.InvoiceStatusPaid && (inv.StatusTransitions.PaidAt == 0 || inv.AmountDue > 0 && inv.PaymentIntent.ID == "") {
+			t.Fatalf("paid invoice %+v", inv)
+		}
+	}
+	for _, ch := range all[stripe.Charge](b, "charges", token) {
+		if ch.Invoice.ID == "" || ch.Outcome.NetworkStatus == "" || ch.BillingDetails.Email == "" || ch.PaymentIntent.ID == "" {
+			t.Fatalf("charge %+v", ch)
+		}
+		if card := ch.PaymentMethodDetails.Card; card != nil && (card.Fingerprint == "" || card.Last4 == "" || card.Network == "") {
+			t.Fatalf("card %+v", card)
+		}
+		if ch.Status == stripe.ChargeStatusFailed && (ch.FailureCode == "" || ch.Outcome.Reason == "") {
+			t.Fatalf("failed charge %+v", ch)
+		}
+	}
+	for _, sub := range all[stripe.Subscription](b, "subscriptions", token) {
+		if sub.Items.Data[0].Price.UnitAmount == 0 || sub.CurrentPeriodEnd <= sub.CurrentPeriodStart || sub.LatestInvoice.ID == "" {
+			t.Fatalf("subscription %+v", sub)
+		}
+	}
+	for _, cu := range all[stripe.Customer](b, "customers", token) {
+		if !strings.HasSuffix(cu.Email, "@example.com") || cu.Currency != "jpy" {
+			t.Fatalf("customer %+v", cu)
+		}
+	}
+	for _, d := range all[stripe.Dispute](b, "disputes", token) {
+		if d.Charge.ID == "" || d.Status == "" || d.Amount == 0 {
+			t.Fatalf("dispute %+v", d)
+		}
+	}
+	for _, e := range all[stripe.Event](b, "events", token) {
+		if e.Type == "" || len(e.Data.Raw) == 0 || e.APIVersion != APIVersion || e.Request == nil {
+			t.Fatalf("event %+v", e)
+		}
+	}
+	for _, pi := range all[stripe.PaymentIntent](b, "payment_intents", token) {
+		if pi.Status == "" || pi.Invoice.ID == "" {
+			t.Fatalf("intent %+v", pi)
+		}
+	}
+	var me stripe.Account
+	r := b.get("/v1/account", token, nil)
+	if err := me.UnmarshalJSON([]byte(r.body)); err != nil || me.Country != "JP" || me.DefaultCurrency != "jpy" ||
+		me.BusinessProfile.MCC == "" || me.Settings.Dashboard.Timezone != "Asia/Tokyo" || me.Type != "standard" || !me.ChargesEnabled {
+		t.Errorf("account %s %v", r.body, err)
+	}
+}
+
+// all reads a whole list into stripe-go's type.
+func all[T any](b *bench, name, token string) (rows []*T) {
+	b.t.Helper()
+	p := url.Values{"limit": {"100"}}
+	if name == "subscriptions" {
+		p.Set("status", "all")
+	}
+	for {
+		r := b.get("/v1/"+name, token, p)
+		var page struct {
+			HasMore bool `json:"has_more"`
+			Data    []json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(r.body), &page); err != nil {
+			b.t.Fatal(err)
+		}
+		for _, raw := range page.Data {
+			row := new(T)
+			if err := json.Unmarshal(raw, row); err != nil {
+				b.t.Fatalf("%s: %v in %s", name, err, raw)
+			}
+			rows = append(rows, row)
+		}
+		if !page.HasMore {
+			return rows
+		}
+		var last struct{ ID string }
+		json.Unmarshal(page.Data[len(page.Data)-1], &last)
+		p.Set("starting_after", last.ID)
+	}
+}

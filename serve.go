@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/lmittmann/tint"
+	"golang.org/x/term"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/vault"
+	"phantom/web"
+)
+
+// databasePatience is how long a boot waits for a database that does not answer.
+const databasePatience = 10 * time.Second
+
+func serve(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	if err := parseFlags(newFlags("serve"), args, stderr); err != nil {
+		return err
+	}
+	need := needs{database: true, key: true, stripe: true}
+	c, err := loadConfig(getenv, need)
+	if err != nil {
+		return err
+	}
+	log := newLogger(c, stdout)
+	stop, err := c.standIn(ctx, log, need)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := proveVault(c.ring, log); err != nil {
+		return err
+	}
+	ran, err := c.reachAndMigrate(ctx)
+	if err != nil {
+		return err
+	}
+	log.Info("[DATABASE] schema is current", "migrations_run", ran)
+	pool, err := c.openPool(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+
+	listener, err := net.Listen("tcp", c.listenAddress())
+	if err != nil {
+		return fmt.Errorf("[SERVER] cannot listen on port %d: %w: set PORT to a free one", c.port, err)
+	}
+	server := web.New(web.Config{
+		Connect: connect.New(connect.Config{
+			SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID,
+			APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase,
+			RedirectURI: c.publicURL.String() + "/api/auth/callback", Log: log,
+		}, pool),
+		Ping:   pool.Ping,
+		Secure: c.publicURL.Scheme == "https",
+		Log:    log,
+	})
+	log.Info("[SERVER] ready", "url", c.publicURL.String(), "port", c.port, "version", version)
+	if err := server.Serve(ctx, listener); err != nil {
+		return fmt.Errorf("[SERVER] %w", err)
+	}
+	log.Info("[SERVER] stopped")
+	return nil
+}
+
+// proveVault runs the self-test. Nothing is read or written before it has passed.
+func proveVault(ring *vault.Keyring, log *slog.Logger) error {
+	if err := ring.SelfTest(); err != nil {
+		return fmt.Errorf("[SECURITY] Vault self-test failed: %w: this binary or machine must not hold secrets", err)
+	}
+	log.Info("[SECURITY] Vault self-test passed: AES-256-GCM Active")
+	return nil
+}
+
+// openPool opens the database and makes sure that the keyring belongs to it.
+func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := db.Open(ctx, c.databaseURL, c.ring)
+	if err != nil {
+		return nil, fmt.Errorf("[DATABASE] DATABASE_URL: %w", err)
+	}
+	if err := db.VerifyKeyring(ctx, pool, c.ring); err != nil {
+		pool.Close()
+		var mismatch db.KeyMismatchError
+		if errors.As(err, &mismatch) {
+			return nil, fmt.Errorf("[SECURITY] %w", mismatch)
+		}
+		return nil, fmt.Errorf("[DATABASE] cannot verify the keyring: %s", db.Describe(err))
+	}
+	return pool, nil
+}
+
+// newLogger writes lines for people, or JSON.
+func newLogger(c *config, w io.Writer) *slog.Logger {
+	if c.jsonLog {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(tint.NewTextHandler(w, &tint.Options{TimeFormat: time.RFC3339, NoColor: !isTerminal(w)}))
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}

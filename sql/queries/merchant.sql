@@ -1,0 +1,38 @@
+-- name: MerchantCreate :one
+-- Reconnecting an account updates its row: both tokens are sealed and stored in this one statement.
+INSERT INTO merchants (id, stripe_user_id, access_token, refresh_token, scope, livemode)
+VALUES (@id, @stripe_user_id, @access_token, sqlc.narg(refresh_token), @scope, @livemode)
+ON CONFLICT (stripe_user_id) DO UPDATE SET
+    access_token = excluded.access_token,
+    refresh_token = excluded.refresh_token,
+    scope = excluded.scope,
+    livemode = excluded.livemode,
+    connected_at = clock_timestamp(),
+    updated_at = clock_timestamp(),
+    disconnected_at = NULL
+RETURNING id;
+
+-- name: MerchantUpdate :execrows
+-- New tokens for an account that is connected.
+UPDATE merchants SET
+    access_token = @access_token,
+    refresh_token = sqlc.narg(refresh_token),
+    scope = @scope,
+    updated_at = clock_timestamp()
+WHERE id = @id AND disconnected_at IS NULL;
+
+-- name: MerchantUpdateFacts :execrows
+-- What Stripe says about the account. What it did not say is NULL.
+UPDATE merchants SET
+    business_category = @business_category,
+    country = @country,
+    default_currency = @default_currency,
+    timezone = @timezone,
+    updated_at = clock_timestamp()
+WHERE id = @id;
+
+-- name: MerchantGet :one
+SELECT * FROM merchants WHERE id = $1;
+
+-- name: MerchantGetByStripeUserID :one
+SELECT * FROM merchants WHERE stripe_user_id = $1;

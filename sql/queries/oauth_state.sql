@@ -1,0 +1,14 @@
+-- name: OAuthStateCreate :exec
+-- Sweeps what has expired on the way, so that the table stays as small as ten minutes of clicks.
+WITH expired AS (
+    DELETE FROM oauth_states WHERE state_hash IN (
+        -- Two sweeps at once must not wait for each other.
+        SELECT state_hash FROM oauth_states WHERE expires_at < clock_timestamp() LIMIT 100 FOR UPDATE SKIP LOCKED)
+)
+INSERT INTO oauth_states (state_hash, browser_hash) VALUES (@state_hash, @browser_hash);
+
+-- name: OAuthStateConsume :one
+-- Deleting is what makes a state single-use: of two callbacks at once, one finds the row. It is gone also when another browser
+-- shows it or it has expired, and the caller learns which.
+DELETE FROM oauth_states WHERE state_hash = @state_hash
+RETURNING browser_hash, (expires_at <= clock_timestamp())::boolean AS expired;

@@ -1,0 +1,108 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"runtime"
+	"runtime/debug"
+	"strings"
+)
+
+// maxBody caps every request's body. Nothing here takes a larger one.
+const maxBody = 64 << 10
+
+// routed serves what the mux knows and answers in JSON what it does not: 404, or 405 with Allow. A path that the mux would clean
+// by a redirect is unknown, and HEAD is allowed only where a GET changes nothing.
+func routed(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "" || path.Clean(r.URL.Path) != r.URL.Path {
+			writeError(w, http.StatusNotFound, "not_found", "There is nothing at this address.")
+			return
+		}
+		handler, pattern := mux.Handler(r)
+		switch {
+		case pattern == "":
+			refuse(w, r, handler)
+		case r.Method == http.MethodHead && strings.HasPrefix(r.URL.Path, "/api/auth/"):
+			methodNotAllowed(w, http.MethodGet)
+		default:
+			mux.ServeHTTP(w, r)
+		}
+	})
+}
+
+// refuse asks the mux's own error handler which error it is.
+func refuse(w http.ResponseWriter, r *http.Request, handler http.Handler) {
+	answer := &discarded{header: make(http.Header)}
+	handler.ServeHTTP(answer, r)
+	if answer.status == http.StatusMethodNotAllowed {
+		methodNotAllowed(w, answer.header.Get("Allow"))
+		return
+	}
+	writeError(w, http.StatusNotFound, "not_found", "There is nothing at this address.")
+}
+
+func methodNotAllowed(w http.ResponseWriter, allow string) {
+	w.Header().Set("Allow", allow)
+	writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "This address does not take that method.")
+}
+
+// discarded keeps an answer's status and header.
+type discarded struct {
+	header http.Header
+	status int
+}
+
+func (d *discarded) Header() http.Header            { return d.header }
+func (d *discarded) WriteHeader(status int)         { d.status = status }
+func (d *discarded) Write(text []byte) (int, error) { return len(text), nil }
+
+func securityHeaders(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("Cache-Control", "no-store")
+		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		header.Set("Cross-Origin-Opener-Policy", "same-origin")
+		header.Set("Referrer-Policy", "no-referrer") // the callback's address holds a code
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("X-Frame-Options", "DENY")
+		next.ServeHTTP(w, r)
+	})
+}
+
+func capBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > maxBody {
+			w.Header().Set("Connection", "close")
+			writeError(w, http.StatusRequestEntityTooLarge, "request_too_large", "The request's body is too large.")
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// recoverPanics answers 500 and logs where it happened. The panic's own text is logged only if it comes from the runtime: another
+// one may quote a secret.
+func (s *Server) recoverPanics(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			cause := recover()
+			if cause == nil {
+				return
+			}
+			if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(cause)
+			}
+			text := fmt.Sprintf("%T", cause)
+			if fault, ok := cause.(runtime.Error); ok {
+				text = fault.Error()
+			}
+			s.config.Log.Error("[SERVER] panic", "method", r.Method, "path", r.URL.Path, "cause", text, "stack", string(debug.Stack()))
+			writeError(w, http.StatusInternalServerError, "internal", "Something went wrong on our side.")
+		}()
+		next.ServeHTTP(w, r)
+	})
+}

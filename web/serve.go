@@ -1,0 +1,45 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// drainTime bounds how long what is in flight may take after the signal to stop.
+const drainTime = 25 * time.Second
+
+// Serve answers on listener until ctx ends. Then /readyz turns 503, no new connection is taken, and what is in flight finishes,
+// 25 seconds at most.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{
+		Handler:                      s.Handler(),
+		ReadHeaderTimeout:            5 * time.Second,
+		ReadTimeout:                  10 * time.Second,
+		WriteTimeout:                 30 * time.Second, // a handshake may wait 23 s for Stripe and the database
+		IdleTimeout:                  60 * time.Second,
+		MaxHeaderBytes:               16 << 10,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	s.config.Log.Info("[SERVER] stopping: requests in flight finish first", "cause", context.Cause(ctx), "limit", drainTime)
+	s.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.config.Log.Warn("[SERVER] requests still in flight are cut off", "limit", drainTime)
+		err = server.Close()
+	}
+	return err
+}

@@ -1,0 +1,175 @@
+// Package web is PHANTOM's HTTP face: one route table, its handlers, and the middleware around them. All answers but the first
+// page's are JSON.
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"phantom/connect"
+	"phantom/db"
+)
+
+// Config is what the handlers need.
+type Config struct {
+	Connect *connect.Service
+	Ping    func(context.Context) error // asks the database
+	Secure  bool                        // PUBLIC_URL is https
+	Log     *slog.Logger
+}
+
+// Server answers requests until it is drained.
+type Server struct {
+	config   Config
+	draining atomic.Bool
+	lost     atomic.Bool // the database did not answer the last time it was asked
+}
+
+// New returns a Server; [Server.Serve] runs it.
+func New(config Config) *Server { return &Server{config: config} }
+
+// Handler is the route table inside its middleware.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", s.index)
+	mux.HandleFunc("GET /api/auth/stripe", s.authorize)
+	mux.HandleFunc("GET /api/auth/callback", s.callback)
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	return s.recoverPanics(securityHeaders(capBody(routed(mux))))
+}
+
+// index is the only HTML there is.
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write([]byte("<!doctype html>\n<title>PHANTOM</title>\n<a href=\"/api/auth/stripe\">Connect Stripe</a>\n"))
+}
+
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
+	var browser string
+	if cookie, err := r.Cookie(s.cookieName()); err == nil {
+		browser = cookie.Value
+	}
+	location, browser, err := s.config.Connect.Begin(r.Context(), browser)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.databaseAnswered()
+	// One cookie for all tabs of the browser: each tab's state is a row of its own, bound to this secret.
+	http.SetCookie(w, &http.Cookie{
+		Name: s.cookieName(), Value: browser, Path: "/", MaxAge: int(connect.StateLifetime / time.Second),
+		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.config.Secure,
+	})
+	w.Header().Set("Location", location)
+	writeJSON(w, http.StatusFound, map[string]string{"status": "redirect"})
+}
+
+func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	callback := connect.Callback{State: query.Get("state"), Code: query.Get("code"), Error: query.Get("error")}
+	if cookie, err := r.Cookie(s.cookieName()); err == nil {
+		callback.Browser = cookie.Value
+	}
+	account, err := s.config.Connect.Complete(r.Context(), callback)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.databaseAnswered()
+	s.config.Log.Info("[STRIPE] merchant connected", "account", account)
+	writeJSON(w, http.StatusOK, struct {
+		Status  string `json:"status"`
+		Message string `json:"message"`
+	}{"success", "Merchant Authorized"})
+}
+
+// cookieName takes the __Host- prefix where browsers accept it: then no other host or subdomain can plant the cookie.
+func (s *Server) cookieName() string {
+	if s.config.Secure {
+		return "__Host-phantom_browser"
+	}
+	return "phantom_browser"
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	if s.draining.Load() {
+		writeError(w, http.StatusServiceUnavailable, "draining", "The server is shutting down.")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := s.config.Ping(ctx); err != nil {
+		s.fail(w, r, &connect.Error{Code: connect.CodeDatabaseUnavailable, Message: "The database is not available.", Cause: err})
+		return
+	}
+	s.databaseAnswered()
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// statuses maps every code of package connect to its HTTP status.
+var statuses = map[string]int{
+	connect.CodeAccessDenied:        http.StatusForbidden,
+	connect.CodeInvalidState:        http.StatusBadRequest,
+	connect.CodeInvalidGrant:        http.StatusBadRequest,
+	connect.CodeInvalidRequest:      http.StatusBadRequest,
+	connect.CodeLivemodeMismatch:    http.StatusBadRequest,
+	connect.CodeStripeUnavailable:   http.StatusBadGateway,
+	connect.CodeDatabaseUnavailable: http.StatusServiceUnavailable,
+}
+
+// fail answers with the error's own code and logs its cause. What has no code is a fault of ours: 500, without internals.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var known *connect.Error
+	if !errors.As(err, &known) {
+		s.config.Log.Error("[SERVER] request failed", "method", r.Method, "path", r.URL.Path, "cause", err)
+		writeError(w, http.StatusInternalServerError, "internal", "Something went wrong on our side.")
+		return
+	}
+	if known.Code == connect.CodeDatabaseUnavailable {
+		s.databaseLost(r, known.Cause)
+	} else {
+		s.config.Log.Warn("[STRIPE] handshake refused", "code", known.Code, "cause", known.Cause)
+	}
+	writeError(w, statuses[known.Code], known.Code, known.Message)
+}
+
+// databaseLost and databaseAnswered log the change and not each request in between. A client that left is no lost database.
+func (s *Server) databaseLost(r *http.Request, cause error) {
+	if r.Context().Err() == nil && !s.lost.Swap(true) {
+		s.config.Log.Error("[DATABASE] PostgreSQL does not answer: requests get 503 until it does", "cause", db.Describe(cause))
+	}
+}
+
+func (s *Server) databaseAnswered() {
+	if s.lost.Load() && s.lost.Swap(false) {
+		s.config.Log.Info("[DATABASE] PostgreSQL answers again")
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // our own fixed shapes always marshal
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text)
+}
+
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	writeJSON(w, status, struct {
+		Status  string `json:"status"`
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}{"error", code, message})
+}
