@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"strconv"
@@ -254,8 +253,6 @@ func parseBase(tag, name, text string) (*url.URL, error) {
 	base.RawPath = ""
 	return base, nil
 }
-
-func (c *config) listenAddress() string { return net.JoinHostPort("", strconv.Itoa(c.port)) }
 
 // environment reads variables.
 type environment struct{ getenv func(string) string }

@@ -24,17 +24,17 @@ import (
 // The returned function ends them.
 func (c *config) standIn(ctx context.Context, log *slog.Logger, need needs) (stop func(), err error) {
 	var stops []func()
-	stop = func() {
+	stopAll := func() {
 		for i := len(stops) - 1; i >= 0; i-- {
 			stops[i]()
 		}
 	}
 	if !c.dev {
-		return stop, nil
+		return stopAll, nil
 	}
 	defer func() {
 		if err != nil {
-			stop()
+			stopAll()
 		}
 	}()
 	log.Warn("[SERVER] DEV MODE: not for production, not for real money")
@@ -49,6 +49,10 @@ func (c *config) standIn(ctx context.Context, log *slog.Logger, need needs) (sto
 	}
 	if need.database && c.databaseURL == "" {
 		server, err := local.Start(ctx, local.Config{Dir: filepath.Join(folder, "postgres"), Log: log})
+		var missing *local.NotInstalledError
+		if errors.As(err, &missing) {
+			return nil, fmt.Errorf("[DATABASE] %w", missing)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("[DATABASE] %w", err)
 		}
@@ -69,7 +73,7 @@ func (c *config) standIn(ctx context.Context, log *slog.Logger, need needs) (sto
 		}
 		stops = append(stops, end)
 	}
-	return stop, nil
+	return stopAll, nil
 }
 
 // devFolder is .phantom in the working folder. PostgreSQL refuses to run as root and drops to a user who cannot enter root's
@@ -81,10 +85,14 @@ func devFolder() (string, error) {
 	}
 	folder := filepath.Join(checkout, ".phantom")
 	if os.Geteuid() == 0 {
-		sum := sha256.Sum256([]byte(checkout))
-		folder = filepath.Join("/var/lib/phantom", hex.EncodeToString(sum[:6]))
+		folder = rootFolder(checkout)
 	}
 	return folder, os.MkdirAll(folder, 0o755) //nolint:gosec // others must be able to pass through; the files in it are closed
+}
+
+func rootFolder(checkout string) string {
+	sum := sha256.Sum256([]byte(checkout))
+	return filepath.Join("/var/lib/phantom", hex.EncodeToString(sum[:6]))
 }
 
 // standInKey keeps a random key in folder, so that what it sealed opens the next time.
@@ -127,7 +135,9 @@ func writeOnce(path string, text []byte) error {
 
 // standInStripe runs the sandbox inside this process on a free port of the loopback address.
 func (c *config) standInStripe(folder string, log *slog.Logger) (stop func(), err error) {
-	world, err := sandbox.New(sandbox.Config{StateFile: filepath.Join(folder, "sandbox.json")})
+	world, err := sandbox.New(sandbox.Config{
+		SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID, StateFile: filepath.Join(folder, "sandbox.json"),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("[STRIPE] sandbox: %w", err)
 	}

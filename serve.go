@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
-	"phantom/vault"
 	"phantom/web"
 )
 
@@ -52,7 +50,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	}
 	defer pool.Close()
 
-	listener, err := net.Listen("tcp", c.listenAddress())
+	listener, err := web.Listen(ctx, c.port)
 	if err != nil {
 		return fmt.Errorf("[SERVER] cannot listen on port %d: %w: set PORT to a free one", c.port, err)
 	}
@@ -75,7 +73,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 }
 
 // proveVault runs the self-test. Nothing is read or written before it has passed.
-func proveVault(ring *vault.Keyring, log *slog.Logger) error {
+func proveVault(ring interface{ SelfTest() error }, log *slog.Logger) error {
 	if err := ring.SelfTest(); err != nil {
 		return fmt.Errorf("[SECURITY] Vault self-test failed: %w: this binary or machine must not hold secrets", err)
 	}

@@ -92,6 +92,14 @@ type UnreachableError struct {
 
 func (e *UnreachableError) Error() string {
 	cause := Describe(e.Err)
+	// pgconn tries with and without TLS and at each address, and says all of it again each time.
+	var pgErr *pgconn.PgError
+	var netErr *net.OpError
+	if errors.As(e.Err, &pgErr) {
+		cause = pgErr.Message
+	} else if errors.As(e.Err, &netErr) {
+		cause = netErr.Error()
+	}
 	if e.Waited == 0 {
 		return fmt.Sprintf("PostgreSQL at %s refuses the connection: %s: check user, password and database name", e.Address, cause)
 	}

@@ -58,7 +58,7 @@ func (s *Sandbox) authenticate(q *request) *answer {
 		return fail(http.StatusUnauthorized, "", "You did not provide an API key. You need to provide your API key in the "+
 			"Authorization header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').")
 	}
-	if key == SecretKey {
+	if key == s.cfg.SecretKey {
 		q.scope = "read_write"
 		if asked == "" {
 			q.acc, q.isPlat = s.platform, true

@@ -272,6 +272,9 @@ func (c *contract) newInvoice(t int64, reason string) *invoice {
 		CustomerName: c.cust.Name, Metadata: dict{}, PeriodStart: c.sub.CurrentPeriodStart, PeriodEnd: t, Status: "draft",
 		Subscription: text(c.sub.ID), TestClock: c.cust.TestClock, of: c,
 	}
+	if reason == "subscription_cycle" { // the invoice names the period behind it, its line the one ahead
+		inv.PeriodStart = c.periodStart(max(c.period-2, 0))
+	}
 	inv.head = head{ID: a.id("in_1", 23, c.cust.ID, n), Object: "invoice", Created: t}
 	inv.Number = text(fmt.Sprintf("%s-%04d", c.cust.InvoicePrefix, n))
 	p := c.price
@@ -299,5 +302,5 @@ func (c *contract) freeInvoice(t int64, reason string) {
 	inv.setAmount(0)
 	c.finalizeQuietly(inv, t)
 	inv.Attempted = true
-	c.markPaid(inv, nil, t)
+	c.markPaid(inv, t)
 }

@@ -75,9 +75,15 @@ func (q *request) hold() {
 
 // answer replaces a real answer.
 func (f *Fault) answer(real answer) answer {
+	if f.Status == 0 && f.Body == "" && real.status != 0 {
+		return real
+	}
 	a := answer{status: f.Status, body: []byte(f.Body)}
 	if a.status == 0 {
 		a.status = real.status
+	}
+	if a.status == 0 { // Store without a Status: nothing real to fall back on
+		a.status = http.StatusInternalServerError
 	}
 	if f.Body != "" {
 		return a
@@ -86,8 +92,8 @@ func (f *Fault) answer(real answer) answer {
 	case f.Status == http.StatusTooManyRequests:
 		return apiError(f.Status, "invalid_request_error", "rate_limit", "",
 			"Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.")
-	case f.Status >= 500:
-		return apiError(f.Status, "api_error", "", "", "An unknown error occurred")
+	case a.status >= 500:
+		return apiError(a.status, "api_error", "", "", "An unknown error occurred")
 	case f.Status >= 400:
 		return apiError(f.Status, "invalid_request_error", "", "", http.StatusText(f.Status))
 	}

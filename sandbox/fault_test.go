@@ -39,7 +39,7 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t)
+			b := setup(t, func(c *Config) { c.Customers = 60 })
 			token := b.connect(0)
 			inv := b.find(0, payable)
 			b.sure(inv)
@@ -151,7 +151,7 @@ func TestRequestLog(t *testing.T) {
 	if len(log) != 5 {
 		t.Fatalf("%d requests", len(log))
 	}
-	if r := log[2]; r.Method != "GET" || r.Path != "/v1/account" || r.Status != 200 || r.Account != b.s.Accounts()[0] {
+	if r := log[2]; r.Method != http.MethodGet || r.Path != "/v1/account" || r.Status != 200 || r.Account != b.s.Accounts()[0] {
 		t.Errorf("%+v", r)
 	}
 	if r := log[3]; r.IdempotencyKey != "task_9" || r.Status != 404 {
@@ -167,7 +167,7 @@ func TestRequestLog(t *testing.T) {
 		}
 	}
 	for range maxRequests {
-		b.s.admit(&http.Request{Method: "GET", URL: &url.URL{Path: "/ring"}, Header: http.Header{}})
+		b.s.admit(&http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/ring"}, Header: http.Header{}})
 	}
 	if log = b.s.Requests(); len(log) != maxRequests || log[0].Path != "/ring" {
 		t.Errorf("ring: %d, first %+v", len(log), log[0])

@@ -33,10 +33,12 @@ func TestReplay(t *testing.T) {
 	if n := b.s.Executions("task_1"); n != 1 || b.count(0, "charges") != charges+1 {
 		t.Errorf("executed %d times, %d charges", n, b.count(0, "charges")-charges)
 	}
+	sibling := b.find(0, func(o *invoice) bool { return payable(o) && o != inv })
 	for name, r := range map[string]reply{
-		"other parameters": b.post(path, token, url.Values{"off_session": {"false"}, "forgive": {"false"}}, key("task_1")...),
-		"other endpoint":   b.post("/v1/invoices/"+inv.ID+"/void", token, nil, key("task_1")...),
-		"other object":     b.post("/v1/customers/"+inv.Customer, token, nil, key("task_1")...),
+		"same parameters, other path": b.post("/v1/invoices/"+sibling.ID+"/pay", token, url.Values{"off_session": {"true"}, "forgive": {"false"}}, key("task_1")...),
+		"other parameters":            b.post(path, token, url.Values{"off_session": {"false"}, "forgive": {"false"}}, key("task_1")...),
+		"other endpoint":              b.post("/v1/invoices/"+inv.ID+"/void", token, nil, key("task_1")...),
+		"other object":                b.post("/v1/customers/"+inv.Customer, token, nil, key("task_1")...),
 	} {
 		if r.status != http.StatusBadRequest || r.text("error.type") != "idempotency_error" {
 			t.Errorf("%s: %d %s", name, r.status, r.body)

@@ -104,7 +104,7 @@ func (c *contract) succeed(inv *invoice, ch *charge, t int64) {
 	pi.Status, pi.AmountReceived, pi.LastPaymentError = "succeeded", ch.Amount, nil
 	c.acc.emit(t, "charge.succeeded", ch, nil)
 	c.acc.emit(t, "payment_intent.succeeded", pi, nil)
-	c.markPaid(inv, ch, t)
+	c.markPaid(inv, t)
 }
 
 func (c *contract) decline(inv *invoice, ch *charge, d *decline, t int64) {
@@ -149,8 +149,8 @@ func (c *contract) settle(inv *invoice, t int64) {
 	c.succeed(inv, ch, t)
 }
 
-// markPaid closes an invoice. ch is nil if the money came from elsewhere or nothing was owed.
-func (c *contract) markPaid(inv *invoice, ch *charge, t int64) {
+// markPaid closes an invoice, wherever the money came from.
+func (c *contract) markPaid(inv *invoice, t int64) {
 	inv.Status, inv.Paid, inv.AutoAdvance = "paid", true, false
 	inv.NextPaymentAttempt, inv.step = 0, 0
 	inv.Transitions.PaidAt = stamp(t)

@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -185,13 +187,41 @@ func TestUpdateCustomer(t *testing.T) {
 	}
 }
 
+// An event shows its object as it was then.
+func TestEventsKeepTheMoment(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := b.connect(0)
+	path := "/v1/customers/" + b.find(0, payable).Customer
+	b.post(path, token, url.Values{"name": {"One"}, "metadata[n]": {"1"}})
+	b.clock.add(time.Second)
+	b.post(path, token, url.Values{"name": {"Two"}, "metadata[n]": {"2"}})
+	r := b.get("/v1/events", token, url.Values{"type": {"customer.updated"}})
+	for i, want := range []string{`"name":"Two"`, `"name":"One"`} {
+		row, _ := json.Marshal(r.field("data").([]any)[i].(map[string]any)["data"].(map[string]any)["object"])
+		if !strings.Contains(string(row), want) || !strings.Contains(string(row), fmt.Sprintf(`"metadata":{"n":"%d"}`, 2-i)) {
+			t.Errorf("event %d: %s, want %s", i, row, want)
+		}
+	}
+}
+
 // The world lives on: renewals, retries and expiries happen when the clock passes them.
 func TestWorldGoesOn(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.find(0, payable)
 	a := b.s.accounts[b.s.ids[0]]
-	invoices, incomplete := b.count(0, "invoices"), 0
+	invoices, customers, incomplete := b.count(0, "invoices"), b.count(0, "customers"), 0
+	ghosts := func() map[string]bool {
+		ids := map[string]bool{}
+		for _, o := range a.tables["subscriptions"].rows {
+			if sub := o.(*subscription); sub.Status == "past_due" {
+				ids[sub.ID] = true
+			}
+		}
+		return ids
+	}
+	before := ghosts()
 	b.clock.add(62 * 24 * time.Hour)
 	b.find(0, payable)
 	for _, o := range a.tables["subscriptions"].rows {
@@ -205,6 +235,13 @@ func TestWorldGoesOn(t *testing.T) {
 	}
 	if more := b.count(0, "invoices") - invoices; more < 100 || incomplete != 0 {
 		t.Errorf("%d new invoices, %d still incomplete", more, incomplete)
+	}
+	after := ghosts()
+	for id := range before {
+		delete(after, id)
+	}
+	if b.count(0, "customers") <= customers || len(after) < 3 {
+		t.Errorf("%d newcomers, %d new ghosts", b.count(0, "customers")-customers, len(after))
 	}
 	for _, o := range a.tables["events"].rows {
 		if o.meta().Created < b.clock.Now().Unix()-eventLife {

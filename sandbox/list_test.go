@@ -51,7 +51,7 @@ func TestTenants(t *testing.T) {
 	same("POST customer", b.post("/v1/customers/"+inv.Customer, mine, nil), inv.Customer, b.post("/v1/customers/"+unknown, mine, nil))
 	// My own invoice, paid with a stranger's card.
 	own := b.find(0, payable)
-	pm := string(inv.of.card.pm.ID)
+	pm := inv.of.card.pm.ID
 	same("payment_method", b.post("/v1/invoices/"+own.ID+"/pay", mine, url.Values{"payment_method": {pm}}), pm,
 		b.post("/v1/invoices/"+own.ID+"/pay", mine, url.Values{"payment_method": {unknown}}))
 	if r := b.get("/v1/invoices/"+inv.ID, theirs, nil); r.text("status") != "open" {

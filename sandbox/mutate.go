@@ -69,7 +69,7 @@ func (q *request) pay(inv *invoice, k *card, outOfBand bool) answer {
 	}
 	if outOfBand {
 		inv.PaidOutOfBand = true
-		c.markPaid(inv, nil, now)
+		c.markPaid(inv, now)
 		return q.show(inv)
 	}
 	if q.acc.pending(inv) != nil {

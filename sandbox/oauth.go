@@ -15,7 +15,7 @@ func (s *Sandbox) authorize(q *request) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := q.form
-	if p.Get("client_id") != ClientID {
+	if p.Get("client_id") != s.cfg.ClientID {
 		return authorizeError("No application matches the supplied client identifier")
 	}
 	target, err := url.Parse(p.Get("redirect_uri"))
@@ -70,7 +70,7 @@ func authorizeError(msg string) answer {
 func (s *Sandbox) token(q *request) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if refused := platformOnly(q); refused != nil {
+	if refused := s.platformOnly(q); refused != nil {
 		return *refused
 	}
 	switch q.form.Get("grant_type") {
@@ -85,7 +85,7 @@ func (s *Sandbox) token(q *request) answer {
 }
 
 // platformOnly asks for the platform's secret, in the body or as Bearer or Basic.
-func platformOnly(q *request) *answer {
+func (s *Sandbox) platformOnly(q *request) *answer {
 	secret := q.form.Get("client_secret")
 	if secret == "" {
 		secret = credential(q.Request)
@@ -94,9 +94,9 @@ func platformOnly(q *request) *answer {
 	switch {
 	case secret == "":
 		a = oauthError(http.StatusUnauthorized, "invalid_client", "No API key provided.")
-	case secret != SecretKey:
+	case secret != s.cfg.SecretKey:
 		a = oauthError(http.StatusUnauthorized, "invalid_client", "No such API key: "+masked(secret))
-	case q.form.Has("client_id") && q.form.Get("client_id") != ClientID:
+	case q.form.Has("client_id") && q.form.Get("client_id") != s.cfg.ClientID:
 		a = oauthError(http.StatusUnauthorized, "invalid_client", "No application matches the supplied client identifier")
 	default:
 		return nil
@@ -166,7 +166,7 @@ func tokenAnswer(access, refresh, account, scope string) answer {
 func (s *Sandbox) deauthorize(q *request) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if refused := platformOnly(q); refused != nil {
+	if refused := s.platformOnly(q); refused != nil {
 		return *refused
 	}
 	id := q.form.Get("stripe_user_id")

@@ -16,6 +16,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -28,9 +29,9 @@ import (
 )
 
 const (
-	// SecretKey is the platform's secret key, the only one the sandbox accepts.
+	// SecretKey is the platform's secret key where Config names no other.
 	SecretKey = "sk_test_phantom_sandbox"
-	// ClientID is the platform's Connect client id.
+	// ClientID is the platform's Connect client id where Config names no other.
 	ClientID = "ca_phantom_sandbox"
 
 	// APIVersion is the version whose shapes are served, whatever Stripe-Version asks for.
@@ -42,6 +43,8 @@ const (
 
 // Config says which world to make. The zero value is usable.
 type Config struct {
+	SecretKey string           // the platform's, the only one that is accepted; "" means SecretKey
+	ClientID  string           // the platform's Connect client id; "" means ClientID
 	Seed      uint64           // same seed and clock, same world; 0 means 1
 	Merchants int              // merchants in the world; 0 means 3
 	Customers int              // customers of each merchant; 0 means 120, which shows every kind at least once
@@ -51,6 +54,8 @@ type Config struct {
 }
 
 func (c *Config) setDefaults() error {
+	c.SecretKey = cmp.Or(c.SecretKey, SecretKey)
+	c.ClientID = cmp.Or(c.ClientID, ClientID)
 	if c.Seed == 0 {
 		c.Seed = 1
 	}

@@ -182,12 +182,12 @@ func (b *bench) find(n int, ok func(*invoice) bool) *invoice {
 // payable is an open, failed invoice whose next charge will succeed; doomed one whose card is dead.
 func payable(inv *invoice) bool {
 	return inv.Status == "open" && inv.Attempted && inv.CollectionMethod == "charge_automatically" &&
-		inv.of.acc.pending(inv) == nil && inv.of.card.dies == 0
+		inv.of.acc.pending(inv) == nil && (inv.of.card.dies == 0 || inv.of.card.dies > inv.of.acc.clock)
 }
 
 func doomed(inv *invoice) bool {
 	return inv.Status == "open" && inv.Attempted && inv.CollectionMethod == "charge_automatically" && inv.of.card.dies != 0 &&
-		!inv.of.card.never && inv.of.sub.Status == "past_due"
+		inv.of.card.dies < inv.of.acc.clock && !inv.of.card.never && inv.of.sub.Status == "past_due"
 }
 
 // sure makes the card behind an invoice pay, so that a test does not depend on luck.

@@ -14,7 +14,7 @@ var cast = []struct {
 	n    int
 	tell func(*author)
 }{
-	{"healthy", 26, func(w *author) { w.subscribe(w.card(liquid)) }},
+	{"healthy so far", 26, func(w *author) { w.subscribe(w.mortal(w.card(liquid))) }},
 	{"healthy, by the year", 3, func(w *author) {
 		w.start = w.ago(380, 545)
 		w.yearly(w.subscribe(w.card(liquid)))
@@ -25,7 +25,7 @@ var cast = []struct {
 		w.yearly(c)
 		w.dead(c.card, w.renewal(c, 1)-day, doNotHonor)
 	}},
-	{"payday", 18, func(w *author) { w.subscribe(w.card(payday)) }},
+	{"payday", 18, func(w *author) { w.subscribe(w.mortal(w.card(payday))) }},
 	{"moody bank", 7, func(w *author) { w.subscribe(w.card(moody)) }},
 	{"unstable bank", 4, func(w *author) { w.subscribe(w.card(unstable)) }},
 	{"ghost: card is dead", 11, func(w *author) { w.debtor(1+w.r.IntN(3), keepPastDue) }},
@@ -93,7 +93,7 @@ var cast = []struct {
 			for _, inv := range c.open {
 				if inv.Status == "open" {
 					inv.PaidOutOfBand = true
-					c.markPaid(inv, nil, t)
+					c.markPaid(inv, t)
 				}
 			}
 			c.card.dies = 0
@@ -152,6 +152,7 @@ func (a *account) populate() {
 			roles = append(roles, i)
 		}
 	}
+	newcomers := a.world.customers / 4
 	r := stream(a.world.seed, "roles", a.ID)
 	r.Shuffle(len(roles), func(i, j int) { roles[i], roles[j] = roles[j], roles[i] })
 	for i := range a.world.customers {
@@ -161,6 +162,18 @@ func (a *account) populate() {
 		cast[roles[i%len(roles)]].tell(w)
 		w.customer.Created = w.customer.wallet0(w.start) - int64(60+w.r.IntN(day))
 		a.put("customers", w.customer)
+	}
+	for i := range newcomers { // they come one after another in the year after the epoch
+		w := &author{acc: a, i: a.world.customers + i, epoch: a.world.epoch}
+		w.r = stream(a.world.seed, "customer", a.ID, w.i)
+		w.start = w.epoch + int64(i+1)*365*day/int64(newcomers) + int64(w.r.IntN(day))
+		w.newCustomer()
+		w.customer.Created = w.start - int64(60+w.r.IntN(hour))
+		c := w.subscribe(w.mortal(w.card([]habit{liquid, liquid, payday, moody}[w.r.IntN(4)])))
+		c.at(w.customer.Created, func(t int64) {
+			a.put("customers", w.customer)
+			a.emit(t, "customer.created", w.customer, nil)
+		})
 	}
 	a.sortTables()
 }
@@ -238,6 +251,14 @@ func (w *author) card(h habit) *card {
 	cu.InvoiceSettings.DefaultPaymentMethod = text(pm.ID)
 	a.put("payment_methods", pm)
 	return k
+}
+
+// mortal lets every other card die in the year after the epoch, so that new ghosts keep appearing.
+func (w *author) mortal(k *card) *card {
+	if w.r.IntN(2) > 0 {
+		return k
+	}
+	return w.dead(k, max(w.epoch, w.start)+int64(1+w.r.IntN(365*day)), hard[w.r.IntN(len(hard))])
 }
 
 // dead lets a card end at a time and in a way.

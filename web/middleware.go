@@ -59,6 +59,16 @@ func (d *discarded) Header() http.Header            { return d.header }
 func (d *discarded) WriteHeader(status int)         { d.status = status }
 func (d *discarded) Write(text []byte) (int, error) { return len(text), nil }
 
+// closeWhenDraining tells clients that keep a connection to take the next one elsewhere.
+func (s *Server) closeWhenDraining(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 func securityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()

@@ -12,11 +12,13 @@ import (
 // drainTime bounds how long what is in flight may take after the signal to stop.
 const drainTime = 25 * time.Second
 
-// Serve answers on listener until ctx ends. Then /readyz turns 503, no new connection is taken, and what is in flight finishes,
-// 25 seconds at most.
-func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+// Serve answers on listener, which [Listen] opened, until ctx ends. Then /readyz turns 503, no new connection is taken, and what is in flight finishes,
+// 25 seconds at most. No request on a connection that a client has made is lost.
+func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
+	var busy busyConns
 	server := &http.Server{
 		Handler:                      s.Handler(),
+		ConnState:                    busy.track,
 		ReadHeaderTimeout:            5 * time.Second,
 		ReadTimeout:                  10 * time.Second,
 		WriteTimeout:                 30 * time.Second, // a handshake may wait 23 s for Stripe and the database
@@ -25,10 +27,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	connections := &drainableListener{TCPListener: listener}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(connections) }()
 	select {
-	case err := <-failed:
+	case err := <-ended:
 		return err
 	case <-ctx.Done():
 	}
@@ -36,6 +39,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	s.draining.Store(true)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
+	if err := connections.drain(); err != nil {
+		s.config.Log.Debug("[SERVER] new connections are not turned away", "cause", err)
+	}
+	_ = <-ended // every connection that was waiting is the server's now
+	busy.wait(ctx)
 	err := server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		s.config.Log.Warn("[SERVER] requests still in flight are cut off", "limit", drainTime)

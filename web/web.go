@@ -41,7 +41,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/auth/callback", s.callback)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
-	return s.recoverPanics(securityHeaders(capBody(routed(mux))))
+	return s.recoverPanics(s.closeWhenDraining(securityHeaders(capBody(routed(mux)))))
 }
 
 // index is the only HTML there is.

@@ -192,13 +192,14 @@ func (s *Server) logTail() string {
 		return ""
 	}
 	defer file.Close()
-	const most = 4096
-	if info, err := file.Stat(); err == nil {
-		file.Seek(max(s.logFrom, info.Size()-most), io.SeekStart)
+	info, err := file.Stat()
+	if err != nil {
+		return ""
 	}
-	var content bytes.Buffer
-	content.ReadFrom(file)
-	return lastLines(content.Bytes())
+	const most = 4096
+	from := max(s.logFrom, info.Size()-most)
+	tail, _ := io.ReadAll(io.NewSectionReader(file, from, info.Size()-from)) // what can be read will do
+	return lastLines(tail)
 }
 
 func lastLines(text []byte) string {
@@ -233,7 +234,7 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 // end stops a server that nobody uses yet: fast, then at once, then by force.
 func (c *child) end() {
 	for _, signal := range []os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL} {
-		c.cmd.Process.Signal(signal)
+		_ = c.cmd.Process.Signal(signal) // gone already: so much the better
 		select {
 		case <-c.gone:
 			return

@@ -583,10 +583,10 @@ func TestFailedInitdbQuotesIt(t *testing.T) {
 
 func TestLocaleFallsBackToC(t *testing.T) {
 	t.Parallel()
-	real := machine().folders()[0]
-	bin := fakeInitdb(t, `case "$*" in *C.UTF-8*) echo 'initdb: error: invalid locale name "C.UTF-8"'; exit 1;; esac; exec `+real+`/initdb "$@"`)
+	installed := machine().folders()[0]
+	bin := fakeInitdb(t, `case "$*" in *C.UTF-8*) echo 'initdb: error: invalid locale name "C.UTF-8"'; exit 1;; esac; exec `+installed+`/initdb "$@"`)
 	for _, name := range []string{"postgres", "pg_ctl"} {
-		must(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\nexec "+real+"/"+name+` "$@"`), 0o755))
+		must(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\nexec "+installed+"/"+name+` "$@"`), 0o755))
 	}
 	s := start(t, Config{Dir: folder(t), search: only(bin)})
 	if got := query(t, s, "SELECT datcollate || pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'phantom'"); got != "CUTF8" {

@@ -53,7 +53,7 @@ func waitLock(ctx context.Context, path string) (*lock, error) {
 // mere close the lock would last until that child's exec, and a last user would not see that it is the last.
 func (l *lock) release() {
 	if l != nil {
-		syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
+		_ = syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
 		l.file.Close()
 	}
 }

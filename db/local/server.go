@@ -227,7 +227,7 @@ func (s *Server) down(ctx context.Context) error {
 			alive.release()
 			return nil
 		}
-		pause(ctx, 5*time.Millisecond)
+		_ = pause(ctx, 5*time.Millisecond) // the end of ctx shows above
 	}
 }
 

@@ -1,0 +1,317 @@
+package main
+
+import (
+	"debug/buildinfo"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"phantom/db"
+	"phantom/db/dbtest"
+)
+
+func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+type brokenRing struct{}
+
+func (brokenRing) SelfTest() error { return errors.New("known answer: broken") }
+
+// SIGTERM under load, fifty times: every request that the server took is answered, and it exits with 0.
+func TestSignalUnderLoadLosesNothing(t *testing.T) {
+	t.Parallel()
+	variables := production(t, dbtest.URL(t))
+	rounds, answered := 50, atomic.Int64{}
+	for round := range rounds {
+		server, base := ready(t, variables)
+		var signalled atomic.Bool
+		var clients sync.WaitGroup
+		for i := range 8 {
+			client := browser(t)
+			transport := client.Transport.(*http.Transport)
+			transport.DisableKeepAlives = i%2 == 0
+			transport.DialContext = (&net.Dialer{Timeout: 300 * time.Millisecond}).DialContext
+			path := []string{"/healthz", "/", "/api/auth/stripe", "/readyz"}[i%4]
+			clients.Go(func() {
+				for {
+					status, body, err := get(client, base+path)
+					switch {
+					case isDialError(err) && signalled.Load():
+						return // no connection was made, so no request was taken
+					case err != nil:
+						t.Errorf("round %d: a request to %s was lost: %v", round, path, err)
+						return
+					case status == http.StatusOK, status == http.StatusServiceUnavailable && strings.Contains(body, "draining"):
+						answered.Add(1)
+					default:
+						t.Errorf("round %d: %s answered %d %s", round, path, status, body)
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(time.Duration(5+rand.IntN(40)) * time.Millisecond) // the moment is meant to be random
+		signalled.Store(true)
+		signal := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}[round%2]
+		server.signal(t, signal)
+		clients.Wait()
+		if code := server.wait(t); code != 0 {
+			t.Errorf("round %d: exit code %d\n%s%s", round, code, server.stdout, server.stderr)
+		}
+		if !strings.Contains(server.stdout.String(), "[SERVER] stopping") || !strings.Contains(server.stdout.String(), "[SERVER] stopped") {
+			t.Errorf("round %d: the signal was not logged:\n%s", round, server.stdout)
+		}
+	}
+	t.Logf("%d requests answered over %d signals", answered.Load(), rounds)
+}
+
+func isDialError(err error) bool {
+	var netErr *net.OpError
+	return errors.As(err, &netErr) && netErr.Op == "dial"
+}
+
+// devMode is the environment of `go run .` with nothing set but a free port. Its files go with the test.
+func devMode(t *testing.T) (map[string]string, func(*exec.Cmd)) {
+	t.Helper()
+	folder := t.TempDir()
+	if os.Geteuid() == 0 {
+		t.Cleanup(func() { _ = os.RemoveAll(rootFolder(folder)) })
+	}
+	return map[string]string{"PORT": freePort(t)}, func(command *exec.Cmd) { command.Dir = folder }
+}
+
+func TestDevMode(t *testing.T) {
+	t.Parallel()
+	variables, in := devMode(t)
+	first, base := ready(t, variables, in)
+	for _, standIn := range []string{"[SERVER] DEV MODE", "private PostgreSQL in place of DATABASE_URL", "a random key in place of ENCRYPTION_KEY", "the built-in sandbox in place of Stripe", bootLine} {
+		if !strings.Contains(first.stdout.String(), standIn) {
+			t.Errorf("the banner does not say %q:\n%s", standIn, first.stdout)
+		}
+	}
+	handshake(t, base)
+
+	first.signal(t, syscall.SIGKILL)
+	first.wait(t)
+	second, base := ready(t, variables, in)
+	if !strings.Contains(second.stdout.String(), "adopted=true") {
+		t.Errorf("PostgreSQL, which survived the crash, was not adopted:\n%s", second.stdout)
+	}
+	handshake(t, base)
+	second.signal(t, syscall.SIGINT)
+	if code := second.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+
+	third, base := ready(t, variables, in) // with the kept key on the kept database
+	if !strings.Contains(third.stdout.String(), "adopted=false") {
+		t.Errorf("PostgreSQL was left running:\n%s", third.stdout)
+	}
+	handshake(t, base)
+	third.signal(t, syscall.SIGTERM)
+	third.wait(t)
+}
+
+// Without PostgreSQL on the machine the message says which command installs it.
+func TestDevModeWithoutPostgreSQL(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		needsRoot(t)
+	}
+	root := emptyRoot(t)
+	if err := os.Chmod(root, 0o777); err != nil { // nobody makes .phantom in it
+		t.Fatal(err)
+	}
+	p := start(t, map[string]string{"PORT": freePort(t)}, nil, inRoot(root, 65534))
+	if code := p.wait(t); code != 1 || !strings.Contains(p.stderr.String(), "[DATABASE] PostgreSQL is not installed") {
+		t.Errorf("exit code %d, said %s", code, p.stderr)
+	}
+}
+
+// needsRoot skips at a desk and fails in CI, where nothing that should run is skipped.
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal("this test needs root, to change the root folder")
+	}
+	t.Skip("this test needs root, to change the root folder")
+}
+
+// emptyRoot is a folder with nothing in it but the binary: what the scratch image holds.
+func emptyRoot(t *testing.T) string {
+	t.Helper()
+	root, err := os.MkdirTemp("", "phantom-root-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	text, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chmod(root, 0o755), os.WriteFile(filepath.Join(root, "phantom"), text, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func inRoot(root string, uid uint32) func(*exec.Cmd) {
+	return func(command *exec.Cmd) {
+		command.Path, command.Args[0], command.Dir = "/phantom", "/phantom", "/"
+		command.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+}
+
+// The image is the binary and nothing else: in an empty root folder, as a user without rights, it runs, and knows time zones and
+// root certificates.
+func TestRunsInAnEmptyRootAsNobody(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		needsRoot(t)
+	}
+	url := dbtest.URL(t)
+	variables := production(t, url)
+	variables["DATABASE_URL"] = throughTCP(t, url)
+	server, base := ready(t, variables, inRoot(emptyRoot(t), 65534))
+	handshake(t, base)
+	var zone *string
+	if err := openPool(t, url, dbtest.Ring(t)).QueryRow(t.Context(), "SELECT timezone FROM merchants").Scan(&zone); err != nil || zone == nil {
+		t.Errorf("the time zone was not known: %v", err)
+	}
+	server.signal(t, syscall.SIGTERM)
+	if code := server.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := make(map[string]string)
+	for _, setting := range info.Settings {
+		settings[setting.Key] = setting.Value
+	}
+	if settings["CGO_ENABLED"] != "0" || settings["-trimpath"] != "true" {
+		t.Errorf("the binary is not built as promised: %v", settings)
+	}
+	hasRoots := func(dep *debug.Module) bool { return dep.Path == "golang.org/x/crypto/x509roots/fallback" }
+	found := false
+	for _, dep := range info.Deps {
+		found = found || hasRoots(dep)
+	}
+	if !found {
+		t.Error("the binary holds no root certificates")
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	variables := production(t, dbtest.URL(t))
+	stuck := stuckServer(t)
+	variables["STRIPE_CONNECT_BASE"], variables["STRIPE_API_BASE"] = stuck.url, stuck.url
+	server, base := ready(t, variables)
+	go func() { _, _, _ = get(browser(t), base+"/api/auth/stripe") }()
+	<-stuck.asked
+	server.signal(t, syscall.SIGTERM)
+	server.awaitLine(t, "[SERVER] stopping")
+	server.signal(t, syscall.SIGTERM)
+	started := time.Now()
+	if code := server.wait(t); code == 0 {
+		t.Error("cut off and yet exit code 0")
+	}
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// Ten thousand merchants are rewrapped while handshakes go on; the rewrap is killed half-way and run again.
+func TestRewrapSurvivesKillUnderHandshakes(t *testing.T) {
+	t.Parallel()
+	const merchants = 10_000
+	ctx, url := t.Context(), dbtest.URL(t)
+	oldRing := dbtest.Ring(t)
+	pool := openPool(t, url, oldRing)
+	if err := db.VerifyKeyring(ctx, pool, oldRing); err != nil {
+		t.Fatal(err)
+	}
+	seedMerchants(t, pool, merchants)
+
+	// The roll-out's second step: every process has the new key, and the old one among the previous.
+	variables := production(t, url)
+	variables["ENCRYPTION_KEY"], variables["ENCRYPTION_KEYS_PREVIOUS"] = wrongKey, dbtest.Key
+	_, base := ready(t, variables)
+	stop := make(chan struct{})
+	var handshakes sync.WaitGroup
+	var done atomic.Int64
+	handshakes.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			status, body, err := get(browser(t), base+"/api/auth/stripe")
+			if err != nil || status != http.StatusOK || body != success {
+				t.Errorf("handshake during rewrap: %d %q, %v", status, body, err)
+				return
+			}
+			done.Add(1)
+		}
+	})
+
+	underOldKey := func() (count int) {
+		if err := pool.QueryRow(ctx, "SELECT count(*) FROM merchants WHERE (access_token).key_id = $1 OR (refresh_token).key_id = $1", oldRing.KeyID()).Scan(&count); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	first := start(t, variables, []string{"rewrap"})
+	// A merchant is done when both its tokens are, and the refresh tokens come second: so this is a little past the middle.
+	for underOldKey() > merchants-merchants/10 {
+		select {
+		case <-first.exited:
+			t.Fatalf("rewrap ended early: %s%s", first.stdout, first.stderr)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	first.signal(t, syscall.SIGKILL)
+	first.wait(t)
+	left := underOldKey()
+	if left == 0 || left > merchants {
+		t.Fatalf("the kill came too late or too early to prove anything: %d rows are left", left)
+	}
+	second := start(t, variables, []string{"rewrap"})
+	if code := second.wait(t); code != 0 {
+		t.Fatalf("second rewrap: exit code %d: %s%s", code, second.stdout, second.stderr)
+	}
+	close(stop)
+	handshakes.Wait()
+
+	if count := underOldKey(); count != 0 {
+		t.Errorf("%d merchants are left under the old key", count)
+	}
+	newPool := openPool(t, url, ringOf(t, wrongKey))
+	rows, err := newPool.Query(ctx, "SELECT * FROM merchants ORDER BY id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readable := countReadable(t, rows)
+	if readable < merchants {
+		t.Errorf("%d of %d merchants are readable under the new key alone", readable, merchants)
+	}
+	if done.Load() == 0 {
+		t.Error("no handshake happened meanwhile")
+	}
+	t.Logf("killed with %d of %d merchants left; %d handshakes meanwhile; %s", left, merchants, done.Load(), strings.TrimSpace(second.stdout.String()))
+}

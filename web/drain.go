@@ -1,0 +1,93 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// acceptTail is how long a draining listener goes on taking connections that clients have already made.
+const acceptTail = 100 * time.Millisecond
+
+// Listen opens the port on all addresses, for [Server.Serve].
+func Listen(ctx context.Context, port int) (*net.TCPListener, error) {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false) // Go's default; such a socket takes no filter
+	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
+	return listener.(*net.TCPListener), nil
+}
+
+// drainableListener can stop without losing a connection. Closing a listener resets every connection that waits to be accepted,
+// and to its client that is a lost request. Instead drain turns new ones away first, then hands out the waiting ones, and only
+// then Accept fails.
+type drainableListener struct {
+	*net.TCPListener
+	draining atomic.Bool
+}
+
+var errDrained = errors.New("listener is drained")
+
+func (l *drainableListener) Accept() (net.Conn, error) {
+	conn, err := l.TCPListener.Accept()
+	if err != nil && l.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, errDrained
+	}
+	return conn, err
+}
+
+func (l *drainableListener) drain() error {
+	// Where the system cannot turn new connections away, those that arrive within the tail are still served.
+	err := refuseConnections(l.TCPListener)
+	l.draining.Store(true)
+	return errors.Join(err, l.SetDeadline(time.Now().Add(acceptTail)))
+}
+
+// busyConns counts the connections that have sent, or may yet send, a request that nobody has answered. http.Server.Shutdown
+// drops a request that it reads after it was called, so it is called when there are none.
+type busyConns struct {
+	mutex sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+// track is an http.Server's ConnState hook.
+func (b *busyConns) track(conn net.Conn, state http.ConnState) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	switch state {
+	case http.StateNew, http.StateActive:
+		if b.conns == nil {
+			b.conns = make(map[net.Conn]struct{})
+		}
+		b.conns[conn] = struct{}{}
+	case http.StateIdle, http.StateHijacked, http.StateClosed:
+		delete(b.conns, conn)
+	}
+}
+
+func (b *busyConns) none() bool {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return len(b.conns) == 0
+}
+
+// wait returns when there are none or ctx has ended.
+func (b *busyConns) wait(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !b.none() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
