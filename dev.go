@@ -51,7 +51,7 @@ func (c *config) standIn(ctx context.Context, log *slog.Logger, need needs) (sto
 		server, err := local.Start(ctx, local.Config{Dir: filepath.Join(folder, "postgres"), Log: log})
 		var missing *local.NotInstalledError
 		if errors.As(err, &missing) {
-			return nil, fmt.Errorf("[DATABASE] %w", missing)
+			return nil, fmt.Errorf("[DATABASE] %w; or set DATABASE_URL", missing)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("[DATABASE] %w", err)

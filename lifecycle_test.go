@@ -215,6 +215,18 @@ func TestRunsInAnEmptyRootAsNobody(t *testing.T) {
 	}
 }
 
+// A signal during the boot, here while it waits for a database, ends it without an error.
+func TestSignalDuringBoot(t *testing.T) {
+	t.Parallel()
+	variables := production(t, "postgres://phantom@127.0.0.1:"+freePort(t)+"/phantom")
+	server := start(t, variables, nil)
+	server.awaitLine(t, bootLine)
+	server.signal(t, syscall.SIGTERM)
+	if code := server.wait(t); code != 0 || server.stderr.String() != "" || !strings.Contains(server.stdout.String(), "[SERVER] stopped before it was ready") {
+		t.Errorf("exit code %d\n%s%s", code, server.stdout, server.stderr)
+	}
+}
+
 func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	variables := production(t, dbtest.URL(t))

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // the image holds no files
@@ -131,8 +132,10 @@ func migrateDatabase(ctx context.Context, args []string, getenv func(string) str
 
 // reachAndMigrate waits for the database and brings it to the newest schema.
 func (c *config) reachAndMigrate(ctx context.Context) (ran int, err error) {
-	if err := db.WaitReachable(ctx, c.databaseDirectURL, databasePatience); err != nil {
-		return 0, fmt.Errorf("[DATABASE] %w", err)
+	for _, url := range slices.Compact([]string{c.databaseDirectURL, c.databaseURL}) {
+		if err := db.WaitReachable(ctx, url, databasePatience); err != nil {
+			return 0, fmt.Errorf("[DATABASE] %w", err)
+		}
 	}
 	ran, err = db.Migrate(ctx, c.databaseDirectURL)
 	if err != nil {

@@ -33,7 +33,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	log := newLogger(c, stdout)
 	stop, err := c.standIn(ctx, log, need)
 	if err != nil {
-		return err
+		return stoppedAtBoot(ctx, log, err)
 	}
 	defer stop()
 	if err := proveVault(c.ring, log); err != nil {
@@ -41,12 +41,12 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	}
 	ran, err := c.reachAndMigrate(ctx)
 	if err != nil {
-		return err
+		return stoppedAtBoot(ctx, log, err)
 	}
 	log.Info("[DATABASE] schema is current", "migrations_run", ran)
 	pool, err := c.openPool(ctx)
 	if err != nil {
-		return err
+		return stoppedAtBoot(ctx, log, err)
 	}
 	defer pool.Close()
 
@@ -69,6 +69,15 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 		return fmt.Errorf("[SERVER] %w", err)
 	}
 	log.Info("[SERVER] stopped")
+	return nil
+}
+
+// stoppedAtBoot tells a boot that a signal ended, which is no failure, from one that failed.
+func stoppedAtBoot(ctx context.Context, log *slog.Logger, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	log.Info("[SERVER] stopped before it was ready", "cause", context.Cause(ctx))
 	return nil
 }
 

@@ -51,23 +51,22 @@ func Rewrap(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring, progre
 		total += count
 	}
 	for _, column := range sealedColumns {
-		ids, err := column.keyIDs(ctx, pool)
-		if err != nil {
-			return result, err
-		}
-		for _, id := range ids {
-			for id != ring.KeyID() {
-				count, err := column.rewrapSome(ctx, pool, id)
-				if err != nil {
-					return result, fmt.Errorf("rewrap %s.%s: %w", column.table, column.column, err)
-				}
-				if count == 0 {
-					break
-				}
-				result.Values += count
-				if progress != nil {
-					progress(result.Values, total)
-				}
+		for {
+			// Asked again for each batch: a batch may come back empty because another rewrap was faster.
+			id, err := column.oldKeyID(ctx, pool, ring)
+			if err != nil {
+				return result, err
+			}
+			if id == "" {
+				break
+			}
+			count, err := column.rewrapSome(ctx, pool, id)
+			if err != nil {
+				return result, fmt.Errorf("rewrap %s.%s: %w", column.table, column.column, err)
+			}
+			result.Values += count
+			if progress != nil {
+				progress(result.Values, total)
 			}
 		}
 	}
@@ -88,13 +87,13 @@ func retireKeys(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring) (r
 			return err
 		}
 		for _, column := range sealedColumns {
-			ids, err := column.keyIDs(ctx, tx)
+			id, err := column.oldKeyID(ctx, tx, ring)
 			if err != nil {
 				return err
 			}
-			if i := slices.IndexFunc(ids, func(id string) bool { return id != ring.KeyID() }); i >= 0 {
+			if id != "" {
 				return fmt.Errorf("values under key id %s keep coming: a process still seals under it; give every process the new "+
-					"ENCRYPTION_KEY, then run phantom rewrap again", ids[i])
+					"ENCRYPTION_KEY, then run phantom rewrap again", id)
 			}
 		}
 		for _, id := range sentinels {
@@ -140,6 +139,18 @@ func (c sealedColumn) keyIDs(ctx context.Context, db DBTX) ([]string, error) {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// oldKeyID returns the id of a key in use other than ring's newest, or "".
+func (c sealedColumn) oldKeyID(ctx context.Context, db DBTX, ring *vault.Keyring) (string, error) {
+	ids, err := c.keyIDs(ctx, db)
+	if err != nil {
+		return "", err
+	}
+	if i := slices.IndexFunc(ids, func(id string) bool { return id != ring.KeyID() }); i >= 0 {
+		return ids[i], nil
+	}
+	return "", nil
 }
 
 // rewrapSome re-seals a batch of the values under one old key and returns how many. The codec opens on the way out and seals

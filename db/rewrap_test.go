@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -107,6 +109,39 @@ func TestRewrapMovesEverythingToTheNewKey(t *testing.T) {
 	}
 	if again, err := db.Rewrap(ctx, newPool, newRing, nil); err != nil || again.Values != 0 || again.Retired != nil {
 		t.Errorf("a second rewrap: %+v, %v", again, err)
+	}
+}
+
+// Two at once share the work: each value is rewrapped once, and neither gives up because the other was faster.
+func TestRewrapsAtOnce(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), dbtest.URL(t)
+	oldRing, bothRing := ringOf(t, dbtest.Key), ringOf(t, otherKey, dbtest.Key)
+	oldPool := open(t, url, oldRing)
+	if err := db.VerifyKeyring(ctx, oldPool, oldRing); err != nil {
+		t.Fatal(err)
+	}
+	const merchants = 1000
+	for i := range merchants {
+		if _, err := db.New(oldPool).MerchantCreate(ctx, newMerchant(fmt.Sprintf("acct_%d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var group sync.WaitGroup
+	var values atomic.Int64
+	for range 3 {
+		pool := open(t, url, bothRing)
+		group.Go(func() {
+			result, err := db.Rewrap(ctx, pool, bothRing, nil)
+			if err != nil {
+				t.Error(err)
+			}
+			values.Add(result.Values)
+		})
+	}
+	group.Wait()
+	if values.Load() != 2*merchants {
+		t.Errorf("%d values were rewrapped, there were %d", values.Load(), 2*merchants)
 	}
 }
 
