@@ -39,11 +39,13 @@ lint: ## Check formatting, import directions and the linters
 	$(TOOL) golangci-lint run ./...
 
 .PHONY: bench
-bench: ## Measure against peers; docs/benchmarks.md holds the figures
+bench: build ## Measure against peers; docs/benchmarks.md holds the figures
 	cd bench && go run ./cmd/ratios
+	cd bench && go run ./cmd/process ../bin/phantom
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits
 	go test ./vault -run '^$$' -fuzz '^FuzzDecrypt$$' -fuzztime $(FUZZTIME)
 	go test ./vault -run '^$$' -fuzz '^FuzzParseKey$$' -fuzztime $(FUZZTIME)
 	go test ./vault -run '^$$' -fuzz '^FuzzCodec$$' -fuzztime $(FUZZTIME)
+	go test ./vault -run EveryChange -v -flips 1000000

@@ -32,7 +32,7 @@ func TestAcceptance(t *testing.T) {
 		t.Errorf("the browser ended at %q", page)
 	}
 
-	pool := openPool(t, url, dbtest.Ring(t))
+	pool := dbtest.Open(t, url, dbtest.Ring(t))
 	var ciphertext, iv, tag, account string
 	if err := pool.QueryRow(t.Context(), "SELECT encrypted_token, iv, tag, stripe_user_id FROM merchants").Scan(&ciphertext, &iv, &tag, &account); err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func clickThrough(t *testing.T, base string) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(profile) })
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.Env("TMPDIR="+profile), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-background-networking", true))
 	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
 	defer cancel()

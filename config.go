@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
+	"phantom/db"
 	"phantom/sandbox"
 	"phantom/vault"
 )
@@ -26,8 +29,10 @@ type config struct {
 	stripeConnectBase string
 	jsonLog           bool
 
-	dev     bool // stand-ins may take the place of what is not set
-	sandbox bool // Stripe is replaced by the built-in sandbox
+	need    needs
+	missing []string // what need asks for and the environment lacks: in dev mode, what stand-ins replace
+	dev     bool     // stand-ins may take the place of what is missing
+	sandbox bool     // Stripe is replaced by the built-in sandbox
 }
 
 // needs says which of the required variables a subcommand uses.
@@ -43,39 +48,40 @@ var required = []struct {
 	{"STRIPE_CLIENT_ID", "[STRIPE] STRIPE_CLIENT_ID is not set: provide the platform's Connect client id (ca_…)", func(n needs) bool { return n.stripe }},
 }
 
-// loadConfig reads and checks the environment. Its error is one line that names the variable and what to do, and never quotes
-// a secret.
+// loadConfig reads and checks what a subcommand needs of the environment. Its error is one line that names the variable and what
+// to do, and never quotes a secret.
 func loadConfig(getenv func(string) string, need needs) (*config, error) {
 	env := environment{getenv: getenv}
 	values := make(map[string]string)
-	var missing []string
+	c := &config{need: need}
 	for _, variable := range required {
 		value, err := env.secret(variable.name)
-		if err != nil {
+		if err != nil && variable.needed(need) {
 			return nil, err
 		}
 		if values[variable.name] = value; value == "" && variable.needed(need) {
-			missing = append(missing, variable.name)
+			c.missing = append(c.missing, variable.name)
 		}
 	}
-	c := &config{
-		databaseURL:     values["DATABASE_URL"],
-		stripeSecretKey: values["STRIPE_SECRET_KEY"],
-		stripeClientID:  values["STRIPE_CLIENT_ID"],
-	}
+	c.databaseURL, c.stripeSecretKey, c.stripeClientID = values["DATABASE_URL"], values["STRIPE_SECRET_KEY"], values["STRIPE_CLIENT_ID"]
 	if err := c.loadMode(env, values); err != nil {
 		return nil, err
 	}
-	if len(missing) > 0 && !c.dev {
-		return nil, missingError(missing)
+	if len(c.missing) > 0 && !c.dev {
+		return nil, missingError(c.missing)
 	}
-	for _, load := range []func(environment) error{c.loadAddress, c.loadDatabase, c.loadStripe, c.loadLog} {
-		if err := load(env); err != nil {
-			return nil, err
-		}
+	loads := []func(environment) error{c.loadLog}
+	if need.database {
+		loads = append(loads, c.loadDatabase)
 	}
 	if need.key {
-		if err := c.loadKeys(env, values["ENCRYPTION_KEY"]); err != nil {
+		loads = append(loads, func(env environment) error { return c.loadKeys(env, values["ENCRYPTION_KEY"]) })
+	}
+	if need.stripe {
+		loads = append(loads, c.loadAddress, c.loadStripe)
+	}
+	for _, load := range loads {
+		if err := load(env); err != nil {
 			return nil, err
 		}
 	}
@@ -106,9 +112,11 @@ func (c *config) loadMode(env environment, values map[string]string) error {
 	switch env.getenv("PHANTOM_DEV") {
 	case "1":
 		c.dev = true
-	case "", "0":
+	case "0":
+		c.dev = false
+	case "":
 	default:
-		return errors.New("[SERVER] PHANTOM_DEV is malformed: provide 1, or leave it unset")
+		return errors.New("[SERVER] PHANTOM_DEV is malformed: provide 1 or 0, or leave it unset")
 	}
 	if c.dev && isLive(c.stripeSecretKey) {
 		return errors.New("[STRIPE] dev mode never runs with a live key: unset PHANTOM_DEV, or provide a test key (sk_test_…)")
@@ -143,13 +151,12 @@ func (c *config) loadDatabase(env environment) error {
 	if c.databaseDirectURL, err = env.secret("DATABASE_DIRECT_URL"); err != nil {
 		return err
 	}
-	for name, value := range map[string]string{"DATABASE_URL": c.databaseURL, "DATABASE_DIRECT_URL": c.databaseDirectURL} {
-		if value == "" {
+	for _, variable := range []struct{ name, value string }{{"DATABASE_URL", c.databaseURL}, {"DATABASE_DIRECT_URL", c.databaseDirectURL}} {
+		if variable.value == "" {
 			continue
 		}
-		// The driver would also take key=value pairs; one form is enough, and safer to tell from a mistake.
-		if parsed, err := url.Parse(value); err != nil || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" {
-			return fmt.Errorf("[DATABASE] %s is malformed: provide postgres://user:password@host:5432/name", name)
+		if err := db.CheckURL(variable.value); err != nil {
+			return fmt.Errorf("[DATABASE] %s: %w", variable.name, err)
 		}
 	}
 	if c.databaseURL == "" && c.databaseDirectURL != "" {
@@ -194,28 +201,36 @@ func (c *config) setKey(key vault.Key) error {
 	return nil
 }
 
+var (
+	secretKeyShape = regexp.MustCompile(`^[sr]k_(live|test)_[A-Za-z0-9_]+$`)
+	clientIDShape  = regexp.MustCompile(`^ca_[A-Za-z0-9_]+$`)
+)
+
 func (c *config) loadStripe(env environment) error {
-	for name, target := range map[string]*string{"STRIPE_API_BASE": &c.stripeAPIBase, "STRIPE_CONNECT_BASE": &c.stripeConnectBase} {
-		text := env.getenv(name)
+	for _, variable := range []struct {
+		name   string
+		target *string
+	}{{"STRIPE_API_BASE", &c.stripeAPIBase}, {"STRIPE_CONNECT_BASE", &c.stripeConnectBase}} {
+		text := env.getenv(variable.name)
 		if text == "" {
 			continue
 		}
-		base, err := parseBase("STRIPE", name, text)
+		base, err := parseBase("STRIPE", variable.name, text)
 		if err != nil {
 			return err
 		}
 		if isLive(c.stripeSecretKey) && base.Scheme != "https" {
-			return fmt.Errorf("[STRIPE] %s is not https: a live key is never sent over a plain connection", name)
+			return fmt.Errorf("[STRIPE] %s is not https: a live key is never sent over a plain connection", variable.name)
 		}
-		*target = base.String()
+		*variable.target = base.String()
 	}
 	if (c.stripeAPIBase == "") != (c.stripeConnectBase == "") {
 		return errors.New("[STRIPE] only one of STRIPE_API_BASE and STRIPE_CONNECT_BASE is set: provide both, or neither for Stripe itself")
 	}
-	if key := c.stripeSecretKey; key != "" && !isLive(key) && !strings.HasPrefix(key, "sk_test_") && !strings.HasPrefix(key, "rk_test_") {
+	if c.stripeSecretKey != "" && !secretKeyShape.MatchString(c.stripeSecretKey) {
 		return errors.New("[STRIPE] STRIPE_SECRET_KEY is malformed: provide the platform's secret key (sk_live_… or sk_test_…)")
 	}
-	if id := c.stripeClientID; id != "" && !strings.HasPrefix(id, "ca_") {
+	if c.stripeClientID != "" && !clientIDShape.MatchString(c.stripeClientID) {
 		return errors.New("[STRIPE] STRIPE_CLIENT_ID is malformed: provide the platform's Connect client id (ca_…)")
 	}
 	if c.dev && (c.stripeSecretKey == "" || c.stripeClientID == "") {
@@ -242,16 +257,26 @@ func (c *config) loadLog(env environment) error {
 	return nil
 }
 
-// parseBase reads the address of a server: a scheme, a host and perhaps a path to put ours behind.
+// parseBase reads the address of a server: a scheme, a host, perhaps a port, and nothing behind them.
 func parseBase(tag, name, text string) (*url.URL, error) {
 	base, err := url.Parse(text)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Hostname() == "" ||
-		base.User != nil || base.RawQuery != "" || base.ForceQuery || base.Fragment != "" {
+	if err == nil && base.Path == "/" {
+		base.Path = ""
+	}
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Hostname() == "" || !isPort(base.Port(), base.Host) ||
+		base.User != nil || base.Path != "" || base.RawQuery != "" || base.ForceQuery || base.Fragment != "" {
 		return nil, fmt.Errorf("[%s] %s is malformed: provide an address such as https://phantom.example.com", tag, name)
 	}
-	base.Path = strings.TrimRight(base.Path, "/")
-	base.RawPath = ""
 	return base, nil
+}
+
+// isPort accepts a port, or none where the host does not end in a colon.
+func isPort(port, host string) bool {
+	if port == "" {
+		return !strings.HasSuffix(host, ":")
+	}
+	number, err := strconv.Atoi(port)
+	return err == nil && number >= 1 && number <= 65535
 }
 
 // environment reads variables.
@@ -268,11 +293,16 @@ func (e environment) secret(name string) (string, error) {
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("[SERVER] %s_FILE cannot be read: %w", name, err)
+		// Without the path: it is the secret itself, where somebody mistook the one variable for the other.
+		var pathErr *fs.PathError
+		if errors.As(err, &pathErr) {
+			err = pathErr.Err
+		}
+		return "", fmt.Errorf("[SERVER] %s_FILE names a file that cannot be read: %w", name, err)
 	}
 	value = strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
 	if value == "" {
-		return "", fmt.Errorf("[SERVER] %s_FILE names an empty file: %s", name, path)
+		return "", fmt.Errorf("[SERVER] %s_FILE names an empty file", name)
 	}
 	return value, nil
 }

@@ -13,62 +13,53 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
+	"phantom/db"
 	"phantom/db/local"
 	"phantom/sandbox"
 	"phantom/vault"
 )
 
-// standIn starts, in dev mode alone, a stand-in for each thing that a subcommand needs and the environment lacks, and says so.
-// The returned function ends them.
-func (c *config) standIn(ctx context.Context, log *slog.Logger, need needs) (stop func(), err error) {
+// standIn starts, in dev mode alone, a stand-in for each thing that is needed and missing, and says so. In every mode it proves the
+// vault, where a key is needed, before a database is touched. The returned function ends the stand-ins.
+func (c *config) standIn(ctx context.Context, log *slog.Logger) (stop func(), err error) {
 	var stops []func()
 	stopAll := func() {
-		for i := len(stops) - 1; i >= 0; i-- {
-			stops[i]()
+		for _, end := range slices.Backward(stops) {
+			end()
 		}
 	}
-	if !c.dev {
-		return stopAll, nil
-	}
-	defer func() {
-		if err != nil {
-			stopAll()
+	var folder string
+	if c.dev {
+		log.Warn("[SERVER] DEV MODE: not for production, not for real money", "stands_in_for", strings.Join(c.missing, ","))
+		if folder, err = devFolder(); err != nil {
+			return nil, c.devFailure(fmt.Errorf("[SERVER] dev mode needs a folder for its files: %w", err))
 		}
-	}()
-	log.Warn("[SERVER] DEV MODE: not for production, not for real money")
-	folder, err := devFolder()
-	if err != nil {
-		return nil, fmt.Errorf("[SERVER] dev mode needs a folder for its files: %w", err)
 	}
-	if need.key && c.ring == nil {
+	if c.dev && c.need.key && c.ring == nil {
 		if err := c.standInKey(folder, log); err != nil {
 			return nil, err
 		}
 	}
-	if need.database && c.databaseURL == "" {
-		server, err := local.Start(ctx, local.Config{Dir: filepath.Join(folder, "postgres"), Log: log})
-		var missing *local.NotInstalledError
-		if errors.As(err, &missing) {
-			return nil, fmt.Errorf("[DATABASE] %w; or set DATABASE_URL", missing)
+	if c.need.key {
+		if err := proveVault(c.ring, log); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			return nil, fmt.Errorf("[DATABASE] %w", err)
-		}
-		stops = append(stops, func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-			defer cancel()
-			if err := server.Stop(ctx); err != nil {
-				log.Error("[DATABASE] private PostgreSQL does not stop", "cause", err)
-			}
-		})
-		c.databaseURL, c.databaseDirectURL = server.URL(), server.URL()
-		log.Warn("[DATABASE] DEV MODE: private PostgreSQL in place of DATABASE_URL", "url", server.URL(), "adopted", server.Adopted())
 	}
-	if need.stripe && c.sandbox {
+	if c.dev && c.need.database && c.databaseURL == "" {
+		end, err := c.standInDatabase(ctx, folder, log)
+		if err != nil {
+			return nil, c.devFailure(err)
+		}
+		stops = append(stops, end)
+	}
+	if c.dev && c.need.stripe && c.sandbox {
 		end, err := c.standInStripe(folder, log)
 		if err != nil {
+			stopAll()
 			return nil, err
 		}
 		stops = append(stops, end)
@@ -76,11 +67,39 @@ func (c *config) standIn(ctx context.Context, log *slog.Logger, need needs) (sto
 	return stopAll, nil
 }
 
+// devFailure names what would have to be set to do without dev mode: it may be on only because nothing reached the process.
+func (c *config) devFailure(err error) error {
+	return fmt.Errorf("%s; or, outside dev mode, set %s", db.Describe(err), strings.Join(c.missing, ", "))
+}
+
+func (c *config) standInDatabase(ctx context.Context, folder string, log *slog.Logger) (stop func(), err error) {
+	server, err := local.Start(ctx, local.Config{Dir: filepath.Join(folder, "postgres"), Log: log})
+	var missing *local.NotInstalledError
+	if errors.As(err, &missing) {
+		err = missing
+	}
+	if err != nil {
+		return nil, fmt.Errorf("[DATABASE] %w", err)
+	}
+	c.databaseURL, c.databaseDirectURL = server.URL(), server.URL()
+	log.Warn("[DATABASE] DEV MODE: private PostgreSQL in place of DATABASE_URL", "url", server.URL(), "adopted", server.Adopted())
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		defer cancel()
+		if err := server.Stop(ctx); err != nil {
+			log.Error("[DATABASE] private PostgreSQL does not stop", "cause", err)
+		}
+	}, nil
+}
+
 // devFolder is .phantom in the working folder. PostgreSQL refuses to run as root and drops to a user who cannot enter root's
 // home, so for root it is a folder of the checkout's own below /var/lib/phantom.
 func devFolder() (string, error) {
 	checkout, err := os.Getwd()
 	if err != nil {
+		return "", err
+	}
+	if checkout, err = filepath.EvalSymlinks(checkout); err != nil { // one folder by any name
 		return "", err
 	}
 	folder := filepath.Join(checkout, ".phantom")

@@ -9,9 +9,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
+	"time"
 	_ "time/tzdata" // the image holds no files
 
 	_ "golang.org/x/crypto/x509roots/fallback" // likewise
@@ -24,13 +24,18 @@ var version = "dev"
 
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
+	signal.Ignore(syscall.SIGPIPE) // a log's reader that ends does not end the server
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		cancel(fmt.Errorf("%s", <-signals))
-		<-signals
-		fmt.Fprintln(os.Stderr, "[SERVER] ended at once by a second signal")
-		os.Exit(1)
+		first := time.Now()
+		for range signals {
+			if time.Since(first) > 200*time.Millisecond { // a terminal or a wrapper may send the first one twice
+				fmt.Fprintln(os.Stderr, "[SERVER] ended at once by a second signal")
+				os.Exit(1)
+			}
+		}
 	}()
 	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -57,6 +62,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	name := "serve"
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		name, args = args[0], args[1:]
+	}
+	if name == "--version" || len(args) > 0 && args[0] == "--version" {
+		name, args = "version", nil
 	}
 	if name == "help" || len(args) > 0 && name == "serve" && isHelp(args[0]) {
 		usage(stdout)
@@ -117,12 +125,12 @@ func migrateDatabase(ctx context.Context, args []string, getenv func(string) str
 	if err != nil {
 		return err
 	}
-	stop, err := c.standIn(ctx, newLogger(c, stderr), needs{database: true})
+	stop, err := c.standIn(ctx, newLogger(c, stderr))
 	if err != nil {
 		return err
 	}
 	defer stop()
-	ran, err := c.reachAndMigrate(ctx)
+	ran, err := c.migrate(ctx)
 	if err != nil {
 		return err
 	}
@@ -130,12 +138,10 @@ func migrateDatabase(ctx context.Context, args []string, getenv func(string) str
 	return err
 }
 
-// reachAndMigrate waits for the database and brings it to the newest schema.
-func (c *config) reachAndMigrate(ctx context.Context) (ran int, err error) {
-	for _, url := range slices.Compact([]string{c.databaseDirectURL, c.databaseURL}) {
-		if err := db.WaitReachable(ctx, url, databasePatience); err != nil {
-			return 0, fmt.Errorf("[DATABASE] %w", err)
-		}
+// migrate waits for the database and brings it to the newest schema.
+func (c *config) migrate(ctx context.Context) (ran int, err error) {
+	if err := db.WaitReachable(ctx, c.databaseDirectURL, databasePatience); err != nil {
+		return 0, fmt.Errorf("[DATABASE] %w", err)
 	}
 	ran, err = db.Migrate(ctx, c.databaseDirectURL)
 	if err != nil {

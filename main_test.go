@@ -19,11 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"phantom/db"
 	"phantom/db/dbtest"
-	"phantom/vault"
 )
 
 const bootLine = "[SECURITY] Vault self-test passed: AES-256-GCM Active"
@@ -226,14 +222,4 @@ func handshake(t testing.TB, base string) {
 	if err != nil || status != http.StatusOK || body != success {
 		t.Fatalf("handshake: %d %q, %v", status, body, err)
 	}
-}
-
-func openPool(t testing.TB, url string, ring *vault.Keyring) *pgxpool.Pool {
-	t.Helper()
-	pool, err := db.Open(t.Context(), url, ring)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
 }

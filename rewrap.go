@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,23 +17,15 @@ func rewrap(ctx context.Context, args []string, getenv func(string) string, stdo
 	if err := parseFlags(newFlags("rewrap"), args, stderr); err != nil {
 		return err
 	}
-	need := needs{database: true, key: true}
-	c, err := loadConfig(getenv, need)
+	c, err := loadConfig(getenv, needs{database: true, key: true})
 	if err != nil {
 		return err
 	}
-	log := newLogger(c, stderr)
-	stop, err := c.standIn(ctx, log, need)
+	stop, err := c.standIn(ctx, newLogger(c, stderr))
 	if err != nil {
 		return err
 	}
 	defer stop()
-	if err := proveVault(c.ring, log); err != nil {
-		return err
-	}
-	if err := db.WaitReachable(ctx, c.databaseURL, databasePatience); err != nil {
-		return fmt.Errorf("[DATABASE] %w", err)
-	}
 	pool, err := c.openPool(ctx)
 	if err != nil {
 		return err
@@ -49,6 +42,10 @@ func rewrap(ctx context.Context, args []string, getenv func(string) string, stdo
 		}
 		_ = bar.Set64(min(done, total))
 	})
+	var damaged db.DamagedError
+	if errors.As(err, &damaged) {
+		return fmt.Errorf("[SECURITY] %d values rewrapped; %w; then run phantom rewrap again", result.Values, damaged)
+	}
 	if err != nil {
 		return fmt.Errorf("[SECURITY] %d values rewrapped, then: %s: run phantom rewrap again to go on", result.Values, db.Describe(err))
 	}

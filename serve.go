@@ -25,21 +25,17 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err := parseFlags(newFlags("serve"), args, stderr); err != nil {
 		return err
 	}
-	need := needs{database: true, key: true, stripe: true}
-	c, err := loadConfig(getenv, need)
+	c, err := loadConfig(getenv, needs{database: true, key: true, stripe: true})
 	if err != nil {
 		return err
 	}
 	log := newLogger(c, stdout)
-	stop, err := c.standIn(ctx, log, need)
+	stop, err := c.standIn(ctx, log)
 	if err != nil {
 		return stoppedAtBoot(ctx, log, err)
 	}
 	defer stop()
-	if err := proveVault(c.ring, log); err != nil {
-		return err
-	}
-	ran, err := c.reachAndMigrate(ctx)
+	ran, err := c.migrate(ctx)
 	if err != nil {
 		return stoppedAtBoot(ctx, log, err)
 	}
@@ -48,9 +44,9 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err != nil {
 		return stoppedAtBoot(ctx, log, err)
 	}
-	defer pool.Close()
+	defer closePool(pool)
 
-	listener, err := web.Listen(ctx, c.port)
+	listener, err := web.Listen(ctx, c.host(), c.port)
 	if err != nil {
 		return fmt.Errorf("[SERVER] cannot listen on port %d: %w: set PORT to a free one", c.port, err)
 	}
@@ -81,7 +77,7 @@ func stoppedAtBoot(ctx context.Context, log *slog.Logger, err error) error {
 	return nil
 }
 
-// proveVault runs the self-test. Nothing is read or written before it has passed.
+// proveVault runs the self-test. No database is read or written before it has passed.
 func proveVault(ring interface{ SelfTest() error }, log *slog.Logger) error {
 	if err := ring.SelfTest(); err != nil {
 		return fmt.Errorf("[SECURITY] Vault self-test failed: %w: this binary or machine must not hold secrets", err)
@@ -90,11 +86,18 @@ func proveVault(ring interface{ SelfTest() error }, log *slog.Logger) error {
 	return nil
 }
 
-// openPool opens the database and makes sure that the keyring belongs to it.
+// openPool opens the database and makes sure that schema and keyring belong to it.
 func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
+	if err := db.WaitReachable(ctx, c.databaseURL, databasePatience); err != nil {
+		return nil, fmt.Errorf("[DATABASE] %w", err)
+	}
 	pool, err := db.Open(ctx, c.databaseURL, c.ring)
 	if err != nil {
 		return nil, fmt.Errorf("[DATABASE] DATABASE_URL: %w", err)
+	}
+	if err := db.VerifySchema(ctx, pool); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("[DATABASE] %s", db.Describe(err))
 	}
 	if err := db.VerifyKeyring(ctx, pool, c.ring); err != nil {
 		pool.Close()
@@ -105,6 +108,27 @@ func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("[DATABASE] cannot verify the keyring: %s", db.Describe(err))
 	}
 	return pool, nil
+}
+
+// closePool does not let a database that has stopped answering hold up the end.
+func closePool(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(2 * time.Second):
+	}
+}
+
+// host is the address to listen on: in dev mode the stand-ins are for nobody outside this machine.
+func (c *config) host() string {
+	if c.dev {
+		return "localhost"
+	}
+	return ""
 }
 
 // newLogger writes lines for people, or JSON.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -15,7 +16,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"phantom/db"
 	"phantom/vault"
 )
 
@@ -73,11 +73,7 @@ func stuckServer(t *testing.T) *stuck {
 	var once sync.Once
 	ended := make(chan struct{})
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /oauth/authorize", func(w http.ResponseWriter, r *http.Request) {
-		back, _ := url.Parse(r.FormValue("redirect_uri"))
-		back.RawQuery = url.Values{"code": {"ac_1"}, "state": {r.FormValue("state")}}.Encode()
-		http.Redirect(w, r, back.String(), http.StatusFound)
-	})
+	mux.HandleFunc("GET /oauth/authorize", approve)
 	mux.HandleFunc("POST /oauth/token", func(http.ResponseWriter, *http.Request) {
 		once.Do(func() { close(s.asked) })
 		<-ended
@@ -91,16 +87,23 @@ func stuckServer(t *testing.T) *stuck {
 	return s
 }
 
+// approve sends the browser back with a code, as Stripe does when the merchant has said yes.
+func approve(w http.ResponseWriter, r *http.Request) {
+	back, _ := url.Parse(r.FormValue("redirect_uri"))
+	back.RawQuery = url.Values{"code": {"ac_1"}, "state": {r.FormValue("state")}}.Encode()
+	http.Redirect(w, r, back.String(), http.StatusFound)
+}
+
 func accessContext(account string) string { return "merchants.access_token:" + account }
 
-// seedMerchants inserts merchants acct_0 … whose tokens are "sk_"+account and "rt_"+account.
+// seedMerchants inserts merchants acct_0 … whose tokens are "sk_test_"+account and "rt_"+account.
 func seedMerchants(t *testing.T, pool *pgxpool.Pool, count int) {
 	t.Helper()
 	columns := []string{"id", "stripe_user_id", "access_token", "refresh_token", "scope", "livemode"}
 	if _, err := pool.CopyFrom(t.Context(), pgx.Identifier{"merchants"}, columns, pgx.CopyFromSlice(count, func(i int) ([]any, error) {
 		account := fmt.Sprintf("acct_%d", i)
 		return []any{
-			uuid.Must(uuid.NewV7()), account, vault.NewToken(accessContext(account), "sk_"+account),
+			uuid.Must(uuid.NewV7()), account, vault.NewToken(accessContext(account), "sk_test_"+account),
 			vault.NewToken("merchants.refresh_token:"+account, "rt_"+account), "read_write", false,
 		}, nil
 	})); err != nil {
@@ -108,29 +111,44 @@ func seedMerchants(t *testing.T, pool *pgxpool.Pool, count int) {
 	}
 }
 
-// countReadable opens both tokens of every seeded merchant and of those that came by a handshake.
-func countReadable(t *testing.T, rows pgx.Rows) int {
+// reconnectingStripe stands in for Stripe where known merchants connect again and again, each time with tokens that end in a
+// number of their own. It remembers the last one for each account.
+type reconnectingStripe struct {
+	url    string
+	mutex  sync.Mutex
+	issued int
+	latest map[string]string
+}
+
+// newReconnectingStripe knows the accounts acct_0 to acct_<count-1>. Two callbacks never name one account at the same time.
+func newReconnectingStripe(t *testing.T, count int) *reconnectingStripe {
 	t.Helper()
-	merchants, err := pgx.CollectRows(rows, pgx.RowToStructByPos[db.Merchant])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range merchants {
-		access, err := m.AccessToken.Reveal(accessContext(m.StripeUserID))
-		if err != nil {
-			t.Fatal(err)
-		}
-		refresh, err := m.RefreshToken.Reveal("merchants.refresh_token:" + m.StripeUserID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seeded := access == "sk_"+m.StripeUserID && refresh == "rt_"+m.StripeUserID
-		connected := strings.HasPrefix(access, "sk_test_") && strings.HasPrefix(refresh, "rt_")
-		if !seeded && !connected {
-			t.Errorf("%s came back changed", m.StripeUserID)
-		}
-	}
-	return len(merchants)
+	s := &reconnectingStripe{latest: make(map[string]string)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /oauth/authorize", approve)
+	mux.HandleFunc("POST /oauth/token", func(w http.ResponseWriter, _ *http.Request) {
+		s.mutex.Lock()
+		defer s.mutex.Unlock()
+		s.issued++
+		account, suffix := fmt.Sprintf("acct_%d", s.issued*7919%count), fmt.Sprintf("_again%d", s.issued)
+		s.latest[account] = suffix
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"access_token": "sk_test_" + account + suffix, "refresh_token": "rt_" + account + suffix,
+			"stripe_user_id": account, "scope": "read_write", "token_type": "bearer", "livemode": false,
+		})
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	return s
+}
+
+// last returns the ending of the tokens that account got last, and whether it connected again at all.
+func (s *reconnectingStripe) last(account string) (suffix string, again bool) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	suffix, again = s.latest[account]
+	return suffix, again
 }
 
 func ringOf(t *testing.T, text string) *vault.Keyring {

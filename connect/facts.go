@@ -22,6 +22,8 @@ var (
 // factsTimeout is short, because the browser waits and a shutdown must fit the whole handshake into its 25 seconds.
 const factsTimeout = 5 * time.Second
 
+var errOtherAccount = errors.New("the token answers for another account")
+
 // updateFacts reads GET /v1/account with the merchant's own token and stores what it says. An answer for another account than
 // the token was stored for is refused.
 func (s *Service) updateFacts(ctx context.Context, id uuid.UUID, stripeUserID, token string) error {
@@ -32,8 +34,14 @@ func (s *Service) updateFacts(ctx context.Context, id uuid.UUID, stripeUserID, t
 	if err := s.api.Call(http.MethodGet, "/v1/account", token, &stripe.AccountParams{Params: stripe.Params{Context: ctx}}, account); err != nil {
 		return fmt.Errorf("get account: %w", scrub(err))
 	}
+	if account.LastResponse == nil || account.LastResponse.StatusCode != http.StatusOK {
+		return errors.New("get account: the answer's status is not 200")
+	}
+	if !accountShape.MatchString(account.ID) {
+		return errors.New("get account: the answer lacks an account")
+	}
 	if account.ID != stripeUserID {
-		return errors.New("the token answers for another account")
+		return errOtherAccount
 	}
 	facts := db.MerchantUpdateFactsParams{
 		ID:              id,

@@ -8,10 +8,12 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stripe/stripe-go/v76"
@@ -34,7 +36,8 @@ func (s *Service) Begin(ctx context.Context, browser string) (authorizeURL, cook
 		browser = newSecret()
 	}
 	state := newSecret()
-	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	// A client that leaves must not cost the pool a connection, which a cancelled statement does.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseTimeout)
 	defer cancel()
 	if err := s.queries.OAuthStateCreate(ctx, db.OAuthStateCreateParams{StateHash: hash(state), BrowserHash: hash(browser)}); err != nil {
 		return "", "", databaseError("store state", err)
@@ -64,8 +67,9 @@ type Callback struct {
 // Complete finishes a handshake: it consumes the state, exchanges the code and stores both tokens, sealed, in one statement. It
 // returns the account's id. A failure is an [*Error] with one of the codes above.
 //
-// Once the code is on its way the work goes on even if the browser leaves, because the code cannot be used again.
+// The work goes on even if the browser leaves: neither the state nor the code can be used again.
 func (s *Service) Complete(ctx context.Context, callback Callback) (account string, err error) {
+	ctx = context.WithoutCancel(ctx)
 	if err := s.consumeState(ctx, callback.State, callback.Browser); err != nil {
 		return "", err
 	}
@@ -80,7 +84,6 @@ func (s *Service) Complete(ctx context.Context, callback Callback) (account stri
 		return "", invalidGrant("code is malformed")
 	}
 
-	ctx = context.WithoutCancel(ctx)
 	token, err := s.exchange(ctx, callback.Code)
 	if err != nil {
 		return "", err
@@ -89,8 +92,10 @@ func (s *Service) Complete(ctx context.Context, callback Callback) (account stri
 	if err != nil {
 		return "", err
 	}
-	if err := s.updateFacts(ctx, merchant, token.StripeUserID, token.AccessToken); err != nil {
-		s.config.Log.Warn("[STRIPE] account facts not read", "account", token.StripeUserID, "cause", err)
+	if err := s.updateFacts(ctx, merchant, token.StripeUserID, token.AccessToken); errors.Is(err, errOtherAccount) {
+		s.config.Log.Error("[SECURITY] a token answers for another account: disconnect this one", "account", token.StripeUserID)
+	} else if err != nil {
+		s.config.Log.Warn("[STRIPE] account facts not read", "account", token.StripeUserID, "cause", db.Describe(err))
 	}
 	return token.StripeUserID, nil
 }
@@ -146,6 +151,8 @@ func (s *Service) exchange(ctx context.Context, code string) (*stripe.OAuthToken
 		return nil, stripeUnavailable(fmt.Errorf("exchange code: %w", scrub(err)))
 	}
 	switch {
+	case token.LastResponse == nil || token.LastResponse.StatusCode != http.StatusOK: // stripe-go takes all below 400 for success
+		return nil, stripeUnavailable(errors.New("exchange code: the answer's status is not 200"))
 	case !accountShape.MatchString(token.StripeUserID), token.AccessToken == "", len(token.AccessToken) > 1024, len(token.RefreshToken) > 1024:
 		return nil, stripeUnavailable(errors.New("exchange code: the answer lacks an account or a token"))
 	case token.Scope != stripe.OAuthScopeTypeReadWrite:
@@ -172,7 +179,15 @@ func (s *Service) store(ctx context.Context, token *stripe.OAuthToken) (uuid.UUI
 	}
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	id, err = s.queries.MerchantCreate(ctx, params)
+	// The code is spent, and a connection may have died while Stripe was asked. The statement may be repeated: it says what the
+	// row is to be.
+	id, err = backoff.Retry(ctx, func() (uuid.UUID, error) {
+		id, err := s.queries.MerchantCreate(ctx, params)
+		if err != nil && !db.Unavailable(err) {
+			err = backoff.Permanent(err)
+		}
+		return id, err
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(100*time.Millisecond)))
 	if err != nil {
 		return uuid.Nil, databaseError("store tokens", err)
 	}

@@ -35,7 +35,7 @@ func (t sendOnce) RoundTrip(request *http.Request) (*http.Response, error) {
 // capped bounds an answer's body, so that no host can fill the memory.
 type capped struct{ next http.RoundTripper }
 
-const maxAnswer = 16 << 20
+const maxAnswer = 1 << 20
 
 func (t capped) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := t.next.RoundTrip(request)

@@ -51,7 +51,7 @@ func (q *Queries) MerchantCreate(ctx context.Context, arg MerchantCreateParams) 
 }
 
 const merchantGet = `-- name: MerchantGet :one
-SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at FROM merchants WHERE id = $1
+SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at FROM merchants WHERE id = $1
 `
 
 func (q *Queries) MerchantGet(ctx context.Context, id uuid.UUID) (Merchant, error) {
@@ -63,6 +63,8 @@ func (q *Queries) MerchantGet(ctx context.Context, id uuid.UUID) (Merchant, erro
 		&i.StripeConnectID,
 		&i.AccessToken,
 		&i.RefreshToken,
+		&i.AccessTokenKeyID,
+		&i.RefreshTokenKeyID,
 		&i.EncryptedToken,
 		&i.IV,
 		&i.Tag,
@@ -83,7 +85,7 @@ func (q *Queries) MerchantGet(ctx context.Context, id uuid.UUID) (Merchant, erro
 }
 
 const merchantGetByStripeUserID = `-- name: MerchantGetByStripeUserID :one
-SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at FROM merchants WHERE stripe_user_id = $1
+SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at FROM merchants WHERE stripe_user_id = $1
 `
 
 func (q *Queries) MerchantGetByStripeUserID(ctx context.Context, stripeUserID string) (Merchant, error) {
@@ -95,6 +97,8 @@ func (q *Queries) MerchantGetByStripeUserID(ctx context.Context, stripeUserID st
 		&i.StripeConnectID,
 		&i.AccessToken,
 		&i.RefreshToken,
+		&i.AccessTokenKeyID,
+		&i.RefreshTokenKeyID,
 		&i.EncryptedToken,
 		&i.IV,
 		&i.Tag,

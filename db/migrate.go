@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/tern/v2/migrate"
 
 	"phantom/sql/migrations"
@@ -22,14 +24,13 @@ func (e SchemaTooNewError) Error() string {
 // call it at once: the first migrates, the others wait and find nothing to do. The URL must not lead through a transaction
 // pooler, because the wait is an advisory lock of the session.
 func Migrate(ctx context.Context, url string) (int, error) {
-	config, err := pgx.ParseConfig(url)
+	config, err := parseURL(url)
 	if err != nil {
-		return 0, errMalformedURL
+		return 0, err
 	}
-	prepareConn(config)
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return 0, &UnreachableError{Address: Address(config), Err: err}
+		return 0, &UnreachableError{Address: address(config), Err: err}
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 
@@ -59,4 +60,30 @@ func Migrate(ctx context.Context, url string) (int, error) {
 		return ran, fmt.Errorf("migrate: %w", err)
 	}
 	return ran, nil
+}
+
+// VerifySchema makes sure that the database behind pool has exactly the schema of this binary. It is asked through the pool,
+// which may lead elsewhere than the URL that was migrated.
+func VerifySchema(ctx context.Context, pool *pgxpool.Pool) error {
+	entries, err := migrations.Files.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	newest := int32(len(entries))
+	var version int32
+	if err := pool.QueryRow(ctx, "SELECT version FROM public.schema_version").Scan(&version); err != nil {
+		var pgErr *pgconn.PgError
+		if errors.As(err, &pgErr) && pgErr.Code == "42P01" {
+			return errors.New("it has no schema: run phantom migrate, and let DATABASE_URL and DATABASE_DIRECT_URL name the same database")
+		}
+		return err
+	}
+	if version > newest {
+		return SchemaTooNewError{Database: version, Binary: newest}
+	}
+	if version < newest {
+		return fmt.Errorf("the schema is at version %d and this binary needs %d: run phantom migrate, and let DATABASE_URL and "+
+			"DATABASE_DIRECT_URL name the same database", version, newest)
+	}
+	return nil
 }

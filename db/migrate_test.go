@@ -3,13 +3,16 @@ package db_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"phantom/db"
 	"phantom/db/dbtest"
@@ -87,7 +90,7 @@ func TestWaitReachable(t *testing.T) {
 	t.Run("nobody listens", func(t *testing.T) {
 		t.Parallel()
 		err := db.WaitReachable(t.Context(), "postgres://user:hunter2@"+address+"/name", 300*time.Millisecond)
-		if err == nil || !strings.HasPrefix(err.Error(), "cannot reach PostgreSQL at "+address+"/name after 300ms: ") ||
+		if err == nil || !strings.HasPrefix(err.Error(), "cannot reach PostgreSQL at "+address+"/name after 1s: ") ||
 			strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("got %v", err)
 		}
@@ -113,8 +116,39 @@ func TestWaitReachable(t *testing.T) {
 	})
 	t.Run("comes up late", func(t *testing.T) {
 		t.Parallel()
-		if err := db.WaitReachable(t.Context(), dbtest.URL(t), time.Second); err != nil {
-			t.Error(err)
+		late, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = late.Close() }()
+		config, err := pgx.ParseConfig(dbtest.URL(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		network, address := pgconn.NetworkAddress(config.Host, config.Port)
+		var refused atomic.Int64
+		go func() {
+			for {
+				client, err := late.Accept()
+				if err != nil {
+					return
+				}
+				if refused.Add(1) <= 3 {
+					_ = client.Close()
+					continue
+				}
+				server, err := net.Dial(network, address)
+				if err != nil {
+					_ = client.Close()
+					continue
+				}
+				go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
+				go func() { _, _ = io.Copy(client, server); _ = client.Close() }()
+			}
+		}()
+		url := "postgres://" + config.User + ":" + config.Password + "@" + late.Addr().String() + "/" + config.Database + "?sslmode=disable"
+		if err := db.WaitReachable(t.Context(), url, 30*time.Second); err != nil || refused.Load() <= 3 {
+			t.Errorf("after %d connections: %v", refused.Load(), err)
 		}
 	})
 }

@@ -18,6 +18,7 @@ type GhostTarget struct {
 	StripeSubscriptionID string
 	StripeInvoiceID      string
 	Email                *vault.EncryptedToken
+	EmailKeyID           *string
 	Amount               int64
 	Currency             string
 	Access               string
@@ -49,6 +50,8 @@ type Merchant struct {
 	StripeConnectID       *string
 	AccessToken           *vault.EncryptedToken
 	RefreshToken          *vault.EncryptedToken
+	AccessTokenKeyID      *string
+	RefreshTokenKeyID     *string
 	EncryptedToken        *string
 	IV                    *string
 	Tag                   *string
@@ -74,21 +77,22 @@ type OAuthState struct {
 }
 
 type ScheduledTask struct {
-	MerchantID   uuid.UUID
-	ID           uuid.UUID
-	Kind         string
-	Status       string
-	RunAt        time.Time
-	Params       []byte
-	SealedParams *vault.EncryptedToken
-	Attempts     int32
-	LeaseUntil   *time.Time
-	Fence        int64
-	FirstSentAt  *time.Time
-	Outcome      []byte
-	LastError    *string
-	CreatedAt    time.Time
-	FinishedAt   *time.Time
+	MerchantID        uuid.UUID
+	ID                uuid.UUID
+	Kind              string
+	Status            string
+	RunAt             time.Time
+	Params            []byte
+	SealedParams      *vault.EncryptedToken
+	SealedParamsKeyID *string
+	Attempts          int32
+	LeaseUntil        *time.Time
+	Fence             int64
+	FirstSentAt       *time.Time
+	Outcome           []byte
+	LastError         *string
+	CreatedAt         time.Time
+	FinishedAt        *time.Time
 }
 
 type VaultSentinel struct {

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,12 +24,14 @@ import (
 	"phantom/vault"
 )
 
-// Open returns a pool whose connections seal and open with ring. It does not connect yet. An URL that does not parse is an error
-// that never quotes it: it may hold a password.
+// Open returns a pool whose connections seal and open with ring. It does not connect yet.
 func Open(ctx context.Context, url string, ring *vault.Keyring) (*pgxpool.Pool, error) {
+	if err := CheckURL(url); err != nil {
+		return nil, err
+	}
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, errMalformedURL
+		return nil, errMalformedURL // the pool's own settings in the query
 	}
 	prepareConn(config.ConnConfig)
 	types := sealedTypes{ring: ring}
@@ -34,7 +39,35 @@ func Open(ctx context.Context, url string, ring *vault.Keyring) (*pgxpool.Pool, 
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
-var errMalformedURL = errors.New("malformed database URL: expected postgres://user:password@host:5432/name")
+var errMalformedURL = errors.New("malformed: provide postgres://user:password@host:5432/name, with special characters percent-encoded")
+
+// CheckURL reports whether url is one that all of this package accepts. Its error never quotes the URL: it may hold a password.
+func CheckURL(url string) error {
+	_, err := parseURL(url)
+	return err
+}
+
+// parseURL is the driver's own parser, held against the standard library's: where the two see different parts, as with an
+// unescaped @ or / in the password, a piece of the password would be taken for a host or a name, and shown.
+func parseURL(text string) (*pgx.ConnConfig, error) {
+	parsed, err := url.Parse(text)
+	if err != nil || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" || strings.Count(text, "@") > 1 ||
+		strings.Contains(parsed.EscapedPath(), "@") {
+		return nil, errMalformedURL
+	}
+	config, err := pgx.ParseConfig(text)
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		return nil, fmt.Errorf("a file that its query names cannot be read: %w", pathErr.Err)
+	}
+	if err != nil || parsed.Hostname() != "" && config.Host != parsed.Hostname() ||
+		parsed.Port() != "" && strconv.Itoa(int(config.Port)) != parsed.Port() ||
+		len(parsed.Path) > 1 && config.Database != parsed.Path[1:] {
+		return nil, errMalformedURL
+	}
+	prepareConn(config)
+	return config, nil
+}
 
 func prepareConn(config *pgx.ConnConfig) {
 	// The one mode that a transaction pooler carries: nothing that is prepared outlives a statement. docs/adr/0003.
@@ -74,7 +107,7 @@ func (s *sealedTypes) lookUp(ctx context.Context, conn *pgx.Conn) (oid, array ui
 	}
 	err = conn.QueryRow(ctx, "SELECT oid, typarray FROM pg_type WHERE oid = to_regtype('sealed_token')").Scan(&oid, &array)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, 0, errors.New("it does not exist: run phantom migrate")
+		return 0, 0, errors.New("it does not exist: run phantom migrate, and let DATABASE_URL and DATABASE_DIRECT_URL name the same database")
 	}
 	if err != nil {
 		return 0, 0, err
@@ -111,12 +144,11 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 // WaitReachable returns once a connection to url can be made, trying with backoff for as long as patience. A refusal that will
 // not change by waiting (password, missing database) is returned at once. Failure is an [*UnreachableError].
 func WaitReachable(ctx context.Context, url string, patience time.Duration) error {
-	config, err := pgx.ParseConfig(url)
+	config, err := parseURL(url)
 	if err != nil {
-		return errMalformedURL
+		return err
 	}
-	prepareConn(config)
-	unreachable := &UnreachableError{Address: Address(config)}
+	unreachable, started := &UnreachableError{Address: address(config)}, time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	delays := backoff.NewExponentialBackOff()
@@ -139,7 +171,7 @@ func WaitReachable(ctx context.Context, url string, patience time.Duration) erro
 		unreachable.Err = err
 	}
 	if !refuses(unreachable.Err) {
-		unreachable.Waited = patience
+		unreachable.Waited = max(time.Since(started).Round(time.Second), time.Second)
 	}
 	return unreachable
 }
@@ -152,8 +184,8 @@ func firstCause(known, latest error) error {
 	return latest
 }
 
-// Address is host:port/name, to be shown: nothing else of the URL may be.
-func Address(config *pgx.ConnConfig) string {
+// address is host:port/name, to be shown: nothing else of the URL may be.
+func address(config *pgx.ConnConfig) string {
 	if strings.HasPrefix(config.Host, "/") {
 		return config.Host + "/" + config.Database
 	}
@@ -175,9 +207,9 @@ func Unavailable(err error) bool {
 	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
-		class := pgErr.Code[:min(2, len(pgErr.Code))]
-		// 08 connection, 53 insufficient resources, 57P operator intervention, 25006 a standby after failover.
-		return class == "08" || class == "53" || strings.HasPrefix(pgErr.Code, "57P") || pgErr.Code == "25006"
+		// 08 connection, 28 authorization, 3D no such database, 53 insufficient resources, 57 operator intervention and
+		// statement time-outs; 25006 a standby after a failover.
+		return slices.Contains([]string{"08", "28", "3D", "53", "57"}, pgErr.Code[:min(2, len(pgErr.Code))]) || pgErr.Code == "25006"
 	}
 	var connectErr *pgconn.ConnectError
 	var netErr net.Error

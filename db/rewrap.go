@@ -5,15 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/vault"
 )
 
-// sealedColumn is a column of type sealed_token that Rewrap re-seals. Its (key_id, iv) index finds what an old key sealed.
+// sealedColumn is a column of type sealed_token that Rewrap re-seals. Beside it stands a generated column_key_id.
 type sealedColumn struct{ table, column string }
 
 // sealedColumns are all of them but the sentinels, which belong to their key for good. A test holds the list against the
@@ -34,145 +36,130 @@ type Rewrapped struct {
 	Retired []string // ids of the keys that seal nothing any more and may be taken out of ENCRYPTION_KEYS_PREVIOUS
 }
 
+// DamagedError lists the places of values that do not open under their key. All others were rewrapped.
+type DamagedError struct{ Places []string }
+
+func (e DamagedError) Error() string {
+	return fmt.Sprintf("%d values do not open and stay as they are: %s: put these rows back from a backup, or let the merchant "+
+		"connect again", len(e.Places), strings.Join(e.Places, ", "))
+}
+
 // Rewrap seals every value again that is not sealed under ring's newest key, in short transactions and each row locked, while
-// servers run. Ended at any point, it goes on from there when called again. Progress, if not nil, is called with the values done and
-// those found at the start. A value that does not open ends it with an error that names its place.
+// servers run. Ended at any point, it goes on from there when called again; several at once share the work. Progress, if not nil,
+// is called with the values done and those found at the start. Values that do not open are passed over and end it with a
+// [DamagedError].
 func Rewrap(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring, progress func(done, total int64)) (Rewrapped, error) {
 	var result Rewrapped
 	if err := VerifyKeyring(ctx, pool, ring); err != nil {
 		return result, err
 	}
+	sentinels, err := New(pool).VaultSentinelListKeyIDs(ctx)
+	if err != nil {
+		return result, err
+	}
+	old := slices.DeleteFunc(sentinels, func(id string) bool { return id == ring.KeyID() })
 	var total int64
 	for _, column := range sealedColumns {
-		count, err := column.countOthers(ctx, pool, ring.KeyID())
+		count, err := column.count(ctx, pool, old)
 		if err != nil {
 			return result, err
 		}
 		total += count
 	}
+	var damaged DamagedError
 	for _, column := range sealedColumns {
+		var passedOver []string
 		for {
-			// Asked again for each batch: a batch may come back empty because another rewrap was faster.
-			id, err := column.oldKeyID(ctx, pool, ring)
-			if err != nil {
-				return result, err
-			}
-			if id == "" {
-				break
-			}
-			count, err := column.rewrapSome(ctx, pool, id)
+			count, err := column.rewrapSome(ctx, pool, old, &passedOver)
 			if err != nil {
 				return result, fmt.Errorf("rewrap %s.%s: %w", column.table, column.column, err)
 			}
 			result.Values += count
-			if progress != nil {
+			if progress != nil && count > 0 {
 				progress(result.Values, total)
 			}
-		}
-	}
-	var err error
-	result.Retired, err = retireKeys(ctx, pool, ring)
-	return result, err
-}
-
-// retireKeys drops the sentinels of keys that seal nothing any more.
-func retireKeys(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring) (retired []string, err error) {
-	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		queries := New(tx)
-		if err := queries.VaultSentinelLock(ctx); err != nil {
-			return err
-		}
-		sentinels, err := queries.VaultSentinelListKeyIDs(ctx)
-		if err != nil {
-			return err
-		}
-		for _, column := range sealedColumns {
-			id, err := column.oldKeyID(ctx, tx, ring)
-			if err != nil {
-				return err
-			}
-			if id != "" {
-				return fmt.Errorf("values under key id %s keep coming: a process still seals under it; give every process the new "+
-					"ENCRYPTION_KEY, then run phantom rewrap again", id)
-			}
-		}
-		for _, id := range sentinels {
-			if id == ring.KeyID() {
+			if count > 0 {
 				continue
 			}
-			if _, err := queries.VaultSentinelDelete(ctx, id); err != nil {
-				return err
+			// A batch may also come back empty because another rewrap was faster.
+			left, err := column.count(ctx, pool, old)
+			if err != nil {
+				return result, err
 			}
-			retired = append(retired, id)
+			if left <= int64(len(passedOver)) {
+				break
+			}
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
+		damaged.Places = append(damaged.Places, passedOver...)
 	}
-	return retired, nil
+	if len(damaged.Places) > 0 {
+		return result, damaged
+	}
+	for _, id := range old {
+		if err := retire(ctx, pool, id); err != nil {
+			return result, err
+		}
+		result.Retired = append(result.Retired, id)
+	}
+	return result, nil
 }
 
-// names quotes the table and the column for SQL. Both come from the list above, never from outside.
-func (c sealedColumn) names() (table, column string) {
-	return pgx.Identifier{c.table}.Sanitize(), pgx.Identifier{c.column}.Sanitize()
+// retire drops the sentinel of a key that seals nothing any more. The foreign keys refuse it while something is sealed under the
+// key, in columns that a newer schema added too, and refuse whatever a process still seals under it later.
+func retire(ctx context.Context, pool *pgxpool.Pool, keyID string) error {
+	_, err := New(pool).VaultSentinelDelete(ctx, keyID)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "23503" {
+		return fmt.Errorf("values under key id %s keep coming: a process still seals under it; give every process the new "+
+			"ENCRYPTION_KEY, then run phantom rewrap again", keyID)
+	}
+	return err
 }
 
-func (c sealedColumn) countOthers(ctx context.Context, db DBTX, keyID string) (count int64, err error) {
-	table, column := c.names()
-	err = db.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE (%s).key_id <> $1", table, column), keyID).Scan(&count)
+// names quotes the table and its columns for SQL. They come from the list above, never from outside.
+func (c sealedColumn) names() (table, column, keyID string) {
+	return pgx.Identifier{c.table}.Sanitize(), pgx.Identifier{c.column}.Sanitize(), pgx.Identifier{c.column + "_key_id"}.Sanitize()
+}
+
+func (c sealedColumn) count(ctx context.Context, db DBTX, keyIDs []string) (count int64, err error) {
+	table, _, keyID := c.names()
+	err = db.QueryRow(ctx, fmt.Sprintf("SELECT count(*) FROM %s WHERE %s = ANY($1)", table, keyID), keyIDs).Scan(&count)
 	return count, err
 }
 
-// keyIDs lists the key ids in use by hopping over the index from one to the next instead of reading the table.
-func (c sealedColumn) keyIDs(ctx context.Context, db DBTX) ([]string, error) {
-	table, column := c.names()
-	rows, err := db.Query(ctx, fmt.Sprintf(`
-		WITH RECURSIVE used AS (
-			(SELECT (%[2]s).key_id AS id FROM %[1]s WHERE (%[2]s).key_id IS NOT NULL ORDER BY 1 LIMIT 1)
-			UNION ALL
-			SELECT (SELECT (%[2]s).key_id FROM %[1]s WHERE (%[2]s).key_id > used.id ORDER BY 1 LIMIT 1)
-			FROM used WHERE used.id IS NOT NULL
-		)
-		SELECT id FROM used WHERE id IS NOT NULL ORDER BY id`, table, column))
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
-}
-
-// oldKeyID returns the id of a key in use other than ring's newest, or "".
-func (c sealedColumn) oldKeyID(ctx context.Context, db DBTX, ring *vault.Keyring) (string, error) {
-	ids, err := c.keyIDs(ctx, db)
-	if err != nil {
-		return "", err
-	}
-	if i := slices.IndexFunc(ids, func(id string) bool { return id != ring.KeyID() }); i >= 0 {
-		return ids[i], nil
-	}
-	return "", nil
-}
-
-// rewrapSome re-seals a batch of the values under one old key and returns how many. The codec opens on the way out and seals
-// under the newest key on the way in. A row's ctid stays what it is while we hold its lock.
-func (c sealedColumn) rewrapSome(ctx context.Context, pool *pgxpool.Pool, keyID string) (count int64, err error) {
-	table, column := c.names()
+// rewrapSome re-seals a batch of the values under old keys and returns how many. The codec opens on the way out and seals under
+// the newest key on the way in. A row's ctid stays what it is while we hold its lock.
+func (c sealedColumn) rewrapSome(ctx context.Context, pool *pgxpool.Pool, old []string, damaged *[]string) (count int64, err error) {
+	table, column, keyID := c.names()
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, fmt.Sprintf(
-			"SELECT ctid, %[2]s FROM %[1]s WHERE (%[2]s).key_id = $1 LIMIT %[3]d FOR UPDATE", table, column, rewrapBatch), keyID)
+		rows, err := tx.Query(ctx, fmt.Sprintf(`
+			SELECT ctid, %[2]s, (%[2]s).context FROM %[1]s
+			WHERE %[3]s = ANY($1) AND NOT (%[2]s).context = ANY($2) LIMIT %[4]d FOR UPDATE`,
+			table, column, keyID, rewrapBatch), old, append([]string{}, *damaged...))
 		if err != nil {
 			return err
 		}
-		var place pgtype.TID
-		var token vault.EncryptedToken
+		defer rows.Close()
 		updates := &pgx.Batch{}
-		if _, err := pgx.ForEachRow(rows, []any{&place, &token}, func() error {
-			updates.Queue(fmt.Sprintf("UPDATE %[1]s SET %[2]s = $2 WHERE ctid = $1", table, column), place, token)
-			return nil
-		}); err != nil {
-			if errors.Is(err, vault.ErrOpen) {
-				return fmt.Errorf("%w: put that row back from a backup or disconnect that merchant, then run phantom rewrap again", err)
+		for rows.Next() {
+			// Not rows.Scan, which would end the batch at the first value that does not open.
+			scan := func(i int, target any) error {
+				field := rows.FieldDescriptions()[i]
+				return rows.Conn().TypeMap().Scan(field.DataTypeOID, field.Format, rows.RawValues()[i], target)
 			}
+			var place pgtype.TID
+			var token vault.EncryptedToken
+			var context string
+			if err := errors.Join(scan(0, &place), scan(2, &context)); err != nil {
+				return err
+			}
+			if err := scan(1, &token); err != nil {
+				*damaged = append(*damaged, context)
+				continue
+			}
+			updates.Queue(fmt.Sprintf("UPDATE %[1]s SET %[2]s = $2 WHERE ctid = $1", table, column), place, token)
+		}
+		if err := rows.Err(); err != nil {
 			return err
 		}
 		count = int64(updates.Len())

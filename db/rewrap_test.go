@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -145,28 +146,52 @@ func TestRewrapsAtOnce(t *testing.T) {
 	}
 }
 
-func TestRewrapNamesTheRowThatDoesNotOpen(t *testing.T) {
+// One damaged value does not keep the others under a key that may have leaked.
+func TestRewrapPassesOverWhatDoesNotOpen(t *testing.T) {
 	t.Parallel()
+	const merchants = 450
 	ctx, url := t.Context(), dbtest.URL(t)
 	oldRing, bothRing := ringOf(t, dbtest.Key), ringOf(t, otherKey, dbtest.Key)
-	oldPool := open(t, url, oldRing)
-	if err := db.VerifyKeyring(ctx, oldPool, oldRing); err != nil {
+	oldPool := dbtest.Open(t, url, oldRing)
+	for i := range merchants {
+		if _, err := db.New(oldPool).MerchantCreate(ctx, newMerchant(fmt.Sprintf("acct_%d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	damage := `UPDATE merchants SET access_token = ROW('00', (access_token).iv, (access_token).tag, (access_token).key_id, (access_token).context)::sealed_token
+		WHERE stripe_user_id IN ('acct_0', 'acct_7')`
+	if _, err := oldPool.Exec(ctx, damage); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.New(oldPool).MerchantCreate(ctx, newMerchant(account)); err != nil {
-		t.Fatal(err)
+	pool := dbtest.Open(t, url, bothRing)
+	result, err := db.Rewrap(ctx, pool, bothRing, nil)
+	var damaged db.DamagedError
+	if !errors.As(err, &damaged) || !slices.Equal(slices.Sorted(slices.Values(damaged.Places)), []string{accessContext("acct_0"), accessContext("acct_7")}) {
+		t.Fatalf("rewrap with damaged values: %v", err)
 	}
-	if _, err := oldPool.Exec(ctx, `UPDATE merchants SET access_token = ROW('00', (access_token).iv, (access_token).tag, (access_token).key_id, (access_token).context)::sealed_token`); err != nil {
-		t.Fatal(err)
+	if result.Values != 2*merchants-2 || result.Retired != nil {
+		t.Errorf("%+v", result)
 	}
-	_, err := db.Rewrap(ctx, open(t, url, bothRing), bothRing, nil)
-	if !errors.Is(err, vault.ErrOpen) {
-		t.Fatalf("rewrap of a changed value: %v", err)
+	for _, account := range damaged.Places { // the merchants connect again
+		if _, err := db.New(pool).MerchantCreate(ctx, newMerchant(strings.TrimPrefix(account, accessContext("")))); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := db.VerifyKeyring(ctx, oldPool, oldRing); err == nil {
-		t.Error("the new key's sentinel is missing") // both keys are in use now
+	if result, err := db.Rewrap(ctx, pool, bothRing, nil); err != nil || !slices.Equal(result.Retired, []string{oldRing.KeyID()}) {
+		t.Errorf("after the repair: %+v, %v", result, err)
 	}
-	if err := db.VerifyKeyring(ctx, open(t, url, bothRing), bothRing); err != nil {
-		t.Errorf("both keys: %v", err)
+}
+
+// A server that was forgotten in the roll-out cannot seal anything any more under the key that rewrap retired.
+func TestRetiredKeySealsNothing(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), dbtest.URL(t)
+	forgotten := dbtest.Open(t, url, ringOf(t, dbtest.Key, otherKey))
+	bothRing := ringOf(t, otherKey, dbtest.Key)
+	if result, err := db.Rewrap(ctx, dbtest.Open(t, url, bothRing), bothRing, nil); err != nil || len(result.Retired) != 1 {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	if _, err := db.New(forgotten).MerchantCreate(ctx, newMerchant(account)); code(err) != foreignKeyViolation {
+		t.Errorf("sealed under a retired key: %v", err)
 	}
 }

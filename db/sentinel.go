@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/vault"
@@ -28,37 +29,24 @@ func (e KeyMismatchError) Error() string {
 	return text
 }
 
-// VerifyKeyring makes sure that ring opens everything in the database, by one sealed sentinel row per key id, before anything is
-// written under it. A key that the database has not seen gets its sentinel only if all others open. Failure is a
+// VerifyKeyring makes sure that ring opens everything in the database, by one sealed sentinel row per key id in use, before
+// anything is written under it. A key that the database has not seen gets its sentinel only if all others open. Failure is a
 // [KeyMismatchError], and nothing is written.
 func VerifyKeyring(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring) error {
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		queries := New(tx)
-		if err := queries.VaultSentinelLock(ctx); err != nil {
+		if err := lockSentinels(ctx, tx); err != nil {
 			return err
 		}
 		sentinels, err := queries.VaultSentinelListKeyIDs(ctx)
 		if err != nil {
 			return err
 		}
-		inUse := slices.Clone(sentinels)
-		for _, column := range sealedColumns {
-			ids, err := column.keyIDs(ctx, tx)
+		mismatch := KeyMismatchError{KeyID: ring.KeyID()}
+		for _, id := range sentinels {
+			opens, err := sentinelOpens(ctx, queries, ring, id)
 			if err != nil {
 				return err
-			}
-			inUse = append(inUse, ids...)
-		}
-		slices.Sort(inUse)
-		inUse = slices.Compact(inUse)
-
-		mismatch := KeyMismatchError{KeyID: ring.KeyID()}
-		for _, id := range inUse {
-			opens := ring.Opens(id)
-			if opens && slices.Contains(sentinels, id) {
-				if opens, err = sentinelOpens(ctx, queries, id); err != nil {
-					return err
-				}
 			}
 			if opens {
 				mismatch.Partly = true
@@ -77,10 +65,27 @@ func VerifyKeyring(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring)
 	})
 }
 
+// lockSentinels lets one process at a time decide about keys: two with different new keys must not both find the database
+// empty. A lock that somebody holds for long is an error, not a boot that hangs.
+func lockSentinels(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '10s'"); err != nil {
+		return err
+	}
+	err := New(tx).VaultSentinelLock(ctx)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "55P03" {
+		return errors.New("another session has held a lock on vault_sentinels for 10 s: end it (pg_stat_activity shows it)")
+	}
+	return err
+}
+
 func sentinelContext(keyID string) string { return "vault_sentinels.sentinel:" + keyID }
 
 // sentinelOpens tells a wrong key, which fails to open, from a database that does not answer.
-func sentinelOpens(ctx context.Context, queries *Queries, keyID string) (bool, error) {
+func sentinelOpens(ctx context.Context, queries *Queries, ring *vault.Keyring, keyID string) (bool, error) {
+	if !ring.Opens(keyID) {
+		return false, nil
+	}
 	sentinel, err := queries.VaultSentinelGet(ctx, keyID)
 	if errors.Is(err, vault.ErrOpen) {
 		return false, nil

@@ -59,12 +59,34 @@ func TestVerifyKeyring(t *testing.T) {
 				t.Errorf("%q does not say what to do", err)
 			}
 		},
-		"values count without their sentinel": func(t *testing.T, url string) {
+		"nothing is sealed without a sentinel, and it stays as long as something is": func(t *testing.T, url string) {
 			pool := open(t, url, oldRing)
+			if _, err := db.New(pool).MerchantCreate(t.Context(), newMerchant(account)); code(err) != foreignKeyViolation {
+				t.Errorf("sealed under an unverified key: %v", err)
+			}
+			if err := db.VerifyKeyring(t.Context(), pool, oldRing); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := db.New(pool).MerchantCreate(t.Context(), newMerchant(account)); err != nil {
 				t.Fatal(err)
 			}
-			mismatch(t, db.VerifyKeyring(t.Context(), open(t, url, newRing), newRing), false, oldRing.KeyID())
+			if _, err := db.New(pool).VaultSentinelDelete(t.Context(), oldRing.KeyID()); code(err) != foreignKeyViolation {
+				t.Errorf("a sentinel in use was dropped: %v", err)
+			}
+		},
+		"a lock held by somebody ends in a line": func(t *testing.T, url string) {
+			pool := open(t, url, oldRing)
+			tx, err := pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(t.Context()) }()
+			if _, err := tx.Exec(t.Context(), "LOCK TABLE vault_sentinels IN ROW EXCLUSIVE MODE"); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.VerifyKeyring(t.Context(), pool, oldRing); err == nil || !strings.Contains(err.Error(), "has held a lock on vault_sentinels") {
+				t.Errorf("got %v", err)
+			}
 		},
 		"of two keys at once on an empty database one wins": func(t *testing.T, url string) {
 			rings := []*vault.Keyring{oldRing, newRing}

@@ -75,7 +75,7 @@ func (p *sealPlan) Encode(value any, buffer []byte) ([]byte, error) {
 	if token.secret == nil {
 		return nil, errors.New("seal: the token is empty; NULL is a nil pointer")
 	}
-	sealed, err := p.ring.Seal(token.secret.plaintext, token.context)
+	sealed, err := p.ring.Seal(token.secret(), token.context)
 	if err != nil {
 		return nil, err
 	}

@@ -18,8 +18,11 @@ const (
 	tagSize = 16
 )
 
-// Key is an AES-256 key. It formats as [REDACTED].
-type Key struct{ bytes *[keySize]byte }
+// Key is an AES-256 key. It formats as [REDACTED]. The zero Key is none.
+type Key struct {
+	// A closure and not a pointer: fmt follows a pointer in somebody's unexported field when the verb does not fit.
+	reveal func() *[keySize]byte
+}
 
 // ErrMalformedKey is returned for every key that is not one of the accepted forms. It never quotes the key.
 var ErrMalformedKey = errors.New("malformed key: provide 64 hex characters (openssl rand -hex 32) or base64 of exactly 32 bytes")
@@ -27,7 +30,9 @@ var ErrMalformedKey = errors.New("malformed key: provide 64 hex characters (open
 // ParseKey reads a key of 64 hex characters, or of base64 (standard or URL alphabet, padded or not) of exactly 32 bytes. One
 // trailing newline is removed. Anything else is [ErrMalformedKey]: a key is never hashed, padded or cut.
 func ParseKey(text string) (Key, error) {
-	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	if line, ok := strings.CutSuffix(text, "\n"); ok {
+		text = strings.TrimSuffix(line, "\r")
+	}
 	if len(text) == hex.EncodedLen(keySize) {
 		if raw, err := hex.DecodeString(text); err == nil {
 			return newKey(raw), nil
@@ -46,14 +51,13 @@ func ParseKey(text string) (Key, error) {
 }
 
 func newKey(raw []byte) Key {
-	key := Key{new([keySize]byte)}
-	copy(key.bytes[:], raw)
-	return key
+	bytes := [keySize]byte(raw)
+	return Key{func() *[keySize]byte { return &bytes }}
 }
 
 // ID names a key without revealing it: the first 8 hex digits of SHA-256("phantom-key-id" ‖ key).
 func (k Key) ID() string {
-	sum := sha256.Sum256(append([]byte("phantom-key-id"), k.bytes[:]...))
+	sum := sha256.Sum256(append([]byte("phantom-key-id"), k.reveal()[:]...))
 	return hex.EncodeToString(sum[:4])
 }
 
@@ -61,7 +65,7 @@ func (k Key) ID() string {
 func (k Key) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, redacted) }
 
 func (k Key) aead() (cipher.AEAD, error) {
-	block, err := aes.NewCipher(k.bytes[:])
+	block, err := aes.NewCipher(k.reveal()[:])
 	if err != nil {
 		return nil, err
 	}

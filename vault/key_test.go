@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -86,7 +87,7 @@ func TestParseKey(t *testing.T) {
 			if !errors.Is(err, vault.ErrMalformedKey) {
 				t.Fatalf("error is %v", err)
 			}
-			if key != (vault.Key{}) {
+			if !reflect.ValueOf(key).IsZero() {
 				t.Error("a key came with the error")
 			}
 			if kernel := strings.Trim(test.text, "\r\n =\""); kernel != "" && strings.Contains(err.Error(), kernel) {
@@ -101,7 +102,6 @@ func TestParseKey(t *testing.T) {
 
 func TestParseKeyRefusesALoneCarriageReturn(t *testing.T) {
 	t.Parallel()
-	t.Skip("known defect: a carriage return without a newline is removed; take this line away with the repair")
 	for _, text := range []string{keyA + "\r", "/+7dzLuqmYh3ZlVEMyIRAPDh0sO0pZaHeGlaSzwtHg8=\r"} {
 		if _, err := vault.ParseKey(text); !errors.Is(err, vault.ErrMalformedKey) {
 			t.Errorf("error is %v", err)

@@ -6,8 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
+	"unsafe"
 )
 
 // Keyring seals under one key and opens under several. It is safe for concurrent use.
@@ -37,12 +37,12 @@ func NewKeyring(current Key, previous ...Key) (*Keyring, error) {
 	ring := &Keyring{}
 	keys := make(map[string]Key)
 	for _, key := range append([]Key{current}, previous...) {
-		if key.bytes == nil {
+		if key.reveal == nil {
 			return nil, ErrMalformedKey
 		}
 		id := key.ID()
 		if twin, ok := keys[id]; ok {
-			if *twin.bytes != *key.bytes {
+			if *twin.reveal() != *key.reveal() {
 				return nil, fmt.Errorf("two different keys have the key id %s: replace one of them", id)
 			}
 			continue
@@ -145,7 +145,7 @@ func (k *Keyring) SealBytes(dst, plaintext []byte, context string) ([]byte, erro
 	if context == "" {
 		return nil, errors.New("seal: the context is empty")
 	}
-	return k.current.seal(dst, plaintext, []byte(context)), nil
+	return k.current.seal(dst, plaintext, bytesOf(context)), nil
 }
 
 // OpenBytes decrypts what SealBytes wrote under the key with this id and appends the plaintext to dst.
@@ -157,7 +157,7 @@ func (k *Keyring) OpenBytes(dst, sealed []byte, keyID, context string) ([]byte, 
 	if len(sealed) < ivSize+tagSize || context == "" {
 		return nil, ErrOpen
 	}
-	plaintext, err := s.aead.Open(dst, sealed[:ivSize], sealed[ivSize:], []byte(context))
+	plaintext, err := s.aead.Open(dst, sealed[:ivSize], sealed[ivSize:], bytesOf(context))
 	if err != nil {
 		return nil, ErrOpen
 	}
@@ -167,20 +167,28 @@ func (k *Keyring) OpenBytes(dst, sealed []byte, keyID, context string) ([]byte, 
 // sealHex is seal in lower-case hex. The hex stands behind the raw bytes in one buffer, and the fields are cut out of one string.
 func (k *Keyring) sealHex(plaintext, context string) string {
 	size := ivSize + len(plaintext) + tagSize
-	raw := k.current.seal(make([]byte, 0, 3*size), []byte(plaintext), []byte(context))
+	raw := k.current.seal(make([]byte, 0, 3*size), bytesOf(plaintext), bytesOf(context))
 	text := raw[size : 3*size]
 	hex.Encode(text, raw)
-	return string(text)
+	return stringOf(text)
 }
 
 // seal appends iv ‖ ciphertext ‖ tag to dst.
 func (s *sealer) seal(dst, plaintext, aad []byte) []byte {
-	start := len(dst)
-	dst = append(slices.Grow(dst, ivSize+len(plaintext)+tagSize), make([]byte, ivSize)...)
-	iv := dst[start:]
+	start, end := len(dst), len(dst)+ivSize+len(plaintext)+tagSize
+	if cap(dst) < end {
+		dst = append(make([]byte, 0, end), dst...)
+	}
+	iv := dst[start : start+ivSize]
 	_, _ = rand.Read(iv) // never fails since Go 1.24: it ends the process instead
-	return s.aead.Seal(dst, iv, plaintext, aad)
+	return s.aead.Seal(dst[:start+ivSize], iv, plaintext, aad)
 }
+
+// bytesOf shares the memory of text with an AEAD, which only reads it.
+func bytesOf(text string) []byte { return unsafe.Slice(unsafe.StringData(text), len(text)) }
+
+// stringOf takes over raw, to which nobody may write any more.
+func stringOf(raw []byte) string { return unsafe.String(unsafe.SliceData(raw), len(raw)) }
 
 // openHex refuses upper-case hex, so that no two texts open as one value.
 func (s *sealer) openHex(iv, ciphertext, tag, context string) (string, error) {
@@ -192,11 +200,11 @@ func (s *sealer) openHex(iv, ciphertext, tag, context string) (string, error) {
 	if !unhex(raw[:ivSize], iv) || !unhex(raw[ivSize:tagAt], ciphertext) || !unhex(raw[tagAt:], tag) {
 		return "", ErrOpen
 	}
-	plaintext, err := s.aead.Open(raw[ivSize:ivSize], raw[:ivSize], raw[ivSize:], []byte(context))
+	plaintext, err := s.aead.Open(raw[ivSize:ivSize], raw[:ivSize], raw[ivSize:], bytesOf(context))
 	if err != nil {
 		return "", ErrOpen
 	}
-	return string(plaintext), nil
+	return stringOf(plaintext), nil
 }
 
 // unhex decodes lower-case hex of exactly 2*len(dst) characters.

@@ -256,6 +256,13 @@ func TestSwappedContexts(t *testing.T) {
 		if _, err := ring.Open(sealed); !errors.Is(err, vault.ErrOpen) {
 			t.Errorf("a string form opened in the place %q: %v", context, err)
 		}
+		raw, err := hex.DecodeString(parts[0] + parts[2] + parts[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ring.OpenBytes(nil, raw, idA, context); !errors.Is(err, vault.ErrOpen) {
+			t.Errorf("a string form's bytes opened in the place %q: %v", context, err)
+		}
 	}
 }
 

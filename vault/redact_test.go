@@ -43,7 +43,7 @@ func checkHidden(t *testing.T, where, output string, secrets ...[]string) {
 }
 
 // holders is v alone and in everything that a printer or an encoder walks through.
-func holders[T comparable](v T) map[string]any {
+func holders[T any](v T) map[string]any {
 	type public struct{ Secret T }
 	type deep struct {
 		Name  string
@@ -53,7 +53,7 @@ func holders[T comparable](v T) map[string]any {
 	pointer := &v
 	return map[string]any{
 		"value": v, "pointer": pointer, "pointer to pointer": &pointer, "slice": []T{v}, "pointers": []*T{&v}, "array": [1]T{v},
-		"map": map[string]T{"k": v}, "map of pointers": map[string]*T{"k": &v}, "map key": map[T]string{v: "v"},
+		"map": map[string]T{"k": v}, "map of pointers": map[string]*T{"k": &v},
 		"any": []any{v, &v}, "map of any": map[string]any{"k": v},
 		"struct": public{v}, "pointer to struct": &public{v}, "slice of structs": []public{{v}},
 		"deep": deep{Name: "n", Inner: &public{v}, Any: v}, "pointer to deep": &deep{Inner: &public{v}, Any: &v},
@@ -100,7 +100,6 @@ func TestNoVerbShowsASecret(t *testing.T) {
 
 func TestNoVerbShowsASecretInAnUnexportedField(t *testing.T) {
 	t.Parallel()
-	t.Skip("known defect: the verb s on a struct with a token in an unexported field prints the plaintext; take this line away with the repair")
 	_, secrets := secretHolders(t)
 	checkVerbs(t, map[string]map[string]any{
 		"Key":            unexported(newKey(t, keyB)),

@@ -10,24 +10,23 @@ import (
 
 const redacted = "[REDACTED]"
 
-// EncryptedToken is a secret on its way into or out of a sealed_token column. In memory it holds the plaintext, behind a
-// pointer, and the context it belongs to; only [EncryptedToken.Reveal] gives it out. However it is printed, logged or
+// EncryptedToken is a secret on its way into or out of a sealed_token column. In memory it holds the plaintext, inside a
+// closure, and the context it belongs to; only [EncryptedToken.Reveal] gives it out. However it is printed, logged or
 // marshalled it reads [REDACTED], and every path into the database but its own codec fails.
 //
 // It has no String method on purpose: pgx would take that for the value to store.
 type EncryptedToken struct {
 	context string
-	secret  *secret
+	// A closure and not a pointer: fmt follows a pointer in somebody's unexported field when the verb does not fit.
+	secret func() string
 }
-
-type secret struct{ plaintext string }
 
 // ErrWrongContext is returned by Reveal when the value belongs to another place than the caller expects.
 var ErrWrongContext = errors.New("secret belongs to another context")
 
 // NewToken wraps a plaintext to be sealed for the place that context names, "table.column:key".
 func NewToken(context, plaintext string) EncryptedToken {
-	return EncryptedToken{context: context, secret: &secret{plaintext}}
+	return EncryptedToken{context: context, secret: func() string { return plaintext }}
 }
 
 // Reveal returns the plaintext if context is the one that the value was sealed for, else [ErrWrongContext].
@@ -35,7 +34,7 @@ func (t EncryptedToken) Reveal(context string) (string, error) {
 	if t.secret == nil || context == "" || t.context != context {
 		return "", fmt.Errorf("reveal %.200q: %w", context, ErrWrongContext)
 	}
-	return t.secret.plaintext, nil
+	return t.secret(), nil
 }
 
 // Format writes [REDACTED] for every verb.

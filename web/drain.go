@@ -15,11 +15,11 @@ import (
 // acceptTail is how long a draining listener goes on taking connections that clients have already made.
 const acceptTail = 100 * time.Millisecond
 
-// Listen opens the port on all addresses, for [Server.Serve].
-func Listen(ctx context.Context, port int) (*net.TCPListener, error) {
+// Listen opens the port on a host's address, or on all addresses if host is empty, for [Server.Serve].
+func Listen(ctx context.Context, host string, port int) (*net.TCPListener, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false) // Go's default; such a socket takes no filter
-	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort("", strconv.Itoa(port)))
+	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func routed(mux *http.ServeMux) http.Handler {
 		switch {
 		case pattern == "":
 			refuse(w, r, handler)
-		case r.Method == http.MethodHead && strings.HasPrefix(r.URL.Path, "/api/auth/"):
+		case r.Method == http.MethodHead && changesState(r):
 			methodNotAllowed(w, http.MethodGet)
 		default:
 			mux.ServeHTTP(w, r)
@@ -33,12 +33,19 @@ func routed(mux *http.ServeMux) http.Handler {
 	})
 }
 
+// changesState reports a route of the handshake, whose GET makes or uses up a state.
+func changesState(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/api/auth/") }
+
 // refuse asks the mux's own error handler which error it is.
 func refuse(w http.ResponseWriter, r *http.Request, handler http.Handler) {
 	answer := &discarded{header: make(http.Header)}
 	handler.ServeHTTP(answer, r)
 	if answer.status == http.StatusMethodNotAllowed {
-		methodNotAllowed(w, answer.header.Get("Allow"))
+		allow := answer.header.Get("Allow")
+		if changesState(r) {
+			allow = http.MethodGet
+		}
+		methodNotAllowed(w, allow)
 		return
 	}
 	writeError(w, http.StatusNotFound, "not_found", "There is nothing at this address.")
@@ -69,9 +76,12 @@ func (s *Server) closeWhenDraining(next http.Handler) http.Handler {
 	})
 }
 
-func securityHeaders(next http.Handler) http.Handler {
+func (s *Server) securityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
+		if s.config.Secure {
+			header.Set("Strict-Transport-Security", "max-age=31536000")
+		}
 		header.Set("Cache-Control", "no-store")
 		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 		header.Set("Cross-Origin-Opener-Policy", "same-origin")

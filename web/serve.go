@@ -40,9 +40,11 @@ func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	if err := connections.drain(); err != nil {
-		s.config.Log.Debug("[SERVER] new connections are not turned away", "cause", err)
+		s.config.Log.Warn("[SERVER] new connections are not turned away: one made in this instant may be lost", "cause", err)
 	}
-	_ = <-ended // every connection that was waiting is the server's now
+	if err := <-ended; !errors.Is(err, errDrained) { // every connection that was waiting is the server's now
+		return err
+	}
 	busy.wait(ctx)
 	err := server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -41,7 +41,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/auth/callback", s.callback)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
-	return s.recoverPanics(s.closeWhenDraining(securityHeaders(capBody(routed(mux)))))
+	return s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux)))))
 }
 
 // index is the only HTML there is.
@@ -131,7 +131,7 @@ var statuses = map[string]int{
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var known *connect.Error
 	if !errors.As(err, &known) {
-		s.config.Log.Error("[SERVER] request failed", "method", r.Method, "path", r.URL.Path, "cause", err)
+		s.config.Log.Error("[SERVER] request failed", "method", r.Method, "path", r.URL.Path, "cause", db.Describe(err))
 		writeError(w, http.StatusInternalServerError, "internal", "Something went wrong on our side.")
 		return
 	}

@@ -89,11 +89,20 @@ func EmptyURL(t testing.TB) string {
 // Pool returns a pool, opened as the program opens it, on a database of the test's own.
 func Pool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	pool, err := db.Open(t.Context(), URL(t), Ring(t))
+	return Open(t, URL(t), Ring(t))
+}
+
+// Open returns a pool on the database at url after ring has been verified, as the program does.
+func Open(t testing.TB, url string, ring *vault.Keyring) *pgxpool.Pool {
+	t.Helper()
+	pool, err := db.Open(t.Context(), url, ring)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
+	if err := db.VerifyKeyring(t.Context(), pool, ring); err != nil {
+		t.Fatal(err)
+	}
 	return pool
 }
 

@@ -5,26 +5,34 @@
 CREATE TYPE sealed_token AS (ciphertext text, iv text, tag text, key_id text, context text);
 
 -- True only for a value that has the shape the vault gives it and stands in the place it was sealed for. Never NULL, so that a
--- CHECK built on it lets no NULL field through.
-CREATE FUNCTION is_sealed(value sealed_token, context text) RETURNS boolean
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+-- CHECK built on it lets no NULL field through. Every operator and function is named with its schema: whoever writes a row chooses
+-- the search_path, and could put an operator of his own before PostgreSQL's. PL/pgSQL, because it keeps its plan for the session,
+-- while a function in SQL is planned again for every INSERT.
+CREATE FUNCTION is_sealed(value sealed_token, place text) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
-        SELECT coalesce(
-            (value).ciphertext ~ '^([0-9a-f]{2})+$'
-            AND (value).iv ~ '^[0-9a-f]{32}$'
-            AND (value).tag ~ '^[0-9a-f]{32}$'
-            AND (value).key_id ~ '^[0-9a-f]{8}$'
-            AND (value).context = context,
-            false)
-    $$;
+    BEGIN
+        RETURN coalesce(
+            (value.ciphertext OPERATOR(pg_catalog.||) value.iv OPERATOR(pg_catalog.||) value.tag OPERATOR(pg_catalog.||) value.key_id)
+                OPERATOR(pg_catalog.~) '^[0-9a-f]+$'
+            AND pg_catalog.length(value.ciphertext) OPERATOR(pg_catalog.>=) 2
+            AND pg_catalog.length(value.ciphertext) OPERATOR(pg_catalog.%) 2 OPERATOR(pg_catalog.=) 0
+            AND pg_catalog.length(value.iv) OPERATOR(pg_catalog.=) 32
+            AND pg_catalog.length(value.tag) OPERATOR(pg_catalog.=) 32
+            AND pg_catalog.length(value.key_id) OPERATOR(pg_catalog.=) 8
+            AND value.context OPERATOR(pg_catalog.=) place,
+            false);
+    END $$;
 
 -- PHANTOM's clock for everything that is planned in days: run_at, ages, quiet hours, purge. Leases, OAuth states and signatures
 -- use clock_timestamp().
 CREATE FUNCTION phantom_now() RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
-    AS 'SELECT now()';
+    RETURN now();
 
 -- One row for each key that has sealed something here. A keyring that cannot open every row does not belong to this database.
+-- Every sealed column has a generated column_key_id that refers to this table: nothing is sealed under a key without a row, and
+-- the row stays as long as anything is.
 CREATE TABLE vault_sentinels (
     key_id text PRIMARY KEY,
     sentinel sealed_token NOT NULL,
@@ -40,6 +48,8 @@ CREATE TABLE merchants (
     stripe_connect_id text GENERATED ALWAYS AS (stripe_user_id) STORED,
     access_token sealed_token,
     refresh_token sealed_token,
+    access_token_key_id text GENERATED ALWAYS AS ((access_token).key_id) STORED,
+    refresh_token_key_id text GENERATED ALWAYS AS ((refresh_token).key_id) STORED,
     encrypted_token text GENERATED ALWAYS AS ((access_token).ciphertext) STORED,
     iv text GENERATED ALWAYS AS ((access_token).iv) STORED,
     tag text GENERATED ALWAYS AS ((access_token).tag) STORED,
@@ -56,6 +66,8 @@ CREATE TABLE merchants (
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     disconnected_at timestamptz,
     CONSTRAINT merchants_stripe_user_id_key UNIQUE (stripe_user_id),
+    CONSTRAINT merchants_access_token_key_known FOREIGN KEY (access_token_key_id) REFERENCES vault_sentinels (key_id),
+    CONSTRAINT merchants_refresh_token_key_known FOREIGN KEY (refresh_token_key_id) REFERENCES vault_sentinels (key_id),
     CONSTRAINT merchants_stripe_user_id_account CHECK (stripe_user_id ~ '^acct_[A-Za-z0-9]{1,64}$'),
     -- IS NOT DISTINCT FROM NULL, because a composite of NULL fields also "IS NULL".
     CONSTRAINT merchants_access_token_sealed CHECK (
@@ -70,11 +82,13 @@ CREATE TABLE merchants (
         'nonprofit', 'other')),
     CONSTRAINT merchants_country_iso CHECK (country ~ '^[A-Z]{2}$'),
     CONSTRAINT merchants_default_currency_iso CHECK (default_currency ~ '^[a-z]{3}$'),
-    CONSTRAINT merchants_timezone_length CHECK (length(timezone) BETWEEN 1 AND 64)
+    CONSTRAINT merchants_timezone_name CHECK (timezone ~ '^[A-Za-z0-9_+/-]{1,64}$'),
+    CONSTRAINT merchants_times_finite
+        CHECK (isfinite(connected_at) AND isfinite(updated_at) AND isfinite(coalesce(disconnected_at, connected_at)))
 );
 -- An IV that repeats under one key would break GCM. These indexes also find the rows that an old key sealed.
-CREATE UNIQUE INDEX merchants_access_token_iv_key ON merchants (((access_token).key_id), ((access_token).iv));
-CREATE UNIQUE INDEX merchants_refresh_token_iv_key ON merchants (((refresh_token).key_id), ((refresh_token).iv));
+CREATE UNIQUE INDEX merchants_access_token_iv_key ON merchants (access_token_key_id, ((access_token).iv));
+CREATE UNIQUE INDEX merchants_refresh_token_iv_key ON merchants (refresh_token_key_id, ((refresh_token).iv));
 
 CREATE TABLE oauth_states (
     state_hash bytea PRIMARY KEY,
@@ -83,7 +97,8 @@ CREATE TABLE oauth_states (
     expires_at timestamptz NOT NULL DEFAULT clock_timestamp() + interval '10 minutes',
     CONSTRAINT oauth_states_state_hash_sha256 CHECK (octet_length(state_hash) = 32),
     CONSTRAINT oauth_states_browser_hash_sha256 CHECK (octet_length(browser_hash) = 32),
-    CONSTRAINT oauth_states_expires_after_created CHECK (expires_at > created_at)
+    CONSTRAINT oauth_states_lifetime
+        CHECK (expires_at > created_at AND expires_at <= created_at + interval '11 minutes')
 );
 CREATE INDEX oauth_states_expires_at_idx ON oauth_states (expires_at);
 
@@ -95,6 +110,7 @@ CREATE TABLE ghost_targets (
     stripe_subscription_id text NOT NULL,
     stripe_invoice_id text NOT NULL,
     email sealed_token,
+    email_key_id text GENERATED ALWAYS AS ((email).key_id) STORED,
     amount bigint NOT NULL,
     currency text NOT NULL,
     access text NOT NULL DEFAULT 'presumed',
@@ -110,6 +126,8 @@ CREATE TABLE ghost_targets (
     PRIMARY KEY (merchant_id, id),
     CONSTRAINT ghost_targets_one_per_subscription_and_currency
         UNIQUE (merchant_id, stripe_customer_id, stripe_subscription_id, currency),
+    CONSTRAINT ghost_targets_email_key_known FOREIGN KEY (email_key_id) REFERENCES vault_sentinels (key_id),
+    CONSTRAINT ghost_targets_rule_named CHECK (rule <> '' AND closed_reason <> ''),
     CONSTRAINT ghost_targets_stripe_ids_length CHECK (
         length(stripe_customer_id) BETWEEN 1 AND 255 AND length(stripe_subscription_id) BETWEEN 1 AND 255
         AND length(stripe_invoice_id) BETWEEN 1 AND 255),
@@ -127,7 +145,7 @@ CREATE TABLE ghost_targets (
     CONSTRAINT ghost_targets_closed_with_reason CHECK ((status = 'closed') = (closed_reason IS NOT NULL))
 );
 CREATE INDEX ghost_targets_discovered_at_idx ON ghost_targets (discovered_at);
-CREATE UNIQUE INDEX ghost_targets_email_iv_key ON ghost_targets (((email).key_id), ((email).iv));
+CREATE UNIQUE INDEX ghost_targets_email_iv_key ON ghost_targets (email_key_id, ((email).iv));
 
 -- Pooled counts of when charges succeed. No id of anybody, no amount, no exact time.
 CREATE TABLE liquidity_oracle (
@@ -140,10 +158,12 @@ CREATE TABLE liquidity_oracle (
     attempts bigint NOT NULL DEFAULT 0,
     successes bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (business_category, decline_class, action, day_of_week, hour_of_day, livemode),
-    CONSTRAINT liquidity_oracle_business_category_length CHECK (length(business_category) BETWEEN 1 AND 64),
+    CONSTRAINT liquidity_oracle_business_category_known CHECK (business_category IN (
+        'software', 'media', 'education', 'health', 'professional_services', 'retail', 'food', 'travel', 'finance',
+        'nonprofit', 'other')),
     CONSTRAINT liquidity_oracle_decline_class_known
         CHECK (decline_class IN ('never', 'customer', 'timed', 'low', 'soon', 'unknown')),
-    CONSTRAINT liquidity_oracle_action_name CHECK (action ~ '^[a-z][a-z_]{0,63}$'),
+    CONSTRAINT liquidity_oracle_action_known CHECK (action IN ('charge', 'email', 'sms')),
     CONSTRAINT liquidity_oracle_day_of_week_range CHECK (day_of_week BETWEEN 0 AND 6),
     CONSTRAINT liquidity_oracle_hour_of_day_range CHECK (hour_of_day BETWEEN 0 AND 23),
     CONSTRAINT liquidity_oracle_successes_within_attempts CHECK (successes BETWEEN 0 AND attempts)
@@ -158,6 +178,7 @@ CREATE TABLE scheduled_tasks (
     run_at timestamptz NOT NULL DEFAULT phantom_now(),
     params jsonb NOT NULL DEFAULT '{}',
     sealed_params sealed_token,
+    sealed_params_key_id text GENERATED ALWAYS AS ((sealed_params).key_id) STORED,
     attempts integer NOT NULL DEFAULT 0,
     lease_until timestamptz,
     fence bigint NOT NULL DEFAULT 0,
@@ -169,6 +190,7 @@ CREATE TABLE scheduled_tasks (
     PRIMARY KEY (merchant_id, id),
     -- The key at Stripe is the id alone, so it must not repeat under another merchant.
     CONSTRAINT scheduled_tasks_id_key UNIQUE (id),
+    CONSTRAINT scheduled_tasks_sealed_params_key_known FOREIGN KEY (sealed_params_key_id) REFERENCES vault_sentinels (key_id),
     CONSTRAINT scheduled_tasks_kind_name CHECK (kind ~ '^[a-z][a-z_]{0,63}$'),
     CONSTRAINT scheduled_tasks_status_known CHECK (status IN (
         'pending', 'running', 'succeeded', 'failed', 'canceled', 'parked', 'needs_review')),
@@ -182,4 +204,4 @@ CREATE TABLE scheduled_tasks (
         CHECK ((status IN ('succeeded', 'failed', 'canceled')) = (finished_at IS NOT NULL))
 );
 CREATE UNIQUE INDEX scheduled_tasks_sealed_params_iv_key
-    ON scheduled_tasks (((sealed_params).key_id), ((sealed_params).iv));
+    ON scheduled_tasks (sealed_params_key_id, ((sealed_params).iv));
