@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 
 .PHONY: help
 help: ## List these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: ## Run PHANTOM in dev mode; installs PostgreSQL where it is missing
@@ -42,6 +42,14 @@ lint: ## Check formatting, import directions and the linters
 bench: build ## Measure against peers; docs/benchmarks.md holds the figures
 	cd bench && go run ./cmd/ratios
 	cd bench && go run ./cmd/process ../bin/phantom
+
+.PHONY: bench-queue
+bench-queue: ## Measure the queue beside River; its bar is not met yet
+	cd bench && go run ./cmd/queue
+
+.PHONY: soak-queue
+soak-queue: ## Kill workers at random over 100,000 tasks
+	PHANTOM_TASKS=100000 go test -run TestKilledProcesses -v -timeout 30m ./task
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits

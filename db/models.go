@@ -93,6 +93,7 @@ type ScheduledTask struct {
 	LastError         *string
 	CreatedAt         time.Time
 	FinishedAt        *time.Time
+	UniqueKey         *string
 }
 
 type VaultSentinel struct {

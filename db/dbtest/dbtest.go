@@ -63,15 +63,20 @@ func Main(m *testing.M) int {
 // Ring returns the keyring of Key.
 func Ring(t testing.TB) *vault.Keyring {
 	t.Helper()
-	key, err := vault.ParseKey(Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ring, err := vault.NewKeyring(key)
+	ring, err := NewRing()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return ring
+}
+
+// NewRing is Ring for a process that a test started.
+func NewRing() (*vault.Keyring, error) {
+	key, err := vault.ParseKey(Key)
+	if err != nil {
+		return nil, err
+	}
+	return vault.NewKeyring(key)
 }
 
 // URL returns the URL of a migrated database that is the test's own and is dropped after it.

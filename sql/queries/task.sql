@@ -1,0 +1,134 @@
+-- name: TaskEnqueue :execrows
+-- In the caller's transaction. A unique key that a live task holds already adds nothing.
+INSERT INTO scheduled_tasks (merchant_id, id, kind, params, sealed_params, run_at, unique_key)
+VALUES (@merchant_id, @id, @kind, @params, sqlc.narg(sealed_params), coalesce(sqlc.narg(run_at), phantom_now()), sqlc.narg(unique_key))
+ON CONFLICT (merchant_id, kind, unique_key)
+    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
+    DO NOTHING;
+
+-- name: TaskEnqueueMany :execrows
+-- Many tasks of one kind, without a key, in one statement.
+INSERT INTO scheduled_tasks (merchant_id, id, kind, params, run_at)
+SELECT merchant_id, id, @kind, params, run_at
+FROM (SELECT unnest(@merchant_ids::uuid[]) AS merchant_id, unnest(@ids::uuid[]) AS id, unnest(@params::jsonb[]) AS params,
+    unnest(@run_ats::timestamptz[]) AS run_at) AS new;
+
+-- name: TaskNotify :exec
+-- Delivered when the caller's transaction commits.
+SELECT pg_notify('phantom_task', '');
+
+-- name: TaskClaimFair :many
+-- Due tasks of a few merchants, starting behind a given one, each with its oldest: so one merchant with a million tasks starves
+-- nobody.
+WITH RECURSIVE merchant AS (
+    -- A loose index scan: one probe for each merchant instead of one for each task.
+    (SELECT t.merchant_id, 1 AS hop FROM scheduled_tasks t
+     WHERE t.status = 'pending' AND t.merchant_id > sqlc.arg(after) ORDER BY t.merchant_id LIMIT 1)
+    UNION ALL
+    SELECT next.merchant_id, merchant.hop + 1 FROM merchant
+    CROSS JOIN LATERAL (
+        SELECT t.merchant_id FROM scheduled_tasks t
+        WHERE t.status = 'pending' AND t.merchant_id > merchant.merchant_id ORDER BY t.merchant_id LIMIT 1) AS next
+    WHERE merchant.hop < sqlc.arg(merchants)::int
+), due AS (
+    SELECT oldest.id FROM merchant
+    CROSS JOIN LATERAL (
+        SELECT t.id FROM scheduled_tasks t
+        WHERE t.status = 'pending' AND t.merchant_id = merchant.merchant_id AND t.run_at <= phantom_now()
+        ORDER BY t.run_at LIMIT sqlc.arg(share) FOR UPDATE SKIP LOCKED) AS oldest
+    LIMIT sqlc.arg(batch)
+)
+UPDATE scheduled_tasks t SET
+    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
+WHERE t.id = ANY (ARRAY(SELECT id FROM due)) -- and not a join, which would be planned as a scan of the whole table
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at,
+    (SELECT count(*) FROM merchant) AS scanned,
+    coalesce((SELECT merchant_id FROM merchant ORDER BY hop DESC LIMIT 1), sqlc.arg(after))::uuid AS last_scanned;
+
+-- name: TaskClaimOldest :many
+-- Whatever is due, oldest first.
+UPDATE scheduled_tasks t SET
+    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
+WHERE t.id = ANY (ARRAY(
+    SELECT d.id FROM scheduled_tasks d
+    WHERE d.status = 'pending' AND d.run_at <= phantom_now()
+    ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at;
+
+-- name: TaskHeartbeat :many
+-- Extends the leases that are still the caller's and says which these are.
+UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
+FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
+    unnest(sqlc.arg(fences)::bigint[]) AS fence ORDER BY 1, 2) AS held
+WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) -- planned as few rows, and so never as a scan of the whole table
+    AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence AND t.status = 'running'
+RETURNING t.id;
+
+-- name: TaskSettle :many
+-- Writes down how tries ended, for those whose fence is still the caller's: who was too slow changes no row. A delay counts from
+-- now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back.
+UPDATE scheduled_tasks t SET
+    status = ended.status,
+    run_at = CASE WHEN ended.status = 'pending'
+        THEN phantom_now() + make_interval(secs => ended.delay * CASE WHEN ended.jitter THEN random() ELSE 1 END)
+        ELSE t.run_at END,
+    attempts = t.attempts - CASE WHEN ended.counted THEN 0 ELSE 1 END,
+    lease_until = NULL,
+    finished_at = CASE WHEN ended.status IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END,
+    last_error = coalesce(nullif(ended.error, ''), t.last_error)
+FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
+    unnest(sqlc.arg(fences)::bigint[]) AS fence, unnest(sqlc.arg(statuses)::text[]) AS status,
+    unnest(sqlc.arg(delays)::float8[]) AS delay, unnest(sqlc.arg(jitters)::boolean[]) AS jitter,
+    unnest(sqlc.arg(counted)::boolean[]) AS counted, unnest(sqlc.arg(errors)::text[]) AS error ORDER BY 1, 2) AS ended
+WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[])))
+    AND t.merchant_id = ended.merchant_id AND t.id = ended.id AND t.fence = ended.fence AND t.status = 'running'
+RETURNING t.id;
+
+-- name: TaskRescue :execrows
+-- Tasks whose worker died: their lease has ended. Those that have used up their tries are for a person to look at. One of them may
+-- be what killed the worker: from the second time on they are spread apart, so that it does not take the same ones along each time.
+UPDATE scheduled_tasks t SET
+    status = CASE WHEN t.attempts >= sqlc.arg(max_attempts)::int THEN 'needs_review' ELSE 'pending' END,
+    run_at = CASE WHEN t.attempts < 2 THEN t.run_at ELSE phantom_now() + make_interval(secs => random() * t.attempts) END,
+    lease_until = NULL,
+    last_error = 'the worker died or lost the database while the task ran'
+FROM (
+    SELECT merchant_id, id FROM scheduled_tasks
+    WHERE status = 'running' AND lease_until < clock_timestamp()
+    ORDER BY lease_until LIMIT 1000 FOR UPDATE SKIP LOCKED) AS dead
+WHERE t.merchant_id = dead.merchant_id AND t.id = dead.id;
+
+-- name: TaskSecondsToNext :one
+-- How long until the next pending task is due, at most a day.
+SELECT coalesce(extract(epoch FROM least(min(run_at) - phantom_now(), interval '1 day')), 86400)::float8 AS seconds
+FROM scheduled_tasks WHERE status = 'pending';
+
+-- name: TaskGet :one
+SELECT * FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
+
+-- name: TaskCancel :execrows
+UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp()
+WHERE merchant_id = $1 AND id = $2 AND status IN ('pending', 'parked', 'needs_review');
+
+-- name: TaskRetry :execrows
+-- After a person has looked at it: all tries anew, at once.
+UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_now()
+WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review';
+
+-- name: TaskPark :execrows
+-- Sets a merchant's pending tasks aside, until he connects again.
+UPDATE scheduled_tasks SET status = 'parked' WHERE merchant_id = $1 AND status = 'pending';
+
+-- name: TaskUnpark :execrows
+UPDATE scheduled_tasks SET status = 'pending' WHERE merchant_id = $1 AND status = 'parked';
+
+-- name: TaskDropFinished :execrows
+-- In batches, the oldest first, so that no lock lasts.
+DELETE FROM scheduled_tasks t USING (
+    SELECT merchant_id, id FROM scheduled_tasks
+    WHERE status IN ('succeeded', 'failed', 'canceled') AND finished_at < clock_timestamp() - make_interval(secs => sqlc.arg(keep_seconds))
+        AND run_at < phantom_now() - make_interval(secs => sqlc.arg(keep_seconds)) -- earlier than finished_at, and indexed
+    ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED) AS old
+WHERE t.merchant_id = old.merchant_id AND t.id = old.id;

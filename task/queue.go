@@ -1,0 +1,346 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/db"
+)
+
+// Config says how a process takes part in the work. The zero value of every number is its default.
+type Config struct {
+	ListenURL   string             // past any pooler: LISTEN needs a session
+	Handlers    map[string]Handler // by kind
+	Workers     int                // tasks at a time; 10
+	Batch       int                // rows of one claim at most; 200
+	Lease       time.Duration      // how long a task stays its process's without a heartbeat; 60 s
+	Poll        time.Duration      // the safety net while idle; 5 s
+	MaxAttempts int32              // failed tries after which a person is asked; 8
+	RetryBase   time.Duration      // the first retry waits up to this, each further one up to twice as long; 5 s
+	RetryCap    time.Duration      // and none longer than this; 1 h
+	Keep        time.Duration      // how long finished tasks stay; 7 days, which is also the least
+	Grace       time.Duration      // how long running tasks may take to finish after the stop; 20 s
+	Log         *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	defaults := []struct {
+		value *time.Duration
+		to    time.Duration
+	}{
+		{&c.Lease, time.Minute}, {&c.Poll, 5 * time.Second}, {&c.RetryBase, 5 * time.Second}, {&c.RetryCap, time.Hour},
+		{&c.Keep, 7 * 24 * time.Hour}, {&c.Grace, 20 * time.Second},
+	}
+	for _, d := range defaults {
+		if *d.value == 0 {
+			*d.value = d.to
+		}
+	}
+	if c.Workers == 0 {
+		c.Workers = 10
+	}
+	if c.Batch == 0 {
+		c.Batch = 200
+	}
+	if c.MaxAttempts == 0 {
+		c.MaxAttempts = 8
+	}
+	switch {
+	case len(c.Handlers) == 0:
+		return c, errors.New("a queue needs a handler")
+	case c.Workers < 0 || c.Batch < 0 || c.MaxAttempts < 0:
+		return c, errors.New("workers, batch and attempts cannot be negative")
+	case c.Lease < time.Second:
+		return c, errors.New("the lease cannot be shorter than a second")
+	case c.Keep < 7*24*time.Hour:
+		return c, errors.New("finished tasks stay for 7 days at least")
+	case c.Log == nil:
+		return c, errors.New("a queue needs a log")
+	}
+	return c, nil
+}
+
+// Queue is one process's part in the work.
+type Queue struct {
+	config  Config
+	pool    *pgxpool.Pool
+	queries *db.Queries
+
+	wake  chan struct{} // something may be due
+	work  chan *held
+	ended chan result
+
+	mutex   sync.Mutex
+	held    map[uuid.UUID]*held // claimed and not settled yet
+	settled int                 // since the last claim
+	after   uuid.UUID           // where the next fair share starts
+}
+
+// held is a task that is this process's, until it is settled or its lease is lost.
+type held struct {
+	task   *Task
+	cancel context.CancelCauseFunc
+	ctx    context.Context
+}
+
+// result is how a try ended.
+type result struct {
+	held    *held
+	status  string
+	delay   time.Duration
+	jitter  bool
+	counted bool
+	err     string
+}
+
+var errLeaseLost = errors.New("the task is another process's now")
+
+// NewQueue returns a queue that [Queue.Run] runs.
+func NewQueue(pool *pgxpool.Pool, config Config) (*Queue, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Queue{
+		config: config, pool: pool, queries: db.New(pool),
+		wake: make(chan struct{}, 1), work: make(chan *held, config.Workers+config.Batch), ended: make(chan result, config.Workers+config.Batch),
+		held: make(map[uuid.UUID]*held),
+	}, nil
+}
+
+// Run works until ctx ends. Then it claims nothing more, gives back what it has not begun, and waits for running tasks, Grace at
+// most; what still runs then is told to stop, and its lease hands it to another process.
+func (q *Queue) Run(ctx context.Context) {
+	// What outlives ctx: the workers, their results, the heartbeats.
+	alive, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var workers, helpers, settler sync.WaitGroup
+	for range q.config.Workers {
+		workers.Go(q.worker)
+	}
+	settler.Go(func() { q.settle(alive) })
+	helpers.Go(func() { q.every(alive, q.config.Lease/4, "heartbeat", q.heartbeat) })
+	helpers.Go(func() { q.every(ctx, min(q.config.Poll, q.config.Lease/4), "rescue", q.rescue) })
+	helpers.Go(func() { q.every(ctx, time.Hour, "drop finished", q.dropFinished) })
+	helpers.Go(func() { q.listen(ctx) })
+
+	q.claimLoop(ctx, alive)
+
+	// From here on everything is bounded: handlers are told to stop after Grace, and a database that takes no results any more, or
+	// a handler that does not listen, is left behind soon after. The leases hand their tasks on.
+	grace := time.AfterFunc(q.config.Grace, func() { q.cancelAll(errors.New("the process is stopping")) })
+	defer grace.Stop()
+	last := time.AfterFunc(q.config.Grace+5*time.Second, end)
+	defer last.Stop()
+	q.giveBack(alive)
+	close(q.work)
+	finished := make(chan struct{})
+	go func() {
+		workers.Wait()
+		close(q.ended)
+		settler.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+	case <-alive.Done():
+		q.config.Log.Error("[WORKER] tasks or their results are left behind: other processes take them over when the leases end")
+	}
+	end()
+	helpers.Wait()
+}
+
+// claimLoop fills the workers' hands and waits for whichever comes first: a free hand, a notification, the next task's time.
+func (q *Queue) claimLoop(ctx, alive context.Context) {
+	failures := 0
+	for ctx.Err() == nil {
+		room := q.room()
+		if room == 0 {
+			q.sleep(ctx, q.config.Poll)
+			continue
+		}
+		count, err := q.claim(ctx, alive, room)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			failures++
+			if failures == 1 {
+				q.config.Log.Error("[WORKER] cannot claim tasks: trying again until the database answers", "cause", db.Describe(err))
+			}
+			q.pause(ctx, min(time.Duration(failures)*200*time.Millisecond, q.config.Poll))
+			continue
+		case failures > 0:
+			failures = 0
+			q.config.Log.Info("[WORKER] claims tasks again")
+		}
+		if count == 0 {
+			q.sleep(ctx, q.untilNext(ctx))
+		}
+	}
+}
+
+// room is how many tasks to claim: enough for the free hands, and a stock for as long as they empty it quickly.
+func (q *Queue) room() int {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	stock := max(q.config.Workers, min(2*q.settled, q.config.Batch+q.config.Workers))
+	room := min(stock-len(q.held), q.config.Batch)
+	// A small claim costs as much as a large one: wait until half the stock is gone.
+	if room < stock/2 && len(q.held) > q.config.Workers {
+		return 0
+	}
+	return max(room, 0)
+}
+
+// fairMerchants and their share bound one claim's loose scan and what one merchant gets by it.
+const fairMerchants = 32
+
+func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
+	q.mutex.Lock()
+	after := q.after
+	q.settled = 0
+	q.mutex.Unlock()
+	fair, err := q.queries.TaskClaimFair(ctx, db.TaskClaimFairParams{
+		LeaseSeconds: q.config.Lease.Seconds(), After: after, Merchants: fairMerchants, Share: int32(max(room/fairMerchants, 1)), Batch: int32(room),
+	})
+	if err != nil {
+		return 0, err
+	}
+	next := uuid.Nil // where the scan came to the end, it starts over
+	for _, row := range fair {
+		q.take(alive, &Task{
+			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
+			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt,
+		})
+		if row.Scanned == fairMerchants {
+			next = row.LastScanned
+		}
+	}
+	q.mutex.Lock()
+	q.after = next
+	q.mutex.Unlock()
+	if len(fair) == room {
+		return room, nil
+	}
+	oldest, err := q.queries.TaskClaimOldest(ctx, db.TaskClaimOldestParams{LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(room - len(fair))})
+	if err != nil {
+		return len(fair), err
+	}
+	for _, row := range oldest {
+		q.take(alive, &Task{
+			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
+			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt,
+		})
+	}
+	return len(fair) + len(oldest), nil
+}
+
+// take hands a claimed task to the workers. There is room: no more is claimed than they and their stock hold.
+func (q *Queue) take(alive context.Context, t *Task) {
+	h := &held{task: t}
+	h.ctx, h.cancel = context.WithCancelCause(alive)
+	q.mutex.Lock()
+	before := q.held[t.ID]
+	q.held[t.ID] = h
+	q.mutex.Unlock()
+	if before != nil {
+		// We took over from ourselves, before a heartbeat could notice that the lease was lost.
+		before.cancel(errLeaseLost)
+	}
+	q.work <- h
+}
+
+func (q *Queue) worker() {
+	for h := range q.work {
+		q.ended <- q.try(h)
+	}
+}
+
+// try runs a task's handler and judges its end.
+func (q *Queue) try(h *held) (r result) {
+	defer h.cancel(nil)
+	r = result{held: h, counted: true}
+	handler, ok := q.config.Handlers[h.task.Kind]
+	if !ok {
+		r.status, r.err = "needs_review", "no handler for this kind: run a newer phantom"
+		return r
+	}
+	err := q.call(handler, h)
+	var asked *verdict
+	switch {
+	case err == nil:
+		r.status = "succeeded"
+		return r
+	case errors.As(err, &asked):
+		r.status, r.delay = asked.status, asked.delay
+		r.counted = asked.status != "pending"
+		if asked.err == nil {
+			return r
+		}
+	case h.task.Attempt >= q.config.MaxAttempts:
+		r.status = "needs_review"
+	default:
+		r.status, r.jitter = "pending", true
+		r.delay = min(q.config.RetryBase<<min(h.task.Attempt-1, 20), q.config.RetryCap)
+	}
+	r.err = err.Error()
+	q.config.Log.Warn("[WORKER] task did not succeed", "task", h.task.ID, "kind", h.task.Kind, "attempt", h.task.Attempt, "becomes", r.status, "cause", r.err)
+	return r
+}
+
+// call keeps a handler's panic to its task.
+func (q *Queue) call(handler Handler, h *held) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			q.config.Log.Error("[WORKER] panic in a task", "task", h.task.ID, "kind", h.task.Kind, "type", fmt.Sprintf("%T", cause), "stack", string(debug.Stack()))
+			err = errors.New("the handler panicked")
+		}
+	}()
+	return handler(h.ctx, h.task)
+}
+
+// sleep waits for a notification or the time; pause for the time alone.
+func (q *Queue) sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-q.wake:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (q *Queue) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (q *Queue) rouse() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// untilNext is how long the claim loop may sleep: until the next task is due, Poll at most.
+func (q *Queue) untilNext(ctx context.Context) time.Duration {
+	seconds, err := q.queries.TaskSecondsToNext(ctx)
+	if err != nil {
+		return q.config.Poll
+	}
+	next := time.Duration(seconds * float64(time.Second))
+	return max(min(next, q.config.Poll), time.Millisecond)
+}

@@ -1,0 +1,168 @@
+package task
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+)
+
+// settle writes results down, in batches as large as have come in the meantime, until there are no more.
+func (q *Queue) settle(ctx context.Context) {
+	for first := range q.ended {
+		batch := []result{first}
+	more:
+		for len(batch) < 500 {
+			select {
+			case r, ok := <-q.ended:
+				if !ok {
+					break more
+				}
+				batch = append(batch, r)
+			default:
+				break more
+			}
+		}
+		q.write(ctx, batch)
+	}
+}
+
+// write repeats until the database takes it or ctx ends: a result that is lost would be a try repeated. The fences make the
+// repetition harmless.
+func (q *Queue) write(ctx context.Context, batch []result) {
+	var p db.TaskSettleParams
+	for _, r := range batch {
+		p.MerchantIds = append(p.MerchantIds, r.held.task.MerchantID)
+		p.Ids = append(p.Ids, r.held.task.ID)
+		p.Fences = append(p.Fences, r.held.task.Fence)
+		p.Statuses = append(p.Statuses, r.status)
+		p.Delays = append(p.Delays, r.delay.Seconds())
+		p.Jitters = append(p.Jitters, r.jitter)
+		p.Counted = append(p.Counted, r.counted)
+		p.Errors = append(p.Errors, r.err)
+	}
+	delays := backoff.NewExponentialBackOff()
+	delays.InitialInterval, delays.MaxInterval = 20*time.Millisecond, 2*time.Second
+	_, err := backoff.Retry(ctx, func() ([]uuid.UUID, error) { return q.queries.TaskSettle(ctx, p) },
+		backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(0))
+	if err != nil {
+		q.config.Log.Error("[WORKER] results are lost: the leases end and the tasks run again", "tasks", len(batch), "cause", db.Describe(err))
+	}
+	q.mutex.Lock()
+	for _, r := range batch {
+		if q.held[r.held.task.ID] == r.held {
+			delete(q.held, r.held.task.ID)
+		}
+	}
+	q.settled += len(batch)
+	q.mutex.Unlock()
+	q.rouse()
+}
+
+// heartbeat extends all leases at once. A task that is not ours any more is told so.
+func (q *Queue) heartbeat(ctx context.Context) error {
+	p := db.TaskHeartbeatParams{LeaseSeconds: q.config.Lease.Seconds()}
+	q.mutex.Lock()
+	asked := make(map[uuid.UUID]*held, len(q.held))
+	for id, h := range q.held {
+		asked[id] = h
+		p.MerchantIds = append(p.MerchantIds, h.task.MerchantID)
+		p.Ids = append(p.Ids, id)
+		p.Fences = append(p.Fences, h.task.Fence)
+	}
+	q.mutex.Unlock()
+	if len(asked) == 0 {
+		return nil
+	}
+	kept, err := q.queries.TaskHeartbeat(ctx, p)
+	if err != nil {
+		return err
+	}
+	for id, h := range asked {
+		if !slices.Contains(kept, id) {
+			h.cancel(errLeaseLost) // or just settled, when nobody listens any more
+		}
+	}
+	return nil
+}
+
+func (q *Queue) rescue(ctx context.Context) error {
+	count, err := q.queries.TaskRescue(ctx, q.config.MaxAttempts)
+	if count > 0 {
+		q.config.Log.Warn("[WORKER] took over tasks whose worker died", "tasks", count)
+		q.rouse()
+	}
+	return err
+}
+
+func (q *Queue) dropFinished(ctx context.Context) error {
+	for {
+		count, err := q.queries.TaskDropFinished(ctx, q.config.Keep.Seconds())
+		if err != nil || count == 0 {
+			return err
+		}
+	}
+}
+
+// every calls do at once and then at each interval until ctx ends.
+func (q *Queue) every(ctx context.Context, interval time.Duration, what string, do func(context.Context) error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := do(ctx); err != nil && ctx.Err() == nil {
+			q.config.Log.Warn("[WORKER] a housekeeping step failed and is repeated", "step", what, "cause", db.Describe(err))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// listen wakes the claim loop at every notification. It connects again for as long as ctx lasts; after each connecting something
+// may have been missed, so that wakes too.
+func (q *Queue) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		conn, err := pgx.Connect(ctx, q.config.ListenURL)
+		if err == nil {
+			_, err = conn.Exec(ctx, "LISTEN phantom_task")
+			for q.rouse(); err == nil; q.rouse() {
+				_, err = conn.WaitForNotification(ctx)
+			}
+			closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			_ = conn.Close(closing)
+			cancel()
+		}
+		q.pause(ctx, time.Second)
+	}
+}
+
+// giveBack returns what no worker has begun, without counting it as a try.
+func (q *Queue) giveBack(ctx context.Context) {
+	for {
+		select {
+		case h := <-q.work:
+			select {
+			case q.ended <- result{held: h, status: "pending"}:
+			case <-ctx.Done():
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (q *Queue) cancelAll(cause error) {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	for _, h := range q.held {
+		h.cancel(cause)
+	}
+}

@@ -1,0 +1,120 @@
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/db"
+	"phantom/vault"
+)
+
+// Task is a claimed row, handed to its kind's [Handler].
+type Task struct {
+	MerchantID   uuid.UUID
+	ID           uuid.UUID
+	Kind         string
+	Params       json.RawMessage // the frozen request: ids and amounts
+	SealedParams *vault.EncryptedToken
+	Attempt      int32 // 1 for the first try
+	Fence        int64
+	FirstSentAt  *time.Time
+}
+
+// Handler does a task. Nil means done; the errors of this package say what else is to become of it; any other error is a failed
+// try, which is repeated later. Its ctx ends when the task is no longer the caller's or the process must stop. It must not keep an
+// address, a text or a secret in its error: the error is stored.
+type Handler func(ctx context.Context, t *Task) error
+
+// verdict is what a handler's error asks for, other than another try.
+type verdict struct {
+	status string
+	delay  time.Duration
+	err    error
+}
+
+func (v *verdict) Error() string {
+	if v.err == nil {
+		return "task is to be " + v.status
+	}
+	return v.err.Error()
+}
+
+func (v *verdict) Unwrap() error { return v.err }
+
+// Snooze asks for the same try again after a delay. It is no failed attempt: a 429 is one of these.
+func Snooze(delay time.Duration) error { return &verdict{status: "pending", delay: delay} }
+
+// Cancel ends a task that is not wanted any more.
+func Cancel(why error) error { return &verdict{status: "canceled", err: why} }
+
+// Fail ends a task that no repetition would help.
+func Fail(why error) error { return &verdict{status: "failed", err: why} }
+
+// Park sets a task aside until its merchant is unparked.
+func Park(why error) error { return &verdict{status: "parked", err: why} }
+
+// Review leaves a task to a person.
+func Review(why error) error { return &verdict{status: "needs_review", err: why} }
+
+// New is a task to be enqueued.
+type New struct {
+	MerchantID   uuid.UUID
+	Kind         string
+	Params       any // marshalled to a JSON object; nil is {}
+	SealedParams *vault.EncryptedToken
+	RunAt        time.Time // by the database's clock; zero is now
+	UniqueKey    string    // "" for none: of the live tasks of one kind and merchant at most one holds a key
+	ID           uuid.UUID // made if zero; the context of SealedParams needs it beforehand
+}
+
+// Enqueue adds a task in the caller's transaction and wakes the workers when that commits. It returns the task's id, or
+// uuid.Nil if a live task holds the unique key already.
+func Enqueue(ctx context.Context, tx db.DBTX, t New) (uuid.UUID, error) {
+	params, err := marshalParams(t.Params)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	if t.ID == uuid.Nil {
+		if t.ID, err = uuid.NewV7(); err != nil {
+			return uuid.Nil, fmt.Errorf("make id: %w", err)
+		}
+	}
+	row := db.TaskEnqueueParams{MerchantID: t.MerchantID, ID: t.ID, Kind: t.Kind, Params: params, SealedParams: t.SealedParams}
+	if !t.RunAt.IsZero() {
+		row.RunAt = &t.RunAt
+	}
+	if t.UniqueKey != "" {
+		row.UniqueKey = &t.UniqueKey
+	}
+	queries := db.New(tx)
+	added, err := queries.TaskEnqueue(ctx, row)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("enqueue %s: %w", t.Kind, err)
+	}
+	if added == 0 {
+		return uuid.Nil, nil
+	}
+	if err := queries.TaskNotify(ctx); err != nil {
+		return uuid.Nil, fmt.Errorf("notify: %w", err)
+	}
+	return t.ID, nil
+}
+
+func marshalParams(params any) ([]byte, error) {
+	if params == nil {
+		return []byte("{}"), nil
+	}
+	text, err := json.Marshal(params)
+	if err != nil {
+		return nil, fmt.Errorf("marshal params: %w", err)
+	}
+	if len(text) == 0 || text[0] != '{' {
+		return nil, errors.New("marshal params: they are not a JSON object")
+	}
+	return text, nil
+}
