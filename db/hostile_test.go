@@ -49,6 +49,11 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		merchant, task, vault.NewToken("scheduled_tasks.sealed_params:"+task.String(), "{}")); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := pool.Exec(ctx, `INSERT INTO audit_invoices (merchant_id, audit_id, subscription, id, status, created_at, send_invoice, currency, amount_remaining, attempt_count, paid_out_of_band, email)
+		VALUES ($1, $2, 'sub_1', 'in_1', 'open', now(), false, 'usd', 100, 1, false, $3)`,
+		merchant, uuid.New(), vault.NewToken("audit_invoices.email:in_1", "ghost@example.com")); err != nil {
+		t.Fatal(err)
+	}
 
 	columns := []struct {
 		table, column, context string
@@ -56,8 +61,10 @@ func TestHostileRowsAreRefused(t *testing.T) {
 	}{
 		{"merchants", "access_token", accessContext(account), false},
 		{"merchants", "refresh_token", refreshContext(account), true},
+		{"merchants", "hash_salt", "merchants.hash_salt:" + account, true},
 		{"ghost_targets", "email", "ghost_targets.email:" + ghost.String(), true},
 		{"scheduled_tasks", "sealed_params", "scheduled_tasks.sealed_params:" + task.String(), true},
+		{"audit_invoices", "email", "audit_invoices.email:in_1", true},
 		{"vault_sentinels", "sentinel", "vault_sentinels.sentinel:" + ring.KeyID(), false},
 	}
 	var listed []string

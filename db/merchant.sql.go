@@ -51,7 +51,7 @@ func (q *Queries) MerchantCreate(ctx context.Context, arg MerchantCreateParams) 
 }
 
 const merchantGet = `-- name: MerchantGet :one
-SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at FROM merchants WHERE id = $1
+SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at, hash_salt, hash_salt_key_id FROM merchants WHERE id = $1
 `
 
 func (q *Queries) MerchantGet(ctx context.Context, id uuid.UUID) (Merchant, error) {
@@ -80,12 +80,14 @@ func (q *Queries) MerchantGet(ctx context.Context, id uuid.UUID) (Merchant, erro
 		&i.ConnectedAt,
 		&i.UpdatedAt,
 		&i.DisconnectedAt,
+		&i.HashSalt,
+		&i.HashSaltKeyID,
 	)
 	return i, err
 }
 
 const merchantGetByStripeUserID = `-- name: MerchantGetByStripeUserID :one
-SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at FROM merchants WHERE stripe_user_id = $1
+SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at, hash_salt, hash_salt_key_id FROM merchants WHERE stripe_user_id = $1
 `
 
 func (q *Queries) MerchantGetByStripeUserID(ctx context.Context, stripeUserID string) (Merchant, error) {
@@ -114,8 +116,29 @@ func (q *Queries) MerchantGetByStripeUserID(ctx context.Context, stripeUserID st
 		&i.ConnectedAt,
 		&i.UpdatedAt,
 		&i.DisconnectedAt,
+		&i.HashSalt,
+		&i.HashSaltKeyID,
 	)
 	return i, err
+}
+
+const merchantGetHashSalt = `-- name: MerchantGetHashSalt :one
+UPDATE merchants SET hash_salt = CASE WHEN hash_salt IS NOT DISTINCT FROM NULL THEN $1 ELSE hash_salt END
+WHERE id = $2
+RETURNING hash_salt
+`
+
+type MerchantGetHashSaltParams struct {
+	HashSalt *vault.EncryptedToken
+	ID       uuid.UUID
+}
+
+// The salt is made once: of two who set it, the first one's stays.
+func (q *Queries) MerchantGetHashSalt(ctx context.Context, arg MerchantGetHashSaltParams) (*vault.EncryptedToken, error) {
+	row := q.db.QueryRow(ctx, merchantGetHashSalt, arg.HashSalt, arg.ID)
+	var hash_salt *vault.EncryptedToken
+	err := row.Scan(&hash_salt)
+	return hash_salt, err
 }
 
 const merchantUpdate = `-- name: MerchantUpdate :execrows

@@ -8,8 +8,117 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 	"phantom/vault"
 )
+
+type ApiKey struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	KeyHash    []byte
+	CreatedAt  time.Time
+	LastUsedAt *time.Time
+	RevokedAt  *time.Time
+}
+
+type AttemptBudget struct {
+	MerchantID   uuid.UUID
+	Subject      string
+	Hash         []byte
+	Attempts     int32
+	LastFailedAt *time.Time
+}
+
+type Audit struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	State      string
+	Since      *time.Time
+	Until      time.Time
+	Ticket     int64
+	Livemode   bool
+	Objects    int64
+	Totals     []byte
+	Error      *string
+	CreatedAt  time.Time
+	FinishedAt *time.Time
+}
+
+type AuditCharge struct {
+	MerchantID   uuid.UUID
+	AuditID      uuid.UUID
+	Sequence     string
+	Disputed     *string
+	CreatedAt    time.Time
+	Outcome      string
+	Refunded     bool
+	DeclineClass *string
+	DeclineCode  *string
+	Brand        *string
+	Card         []byte
+	DayOfWeek    int16
+	HourOfDay    int16
+}
+
+type AuditDispute struct {
+	MerchantID uuid.UUID
+	AuditID    uuid.UUID
+	Charge     string
+	IsOpen     bool
+}
+
+type AuditIntent struct {
+	MerchantID uuid.UUID
+	AuditID    uuid.UUID
+	Invoice    string
+	Status     string
+}
+
+type AuditInvoice struct {
+	MerchantID      uuid.UUID
+	AuditID         uuid.UUID
+	Subscription    string
+	ID              string
+	Status          string
+	CreatedAt       time.Time
+	SendInvoice     bool
+	Currency        string
+	AmountRemaining int64
+	AttemptCount    int32
+	DueAt           *time.Time
+	PaidOutOfBand   bool
+	Email           *vault.EncryptedToken
+	EmailKeyID      *string
+}
+
+type AuditSubscription struct {
+	MerchantID uuid.UUID
+	AuditID    uuid.UUID
+	ID         string
+	Customer   string
+	Status     string
+	Paused     bool
+}
+
+type AuditWindow struct {
+	MerchantID uuid.UUID
+	AuditID    uuid.UUID
+	ID         uuid.UUID
+	List       string
+	FromAt     time.Time
+	ToAt       time.Time
+	State      string
+	Cursor     *string
+	Objects    int64
+	Error      *string
+}
+
+type GhostRefresh struct {
+	MerchantID   uuid.UUID
+	Subscription []byte
+	Ticket       int64
+	RefreshedAt  time.Time
+}
 
 type GhostTarget struct {
 	MerchantID           uuid.UUID
@@ -31,6 +140,11 @@ type GhostTarget struct {
 	Status               string
 	ClosedReason         *string
 	DiscoveredAt         time.Time
+	Hidden               bool
+	Card                 []byte
+	CardAttempts         int32
+	UpdatedAt            time.Time
+	ClosedAt             *time.Time
 }
 
 type LiquidityOracle struct {
@@ -42,6 +156,7 @@ type LiquidityOracle struct {
 	Livemode         bool
 	Attempts         int64
 	Successes        int64
+	Merchants        int32
 }
 
 type Merchant struct {
@@ -67,6 +182,8 @@ type Merchant struct {
 	ConnectedAt           time.Time
 	UpdatedAt             time.Time
 	DisconnectedAt        *time.Time
+	HashSalt              *vault.EncryptedToken
+	HashSaltKeyID         *string
 }
 
 type OAuthState struct {
@@ -74,6 +191,24 @@ type OAuthState struct {
 	BrowserHash []byte
 	CreatedAt   time.Time
 	ExpiresAt   time.Time
+}
+
+type OracleContribution struct {
+	MerchantID       uuid.UUID
+	BusinessCategory string
+	DeclineClass     string
+	Action           string
+	DayOfWeek        int16
+	HourOfDay        int16
+	Livemode         bool
+	Attempts         int64
+	Successes        int64
+}
+
+type OracleDay struct {
+	MerchantID uuid.UUID
+	Livemode   bool
+	Day        pgtype.Date
 }
 
 type ScheduledTask struct {
@@ -96,8 +231,25 @@ type ScheduledTask struct {
 	UniqueKey         *string
 }
 
+type StripeRate struct {
+	MerchantID uuid.UUID
+	NextAt     time.Time
+	SlowedTo   float64
+	SlowedAt   time.Time
+}
+
 type VaultSentinel struct {
 	KeyID     string
 	Sentinel  vault.EncryptedToken
 	CreatedAt time.Time
+}
+
+type WebhookEvent struct {
+	MerchantID uuid.UUID
+	ID         string
+	Type       string
+	Account    string
+	ObjectID   string
+	CreatedAt  time.Time
+	ReceivedAt time.Time
 }

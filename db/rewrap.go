@@ -23,8 +23,10 @@ type sealedColumn struct{ table, column string }
 var sealedColumns = []sealedColumn{
 	{"merchants", "access_token"},
 	{"merchants", "refresh_token"},
+	{"merchants", "hash_salt"},
 	{"ghost_targets", "email"},
 	{"scheduled_tasks", "sealed_params"},
+	{"audit_invoices", "email"},
 }
 
 // rewrapBatch bounds how long a row stays locked, which a handshake of that merchant waits for.

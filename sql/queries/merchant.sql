@@ -36,3 +36,9 @@ SELECT * FROM merchants WHERE id = $1;
 
 -- name: MerchantGetByStripeUserID :one
 SELECT * FROM merchants WHERE stripe_user_id = $1;
+
+-- name: MerchantGetHashSalt :one
+-- The salt is made once: of two who set it, the first one's stays.
+UPDATE merchants SET hash_salt = CASE WHEN hash_salt IS NOT DISTINCT FROM NULL THEN @hash_salt ELSE hash_salt END
+WHERE id = @id
+RETURNING hash_salt;
