@@ -86,56 +86,6 @@ func (q *Queries) GhostListFresher(ctx context.Context, arg GhostListFresherPara
 	return items, nil
 }
 
-const ghostListOfMerchant = `-- name: GhostListOfMerchant :many
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at FROM ghost_targets WHERE merchant_id = $1 ORDER BY stripe_subscription_id COLLATE "C", currency, id
-`
-
-// All, in the order of subscriptions. Streamed by db.GhostStream and never called as it is.
-func (q *Queries) GhostListOfMerchant(ctx context.Context, merchantID uuid.UUID) ([]GhostTarget, error) {
-	rows, err := q.db.Query(ctx, ghostListOfMerchant, merchantID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []GhostTarget
-	for rows.Next() {
-		var i GhostTarget
-		if err := rows.Scan(
-			&i.MerchantID,
-			&i.ID,
-			&i.StripeCustomerID,
-			&i.StripeSubscriptionID,
-			&i.StripeInvoiceID,
-			&i.Email,
-			&i.EmailKeyID,
-			&i.Amount,
-			&i.Currency,
-			&i.Access,
-			&i.DeclineClass,
-			&i.DeclineCode,
-			&i.AttemptCount,
-			&i.FirstFailedAt,
-			&i.LastFailedAt,
-			&i.Rule,
-			&i.Status,
-			&i.ClosedReason,
-			&i.DiscoveredAt,
-			&i.Hidden,
-			&i.Card,
-			&i.CardAttempts,
-			&i.UpdatedAt,
-			&i.ClosedAt,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const ghostListOfSubscription = `-- name: GhostListOfSubscription :many
 SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id
 `
@@ -183,6 +133,95 @@ func (q *Queries) GhostListOfSubscription(ctx context.Context, arg GhostListOfSu
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const ghostListOfSubscriptions = `-- name: GhostListOfSubscriptions :many
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at FROM ghost_targets
+WHERE merchant_id = $1 AND stripe_subscription_id = ANY ($2::text[]) ORDER BY stripe_subscription_id, currency, id
+`
+
+type GhostListOfSubscriptionsParams struct {
+	MerchantID    uuid.UUID
+	Subscriptions []string
+}
+
+func (q *Queries) GhostListOfSubscriptions(ctx context.Context, arg GhostListOfSubscriptionsParams) ([]GhostTarget, error) {
+	rows, err := q.db.Query(ctx, ghostListOfSubscriptions, arg.MerchantID, arg.Subscriptions)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GhostTarget
+	for rows.Next() {
+		var i GhostTarget
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.ID,
+			&i.StripeCustomerID,
+			&i.StripeSubscriptionID,
+			&i.StripeInvoiceID,
+			&i.Email,
+			&i.EmailKeyID,
+			&i.Amount,
+			&i.Currency,
+			&i.Access,
+			&i.DeclineClass,
+			&i.DeclineCode,
+			&i.AttemptCount,
+			&i.FirstFailedAt,
+			&i.LastFailedAt,
+			&i.Rule,
+			&i.Status,
+			&i.ClosedReason,
+			&i.DiscoveredAt,
+			&i.Hidden,
+			&i.Card,
+			&i.CardAttempts,
+			&i.UpdatedAt,
+			&i.ClosedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const ghostListUnseen = `-- name: GhostListUnseen :many
+SELECT DISTINCT g.stripe_subscription_id FROM ghost_targets g
+WHERE g.merchant_id = $1 AND g.status = 'open' AND NOT EXISTS (
+    SELECT 1 FROM audit_invoices i
+    WHERE i.merchant_id = g.merchant_id AND i.audit_id = $2 AND i.subscription = g.stripe_subscription_id COLLATE "C")
+ORDER BY g.stripe_subscription_id
+`
+
+type GhostListUnseenParams struct {
+	MerchantID uuid.UUID
+	AuditID    uuid.UUID
+}
+
+// Subscriptions of open ghosts of which an audit has read no invoice. There are few: an audit reads them all.
+func (q *Queries) GhostListUnseen(ctx context.Context, arg GhostListUnseenParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, ghostListUnseen, arg.MerchantID, arg.AuditID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var stripe_subscription_id string
+		if err := rows.Scan(&stripe_subscription_id); err != nil {
+			return nil, err
+		}
+		items = append(items, stripe_subscription_id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -8,16 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// The queries below may give more rows than fit into memory: they are sqlc's, but read row by row.
-
-// AuditStreamDebts gives the rows of AuditListDebts. An error ends it as its last item.
+// AuditStreamDebts gives the rows of AuditListDebts one by one: there may be more than fit into memory. An error ends it as its last item.
 func (q *Queries) AuditStreamDebts(ctx context.Context, merchantID, auditID uuid.UUID) iter.Seq2[AuditListDebtsRow, error] {
 	return stream[AuditListDebtsRow](ctx, q.db, auditListDebts, merchantID, auditID)
-}
-
-// GhostStreamOfMerchant gives the rows of GhostListOfMerchant. An error ends it as its last item.
-func (q *Queries) GhostStreamOfMerchant(ctx context.Context, merchantID uuid.UUID) iter.Seq2[GhostTarget, error] {
-	return stream[GhostTarget](ctx, q.db, ghostListOfMerchant, merchantID)
 }
 
 func stream[T any](ctx context.Context, db DBTX, query string, args ...any) iter.Seq2[T, error] {

@@ -426,6 +426,22 @@ func (q *Queries) TaskProgress(ctx context.Context, arg TaskProgressParams) (Tas
 	return i, err
 }
 
+const taskProgressed = `-- name: TaskProgressed :exec
+UPDATE scheduled_tasks SET attempts = 0 WHERE merchant_id = $1 AND id = $2 AND fence = $3 AND status = 'running'
+`
+
+type TaskProgressedParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	Fence      int64
+}
+
+// A try that has got somewhere is no failure: the tries count from here.
+func (q *Queries) TaskProgressed(ctx context.Context, arg TaskProgressedParams) error {
+	_, err := q.db.Exec(ctx, taskProgressed, arg.MerchantID, arg.ID, arg.Fence)
+	return err
+}
+
 const taskRescue = `-- name: TaskRescue :execrows
 UPDATE scheduled_tasks t SET
     status = CASE WHEN t.attempts >= $1::int THEN 'needs_review' ELSE 'pending' END,

@@ -19,10 +19,9 @@ import (
 const KindAudit = "audit"
 
 const (
-	readers     = 16 // windows that are read at a time: enough to keep 80 requests a second going at 200 ms each
-	auditTries  = 3  // after which an audit with windows that cannot be read is a failed one
-	budgetDays  = 30 // of a card network's limit
-	oracleGrace = 0
+	readers    = 16 // windows that are read at a time: enough to keep 80 requests a second going at 200 ms each
+	auditTries = 3  // without progress, after which an audit with windows that cannot be read is a failed one
+	budgetDays = 30 // of a card network's limit
 )
 
 // StartAudit begins an audit of a merchant's account, or finds the one that runs, and returns its id. since, if not nil, leaves out
@@ -40,6 +39,9 @@ func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *
 	queries := db.New(tx)
 	if err := queries.AuditAbandon(ctx, merchantID); err != nil {
 		return uuid.Nil, fmt.Errorf("abandon audits: %w", err)
+	}
+	if err := queries.AuditCancelStuck(ctx, merchantID); err != nil {
+		return uuid.Nil, fmt.Errorf("cancel stuck audits: %w", err)
 	}
 	id := newID()
 	added, err := queries.AuditCreate(ctx, db.AuditCreateParams{MerchantID: merchantID, ID: id, Since: since})
@@ -68,18 +70,20 @@ func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *
 			}
 		}
 	}
-	if _, err := task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindAudit, ID: id, UniqueKey: KindAudit}); err != nil {
-		return uuid.Nil, err
+	enqueued, err := task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindAudit, ID: id, UniqueKey: KindAudit})
+	if err == nil && enqueued != id {
+		err = errors.New("another audit's task is still there: try again in a moment")
 	}
-	return id, nil
+	return id, err
 }
 
 // audit is one try at an audit.
 type audit struct {
 	s          *Service
 	row        db.Audit
+	task       *task.Task
+	progressed sync.Once
 	reader     *connect.Reader
-	zones      zones
 	budgetFrom int64
 }
 
@@ -92,7 +96,7 @@ func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
 	if err != nil {
 		return fmt.Errorf("read audit: %w", err)
 	}
-	a := &audit{s: s, row: row, budgetFrom: time.Now().AddDate(0, 0, -budgetDays-1).Unix()}
+	a := &audit{s: s, row: row, task: t, budgetFrom: time.Now().AddDate(0, 0, -budgetDays-1).Unix()}
 	if row.State != "running" { // it was finished, and its facts were not all gone yet
 		return a.dropFacts(ctx)
 	}
@@ -102,7 +106,6 @@ func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
 	if err != nil {
 		return a.giveUp(ctx, t, err)
 	}
-	a.zones = zonesOf(a.reader.Merchant)
 	s.log.Info("[WORKER] audit begins", "account", a.reader.Merchant.StripeUserID, "audit", row.ID, "try", t.Attempt)
 	failed, err := a.readAll(ctx)
 	if err != nil {

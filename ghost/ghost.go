@@ -19,6 +19,7 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/task"
 )
 
 // Service finds ghosts. It is safe for concurrent use.
@@ -27,9 +28,16 @@ type Service struct {
 	queries *db.Queries
 	connect *connect.Service
 	log     *slog.Logger
+
+	concluding chan struct{} // held by the audit that writes its findings
 }
 
 // New returns a Service over pool that reads merchants' accounts through connect.
 func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Service {
-	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log}
+	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1)}
+}
+
+// Handlers are the kinds of tasks that this package does.
+func (s *Service) Handlers() map[string]task.Handler {
+	return map[string]task.Handler{KindAudit: s.HandleAudit, KindRefresh: s.HandleRefresh}
 }

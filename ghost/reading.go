@@ -1,6 +1,7 @@
 package ghost
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -155,13 +156,15 @@ func (a *audit) checkpoint(ctx context.Context, w window, saved *string, given *
 		}
 		return facts.store(ctx, queries)
 	})
-	if err == nil {
-		return nil
+	if err != nil {
+		return fmt.Errorf("store a checkpoint: %w", err)
 	}
-	if errors.Is(err, errTaken) {
-		return err
-	}
-	return fmt.Errorf("store a checkpoint: %w", err)
+	a.progressed.Do(func() {
+		if err = a.s.queries.TaskProgressed(ctx, db.TaskProgressedParams{MerchantID: a.task.MerchantID, ID: a.task.ID, Fence: a.task.Fence}); err != nil {
+			err = fmt.Errorf("note progress: %w", err)
+		}
+	})
+	return err
 }
 
 func (w window) row(audit db.Audit) db.AuditCreateWindowParams {
@@ -265,7 +268,7 @@ func (i *invoice) dueAt() *time.Time {
 }
 
 func (f *facts) addCharge(c *charge) {
-	local := at(c.created).In(f.audit.zones.of(c))
+	local := at(c.created).In(f.audit.zoneOf(c))
 	row := db.AuditAddChargesParams{
 		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Sequence: c.sequence(), CreatedAt: at(c.created),
 		Outcome: c.outcome(), Refunded: c.refunded, DayOfWeek: int16(local.Weekday()), HourOfDay: int16(local.Hour()),
@@ -285,6 +288,18 @@ func (f *facts) addCharge(c *charge) {
 		row.Card = f.audit.reader.Hash("card", c.fingerprint)
 	}
 	f.charges = append(f.charges, row)
+}
+
+// zoneOf is the time zone of who was charged.
+func (a *audit) zoneOf(c *charge) *time.Location {
+	country, zone := cmp.Or(c.country, c.cardCountry), ""
+	if a.reader.Merchant.Country != nil {
+		country = cmp.Or(country, *a.reader.Merchant.Country)
+	}
+	if a.reader.Merchant.Timezone != nil {
+		zone = *a.reader.Merchant.Timezone
+	}
+	return customerZone(country, zone)
 }
 
 // store copies the facts in.

@@ -1,6 +1,7 @@
 package ghost
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -36,11 +37,11 @@ type windows struct {
 }
 
 // newWindows takes the open windows of some lists.
-func newWindows(rows []db.AuditWindow, list func(string) bool) *windows {
+func newWindows(rows []db.AuditWindow, lists []string) *windows {
 	w := &windows{}
 	w.changed = sync.NewCond(&w.mutex)
 	for _, row := range rows {
-		if row.State == "open" && list(row.List) {
+		if row.State == "open" && slices.Contains(lists, row.List) {
 			w.open = append(w.open, window{id: row.ID, list: row.List, from: row.FromAt, to: row.ToAt, cursor: row.Cursor})
 		}
 	}

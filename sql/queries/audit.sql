@@ -16,6 +16,11 @@ WHERE a.merchant_id = $1 AND a.state = 'running' AND NOT EXISTS (
     SELECT 1 FROM scheduled_tasks t
     WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.status IN ('pending', 'running', 'parked'));
 
+-- name: AuditCancelStuck :exec
+-- Frees the one place for an audit's task.
+UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp()
+WHERE merchant_id = $1 AND kind = 'audit' AND status = 'needs_review';
+
 -- name: AuditGetRunning :one
 SELECT id FROM audits WHERE merchant_id = $1 AND state = 'running';
 

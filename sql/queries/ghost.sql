@@ -28,9 +28,17 @@ WHERE r.ticket < excluded.ticket;
 -- name: GhostListOfSubscription :many
 SELECT * FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id;
 
--- name: GhostListOfMerchant :many
--- All, in the order of subscriptions. Streamed by db.GhostStream and never called as it is.
-SELECT * FROM ghost_targets WHERE merchant_id = $1 ORDER BY stripe_subscription_id COLLATE "C", currency, id;
+-- name: GhostListOfSubscriptions :many
+SELECT * FROM ghost_targets
+WHERE merchant_id = @merchant_id AND stripe_subscription_id = ANY (@subscriptions::text[]) ORDER BY stripe_subscription_id, currency, id;
+
+-- name: GhostListUnseen :many
+-- Subscriptions of open ghosts of which an audit has read no invoice. There are few: an audit reads them all.
+SELECT DISTINCT g.stripe_subscription_id FROM ghost_targets g
+WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND NOT EXISTS (
+    SELECT 1 FROM audit_invoices i
+    WHERE i.merchant_id = g.merchant_id AND i.audit_id = sqlc.arg(audit_id) AND i.subscription = g.stripe_subscription_id COLLATE "C")
+ORDER BY g.stripe_subscription_id;
 
 -- name: GhostUpsert :execrows
 -- Many findings in one statement. What has not changed is not written, and what the merchant's app said has no access stays closed.

@@ -156,3 +156,7 @@ DELETE FROM scheduled_tasks t USING (
         AND run_at < phantom_now() - make_interval(secs => sqlc.arg(keep_seconds)) -- earlier than finished_at, and indexed
     ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED) AS old
 WHERE t.merchant_id = old.merchant_id AND t.id = old.id;
+
+-- name: TaskProgressed :exec
+-- A try that has got somewhere is no failure: the tries count from here.
+UPDATE scheduled_tasks SET attempts = 0 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
