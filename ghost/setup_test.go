@@ -138,9 +138,9 @@ func (b *bench) audit() db.Audit {
 	return row
 }
 
-func (b *bench) totals(row db.Audit) Totals {
+func (b *bench) totals(row db.Audit) auditTotals {
 	b.t.Helper()
-	var totals Totals
+	var totals auditTotals
 	if err := json.Unmarshal(row.Totals, &totals); err != nil {
 		b.t.Fatal(err)
 	}
