@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"os"
 
 	"phantom/sandbox"
 )
@@ -14,14 +16,23 @@ func runSandbox(ctx context.Context, args []string, _ func(string) string, stdou
 	address := flags.String("addr", "127.0.0.1:12111", "address to listen on; keep it on the loopback interface")
 	seed := flags.Uint64("seed", 1, "the same seed makes the same merchants")
 	merchants := flags.Int("merchants", 3, "how many merchants there are")
+	charges := flags.Int("charges", 0, "the first merchant's history has about so many charges, up to 1000000 (default: a small one)")
+	truth := flags.String("truth", "", "write who is a ghost and why to this file, as a JSON array, before serving")
 	state := flags.String("state", "", "file that keeps the tokens it gave over a restart (default: memory)")
 	consent := flags.Bool("consent", false, "ask on a page which merchant connects, instead of connecting the first at once")
 	if err := parseFlags(flags, args, stderr); err != nil {
 		return err
 	}
-	world, err := sandbox.New(sandbox.Config{Seed: *seed, Merchants: *merchants, StateFile: *state, Consent: *consent})
+	world, err := sandbox.New(sandbox.Config{
+		Seed: *seed, Merchants: *merchants, Charges: *charges, StateFile: *state, Consent: *consent,
+	})
 	if err != nil {
 		return fmt.Errorf("[STRIPE] sandbox: %w", err)
+	}
+	if *truth != "" {
+		if err := writeTruth(*truth, world); err != nil {
+			return fmt.Errorf("[STRIPE] sandbox cannot write its truth: %w", err)
+		}
 	}
 	listener, err := net.Listen("tcp", *address)
 	if err != nil {
@@ -37,4 +48,17 @@ func runSandbox(ctx context.Context, args []string, _ func(string) string, stdou
 		return fmt.Errorf("[STRIPE] sandbox: %w", err)
 	}
 	return nil
+}
+
+// writeTruth writes the ghosts of all merchants, at the clock of this moment.
+func writeTruth(path string, world *sandbox.Sandbox) error {
+	ghosts := []sandbox.Ghost{}
+	for _, account := range world.Accounts() {
+		ghosts = append(ghosts, world.Truth(account)...)
+	}
+	text, err := json.MarshalIndent(ghosts, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o600)
 }

@@ -13,23 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-const oracleAuditSince = `-- name: OracleAuditSince :one
-SELECT since FROM audits WHERE merchant_id = $1 AND id = $2
-`
-
-type OracleAuditSinceParams struct {
-	MerchantID uuid.UUID
-	ID         uuid.UUID
-}
-
-// From when on an audit knows everything. NULL: from the account's beginning.
-func (q *Queries) OracleAuditSince(ctx context.Context, arg OracleAuditSinceParams) (*time.Time, error) {
-	row := q.db.QueryRow(ctx, oracleAuditSince, arg.MerchantID, arg.ID)
-	var since *time.Time
-	err := row.Scan(&since)
-	return since, err
-}
-
 const oracleCells = `-- name: OracleCells :many
 SELECT business_category, decline_class, action, day_of_week, hour_of_day, livemode, attempts, successes, merchants FROM liquidity_oracle
 WHERE livemode = $1 AND merchants >= 5

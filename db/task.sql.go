@@ -176,6 +176,48 @@ func (q *Queries) TaskClaimOldest(ctx context.Context, arg TaskClaimOldestParams
 	return items, nil
 }
 
+const taskClaimOne = `-- name: TaskClaimOne :one
+UPDATE scheduled_tasks SET
+    status = 'running', attempts = attempts + 1, fence = fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => $1)
+WHERE merchant_id = $2 AND id = $3 AND status = 'pending' AND run_at <= phantom_now()
+RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at
+`
+
+type TaskClaimOneParams struct {
+	LeaseSeconds float64
+	MerchantID   uuid.UUID
+	ID           uuid.UUID
+}
+
+type TaskClaimOneRow struct {
+	MerchantID   uuid.UUID
+	ID           uuid.UUID
+	Kind         string
+	Params       []byte
+	SealedParams *vault.EncryptedToken
+	Attempts     int32
+	Fence        int64
+	FirstSentAt  *time.Time
+}
+
+// One task and no other, if it is due.
+func (q *Queries) TaskClaimOne(ctx context.Context, arg TaskClaimOneParams) (TaskClaimOneRow, error) {
+	row := q.db.QueryRow(ctx, taskClaimOne, arg.LeaseSeconds, arg.MerchantID, arg.ID)
+	var i TaskClaimOneRow
+	err := row.Scan(
+		&i.MerchantID,
+		&i.ID,
+		&i.Kind,
+		&i.Params,
+		&i.SealedParams,
+		&i.Attempts,
+		&i.Fence,
+		&i.FirstSentAt,
+	)
+	return i, err
+}
+
 const taskDropFinished = `-- name: TaskDropFinished :execrows
 DELETE FROM scheduled_tasks t USING (
     SELECT merchant_id, id FROM scheduled_tasks
@@ -358,6 +400,48 @@ func (q *Queries) TaskPark(ctx context.Context, merchantID uuid.UUID) (int64, er
 	return result.RowsAffected(), nil
 }
 
+const taskProgress = `-- name: TaskProgress :one
+SELECT status, coalesce(last_error, '')::text AS last_error, coalesce(extract(epoch FROM CASE status
+    WHEN 'pending' THEN run_at - phantom_now()
+    WHEN 'running' THEN lease_until - clock_timestamp() END), 0)::float8 AS seconds
+FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2
+`
+
+type TaskProgressParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type TaskProgressRow struct {
+	Status    string
+	LastError string
+	Seconds   float64
+}
+
+// How a task stands, and how many seconds are left: of a pending one until it is due, of a running one until its lease ends.
+func (q *Queries) TaskProgress(ctx context.Context, arg TaskProgressParams) (TaskProgressRow, error) {
+	row := q.db.QueryRow(ctx, taskProgress, arg.MerchantID, arg.ID)
+	var i TaskProgressRow
+	err := row.Scan(&i.Status, &i.LastError, &i.Seconds)
+	return i, err
+}
+
+const taskProgressed = `-- name: TaskProgressed :exec
+UPDATE scheduled_tasks SET attempts = 0 WHERE merchant_id = $1 AND id = $2 AND fence = $3 AND status = 'running'
+`
+
+type TaskProgressedParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	Fence      int64
+}
+
+// A try that has got somewhere is no failure: the tries count from here.
+func (q *Queries) TaskProgressed(ctx context.Context, arg TaskProgressedParams) error {
+	_, err := q.db.Exec(ctx, taskProgressed, arg.MerchantID, arg.ID, arg.Fence)
+	return err
+}
+
 const taskRescue = `-- name: TaskRescue :execrows
 UPDATE scheduled_tasks t SET
     status = CASE WHEN t.attempts >= $1::int THEN 'needs_review' ELSE 'pending' END,
@@ -375,6 +459,30 @@ WHERE t.merchant_id = dead.merchant_id AND t.id = dead.id
 // be what killed the worker: from the second time on they are spread apart, so that it does not take the same ones along each time.
 func (q *Queries) TaskRescue(ctx context.Context, maxAttempts int32) (int64, error) {
 	result, err := q.db.Exec(ctx, taskRescue, maxAttempts)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const taskRescueOne = `-- name: TaskRescueOne :execrows
+UPDATE scheduled_tasks SET
+    status = CASE WHEN attempts >= $1::int THEN 'needs_review' ELSE 'pending' END,
+    run_at = CASE WHEN attempts < 2 THEN run_at ELSE phantom_now() + make_interval(secs => random() * attempts) END,
+    lease_until = NULL,
+    last_error = 'the worker died or lost the database while the task ran'
+WHERE merchant_id = $2 AND id = $3 AND status = 'running' AND lease_until < clock_timestamp()
+`
+
+type TaskRescueOneParams struct {
+	MaxAttempts int32
+	MerchantID  uuid.UUID
+	ID          uuid.UUID
+}
+
+// As TaskRescue, for one task.
+func (q *Queries) TaskRescueOne(ctx context.Context, arg TaskRescueOneParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskRescueOne, arg.MaxAttempts, arg.MerchantID, arg.ID)
 	if err != nil {
 		return 0, err
 	}

@@ -13,9 +13,9 @@ import (
 	"phantom/db"
 )
 
-// countForOracle adds the charges that an audit has staged to the oracle's counts and returns how many days were new. Only whole
-// UTC days that had ended by until and have no charge pending are counted, each once per merchant and livemode and in a transaction
-// of its own: it may run again after any error, and at the same time in other processes.
+// countForOracle adds the charges that an audit of the whole history has staged to the oracle's counts and returns how many days
+// were new. Only whole UTC days that had ended by until and have no charge pending are counted, each once per merchant and livemode
+// and in a transaction of its own: it may run again after any error, and at the same time in other processes.
 func (s *Service) countForOracle(ctx context.Context, merchant db.Merchant, auditID uuid.UUID, until time.Time) (days int, err error) {
 	category := "other"
 	if merchant.BusinessCategory != nil {
@@ -71,10 +71,6 @@ func (s *Service) oracleDays(ctx context.Context, merchant db.Merchant, auditID 
 	for _, day := range counted {
 		closed[dayNumber(day.Time)] = true
 	}
-	first, err := s.firstWholeDay(ctx, merchant.ID, auditID)
-	if err != nil {
-		return nil, err
-	}
 	days := map[int64]oracleDay{}
 	before := lastFailure{latest: "none"}
 	err = s.queries.OracleChargesEach(ctx, db.OracleChargesParams{
@@ -86,7 +82,7 @@ func (s *Service) oracleDays(ctx context.Context, merchant db.Merchant, auditID 
 			closed[date] = true
 			delete(days, date)
 		}
-		if closed[date] || date < first {
+		if closed[date] {
 			return
 		}
 		if days[date] == nil {
@@ -100,15 +96,6 @@ func (s *Service) oracleDays(ctx context.Context, merchant db.Merchant, auditID 
 		days[date][cell] = n
 	})
 	return days, err
-}
-
-// firstWholeDay is the first day of which the audit knows everything.
-func (s *Service) firstWholeDay(ctx context.Context, merchantID, auditID uuid.UUID) (int64, error) {
-	since, err := s.queries.OracleAuditSince(ctx, db.OracleAuditSinceParams{MerchantID: merchantID, ID: auditID})
-	if err != nil || since == nil {
-		return 0, err
-	}
-	return dayNumber(since.Add(24*time.Hour - 1)), nil
 }
 
 func dayNumber(t time.Time) int64 { return t.Unix() / secondsPerDay }

@@ -103,7 +103,9 @@ type account struct {
 	loc        *time.Location
 	tables     map[string]*table
 	prices     []*price
+	foreign    *price // in another currency than the merchant's own
 	contracts  []*contract
+	bulk       int // charges of a history to be written, 0 for none
 	loaded     bool
 	clock      int64 // the world has been played up to here
 	due        int64 // and nothing happens by itself before this
@@ -178,6 +180,10 @@ func (a *account) advance(now int64) {
 		}
 	}
 	a.sortTables()
+	if a.bulk > 0 { // what the living have not charged
+		newHistory(a, max(1, a.bulk-len(a.tables["charges"].rows))).shelve()
+		a.bulk = 0
+	}
 }
 
 func (t *table) dropBefore(floor int64) {

@@ -48,6 +48,7 @@ type Config struct {
 	Seed      uint64           // same seed and clock, same world; 0 means 1
 	Merchants int              // merchants in the world; 0 means 3
 	Customers int              // customers of each merchant; 0 means 120, which shows every kind at least once
+	Charges   int              // the first merchant's history has about so many charges, up to 1,000,000; 0 means what its customers have
 	StateFile string           // issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; "" keeps them in memory
 	Consent   bool             // authorize shows a page to choose the merchant or deny; false approves at once as the first merchant
 	Now       func() time.Time // the clock; nil means time.Now
@@ -70,6 +71,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Merchants < 0 || c.Merchants > 1000 {
 		return errors.New("the number of merchants must lie between 1 and 1000")
+	}
+	if c.Charges < 0 || c.Charges > 1_000_000 {
+		return errors.New("the number of charges must lie between 0 and 1000000")
 	}
 	if c.Customers < 0 || c.Customers > 1_000_000 {
 		return errors.New("the number of customers must lie between 1 and 1000000")
@@ -97,7 +101,7 @@ type Sandbox struct {
 	requests uint64
 }
 
-// New makes a sandbox. Merchants' objects are generated when first asked for. It fails if cfg is out of range or its
+// New makes a sandbox. Merchants' objects are generated when first asked for, those of Config.Charges at once. It fails if cfg is out of range or its
 // StateFile is unreadable, damaged or of another seed.
 func New(cfg Config) (*Sandbox, error) {
 	if err := cfg.setDefaults(); err != nil {
@@ -119,8 +123,15 @@ func New(cfg Config) (*Sandbox, error) {
 	s.platform.loaded = true
 	for i := range cfg.Merchants {
 		a := w.newAccount(fmt.Sprintf("merchant %d", i), profiles[i%len(profiles)])
+		if i == 0 && cfg.Charges > 0 {
+			a.bulk = cfg.Charges
+			a.world.customers = max(1, min(cfg.Customers, cfg.Charges/20)) // a customer of the living world has about ten charges
+		}
 		s.accounts[a.ID] = a
 		s.ids = append(s.ids, a.ID)
+	}
+	if cfg.Charges > 0 { // nobody's first request should wait for it
+		s.accounts[s.ids[0]].advance(cfg.Now().Unix())
 	}
 	s.routes()
 	return s, nil
@@ -178,6 +189,7 @@ type answer struct {
 	status   int
 	header   http.Header
 	body     []byte
+	later    func() ([]byte, error) // writes the body, to be called without the lock; nil if body is it
 	replayed bool
 }
 

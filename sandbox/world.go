@@ -199,16 +199,26 @@ func (a *account) makePrices() {
 	names := []string{"Basic", "Plus", "Scale"}
 	for i, monthly := range a.profile.Monthly {
 		for _, every := range []string{"month", "year"} {
-			p := &price{Active: true, BillingScheme: "per_unit", Currency: a.profile.Currency, Nickname: names[i] + " (" + every + "ly)",
-				Product: a.id("prod_", 14, i), Recurring: recurring{every, 1, "licensed"}, Type: "recurring", UnitAmount: monthly, Metadata: dict{}}
+			p := a.newPrice(names[i]+" ("+every+"ly)", every, a.profile.Currency, monthly, i)
 			if every == "year" {
 				p.UnitAmount *= 10
+				p.UnitAmountDecimal = fmt.Sprint(p.UnitAmount)
 			}
-			p.UnitAmountDecimal = fmt.Sprint(p.UnitAmount)
-			p.head = head{ID: a.id("price_1", 23, i, every), Object: "price", Created: a.Created + int64(i)*day}
 			a.prices = append(a.prices, p)
 		}
 	}
+	abroad := map[string]string{"usd": "eur"}[a.profile.Currency]
+	if abroad == "" {
+		abroad = "usd"
+	}
+	a.foreign = a.newPrice("Basic abroad (monthly)", "month", abroad, 1700, len(names))
+}
+
+func (a *account) newPrice(name, every, currency string, amount int64, i int) *price {
+	p := &price{Active: true, BillingScheme: "per_unit", Currency: currency, Nickname: name, Product: a.id("prod_", 14, i),
+		Recurring: recurring{every, 1, "licensed"}, Type: "recurring", UnitAmount: amount, UnitAmountDecimal: fmt.Sprint(amount), Metadata: dict{}}
+	p.head = head{ID: a.id("price_1", 23, i, every), Object: "price", Created: a.Created + int64(i)*day}
+	return p
 }
 
 func (w *author) newCustomer() {
@@ -369,6 +379,7 @@ func (c *contract) dispute(t int64, status string) {
 	d := &dispute{Amount: ch.Amount, Charge: ch.ID, Currency: ch.Currency, Metadata: dict{}, PaymentIntent: ch.PaymentIntent,
 		Reason: "fraudulent", Status: status}
 	d.head = head{ID: c.acc.id("dp_1", 23, ch.ID), Object: "dispute", Created: t}
+	ch.Dispute = text(d.ID)
 	c.acc.put("disputes", d)
 	c.acc.emit(t, "charge.dispute.created", d, nil)
 }

@@ -6,10 +6,6 @@ FROM audit_charges
 WHERE merchant_id = $1 AND audit_id = $2 AND created_at < sqlc.arg(before) AND outcome <> 'blocked'
 ORDER BY sequence, created_at, decline_class;
 
--- name: OracleAuditSince :one
--- From when on an audit knows everything. NULL: from the account's beginning.
-SELECT since FROM audits WHERE merchant_id = $1 AND id = $2;
-
 -- name: OracleDays :many
 SELECT day FROM oracle_days WHERE merchant_id = $1 AND livemode = $2 ORDER BY day;
 
