@@ -51,6 +51,7 @@ type command struct {
 
 var commands = []command{
 	{"serve", "run the server (the default)", serve},
+	{"work", "run workers and no server", work},
 	{"migrate", "bring the database to the newest schema", migrateDatabase},
 	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
 	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},

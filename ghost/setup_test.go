@@ -21,7 +21,12 @@ import (
 	"phantom/task"
 )
 
-func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if setting := os.Getenv(workerEnv); setting != "" {
+		os.Exit(workerProcess(setting))
+	}
+	os.Exit(dbtest.Main(m))
+}
 
 // bench is a Service on a database of its own, with a sandbox as Stripe and its first merchant connected.
 type bench struct {
