@@ -14,7 +14,7 @@ var cast = []struct {
 	n    int
 	tell func(*author)
 }{
-	{"healthy so far", 26, func(w *author) { w.subscribe(w.mortal(w.card(liquid))) }},
+	{"healthy so far", 20, func(w *author) { w.subscribe(w.mortal(w.card(liquid))) }},
 	{"healthy, by the year", 3, func(w *author) {
 		w.start = w.ago(380, 545)
 		w.yearly(w.subscribe(w.card(liquid)))
@@ -121,6 +121,28 @@ var cast = []struct {
 			}
 		})
 	}},
+	{"in debt twice, in two currencies", 1, func(w *author) {
+		k := w.card(liquid)
+		c, abroad := w.subscribe(k), w.subscribe(k)
+		w.monthly(c)
+		abroad.setPrice(w.acc.foreign)
+		w.dead(k, w.renewal(c, 1)-day, insufficientFunds)
+	}},
+	{"in debt on one subscription, fine on another", 1, func(w *author) {
+		w.debtor(1, keepPastDue)
+		w.start = w.ago(60, 90)
+		w.subscribe(w.card(liquid))
+	}},
+	{"partly paid", 1, func(w *author) { w.partly(false) }},
+	{"partly paid, and that part is disputed", 1, func(w *author) { w.partly(true) }},
+	{"in the hour before the first attempt", 1, func(w *author) {
+		w.start = time.Unix(w.epoch, 0).UTC().AddDate(-1, 0, 0).Unix()
+		w.monthly(w.subscribe(w.card(liquid)))
+	}},
+	{"declined with a code that nobody knows", 1, func(w *author) {
+		c := w.debtor(1, keepPastDue)
+		c.card.end = unknownDecline
+	}},
 	{"test clock", 1, func(w *author) {
 		w.customer.TestClock = text(w.acc.id("clock_1", 23, w.customer.ID))
 		w.debtor(1, keepPastDue)
@@ -207,11 +229,11 @@ func (a *account) makePrices() {
 			a.prices = append(a.prices, p)
 		}
 	}
-	abroad := map[string]string{"usd": "eur"}[a.profile.Currency]
+	abroad := map[string]string{"jpy": "usd", "kwd": "jpy", "usd": "jpy"}[a.profile.Currency] // with other decimals than at home
 	if abroad == "" {
-		abroad = "usd"
+		abroad = "kwd"
 	}
-	a.foreign = a.newPrice("Basic abroad (monthly)", "month", abroad, 1700, len(names))
+	a.foreign = a.newPrice("Basic abroad (monthly)", "month", abroad, map[string]int64{"jpy": 1480, "kwd": 4500, "usd": 1700}[abroad], len(names))
 }
 
 func (a *account) newPrice(name, every, currency string, amount int64, i int) *price {
@@ -296,7 +318,7 @@ func (w *author) subscribe(k *card) *contract {
 	if k != nil && r.IntN(2) == 0 {
 		s.DefaultPaymentMethod = text(k.pm.ID)
 	}
-	c := &contract{acc: a, cust: cu, sub: s, price: p, card: k}
+	c := &contract{acc: a, cust: cu, sub: s, price: p, card: k, nth: w.subs}
 	c.at(w.start, c.start)
 	a.contracts = append(a.contracts, c)
 	w.subs++
@@ -340,7 +362,26 @@ func (w *author) monthly(c *contract) { c.setPrice(w.acc.prices[0]) }
 
 func (w *author) yearly(c *contract) { c.setPrice(w.acc.prices[1]) }
 
-func (c *contract) setPrice(p *price) { c.price, c.sub.Items.Data[0].Price = p, p }
+func (c *contract) setPrice(p *price) {
+	c.price, c.sub.Items.Data[0].Price, c.sub.Currency = p, p, p.Currency
+}
+
+// partly plans two debts, of the older of which a third comes in.
+func (w *author) partly(disputed bool) {
+	c := w.debtor(2, keepPastDue)
+	w.dead(c.card, c.card.dies, insufficientFunds)
+	c.at(w.renewal(c, 2)+3*day, func(t int64) {
+		for _, inv := range c.open {
+			if inv.Status != "open" {
+				continue
+			}
+			if ch := c.payPart(inv, inv.AmountRemaining/3, t); disputed {
+				c.acc.dispute(ch, t, "needs_response")
+			}
+			return
+		}
+	})
+}
 
 func (w *author) paused(behavior string) {
 	c := w.subscribe(w.card(liquid))
@@ -371,15 +412,17 @@ func (c *contract) lastPaid() *charge {
 }
 
 func (c *contract) dispute(t int64, status string) {
-	ch := c.lastPaid()
-	if ch == nil {
-		return
+	if ch := c.lastPaid(); ch != nil {
+		c.acc.dispute(ch, t, status)
 	}
-	ch.Disputed = true
+}
+
+func (a *account) dispute(ch *charge, t int64, status string) *dispute {
 	d := &dispute{Amount: ch.Amount, Charge: ch.ID, Currency: ch.Currency, Metadata: dict{}, PaymentIntent: ch.PaymentIntent,
 		Reason: "fraudulent", Status: status}
-	d.head = head{ID: c.acc.id("dp_1", 23, ch.ID), Object: "dispute", Created: t}
-	ch.Dispute = text(d.ID)
-	c.acc.put("disputes", d)
-	c.acc.emit(t, "charge.dispute.created", d, nil)
+	d.head = head{ID: a.id("dp_1", 23, ch.ID), Object: "dispute", Created: t}
+	ch.Disputed, ch.Dispute = true, text(d.ID)
+	a.put("disputes", d)
+	a.emit(t, "charge.dispute.created", d, nil)
+	return d
 }
