@@ -54,14 +54,8 @@ func (h *history) finalized(v *oldInvoice) int64 {
 	return v.created + hour
 }
 
-func (h *history) isIn(charge int, status string) bool {
+func (h *history) succeeded(charge int) bool {
 	c := &h.charges[charge]
-	switch status {
-	case "pending":
-		return c.pending
-	case "failed":
-		return c.decline != 0
-	}
 	return c.decline == 0 && !c.pending
 }
 
