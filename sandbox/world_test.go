@@ -157,6 +157,9 @@ func TestEveryKindIsThere(t *testing.T) {
 				if inv.Status == "draft" && !inv.Attempted && inv.AmountRemaining > 0 && inv.NextPaymentAttempt != 0 {
 					seen["before its first attempt"]++
 				}
+				if inv.Status == "open" && inv.CollectionMethod == "charge_automatically" && inv.AttemptCount == 0 {
+					seen["open and never charged"]++
+				}
 				if inv.Total == 0 && inv.Paid {
 					seen["free invoice"]++
 				}
@@ -202,7 +205,7 @@ func TestEveryKindIsThere(t *testing.T) {
 				}
 			}
 			for _, kind := range []string{
-				"partly paid", "before its first attempt", "free invoice", "unknown decline", "disputed while open",
+				"open and never charged", "partly paid", "before its first attempt", "free invoice", "unknown decline", "disputed while open",
 				"blocked after a hard decline", "debts in two currencies", "two subscriptions",
 				"subscription active", "subscription past_due", "subscription unpaid", "subscription canceled", "subscription trialing",
 				"subscription paused", "subscription incomplete", "subscription incomplete_expired", "pause void", "pause keep_as_draft",

@@ -64,7 +64,7 @@ func (h *history) card(dst []byte, sub uint32, onCharge bool) []byte {
 	x := mix(sub)
 	if s.sepa {
 		dst = append(dst, `{"bank_code":"37040044","branch_code":null,"country":"DE","fingerprint":`...)
-		dst = h.quoteID(dst, "items", int(sub))
+		dst = h.quoteID(dst, "fingerprints", int(sub))
 		return append(dst, `,"last4":"3000","mandate":null}`...)
 	}
 	brand := oldBrands[s.brand]
@@ -72,7 +72,7 @@ func (h *history) card(dst []byte, sub uint32, onCharge bool) []byte {
 	dst = append(append(dst, h.acc.profile.Country...), `","exp_month":`...)
 	dst = strconv.AppendInt(dst, int64(1+x%12), 10)
 	dst = strconv.AppendInt(append(dst, `,"exp_year":`...), int64(2027+x%5), 10)
-	dst = h.quoteID(append(dst, `,"fingerprint":`...), "items", int(sub))
+	dst = h.quoteID(append(dst, `,"fingerprint":`...), "fingerprints", int(sub))
 	dst = append(dst, `,"funding":"`...)
 	dst = append(dst, []string{"credit", "debit", "debit", "prepaid"}[x>>8%4]...)
 	dst = append(dst, `","last4":"`...)
