@@ -53,6 +53,7 @@ var commands = []command{
 	{"serve", "run the server (the default)", serve},
 	{"migrate", "bring the database to the newest schema", migrateDatabase},
 	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
+	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
 	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
 	{"version", "print the version", printVersion},
 }
