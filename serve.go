@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,9 @@ import (
 	"phantom/db"
 	"phantom/web"
 )
+
+//go:embed docs/openapi.json
+var openAPI []byte
 
 // databasePatience is how long a boot waits for a database that does not answer.
 const databasePatience = 10 * time.Second
@@ -52,6 +56,8 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	services := c.newServices(pool, log)
 	server := web.New(web.Config{
 		Connect: services.connect,
+		Ghost:   services.ghosts,
+		OpenAPI: openAPI,
 		Ping:    pool.Ping,
 		Secure:  c.publicURL.Scheme == "https",
 		Log:     log,
@@ -93,16 +99,9 @@ func proveVault(ring interface{ SelfTest() error }, log *slog.Logger) error {
 
 // openPool opens the database and makes sure that schema and keyring belong to it.
 func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
-	if err := db.WaitReachable(ctx, c.databaseURL, databasePatience); err != nil {
-		return nil, fmt.Errorf("[DATABASE] %w", err)
-	}
-	pool, err := db.Open(ctx, c.databaseURL, c.ring)
+	pool, err := c.openSchema(ctx, func() (*pgxpool.Pool, error) { return db.Open(ctx, c.databaseURL, c.ring) })
 	if err != nil {
-		return nil, fmt.Errorf("[DATABASE] DATABASE_URL: %w", err)
-	}
-	if err := db.VerifySchema(ctx, pool); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("[DATABASE] %s", db.Describe(err))
+		return nil, err
 	}
 	if err := db.VerifyKeyring(ctx, pool, c.ring); err != nil {
 		pool.Close()
@@ -111,6 +110,22 @@ func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
 			return nil, fmt.Errorf("[SECURITY] %w", mismatch)
 		}
 		return nil, fmt.Errorf("[DATABASE] cannot verify the keyring: %s", db.Describe(err))
+	}
+	return pool, nil
+}
+
+// openSchema waits for the database, opens it and makes sure of its schema.
+func (c *config) openSchema(ctx context.Context, open func() (*pgxpool.Pool, error)) (*pgxpool.Pool, error) {
+	if err := db.WaitReachable(ctx, c.databaseURL, databasePatience); err != nil {
+		return nil, fmt.Errorf("[DATABASE] %w", err)
+	}
+	pool, err := open()
+	if err != nil {
+		return nil, fmt.Errorf("[DATABASE] DATABASE_URL: %w", err)
+	}
+	if err := db.VerifySchema(ctx, pool); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("[DATABASE] %s", db.Describe(err))
 	}
 	return pool, nil
 }

@@ -51,7 +51,7 @@ func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *
 	if added == 0 {
 		running, err := queries.AuditGetRunning(ctx, merchantID)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return uuid.Nil, connect.ErrUnknownMerchant
+			return uuid.Nil, connect.ErrUnknownAccount
 		}
 		return running, err
 	}

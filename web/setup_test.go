@@ -30,6 +30,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/ghost"
 	"phantom/sandbox"
 	"phantom/web"
 )
@@ -58,6 +59,8 @@ type bench struct {
 	plain  *transcript // the same for people, as main logs
 	stop   context.CancelCauseFunc
 	served chan error // what Serve returned
+
+	service *connect.Service
 }
 
 // options change what setup builds.
@@ -116,11 +119,12 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	level := &slog.HandlerOptions{Level: slog.LevelDebug}
 	log := slog.New(slog.NewMultiHandler(
 		slog.NewJSONHandler(b.log, level), tint.NewTextHandler(b.plain, &tint.Options{Level: slog.LevelDebug, NoColor: true})))
+	b.service = connect.New(connect.Config{
+		SecretKey: o.secretKey, ClientID: sandbox.ClientID, APIBase: stripe.URL, ConnectBase: stripe.URL,
+		RedirectURI: public + "/api/auth/callback", Log: log,
+	}, b.pool)
 	server := web.New(web.Config{
-		Connect: connect.New(connect.Config{
-			SecretKey: o.secretKey, ClientID: sandbox.ClientID, APIBase: stripe.URL, ConnectBase: stripe.URL,
-			RedirectURI: public + "/api/auth/callback", Log: log,
-		}, b.pool),
+		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), OpenAPI: contract().text,
 		Ping: b.pool.Ping, Secure: o.https, Log: log,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))
@@ -336,10 +340,14 @@ func (c *browser) do(method, path string, header ...string) answer {
 }
 
 func (c *browser) try(ctx context.Context, method, path string, header ...string) (answer, error) {
+	return c.send(ctx, method, path, nil, header...)
+}
+
+func (c *browser) send(ctx context.Context, method, path string, text io.Reader, header ...string) (answer, error) {
 	if strings.HasPrefix(path, "/") {
 		path = c.b.url + path
 	}
-	request, err := http.NewRequestWithContext(ctx, method, path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, path, text)
 	if err != nil {
 		return answer{}, err
 	}
@@ -356,6 +364,7 @@ func (c *browser) try(ctx context.Context, method, path string, header ...string
 	if request.URL.Host == strings.TrimPrefix(c.b.url, "http://") {
 		_, _ = c.b.ends.Write(append(body, '\n'))
 		c.b.checkHeaders(got)
+		c.b.conforms(method, request.URL.RequestURI(), got)
 		for _, cookie := range response.Cookies() {
 			c.b.stripe.secret(cookie.Value)
 		}
@@ -397,7 +406,8 @@ func (b *bench) raw(text string) []answer {
 	if _, err := io.WriteString(conn, text); err != nil {
 		b.t.Fatal(err)
 	}
-	method, _, _ := strings.Cut(text, " ")
+	method, rest, _ := strings.Cut(text, " ")
+	target, _, _ := strings.Cut(rest, " HTTP/1.1\r\n")
 	var all []answer
 	for reader := bufio.NewReader(conn); ; {
 		if _, err := reader.Peek(1); err != nil {
@@ -413,6 +423,9 @@ func (b *bench) raw(text string) []answer {
 		}
 		_, _ = b.ends.Write(append(body, '\n'))
 		all = append(all, answer{response.StatusCode, response.Header, string(body)})
+		if response.Header.Get("Content-Type") != "text/plain; charset=utf-8" { // net/http's own words for what is no HTTP
+			b.conforms(method, target, all[len(all)-1])
+		}
 	}
 }
 
@@ -480,7 +493,7 @@ func (a answer) wantError(t *testing.T, status int, code string) {
 	decoder := json.NewDecoder(strings.NewReader(a.body))
 	decoder.DisallowUnknownFields()
 	var shape struct {
-		Status, Code, Message *string
+		Status, Code, Message, Field *string
 	}
 	if err := decoder.Decode(&shape); err != nil || shape.Status == nil || shape.Code == nil || shape.Message == nil {
 		t.Fatalf("not an error's shape: %s", a.body)
