@@ -27,6 +27,10 @@
 //
 // Grants survive a restart in Config.StateFile, objects and idempotency keys do not: after a restart the world is what
 // the seed and the clock say. Time passes when somebody asks: Advance plays what is due, so that its events are sent.
+//
+// Known from reading only, and so a guess here too: which headers and codes come with a 429, what exactly moves in later
+// API versions (Webhook.Basil shows invoices alone), how a part of an invoice comes in, and that a code used twice takes
+// its tokens with it.
 package sandbox
 
 import (

@@ -24,6 +24,7 @@ type Webhook struct {
 	Copies  int           `json:"copies"`  // each event so many times; 0 means once
 	Delay   time.Duration `json:"-"`       // before each batch
 	Shuffle bool          `json:"shuffle"` // in any order among what is waiting
+	Basil   bool          `json:"basil"`   // in the shape of API version 2025-03-31.basil
 	Tries   int           `json:"tries"`   // of one copy, until it is answered with 2xx; 0 means 5
 }
 
@@ -92,6 +93,9 @@ func (s *Sandbox) mail(a *account, e *event) {
 	payload, err := json.Marshal(&named)
 	if err != nil {
 		return // cannot happen: what an event holds has been shown by the API
+	}
+	if s.post.hook.Basil {
+		payload = basil(payload)
 	}
 	s.post.queue = append(s.post.queue, payload)
 	if s.post.running == nil {

@@ -120,6 +120,25 @@ func TestWebhooks(t *testing.T) {
 	}
 }
 
+// An endpoint of a later API version gets invoices without the fields that moved, and all else alike.
+func TestBasil(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	inv := b.find(0, payable)
+	e := &event{APIVersion: APIVersion, Type: "invoice.paid", Data: eventData{Object: inv, PreviousAttributes: map[string]any{"status": "open"}}}
+	e.head = head{ID: "evt_1", Object: "event", Created: 1}
+	r := reply{body: string(basil(ok(e).body))}
+	for _, gone := range []string{"payment_intent", "charge", "paid", "paid_out_of_band", "subscription"} {
+		if o := r.field("data.object").(map[string]any); o["id"] != inv.ID || o[gone] != nil {
+			t.Errorf("%s is still there: %s", gone, r.body)
+		}
+	}
+	if r.text("api_version") != basilVersion || r.text("data.object.parent.subscription_details.subscription") != string(inv.Subscription) ||
+		r.text("data.previous_attributes.status") != "open" || r.text("type") != "invoice.paid" {
+		t.Error(r.body)
+	}
+}
+
 // What falls due is sent when somebody lets the time pass, and Close ends the post.
 func TestAdvanceAndClose(t *testing.T) {
 	t.Parallel()
