@@ -27,6 +27,7 @@ type config struct {
 	stripeClientID    string
 	stripeAPIBase     string
 	stripeConnectBase string
+	webhookSecrets    []string // any of them signs
 	jsonLog           bool
 
 	need    needs
@@ -78,7 +79,7 @@ func loadConfig(getenv func(string) string, need needs) (*config, error) {
 		loads = append(loads, func(env environment) error { return c.loadKeys(env, values["ENCRYPTION_KEY"]) })
 	}
 	if need.stripe {
-		loads = append(loads, c.loadAddress, c.loadStripe)
+		loads = append(loads, c.loadAddress, c.loadStripe, c.loadWebhook)
 	}
 	for _, load := range loads {
 		if err := load(env); err != nil {
@@ -204,6 +205,7 @@ func (c *config) setKey(key vault.Key) error {
 var (
 	secretKeyShape = regexp.MustCompile(`^[sr]k_(live|test)_[A-Za-z0-9_]+$`)
 	clientIDShape  = regexp.MustCompile(`^ca_[A-Za-z0-9_]+$`)
+	webhookShape   = regexp.MustCompile(`^whsec_[A-Za-z0-9+/=_-]+$`)
 )
 
 func (c *config) loadStripe(env environment) error {
@@ -242,6 +244,22 @@ func (c *config) loadStripe(env environment) error {
 		if c.stripeClientID == "" {
 			c.stripeClientID = sandbox.ClientID
 		}
+	}
+	return nil
+}
+
+// loadWebhook reads one secret, or two while it rolls. An empty one between commas would let everybody sign, and is refused.
+func (c *config) loadWebhook(env environment) error {
+	list, err := env.secret("STRIPE_WEBHOOK_SECRET")
+	if err != nil || list == "" {
+		return err
+	}
+	for i, text := range strings.Split(list, ",") {
+		secret := strings.TrimSpace(text)
+		if !webhookShape.MatchString(secret) {
+			return fmt.Errorf("[STRIPE] STRIPE_WEBHOOK_SECRET, item %d, is malformed: provide the endpoint's signing secret (whsec_…)", i+1)
+		}
+		c.webhookSecrets = append(c.webhookSecrets, secret)
 	}
 	return nil
 }

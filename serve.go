@@ -15,6 +15,7 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/ghost"
 	"phantom/web"
 )
 
@@ -50,16 +51,23 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err != nil {
 		return fmt.Errorf("[SERVER] cannot listen on port %d: %w: set PORT to a free one", c.port, err)
 	}
+	merchants := connect.New(connect.Config{
+		SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID,
+		APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase,
+		RedirectURI: c.publicURL.String() + "/api/auth/callback", Log: log,
+	}, pool)
 	server := web.New(web.Config{
-		Connect: connect.New(connect.Config{
-			SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID,
-			APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase,
-			RedirectURI: c.publicURL.String() + "/api/auth/callback", Log: log,
-		}, pool),
-		Ping:   pool.Ping,
-		Secure: c.publicURL.Scheme == "https",
-		Log:    log,
+		Connect: merchants,
+		Ghost:   ghost.New(pool, merchants, log),
+		Ping:    pool.Ping,
+		Secure:  c.publicURL.Scheme == "https",
+		Log:     log,
+
+		WebhookSecrets: c.webhookSecrets,
 	})
+	if len(c.webhookSecrets) == 0 {
+		log.Warn("[STRIPE] STRIPE_WEBHOOK_SECRET is not set: webhooks get 503, and ghosts change by audits alone")
+	}
 	log.Info("[SERVER] ready", "url", c.publicURL.String(), "port", c.port, "version", version)
 	if err := server.Serve(ctx, listener); err != nil {
 		return fmt.Errorf("[SERVER] %w", err)

@@ -30,6 +30,7 @@ type Config struct {
 // Service runs handshakes. It is safe for concurrent use.
 type Service struct {
 	config  Config
+	pool    *pgxpool.Pool
 	queries *db.Queries
 	api     stripe.Backend
 	oauth   stripe.Backend
@@ -51,6 +52,7 @@ func New(config Config, pool *pgxpool.Pool) *Service {
 	api := backend(stripe.APIBackend, config.APIBase, capped{newTransport(), maxAnswer})
 	return &Service{
 		config:  config,
+		pool:    pool,
 		queries: db.New(pool),
 		api:     api,
 		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, capped{sendOnce{newTransport()}, maxAnswer}),

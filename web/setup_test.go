@@ -30,6 +30,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/ghost"
 	"phantom/sandbox"
 	"phantom/web"
 )
@@ -58,6 +59,8 @@ type bench struct {
 	plain  *transcript // the same for people, as main logs
 	stop   context.CancelCauseFunc
 	served chan error // what Serve returned
+
+	service *connect.Service
 }
 
 // options change what setup builds.
@@ -116,11 +119,13 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	level := &slog.HandlerOptions{Level: slog.LevelDebug}
 	log := slog.New(slog.NewMultiHandler(
 		slog.NewJSONHandler(b.log, level), tint.NewTextHandler(b.plain, &tint.Options{Level: slog.LevelDebug, NoColor: true})))
+	b.service = connect.New(connect.Config{
+		SecretKey: o.secretKey, ClientID: sandbox.ClientID, APIBase: stripe.URL, ConnectBase: stripe.URL,
+		RedirectURI: public + "/api/auth/callback", Log: log,
+	}, b.pool)
+	b.stripe.secret(webhookSecret)
 	server := web.New(web.Config{
-		Connect: connect.New(connect.Config{
-			SecretKey: o.secretKey, ClientID: sandbox.ClientID, APIBase: stripe.URL, ConnectBase: stripe.URL,
-			RedirectURI: public + "/api/auth/callback", Log: log,
-		}, b.pool),
+		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), WebhookSecrets: []string{webhookSecret},
 		Ping: b.pool.Ping, Secure: o.https, Log: log,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))

@@ -13,14 +13,18 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/ghost"
 )
 
 // Config is what the handlers need.
 type Config struct {
 	Connect *connect.Service
+	Ghost   *ghost.Service
 	Ping    func(context.Context) error // asks the database
 	Secure  bool                        // PUBLIC_URL is https
 	Log     *slog.Logger
+
+	WebhookSecrets []string // any of them signs; none: events get 503
 }
 
 // Server answers requests until it is drained.
@@ -28,6 +32,7 @@ type Server struct {
 	config   Config
 	draining atomic.Bool
 	lost     atomic.Bool // the database did not answer the last time it was asked
+	forged   atomic.Bool // the last event's signature was refused
 }
 
 // New returns a Server; [Server.Serve] runs it.
@@ -39,6 +44,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /{$}", s.index)
 	mux.HandleFunc("GET /api/auth/stripe", s.authorize)
 	mux.HandleFunc("GET /api/auth/callback", s.callback)
+	mux.HandleFunc("POST "+webhookPath, s.webhook)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	return s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux)))))
