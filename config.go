@@ -27,8 +27,9 @@ type config struct {
 	stripeClientID    string
 	stripeAPIBase     string
 	stripeConnectBase string
-	stripeRateLimit   int // requests a second and account; 0 = none
-	workers           int // tasks at a time
+	stripeRateLimit   int      // requests a second and account; 0 = none
+	workers           int      // tasks at a time
+	webhookSecrets    []string // any of them signs
 	jsonLog           bool
 
 	need    needs
@@ -80,7 +81,7 @@ func loadConfig(getenv func(string) string, need needs) (*config, error) {
 		loads = append(loads, func(env environment) error { return c.loadKeys(env, values["ENCRYPTION_KEY"]) })
 	}
 	if need.stripe {
-		loads = append(loads, c.loadAddress, c.loadStripe, c.loadRateLimit, c.loadWorkers)
+		loads = append(loads, c.loadAddress, c.loadStripe, c.loadWebhook, c.loadRateLimit, c.loadWorkers)
 	}
 	for _, load := range loads {
 		if err := load(env); err != nil {
@@ -206,6 +207,7 @@ func (c *config) setKey(key vault.Key) error {
 var (
 	secretKeyShape = regexp.MustCompile(`^[sr]k_(live|test)_[A-Za-z0-9_]+$`)
 	clientIDShape  = regexp.MustCompile(`^ca_[A-Za-z0-9_]+$`)
+	webhookShape   = regexp.MustCompile(`^whsec_[A-Za-z0-9+/=_-]+$`)
 )
 
 func (c *config) loadStripe(env environment) error {
@@ -262,6 +264,22 @@ const maxWorkers = 1000
 func (c *config) loadWorkers(env environment) error {
 	c.workers = 10
 	return env.number("WORKER", "WORKERS", &c.workers, maxWorkers)
+}
+
+// loadWebhook reads one secret, or two while it rolls. An empty one between commas would let everybody sign, and is refused.
+func (c *config) loadWebhook(env environment) error {
+	list, err := env.secret("STRIPE_WEBHOOK_SECRET")
+	if err != nil || list == "" {
+		return err
+	}
+	for i, text := range strings.Split(list, ",") {
+		secret := strings.TrimSpace(text)
+		if !webhookShape.MatchString(secret) {
+			return fmt.Errorf("[STRIPE] STRIPE_WEBHOOK_SECRET, item %d, is malformed: provide the endpoint's signing secret (whsec_…)", i+1)
+		}
+		c.webhookSecrets = append(c.webhookSecrets, secret)
+	}
+	return nil
 }
 
 func (c *config) loadLog(env environment) error {

@@ -61,7 +61,12 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 		Ping:    pool.Ping,
 		Secure:  c.publicURL.Scheme == "https",
 		Log:     log,
+
+		WebhookSecrets: c.webhookSecrets,
 	})
+	if len(c.webhookSecrets) == 0 {
+		log.Warn("[STRIPE] STRIPE_WEBHOOK_SECRET is not set: webhooks get 503, and ghosts change by audits alone")
+	}
 	working, stopWorkers := context.WithCancel(ctx)
 	defer stopWorkers()
 	waitForWorkers, err := c.startWorkers(working, pool, services, log)

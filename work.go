@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/connect"
+	"phantom/db"
 	"phantom/ghost"
 	"phantom/task"
 )
@@ -59,14 +62,20 @@ func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
 	account := connect.New(connect.Config{
 		SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID, APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase,
 		RedirectURI: c.publicURL.String() + "/api/auth/callback", RateLimit: c.stripeRateLimit, Log: log,
+		Connected: func(ctx context.Context, tx db.DBTX, merchant uuid.UUID) error {
+			_, err := ghost.StartAuditIn(ctx, tx, merchant, nil)
+			return err
+		},
 	}, pool)
 	return services{connect: account, ghosts: ghost.New(pool, account, log)}
 }
 
 // newQueue is this process's part in the work. Handlers of all packages meet here.
 func (c *config) newQueue(pool *pgxpool.Pool, s services, log *slog.Logger) (*task.Queue, error) {
+	handlers := s.ghosts.Handlers()
+	maps.Copy(handlers, s.connect.Handlers())
 	queue, err := task.NewQueue(pool, task.Config{
-		ListenURL: c.databaseDirectURL, Handlers: s.ghosts.Handlers(), Workers: max(c.workers, 1), Log: log,
+		ListenURL: c.databaseDirectURL, Handlers: handlers, Workers: max(c.workers, 1), Log: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("[WORKER] %w", err)

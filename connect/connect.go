@@ -3,6 +3,7 @@
 package connect
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -25,11 +26,15 @@ type Config struct {
 	RedirectURI string // PUBLIC_URL/api/auth/callback
 	RateLimit   int    // reading requests a second and account; 0 = no limit
 	Log         *slog.Logger
+
+	// Connected, if not nil, is called in the transaction that stores a merchant's tokens.
+	Connected func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error
 }
 
 // Service runs handshakes. It is safe for concurrent use.
 type Service struct {
 	config  Config
+	pool    *pgxpool.Pool
 	queries *db.Queries
 	api     stripe.Backend
 	oauth   stripe.Backend
@@ -51,6 +56,7 @@ func New(config Config, pool *pgxpool.Pool) *Service {
 	api := backend(stripe.APIBackend, config.APIBase, capped{newTransport(), maxAnswer})
 	return &Service{
 		config:  config,
+		pool:    pool,
 		queries: db.New(pool),
 		api:     api,
 		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, capped{sendOnce{newTransport()}, maxAnswer}),

@@ -388,12 +388,53 @@ func (q *Queries) TaskNotify(ctx context.Context) error {
 }
 
 const taskPark = `-- name: TaskPark :execrows
-UPDATE scheduled_tasks SET status = 'parked' WHERE merchant_id = $1 AND status = 'pending'
+UPDATE scheduled_tasks t SET status = 'parked' FROM (
+    SELECT d.merchant_id, d.id FROM scheduled_tasks d
+    WHERE d.merchant_id = $1 AND d.status = 'pending'
+    ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS due
+WHERE t.merchant_id = due.merchant_id AND t.id = due.id
 `
 
-// Sets a merchant's pending tasks aside, until he connects again.
-func (q *Queries) TaskPark(ctx context.Context, merchantID uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, taskPark, merchantID)
+type TaskParkParams struct {
+	MerchantID uuid.UUID
+	Most       int32
+}
+
+// Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
+// seconds. What is left, or being claimed now, is parked by its own handler.
+func (q *Queries) TaskPark(ctx context.Context, arg TaskParkParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskPark, arg.MerchantID, arg.Most)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const taskParkHeld = `-- name: TaskParkHeld :execrows
+UPDATE scheduled_tasks t SET status = 'parked', lease_until = NULL, last_error = $1::text
+FROM (SELECT m.id, m.connected_at FROM merchants m WHERE m.id = $5 FOR SHARE) AS merchant
+WHERE t.merchant_id = merchant.id AND t.id = $2 AND t.fence = $3 AND t.status = 'running'
+    AND merchant.connected_at = $4::timestamptz
+`
+
+type TaskParkHeldParams struct {
+	Error       string
+	ID          uuid.UUID
+	Fence       int64
+	ConnectedAt time.Time
+	MerchantID  uuid.UUID
+}
+
+// Parks a running task by its holder's hand, unless the merchant has connected since connected_at. The lock on his row puts this
+// before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
+func (q *Queries) TaskParkHeld(ctx context.Context, arg TaskParkHeldParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskParkHeld,
+		arg.Error,
+		arg.ID,
+		arg.Fence,
+		arg.ConnectedAt,
+		arg.MerchantID,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -583,11 +624,22 @@ func (q *Queries) TaskSettle(ctx context.Context, arg TaskSettleParams) ([]uuid.
 }
 
 const taskUnpark = `-- name: TaskUnpark :execrows
-UPDATE scheduled_tasks SET status = 'pending' WHERE merchant_id = $1 AND status = 'parked'
+UPDATE scheduled_tasks t SET status = 'pending' FROM (
+    SELECT d.merchant_id, d.id FROM scheduled_tasks d
+    WHERE d.merchant_id = $1 AND d.status = 'parked'
+        AND EXISTS (SELECT 1 FROM merchants m WHERE m.id = d.merchant_id AND m.disconnected_at IS NULL)
+    ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS parked
+WHERE t.merchant_id = parked.merchant_id AND t.id = parked.id
 `
 
-func (q *Queries) TaskUnpark(ctx context.Context, merchantID uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, taskUnpark, merchantID)
+type TaskUnparkParams struct {
+	MerchantID uuid.UUID
+	Most       int32
+}
+
+// If the merchant is connected; those that were due first. To be repeated until it changes fewer than most.
+func (q *Queries) TaskUnpark(ctx context.Context, arg TaskUnparkParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskUnpark, arg.MerchantID, arg.Most)
 	if err != nil {
 		return 0, err
 	}

@@ -39,5 +39,9 @@ func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Servic
 
 // Handlers are the kinds of tasks that this package does.
 func (s *Service) Handlers() map[string]task.Handler {
-	return map[string]task.Handler{KindAudit: s.HandleAudit, KindRefresh: s.HandleRefresh}
+	return map[string]task.Handler{
+		KindAudit:   s.HandleAudit,
+		KindRefresh: s.connect.Parking(s.HandleRefresh),
+		KindWebhook: s.connect.Parking(s.HandleEvent),
+	}
 }

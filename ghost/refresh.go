@@ -40,11 +40,7 @@ func (s *Service) HandleRefresh(ctx context.Context, t *task.Task) error {
 	if err := json.Unmarshal(t.Params, &p); err != nil || p.Subscription == "" {
 		return task.Review(errors.New("the task's params name no subscription"))
 	}
-	err := s.Refresh(ctx, t.MerchantID, p.Subscription)
-	if errors.Is(err, connect.ErrRevoked) {
-		return task.Park(err)
-	}
-	return err
+	return s.Refresh(ctx, t.MerchantID, p.Subscription)
 }
 
 // errOvertaken says that an audit began after we did: what it reads is newer than what we have.

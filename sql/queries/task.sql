@@ -142,11 +142,30 @@ UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_no
 WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review';
 
 -- name: TaskPark :execrows
--- Sets a merchant's pending tasks aside, until he connects again.
-UPDATE scheduled_tasks SET status = 'parked' WHERE merchant_id = $1 AND status = 'pending';
+-- Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
+-- seconds. What is left, or being claimed now, is parked by its own handler.
+UPDATE scheduled_tasks t SET status = 'parked' FROM (
+    SELECT d.merchant_id, d.id FROM scheduled_tasks d
+    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'pending'
+    ORDER BY d.run_at LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED) AS due
+WHERE t.merchant_id = due.merchant_id AND t.id = due.id;
+
+-- name: TaskParkHeld :execrows
+-- Parks a running task by its holder's hand, unless the merchant has connected since connected_at. The lock on his row puts this
+-- before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
+UPDATE scheduled_tasks t SET status = 'parked', lease_until = NULL, last_error = sqlc.arg(error)::text
+FROM (SELECT m.id, m.connected_at FROM merchants m WHERE m.id = sqlc.arg(merchant_id) FOR SHARE) AS merchant
+WHERE t.merchant_id = merchant.id AND t.id = sqlc.arg(id) AND t.fence = sqlc.arg(fence) AND t.status = 'running'
+    AND merchant.connected_at = sqlc.arg(connected_at)::timestamptz;
 
 -- name: TaskUnpark :execrows
-UPDATE scheduled_tasks SET status = 'pending' WHERE merchant_id = $1 AND status = 'parked';
+-- If the merchant is connected; those that were due first. To be repeated until it changes fewer than most.
+UPDATE scheduled_tasks t SET status = 'pending' FROM (
+    SELECT d.merchant_id, d.id FROM scheduled_tasks d
+    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'parked'
+        AND EXISTS (SELECT 1 FROM merchants m WHERE m.id = d.merchant_id AND m.disconnected_at IS NULL)
+    ORDER BY d.run_at LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED) AS parked
+WHERE t.merchant_id = parked.merchant_id AND t.id = parked.id;
 
 -- name: TaskDropFinished :execrows
 -- In batches, the oldest first, so that no lock lasts.
