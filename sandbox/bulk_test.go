@@ -153,7 +153,7 @@ func fields(t *testing.T, raw json.RawMessage) map[string]any {
 // Windows of created and every filter give what a look at all rows gives, living and shelved, forwards and backwards.
 func TestWindowsOfAHistory(t *testing.T) {
 	t.Parallel()
-	b, token := bulk(t, 1500)
+	b, token := bulk(t, 2500)
 	for _, kind := range []string{"subscriptions", "invoices", "charges", "disputes", "customers", "payment_intents"} {
 		base := url.Values{}
 		if kind == "subscriptions" {
@@ -232,6 +232,15 @@ func TestWindowsOfAHistory(t *testing.T) {
 				check(url.Values{field: {value}}.Encode(), func(r map[string]any) bool { return r[field] == value })
 				check(url.Values{field: {value}, "created[lt]": {fmt.Sprint(third)}}.Encode(), func(r map[string]any) bool { return r[field] == value && at(r) < third })
 			}
+		}
+		if slices.Contains(filters[kind], "customer") { // two subscriptions, whose rows alternate
+			h := b.s.accounts[b.s.ids[0]].tables[kind].shelf.h
+			twice := 0
+			for len(h.subsOf.of(uint32(twice))) < 2 {
+				twice++
+			}
+			id := h.ids["customers"].name(twice)
+			check("customer="+id, func(r map[string]any) bool { return r["customer"] == id })
 		}
 		if kind == "invoices" {
 			sub := all[len(all)/2]["subscription"].(string)
