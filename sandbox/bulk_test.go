@@ -313,3 +313,41 @@ func BenchmarkPages(b *testing.B) {
 		})
 	}
 }
+
+// A history adds up: money, attempts and times agree with each other, and its customers alone have every kind of ghost.
+func TestAHistoryAddsUp(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{Charges: 40_000, Merchants: 1, Now: (&clock{t: birth}).Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := s.accounts[s.ids[0]].tables["charges"].shelf.h
+	for i := range h.invoices {
+		v := &h.invoices[i]
+		auto, charges := h.subs[v.sub].method == "charge_automatically", h.chargesOf.of(uint32(i))
+		paid, last := int64(0), v.created
+		for _, c := range charges {
+			if h.succeeded(int(c)) {
+				paid += h.charges[c].amount
+			}
+			if h.charges[c].created < last || h.charges[c].created > h.epoch {
+				t.Fatalf("a charge out of order: %+v %+v", v, h.charges[c])
+			}
+			last = h.charges[c].created
+		}
+		switch {
+		case auto && (int(v.attempts) < len(charges)-1 || v.attempts == 0 && len(charges) > 0 || v.attempts > 9),
+			v.attempted != (len(charges) > 0) && v.amount > 0,
+			(v.status == "paid") != (v.remaining == 0), v.status == "paid" && !v.outOfBand && paid != v.amount, v.status == "open" && paid != v.amount-v.remaining,
+			v.next != 0 && (v.next <= h.epoch || v.status != "open" && v.status != "draft"), v.created > h.epoch, v.status == "draft" && v.attempted:
+			t.Fatalf("it does not add up: %+v with %d charges of %d", v, len(charges), paid)
+		}
+	}
+	whys := map[string]int{}
+	for _, g := range h.ghosts(birth.Unix()) {
+		whys[g.Why]++
+	}
+	if len(whys) != 4 {
+		t.Error(whys)
+	}
+}
