@@ -158,7 +158,7 @@ func New(cfg Config) (*Sandbox, error) {
 		a := w.newAccount(fmt.Sprintf("merchant %d", i), profiles[i%len(profiles)])
 		if i == 0 && cfg.Charges > 0 {
 			a.bulk = cfg.Charges
-			a.world.customers = max(1, min(cfg.Customers, cfg.Charges/20)) // a customer of the living world has about ten charges
+			a.world.customers = max(1, min(cfg.Customers, cfg.Charges/40)) // they have fifteen charges or so each, and the history at least half
 		}
 		a.tell = s.mail
 		s.accounts[a.ID] = a

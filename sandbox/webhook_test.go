@@ -146,6 +146,9 @@ func TestAdvanceAndClose(t *testing.T) {
 	b := setup(t, func(c *Config) { c.Webhook = Webhook{URL: m.url, Secret: whsec} })
 	b.connect(0)
 	b.s.Advance()
+	if types, _ := m.take(b.s); len(types) != 0 {
+		t.Errorf("the generated past: %d events", len(types))
+	}
 	b.clock.add(3 * 24 * time.Hour)
 	b.s.Advance()
 	if types, _ := m.take(b.s); !slices.Contains(types, "invoice.paid") {
