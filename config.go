@@ -32,6 +32,7 @@ type config struct {
 	webhookSecrets    []string // any of them signs
 	jsonLog           bool
 
+	serves  bool // it answers requests: in dev mode the sandbox sends its webhooks here
 	need    needs
 	missing []string // what need asks for and the environment lacks: in dev mode, what stand-ins replace
 	dev     bool     // stand-ins may take the place of what is missing

@@ -32,6 +32,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err != nil {
 		return err
 	}
+	c.serves = true
 	log := newLogger(c, stdout)
 	stop, err := c.standIn(ctx, log)
 	if err != nil {
