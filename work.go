@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/connect"
+	"phantom/db"
 	"phantom/ghost"
 	"phantom/task"
 )
@@ -82,6 +83,9 @@ func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s service
 	queue, err := c.newQueue(pool, s, log)
 	if err != nil {
 		return nil, err
+	}
+	if err := s.ghosts.EnsurePurges(ctx); err != nil {
+		log.Error("[WORKER] cannot plan the daily purges: the next start or the next purge does it", "cause", db.Describe(err))
 	}
 	var running sync.WaitGroup
 	running.Go(func() { queue.Run(ctx) })

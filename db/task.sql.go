@@ -388,10 +388,10 @@ func (q *Queries) TaskNotify(ctx context.Context) error {
 }
 
 const taskPark = `-- name: TaskPark :execrows
-UPDATE scheduled_tasks SET status = 'parked' WHERE merchant_id = $1 AND status = 'pending'
+UPDATE scheduled_tasks SET status = 'parked' WHERE merchant_id = $1 AND status = 'pending' AND kind <> 'purge'
 `
 
-// Sets a merchant's pending tasks aside, until he connects again.
+// Sets a merchant's pending tasks aside, until he connects again. The purge waits for nobody.
 func (q *Queries) TaskPark(ctx context.Context, merchantID uuid.UUID) (int64, error) {
 	result, err := q.db.Exec(ctx, taskPark, merchantID)
 	if err != nil {

@@ -30,14 +30,15 @@ type Service struct {
 	log     *slog.Logger
 
 	concluding chan struct{} // held by the audit that writes its findings
+	purgeBatch int           // ghosts of one transaction
 }
 
 // New returns a Service over pool that reads merchants' accounts through connect.
 func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Service {
-	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1)}
+	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), purgeBatch: purgeBatch}
 }
 
 // Handlers are the kinds of tasks that this package does.
 func (s *Service) Handlers() map[string]task.Handler {
-	return map[string]task.Handler{KindAudit: s.HandleAudit, KindRefresh: s.HandleRefresh}
+	return map[string]task.Handler{KindAudit: s.HandleAudit, KindRefresh: s.HandleRefresh, KindPurge: s.HandlePurge}
 }

@@ -142,8 +142,8 @@ UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_no
 WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review';
 
 -- name: TaskPark :execrows
--- Sets a merchant's pending tasks aside, until he connects again.
-UPDATE scheduled_tasks SET status = 'parked' WHERE merchant_id = $1 AND status = 'pending';
+-- Sets a merchant's pending tasks aside, until he connects again. The purge waits for nobody.
+UPDATE scheduled_tasks SET status = 'parked' WHERE merchant_id = $1 AND status = 'pending' AND kind <> 'purge';
 
 -- name: TaskUnpark :execrows
 UPDATE scheduled_tasks SET status = 'pending' WHERE merchant_id = $1 AND status = 'parked';
