@@ -51,6 +51,10 @@ bench-queue: ## Measure the queue beside River; its bar is not met yet
 soak-queue: ## Kill workers at random over 100,000 tasks
 	PHANTOM_TASKS=100000 go test -run TestKilledProcesses -v -timeout 30m ./task
 
+.PHONY: soak-purge
+soak-purge: ## Kill purging processes twenty times over 1,000,000 ghosts
+	PHANTOM_GHOSTS=1000000 go test -run TestPurgeSurvivesKills -count=1 -v -timeout 2h ./ghost
+
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits
 	go test ./vault -run '^$$' -fuzz '^FuzzDecrypt$$' -fuzztime $(FUZZTIME)

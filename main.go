@@ -56,6 +56,7 @@ var commands = []command{
 	{"migrate", "bring the database to the newest schema", migrateDatabase},
 	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
+	{"purge", "remove what is over 90 days old; the workers do it daily", purge},
 	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
 	{"version", "print the version", printVersion},
 }

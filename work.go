@@ -92,6 +92,9 @@ func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s service
 	if err != nil {
 		return nil, err
 	}
+	if err := s.ghosts.EnsurePurges(ctx); err != nil {
+		log.Error("[WORKER] cannot plan the daily purges: the next start or the next purge does it", "cause", db.Describe(err))
+	}
 	var running sync.WaitGroup
 	running.Go(func() { queue.Run(ctx) })
 	return running.Wait, nil

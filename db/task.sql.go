@@ -390,7 +390,7 @@ func (q *Queries) TaskNotify(ctx context.Context) error {
 const taskPark = `-- name: TaskPark :execrows
 UPDATE scheduled_tasks t SET status = 'parked' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
-    WHERE d.merchant_id = $1 AND d.status = 'pending'
+    WHERE d.merchant_id = $1 AND d.status = 'pending' AND d.kind <> 'purge'
     ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS due
 WHERE t.merchant_id = due.merchant_id AND t.id = due.id
 `
@@ -401,7 +401,7 @@ type TaskParkParams struct {
 }
 
 // Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
-// seconds. What is left, or being claimed now, is parked by its own handler.
+// seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody.
 func (q *Queries) TaskPark(ctx context.Context, arg TaskParkParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskPark, arg.MerchantID, arg.Most)
 	if err != nil {

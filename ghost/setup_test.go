@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if setting := os.Getenv(workerEnv); setting != "" {
 		os.Exit(workerProcess(setting))
 	}
+	if url := os.Getenv(purgerURL); url != "" {
+		os.Exit(purgerProcess(url))
+	}
 	os.Exit(dbtest.Main(m))
 }
 

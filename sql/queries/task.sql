@@ -143,10 +143,10 @@ WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review';
 
 -- name: TaskPark :execrows
 -- Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
--- seconds. What is left, or being claimed now, is parked by its own handler.
+-- seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody.
 UPDATE scheduled_tasks t SET status = 'parked' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
-    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'pending'
+    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'pending' AND d.kind <> 'purge'
     ORDER BY d.run_at LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED) AS due
 WHERE t.merchant_id = due.merchant_id AND t.id = due.id;
 
