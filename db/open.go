@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -93,9 +92,7 @@ func (s *sealedTypes) register(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("look up type sealed_token: %w", err)
 	}
-	// So that a []uuid.UUID finds its type also where no statement is described.
-	conn.TypeMap().RegisterDefaultPgType(uuid.UUID{}, "uuid")
-	conn.TypeMap().RegisterDefaultPgType([]uuid.UUID(nil), "_uuid")
+	registerUUID(conn.TypeMap())
 	return vault.Register(conn.TypeMap(), s.ring, oid, array)
 }
 
