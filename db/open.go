@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -33,7 +32,7 @@ func Open(ctx context.Context, url string, ring *vault.Keyring) (*pgxpool.Pool, 
 // OpenWithoutKeyring is Open for a command that reads and writes no sealed column: a statement that names one fails.
 func OpenWithoutKeyring(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	return open(ctx, url, func(_ context.Context, conn *pgx.Conn) error {
-		registerUUIDs(conn)
+		registerUUID(conn.TypeMap())
 		return nil
 	})
 }
@@ -105,14 +104,8 @@ func (s *sealedTypes) register(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("look up type sealed_token: %w", err)
 	}
-	registerUUIDs(conn)
+	registerUUID(conn.TypeMap())
 	return vault.Register(conn.TypeMap(), s.ring, oid, array)
-}
-
-// registerUUIDs lets a []uuid.UUID find its type also where no statement is described.
-func registerUUIDs(conn *pgx.Conn) {
-	conn.TypeMap().RegisterDefaultPgType(uuid.UUID{}, "uuid")
-	conn.TypeMap().RegisterDefaultPgType([]uuid.UUID(nil), "_uuid")
 }
 
 func (s *sealedTypes) lookUp(ctx context.Context, conn *pgx.Conn) (oid, array uint32, err error) {
