@@ -131,7 +131,10 @@ func TestTheLargestOfEachCurrency(t *testing.T) {
 func TestWithoutGhosts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, false)
-	wantText(t, b.html(), "No audit has finished yet", "phantom audit --merchant "+account, "Nothing is known yet", "TEST MODE", "Not known")
+	wantText(t, b.html(), "No audit has finished yet", "phantom audit --merchant "+account, "Nothing is known yet", "TEST MODE")
+	b.add("cus_1", "sub_1", "a@example.com", "usd", "low", "", failedRule, 100, false, time.Hour) // found by a webhook, before any audit ended
+	wantText(t, b.html(), "No audit has finished yet", "Not known", "USD 1.00</strong> is owed by 1 customer who still has access")
+	b.exec("DELETE FROM ghost_targets")
 	b.finish("succeeded", `{"currencies":{},"wasted_attempts":0,"fees_risked":{},"days_given_away":0}`, nil)
 	page := b.html()
 	wantText(t, page, "Nothing is owed", "12,345 objects", "0 attempts", "0 days")
