@@ -54,6 +54,7 @@ var commands = []command{
 	{"audit", "find the ghosts in a merchant's whole history", auditMerchant},
 	{"work", "run workers and no server", work},
 	{"migrate", "bring the database to the newest schema", migrateDatabase},
+	{"report", "write what an audit found as one page to print and pass on", writeReport},
 	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
 	{"purge", "remove what is over 90 days old; the workers do it daily", purge},
