@@ -29,7 +29,7 @@ build: ## Build the static binary bin/phantom
 
 .PHONY: sqlc
 sqlc: ## Generate package db from sql/ anew
-	rm -f db/*.sql.go db/db.go db/models.go
+	rm -f db/*.sql.go db/db.go db/models.go db/copyfrom.go
 	$(TOOL) sqlc generate
 	$(TOOL) sqlc vet
 

@@ -27,6 +27,9 @@ type config struct {
 	stripeClientID    string
 	stripeAPIBase     string
 	stripeConnectBase string
+	stripeRateLimit   int      // requests a second and account; 0 = none
+	workers           int      // tasks at a time
+	webhookSecrets    []string // any of them signs
 	jsonLog           bool
 
 	need    needs
@@ -78,7 +81,7 @@ func loadConfig(getenv func(string) string, need needs) (*config, error) {
 		loads = append(loads, func(env environment) error { return c.loadKeys(env, values["ENCRYPTION_KEY"]) })
 	}
 	if need.stripe {
-		loads = append(loads, c.loadAddress, c.loadStripe)
+		loads = append(loads, c.loadAddress, c.loadStripe, c.loadWebhook, c.loadRateLimit, c.loadWorkers)
 	}
 	for _, load := range loads {
 		if err := load(env); err != nil {
@@ -204,6 +207,7 @@ func (c *config) setKey(key vault.Key) error {
 var (
 	secretKeyShape = regexp.MustCompile(`^[sr]k_(live|test)_[A-Za-z0-9_]+$`)
 	clientIDShape  = regexp.MustCompile(`^ca_[A-Za-z0-9_]+$`)
+	webhookShape   = regexp.MustCompile(`^whsec_[A-Za-z0-9+/=_-]+$`)
 )
 
 func (c *config) loadStripe(env environment) error {
@@ -246,6 +250,38 @@ func (c *config) loadStripe(env environment) error {
 	return nil
 }
 
+// loadRateLimit stays below what Stripe allows: some 100 reading requests a second, 25 in test mode.
+func (c *config) loadRateLimit(env environment) (err error) {
+	c.stripeRateLimit = 20
+	if isLive(c.stripeSecretKey) {
+		c.stripeRateLimit = 80
+	}
+	return env.number("STRIPE", "STRIPE_RATE_LIMIT", &c.stripeRateLimit, 10_000)
+}
+
+const maxWorkers = 1000
+
+func (c *config) loadWorkers(env environment) error {
+	c.workers = 10
+	return env.number("WORKER", "WORKERS", &c.workers, maxWorkers)
+}
+
+// loadWebhook reads one secret, or two while it rolls. An empty one between commas would let everybody sign, and is refused.
+func (c *config) loadWebhook(env environment) error {
+	list, err := env.secret("STRIPE_WEBHOOK_SECRET")
+	if err != nil || list == "" {
+		return err
+	}
+	for i, text := range strings.Split(list, ",") {
+		secret := strings.TrimSpace(text)
+		if !webhookShape.MatchString(secret) {
+			return fmt.Errorf("[STRIPE] STRIPE_WEBHOOK_SECRET, item %d, is malformed: provide the endpoint's signing secret (whsec_…)", i+1)
+		}
+		c.webhookSecrets = append(c.webhookSecrets, secret)
+	}
+	return nil
+}
+
 func (c *config) loadLog(env environment) error {
 	switch format := env.getenv("LOG_FORMAT"); format {
 	case "", "text":
@@ -281,6 +317,20 @@ func isPort(port, host string) bool {
 
 // environment reads variables.
 type environment struct{ getenv func(string) string }
+
+// number reads a variable that is a number from 0 to most, and leaves what is there where the variable is unset.
+func (e environment) number(tag, name string, into *int, most int) error {
+	text := e.getenv(name)
+	if text == "" {
+		return nil
+	}
+	number, err := strconv.Atoi(text)
+	if err != nil || number < 0 || number > most {
+		return fmt.Errorf("[%s] %s %.20q is not usable: provide a number from 0 to %d", tag, name, text, most)
+	}
+	*into = number
+	return nil
+}
 
 // secret reads a variable or the file that NAME_FILE names. One trailing newline of a file is removed.
 func (e environment) secret(name string) (string, error) {

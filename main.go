@@ -51,6 +51,8 @@ type command struct {
 
 var commands = []command{
 	{"serve", "run the server (the default)", serve},
+	{"audit", "find the ghosts in a merchant's whole history", auditMerchant},
+	{"work", "run workers and no server", work},
 	{"migrate", "bring the database to the newest schema", migrateDatabase},
 	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},

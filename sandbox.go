@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"time"
 
 	"phantom/sandbox"
 )
@@ -14,14 +17,28 @@ func runSandbox(ctx context.Context, args []string, _ func(string) string, stdou
 	address := flags.String("addr", "127.0.0.1:12111", "address to listen on; keep it on the loopback interface")
 	seed := flags.Uint64("seed", 1, "the same seed makes the same merchants")
 	merchants := flags.Int("merchants", 3, "how many merchants there are")
+	charges := flags.Int("charges", 0, "the first merchant's history has about so many charges, up to 1000000 (default: a small one)")
+	truth := flags.String("truth", "", "write who is a ghost and why to this file, as a JSON array, before serving")
+	rateLimit := flags.Int("rate-limit", 0, "requests a second and merchant beyond which it answers 429 (default: no limit)")
+	sameIDs := flags.Bool("same-ids", false, "give the customers, subscriptions and invoices of all merchants the same ids")
+	webhook := flags.String("webhook", "", "http:// URL on the loopback interface to which events are sent")
+	webhookSecret := flags.String("webhook-secret", "", "whsec_… with which they are signed")
 	state := flags.String("state", "", "file that keeps the tokens it gave over a restart (default: memory)")
 	consent := flags.Bool("consent", false, "ask on a page which merchant connects, instead of connecting the first at once")
 	if err := parseFlags(flags, args, stderr); err != nil {
 		return err
 	}
-	world, err := sandbox.New(sandbox.Config{Seed: *seed, Merchants: *merchants, StateFile: *state, Consent: *consent})
+	world, err := sandbox.New(sandbox.Config{
+		Seed: *seed, Merchants: *merchants, Charges: *charges, StateFile: *state, Consent: *consent,
+		RateLimit: *rateLimit, SameIDs: *sameIDs, Webhook: sandbox.Webhook{URL: *webhook, Secret: *webhookSecret},
+	})
 	if err != nil {
 		return fmt.Errorf("[STRIPE] sandbox: %w", err)
+	}
+	if *truth != "" {
+		if err := writeTruth(*truth, world); err != nil {
+			return fmt.Errorf("[STRIPE] sandbox cannot write its truth: %w", err)
+		}
 	}
 	listener, err := net.Listen("tcp", *address)
 	if err != nil {
@@ -32,9 +49,40 @@ func runSandbox(ctx context.Context, args []string, _ func(string) string, stdou
 		base, base, sandbox.SecretKey, sandbox.ClientID)
 	fmt.Fprintln(stderr, "[STRIPE] SANDBOX: a stand-in for Stripe, no real money; start phantom with the variables above; ^C ends it")
 	server := newSandboxServer(world)
-	context.AfterFunc(ctx, func() { _ = server.Close() })
+	context.AfterFunc(ctx, func() {
+		_ = server.Close()
+		world.Close()
+	})
+	go passTime(ctx, world)
 	if err := server.Serve(listener); ctx.Err() == nil {
 		return fmt.Errorf("[STRIPE] sandbox: %w", err)
 	}
 	return nil
+}
+
+// writeTruth writes the ghosts of all merchants, at the clock of this moment.
+func writeTruth(path string, world *sandbox.Sandbox) error {
+	ghosts := []sandbox.Ghost{}
+	for _, account := range world.Accounts() {
+		ghosts = append(ghosts, world.Truth(account)...)
+	}
+	text, err := json.MarshalIndent(ghosts, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o600)
+}
+
+// passTime lets what falls due happen, and its events be sent, also while nobody asks.
+func passTime(ctx context.Context, world *sandbox.Sandbox) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			world.Advance()
+		}
+	}
 }

@@ -14,9 +14,7 @@ import (
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
 
-	"phantom/connect"
 	"phantom/db"
-	"phantom/ghost"
 	"phantom/web"
 )
 
@@ -55,21 +53,31 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err != nil {
 		return fmt.Errorf("[SERVER] cannot listen on port %d: %w: set PORT to a free one", c.port, err)
 	}
-	merchants := connect.New(connect.Config{
-		SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID,
-		APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase,
-		RedirectURI: c.publicURL.String() + "/api/auth/callback", Log: log,
-	}, pool)
+	services := c.newServices(pool, log)
 	server := web.New(web.Config{
-		Connect: merchants,
-		Ghost:   ghost.New(pool, merchants, log),
+		Connect: services.connect,
+		Ghost:   services.ghosts,
 		OpenAPI: openAPI,
 		Ping:    pool.Ping,
 		Secure:  c.publicURL.Scheme == "https",
 		Log:     log,
+
+		WebhookSecrets: c.webhookSecrets,
 	})
+	if len(c.webhookSecrets) == 0 {
+		log.Warn("[STRIPE] STRIPE_WEBHOOK_SECRET is not set: webhooks get 503, and ghosts change by audits alone")
+	}
+	working, stopWorkers := context.WithCancel(ctx)
+	defer stopWorkers()
+	waitForWorkers, err := c.startWorkers(working, pool, services, log)
+	if err != nil {
+		return err
+	}
 	log.Info("[SERVER] ready", "url", c.publicURL.String(), "port", c.port, "version", version)
-	if err := server.Serve(ctx, listener); err != nil {
+	err = server.Serve(ctx, listener)
+	stopWorkers() // if it was not ctx that ended the server
+	waitForWorkers()
+	if err != nil {
 		return fmt.Errorf("[SERVER] %w", err)
 	}
 	log.Info("[SERVER] stopped")

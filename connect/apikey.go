@@ -34,7 +34,7 @@ type APIKey struct {
 // CreateAPIKey makes a key for the account, "acct_…", and returns it. This is the one time it is seen: the database holds its
 // SHA-256. A failure may be [ErrUnknownAccount].
 func (s *Service) CreateAPIKey(ctx context.Context, account string) (key string, id uuid.UUID, err error) {
-	merchant, err := s.apiKeyMerchant(ctx, account)
+	merchant, err := s.Merchant(ctx, account)
 	if err != nil {
 		return "", uuid.Nil, err
 	}
@@ -51,7 +51,7 @@ func (s *Service) CreateAPIKey(ctx context.Context, account string) (key string,
 
 // ListAPIKeys returns the account's keys, the oldest first, revoked ones too. A failure may be [ErrUnknownAccount].
 func (s *Service) ListAPIKeys(ctx context.Context, account string) ([]APIKey, error) {
-	merchant, err := s.apiKeyMerchant(ctx, account)
+	merchant, err := s.Merchant(ctx, account)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (s *Service) ListAPIKeys(ctx context.Context, account string) ([]APIKey, er
 // RevokeAPIKey ends a key: the next request with it is refused. Revoking it again changes nothing. A failure may be
 // [ErrUnknownAccount] or [ErrUnknownAPIKey].
 func (s *Service) RevokeAPIKey(ctx context.Context, account string, id uuid.UUID) error {
-	merchant, err := s.apiKeyMerchant(ctx, account)
+	merchant, err := s.Merchant(ctx, account)
 	if err != nil {
 		return err
 	}
@@ -83,8 +83,9 @@ func (s *Service) RevokeAPIKey(ctx context.Context, account string, id uuid.UUID
 	return nil
 }
 
-func (s *Service) apiKeyMerchant(ctx context.Context, account string) (uuid.UUID, error) {
-	id, err := s.queries.APIKeyMerchant(ctx, account)
+// Merchant returns the id of a connected account, or [ErrUnknownAccount].
+func (s *Service) Merchant(ctx context.Context, account string) (uuid.UUID, error) {
+	id, err := s.queries.MerchantGetID(ctx, account)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return uuid.Nil, ErrUnknownAccount
 	}

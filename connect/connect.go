@@ -3,11 +3,14 @@
 package connect
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stripe/stripe-go/v76"
 
@@ -21,16 +24,28 @@ type Config struct {
 	APIBase     string // "" is api.stripe.com
 	ConnectBase string // "" is connect.stripe.com
 	RedirectURI string // PUBLIC_URL/api/auth/callback
+	RateLimit   int    // reading requests a second and account; 0 = no limit
 	Log         *slog.Logger
+
+	// Connected, if not nil, is called in the transaction that stores a merchant's tokens.
+	Connected func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error
 }
 
 // Service runs handshakes. It is safe for concurrent use.
 type Service struct {
 	config  Config
+	pool    *pgxpool.Pool
 	queries *db.Queries
 	api     stripe.Backend
 	oauth   stripe.Backend
 	live    bool
+
+	// Lists are read past the backends: they build the requests and understand the refusals, and a client of our own sends.
+	builder *stripe.BackendImplementation
+	reads   *http.Client
+
+	pacesMutex sync.Mutex
+	paces      map[uuid.UUID]*pace
 }
 
 // One HTTP attempt to Stripe takes this long at most. A handshake makes two.
@@ -38,11 +53,16 @@ const stripeTimeout = 10 * time.Second
 
 // New returns a Service over pool.
 func New(config Config, pool *pgxpool.Pool) *Service {
+	api := backend(stripe.APIBackend, config.APIBase, capped{newTransport(), maxAnswer})
 	return &Service{
 		config:  config,
+		pool:    pool,
 		queries: db.New(pool),
-		api:     backend(stripe.APIBackend, config.APIBase, capped{newTransport()}),
-		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, capped{sendOnce{newTransport()}}),
+		api:     api,
+		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, capped{sendOnce{newTransport()}, maxAnswer}),
+		builder: api.(*stripe.BackendImplementation),
+		reads:   client(capped{newTransport(), maxPage}),
+		paces:   make(map[uuid.UUID]*pace),
 		live:    strings.HasPrefix(config.SecretKey, "sk_live_") || strings.HasPrefix(config.SecretKey, "rk_live_"),
 	}
 }
@@ -51,11 +71,7 @@ func New(config Config, pool *pgxpool.Pool) *Service {
 // single-use code again; it sends no telemetry; and it logs nothing, because its log holds whole bodies.
 func backend(kind stripe.SupportedBackend, base string, transport http.RoundTripper) stripe.Backend {
 	config := &stripe.BackendConfig{
-		HTTPClient: &http.Client{
-			Transport:     transport,
-			Timeout:       stripeTimeout,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		HTTPClient:        client(transport),
 		MaxNetworkRetries: stripe.Int64(0),
 		EnableTelemetry:   stripe.Bool(false),
 		LeveledLogger:     &stripe.LeveledLogger{Level: stripe.LevelNull},
@@ -64,4 +80,12 @@ func backend(kind stripe.SupportedBackend, base string, transport http.RoundTrip
 		config.URL = stripe.String(base)
 	}
 	return stripe.GetBackendWithConfig(kind, config)
+}
+
+func client(transport http.RoundTripper) *http.Client {
+	return &http.Client{
+		Transport:     transport,
+		Timeout:       stripeTimeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }

@@ -223,7 +223,7 @@ func TestAnswersAreCapped(t *testing.T) {
 	next := roundTrip(func(*http.Request) (*http.Response, error) {
 		return &http.Response{Body: io.NopCloser(endless{})}, nil
 	})
-	response, err := capped{next}.RoundTrip(httptest.NewRequest(http.MethodGet, "/", nil))
+	response, err := capped{next, maxAnswer}.RoundTrip(httptest.NewRequest(http.MethodGet, "/", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestAnswersAreCapped(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	failing := roundTrip(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })
-	if _, err := (capped{failing}).RoundTrip(nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := (capped{failing, maxAnswer}).RoundTrip(nil); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Error(err)
 	}
 }

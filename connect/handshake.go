@@ -179,10 +179,10 @@ func (s *Service) store(ctx context.Context, token *stripe.OAuthToken) (uuid.UUI
 	}
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	// The code is spent, and a connection may have died while Stripe was asked. The statement may be repeated: it says what the
-	// row is to be.
+	// The code is spent, and a connection may have died while Stripe was asked. The transaction may be repeated: it says what
+	// the row is to be.
 	id, err = backoff.Retry(ctx, func() (uuid.UUID, error) {
-		id, err := s.queries.MerchantCreate(ctx, params)
+		id, err := s.reconnect(ctx, params)
 		if err != nil && !db.Unavailable(err) {
 			err = backoff.Permanent(err)
 		}

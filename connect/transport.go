@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// readers is how many requests to one account are under way at most.
+const readers = 16
+
 func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -15,7 +18,7 @@ func newTransport() *http.Transport {
 		TLSHandshakeTimeout:   5 * time.Second,
 		ResponseHeaderTimeout: stripeTimeout,
 		IdleConnTimeout:       60 * time.Second,
-		MaxIdleConnsPerHost:   8,
+		MaxIdleConnsPerHost:   2 * readers,
 	}
 }
 
@@ -33,9 +36,15 @@ func (t sendOnce) RoundTrip(request *http.Request) (*http.Response, error) {
 }
 
 // capped bounds an answer's body, so that no host can fill the memory.
-type capped struct{ next http.RoundTripper }
+type capped struct {
+	next http.RoundTripper
+	most int64
+}
 
-const maxAnswer = 1 << 20
+const (
+	maxAnswer = 1 << 20
+	maxPage   = 32 << 20 // a hundred objects, none of which Stripe bounds
+)
 
 func (t capped) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := t.next.RoundTrip(request)
@@ -45,6 +54,6 @@ func (t capped) RoundTrip(request *http.Request) (*http.Response, error) {
 	response.Body = struct {
 		io.Reader
 		io.Closer
-	}{io.LimitReader(response.Body, maxAnswer), response.Body}
+	}{io.LimitReader(response.Body, t.most), response.Body}
 	return response, nil
 }

@@ -82,18 +82,6 @@ func (q *Queries) APIKeyList(ctx context.Context, merchantID uuid.UUID) ([]APIKe
 	return items, nil
 }
 
-const aPIKeyMerchant = `-- name: APIKeyMerchant :one
-SELECT id FROM merchants WHERE stripe_user_id = $1
-`
-
-// No sealed column is read: phantom apikey works without the ENCRYPTION_KEY.
-func (q *Queries) APIKeyMerchant(ctx context.Context, stripeUserID string) (uuid.UUID, error) {
-	row := q.db.QueryRow(ctx, aPIKeyMerchant, stripeUserID)
-	var id uuid.UUID
-	err := row.Scan(&id)
-	return id, err
-}
-
 const aPIKeyNoteUse = `-- name: APIKeyNoteUse :exec
 UPDATE api_keys SET last_used_at = clock_timestamp()
 WHERE merchant_id = $1 AND id = $2

@@ -7,6 +7,7 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"phantom/vault"
@@ -45,6 +46,31 @@ func (q *Queries) MerchantCreate(ctx context.Context, arg MerchantCreateParams) 
 		arg.Scope,
 		arg.Livemode,
 	)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
+}
+
+const merchantDisconnect = `-- name: MerchantDisconnect :one
+UPDATE merchants SET
+    access_token = NULL,
+    refresh_token = NULL,
+    disconnected_at = clock_timestamp(),
+    updated_at = clock_timestamp()
+WHERE stripe_user_id = $1 AND disconnected_at IS NULL
+    AND $2::timestamptz >= date_trunc('second', connected_at)
+RETURNING id
+`
+
+type MerchantDisconnectParams struct {
+	Account        string
+	DeauthorizedAt time.Time
+}
+
+// Forgets both tokens. Stripe's times are whole seconds: a deauthorization in the very second of connecting is taken for the later of
+// the two. Of a reconnection and this, the one that waits for the row sees what the other wrote.
+func (q *Queries) MerchantDisconnect(ctx context.Context, arg MerchantDisconnectParams) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, merchantDisconnect, arg.Account, arg.DeauthorizedAt)
 	var id uuid.UUID
 	err := row.Scan(&id)
 	return id, err
@@ -122,6 +148,17 @@ func (q *Queries) MerchantGetByStripeUserID(ctx context.Context, stripeUserID st
 	return i, err
 }
 
+const merchantGetConnectedAt = `-- name: MerchantGetConnectedAt :one
+SELECT connected_at FROM merchants WHERE id = $1
+`
+
+func (q *Queries) MerchantGetConnectedAt(ctx context.Context, id uuid.UUID) (time.Time, error) {
+	row := q.db.QueryRow(ctx, merchantGetConnectedAt, id)
+	var connected_at time.Time
+	err := row.Scan(&connected_at)
+	return connected_at, err
+}
+
 const merchantGetHashSalt = `-- name: MerchantGetHashSalt :one
 UPDATE merchants SET hash_salt = CASE WHEN hash_salt IS NOT DISTINCT FROM NULL THEN $1 ELSE hash_salt END
 WHERE id = $2
@@ -139,6 +176,18 @@ func (q *Queries) MerchantGetHashSalt(ctx context.Context, arg MerchantGetHashSa
 	var hash_salt *vault.EncryptedToken
 	err := row.Scan(&hash_salt)
 	return hash_salt, err
+}
+
+const merchantGetID = `-- name: MerchantGetID :one
+SELECT id FROM merchants WHERE stripe_user_id = $1
+`
+
+// Reads nothing sealed: for commands that have no key.
+func (q *Queries) MerchantGetID(ctx context.Context, stripeUserID string) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, merchantGetID, stripeUserID)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
 }
 
 const merchantUpdate = `-- name: MerchantUpdate :execrows

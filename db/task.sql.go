@@ -176,6 +176,48 @@ func (q *Queries) TaskClaimOldest(ctx context.Context, arg TaskClaimOldestParams
 	return items, nil
 }
 
+const taskClaimOne = `-- name: TaskClaimOne :one
+UPDATE scheduled_tasks SET
+    status = 'running', attempts = attempts + 1, fence = fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => $1)
+WHERE merchant_id = $2 AND id = $3 AND status = 'pending' AND run_at <= phantom_now()
+RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at
+`
+
+type TaskClaimOneParams struct {
+	LeaseSeconds float64
+	MerchantID   uuid.UUID
+	ID           uuid.UUID
+}
+
+type TaskClaimOneRow struct {
+	MerchantID   uuid.UUID
+	ID           uuid.UUID
+	Kind         string
+	Params       []byte
+	SealedParams *vault.EncryptedToken
+	Attempts     int32
+	Fence        int64
+	FirstSentAt  *time.Time
+}
+
+// One task and no other, if it is due.
+func (q *Queries) TaskClaimOne(ctx context.Context, arg TaskClaimOneParams) (TaskClaimOneRow, error) {
+	row := q.db.QueryRow(ctx, taskClaimOne, arg.LeaseSeconds, arg.MerchantID, arg.ID)
+	var i TaskClaimOneRow
+	err := row.Scan(
+		&i.MerchantID,
+		&i.ID,
+		&i.Kind,
+		&i.Params,
+		&i.SealedParams,
+		&i.Attempts,
+		&i.Fence,
+		&i.FirstSentAt,
+	)
+	return i, err
+}
+
 const taskDropFinished = `-- name: TaskDropFinished :execrows
 DELETE FROM scheduled_tasks t USING (
     SELECT merchant_id, id FROM scheduled_tasks
@@ -346,16 +388,99 @@ func (q *Queries) TaskNotify(ctx context.Context) error {
 }
 
 const taskPark = `-- name: TaskPark :execrows
-UPDATE scheduled_tasks SET status = 'parked' WHERE merchant_id = $1 AND status = 'pending'
+UPDATE scheduled_tasks t SET status = 'parked' FROM (
+    SELECT d.merchant_id, d.id FROM scheduled_tasks d
+    WHERE d.merchant_id = $1 AND d.status = 'pending'
+    ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS due
+WHERE t.merchant_id = due.merchant_id AND t.id = due.id
 `
 
-// Sets a merchant's pending tasks aside, until he connects again.
-func (q *Queries) TaskPark(ctx context.Context, merchantID uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, taskPark, merchantID)
+type TaskParkParams struct {
+	MerchantID uuid.UUID
+	Most       int32
+}
+
+// Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
+// seconds. What is left, or being claimed now, is parked by its own handler.
+func (q *Queries) TaskPark(ctx context.Context, arg TaskParkParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskPark, arg.MerchantID, arg.Most)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const taskParkHeld = `-- name: TaskParkHeld :execrows
+UPDATE scheduled_tasks t SET status = 'parked', lease_until = NULL, last_error = $1::text
+FROM (SELECT m.id, m.connected_at FROM merchants m WHERE m.id = $5 FOR SHARE) AS merchant
+WHERE t.merchant_id = merchant.id AND t.id = $2 AND t.fence = $3 AND t.status = 'running'
+    AND merchant.connected_at = $4::timestamptz
+`
+
+type TaskParkHeldParams struct {
+	Error       string
+	ID          uuid.UUID
+	Fence       int64
+	ConnectedAt time.Time
+	MerchantID  uuid.UUID
+}
+
+// Parks a running task by its holder's hand, unless the merchant has connected since connected_at. The lock on his row puts this
+// before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
+func (q *Queries) TaskParkHeld(ctx context.Context, arg TaskParkHeldParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskParkHeld,
+		arg.Error,
+		arg.ID,
+		arg.Fence,
+		arg.ConnectedAt,
+		arg.MerchantID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const taskProgress = `-- name: TaskProgress :one
+SELECT status, coalesce(last_error, '')::text AS last_error, coalesce(extract(epoch FROM CASE status
+    WHEN 'pending' THEN run_at - phantom_now()
+    WHEN 'running' THEN lease_until - clock_timestamp() END), 0)::float8 AS seconds
+FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2
+`
+
+type TaskProgressParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type TaskProgressRow struct {
+	Status    string
+	LastError string
+	Seconds   float64
+}
+
+// How a task stands, and how many seconds are left: of a pending one until it is due, of a running one until its lease ends.
+func (q *Queries) TaskProgress(ctx context.Context, arg TaskProgressParams) (TaskProgressRow, error) {
+	row := q.db.QueryRow(ctx, taskProgress, arg.MerchantID, arg.ID)
+	var i TaskProgressRow
+	err := row.Scan(&i.Status, &i.LastError, &i.Seconds)
+	return i, err
+}
+
+const taskProgressed = `-- name: TaskProgressed :exec
+UPDATE scheduled_tasks SET attempts = 0 WHERE merchant_id = $1 AND id = $2 AND fence = $3 AND status = 'running'
+`
+
+type TaskProgressedParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	Fence      int64
+}
+
+// A try that has got somewhere is no failure: the tries count from here.
+func (q *Queries) TaskProgressed(ctx context.Context, arg TaskProgressedParams) error {
+	_, err := q.db.Exec(ctx, taskProgressed, arg.MerchantID, arg.ID, arg.Fence)
+	return err
 }
 
 const taskRescue = `-- name: TaskRescue :execrows
@@ -375,6 +500,30 @@ WHERE t.merchant_id = dead.merchant_id AND t.id = dead.id
 // be what killed the worker: from the second time on they are spread apart, so that it does not take the same ones along each time.
 func (q *Queries) TaskRescue(ctx context.Context, maxAttempts int32) (int64, error) {
 	result, err := q.db.Exec(ctx, taskRescue, maxAttempts)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const taskRescueOne = `-- name: TaskRescueOne :execrows
+UPDATE scheduled_tasks SET
+    status = CASE WHEN attempts >= $1::int THEN 'needs_review' ELSE 'pending' END,
+    run_at = CASE WHEN attempts < 2 THEN run_at ELSE phantom_now() + make_interval(secs => random() * attempts) END,
+    lease_until = NULL,
+    last_error = 'the worker died or lost the database while the task ran'
+WHERE merchant_id = $2 AND id = $3 AND status = 'running' AND lease_until < clock_timestamp()
+`
+
+type TaskRescueOneParams struct {
+	MaxAttempts int32
+	MerchantID  uuid.UUID
+	ID          uuid.UUID
+}
+
+// As TaskRescue, for one task.
+func (q *Queries) TaskRescueOne(ctx context.Context, arg TaskRescueOneParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskRescueOne, arg.MaxAttempts, arg.MerchantID, arg.ID)
 	if err != nil {
 		return 0, err
 	}
@@ -475,11 +624,22 @@ func (q *Queries) TaskSettle(ctx context.Context, arg TaskSettleParams) ([]uuid.
 }
 
 const taskUnpark = `-- name: TaskUnpark :execrows
-UPDATE scheduled_tasks SET status = 'pending' WHERE merchant_id = $1 AND status = 'parked'
+UPDATE scheduled_tasks t SET status = 'pending' FROM (
+    SELECT d.merchant_id, d.id FROM scheduled_tasks d
+    WHERE d.merchant_id = $1 AND d.status = 'parked'
+        AND EXISTS (SELECT 1 FROM merchants m WHERE m.id = d.merchant_id AND m.disconnected_at IS NULL)
+    ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS parked
+WHERE t.merchant_id = parked.merchant_id AND t.id = parked.id
 `
 
-func (q *Queries) TaskUnpark(ctx context.Context, merchantID uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, taskUnpark, merchantID)
+type TaskUnparkParams struct {
+	MerchantID uuid.UUID
+	Most       int32
+}
+
+// If the merchant is connected; those that were due first. To be repeated until it changes fewer than most.
+func (q *Queries) TaskUnpark(ctx context.Context, arg TaskUnparkParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskUnpark, arg.MerchantID, arg.Most)
 	if err != nil {
 		return 0, err
 	}

@@ -32,7 +32,7 @@ func (s *Sandbox) routes() {
 
 // read wraps a handler that changes nothing: credential, lock, and the world brought up to the clock.
 func (s *Sandbox) read(h func(*request) answer) func(*request) answer {
-	return func(q *request) answer {
+	locked := func(q *request) answer {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if refused := s.authenticate(q); refused != nil {
@@ -40,6 +40,18 @@ func (s *Sandbox) read(h func(*request) answer) func(*request) answer {
 		}
 		q.acc.advance(q.now.Unix())
 		return h(q)
+	}
+	return func(q *request) answer {
+		a := locked(q)
+		if a.later == nil {
+			return a
+		}
+		body, err := a.later()
+		if err != nil {
+			return apiError(http.StatusInternalServerError, "api_error", "", "", "encode answer: "+err.Error())
+		}
+		a.body, a.later = body, nil
+		return a
 	}
 }
 
@@ -123,6 +135,11 @@ func (s *Sandbox) single(name string) func(*request) answer {
 		}
 		t := q.acc.tables[name]
 		o, found := t.byID[q.PathValue("id")]
+		if !found && t.shelf != nil {
+			if n := t.shelf.find(q.PathValue("id")); n >= 0 {
+				return q.showShelved(t.shelf, n)
+			}
+		}
 		if !found {
 			return missing(http.StatusNotFound, t.noun, q.PathValue("id"), "id")
 		}
@@ -138,9 +155,17 @@ func (q *request) show(o any) answer {
 	}
 	v, bad := q.acc.expand(o, paths)
 	if bad != "" {
-		return apiError(http.StatusBadRequest, "invalid_request_error", "", "expand", "This property cannot be expanded ("+bad+").")
+		return notExpandable(bad)
 	}
 	return ok(v)
+}
+
+func (q *request) showShelved(from *shelf, n int) answer {
+	wanted, bad := from.expansions(q.expands())
+	if bad != "" {
+		return notExpandable(bad)
+	}
+	return answer{status: http.StatusOK, later: func() ([]byte, error) { return from.append(nil, n, wanted), nil }}
 }
 
 func ok(v any) answer {

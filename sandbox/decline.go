@@ -24,6 +24,9 @@ var (
 	// Stripe's own answer to a card whose bank has said "never again".
 	blockedAgain = decline{class: "blocked", reason: "previously_declined_do_not_retry", advice: "do_not_try_again"}
 
+	// A code that no list knows: there are new ones every year.
+	unknownDecline = decline{"customer", "", "issuer_policy_17", "", "Z5", ""}
+
 	// hard are the ends that a card can come to. The order matters to the seed, so add at the end.
 	hard = []decline{
 		insufficientFunds,

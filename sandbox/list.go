@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"encoding/json"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -29,14 +30,15 @@ var statuses = map[string][]string{
 	"invoices":      {"draft", "open", "paid", "uncollectible", "void"},
 }
 
-// list answers newest first.
+// list answers newest first. What it shows is gathered under the lock; it is written down after the lock is gone, so that
+// readers of long lists do not wait for each other.
 func (s *Sandbox) list(name string) func(*request) answer {
 	return func(q *request) answer {
 		t := q.acc.tables[name]
 		if a := q.unknown(append([]string{"limit", "starting_after", "ending_before", "created", "expand"}, filters[name]...)...); a != nil {
 			return *a
 		}
-		keep, refused := q.filter(name)
+		f, refused := q.filter(name)
 		if refused != nil {
 			return *refused
 		}
@@ -53,141 +55,181 @@ func (s *Sandbox) list(name string) func(*request) answer {
 			}
 			limit = n
 		}
-		rows, more, refused := q.page(t, keep, limit)
+		rows, more, refused := q.page(t, f, limit)
 		if refused != nil {
 			return *refused
 		}
-		out := list[any]{Object: "list", URL: "/v1/" + name, HasMore: more, Data: make([]any, 0, len(rows))}
-		for _, o := range rows {
-			out.Data = append(out.Data, o)
-		}
-		return q.show(out)
+		return q.showList(t, name, rows, more)
 	}
 }
 
-// page walks from the cursor: to older rows, or with ending_before to newer ones.
-func (q *request) page(t *table, keep func(object) bool, limit int) (rows []object, more bool, refused *answer) {
-	after, before := q.form.Get("starting_after"), q.form.Get("ending_before")
-	if after != "" && before != "" {
-		return nil, false, badParam("parameters_exclusive", "", "You may only specify one of these parameters: starting_after, ending_before.")
+// showList answers with a page, its rows expanded as asked.
+func (q *request) showList(t *table, name string, rows []row, more bool) answer {
+	var paths []string
+	for _, p := range q.expands() {
+		below, isBelow := strings.CutPrefix(p, "data.")
+		if !isBelow {
+			return notExpandable(p)
+		}
+		paths = append(paths, below)
 	}
-	at, step := len(t.rows)-1, -1
-	for param, id := range map[string]string{"starting_after": after, "ending_before": before} {
-		if id == "" {
-			continue
+	var wanted expansions
+	if t.shelf != nil {
+		var bad string
+		if wanted, bad = t.shelf.expansions(paths); bad != "" {
+			return notExpandable("data." + bad)
 		}
-		i := t.index(id)
-		if i < 0 {
-			a := missing(http.StatusBadRequest, t.noun, id, param)
-			return nil, false, &a
-		}
-		if param == "ending_before" {
-			step = 1
-		}
-		at = i + step
 	}
-	for ; at >= 0 && at < len(t.rows); at += step {
-		if !keep(t.rows[at]) {
-			continue
+	shown := make([]any, len(rows)) // an object as it is now, or its JSON
+	for i, r := range rows {
+		switch {
+		case r.live == nil:
+		case len(paths) == 0:
+			shown[i] = snapshot(r.live)
+		default:
+			var bad string
+			if shown[i], bad = q.acc.expand(r.live, paths); bad != "" {
+				return notExpandable("data." + bad)
+			}
 		}
-		if len(rows) == limit {
-			more = true
-			break
+	}
+	return answer{status: http.StatusOK, later: func() ([]byte, error) {
+		out := make([]byte, 0, 256+len(rows)*(4+2*len(wanted))<<10) // an invoice has 4 KB
+		out = append(out, `{"object":"list","url":"/v1/`+name+`","has_more":`...)
+		out = append(strconv.AppendBool(out, more), `,"data":[`...)
+		for i, r := range rows {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			if r.live == nil {
+				out = t.shelf.append(out, r.n, wanted)
+				continue
+			}
+			if b, isJSON := shown[i].(json.RawMessage); isJSON {
+				out = append(out, b...)
+				continue
+			}
+			b, err := json.Marshal(shown[i])
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, b...)
 		}
-		rows = append(rows, t.rows[at])
+		return append(out, "]}"...), nil
+	}}
+}
+
+func notExpandable(path string) answer {
+	return apiError(http.StatusBadRequest, "invalid_request_error", "", "expand", "This property cannot be expanded ("+path+").")
+}
+
+// filter is what a list is narrowed to: a span of created, both ends included, and conditions on fields.
+type filter struct {
+	from, to int64
+	fields   []condition
+}
+
+// condition holds a row's field against what was asked. value is set where one value alone will do.
+type condition struct {
+	field, value string
+	holds        func(string) bool
+	onShelf      bool // a shelf has picked its rows by it
+}
+
+func equals(field, value string) condition {
+	return condition{field: field, value: value, holds: func(got string) bool { return got == value }}
+}
+
+func (f filter) keeps(o object) bool {
+	for _, c := range f.fields {
+		if !c.holds(attr(o, c.field)) {
+			return false
+		}
 	}
-	if step > 0 {
-		slices.Reverse(rows)
+	return true
+}
+
+func (f filter) keepsShelved(s *shelf, n int) bool {
+	for _, c := range f.fields {
+		if !c.onShelf && !c.holds(s.attr(n, c.field)) {
+			return false
+		}
 	}
-	return rows, more, nil
+	return s.kind != "payment_intents" || s.h.invoices[n].intent != "" // an invoice without one leaves a gap
 }
 
 // filter reads created and the list's own filters.
-func (q *request) filter(name string) (func(object) bool, *answer) {
-	created, refused := q.createdRange()
+func (q *request) filter(name string) (filter, *answer) {
+	out, refused := q.createdSpan()
 	if refused != nil {
-		return nil, refused
+		return out, refused
 	}
-	var tests []func(object) bool
+	add := func(field string, holds func(string) bool) {
+		out.fields = append(out.fields, condition{field: field, holds: holds})
+	}
 	for _, f := range filters[name] {
 		want := q.form.Get(f)
 		switch {
 		case f == "types":
 			if types := q.array(f); len(types) > 0 {
-				tests = append(tests, func(o object) bool { return slices.Contains(types, attr(o, "type")) })
+				add("type", func(got string) bool { return slices.Contains(types, got) })
 			}
 		case want == "":
 			if name == "subscriptions" && f == "status" {
-				tests = append(tests, func(o object) bool { return attr(o, f) != "canceled" })
+				add(f, func(got string) bool { return got != "canceled" })
 			}
 		case f == "status":
 			if !slices.Contains(statuses[name], want) {
-				return nil, badParam("", "status", "Invalid status: must be one of "+strings.Join(statuses[name], ", "))
+				return out, badParam("", "status", "Invalid status: must be one of "+strings.Join(statuses[name], ", "))
 			}
 			switch want {
 			case "all":
 			case "ended":
-				tests = append(tests, func(o object) bool { return attr(o, f) == "canceled" || attr(o, f) == "incomplete_expired" })
+				add(f, func(got string) bool { return got == "canceled" || got == "incomplete_expired" })
 			default:
-				tests = append(tests, func(o object) bool { return attr(o, f) == want })
+				add(f, func(got string) bool { return got == want })
 			}
 		case f == "type" && strings.HasSuffix(want, "*"):
-			tests = append(tests, func(o object) bool { return strings.HasPrefix(attr(o, f), strings.TrimSuffix(want, "*")) })
+			add(f, func(got string) bool { return strings.HasPrefix(got, strings.TrimSuffix(want, "*")) })
 		default:
-			if other := refs[f]; other != "" && q.acc.tables[other].byID[want] == nil {
+			if other := refs[f]; other != "" && !q.acc.tables[other].has(want) {
 				a := missing(http.StatusBadRequest, q.acc.tables[other].noun, want, f)
-				return nil, &a
+				return out, &a
 			}
-			tests = append(tests, func(o object) bool { return attr(o, f) == want })
+			out.fields = append(out.fields, equals(f, want))
 		}
 	}
-	return func(o object) bool {
-		if !created(o.meta().Created) {
-			return false
-		}
-		for _, test := range tests {
-			if !test(o) {
-				return false
-			}
-		}
-		return true
-	}, nil
+	return out, nil
 }
 
-func (q *request) createdRange() (func(int64) bool, *answer) {
-	var tests []func(int64) bool
+// createdSpan reads created=, created[gt]= and so on.
+func (q *request) createdSpan() (filter, *answer) {
+	f := filter{from: math.MinInt64, to: math.MaxInt64}
 	for name := range q.form {
 		base, op, _ := strings.Cut(name, "[")
 		if base != "created" {
 			continue
 		}
 		n, err := strconv.ParseInt(q.form.Get(name), 10, 64)
-		if err != nil {
-			return nil, badParam("parameter_invalid_integer", name, "Invalid integer: "+q.form.Get(name))
+		if err != nil || n > math.MaxInt64-1 || n < math.MinInt64+1 {
+			return f, badParam("parameter_invalid_integer", name, "Invalid integer: "+q.form.Get(name))
 		}
 		switch op {
 		case "":
-			tests = append(tests, func(t int64) bool { return t == n })
+			f.from, f.to = max(f.from, n), min(f.to, n)
 		case "gt]":
-			tests = append(tests, func(t int64) bool { return t > n })
+			f.from = max(f.from, n+1)
 		case "gte]":
-			tests = append(tests, func(t int64) bool { return t >= n })
+			f.from = max(f.from, n)
 		case "lt]":
-			tests = append(tests, func(t int64) bool { return t < n })
+			f.to = min(f.to, n-1)
 		case "lte]":
-			tests = append(tests, func(t int64) bool { return t <= n })
+			f.to = min(f.to, n)
 		default:
-			return nil, badParam("parameter_unknown", name, "Received unknown parameter: "+name)
+			return f, badParam("parameter_unknown", name, "Received unknown parameter: "+name)
 		}
 	}
-	return func(t int64) bool {
-		for _, test := range tests {
-			if !test(t) {
-				return false
-			}
-		}
-		return true
-	}, nil
+	return f, nil
 }
 
 // array reads name[], name[0], name[1] …
@@ -203,123 +245,3 @@ func (q *request) array(name string) []string {
 }
 
 func (q *request) expands() []string { return q.array("expand") }
-
-// attr is the value of a filterable field.
-func attr(o object, name string) string {
-	switch o := o.(type) {
-	case *customer:
-		return map[string]string{"email": string(o.Email)}[name]
-	case *subscription:
-		switch name {
-		case "price":
-			return o.Items.Data[0].Price.ID
-		case "customer":
-			return o.Customer
-		case "status":
-			return o.Status
-		}
-		return o.CollectionMethod
-	case *invoice:
-		switch name {
-		case "customer":
-			return o.Customer
-		case "status":
-			return o.Status
-		case "subscription":
-			return string(o.Subscription)
-		}
-		return o.CollectionMethod
-	case *charge:
-		if name == "customer" {
-			return o.Customer
-		}
-		return string(o.PaymentIntent)
-	case *dispute:
-		if name == "charge" {
-			return o.Charge
-		}
-		return string(o.PaymentIntent)
-	case *intent:
-		return o.Customer
-	case *event:
-		return o.Type
-	}
-	return ""
-}
-
-// expandable maps the prefix of an id to its list.
-var expandable = map[string]string{
-	"cus": "customers", "sub": "subscriptions", "in": "invoices", "ch": "charges", "pi": "payment_intents",
-	"pm": "payment_methods", "dp": "disputes",
-}
-
-// expand replaces ids by objects along dotted paths, four levels deep at most, as expand[] asks. bad names a path that
-// cannot be expanded.
-func (a *account) expand(v any, paths []string) (out any, bad string) {
-	root := generic(v)
-	for _, p := range paths {
-		segments := strings.Split(p, ".")
-		depth := len(segments)
-		if segments[0] == "data" {
-			depth--
-		}
-		if depth > 4 || !a.expandAt(root, segments) {
-			return nil, p
-		}
-	}
-	return root, ""
-}
-
-func (a *account) expandAt(v any, path []string) bool {
-	if len(path) == 0 {
-		return true
-	}
-	switch v := v.(type) {
-	case []any:
-		for _, item := range v {
-			if !a.expandAt(item, path) {
-				return false
-			}
-		}
-		return true
-	case map[string]any:
-		field, ok := v[path[0]]
-		if !ok {
-			return false
-		}
-		id, isString := field.(string)
-		switch {
-		case field == nil:
-			return true
-		case !isString && len(path) == 1: // expanded already, or never an id
-			m, isMap := field.(map[string]any)
-			return isMap && m["id"] != nil
-		case !isString:
-			return a.expandAt(field, path[1:])
-		}
-		prefix, _, _ := strings.Cut(id, "_")
-		t := a.tables[expandable[prefix]]
-		if t == nil || t.byID[id] == nil {
-			return false
-		}
-		o := generic(t.byID[id])
-		v[path[0]] = o
-		return a.expandAt(o, path[1:])
-	}
-	return false
-}
-
-// generic turns an object into maps, numbers kept as written.
-func generic(v any) any {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil
-	}
-	d := json.NewDecoder(strings.NewReader(string(b)))
-	d.UseNumber()
-	var out any
-	if d.Decode(&out) != nil {
-		return nil
-	}
-	return out
-}

@@ -13,6 +13,9 @@ func (q *request) invoiceFor(allowed ...string) (*invoice, *answer) {
 	}
 	id := q.PathValue("id")
 	inv, ok := q.acc.tables["invoices"].byID[id].(*invoice)
+	if !ok && q.acc.tables["invoices"].has(id) {
+		return nil, badParam("", "", "The sandbox cannot change what lies in a merchant's bulk history.")
+	}
 	if !ok {
 		a := missing(http.StatusNotFound, "invoice", id, "invoice")
 		return nil, &a
@@ -199,6 +202,9 @@ func (s *Sandbox) updateCustomer(q *request) (func() answer, *answer) {
 	}
 	id := q.PathValue("id")
 	cu, ok := q.acc.tables["customers"].byID[id].(*customer)
+	if !ok && q.acc.tables["customers"].has(id) {
+		return nil, badParam("", "", "The sandbox cannot change what lies in a merchant's bulk history.")
+	}
 	if !ok {
 		a := missing(http.StatusNotFound, "customer", id, "id")
 		return nil, &a

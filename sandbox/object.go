@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"encoding/json"
-	"slices"
 	"strconv"
 )
 
@@ -67,8 +66,7 @@ type customer struct {
 	Metadata        dict             `json:"metadata"`
 	TestClock       text             `json:"test_clock"`
 
-	wallet   []*card
-	invoices int
+	wallet []*card
 }
 
 type customerSettings struct {
@@ -221,6 +219,7 @@ type invoice struct {
 	of        *contract
 	tries     int   // charges so far, whoever caused them
 	firstFail int64 // start of the retry window
+	welcome   bool  // its next charge succeeds, whatever the card is like
 	step      int64 // when something next happens to it by itself; 0 = never
 }
 
@@ -292,6 +291,7 @@ type charge struct {
 	Currency             string               `json:"currency"`
 	Customer             string               `json:"customer"`
 	Description          text                 `json:"description"`
+	Dispute              text                 `json:"dispute"`
 	Disputed             bool                 `json:"disputed"`
 	FailureCode          text                 `json:"failure_code"`
 	FailureMessage       text                 `json:"failure_message"`
@@ -340,6 +340,7 @@ type dispute struct {
 
 type event struct {
 	head
+	Account         text         `json:"account,omitempty"` // in webhooks alone
 	APIVersion      string       `json:"api_version"`
 	Data            eventData    `json:"data"`
 	PendingWebhooks int          `json:"pending_webhooks"`
@@ -380,51 +381,4 @@ func snapshot(o object) object {
 type eventRequest struct {
 	ID             text `json:"id"`
 	IdempotencyKey text `json:"idempotency_key"`
-}
-
-// table holds one kind of object, oldest first. Rows of one second keep the order in which they were added, so a
-// cursor stays where it is while others add rows.
-type table struct {
-	noun string // as in "No such customer"
-	rows []object
-	byID map[string]object
-}
-
-func newTable(noun string) *table { return &table{noun: noun, byID: map[string]object{}} }
-
-func (t *table) add(o object) {
-	t.rows = append(t.rows, o)
-	t.byID[o.meta().ID] = o
-}
-
-func byCreated(a, b object) int {
-	x, y := a.meta().Created, b.meta().Created
-	switch {
-	case x < y:
-		return -1
-	case x > y:
-		return 1
-	}
-	return 0
-}
-
-func (t *table) sort() {
-	if !slices.IsSortedFunc(t.rows, byCreated) {
-		slices.SortStableFunc(t.rows, byCreated)
-	}
-}
-
-// index is the place of a row, or -1.
-func (t *table) index(id string) int {
-	o, ok := t.byID[id]
-	if !ok {
-		return -1
-	}
-	i, _ := slices.BinarySearchFunc(t.rows, o, byCreated)
-	for ; i < len(t.rows); i++ {
-		if t.rows[i] == o {
-			return i
-		}
-	}
-	return -1
 }

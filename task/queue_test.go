@@ -396,10 +396,10 @@ func TestParkCancelRetryAndDrop(t *testing.T) {
 	b := setup(t)
 	ctx, queries := t.Context(), db.New(b.pool)
 	id := b.enqueue(task.New{Kind: "note"})
-	if n, err := queries.TaskPark(ctx, b.merchant); n != 1 || err != nil {
+	if n, err := queries.TaskPark(ctx, db.TaskParkParams{MerchantID: b.merchant, Most: 10}); n != 1 || err != nil {
 		t.Fatalf("park: %d, %v", n, err)
 	}
-	if n, err := queries.TaskUnpark(ctx, b.merchant); n != 1 || err != nil {
+	if n, err := queries.TaskUnpark(ctx, db.TaskUnparkParams{MerchantID: b.merchant, Most: 10}); n != 1 || err != nil {
 		t.Fatalf("unpark: %d, %v", n, err)
 	}
 	if n, err := queries.TaskCancel(ctx, db.TaskCancelParams{MerchantID: b.merchant, ID: id}); n != 1 || err != nil {

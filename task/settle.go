@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -64,27 +65,31 @@ func (q *Queue) write(ctx context.Context, batch []result) {
 	q.rouse()
 }
 
-// heartbeat extends all leases at once. A task that is not ours any more is told so.
+// heartbeat extends all leases at once.
 func (q *Queue) heartbeat(ctx context.Context) error {
-	p := db.TaskHeartbeatParams{LeaseSeconds: q.config.Lease.Seconds()}
 	q.mutex.Lock()
-	asked := make(map[uuid.UUID]*held, len(q.held))
-	for id, h := range q.held {
-		asked[id] = h
-		p.MerchantIds = append(p.MerchantIds, h.task.MerchantID)
-		p.Ids = append(p.Ids, id)
-		p.Fences = append(p.Fences, h.task.Fence)
-	}
+	asked := slices.Collect(maps.Values(q.held))
 	q.mutex.Unlock()
 	if len(asked) == 0 {
 		return nil
+	}
+	return q.beat(ctx, asked)
+}
+
+// beat extends the leases of what is held. A task that is not ours any more is told so.
+func (q *Queue) beat(ctx context.Context, asked []*held) error {
+	p := db.TaskHeartbeatParams{LeaseSeconds: q.config.Lease.Seconds()}
+	for _, h := range asked {
+		p.MerchantIds = append(p.MerchantIds, h.task.MerchantID)
+		p.Ids = append(p.Ids, h.task.ID)
+		p.Fences = append(p.Fences, h.task.Fence)
 	}
 	kept, err := q.queries.TaskHeartbeat(ctx, p)
 	if err != nil {
 		return err
 	}
-	for id, h := range asked {
-		if !slices.Contains(kept, id) {
+	for _, h := range asked {
+		if !slices.Contains(kept, h.task.ID) {
 			h.cancel(errLeaseLost) // or just settled, when nobody listens any more
 		}
 	}

@@ -255,16 +255,16 @@ func TestAudits(t *testing.T) {
 			t.Errorf("got %d %s\nwant %s", got.status, got.body, body)
 		}
 	}
-	want(`"state":"running","progress":{"objects":0,"windows_done":0,"windows":0},"totals":{},"error":null`)
+	want(`"state":"running","progress":{"objects":0,"windows_done":0,"windows":5},"totals":{},"error":null`)
 	for i, state := range []string{"done", "done", "open", "failed"} {
 		exec(`INSERT INTO audit_windows (merchant_id, audit_id, id, list, from_at, to_at, state, objects, error)
 			VALUES ($1, $2, $3, 'charges', now(), now() + interval '1 day', $4, $5, CASE WHEN $4 = 'failed' THEN 'x' END)`,
 			c.id, id, uuid.Must(uuid.NewV7()), state, 100*(i+1))
 	}
-	want(`"state":"running","progress":{"objects":1000,"windows_done":2,"windows":4},"totals":{},"error":null`)
+	want(`"state":"running","progress":{"objects":1000,"windows_done":2,"windows":9},"totals":{},"error":null`)
 	totals := `{"currencies":{"usd":{"owed":123,"at_risk":9,"ghosts":2,"hidden":1},"jpy":{"owed":5,"at_risk":0,"ghosts":1,"hidden":0}},"wasted_attempts":3,"fees_risked":{"usd":4},"days_given_away":8}`
 	exec(`UPDATE audits SET state = 'failed', totals = $1, error = 'charges of May 2026: Stripe answered 500', finished_at = now(), objects = 1200`, totals)
-	want(`"state":"failed","progress":{"objects":1200,"windows_done":2,"windows":4},"totals":{"jpy":{"owed":5,"ghosts":1,"hidden":0},"usd":{"owed":123,"ghosts":2,"hidden":1}},` +
+	want(`"state":"failed","progress":{"objects":1200,"windows_done":2,"windows":9},"totals":{"jpy":{"owed":5,"ghosts":1,"hidden":0},"usd":{"owed":123,"ghosts":2,"hidden":1}},` +
 		`"error":"charges of May 2026: Stripe answered 500"`)
 	if next := start(""); next == id {
 		t.Error("the audit that has ended was attached to")

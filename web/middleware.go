@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// maxBody caps every request's body. Nothing here takes a larger one.
+// maxBody caps every request's body but an event's.
 const maxBody = 64 << 10
 
 // routed serves what the mux knows and answers in JSON what it does not: 404, or 405 with Allow. A path that the mux would clean
@@ -94,11 +94,15 @@ func (s *Server) securityHeaders(next http.Handler) http.Handler {
 
 func capBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength > maxBody {
+		limit := int64(maxBody)
+		if r.URL.Path == webhookPath {
+			limit = maxEvent
+		}
+		if r.ContentLength > limit {
 			requestTooLarge(w)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		next.ServeHTTP(w, r)
 	})
 }

@@ -123,8 +123,9 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 		SecretKey: o.secretKey, ClientID: sandbox.ClientID, APIBase: stripe.URL, ConnectBase: stripe.URL,
 		RedirectURI: public + "/api/auth/callback", Log: log,
 	}, b.pool)
+	b.stripe.secret(webhookSecret)
 	server := web.New(web.Config{
-		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), OpenAPI: contract().text,
+		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
 		Ping: b.pool.Ping, Secure: o.https, Log: log,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))

@@ -24,6 +24,8 @@ type Config struct {
 	Ping    func(context.Context) error // asks the database
 	Secure  bool                        // PUBLIC_URL is https
 	Log     *slog.Logger
+
+	WebhookSecrets []string // any of them signs; none: events get 503
 }
 
 // Server answers requests until it is drained.
@@ -31,6 +33,7 @@ type Server struct {
 	config   Config
 	draining atomic.Bool
 	lost     atomic.Bool // the database did not answer the last time it was asked
+	forged   atomic.Bool // the last event's signature was refused
 }
 
 // New returns a Server; [Server.Serve] runs it.
@@ -49,6 +52,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/ghosts/{id}/access", s.authenticated(s.setAccess))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
 	mux.HandleFunc("GET /api/openapi.json", s.openAPI)
+	mux.HandleFunc("POST "+webhookPath, s.webhook)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	return s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux)))))

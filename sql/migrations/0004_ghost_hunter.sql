@@ -135,8 +135,8 @@ CREATE TABLE audit_disputes (
 );
 CREATE INDEX audit_disputes_audit_idx ON audit_disputes (merchant_id, audit_id);
 
--- hidden: the latest invoice is paid, so the subscription looks healthy. card_attempts: attempts on the last card within the 30 days
--- before the last failure, which the card networks limit. card is a keyed hash.
+-- hidden: the latest invoice is paid, so the subscription looks healthy. card_attempts: attempts on the last card within the last 30
+-- days, which the card networks limit. card is a keyed hash.
 ALTER TABLE ghost_targets
     ADD COLUMN hidden boolean NOT NULL DEFAULT false,
     ADD COLUMN card bytea,
@@ -145,6 +145,7 @@ ALTER TABLE ghost_targets
     ADD COLUMN closed_at timestamptz,
     ADD CONSTRAINT ghost_targets_card_attempts_not_negative CHECK (card_attempts >= 0),
     ADD CONSTRAINT ghost_targets_closed_at_when_closed CHECK ((status = 'closed') = (closed_at IS NOT NULL));
+CREATE INDEX ghost_targets_subscription_idx ON ghost_targets (merchant_id, stripe_subscription_id);
 
 -- Who reads Stripe's state takes a ticket first and writes what he read only if nobody with a later ticket has written: so the
 -- order of events does not matter. The subscription is a keyed hash.

@@ -1,7 +1,3 @@
--- name: APIKeyMerchant :one
--- No sealed column is read: phantom apikey works without the ENCRYPTION_KEY.
-SELECT id FROM merchants WHERE stripe_user_id = @stripe_user_id;
-
 -- name: APIKeyCreate :exec
 INSERT INTO api_keys (merchant_id, id, key_hash) VALUES (@merchant_id, @id, @key_hash);
 

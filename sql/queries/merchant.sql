@@ -21,6 +21,21 @@ UPDATE merchants SET
     updated_at = clock_timestamp()
 WHERE id = @id AND disconnected_at IS NULL;
 
+-- name: MerchantDisconnect :one
+-- Forgets both tokens. Stripe's times are whole seconds: a deauthorization in the very second of connecting is taken for the later of
+-- the two. Of a reconnection and this, the one that waits for the row sees what the other wrote.
+UPDATE merchants SET
+    access_token = NULL,
+    refresh_token = NULL,
+    disconnected_at = clock_timestamp(),
+    updated_at = clock_timestamp()
+WHERE stripe_user_id = sqlc.arg(account) AND disconnected_at IS NULL
+    AND sqlc.arg(deauthorized_at)::timestamptz >= date_trunc('second', connected_at)
+RETURNING id;
+
+-- name: MerchantGetConnectedAt :one
+SELECT connected_at FROM merchants WHERE id = $1;
+
 -- name: MerchantUpdateFacts :execrows
 -- What Stripe says about the account. What it did not say is NULL.
 UPDATE merchants SET
@@ -42,3 +57,7 @@ SELECT * FROM merchants WHERE stripe_user_id = $1;
 UPDATE merchants SET hash_salt = CASE WHEN hash_salt IS NOT DISTINCT FROM NULL THEN @hash_salt ELSE hash_salt END
 WHERE id = @id
 RETURNING hash_salt;
+
+-- name: MerchantGetID :one
+-- Reads nothing sealed: for commands that have no key.
+SELECT id FROM merchants WHERE stripe_user_id = $1;

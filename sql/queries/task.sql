@@ -57,6 +57,21 @@ WHERE t.id = ANY (ARRAY(
     ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
 RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at;
 
+-- name: TaskClaimOne :one
+-- One task and no other, if it is due.
+UPDATE scheduled_tasks SET
+    status = 'running', attempts = attempts + 1, fence = fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
+WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND status = 'pending' AND run_at <= phantom_now()
+RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at;
+
+-- name: TaskProgress :one
+-- How a task stands, and how many seconds are left: of a pending one until it is due, of a running one until its lease ends.
+SELECT status, coalesce(last_error, '')::text AS last_error, coalesce(extract(epoch FROM CASE status
+    WHEN 'pending' THEN run_at - phantom_now()
+    WHEN 'running' THEN lease_until - clock_timestamp() END), 0)::float8 AS seconds
+FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
+
 -- name: TaskHeartbeat :many
 -- Extends the leases that are still the caller's and says which these are.
 UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
@@ -100,6 +115,15 @@ FROM (
     ORDER BY lease_until LIMIT 1000 FOR UPDATE SKIP LOCKED) AS dead
 WHERE t.merchant_id = dead.merchant_id AND t.id = dead.id;
 
+-- name: TaskRescueOne :execrows
+-- As TaskRescue, for one task.
+UPDATE scheduled_tasks SET
+    status = CASE WHEN attempts >= sqlc.arg(max_attempts)::int THEN 'needs_review' ELSE 'pending' END,
+    run_at = CASE WHEN attempts < 2 THEN run_at ELSE phantom_now() + make_interval(secs => random() * attempts) END,
+    lease_until = NULL,
+    last_error = 'the worker died or lost the database while the task ran'
+WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND status = 'running' AND lease_until < clock_timestamp();
+
 -- name: TaskSecondsToNext :one
 -- How long until the next pending task is due, at most a day.
 SELECT coalesce(extract(epoch FROM least(min(run_at) - phantom_now(), interval '1 day')), 86400)::float8 AS seconds
@@ -118,11 +142,30 @@ UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_no
 WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review';
 
 -- name: TaskPark :execrows
--- Sets a merchant's pending tasks aside, until he connects again.
-UPDATE scheduled_tasks SET status = 'parked' WHERE merchant_id = $1 AND status = 'pending';
+-- Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
+-- seconds. What is left, or being claimed now, is parked by its own handler.
+UPDATE scheduled_tasks t SET status = 'parked' FROM (
+    SELECT d.merchant_id, d.id FROM scheduled_tasks d
+    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'pending'
+    ORDER BY d.run_at LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED) AS due
+WHERE t.merchant_id = due.merchant_id AND t.id = due.id;
+
+-- name: TaskParkHeld :execrows
+-- Parks a running task by its holder's hand, unless the merchant has connected since connected_at. The lock on his row puts this
+-- before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
+UPDATE scheduled_tasks t SET status = 'parked', lease_until = NULL, last_error = sqlc.arg(error)::text
+FROM (SELECT m.id, m.connected_at FROM merchants m WHERE m.id = sqlc.arg(merchant_id) FOR SHARE) AS merchant
+WHERE t.merchant_id = merchant.id AND t.id = sqlc.arg(id) AND t.fence = sqlc.arg(fence) AND t.status = 'running'
+    AND merchant.connected_at = sqlc.arg(connected_at)::timestamptz;
 
 -- name: TaskUnpark :execrows
-UPDATE scheduled_tasks SET status = 'pending' WHERE merchant_id = $1 AND status = 'parked';
+-- If the merchant is connected; those that were due first. To be repeated until it changes fewer than most.
+UPDATE scheduled_tasks t SET status = 'pending' FROM (
+    SELECT d.merchant_id, d.id FROM scheduled_tasks d
+    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'parked'
+        AND EXISTS (SELECT 1 FROM merchants m WHERE m.id = d.merchant_id AND m.disconnected_at IS NULL)
+    ORDER BY d.run_at LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED) AS parked
+WHERE t.merchant_id = parked.merchant_id AND t.id = parked.id;
 
 -- name: TaskDropFinished :execrows
 -- In batches, the oldest first, so that no lock lasts.
@@ -132,3 +175,7 @@ DELETE FROM scheduled_tasks t USING (
         AND run_at < phantom_now() - make_interval(secs => sqlc.arg(keep_seconds)) -- earlier than finished_at, and indexed
     ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED) AS old
 WHERE t.merchant_id = old.merchant_id AND t.id = old.id;
+
+-- name: TaskProgressed :exec
+-- A try that has got somewhere is no failure: the tries count from here.
+UPDATE scheduled_tasks SET attempts = 0 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';

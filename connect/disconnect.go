@@ -1,0 +1,109 @@
+package connect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+	"phantom/task"
+)
+
+// KindUnpark is the kind of the task that wakes a returned merchant's parked tasks, where there are many.
+const KindUnpark = "unpark"
+
+// atOnce is how many tasks are parked or woken in one transaction: a quarter of a second's work. A handshake has four seconds for all
+// that it stores, and 100,000 tasks would take as long.
+const atOnce = 10_000
+
+// Handlers are the kinds of tasks that this package does.
+func (s *Service) Handlers() map[string]task.Handler {
+	return map[string]task.Handler{KindUnpark: s.HandleUnpark}
+}
+
+// Disconnect forgets an account's tokens and parks its tasks, in the caller's transaction. It reports false, and changes nothing,
+// where the account is not connected, or was connected after at, the second in which Stripe says that it was deauthorized.
+//
+// What runs at the moment fails at its next read, for Stripe knows of it first, and parks itself, as does what is too much to be
+// parked here.
+func (s *Service) Disconnect(ctx context.Context, tx db.DBTX, account string, at time.Time) (bool, error) {
+	queries := db.New(tx)
+	id, err := queries.MerchantDisconnect(ctx, db.MerchantDisconnectParams{Account: account, DeauthorizedAt: at})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("forget tokens: %w", err)
+	}
+	if _, err := queries.TaskPark(ctx, db.TaskParkParams{MerchantID: id, Most: atOnce}); err != nil {
+		return false, fmt.Errorf("park tasks: %w", err)
+	}
+	return true, nil
+}
+
+// reconnect stores a merchant's tokens and wakes the tasks that were parked without them.
+func (s *Service) reconnect(ctx context.Context, params db.MerchantCreateParams) (id uuid.UUID, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		if id, err = queries.MerchantCreate(ctx, params); err != nil {
+			return err
+		}
+		// A statement of its own, after the lock on the merchant's row: it sees what was parked while we waited for that.
+		count, err := queries.TaskUnpark(ctx, db.TaskUnparkParams{MerchantID: id, Most: atOnce})
+		switch {
+		case err != nil:
+			return fmt.Errorf("wake tasks: %w", err)
+		case count == atOnce:
+			_, err = task.Enqueue(ctx, tx, task.New{MerchantID: id, Kind: KindUnpark})
+		case count > 0:
+			err = queries.TaskNotify(ctx)
+		}
+		if err == nil && s.config.Connected != nil {
+			err = s.config.Connected(ctx, tx, id)
+		}
+		return err
+	})
+	return id, err
+}
+
+// HandleUnpark is the handler of [KindUnpark]. It stops early where the merchant has left again.
+func (s *Service) HandleUnpark(ctx context.Context, t *task.Task) error {
+	for {
+		count, err := s.queries.TaskUnpark(ctx, db.TaskUnparkParams{MerchantID: t.MerchantID, Most: atOnce})
+		if err != nil {
+			return fmt.Errorf("wake tasks: %w", err)
+		}
+		if count < atOnce {
+			return s.queries.TaskNotify(ctx)
+		}
+	}
+}
+
+// Parking makes a handler that fails with [ErrRevoked] park its task until the merchant connects again. A plain [task.Park] could
+// come just after a reconnection has woken what was parked, and leave the task behind for ever; here the task is tried again instead.
+func (s *Service) Parking(handler task.Handler) task.Handler {
+	return func(ctx context.Context, t *task.Task) error {
+		connectedAt, err := s.queries.MerchantGetConnectedAt(ctx, t.MerchantID)
+		if err != nil {
+			return fmt.Errorf("read merchant: %w", err)
+		}
+		revoked := handler(ctx, t)
+		if !errors.Is(revoked, ErrRevoked) {
+			return revoked
+		}
+		parked, err := s.queries.TaskParkHeld(ctx, db.TaskParkHeldParams{
+			MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, ConnectedAt: connectedAt, Error: revoked.Error(),
+		})
+		switch {
+		case err != nil:
+			return fmt.Errorf("park: %w", err)
+		case parked == 0:
+			return task.Snooze(0)
+		}
+		return task.Park(revoked) // the queue finds it done
+	}
+}

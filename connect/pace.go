@@ -1,0 +1,114 @@
+package connect
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/db"
+)
+
+// paceShare is how much of the limit is used: the rest absorbs what the network and the scheduler do to an even spacing, so that no
+// second of Stripe's holds more requests than it allows.
+const paceShare = 0.965
+
+// blockSeconds is how much of an account's time a process reserves at once.
+const blockSeconds = 0.1
+
+// pace spaces the requests of this process to one account evenly. The turns come in blocks from the database, from which all
+// processes take, so that their sum keeps the limit. Nil is no limit.
+type pace struct {
+	merchantID uuid.UUID
+	queries    *db.Queries
+	most       float64 // requests a second
+
+	turn  chan struct{} // held by whose turn is next
+	slots int           // left of the block
+	next  time.Time     // when the next slot begins
+	last  time.Time     // when the last request started
+	gap   time.Duration
+}
+
+// paceOf returns the one pace that this process keeps for an account.
+func (s *Service) paceOf(merchantID uuid.UUID) *pace {
+	if s.config.RateLimit <= 0 {
+		return nil
+	}
+	s.pacesMutex.Lock()
+	defer s.pacesMutex.Unlock()
+	if s.paces[merchantID] == nil {
+		s.paces[merchantID] = &pace{
+			merchantID: merchantID, queries: s.queries, most: float64(s.config.RateLimit) * paceShare, turn: make(chan struct{}, 1),
+		}
+	}
+	return s.paces[merchantID]
+}
+
+// wait returns when a request may start.
+func (p *pace) wait(ctx context.Context) error {
+	if p == nil {
+		return ctx.Err()
+	}
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	// Slots that passed unused are lost: used later they would make a burst. A little lateness is no loss, so that a busy process
+	// gets its whole rate.
+	if p.slots > 0 && time.Since(p.next) > time.Duration(blockSeconds*float64(time.Second)) {
+		p.slots = 0
+	}
+	if p.slots == 0 {
+		if err := p.reserve(ctx); err != nil {
+			return err
+		}
+	}
+	at := p.next
+	if spaced := p.last.Add(p.gap * 98 / 100); at.Before(spaced) { // the last one was woken late
+		at = spaced
+	}
+	p.slots--
+	p.next = p.next.Add(p.gap)
+	if d := time.Until(at); d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	p.last = time.Now()
+	return nil
+}
+
+func (p *pace) reserve(ctx context.Context) error {
+	count := max(int(p.most*blockSeconds), 1)
+	asked := time.Now()
+	row, err := p.queries.StripeRateReserve(ctx, db.StripeRateReserveParams{MerchantID: p.merchantID, Requests: float64(count), Most: p.most})
+	if err != nil {
+		return fmt.Errorf("reserve requests: %w", err)
+	}
+	p.gap = time.Duration(float64(time.Second) / row.Rate)
+	p.slots = count
+	p.next = asked.Add(time.Duration(row.EndsIn*float64(time.Second)) - time.Duration(count)*p.gap)
+	return nil
+}
+
+// slow halves the account's pace for all processes and pauses it. The rest of this process's block is given up.
+func (p *pace) slow(ctx context.Context, pause time.Duration) error {
+	if p == nil {
+		return nil
+	}
+	if err := p.queries.StripeRateSlow(ctx, db.StripeRateSlowParams{MerchantID: p.merchantID, Most: p.most, Pause: pause.Seconds()}); err != nil {
+		return fmt.Errorf("slow down: %w", err)
+	}
+	p.turn <- struct{}{}
+	p.slots = 0
+	<-p.turn
+	return nil
+}

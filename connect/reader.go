@@ -1,0 +1,208 @@
+package connect
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/go-faster/jx"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stripe/stripe-go/v76"
+
+	"phantom/db"
+	"phantom/vault"
+)
+
+var (
+	// ErrRevoked says that Stripe does not accept the merchant's token any more: he has to connect again.
+	ErrRevoked = errors.New("stripe does not accept the merchant's token: the merchant must connect again")
+	// ErrNotFound says that Stripe does not know the object.
+	ErrNotFound = errors.New("stripe does not know the object")
+)
+
+// Reader reads one merchant's Stripe account with his own token, at the account's pace. It changes nothing there. It is safe for
+// concurrent use.
+type Reader struct {
+	Merchant db.Merchant
+
+	service *Service
+	salt    []byte
+	pace    *pace
+}
+
+// Reader returns the reader of a merchant's account. It fails with [ErrUnknownAccount], or with [ErrRevoked] if he is
+// disconnected.
+func (s *Service) Reader(ctx context.Context, merchantID uuid.UUID) (*Reader, error) {
+	merchant, err := s.queries.MerchantGet(ctx, merchantID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrUnknownAccount
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read merchant: %w", err)
+	}
+	if merchant.AccessToken == nil {
+		return nil, ErrRevoked
+	}
+	salt, err := s.salt(ctx, merchant)
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{Merchant: merchant, service: s, salt: salt, pace: s.paceOf(merchantID)}, nil
+}
+
+// Hasher returns the function behind [Reader.Hash], for a merchant who may be disconnected.
+func (s *Service) Hasher(ctx context.Context, merchantID uuid.UUID) (func(subject, value string) []byte, error) {
+	merchant, err := s.queries.MerchantGet(ctx, merchantID)
+	if err != nil {
+		return nil, fmt.Errorf("read merchant: %w", err)
+	}
+	salt, err := s.salt(ctx, merchant)
+	if err != nil {
+		return nil, err
+	}
+	return (&Reader{salt: salt}).Hash, nil
+}
+
+// Hash is a keyed hash under the merchant's salt, 32 bytes: it tells equal values of a subject ("customer", "card" …) apart from
+// others without saying what they are, and is worth nothing without the salt.
+func (r *Reader) Hash(subject, value string) []byte {
+	mac := hmac.New(sha256.New, r.salt)
+	_, _ = io.WriteString(mac, subject)
+	_, _ = mac.Write([]byte{0})
+	_, _ = io.WriteString(mac, value)
+	return mac.Sum(nil)
+}
+
+// salt opens the merchant's salt, or makes it when it is first asked for.
+func (s *Service) salt(ctx context.Context, merchant db.Merchant) ([]byte, error) {
+	place := "merchants.hash_salt:" + merchant.StripeUserID
+	sealed := merchant.HashSalt
+	if sealed == nil {
+		var raw [32]byte
+		_, _ = rand.Read(raw[:]) // never fails since Go 1.24
+		fresh := vault.NewToken(place, base64.RawURLEncoding.EncodeToString(raw[:]))
+		var err error
+		if sealed, err = s.queries.MerchantGetHashSalt(ctx, db.MerchantGetHashSaltParams{ID: merchant.ID, HashSalt: &fresh}); err != nil {
+			return nil, fmt.Errorf("make salt: %w", err)
+		}
+	}
+	text, err := sealed.Reveal(place)
+	if err != nil {
+		return nil, err
+	}
+	return base64.RawURLEncoding.DecodeString(text)
+}
+
+// CheckAccount asks Stripe whose the token is. A token that was put into another merchant's row is refused.
+func (r *Reader) CheckAccount(ctx context.Context) error {
+	var id string
+	err := r.Get(ctx, "/v1/account", nil, func(d *jx.Decoder) error {
+		return d.ObjBytes(func(d *jx.Decoder, key []byte) (err error) {
+			if string(key) != "id" {
+				return d.Skip()
+			}
+			id, err = d.Str()
+			return err
+		})
+	})
+	if err == nil && id != r.Merchant.StripeUserID {
+		r.service.config.Log.Error("[SECURITY] a stored token answers for another account", "account", r.Merchant.StripeUserID)
+		return errOtherAccount
+	}
+	return err
+}
+
+// Patience of one Get: how long it is repeated while Stripe fails, and while it asks to slow down.
+const readPatience = 90 * time.Second
+
+// Get reads path and hands the answer to decode, which must not keep the decoder's bytes. Decode may be called again after an
+// answer that broke off, so it must start anew each time. Stripe's failures are repeated with backoff and its wish to slow down is
+// obeyed by all processes. It fails with [ErrRevoked], [ErrNotFound], or an error that quotes nothing of the answer.
+func (r *Reader) Get(ctx context.Context, path string, query url.Values, decode func(*jx.Decoder) error) error {
+	if len(query) > 0 {
+		path += "?" + query.Encode()
+	}
+	delays := backoff.NewExponentialBackOff()
+	delays.InitialInterval, delays.MaxInterval = 200*time.Millisecond, 10*time.Second
+	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, r.get(ctx, path, decode) },
+		backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(readPatience))
+	return err
+}
+
+func (r *Reader) get(ctx context.Context, path string, decode func(*jx.Decoder) error) error {
+	if err := r.pace.wait(ctx); err != nil {
+		return backoff.Permanent(err)
+	}
+	token, err := r.Merchant.AccessToken.Reveal(accessTokenContext(r.Merchant.StripeUserID))
+	if err != nil {
+		return backoff.Permanent(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
+	defer cancel()
+	request, err := r.service.builder.NewRequest(http.MethodGet, path, token, "application/x-www-form-urlencoded", &stripe.Params{Context: ctx})
+	if err != nil {
+		return backoff.Permanent(scrub(err))
+	}
+	// Not the backend's own Call, which decodes whole objects, nor its CallStreaming, which panics when the connection fails.
+	response, err := r.service.reads.Do(request)
+	if err != nil {
+		return scrub(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(body)
+	body.Reset()
+	if _, err := body.ReadFrom(response.Body); err != nil {
+		return scrub(err)
+	}
+	if response.StatusCode == http.StatusOK {
+		decoder := jx.GetDecoder()
+		defer jx.PutDecoder(decoder)
+		decoder.ResetBytes(body.Bytes())
+		if err := decode(decoder); err != nil {
+			return errors.New("stripe's answer cannot be read")
+		}
+		return nil
+	}
+	return r.refusal(ctx, response, body.Bytes())
+}
+
+// refusal says what a status that is not 200 means.
+func (r *Reader) refusal(ctx context.Context, response *http.Response, body []byte) error {
+	err := fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, response.Header.Get("Request-Id"))
+	switch status := response.StatusCode; {
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return backoff.Permanent(fmt.Errorf("%w (%w)", ErrRevoked, err))
+	case status == http.StatusNotFound:
+		return backoff.Permanent(fmt.Errorf("%w (%w)", ErrNotFound, err))
+	case status == http.StatusTooManyRequests:
+		var refused *stripe.Error
+		if errors.As(r.service.builder.ResponseToError(response, body), &refused) && refused.Code == stripe.ErrorCodeLockTimeout {
+			return err // somebody else works on the object: no matter of pace
+		}
+		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
+		if err := r.pace.slow(context.WithoutCancel(ctx), time.Duration(min(max(seconds, 0), 60))*time.Second); err != nil {
+			return err
+		}
+		return err
+	case status >= 500, status == http.StatusConflict, status == http.StatusRequestTimeout:
+		return err
+	default:
+		return backoff.Permanent(err)
+	}
+}
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}

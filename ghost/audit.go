@@ -1,0 +1,218 @@
+package ghost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/task"
+)
+
+// KindAudit is the kind of the task that runs an audit. Its id is the audit's.
+const KindAudit = "audit"
+
+const (
+	readers    = 16 // windows that are read at a time: enough to keep 80 requests a second going at 200 ms each
+	auditTries = 3  // without progress, after which an audit with windows that cannot be read is a failed one
+	budgetDays = 30 // of a card network's limit
+)
+
+// StartAudit begins an audit of a merchant's account, or finds the one that runs, and returns its id. since, if not nil, leaves out
+// what was created before.
+func (s *Service) StartAudit(ctx context.Context, merchantID uuid.UUID, since *time.Time) (id uuid.UUID, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		id, err = StartAuditIn(ctx, tx, merchantID, since)
+		return err
+	})
+	return id, err
+}
+
+// StartAuditIn is [Service.StartAudit] in the caller's transaction.
+func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *time.Time) (uuid.UUID, error) {
+	queries := db.New(tx)
+	if err := queries.AuditAbandon(ctx, merchantID); err != nil {
+		return uuid.Nil, fmt.Errorf("abandon audits: %w", err)
+	}
+	id := newID()
+	added, err := queries.AuditCreate(ctx, db.AuditCreateParams{MerchantID: merchantID, ID: id, Since: since})
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("create audit: %w", err)
+	}
+	if added == 0 {
+		running, err := queries.AuditGetRunning(ctx, merchantID)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return uuid.Nil, connect.ErrUnknownAccount
+		}
+		return running, err
+	}
+	row, err := queries.AuditGet(ctx, db.AuditGetParams{MerchantID: merchantID, ID: id})
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("read audit: %w", err)
+	}
+	for _, round := range rounds {
+		for _, list := range round {
+			w := window{id: newID(), list: list, from: epoch, to: row.Until}
+			if since != nil && list != "subscriptions" { // an old subscription may have new debts
+				w.from = since.Truncate(time.Second)
+			}
+			if err := queries.AuditCreateWindow(ctx, w.row(row)); err != nil {
+				return uuid.Nil, fmt.Errorf("create window: %w", err)
+			}
+		}
+	}
+	return task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindAudit, ID: id})
+}
+
+// audit is one try at an audit.
+type audit struct {
+	s          *Service
+	row        db.Audit
+	task       *task.Task
+	progressed sync.Once
+	reader     *connect.Reader
+	budgetFrom int64
+}
+
+// HandleAudit runs an audit from wherever it was.
+func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
+	row, err := s.queries.AuditGet(ctx, db.AuditGetParams{MerchantID: t.MerchantID, ID: t.ID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return task.Cancel(errors.New("the audit is gone"))
+	}
+	if err != nil {
+		return fmt.Errorf("read audit: %w", err)
+	}
+	a := &audit{s: s, row: row, task: t, budgetFrom: time.Now().AddDate(0, 0, -budgetDays-1).Unix()}
+	if row.State != "running" { // it was finished, and its facts were not all gone yet
+		return a.dropFacts(ctx)
+	}
+	if a.reader, err = s.connect.Reader(ctx, t.MerchantID); err == nil {
+		err = a.reader.CheckAccount(ctx)
+	}
+	if err != nil {
+		return a.giveUp(ctx, t, err)
+	}
+	s.log.Info("[WORKER] audit begins", "account", a.reader.Merchant.StripeUserID, "audit", row.ID, "try", t.Attempt)
+	failed, err := a.readAll(ctx)
+	if err != nil {
+		return a.giveUp(ctx, t, err)
+	}
+	if len(failed) > 0 && t.Attempt < auditTries {
+		return fmt.Errorf("%d windows could not be read: %w", len(failed), failed[0])
+	}
+	if err := a.conclude(ctx, failed); err != nil {
+		return fmt.Errorf("conclude: %w", err)
+	}
+	return a.dropFacts(ctx)
+}
+
+// giveUp ends the audit where no further try would help; any other error is the try's.
+func (a *audit) giveUp(ctx context.Context, t *task.Task, err error) error {
+	if ctx.Err() != nil || !errors.Is(err, connect.ErrRevoked) && t.Attempt < auditTries {
+		return err
+	}
+	if _, finishErr := a.s.queries.AuditFinish(ctx, db.AuditFinishParams{
+		MerchantID: a.row.MerchantID, ID: a.row.ID, State: "failed", Error: ptr(err.Error()), Totals: []byte("{}"), Objects: a.row.Objects,
+	}); finishErr != nil {
+		return errors.Join(err, finishErr)
+	}
+	if dropErr := a.dropFacts(ctx); dropErr != nil {
+		return errors.Join(err, dropErr)
+	}
+	return task.Fail(err)
+}
+
+// readAll reads every window that is not done. failed are those that Stripe would not give.
+func (a *audit) readAll(ctx context.Context) (failed []error, err error) {
+	if err := a.s.queries.AuditReopenWindows(ctx, db.AuditReopenWindowsParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID}); err != nil {
+		return nil, fmt.Errorf("reopen windows: %w", err)
+	}
+	for _, round := range rounds {
+		rows, err := a.s.queries.AuditListWindows(ctx, db.AuditListWindowsParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID})
+		if err != nil {
+			return nil, fmt.Errorf("list windows: %w", err)
+		}
+		some, err := a.readRound(ctx, newWindows(rows, round))
+		if err != nil {
+			return nil, err
+		}
+		failed = append(failed, some...)
+	}
+	return failed, nil
+}
+
+func (a *audit) readRound(ctx context.Context, all *windows) (failed []error, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, all.stop)()
+	var mutex sync.Mutex
+	var group sync.WaitGroup
+	for range readers {
+		group.Go(func() {
+			for w, ok := all.next(); ok; w, ok = all.next() {
+				err := a.read(ctx, w, all)
+				var failure readError
+				switch {
+				case err == nil:
+				case errors.As(err, &failure) && !errors.Is(err, connect.ErrRevoked) && ctx.Err() == nil:
+					mutex.Lock()
+					failed = append(failed, a.failWindow(ctx, w, failure))
+					mutex.Unlock()
+				default:
+					cancel(err)
+				}
+				all.done()
+			}
+		})
+	}
+	group.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return failed, nil
+}
+
+// failWindow writes down which window could not be read. It stays where its last checkpoint is.
+func (a *audit) failWindow(ctx context.Context, w window, cause error) error {
+	err := fmt.Errorf("%s created from %s to %s: %w", w.list, w.from.Format(time.DateOnly), w.to.Format(time.DateOnly), cause)
+	a.s.log.Warn("[WORKER] a window of an audit could not be read", "audit", a.row.ID, "window", w.list,
+		"from", w.from, "to", w.to, "cause", cause)
+	if failErr := a.s.queries.AuditFailWindow(ctx, db.AuditFailWindowParams{
+		MerchantID: a.row.MerchantID, AuditID: a.row.ID, ID: w.id, Error: ptr(cause.Error()),
+	}); failErr != nil {
+		return errors.Join(err, failErr)
+	}
+	return err
+}
+
+// dropFacts deletes what the audit has read. It comes after the audit's end is stored: without its facts an audit would judge
+// everybody to be no ghost.
+func (a *audit) dropFacts(ctx context.Context) error {
+	q, m, id := a.s.queries, a.row.MerchantID, a.row.ID
+	for _, drop := range []func() error{
+		func() error {
+			return q.AuditDropSubscriptions(ctx, db.AuditDropSubscriptionsParams{MerchantID: m, AuditID: id})
+		},
+		func() error { return q.AuditDropInvoices(ctx, db.AuditDropInvoicesParams{MerchantID: m, AuditID: id}) },
+		func() error { return q.AuditDropIntents(ctx, db.AuditDropIntentsParams{MerchantID: m, AuditID: id}) },
+		func() error { return q.AuditDropCharges(ctx, db.AuditDropChargesParams{MerchantID: m, AuditID: id}) },
+		func() error { return q.AuditDropDisputes(ctx, db.AuditDropDisputesParams{MerchantID: m, AuditID: id}) },
+		func() error {
+			return q.AuditForgetCursors(ctx, db.AuditForgetCursorsParams{MerchantID: m, AuditID: id})
+		},
+	} {
+		if err := drop(); err != nil {
+			return fmt.Errorf("drop facts: %w", err)
+		}
+	}
+	return nil
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,241 @@
+package ghost
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"time"
+
+	"phantom/db"
+)
+
+// auditTotals is what an audit found, as audits.totals stores it.
+type auditTotals struct {
+	Currencies     map[string]currencyTotals `json:"currencies"`
+	WastedAttempts int64                     `json:"wasted_attempts"`
+	FeesRisked     map[string]int64          `json:"fees_risked"` // minor units
+	DaysGivenAway  int64                     `json:"days_given_away"`
+}
+
+// currencyTotals are amounts in minor units and counts of one currency. AtRisk is unpaid but under way: a bank debit, a customer who
+// must confirm, a dispute, an invoice not long overdue.
+type currencyTotals struct {
+	Owed   int64 `json:"owed"`
+	AtRisk int64 `json:"at_risk"`
+	Ghosts int64 `json:"ghosts"`
+	Hidden int64 `json:"hidden"`
+}
+
+// What a network asks of the acquirer for another try on a card it has refused for good, in US cents: the rates of both networks'
+// excessive-retry programmes for domestic cards. What of it reaches the merchant is his contract's matter: hence "risked".
+const (
+	visaRetryFee       = 10
+	mastercardRetryFee = 50
+)
+
+// conclude judges what was read, writes what it means, and ends the audit. failed windows make it a failed one that keeps the rest.
+// It can be repeated from any point.
+func (a *audit) conclude(ctx context.Context, failed []error) error {
+	atRisk, err := a.judgeAll(ctx, len(failed) > 0 || a.row.Since != nil)
+	if err != nil {
+		return err
+	}
+	if len(failed) == 0 && a.row.Since == nil { // half a history would teach the oracle what is not so
+		if _, err := a.s.countForOracle(ctx, a.reader.Merchant, a.row.ID, a.row.Until); err != nil {
+			return err
+		}
+	}
+	totals, err := a.totals(ctx, atRisk)
+	if err != nil {
+		return err
+	}
+	progress, err := a.s.queries.AuditProgress(ctx, db.AuditProgressParams{MerchantID: a.row.MerchantID, ID: a.row.ID})
+	if err != nil {
+		return fmt.Errorf("read progress: %w", err)
+	}
+	finish := db.AuditFinishParams{MerchantID: a.row.MerchantID, ID: a.row.ID, State: "succeeded", Totals: totals, Objects: progress.Objects}
+	if len(failed) > 0 {
+		finish.State = "failed"
+		finish.Error = ptr(fmt.Sprintf("%d of %d windows could not be read, the first: %v: what the others held is kept; start the audit again",
+			len(failed), progress.Windows, failed[0]))
+	}
+	if _, err := a.s.queries.AuditFinish(ctx, finish); err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
+	a.s.log.Info("[WORKER] audit ends", "account", a.reader.Merchant.StripeUserID, "audit", a.row.ID, "state", finish.State, "objects", progress.Objects)
+	return nil
+}
+
+// subject is a subscription with its invoices, and the ghosts that are known of it.
+type subject struct {
+	subscription Subscription
+	debts        []Debt
+	known        []db.GhostTarget
+}
+
+// judgeAll judges every subscription that has debts or an open ghost. Where the facts are not whole nothing is guessed: a known ghost
+// whose history was read in part, or not at all, has its subscription read anew, as after a webhook.
+func (a *audit) judgeAll(ctx context.Context, partial bool) (atRisk map[string]int64, err error) {
+	// One at a time in a process: the stream of facts holds a connection while others write.
+	select {
+	case a.s.concluding <- struct{}{}:
+		defer func() { <-a.s.concluding }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	// The facts are new to the planner.
+	if _, err := a.s.pool.Exec(ctx, "ANALYZE audit_subscriptions, audit_invoices, audit_charges, audit_disputes, audit_intents"); err != nil {
+		return nil, fmt.Errorf("analyze facts: %w", err)
+	}
+	now, err := a.s.queries.Now(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the clock: %w", err)
+	}
+	j := &judging{audit: a, partial: partial, now: now, atRisk: make(map[string]int64)}
+	for s, err := range a.subjects(ctx) {
+		if err != nil {
+			return nil, fmt.Errorf("read facts: %w", err)
+		}
+		if j.subjects = append(j.subjects, s); len(j.subjects) == writingBatch {
+			if err := j.judge(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := j.judge(ctx); err != nil {
+		return nil, err
+	}
+	return j.atRisk, a.refreshUnseen(ctx)
+}
+
+// judging is a batch of subjects on its way into the database.
+type judging struct {
+	audit    *audit
+	partial  bool
+	now      time.Time
+	atRisk   map[string]int64
+	subjects []subject
+}
+
+func (j *judging) judge(ctx context.Context) error {
+	a := j.audit
+	var ids []string
+	for _, s := range j.subjects {
+		ids = append(ids, s.subscription.ID)
+	}
+	rows, err := a.s.queries.GhostListOfSubscriptions(ctx, db.GhostListOfSubscriptionsParams{MerchantID: a.row.MerchantID, Subscriptions: ids})
+	if err != nil {
+		return fmt.Errorf("list ghosts: %w", err)
+	}
+	known := make(map[string][]db.GhostTarget)
+	for _, g := range rows {
+		known[g.StripeSubscriptionID] = append(known[g.StripeSubscriptionID], g)
+	}
+	w := &writing{s: a.s, hash: a.reader.Hash, merchant: a.row.MerchantID, ticket: a.row.Ticket}
+	for _, s := range j.subjects {
+		s.known = known[s.subscription.ID]
+		if s.subscription.Status == "" || j.partial && len(s.known) > 0 {
+			if err := a.s.RefreshLater(ctx, a.row.MerchantID, s.subscription.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		found, risk := Judge(s.subscription, s.debts, provenIn(s.known), j.now)
+		for currency, amount := range risk {
+			j.atRisk[currency] += amount
+		}
+		w.add(s, found)
+	}
+	j.subjects = j.subjects[:0]
+	return w.write(ctx)
+}
+
+// subjects groups the stream of facts by subscription.
+func (a *audit) subjects(ctx context.Context) iter.Seq2[subject, error] {
+	return func(yield func(subject, error) bool) {
+		var s subject
+		for row, err := range a.s.queries.AuditStreamDebts(ctx, a.row.MerchantID, a.row.ID) {
+			if err != nil {
+				yield(s, err)
+				return
+			}
+			if row.Subscription != s.subscription.ID {
+				if len(s.debts) > 0 && !yield(s, nil) {
+					return
+				}
+				s = subject{subscription: Subscription{ID: row.Subscription, Customer: row.Customer, Status: row.SubscriptionStatus, Paused: row.Paused}}
+			}
+			s.debts = append(s.debts, debtOf(row))
+		}
+		if len(s.debts) > 0 {
+			yield(s, nil)
+		}
+	}
+}
+
+// refreshUnseen has the subscriptions of open ghosts read anew that the audit did not see.
+func (a *audit) refreshUnseen(ctx context.Context) error {
+	unseen, err := a.s.queries.GhostListUnseen(ctx, db.GhostListUnseenParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID})
+	if err != nil {
+		return fmt.Errorf("list unseen ghosts: %w", err)
+	}
+	for _, id := range unseen {
+		if err := a.s.RefreshLater(ctx, a.row.MerchantID, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func debtOf(row db.AuditListDebtsRow) Debt {
+	d := Debt{
+		Invoice: row.ID, Currency: row.Currency, Status: row.Status, Remaining: row.AmountRemaining, Created: row.CreatedAt, Due: row.DueAt,
+		SendInvoice: row.SendInvoice, OutOfBand: row.PaidOutOfBand, AttemptCount: row.AttemptCount, Intent: row.Intent,
+		Disputed: row.Disputed, Refunded: row.Refunded, CardAttempts: row.CardAttempts,
+		Email: reveal(row.Email, "audit_invoices.email:"+row.ID),
+	}
+	for i, at := range row.Ats {
+		d.Attempts = append(d.Attempts, Attempt{At: at, Outcome: row.Outcomes[i], Class: row.Classes[i], Code: row.Codes[i], Card: row.Cards[i]})
+	}
+	return d
+}
+
+// totals sums up, after everything is written.
+func (a *audit) totals(ctx context.Context, atRisk map[string]int64) ([]byte, error) {
+	t := auditTotals{Currencies: make(map[string]currencyTotals), FeesRisked: map[string]int64{}}
+	rows, err := a.s.queries.GhostTotals(ctx, a.row.MerchantID)
+	if err != nil {
+		return nil, fmt.Errorf("sum up: %w", err)
+	}
+	for _, row := range rows {
+		t.Currencies[row.Currency] = currencyTotals{Owed: row.Owed, Ghosts: row.Ghosts, Hidden: row.Hidden}
+		t.DaysGivenAway += row.DaysGivenAway
+	}
+	for currency, amount := range atRisk {
+		c := t.Currencies[currency]
+		c.AtRisk = amount
+		t.Currencies[currency] = c
+	}
+	waste, err := a.s.queries.AuditWaste(ctx, db.AuditWasteParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID})
+	if err != nil {
+		return nil, fmt.Errorf("count wasted attempts: %w", err)
+	}
+	t.WastedAttempts = waste.Attempts
+	if fees := waste.Visa*visaRetryFee + waste.Mastercard*mastercardRetryFee; fees > 0 {
+		t.FeesRisked["usd"] = fees
+	}
+	return json.Marshal(t)
+}
+
+// provenIn says of which currencies' ghosts the merchant's app has seen the customer use the product.
+func provenIn(known []db.GhostTarget) func(currency string) bool {
+	return func(currency string) bool {
+		for _, g := range known {
+			if g.Currency == currency {
+				return g.Access == "proven"
+			}
+		}
+		return false
+	}
+}

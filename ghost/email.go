@@ -1,0 +1,23 @@
+package ghost
+
+import (
+	"github.com/google/uuid"
+
+	"phantom/vault"
+)
+
+// The address of a ghost is shown to its merchant alone. These are the only lines that open it.
+
+func emailContext(ghost uuid.UUID) string { return "ghost_targets.email:" + ghost.String() }
+
+// reveal opens an address of the given place, "" where there is none. One that belongs to another place is not shown.
+func reveal(email *vault.EncryptedToken, place string) string {
+	if email == nil {
+		return ""
+	}
+	text, err := email.Reveal(place)
+	if err != nil {
+		return ""
+	}
+	return text
+}

@@ -1,0 +1,47 @@
+// Package ghost is stage 2: it finds the customers who keep access while their payments fail.
+//
+// # How a ghost is found
+//
+// An audit reads a merchant's whole history, in windows of created times, into narrow facts in the database, and judges each
+// subscription that has debts by pure functions. From then on webhooks name what has changed, and the subscription is read and
+// judged anew. Both ways end in the same write, which takes only what was read later than what is there.
+//
+// # How it ends
+//
+// A ghost closes with the reason when its debt is gone, reopens with its old discovered_at, and is purged 90 days after it was
+// discovered.
+package ghost
+
+import (
+	"log/slog"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/task"
+)
+
+// Service finds ghosts. It is safe for concurrent use.
+type Service struct {
+	pool    *pgxpool.Pool
+	queries *db.Queries
+	connect *connect.Service
+	log     *slog.Logger
+
+	concluding chan struct{} // held by the audit that writes its findings
+}
+
+// New returns a Service over pool that reads merchants' accounts through connect.
+func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Service {
+	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1)}
+}
+
+// Handlers are the kinds of tasks that this package does.
+func (s *Service) Handlers() map[string]task.Handler {
+	return map[string]task.Handler{
+		KindAudit:   s.HandleAudit,
+		KindRefresh: s.connect.Parking(s.HandleRefresh),
+		KindWebhook: s.connect.Parking(s.HandleEvent),
+	}
+}

@@ -1,0 +1,255 @@
+package ghost
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Grace is how long after its due date an invoice that was sent to the customer is only late.
+const Grace = 7 * 24 * time.Hour
+
+// Subscription, Debt and Attempt are the facts of one subscription that decide whether its customer is a ghost.
+type Subscription struct {
+	ID, Customer string
+	Status       string // Stripe's; "" where Stripe does not know it any more
+	Paused       bool   // collection is paused: the merchant grants free service
+}
+
+// Debt is one finalised invoice of the subscription, paid or not.
+type Debt struct {
+	Invoice, Currency, Status string
+	Email                     string
+	Remaining                 int64 // minor units
+	Created                   time.Time
+	Due                       *time.Time
+	SendInvoice, OutOfBand    bool
+	AttemptCount              int32  // Stripe's count of its own schedule
+	Intent                    string // status of its payment intent
+	Disputed, Refunded        bool   // a dispute that is open; the money went back
+	Attempts                  []Attempt
+	CardAttempts              int32 // in the last 30 days on the card of the last attempt, for whatever invoice
+}
+
+// Attempt is one try to charge for an invoice.
+type Attempt struct {
+	At          time.Time
+	Outcome     string // 'succeeded', 'failed', 'pending' or 'blocked'
+	Class, Code string
+	Card        []byte // keyed hash of its fingerprint
+}
+
+// Finding is a ghost: what a customer owes for one subscription in one currency.
+type Finding struct {
+	Currency, Invoice, Email, Rule string // Invoice is the oldest that is owed
+	Amount                         int64
+	Hidden                         bool
+	Class, Code                    string
+	Attempts, CardAttempts         int32
+	FirstFailed, LastFailed        *time.Time
+	Card                           []byte
+}
+
+// The rules, in a merchant's words. They are stored with the ghost.
+const (
+	ruleFailed   = "A payment for this subscription failed, the invoice is still open, and the subscription goes on."
+	ruleHidden   = "The latest invoice is paid, so the subscription looks healthy, but an older one never was."
+	ruleOverdue  = "The invoice was sent to the customer and is more than 7 days past its due date. No card is charged for it."
+	ruleTrial    = "The customer is on a trial while an earlier invoice is unpaid."
+	ruleEvidence = "The subscription has ended or is suspended, but your app says that the customer still has access."
+)
+
+// Judge finds what a subscription's customer owes while he keeps access, one finding for each currency in the currencies' order, and
+// the money at risk: unpaid, but under way, waiting for the customer or disputed. debts are all its finalised invoices.
+// proven says for a currency whether the merchant's own app has seen the customer use the product.
+func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now time.Time) (found []Finding, atRisk map[string]int64) {
+	healthy := s.Status == "active" && latest(debts) == "paid"
+	owed := make(map[string][]Debt)
+	for _, d := range debts {
+		state := d.state(now)
+		if state == underWay && (s.live() || s.Status == "trialing") {
+			if atRisk == nil {
+				atRisk = make(map[string]int64)
+			}
+			atRisk[d.Currency] += d.Remaining
+		}
+		if state == due && s.owes(d, healthy, proven(d.Currency)) {
+			owed[d.Currency] = append(owed[d.Currency], d)
+		}
+	}
+	for currency, list := range owed {
+		found = append(found, finding(s, currency, list, healthy))
+	}
+	slices.SortFunc(found, func(a, b Finding) int { return cmp.Compare(a.Currency, b.Currency) })
+	return found, atRisk
+}
+
+// live reports a subscription whose customer is presumed to have access although he owes.
+func (s Subscription) live() bool { return s.Status == "active" || s.Status == "past_due" }
+
+// owes is the table "Who is a ghost": whether an invoice that is due makes one of this subscription's customer.
+func (s Subscription) owes(d Debt, healthy, proven bool) bool {
+	open := d.Status == "open"
+	switch s.Status {
+	case "active":
+		return healthy || open && !d.SendInvoice
+	case "past_due", "trialing":
+		return open
+	case "unpaid", "canceled":
+		return proven
+	}
+	return false
+}
+
+type debtState int
+
+const (
+	none     debtState = iota
+	due                // owed after a failed payment
+	underWay           // unpaid for a reason that is not the customer's refusal
+)
+
+// state says what an invoice is by itself.
+func (d Debt) state(now time.Time) debtState {
+	switch {
+	case d.Remaining <= 0, d.OutOfBand, d.Status != "open" && d.Status != "uncollectible":
+		return none
+	case d.Disputed:
+		return underWay
+	case d.SendInvoice:
+		if d.Status != "open" || d.Due == nil {
+			return none
+		}
+		if !d.Due.Before(now.Add(-Grace)) {
+			return underWay
+		}
+		return due
+	case d.AttemptCount == 0:
+		return none // a draft, the hour before the first attempt, or written off under a pause
+	case d.Intent == "processing", d.Intent == "requires_action", d.pending():
+		return underWay
+	}
+	return due
+}
+
+// pending reports a bank debit on its way: its charge is neither paid nor failed.
+func (d Debt) pending() bool {
+	return slices.ContainsFunc(d.Attempts, func(a Attempt) bool { return a.Outcome == "pending" })
+}
+
+// latest is the status of the newest invoice.
+func latest(debts []Debt) string {
+	if len(debts) == 0 {
+		return ""
+	}
+	return slices.MaxFunc(debts, func(a, b Debt) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Invoice, b.Invoice))
+	}).Status
+}
+
+func finding(s Subscription, currency string, owed []Debt, healthy bool) Finding {
+	slices.SortFunc(owed, func(a, b Debt) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Invoice, b.Invoice))
+	})
+	f := Finding{Currency: currency, Invoice: owed[0].Invoice, Hidden: healthy, Class: "unknown", Rule: ruleFailed}
+	overdue := true
+	for _, d := range owed {
+		f.Amount += d.Remaining
+		f.Email = cmp.Or(d.Email, f.Email) // the newest that has one
+		overdue = overdue && d.SendInvoice
+		f.addAttempts(d)
+	}
+	switch {
+	case s.Status == "unpaid" || s.Status == "canceled":
+		f.Rule = ruleEvidence
+	case healthy:
+		f.Rule = ruleHidden
+	case s.Status == "trialing":
+		f.Rule = ruleTrial
+	case overdue:
+		f.Rule = ruleOverdue
+	}
+	return f
+}
+
+// addAttempts counts the failures of one debt. Where Stripe shows no charge, its own count and the invoice's dates stand in.
+func (f *Finding) addAttempts(d Debt) {
+	failed := 0
+	for _, a := range d.Attempts {
+		if a.Outcome != "failed" && a.Outcome != "blocked" {
+			continue
+		}
+		failed++
+		if f.failed(a.At) {
+			f.Class, f.Code, f.Card, f.CardAttempts = cmp.Or(a.Class, "unknown"), a.Code, a.Card, d.CardAttempts
+		}
+	}
+	if failed == 0 {
+		failed = int(d.AttemptCount)
+		when := d.Created
+		if d.SendInvoice {
+			when = *d.Due
+		}
+		f.failed(when)
+	}
+	f.Attempts += int32(failed)
+}
+
+// failed widens the span of failures and reports whether this is the latest so far.
+func (f *Finding) failed(at time.Time) bool {
+	if f.FirstFailed == nil || at.Before(*f.FirstFailed) {
+		f.FirstFailed = &at
+	}
+	if f.LastFailed == nil || !at.Before(*f.LastFailed) {
+		f.LastFailed = &at
+		return true
+	}
+	return false
+}
+
+// Reasons why a ghost closes. They are part of the HTTP API.
+const (
+	ClosedPaid       = "paid"
+	ClosedRefunded   = "refunded"
+	ClosedVoided     = "voided"
+	ClosedWrittenOff = "written_off"
+	ClosedCanceled   = "canceled"
+	ClosedSuspended  = "suspended"
+	ClosedFree       = "free_service"
+	ClosedDisputed   = "disputed"
+	ClosedUnderWay   = "payment_under_way"
+	ClosedGone       = "not_found"
+	ClosedNoAccess   = "no_access"
+)
+
+// Reason says why a ghost, whose oldest invoice is given, is none any more.
+func Reason(s Subscription, debts []Debt, invoice string) string {
+	i := slices.IndexFunc(debts, func(d Debt) bool { return d.Invoice == invoice })
+	if i < 0 {
+		if s.Status == "canceled" {
+			return ClosedCanceled
+		}
+		return ClosedGone
+	}
+	d := debts[i]
+	switch {
+	case d.Refunded && d.Status == "paid":
+		return ClosedRefunded
+	case d.Status == "paid", d.OutOfBand, d.Remaining <= 0 && d.Status != "void":
+		return ClosedPaid
+	case d.Disputed:
+		return ClosedDisputed
+	case s.Status == "canceled", s.Status == "incomplete_expired":
+		return ClosedCanceled
+	case s.Status == "unpaid", s.Status == "paused", s.Status == "incomplete":
+		return ClosedSuspended
+	case s.Paused:
+		return ClosedFree
+	case d.Status == "void":
+		return ClosedVoided
+	case d.Status == "uncollectible":
+		return ClosedWrittenOff
+	default:
+		return ClosedUnderWay
+	}
+}

@@ -1,0 +1,337 @@
+package ghost
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/go-faster/jx"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+	"phantom/vault"
+)
+
+const (
+	pageSize = 100
+	// A checkpoint comes after so many pages: it bounds what a reader holds in memory and what a killed audit reads again.
+	pagesPerCheckpoint = 10
+)
+
+// errTaken says that another process reads this audit: our lease was lost.
+var errTaken = errors.New("another process has gone on with this audit")
+
+// readError is a failure of Stripe's that ends one window and not the audit.
+type readError struct{ error }
+
+func (e readError) Unwrap() error { return e.error }
+
+// page is what matters of one answer beside its facts.
+type page struct {
+	count        int
+	more         bool
+	newest, last int64 // created times of its first and last object
+	lastID       string
+}
+
+// read reads a window to its end, or gives its older half away where another reader is idle. Failures of Stripe's are a readError.
+func (a *audit) read(ctx context.Context, w window, all *windows) error {
+	facts := &facts{audit: a}
+	saved := w.cursor
+	for pages := 1; ; pages++ {
+		p, err := a.page(ctx, w, facts)
+		if err != nil {
+			return readError{err}
+		}
+		if p.count > 0 {
+			w.cursor, w.to = &p.lastID, at(p.last).Add(time.Second)
+		}
+		var given *window
+		if p.more && all.hungry() {
+			given = w.split(p)
+		}
+		if p.more && given == nil && pages%pagesPerCheckpoint != 0 {
+			continue
+		}
+		if err := a.checkpoint(ctx, w, saved, given, !p.more, facts); err != nil {
+			return err
+		}
+		if !p.more {
+			return nil
+		}
+		if given != nil {
+			all.add(*given)
+		}
+		saved = w.cursor
+		facts.reset()
+	}
+}
+
+// split takes the older half of what is left of a window, where the density of a page says that it is worth two requests.
+func (w *window) split(p page) *window {
+	left, span := at(p.last).Sub(w.from), max(at(p.newest).Sub(at(p.last)), time.Second)
+	middle := w.from.Add(left / 2).Truncate(time.Second)
+	if left < 2*span || !middle.After(w.from) || !middle.Before(at(p.last)) {
+		return nil
+	}
+	older := &window{id: newID(), list: w.list, from: w.from, to: middle}
+	w.from = middle
+	return older
+}
+
+// page reads the next page of a window.
+func (a *audit) page(ctx context.Context, w window, facts *facts) (p page, err error) {
+	query := url.Values{"limit": {strconv.Itoa(pageSize)}}
+	path := "/v1/" + w.list
+	switch w.list {
+	case "subscriptions":
+		query.Set("status", "all") // or canceled ones are left out
+	case openInvoices:
+		path = "/v1/invoices"
+		query.Set("status", "open")
+		query.Set("expand[]", "data.payment_intent")
+	}
+	if w.from.After(epoch) {
+		query.Set("created[gte]", strconv.FormatInt(w.from.Unix(), 10))
+	}
+	switch {
+	case w.cursor != nil:
+		query.Set("starting_after", *w.cursor)
+	case w.to.Before(a.row.Until): // the newest window has no upper end: rows that appear while we page come before the cursor
+		query.Set("created[lt]", strconv.FormatInt(w.to.Unix(), 10))
+	}
+	mark := facts.mark()
+	err = a.reader.Get(ctx, path, query, func(d *jx.Decoder) error {
+		p = page{}
+		facts.rewind(mark) // after an answer that broke off
+		return fields(d, func(d *jx.Decoder, key string) error {
+			switch key {
+			case "has_more":
+				return truth(d, &p.more)
+			case "data":
+				return d.Arr(func(d *jx.Decoder) error {
+					id, created, err := facts.add(w.list, d)
+					if p.count == 0 {
+						p.newest = created
+					}
+					p.count++
+					p.lastID, p.last = id, created
+					return err
+				})
+			}
+			return d.Skip()
+		})
+	})
+	if err == nil && p.more && p.lastID == "" {
+		err = errors.New("stripe's answer promises more and holds nothing")
+	}
+	return p, err
+}
+
+// checkpoint stores what was read together with how far the window is read, and what is given away of it.
+func (a *audit) checkpoint(ctx context.Context, w window, saved *string, given *window, done bool, facts *facts) error {
+	state := "open"
+	if done {
+		state = "done"
+	}
+	err := pgx.BeginFunc(ctx, a.s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		changed, err := queries.AuditCheckpoint(ctx, db.AuditCheckpointParams{
+			MerchantID: a.row.MerchantID, AuditID: a.row.ID, ID: w.id, Cursor: w.cursor, Before: saved, FromAt: w.from, ToAt: w.to,
+			Read: facts.objects, State: state,
+		})
+		if err != nil {
+			return err
+		}
+		if changed == 0 {
+			return errTaken
+		}
+		if given != nil {
+			if err := queries.AuditCreateWindow(ctx, given.row(a.row)); err != nil {
+				return err
+			}
+		}
+		return facts.store(ctx, queries)
+	})
+	if err != nil {
+		return fmt.Errorf("store a checkpoint: %w", err)
+	}
+	a.progressed.Do(func() {
+		if err = a.s.queries.TaskProgressed(ctx, db.TaskProgressedParams{MerchantID: a.task.MerchantID, ID: a.task.ID, Fence: a.task.Fence}); err != nil {
+			err = fmt.Errorf("note progress: %w", err)
+		}
+	})
+	return err
+}
+
+func (w window) row(audit db.Audit) db.AuditCreateWindowParams {
+	return db.AuditCreateWindowParams{MerchantID: audit.MerchantID, AuditID: audit.ID, ID: w.id, List: w.list, FromAt: w.from, ToAt: w.to}
+}
+
+// facts are what a reader has read since its last checkpoint.
+type facts struct {
+	audit         *audit
+	objects       int64
+	subscriptions []db.AuditAddSubscriptionsParams
+	invoices      []db.AuditAddInvoicesParams
+	intents       []db.AuditAddIntentsParams
+	charges       []db.AuditAddChargesParams
+	disputes      []db.AuditAddDisputesParams
+}
+
+func (f *facts) reset() { f.rewind(facts{}) }
+
+// mark and rewind undo what an answer that broke off has added.
+func (f *facts) mark() facts { return *f }
+
+func (f *facts) rewind(to facts) {
+	f.objects = to.objects
+	f.subscriptions = f.subscriptions[:len(to.subscriptions)]
+	f.invoices = f.invoices[:len(to.invoices)]
+	f.intents = f.intents[:len(to.intents)]
+	f.charges = f.charges[:len(to.charges)]
+	f.disputes = f.disputes[:len(to.disputes)]
+}
+
+// add reads one object of a list and keeps what of it may decide something.
+func (f *facts) add(list string, d *jx.Decoder) (id string, created int64, err error) {
+	f.objects++
+	switch list {
+	case "subscriptions":
+		var s subscription
+		err = s.decode(d)
+		f.addSubscription(&s)
+		return s.ID, s.created, err
+	case "invoices":
+		var i invoice
+		err = i.decode(d)
+		f.addInvoice(&i)
+		return i.ID, i.created, err
+	case openInvoices:
+		var i invoice
+		err = i.decode(d)
+		if i.Intent != "" {
+			f.intents = append(f.intents, db.AuditAddIntentsParams{MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Invoice: i.ID, Status: i.Intent})
+		}
+		return i.ID, i.created, err
+	case "charges":
+		var c charge
+		err = c.decode(d)
+		f.addCharge(&c)
+		return c.id, c.created, err
+	default:
+		var p dispute
+		err = p.decode(d)
+		f.disputes = append(f.disputes, db.AuditAddDisputesParams{MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Charge: p.charge, IsOpen: isOpen(p.status)})
+		return p.id, p.created, err
+	}
+}
+
+func (f *facts) addSubscription(s *subscription) {
+	if s.testClock {
+		return
+	}
+	f.subscriptions = append(f.subscriptions, db.AuditAddSubscriptionsParams{
+		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, ID: s.ID, Customer: s.Customer, Status: s.Status, Paused: s.Paused,
+	})
+}
+
+func (f *facts) addInvoice(i *invoice) {
+	if i.testClock || i.Subscription == "" || i.Status == "draft" {
+		return
+	}
+	row := db.AuditAddInvoicesParams{
+		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Subscription: i.Subscription, ID: i.ID, Status: i.Status,
+		CreatedAt: at(i.created), SendInvoice: i.SendInvoice, Currency: i.Currency, AmountRemaining: i.Remaining,
+		AttemptCount: i.AttemptCount, DueAt: i.dueAt(), PaidOutOfBand: i.OutOfBand,
+	}
+	if i.Email != "" && i.unpaid() {
+		sealed := vault.NewToken("audit_invoices.email:"+i.ID, i.Email)
+		row.Email = &sealed
+	}
+	f.invoices = append(f.invoices, row)
+}
+
+func (i *invoice) unpaid() bool {
+	return i.Remaining > 0 && (i.Status == "open" || i.Status == "uncollectible")
+}
+
+func (i *invoice) dueAt() *time.Time {
+	if i.due == 0 {
+		return nil
+	}
+	due := at(i.due)
+	return &due
+}
+
+func (f *facts) addCharge(c *charge) {
+	local := at(c.created).In(f.audit.zoneOf(c))
+	row := db.AuditAddChargesParams{
+		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Sequence: c.sequence(), CreatedAt: at(c.created),
+		Outcome: c.outcome(), Refunded: c.refunded, DayOfWeek: int16(local.Weekday()), HourOfDay: int16(local.Hour()),
+	}
+	if c.disputed {
+		row.Disputed = &c.id
+	}
+	if c.brand != "" {
+		row.Brand = &c.brand
+	}
+	if c.outcome() == "failed" || c.outcome() == "blocked" {
+		class, code := c.decline()
+		row.DeclineClass, row.DeclineCode = &class, &code
+	}
+	// A million hashes cost a second: only those are made that the budget of a card, or a debt's last attempt, may need.
+	if c.fingerprint != "" && (row.DeclineClass != nil || c.created > f.audit.budgetFrom) {
+		row.Card = f.audit.reader.Hash("card", c.fingerprint)
+	}
+	f.charges = append(f.charges, row)
+}
+
+// zoneOf is the time zone of who was charged.
+func (a *audit) zoneOf(c *charge) *time.Location {
+	country, zone := cmp.Or(c.country, c.cardCountry), ""
+	if a.reader.Merchant.Country != nil {
+		country = cmp.Or(country, *a.reader.Merchant.Country)
+	}
+	if a.reader.Merchant.Timezone != nil {
+		zone = *a.reader.Merchant.Timezone
+	}
+	return customerZone(country, zone)
+}
+
+// store copies the facts in.
+func (f *facts) store(ctx context.Context, queries *db.Queries) error {
+	if len(f.subscriptions) > 0 {
+		if _, err := queries.AuditAddSubscriptions(ctx, f.subscriptions); err != nil {
+			return err
+		}
+	}
+	if len(f.invoices) > 0 {
+		if _, err := queries.AuditAddInvoices(ctx, f.invoices); err != nil {
+			return err
+		}
+	}
+	if len(f.intents) > 0 {
+		if _, err := queries.AuditAddIntents(ctx, f.intents); err != nil {
+			return err
+		}
+	}
+	if len(f.charges) > 0 {
+		if _, err := queries.AuditAddCharges(ctx, f.charges); err != nil {
+			return err
+		}
+	}
+	if len(f.disputes) > 0 {
+		if _, err := queries.AuditAddDisputes(ctx, f.disputes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) } // fails only without randomness, which Go ends the process for

@@ -1,0 +1,284 @@
+package ghost
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-faster/jx"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/task"
+)
+
+// KindRefresh is the kind of the task that reads one subscription anew.
+const KindRefresh = "refresh"
+
+type refreshParams struct {
+	Subscription string `json:"subscription"`
+}
+
+// RefreshLater has a subscription read anew by a task.
+func (s *Service) RefreshLater(ctx context.Context, merchantID uuid.UUID, subscription string) error {
+	_, err := task.Enqueue(ctx, s.pool, task.New{MerchantID: merchantID, Kind: KindRefresh, Params: refreshParams{subscription}})
+	return err
+}
+
+// HandleRefresh is the handler of [KindRefresh].
+func (s *Service) HandleRefresh(ctx context.Context, t *task.Task) error {
+	var p refreshParams
+	if err := json.Unmarshal(t.Params, &p); err != nil || p.Subscription == "" {
+		return task.Review(errors.New("the task's params name no subscription"))
+	}
+	return s.Refresh(ctx, t.MerchantID, p.Subscription)
+}
+
+// errOvertaken says that an audit began after we did: what it reads is newer than what we have.
+var errOvertaken = errors.New("an audit began in the meantime")
+
+// Refresh reads one subscription with its debts from Stripe, judges it and writes what has changed, unless somebody who began later
+// has written already. It may run any number of times, in any order.
+func (s *Service) Refresh(ctx context.Context, merchantID uuid.UUID, subscription string) error {
+	reader, err := s.connect.Reader(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	for range 5 {
+		if err = s.refresh(ctx, reader, subscription); !errors.Is(err, errOvertaken) {
+			break
+		}
+	}
+	return err
+}
+
+func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string) error {
+	merchant := reader.Merchant.ID
+	ticket, err := s.queries.GhostTicket(ctx)
+	if err != nil {
+		return fmt.Errorf("take a ticket: %w", err)
+	}
+	known, err := s.queries.GhostListOfSubscription(ctx, db.GhostListOfSubscriptionParams{MerchantID: merchant, StripeSubscriptionID: id})
+	if err != nil {
+		return fmt.Errorf("list ghosts: %w", err)
+	}
+	read := &rereading{reader: reader, now: time.Now()}
+	subject, err := read.subject(ctx, id, known)
+	if err != nil {
+		return err
+	}
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		if err := queries.GhostShareMerchant(ctx, merchant); err != nil {
+			return err
+		}
+		newest, err := queries.GhostNewestAudit(ctx, merchant)
+		if err != nil {
+			return err
+		}
+		if newest > ticket {
+			return errOvertaken
+		}
+		ours, err := queries.GhostClaimRefresh(ctx, db.GhostClaimRefreshParams{
+			MerchantID: merchant, Subscription: reader.Hash("subscription", id), Ticket: ticket,
+		})
+		if err != nil || ours == 0 {
+			return err
+		}
+		subject.known, err = queries.GhostListOfSubscription(ctx, db.GhostListOfSubscriptionParams{MerchantID: merchant, StripeSubscriptionID: id})
+		if err != nil {
+			return err
+		}
+		now, err := queries.Now(ctx)
+		if err != nil {
+			return err
+		}
+		found, _ := Judge(subject.subscription, subject.debts, provenIn(subject.known), now)
+		w := &writing{s: s, hash: reader.Hash, merchant: merchant, ticket: ticket}
+		w.add(subject, found)
+		return w.store(ctx, queries, nil)
+	})
+}
+
+// rereading reads one subscription with what decides about it.
+type rereading struct {
+	reader *connect.Reader
+	now    time.Time
+}
+
+// subject reads the subscription, its newest invoices and all its unpaid ones, and the attempts for those that are unpaid or a known
+// ghost's. A subscription that Stripe does not know has no status.
+func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarget) (subject, error) {
+	var sub subscription
+	var invoices []invoice
+	var group errgroup.Group
+	group.Go(func() error {
+		err := r.reader.Get(ctx, "/v1/subscriptions/"+url.PathEscape(id), nil, func(d *jx.Decoder) error {
+			sub = subscription{}
+			return sub.decode(d)
+		})
+		if errors.Is(err, connect.ErrNotFound) {
+			sub, err = subscription{ID: id}, nil
+		}
+		return err
+	})
+	group.Go(func() (err error) { invoices, err = r.invoices(ctx, id); return err })
+	if err := group.Wait(); err != nil {
+		return subject{}, err
+	}
+	s := subject{subscription: Subscription{ID: id, Customer: sub.Customer, Status: sub.Status, Paused: sub.Paused}}
+	if sub.testClock {
+		return s, nil
+	}
+	var attempts []*attemptsOf
+	for _, i := range invoices {
+		if i.Status == "draft" || i.testClock {
+			continue
+		}
+		s.debts = append(s.debts, Debt{
+			Invoice: i.ID, Currency: i.Currency, Status: i.Status, Email: i.Email, Remaining: i.Remaining, Created: at(i.created), Due: i.dueAt(),
+			SendInvoice: i.SendInvoice, OutOfBand: i.OutOfBand, AttemptCount: i.AttemptCount, Intent: i.Intent,
+		})
+		wanted := i.unpaid() || slices.ContainsFunc(known, func(g db.GhostTarget) bool { return g.StripeInvoiceID == i.ID })
+		if wanted && i.intentID != "" {
+			attempts = append(attempts, &attemptsOf{debt: len(s.debts) - 1, intent: i.intentID})
+		}
+	}
+	var recent []charge
+	for _, a := range attempts {
+		group.Go(func() (err error) {
+			a.charges, err = r.charges(ctx, url.Values{"payment_intent": {a.intent}})
+			return err
+		})
+	}
+	if len(attempts) > 0 && sub.Customer != "" {
+		group.Go(func() (err error) {
+			recent, err = r.charges(ctx, url.Values{
+				"customer": {sub.Customer}, "created[gte]": {strconv.FormatInt(r.now.AddDate(0, 0, -budgetDays).Unix(), 10)},
+			})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return subject{}, err
+	}
+	for _, a := range attempts {
+		r.addAttempts(&s.debts[a.debt], a.charges)
+	}
+	r.countCards(s.debts, recent)
+	return s, nil
+}
+
+// attemptsOf are the charges of one debt.
+type attemptsOf struct {
+	debt    int
+	intent  string
+	charges []charge
+}
+
+// invoices are the newest of a subscription, and where there are more than a page also all that are unpaid.
+func (r *rereading) invoices(ctx context.Context, subscription string) ([]invoice, error) {
+	query := url.Values{"subscription": {subscription}, "expand[]": {"data.payment_intent"}}
+	all, more, err := list(ctx, r.reader, "/v1/invoices", query, 1, (*invoice).decode, func(i *invoice) string { return i.ID })
+	if errors.Is(err, connect.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil || !more {
+		return all, err
+	}
+	for _, status := range []string{"open", "uncollectible"} {
+		query.Set("status", status)
+		older, _, err := list(ctx, r.reader, "/v1/invoices", query, 10, (*invoice).decode, func(i *invoice) string { return i.ID })
+		if err != nil {
+			return nil, err
+		}
+		for _, i := range older {
+			if !slices.ContainsFunc(all, func(x invoice) bool { return x.ID == i.ID }) {
+				all = append(all, i)
+			}
+		}
+	}
+	return all, nil
+}
+
+func (r *rereading) charges(ctx context.Context, query url.Values) ([]charge, error) {
+	query.Set("expand[]", "data.dispute")
+	all, _, err := list(ctx, r.reader, "/v1/charges", query, 5, (*charge).decode, func(c *charge) string { return c.id })
+	return all, err
+}
+
+// addAttempts adds the charges of a debt, which Stripe lists newest first.
+func (r *rereading) addAttempts(d *Debt, charges []charge) {
+	for _, c := range slices.Backward(charges) {
+		a := Attempt{At: at(c.created), Outcome: c.outcome()}
+		if a.Outcome == "failed" || a.Outcome == "blocked" {
+			a.Class, a.Code = c.decline()
+		}
+		if c.fingerprint != "" && (a.Class != "" || c.created > r.now.AddDate(0, 0, -budgetDays-1).Unix()) {
+			a.Card = r.reader.Hash("card", c.fingerprint)
+		}
+		d.Attempts = append(d.Attempts, a)
+		d.Refunded = d.Refunded || c.refunded
+		d.Disputed = d.Disputed || isOpen(c.disputeStatus)
+	}
+}
+
+// countCards counts the recent attempts on each debt's last card.
+func (r *rereading) countCards(debts []Debt, recent []charge) {
+	for i := range debts {
+		d := &debts[i]
+		if len(d.Attempts) == 0 || d.Attempts[len(d.Attempts)-1].Card == nil {
+			continue
+		}
+		last := d.Attempts[len(d.Attempts)-1].Card
+		for _, c := range recent {
+			if outcome := c.outcome(); outcome != "succeeded" && outcome != "failed" || c.fingerprint == "" {
+				continue
+			}
+			if slices.Equal(r.reader.Hash("card", c.fingerprint), last) {
+				d.CardAttempts++
+			}
+		}
+	}
+}
+
+// list reads a list of Stripe's, newest first, most pages at most.
+func list[T any](ctx context.Context, reader *connect.Reader, path string, query url.Values, most int,
+	decode func(*T, *jx.Decoder) error, id func(*T) string) (all []T, more bool, err error) {
+	query = maps.Clone(query)
+	query.Set("limit", strconv.Itoa(pageSize))
+	for range most {
+		kept := len(all)
+		err := reader.Get(ctx, path, query, func(d *jx.Decoder) error {
+			all, more = all[:kept], false
+			return fields(d, func(d *jx.Decoder, key string) error {
+				switch key {
+				case "has_more":
+					return truth(d, &more)
+				case "data":
+					return d.Arr(func(d *jx.Decoder) error {
+						var one T
+						err := decode(&one, d)
+						all = append(all, one)
+						return err
+					})
+				}
+				return d.Skip()
+			})
+		})
+		if err != nil || !more || len(all) == kept {
+			return all, more, err
+		}
+		query.Set("starting_after", id(&all[len(all)-1]))
+	}
+	return all, more, nil
+}

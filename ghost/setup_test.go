@@ -1,0 +1,175 @@
+package ghost
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/db/dbtest"
+	"phantom/sandbox"
+	"phantom/task"
+)
+
+func TestMain(m *testing.M) {
+	if setting := os.Getenv(workerEnv); setting != "" {
+		os.Exit(workerProcess(setting))
+	}
+	os.Exit(dbtest.Main(m))
+}
+
+// bench is a Service on a database of its own, with a sandbox as Stripe and its first merchant connected.
+type bench struct {
+	t        *testing.T
+	s        *Service
+	connect  *connect.Service
+	pool     *pgxpool.Pool
+	queries  *db.Queries
+	world    *sandbox.Sandbox
+	url      string // of the sandbox
+	merchant uuid.UUID
+	account  string
+	log      *lockedBuffer
+}
+
+// lockedBuffer is written by many and read by the test.
+type lockedBuffer struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.text.String()
+}
+
+func setup(t *testing.T, world sandbox.Config) *bench {
+	t.Helper()
+	return setupOn(t, dbtest.Pool(t), world, 0)
+}
+
+func setupOn(t *testing.T, pool *pgxpool.Pool, config sandbox.Config, limit int) *bench {
+	t.Helper()
+	world, err := sandbox.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(world)
+	t.Cleanup(server.Close)
+	b := &bench{t: t, pool: pool, queries: db.New(pool), world: world, url: server.URL, log: &lockedBuffer{}}
+	log := slog.New(slog.NewTextHandler(b.log, nil))
+	b.connect = connect.New(connect.Config{
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: server.URL, ConnectBase: server.URL,
+		RedirectURI: "http://localhost:8080/api/auth/callback", RateLimit: limit, Log: log,
+	}, pool)
+	b.s = New(pool, b.connect, log)
+	b.account, b.merchant = b.handshake()
+	return b
+}
+
+// handshake connects the sandbox's first merchant, as a browser would.
+func (b *bench) handshake() (account string, merchant uuid.UUID) {
+	b.t.Helper()
+	page, browser, err := b.connect.Begin(b.t.Context(), "")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get(page)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	response.Body.Close()
+	back, err := response.Location()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	account, err = b.connect.Complete(b.t.Context(), connect.Callback{
+		State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	row, err := b.queries.MerchantGetByStripeUserID(b.t.Context(), account)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return account, row.ID
+}
+
+func (b *bench) queue() *task.Queue {
+	b.t.Helper()
+	queue, err := task.NewQueue(b.pool, task.Config{
+		ListenURL: b.pool.Config().ConnString(), Handlers: b.s.Handlers(), Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		RetryBase: time.Millisecond,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return queue
+}
+
+// audit runs an audit to its end and returns its row.
+func (b *bench) audit() db.Audit {
+	b.t.Helper()
+	id, err := b.s.StartAudit(b.t.Context(), b.merchant, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.queue().RunOne(b.t.Context(), b.merchant, id); err != nil {
+		b.t.Fatalf("%v\n%s", err, b.log)
+	}
+	row, err := b.queries.AuditGet(b.t.Context(), db.AuditGetParams{MerchantID: b.merchant, ID: id})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return row
+}
+
+func (b *bench) totals(row db.Audit) auditTotals {
+	b.t.Helper()
+	var totals auditTotals
+	if err := json.Unmarshal(row.Totals, &totals); err != nil {
+		b.t.Fatal(err)
+	}
+	return totals
+}
+
+// ghosts are all rows, open and closed.
+func (b *bench) ghosts() []db.GhostTarget {
+	b.t.Helper()
+	rows, err := b.pool.Query(b.t.Context(), "SELECT DISTINCT stripe_subscription_id FROM ghost_targets WHERE merchant_id = $1", b.merchant)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var ids []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			b.t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	ghosts, err := b.queries.GhostListOfSubscriptions(b.t.Context(), db.GhostListOfSubscriptionsParams{MerchantID: b.merchant, Subscriptions: ids})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return ghosts
+}

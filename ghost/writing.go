@@ -1,0 +1,170 @@
+package ghost
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+	"phantom/vault"
+)
+
+// writing collects judged subscriptions and writes what has changed, many in one statement.
+type writing struct {
+	s        *Service
+	hash     func(subject, value string) []byte
+	merchant uuid.UUID
+	ticket   int64 // taken before Stripe was read
+	refresh  bool  // a single subscription, read after a webhook
+
+	hashes [][]byte // of each judged subscription
+	found  []found
+	closed []closing
+}
+
+type found struct {
+	at int // index of its subscription in hashes
+	id uuid.UUID
+	Finding
+	customer, subscription string
+}
+
+type closing struct {
+	at     int
+	id     uuid.UUID
+	reason string
+}
+
+const writingBatch = 500
+
+func (w *writing) full() bool { return len(w.found)+len(w.closed) >= writingBatch }
+
+// add compares what was found of a subscription with what is known.
+func (w *writing) add(s subject, findings []Finding) {
+	index := len(w.hashes)
+	changed := false
+	for _, f := range findings {
+		i := slices.IndexFunc(s.known, func(g db.GhostTarget) bool { return g.Currency == f.Currency })
+		id := newID()
+		if i >= 0 {
+			id = s.known[i].ID
+		}
+		if i < 0 || !same(s.known[i], f) {
+			w.found = append(w.found, found{index, id, f, s.subscription.Customer, s.subscription.ID})
+			changed = true
+		}
+	}
+	for _, g := range s.known {
+		if g.Status == "open" && !slices.ContainsFunc(findings, func(f Finding) bool { return f.Currency == g.Currency }) {
+			w.closed = append(w.closed, closing{index, g.ID, Reason(s.subscription, s.debts, g.StripeInvoiceID)})
+			changed = true
+		}
+	}
+	if changed || w.refresh {
+		w.hashes = append(w.hashes, w.hash("subscription", s.subscription.ID))
+	}
+}
+
+// same reports whether a ghost's row says already what was found. What the merchant's app closed stays as it is.
+func same(g db.GhostTarget, f Finding) bool {
+	if g.ClosedReason != nil && *g.ClosedReason == ClosedNoAccess {
+		return true
+	}
+	return g.Status == "open" && g.StripeInvoiceID == f.Invoice && g.Amount == f.Amount && g.Rule == f.Rule && g.Hidden == f.Hidden &&
+		g.DeclineClass == f.Class && text0(g.DeclineCode) == f.Code && g.AttemptCount == f.Attempts && bytes.Equal(g.Card, f.Card) &&
+		g.CardAttempts == f.CardAttempts && sameTime(g.FirstFailedAt, f.FirstFailed) && sameTime(g.LastFailedAt, f.LastFailed) &&
+		reveal(g.Email, emailContext(g.ID)) == f.Email
+}
+
+func text0(text *string) string {
+	if text == nil {
+		return ""
+	}
+	return *text
+}
+
+func sameTime(a, b *time.Time) bool { return a == b || a != nil && b != nil && a.Equal(*b) }
+
+// write stores the batch in one transaction, without what somebody has read later. What it wrote is forgotten, so that it can go on.
+func (w *writing) write(ctx context.Context) error {
+	if len(w.hashes) == 0 {
+		return nil
+	}
+	err := pgx.BeginFunc(ctx, w.s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		if err := queries.GhostLockMerchant(ctx, w.merchant); err != nil {
+			return err
+		}
+		fresher, err := queries.GhostListFresher(ctx, db.GhostListFresherParams{MerchantID: w.merchant, Subscriptions: w.hashes, Ticket: w.ticket})
+		if err != nil {
+			return err
+		}
+		stale := make(map[int]bool)
+		for i, hash := range w.hashes {
+			stale[i] = slices.ContainsFunc(fresher, func(x []byte) bool { return bytes.Equal(x, hash) })
+		}
+		return w.store(ctx, queries, stale)
+	})
+	if err != nil {
+		return fmt.Errorf("write ghosts: %w", err)
+	}
+	w.hashes, w.found, w.closed = w.hashes[:0], w.found[:0], w.closed[:0]
+	return nil
+}
+
+// store writes what is not stale.
+func (w *writing) store(ctx context.Context, queries *db.Queries, stale map[int]bool) error {
+	upsert := db.GhostUpsertParams{MerchantID: w.merchant, Anyway: true}
+	for _, f := range w.found {
+		if !stale[f.at] {
+			addFinding(&upsert, f)
+		}
+	}
+	if len(upsert.Ids) > 0 {
+		if _, err := queries.GhostUpsert(ctx, upsert); err != nil {
+			return err
+		}
+	}
+	ended := db.GhostCloseParams{MerchantID: w.merchant}
+	for _, c := range w.closed {
+		if !stale[c.at] {
+			ended.Ids = append(ended.Ids, c.id)
+			ended.Reasons = append(ended.Reasons, c.reason)
+		}
+	}
+	if len(ended.Ids) > 0 {
+		if _, err := queries.GhostClose(ctx, ended); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func addFinding(p *db.GhostUpsertParams, f found) {
+	p.Ids = append(p.Ids, f.id)
+	p.Customers = append(p.Customers, f.customer)
+	p.Subscriptions = append(p.Subscriptions, f.subscription)
+	p.Invoices = append(p.Invoices, f.Invoice)
+	email := f.Email
+	if email == "" {
+		email = "-" // arrays hold no NULL of this type: has_emails keeps it out of the row
+	}
+	p.Emails = append(p.Emails, vault.NewToken(emailContext(f.id), email))
+	p.HasEmails = append(p.HasEmails, f.Email != "")
+	p.Amounts = append(p.Amounts, f.Amount)
+	p.Currencies = append(p.Currencies, f.Currency)
+	p.Rules = append(p.Rules, f.Rule)
+	p.Hiddens = append(p.Hiddens, f.Hidden)
+	p.Classes = append(p.Classes, f.Class)
+	p.Codes = append(p.Codes, f.Code)
+	p.Attempts = append(p.Attempts, f.Attempts)
+	p.Cards = append(p.Cards, f.Card)
+	p.CardAttempts = append(p.CardAttempts, f.CardAttempts)
+	p.FirstFailed = append(p.FirstFailed, *f.FirstFailed)
+	p.LastFailed = append(p.LastFailed, *f.LastFailed)
+}

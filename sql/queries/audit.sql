@@ -1,0 +1,142 @@
+-- name: AuditCreate :execrows
+-- One runs per account at a time.
+INSERT INTO audits (merchant_id, id, since, ticket, livemode)
+SELECT m.id, @id, sqlc.narg(since), nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = @merchant_id
+ON CONFLICT (merchant_id) WHERE state = 'running' DO NOTHING;
+
+-- name: AuditCreateWindow :exec
+INSERT INTO audit_windows (merchant_id, audit_id, id, list, from_at, to_at)
+VALUES (@merchant_id, @audit_id, @id, @list, @from_at, @to_at);
+
+-- name: AuditAbandon :exec
+-- An audit whose task has ended without it, by a person's hand, does not run any more.
+UPDATE audits a SET state = 'failed', error = 'the audit was given up: start it again', finished_at = clock_timestamp()
+WHERE a.merchant_id = $1 AND a.state = 'running' AND NOT EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.status IN ('pending', 'running', 'parked'));
+
+-- name: AuditGetRunning :one
+SELECT id FROM audits WHERE merchant_id = $1 AND state = 'running';
+
+-- name: AuditGet :one
+SELECT * FROM audits WHERE merchant_id = $1 AND id = $2;
+
+-- name: AuditProgress :one
+-- read is which part of the spans is read, 0 to 1, of the lists that the audit began with.
+SELECT a.state, a.error, a.totals, count(w.id) AS windows, count(w.id) FILTER (WHERE w.state = 'done') AS windows_done,
+    coalesce(sum(w.objects), 0)::bigint AS objects,
+    coalesce(1 - sum(extract(epoch FROM w.to_at - w.from_at)) FILTER (WHERE w.state <> 'done')
+        / nullif(max(extract(epoch FROM a.until - coalesce(a.since, '2011-01-01'))) * 5, 0), 1)::float8 AS read
+FROM audits a LEFT JOIN audit_windows w ON w.merchant_id = a.merchant_id AND w.audit_id = a.id
+WHERE a.merchant_id = $1 AND a.id = $2
+GROUP BY a.merchant_id, a.id;
+
+-- name: AuditListWindows :many
+SELECT * FROM audit_windows WHERE merchant_id = $1 AND audit_id = $2 ORDER BY list, to_at DESC, id;
+
+-- name: AuditReopenWindows :exec
+-- For another try.
+UPDATE audit_windows SET state = 'open', error = NULL WHERE merchant_id = $1 AND audit_id = $2 AND state = 'failed';
+
+-- name: AuditCheckpoint :execrows
+-- What was read is stored in the same transaction. Nobody else may have read on from where we began: the audit must still be ours.
+UPDATE audit_windows w SET
+    cursor = sqlc.narg(cursor), from_at = sqlc.arg(from_at), to_at = sqlc.arg(to_at), objects = w.objects + sqlc.arg(read),
+    state = sqlc.arg(state)
+WHERE w.merchant_id = sqlc.arg(merchant_id) AND w.audit_id = sqlc.arg(audit_id) AND w.id = sqlc.arg(id)
+    AND w.state = 'open' AND w.cursor IS NOT DISTINCT FROM sqlc.narg(before) AND w.from_at <= sqlc.arg(from_at);
+
+-- name: AuditFailWindow :exec
+UPDATE audit_windows SET state = 'failed', error = @error WHERE merchant_id = @merchant_id AND audit_id = @audit_id AND id = @id AND state = 'open';
+
+-- name: AuditFinish :execrows
+UPDATE audits SET state = @state, error = sqlc.narg(error), totals = @totals, objects = @objects, finished_at = clock_timestamp()
+WHERE merchant_id = @merchant_id AND id = @id AND state = 'running';
+
+-- name: AuditAddSubscriptions :copyfrom
+INSERT INTO audit_subscriptions (merchant_id, audit_id, id, customer, status, paused) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: AuditAddInvoices :copyfrom
+INSERT INTO audit_invoices (merchant_id, audit_id, subscription, id, status, created_at, send_invoice, currency, amount_remaining,
+    attempt_count, due_at, paid_out_of_band, email)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+
+-- name: AuditAddIntents :copyfrom
+INSERT INTO audit_intents (merchant_id, audit_id, invoice, status) VALUES ($1, $2, $3, $4);
+
+-- name: AuditAddCharges :copyfrom
+INSERT INTO audit_charges (merchant_id, audit_id, sequence, disputed, created_at, outcome, refunded, decline_class, decline_code, brand,
+    card, day_of_week, hour_of_day)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+
+-- name: AuditAddDisputes :copyfrom
+INSERT INTO audit_disputes (merchant_id, audit_id, charge, is_open) VALUES ($1, $2, $3, $4);
+
+-- name: AuditDropSubscriptions :exec
+DELETE FROM audit_subscriptions WHERE merchant_id = $1 AND audit_id = $2;
+
+-- name: AuditDropInvoices :exec
+DELETE FROM audit_invoices WHERE merchant_id = $1 AND audit_id = $2;
+
+-- name: AuditDropIntents :exec
+DELETE FROM audit_intents WHERE merchant_id = $1 AND audit_id = $2;
+
+-- name: AuditDropCharges :exec
+DELETE FROM audit_charges WHERE merchant_id = $1 AND audit_id = $2;
+
+-- name: AuditDropDisputes :exec
+DELETE FROM audit_disputes WHERE merchant_id = $1 AND audit_id = $2;
+
+-- name: AuditForgetCursors :exec
+UPDATE audit_windows SET cursor = NULL WHERE merchant_id = $1 AND audit_id = $2 AND cursor IS NOT NULL;
+
+-- name: AuditListDebts :many
+-- Every finalised invoice of every subscription that has one unpaid, or an open ghost, with what is known of its attempts, in the
+-- order of subscriptions. Streamed by db.AuditStreamDebts and never called as it is: its rows may be many.
+WITH suspects AS (
+    SELECT i.subscription FROM audit_invoices i
+    WHERE i.merchant_id = sqlc.arg(merchant_id) AND i.audit_id = sqlc.arg(audit_id)
+        AND i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
+    UNION
+    SELECT g.stripe_subscription_id COLLATE "C" FROM ghost_targets g WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open'
+), debts AS (
+    SELECT i.* FROM audit_invoices i JOIN suspects ON suspects.subscription = i.subscription
+    WHERE i.merchant_id = sqlc.arg(merchant_id) AND i.audit_id = sqlc.arg(audit_id)
+), tries AS (
+    SELECT c.sequence, bool_or(c.refunded) AS refunded, bool_or(p.charge IS NOT NULL) AS disputed,
+        array_agg(c.created_at ORDER BY c.created_at) AS ats, array_agg(c.outcome ORDER BY c.created_at) AS outcomes,
+        array_agg(coalesce(c.decline_class, '') ORDER BY c.created_at) AS classes,
+        array_agg(coalesce(c.decline_code, '') ORDER BY c.created_at) AS codes,
+        array_agg(coalesce(c.card, '') ORDER BY c.created_at) AS cards
+    FROM audit_charges c
+    LEFT JOIN audit_disputes p ON p.merchant_id = c.merchant_id AND p.audit_id = c.audit_id AND p.charge = c.disputed AND p.is_open
+    WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.sequence IN (SELECT debts.id FROM debts)
+    GROUP BY c.sequence
+), recent AS (
+    SELECT c.card, count(*) AS attempts FROM audit_charges c
+    WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.card IS NOT NULL
+        AND c.outcome IN ('succeeded', 'failed') AND c.created_at > phantom_now() - interval '30 days'
+    GROUP BY c.card
+)
+SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, '') AS subscription_status, coalesce(s.paused, false) AS paused,
+    d.id, d.status, d.created_at, d.send_invoice, d.currency, d.amount_remaining, d.attempt_count, d.due_at, d.paid_out_of_band, d.email,
+    coalesce(n.status, '') AS intent, coalesce(t.refunded, false) AS refunded, coalesce(t.disputed, false) AS disputed,
+    t.ats::timestamptz[] AS ats, t.outcomes::text[] AS outcomes, t.classes::text[] AS classes, t.codes::text[] AS codes,
+    t.cards::bytea[] AS cards, coalesce(recent.attempts, 0)::integer AS card_attempts
+FROM debts d
+LEFT JOIN audit_subscriptions s ON s.merchant_id = d.merchant_id AND s.audit_id = d.audit_id AND s.id = d.subscription
+LEFT JOIN audit_intents n ON n.merchant_id = d.merchant_id AND n.audit_id = d.audit_id AND n.invoice = d.id
+LEFT JOIN tries t ON t.sequence = d.id
+LEFT JOIN recent ON recent.card = t.cards[cardinality(t.cards)]
+ORDER BY d.subscription, d.created_at, d.id;
+
+-- name: AuditWaste :one
+-- Attempts that could never have succeeded: those on a card after the network had said never again, for the same debt.
+SELECT count(*) AS attempts, count(*) FILTER (WHERE brand = 'visa') AS visa, count(*) FILTER (WHERE brand = 'mastercard') AS mastercard
+FROM (
+    SELECT c.brand, bool_or(c.decline_class = 'never') OVER (
+        PARTITION BY c.sequence, c.card ORDER BY c.created_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS refused
+    FROM audit_charges c
+    WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.outcome = 'failed' AND c.card IS NOT NULL
+) AS tries
+WHERE refused;

@@ -1,0 +1,83 @@
+-- name: GhostTicket :one
+-- Taken before Stripe is read.
+SELECT nextval('ghost_tickets')::bigint AS ticket;
+
+-- name: GhostLockMerchant :exec
+-- An audit's writes and those of refreshes exclude each other.
+SELECT 1 FROM merchants WHERE id = $1 FOR NO KEY UPDATE;
+
+-- name: GhostShareMerchant :exec
+-- Refreshes go on beside each other.
+SELECT 1 FROM merchants WHERE id = $1 FOR SHARE;
+
+-- name: GhostNewestAudit :one
+-- The ticket of the newest audit.
+SELECT coalesce(max(ticket), 0)::bigint AS ticket FROM audits WHERE merchant_id = $1;
+
+-- name: GhostListFresher :many
+-- Which of these subscriptions were read later than a ticket.
+SELECT subscription FROM ghost_refreshes
+WHERE merchant_id = @merchant_id AND subscription = ANY (@subscriptions::bytea[]) AND ticket > @ticket ORDER BY subscription;
+
+-- name: GhostClaimRefresh :execrows
+-- Changes nothing if somebody with a later ticket has written.
+INSERT INTO ghost_refreshes AS r (merchant_id, subscription, ticket) VALUES (@merchant_id, @subscription, @ticket)
+ON CONFLICT (merchant_id, subscription) DO UPDATE SET ticket = excluded.ticket, refreshed_at = clock_timestamp()
+WHERE r.ticket < excluded.ticket;
+
+-- name: GhostListOfSubscription :many
+SELECT * FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id;
+
+-- name: GhostListOfSubscriptions :many
+SELECT * FROM ghost_targets
+WHERE merchant_id = @merchant_id AND stripe_subscription_id = ANY (@subscriptions::text[]) ORDER BY stripe_subscription_id, currency, id;
+
+-- name: GhostListUnseen :many
+-- Subscriptions of open ghosts of which an audit has read no invoice. There are few: an audit reads them all.
+SELECT DISTINCT g.stripe_subscription_id FROM ghost_targets g
+WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND NOT EXISTS (
+    SELECT 1 FROM audit_invoices i
+    WHERE i.merchant_id = g.merchant_id AND i.audit_id = sqlc.arg(audit_id) AND i.subscription = g.stripe_subscription_id COLLATE "C")
+ORDER BY g.stripe_subscription_id;
+
+-- name: GhostUpsert :execrows
+-- Many findings in one statement. What has not changed is not written, and what the merchant's app said has no access stays closed.
+-- The e-mail is sealed for the id that stands beside it: where another process was first, its row keeps its own.
+INSERT INTO ghost_targets AS g (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency,
+    rule, hidden, decline_class, decline_code, attempt_count, card, card_attempts, first_failed_at, last_failed_at)
+SELECT sqlc.arg(merchant_id), id, customer, subscription, invoice, CASE WHEN has_email THEN email END, amount, currency,
+    rule, hidden, class, nullif(code, ''), attempts, CASE WHEN card <> '' THEN card END, card_attempts, first_failed, last_failed
+FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(customers)::text[]) AS customer,
+    unnest(sqlc.arg(subscriptions)::text[]) AS subscription, unnest(sqlc.arg(invoices)::text[]) AS invoice,
+    unnest(sqlc.arg(emails)::sealed_token[]) AS email, unnest(sqlc.arg(has_emails)::boolean[]) AS has_email,
+    unnest(sqlc.arg(amounts)::bigint[]) AS amount, unnest(sqlc.arg(currencies)::text[]) AS currency,
+    unnest(sqlc.arg(rules)::text[]) AS rule, unnest(sqlc.arg(hiddens)::boolean[]) AS hidden,
+    unnest(sqlc.arg(classes)::text[]) AS class, unnest(sqlc.arg(codes)::text[]) AS code,
+    unnest(sqlc.arg(attempts)::integer[]) AS attempts, unnest(sqlc.arg(cards)::bytea[]) AS card,
+    unnest(sqlc.arg(card_attempts)::integer[]) AS card_attempts, unnest(sqlc.arg(first_failed)::timestamptz[]) AS first_failed,
+    unnest(sqlc.arg(last_failed)::timestamptz[]) AS last_failed) AS found
+ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_and_currency DO UPDATE SET
+    stripe_invoice_id = excluded.stripe_invoice_id, amount = excluded.amount, rule = excluded.rule, hidden = excluded.hidden,
+    email = CASE WHEN excluded.id = g.id THEN excluded.email ELSE g.email END,
+    decline_class = excluded.decline_class, decline_code = excluded.decline_code, attempt_count = excluded.attempt_count,
+    card = excluded.card, card_attempts = excluded.card_attempts,
+    first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at,
+    status = 'open', closed_reason = NULL, closed_at = NULL, updated_at = clock_timestamp()
+WHERE g.closed_reason IS DISTINCT FROM 'no_access'
+    AND (sqlc.arg(anyway)::boolean OR (g.stripe_invoice_id, g.amount, g.rule, g.hidden, g.decline_class, g.decline_code, g.attempt_count,
+        g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.status)
+        IS DISTINCT FROM (excluded.stripe_invoice_id, excluded.amount, excluded.rule, excluded.hidden, excluded.decline_class,
+        excluded.decline_code, excluded.attempt_count, excluded.card, excluded.card_attempts, excluded.first_failed_at,
+        excluded.last_failed_at, 'open'));
+
+-- name: GhostClose :execrows
+UPDATE ghost_targets g SET status = 'closed', closed_reason = ended.reason, closed_at = clock_timestamp(), updated_at = clock_timestamp()
+FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(reasons)::text[]) AS reason) AS ended
+WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = ended.id AND g.status = 'open';
+
+-- name: GhostTotals :many
+-- What a merchant's open ghosts owe.
+SELECT currency, sum(amount)::bigint AS owed, count(*) AS ghosts, count(*) FILTER (WHERE hidden) AS hidden,
+    coalesce(sum(floor(extract(epoch FROM phantom_now() - first_failed_at) / 86400)), 0)::bigint AS days_given_away
+FROM ghost_targets WHERE merchant_id = $1 AND status = 'open'
+GROUP BY currency ORDER BY currency;
