@@ -153,7 +153,7 @@ func printAudit(ctx context.Context, ghosts *ghost.Service, merchant, id uuid.UU
 		fmt.Fprintf(stdout, "%d objects read\n", a.Progress.Objects)
 		for _, currency := range slices.Sorted(maps.Keys(a.Totals)) {
 			t := a.Totals[currency]
-			fmt.Fprintf(stdout, "%s: %d ghosts owe %d in minor units, %d of them hidden\n", currency, t.Ghosts, t.Owed, t.Hidden)
+			fmt.Fprintf(stdout, "%d ghosts owe %s, %d of them hidden\n", t.Ghosts, ghost.Money(t.Owed, currency), t.Hidden)
 		}
 		if len(a.Totals) == 0 {
 			fmt.Fprintln(stdout, "no ghosts")

@@ -281,33 +281,29 @@ func (q *Queries) GhostReadPage(ctx context.Context, arg GhostReadPageParams) ([
 }
 
 const ghostReadSummary = `-- name: GhostReadSummary :many
-SELECT currency, decline_class,
-    (CASE WHEN age < 8 THEN 0 WHEN age < 31 THEN 1 WHEN age < 91 THEN 2 WHEN age < 366 THEN 3 ELSE 4 END)::integer AS bucket,
+SELECT currency, decline_class, date_part('day', phantom_now() - coalesce(first_failed_at, discovered_at))::integer AS age,
     count(*) AS ghosts,
+    count(first_failed_at) AS failed,
     count(*) FILTER (WHERE hidden) AS hidden,
-    sum(amount)::bigint AS owed,
-    coalesce(sum(greatest(age, 0)) FILTER (WHERE failed), 0)::bigint AS days
-FROM (
-    SELECT currency, decline_class, hidden, amount, first_failed_at IS NOT NULL AS failed,
-        floor(extract(epoch FROM phantom_now() - coalesce(first_failed_at, discovered_at)) / 86400)::integer AS age
-    FROM ghost_targets
-    WHERE merchant_id = $1 AND status = 'open') open_ghosts
-GROUP BY currency, decline_class, bucket
-ORDER BY currency, decline_class, bucket
+    sum(amount)::bigint AS owed
+FROM ghost_targets
+WHERE merchant_id = $1 AND status = 'open'
+GROUP BY currency, decline_class, age
+ORDER BY currency, decline_class, age
 `
 
 type GhostReadSummaryRow struct {
 	Currency     string
 	DeclineClass string
-	Bucket       int32
+	Age          int32
 	Ghosts       int64
+	Failed       int64
 	Hidden       int64
 	Owed         int64
-	Days         int64
 }
 
-// Open ghosts in groups, which are few. bucket is a row of ghost.ageBuckets, by days since the first failure or else the
-// discovery; days counts only ghosts with a failure.
+// Open ghosts in groups, which are few. age is the whole days since the first failure, or else the discovery; failed counts the
+// ghosts that have had a failure. date_part and not EXTRACT: over a million rows its numeric costs a third of the query.
 func (q *Queries) GhostReadSummary(ctx context.Context, merchantID uuid.UUID) ([]GhostReadSummaryRow, error) {
 	rows, err := q.db.Query(ctx, ghostReadSummary, merchantID)
 	if err != nil {
@@ -320,11 +316,11 @@ func (q *Queries) GhostReadSummary(ctx context.Context, merchantID uuid.UUID) ([
 		if err := rows.Scan(
 			&i.Currency,
 			&i.DeclineClass,
-			&i.Bucket,
+			&i.Age,
 			&i.Ghosts,
+			&i.Failed,
 			&i.Hidden,
 			&i.Owed,
-			&i.Days,
 		); err != nil {
 			return nil, err
 		}

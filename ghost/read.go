@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -118,10 +119,7 @@ func show(row db.GhostTarget) (Ghost, error) {
 		FirstFailedAt: utc(row.FirstFailedAt), LastFailedAt: utc(row.LastFailedAt), DiscoveredAt: row.DiscoveredAt.UTC(),
 	}
 	if row.Email != nil {
-		email, err := row.Email.Reveal("ghost_targets.email:" + row.ID.String())
-		if err != nil {
-			return Ghost{}, fmt.Errorf("open email of ghost %s: %w", row.ID, err)
-		}
+		email := Email(row.ID, row.Email)
 		ghost.Email = &email
 	}
 	return ghost, nil
@@ -154,8 +152,11 @@ type Summary struct {
 var (
 	// DeclineClasses are the ways a payment can have failed.
 	DeclineClasses = []string{"never", "customer", "timed", "low", "soon", "unknown"}
-	// ageBuckets are the keys of Summary.Ages, in days; the query counts by their places.
-	ageBuckets = []string{"0-7", "8-30", "31-90", "91-365", "over_365"}
+	// ageBuckets are the keys of Summary.Ages with the last whole day of each.
+	ageBuckets = []struct {
+		name string
+		last int32
+	}{{"0-7", 7}, {"8-30", 30}, {"31-90", 90}, {"91-365", 365}, {"over_365", math.MaxInt32}}
 )
 
 // Summary adds up a merchant's open ghosts, as they are at one moment.
@@ -165,7 +166,7 @@ func (s *Service) Summary(ctx context.Context, merchantID uuid.UUID) (Summary, e
 		summary.DeclineClasses[class] = 0
 	}
 	for _, bucket := range ageBuckets {
-		summary.Ages[bucket] = 0
+		summary.Ages[bucket.name] = 0
 	}
 	var groups []db.GhostReadSummaryRow
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
@@ -189,10 +190,19 @@ func (s *Service) Summary(ctx context.Context, merchantID uuid.UUID) (Summary, e
 		totals.Hidden += group.Hidden
 		summary.Currencies[group.Currency] = totals
 		summary.DeclineClasses[group.DeclineClass] += group.Ghosts
-		summary.Ages[ageBuckets[group.Bucket]] += group.Ghosts
-		summary.DaysGivenAway += group.Days
+		summary.Ages[ageBucket(group.Age)] += group.Ghosts
+		summary.DaysGivenAway += int64(max(group.Age, 0)) * group.Failed
 	}
 	return summary, nil
+}
+
+func ageBucket(days int32) string {
+	for _, bucket := range ageBuckets {
+		if days <= bucket.last {
+			return bucket.name
+		}
+	}
+	return "" // the last bucket has no end
 }
 
 // Progress is how far an audit has come. Windows grow in number while it runs, because a slow one is split.

@@ -2,7 +2,6 @@ package ghost
 
 import (
 	"bytes"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -144,15 +143,6 @@ func (b *bench) audit() db.Audit {
 		b.t.Fatal(err)
 	}
 	return row
-}
-
-func (b *bench) totals(row db.Audit) auditTotals {
-	b.t.Helper()
-	var totals auditTotals
-	if err := json.Unmarshal(row.Totals, &totals); err != nil {
-		b.t.Fatal(err)
-	}
-	return totals
 }
 
 // ghosts are all rows, open and closed.

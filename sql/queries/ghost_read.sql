@@ -35,21 +35,17 @@ WHERE merchant_id = @merchant_id AND id = @id
 RETURNING *;
 
 -- name: GhostReadSummary :many
--- Open ghosts in groups, which are few. bucket is a row of ghost.ageBuckets, by days since the first failure or else the
--- discovery; days counts only ghosts with a failure.
-SELECT currency, decline_class,
-    (CASE WHEN age < 8 THEN 0 WHEN age < 31 THEN 1 WHEN age < 91 THEN 2 WHEN age < 366 THEN 3 ELSE 4 END)::integer AS bucket,
+-- Open ghosts in groups, which are few. age is the whole days since the first failure, or else the discovery; failed counts the
+-- ghosts that have had a failure. date_part and not EXTRACT: over a million rows its numeric costs a third of the query.
+SELECT currency, decline_class, date_part('day', phantom_now() - coalesce(first_failed_at, discovered_at))::integer AS age,
     count(*) AS ghosts,
+    count(first_failed_at) AS failed,
     count(*) FILTER (WHERE hidden) AS hidden,
-    sum(amount)::bigint AS owed,
-    coalesce(sum(greatest(age, 0)) FILTER (WHERE failed), 0)::bigint AS days
-FROM (
-    SELECT currency, decline_class, hidden, amount, first_failed_at IS NOT NULL AS failed,
-        floor(extract(epoch FROM phantom_now() - coalesce(first_failed_at, discovered_at)) / 86400)::integer AS age
-    FROM ghost_targets
-    WHERE merchant_id = @merchant_id AND status = 'open') open_ghosts
-GROUP BY currency, decline_class, bucket
-ORDER BY currency, decline_class, bucket;
+    sum(amount)::bigint AS owed
+FROM ghost_targets
+WHERE merchant_id = @merchant_id AND status = 'open'
+GROUP BY currency, decline_class, age
+ORDER BY currency, decline_class, age;
 
 -- name: AuditReadWasted :one
 -- Of the latest audit that has counted them.
