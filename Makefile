@@ -47,9 +47,17 @@ bench: build ## Measure against peers; docs/benchmarks.md holds the figures
 bench-queue: ## Measure the queue beside River; its bar is not met yet
 	cd bench && go run ./cmd/queue
 
+.PHONY: bench-api
+bench-api: ## Measure the merchant API over 1,000,000 ghosts
+	cd bench && go run ./cmd/api
+
 .PHONY: soak-queue
 soak-queue: ## Kill workers at random over 100,000 tasks
 	PHANTOM_TASKS=100000 go test -run TestKilledProcesses -v -timeout 30m ./task
+
+.PHONY: soak-purge
+soak-purge: ## Kill purging processes twenty times over 1,000,000 ghosts
+	PHANTOM_GHOSTS=1000000 go test -run TestPurgeSurvivesKills -count=1 -v -timeout 2h ./ghost
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits

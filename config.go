@@ -27,9 +27,12 @@ type config struct {
 	stripeClientID    string
 	stripeAPIBase     string
 	stripeConnectBase string
+	stripeRateLimit   int      // requests a second and account; 0 = none
+	workers           int      // tasks at a time
 	webhookSecrets    []string // any of them signs
 	jsonLog           bool
 
+	serves  bool // it answers requests: in dev mode the sandbox sends its webhooks here
 	need    needs
 	missing []string // what need asks for and the environment lacks: in dev mode, what stand-ins replace
 	dev     bool     // stand-ins may take the place of what is missing
@@ -79,7 +82,7 @@ func loadConfig(getenv func(string) string, need needs) (*config, error) {
 		loads = append(loads, func(env environment) error { return c.loadKeys(env, values["ENCRYPTION_KEY"]) })
 	}
 	if need.stripe {
-		loads = append(loads, c.loadAddress, c.loadStripe, c.loadWebhook)
+		loads = append(loads, c.loadAddress, c.loadStripe, c.loadWebhook, c.loadRateLimit, c.loadWorkers)
 	}
 	for _, load := range loads {
 		if err := load(env); err != nil {
@@ -248,6 +251,22 @@ func (c *config) loadStripe(env environment) error {
 	return nil
 }
 
+// loadRateLimit stays below what Stripe allows: some 100 reading requests a second, 25 in test mode.
+func (c *config) loadRateLimit(env environment) (err error) {
+	c.stripeRateLimit = 20
+	if isLive(c.stripeSecretKey) {
+		c.stripeRateLimit = 80
+	}
+	return env.number("STRIPE", "STRIPE_RATE_LIMIT", &c.stripeRateLimit, 10_000)
+}
+
+const maxWorkers = 1000
+
+func (c *config) loadWorkers(env environment) error {
+	c.workers = 10
+	return env.number("WORKER", "WORKERS", &c.workers, maxWorkers)
+}
+
 // loadWebhook reads one secret, or two while it rolls. An empty one between commas would let everybody sign, and is refused.
 func (c *config) loadWebhook(env environment) error {
 	list, err := env.secret("STRIPE_WEBHOOK_SECRET")
@@ -299,6 +318,20 @@ func isPort(port, host string) bool {
 
 // environment reads variables.
 type environment struct{ getenv func(string) string }
+
+// number reads a variable that is a number from 0 to most, and leaves what is there where the variable is unset.
+func (e environment) number(tag, name string, into *int, most int) error {
+	text := e.getenv(name)
+	if text == "" {
+		return nil
+	}
+	number, err := strconv.Atoi(text)
+	if err != nil || number < 0 || number > most {
+		return fmt.Errorf("[%s] %s %.20q is not usable: provide a number from 0 to %d", tag, name, text, most)
+	}
+	*into = number
+	return nil
+}
 
 // secret reads a variable or the file that NAME_FILE names. One trailing newline of a file is removed.
 func (e environment) secret(name string) (string, error) {

@@ -154,9 +154,12 @@ func writeOnce(path string, text []byte) error {
 
 // standInStripe runs the sandbox inside this process on a free port of the loopback address.
 func (c *config) standInStripe(folder string, log *slog.Logger) (stop func(), err error) {
-	world, err := sandbox.New(sandbox.Config{
-		SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID, StateFile: filepath.Join(folder, "sandbox.json"),
-	})
+	config := sandbox.Config{SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID, StateFile: filepath.Join(folder, "sandbox.json")}
+	if c.serves && len(c.webhookSecrets) == 0 {
+		config.Webhook = sandbox.Webhook{URL: fmt.Sprintf("http://localhost:%d/api/webhooks/stripe", c.port), Secret: "whsec_" + rand.Text()}
+		c.webhookSecrets = []string{config.Webhook.Secret}
+	}
+	world, err := sandbox.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("[STRIPE] sandbox: %w", err)
 	}
@@ -166,10 +169,30 @@ func (c *config) standInStripe(folder string, log *slog.Logger) (stop func(), er
 	}
 	server := newSandboxServer(world)
 	go func() { _ = server.Serve(listener) }()
+	ended := make(chan struct{})
+	go live(world, ended)
 	base := "http://" + listener.Addr().String()
 	c.stripeAPIBase, c.stripeConnectBase = base, base
 	log.Warn("[STRIPE] DEV MODE: the built-in sandbox in place of Stripe", "url", base)
-	return func() { _ = server.Close() }, nil
+	return func() {
+		close(ended)
+		world.Close()
+		_ = server.Close()
+	}, nil
+}
+
+// live lets the sandbox's time pass also while nobody asks it, so that its events come when they happen.
+func live(world *sandbox.Sandbox, ended <-chan struct{}) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			world.Advance()
+		case <-ended:
+			return
+		}
+	}
 }
 
 func newSandboxServer(world http.Handler) *http.Server {

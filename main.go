@@ -51,8 +51,13 @@ type command struct {
 
 var commands = []command{
 	{"serve", "run the server (the default)", serve},
+	{"audit", "find the ghosts in a merchant's whole history", auditMerchant},
+	{"work", "run workers and no server", work},
 	{"migrate", "bring the database to the newest schema", migrateDatabase},
+	{"report", "write what an audit found as one page to print and pass on", writeReport},
 	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
+	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
+	{"purge", "remove what is over 90 days old; the workers do it daily", purge},
 	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
 	{"version", "print the version", printVersion},
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"time"
 
 	"phantom/sandbox"
 )
@@ -18,6 +19,10 @@ func runSandbox(ctx context.Context, args []string, _ func(string) string, stdou
 	merchants := flags.Int("merchants", 3, "how many merchants there are")
 	charges := flags.Int("charges", 0, "the first merchant's history has about so many charges, up to 1000000 (default: a small one)")
 	truth := flags.String("truth", "", "write who is a ghost and why to this file, as a JSON array, before serving")
+	rateLimit := flags.Int("rate-limit", 0, "requests a second and merchant beyond which it answers 429 (default: no limit)")
+	sameIDs := flags.Bool("same-ids", false, "give the customers, subscriptions and invoices of all merchants the same ids")
+	webhook := flags.String("webhook", "", "http:// URL on the loopback interface to which events are sent")
+	webhookSecret := flags.String("webhook-secret", "", "whsec_… with which they are signed")
 	state := flags.String("state", "", "file that keeps the tokens it gave over a restart (default: memory)")
 	consent := flags.Bool("consent", false, "ask on a page which merchant connects, instead of connecting the first at once")
 	if err := parseFlags(flags, args, stderr); err != nil {
@@ -25,6 +30,7 @@ func runSandbox(ctx context.Context, args []string, _ func(string) string, stdou
 	}
 	world, err := sandbox.New(sandbox.Config{
 		Seed: *seed, Merchants: *merchants, Charges: *charges, StateFile: *state, Consent: *consent,
+		RateLimit: *rateLimit, SameIDs: *sameIDs, Webhook: sandbox.Webhook{URL: *webhook, Secret: *webhookSecret},
 	})
 	if err != nil {
 		return fmt.Errorf("[STRIPE] sandbox: %w", err)
@@ -43,7 +49,11 @@ func runSandbox(ctx context.Context, args []string, _ func(string) string, stdou
 		base, base, sandbox.SecretKey, sandbox.ClientID)
 	fmt.Fprintln(stderr, "[STRIPE] SANDBOX: a stand-in for Stripe, no real money; start phantom with the variables above; ^C ends it")
 	server := newSandboxServer(world)
-	context.AfterFunc(ctx, func() { _ = server.Close() })
+	context.AfterFunc(ctx, func() {
+		_ = server.Close()
+		world.Close()
+	})
+	go passTime(ctx, world)
 	if err := server.Serve(listener); ctx.Err() == nil {
 		return fmt.Errorf("[STRIPE] sandbox: %w", err)
 	}
@@ -61,4 +71,18 @@ func writeTruth(path string, world *sandbox.Sandbox) error {
 		return err
 	}
 	return os.WriteFile(path, append(text, '\n'), 0o600)
+}
+
+// passTime lets what falls due happen, and its events be sent, also while nobody asks.
+func passTime(ctx context.Context, world *sandbox.Sandbox) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			world.Advance()
+		}
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -13,11 +14,12 @@ import (
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
 
-	"phantom/connect"
 	"phantom/db"
-	"phantom/ghost"
 	"phantom/web"
 )
+
+//go:embed docs/openapi.json
+var openAPI []byte
 
 // databasePatience is how long a boot waits for a database that does not answer.
 const databasePatience = 10 * time.Second
@@ -30,6 +32,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err != nil {
 		return err
 	}
+	c.serves = true
 	log := newLogger(c, stdout)
 	stop, err := c.standIn(ctx, log)
 	if err != nil {
@@ -51,14 +54,11 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err != nil {
 		return fmt.Errorf("[SERVER] cannot listen on port %d: %w: set PORT to a free one", c.port, err)
 	}
-	merchants := connect.New(connect.Config{
-		SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID,
-		APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase,
-		RedirectURI: c.publicURL.String() + "/api/auth/callback", Log: log,
-	}, pool)
+	services := c.newServices(pool, log)
 	server := web.New(web.Config{
-		Connect: merchants,
-		Ghost:   ghost.New(pool, merchants, log),
+		Connect: services.connect,
+		Ghost:   services.ghosts,
+		OpenAPI: openAPI,
 		Ping:    pool.Ping,
 		Secure:  c.publicURL.Scheme == "https",
 		Log:     log,
@@ -68,8 +68,17 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if len(c.webhookSecrets) == 0 {
 		log.Warn("[STRIPE] STRIPE_WEBHOOK_SECRET is not set: webhooks get 503, and ghosts change by audits alone")
 	}
+	working, stopWorkers := context.WithCancel(ctx)
+	defer stopWorkers()
+	waitForWorkers, err := c.startWorkers(working, pool, services, log)
+	if err != nil {
+		return err
+	}
 	log.Info("[SERVER] ready", "url", c.publicURL.String(), "port", c.port, "version", version)
-	if err := server.Serve(ctx, listener); err != nil {
+	err = server.Serve(ctx, listener)
+	stopWorkers() // if it was not ctx that ended the server
+	waitForWorkers()
+	if err != nil {
 		return fmt.Errorf("[SERVER] %w", err)
 	}
 	log.Info("[SERVER] stopped")
@@ -96,16 +105,9 @@ func proveVault(ring interface{ SelfTest() error }, log *slog.Logger) error {
 
 // openPool opens the database and makes sure that schema and keyring belong to it.
 func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
-	if err := db.WaitReachable(ctx, c.databaseURL, databasePatience); err != nil {
-		return nil, fmt.Errorf("[DATABASE] %w", err)
-	}
-	pool, err := db.Open(ctx, c.databaseURL, c.ring)
+	pool, err := c.openSchema(ctx, func() (*pgxpool.Pool, error) { return db.Open(ctx, c.databaseURL, c.ring) })
 	if err != nil {
-		return nil, fmt.Errorf("[DATABASE] DATABASE_URL: %w", err)
-	}
-	if err := db.VerifySchema(ctx, pool); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("[DATABASE] %s", db.Describe(err))
+		return nil, err
 	}
 	if err := db.VerifyKeyring(ctx, pool, c.ring); err != nil {
 		pool.Close()
@@ -114,6 +116,22 @@ func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
 			return nil, fmt.Errorf("[SECURITY] %w", mismatch)
 		}
 		return nil, fmt.Errorf("[DATABASE] cannot verify the keyring: %s", db.Describe(err))
+	}
+	return pool, nil
+}
+
+// openSchema waits for the database, opens it and makes sure of its schema.
+func (c *config) openSchema(ctx context.Context, open func() (*pgxpool.Pool, error)) (*pgxpool.Pool, error) {
+	if err := db.WaitReachable(ctx, c.databaseURL, databasePatience); err != nil {
+		return nil, fmt.Errorf("[DATABASE] %w", err)
+	}
+	pool, err := open()
+	if err != nil {
+		return nil, fmt.Errorf("[DATABASE] DATABASE_URL: %w", err)
+	}
+	if err := db.VerifySchema(ctx, pool); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("[DATABASE] %s", db.Describe(err))
 	}
 	return pool, nil
 }

@@ -3,6 +3,7 @@
 package connect
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -25,6 +26,9 @@ type Config struct {
 	RedirectURI string // PUBLIC_URL/api/auth/callback
 	RateLimit   int    // reading requests a second and account; 0 = no limit
 	Log         *slog.Logger
+
+	// Connected, if not nil, is called in the transaction that stores a merchant's tokens.
+	Connected func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error
 }
 
 // Service runs handshakes. It is safe for concurrent use.

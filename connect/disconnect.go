@@ -62,6 +62,9 @@ func (s *Service) reconnect(ctx context.Context, params db.MerchantCreateParams)
 		case count > 0:
 			err = queries.TaskNotify(ctx)
 		}
+		if err == nil && s.config.Connected != nil {
+			err = s.config.Connected(ctx, tx, id)
+		}
 		return err
 	})
 	return id, err

@@ -9,7 +9,7 @@ import (
 	"github.com/stripe/stripe-go/v76"
 )
 
-// The ways a handshake can fail. They are part of the HTTP API.
+// The ways a handshake, and later a merchant's request, can fail. They are part of the HTTP API.
 const (
 	CodeAccessDenied        = "access_denied"
 	CodeInvalidState        = "invalid_state"
@@ -18,6 +18,8 @@ const (
 	CodeLivemodeMismatch    = "livemode_mismatch"
 	CodeStripeUnavailable   = "stripe_unavailable"
 	CodeDatabaseUnavailable = "database_unavailable"
+	CodeUnauthorized        = "unauthorized"
+	CodeDisconnected        = "merchant_disconnected"
 )
 
 // Error is a failure with a code and a message for the user, and apart from them the cause for the operator. None of its parts

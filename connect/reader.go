@@ -31,8 +31,6 @@ var (
 	ErrRevoked = errors.New("stripe does not accept the merchant's token: the merchant must connect again")
 	// ErrNotFound says that Stripe does not know the object.
 	ErrNotFound = errors.New("stripe does not know the object")
-	// ErrUnknownMerchant says that no such account was ever connected here.
-	ErrUnknownMerchant = errors.New("the account was never connected: connect it at /api/auth/stripe")
 )
 
 // Reader reads one merchant's Stripe account with his own token, at the account's pace. It changes nothing there. It is safe for
@@ -45,12 +43,12 @@ type Reader struct {
 	pace    *pace
 }
 
-// Reader returns the reader of a merchant's account. It fails with [ErrUnknownMerchant], or with [ErrRevoked] if he is
+// Reader returns the reader of a merchant's account. It fails with [ErrUnknownAccount], or with [ErrRevoked] if he is
 // disconnected.
 func (s *Service) Reader(ctx context.Context, merchantID uuid.UUID) (*Reader, error) {
 	merchant, err := s.queries.MerchantGet(ctx, merchantID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, ErrUnknownMerchant
+		return nil, ErrUnknownAccount
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read merchant: %w", err)

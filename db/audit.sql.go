@@ -81,17 +81,6 @@ type AuditAddSubscriptionsParams struct {
 	Paused     bool
 }
 
-const auditCancelStuck = `-- name: AuditCancelStuck :exec
-UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp()
-WHERE merchant_id = $1 AND kind = 'audit' AND status = 'needs_review'
-`
-
-// Frees the one place for an audit's task.
-func (q *Queries) AuditCancelStuck(ctx context.Context, merchantID uuid.UUID) error {
-	_, err := q.db.Exec(ctx, auditCancelStuck, merchantID)
-	return err
-}
-
 const auditCheckpoint = `-- name: AuditCheckpoint :execrows
 UPDATE audit_windows w SET
     cursor = $1, from_at = $2, to_at = $3, objects = w.objects + $4,
@@ -166,7 +155,6 @@ type AuditCreateWindowParams struct {
 	ToAt       time.Time
 }
 
-// unnest gives a NULL cursor for a window that nobody has begun.
 func (q *Queries) AuditCreateWindow(ctx context.Context, arg AuditCreateWindowParams) error {
 	_, err := q.db.Exec(ctx, auditCreateWindow,
 		arg.MerchantID,

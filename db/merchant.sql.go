@@ -178,6 +178,18 @@ func (q *Queries) MerchantGetHashSalt(ctx context.Context, arg MerchantGetHashSa
 	return hash_salt, err
 }
 
+const merchantGetID = `-- name: MerchantGetID :one
+SELECT id FROM merchants WHERE stripe_user_id = $1
+`
+
+// Reads nothing sealed: for commands that have no key.
+func (q *Queries) MerchantGetID(ctx context.Context, stripeUserID string) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, merchantGetID, stripeUserID)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
+}
+
 const merchantUpdate = `-- name: MerchantUpdate :execrows
 UPDATE merchants SET
     access_token = $1,

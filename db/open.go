@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -26,6 +25,19 @@ import (
 
 // Open returns a pool whose connections seal and open with ring. It does not connect yet.
 func Open(ctx context.Context, url string, ring *vault.Keyring) (*pgxpool.Pool, error) {
+	types := sealedTypes{ring: ring}
+	return open(ctx, url, types.register)
+}
+
+// OpenWithoutKeyring is Open for a command that reads and writes no sealed column: a statement that names one fails.
+func OpenWithoutKeyring(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	return open(ctx, url, func(_ context.Context, conn *pgx.Conn) error {
+		registerUUID(conn.TypeMap())
+		return nil
+	})
+}
+
+func open(ctx context.Context, url string, afterConnect func(context.Context, *pgx.Conn) error) (*pgxpool.Pool, error) {
 	if err := CheckURL(url); err != nil {
 		return nil, err
 	}
@@ -34,8 +46,7 @@ func Open(ctx context.Context, url string, ring *vault.Keyring) (*pgxpool.Pool, 
 		return nil, errMalformedURL // the pool's own settings in the query
 	}
 	prepareConn(config.ConnConfig)
-	types := sealedTypes{ring: ring}
-	config.AfterConnect = types.register
+	config.AfterConnect = afterConnect
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
@@ -93,9 +104,7 @@ func (s *sealedTypes) register(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("look up type sealed_token: %w", err)
 	}
-	// So that a []uuid.UUID finds its type also where no statement is described.
-	conn.TypeMap().RegisterDefaultPgType(uuid.UUID{}, "uuid")
-	conn.TypeMap().RegisterDefaultPgType([]uuid.UUID(nil), "_uuid")
+	registerUUID(conn.TypeMap())
 	return vault.Register(conn.TypeMap(), s.ring, oid, array)
 }
 

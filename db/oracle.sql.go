@@ -50,6 +50,57 @@ func (q *Queries) OracleCells(ctx context.Context, livemode bool) ([]LiquidityOr
 	return items, nil
 }
 
+const oracleCharges = `-- name: OracleCharges :many
+SELECT sequence, created_at, outcome, coalesce(decline_class, 'unknown') AS decline_class, day_of_week, hour_of_day
+FROM audit_charges
+WHERE merchant_id = $1 AND audit_id = $2 AND created_at < $3 AND outcome <> 'blocked'
+ORDER BY sequence, created_at, decline_class
+`
+
+type OracleChargesParams struct {
+	MerchantID uuid.UUID
+	AuditID    uuid.UUID
+	Before     time.Time
+}
+
+type OracleChargesRow struct {
+	Sequence     string
+	CreatedAt    time.Time
+	Outcome      string
+	DeclineClass string
+	DayOfWeek    int16
+	HourOfDay    int16
+}
+
+// What an audit saw of a merchant's attempts, each debt's together and in order; the class makes the order of two in one second the
+// same for everybody. Blocked ones were never made. A million rows: read them by OracleChargesEach.
+func (q *Queries) OracleCharges(ctx context.Context, arg OracleChargesParams) ([]OracleChargesRow, error) {
+	rows, err := q.db.Query(ctx, oracleCharges, arg.MerchantID, arg.AuditID, arg.Before)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OracleChargesRow
+	for rows.Next() {
+		var i OracleChargesRow
+		if err := rows.Scan(
+			&i.Sequence,
+			&i.CreatedAt,
+			&i.Outcome,
+			&i.DeclineClass,
+			&i.DayOfWeek,
+			&i.HourOfDay,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const oracleCountDay = `-- name: OracleCountDay :execrows
 WITH counted AS (
     INSERT INTO oracle_days (merchant_id, livemode, day)
@@ -118,88 +169,28 @@ func (q *Queries) OracleCountDay(ctx context.Context, arg OracleCountDayParams) 
 	return result.RowsAffected(), nil
 }
 
-const oracleDaysToCount = `-- name: OracleDaysToCount :many
-WITH numbered AS (
-    SELECT c.sequence, c.created_at, c.outcome, c.decline_class, c.day_of_week, c.hour_of_day,
-        dense_rank() OVER (PARTITION BY c.sequence ORDER BY c.created_at) AS moment
-    FROM audit_charges c
-    WHERE c.merchant_id = $1 AND c.audit_id = $2 AND c.outcome <> 'blocked'
-        AND c.created_at < date_trunc('day', $4::timestamptz, 'UTC')
-), followed AS (
-    -- The last failure before each attempt: the greatest of moment and class, by one running maximum over the same order. Groups,
-    -- because of two charges of one second neither is before the other.
-    SELECT (n.created_at AT TIME ZONE 'UTC')::date AS day, n.outcome, n.day_of_week, n.hour_of_day,
-        coalesce(substr(max(lpad(n.moment::text, 10, '0') || coalesce(n.decline_class, 'unknown')) FILTER (WHERE n.outcome = 'failed')
-            OVER (PARTITION BY n.sequence ORDER BY n.created_at GROUPS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 11), 'none') AS after
-    FROM numbered n
-), cells AS (
-    SELECT f.day, f.after, f.day_of_week, f.hour_of_day, count(*) AS attempts,
-        count(*) FILTER (WHERE f.outcome = 'succeeded') AS successes,
-        count(*) FILTER (WHERE f.outcome = 'pending') AS pending
-    FROM followed f
-    GROUP BY f.day, f.after, f.day_of_week, f.hour_of_day
-)
-SELECT c.day,
-    array_agg(c.after)::text[] AS decline_classes,
-    array_agg(c.day_of_week)::smallint[] AS days_of_week,
-    array_agg(c.hour_of_day)::smallint[] AS hours_of_day,
-    array_agg(c.attempts)::bigint[] AS attempts,
-    array_agg(c.successes)::bigint[] AS successes
-FROM cells c
-WHERE c.day::timestamp AT TIME ZONE 'UTC' >= coalesce((
-        SELECT a.since FROM audits a WHERE a.merchant_id = $1 AND a.id = $2), '-infinity')
-    AND NOT EXISTS (
-        SELECT 1 FROM oracle_days d
-        WHERE d.merchant_id = $1 AND d.livemode = $3 AND d.day = c.day)
-GROUP BY c.day
-HAVING sum(c.pending) = 0
-ORDER BY c.day
+const oracleDays = `-- name: OracleDays :many
+SELECT day FROM oracle_days WHERE merchant_id = $1 AND livemode = $2 ORDER BY day
 `
 
-type OracleDaysToCountParams struct {
+type OracleDaysParams struct {
 	MerchantID uuid.UUID
-	AuditID    uuid.UUID
 	Livemode   bool
-	Until      time.Time
 }
 
-type OracleDaysToCountRow struct {
-	Day            pgtype.Date
-	DeclineClasses []string
-	DaysOfWeek     []int16
-	HoursOfDay     []int16
-	Attempts       []int64
-	Successes      []int64
-}
-
-// The whole UTC days of an audit that are still to be counted, oldest first, each with its cells: what was tried in an hour of the
-// customer's week after a failure of a class, and what of it succeeded. A day with a charge that is pending waits, and one that the
-// audit saw in part is not whole. Blocked attempts were never made.
-func (q *Queries) OracleDaysToCount(ctx context.Context, arg OracleDaysToCountParams) ([]OracleDaysToCountRow, error) {
-	rows, err := q.db.Query(ctx, oracleDaysToCount,
-		arg.MerchantID,
-		arg.AuditID,
-		arg.Livemode,
-		arg.Until,
-	)
+func (q *Queries) OracleDays(ctx context.Context, arg OracleDaysParams) ([]pgtype.Date, error) {
+	rows, err := q.db.Query(ctx, oracleDays, arg.MerchantID, arg.Livemode)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []OracleDaysToCountRow
+	var items []pgtype.Date
 	for rows.Next() {
-		var i OracleDaysToCountRow
-		if err := rows.Scan(
-			&i.Day,
-			&i.DeclineClasses,
-			&i.DaysOfWeek,
-			&i.HoursOfDay,
-			&i.Attempts,
-			&i.Successes,
-		); err != nil {
+		var day pgtype.Date
+		if err := rows.Scan(&day); err != nil {
 			return nil, err
 		}
-		items = append(items, i)
+		items = append(items, day)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

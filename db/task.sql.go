@@ -123,8 +123,8 @@ const taskClaimOldest = `-- name: TaskClaimOldest :many
 UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => $1)
-WHERE t.id = ANY (ARRAY(
-    SELECT d.id FROM scheduled_tasks d
+WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the lock keeps them there
+    SELECT d.ctid FROM scheduled_tasks d
     WHERE d.status = 'pending' AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
 RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at
@@ -338,9 +338,10 @@ func (q *Queries) TaskGet(ctx context.Context, arg TaskGetParams) (ScheduledTask
 const taskHeartbeat = `-- name: TaskHeartbeat :many
 UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => $1)
 FROM (SELECT unnest($3::uuid[]) AS merchant_id, unnest($2::uuid[]) AS id,
-    unnest($4::bigint[]) AS fence ORDER BY 1, 2) AS held
+    unnest($4::bigint[]) AS fence ORDER BY 2) AS held
 WHERE t.id = ANY (ARRAY(SELECT unnest($2::uuid[]))) -- planned as few rows, and so never as a scan of the whole table
-    AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence AND t.status = 'running'
+    AND t.lease_until IS NOT NULL -- it runs; by its status it would be looked for among all that run
+    AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence
 RETURNING t.id
 `
 
@@ -351,7 +352,8 @@ type TaskHeartbeatParams struct {
 	Fences       []int64
 }
 
-// Extends the leases that are still the caller's and says which these are.
+// Extends the leases that are still the caller's and says which these are. This and the two that settle name rows by id and not by
+// place, because a heartbeat moves them, and in the order of ids, so that they never lock each other out.
 func (q *Queries) TaskHeartbeat(ctx context.Context, arg TaskHeartbeatParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, taskHeartbeat,
 		arg.LeaseSeconds,
@@ -390,7 +392,7 @@ func (q *Queries) TaskNotify(ctx context.Context) error {
 const taskPark = `-- name: TaskPark :execrows
 UPDATE scheduled_tasks t SET status = 'parked' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
-    WHERE d.merchant_id = $1 AND d.status = 'pending'
+    WHERE d.merchant_id = $1 AND d.status = 'pending' AND d.kind <> 'purge'
     ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS due
 WHERE t.merchant_id = due.merchant_id AND t.id = due.id
 `
@@ -401,7 +403,7 @@ type TaskParkParams struct {
 }
 
 // Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
-// seconds. What is left, or being claimed now, is parked by its own handler.
+// seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody.
 func (q *Queries) TaskPark(ctx context.Context, arg TaskParkParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskPark, arg.MerchantID, arg.Most)
 	if err != nil {
@@ -562,7 +564,7 @@ func (q *Queries) TaskSecondsToNext(ctx context.Context) (float64, error) {
 	return seconds, err
 }
 
-const taskSettle = `-- name: TaskSettle :many
+const taskSettle = `-- name: TaskSettle :execrows
 UPDATE scheduled_tasks t SET
     status = ended.status,
     run_at = CASE WHEN ended.status = 'pending'
@@ -575,10 +577,9 @@ UPDATE scheduled_tasks t SET
 FROM (SELECT unnest($2::uuid[]) AS merchant_id, unnest($1::uuid[]) AS id,
     unnest($3::bigint[]) AS fence, unnest($4::text[]) AS status,
     unnest($5::float8[]) AS delay, unnest($6::boolean[]) AS jitter,
-    unnest($7::boolean[]) AS counted, unnest($8::text[]) AS error ORDER BY 1, 2) AS ended
-WHERE t.id = ANY (ARRAY(SELECT unnest($1::uuid[])))
-    AND t.merchant_id = ended.merchant_id AND t.id = ended.id AND t.fence = ended.fence AND t.status = 'running'
-RETURNING t.id
+    unnest($7::boolean[]) AS counted, unnest($8::text[]) AS error ORDER BY 2) AS ended
+WHERE t.id = ANY (ARRAY(SELECT unnest($1::uuid[]))) AND t.lease_until IS NOT NULL
+    AND t.merchant_id = ended.merchant_id AND t.id = ended.id AND t.fence = ended.fence
 `
 
 type TaskSettleParams struct {
@@ -594,8 +595,8 @@ type TaskSettleParams struct {
 
 // Writes down how tries ended, for those whose fence is still the caller's: who was too slow changes no row. A delay counts from
 // now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back.
-func (q *Queries) TaskSettle(ctx context.Context, arg TaskSettleParams) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, taskSettle,
+func (q *Queries) TaskSettle(ctx context.Context, arg TaskSettleParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskSettle,
 		arg.Ids,
 		arg.MerchantIds,
 		arg.Fences,
@@ -606,21 +607,32 @@ func (q *Queries) TaskSettle(ctx context.Context, arg TaskSettleParams) ([]uuid.
 		arg.Errors,
 	)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	defer rows.Close()
-	var items []uuid.UUID
-	for rows.Next() {
-		var id uuid.UUID
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		items = append(items, id)
+	return result.RowsAffected(), nil
+}
+
+const taskSettleDone = `-- name: TaskSettleDone :execrows
+UPDATE scheduled_tasks t SET status = 'succeeded', lease_until = NULL, finished_at = clock_timestamp()
+FROM (SELECT unnest($2::uuid[]) AS merchant_id, unnest($1::uuid[]) AS id,
+    unnest($3::bigint[]) AS fence ORDER BY 2) AS done
+WHERE t.id = ANY (ARRAY(SELECT unnest($1::uuid[]))) AND t.lease_until IS NOT NULL
+    AND t.merchant_id = done.merchant_id AND t.id = done.id AND t.fence = done.fence
+`
+
+type TaskSettleDoneParams struct {
+	Ids         []uuid.UUID
+	MerchantIds []uuid.UUID
+	Fences      []int64
+}
+
+// Most tries succeed and have nothing to say. As TaskSettle, for those.
+func (q *Queries) TaskSettleDone(ctx context.Context, arg TaskSettleDoneParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskSettleDone, arg.Ids, arg.MerchantIds, arg.Fences)
+	if err != nil {
+		return 0, err
 	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+	return result.RowsAffected(), nil
 }
 
 const taskUnpark = `-- name: TaskUnpark :execrows

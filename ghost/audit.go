@@ -40,9 +40,6 @@ func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *
 	if err := queries.AuditAbandon(ctx, merchantID); err != nil {
 		return uuid.Nil, fmt.Errorf("abandon audits: %w", err)
 	}
-	if err := queries.AuditCancelStuck(ctx, merchantID); err != nil {
-		return uuid.Nil, fmt.Errorf("cancel stuck audits: %w", err)
-	}
 	id := newID()
 	added, err := queries.AuditCreate(ctx, db.AuditCreateParams{MerchantID: merchantID, ID: id, Since: since})
 	if err != nil {
@@ -51,7 +48,7 @@ func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *
 	if added == 0 {
 		running, err := queries.AuditGetRunning(ctx, merchantID)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return uuid.Nil, connect.ErrUnknownMerchant
+			return uuid.Nil, connect.ErrUnknownAccount
 		}
 		return running, err
 	}
@@ -70,11 +67,7 @@ func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *
 			}
 		}
 	}
-	enqueued, err := task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindAudit, ID: id, UniqueKey: KindAudit})
-	if err == nil && enqueued != id {
-		err = errors.New("another audit's task is still there: try again in a moment")
-	}
-	return id, err
+	return task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindAudit, ID: id})
 }
 
 // audit is one try at an audit.

@@ -1,17 +1,96 @@
 package ghost
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
+	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
 
-func TestAuditFindsGhosts(t *testing.T) {
+// assertTruth holds the open ghosts against what the sandbox knows: none missing, none invented, each to the cent.
+func (b *bench) assertTruth() {
+	b.t.Helper()
+	describe := func(customer, subscription, currency, invoice string, amount int64, hidden bool) string {
+		return fmt.Sprintf("%s %s owes %d %s, oldest %s, hidden %t", customer, subscription, amount, currency, invoice, hidden)
+	}
+	want := make(map[string]string)
+	for _, g := range b.world.Truth(b.account) {
+		want[g.Subscription+g.Currency] = describe(g.Customer, g.Subscription, g.Currency, g.Invoices[0], g.Amount, g.Hidden)
+	}
+	if len(want) == 0 {
+		b.t.Error("a world without ghosts proves nothing")
+	}
+	for _, g := range b.ghosts() {
+		key := g.StripeSubscriptionID + g.Currency
+		if g.Status != "open" {
+			continue
+		}
+		got := describe(g.StripeCustomerID, g.StripeSubscriptionID, g.Currency, g.StripeInvoiceID, g.Amount, g.Hidden)
+		switch {
+		case want[key] == "":
+			b.t.Errorf("invented: %s (%s)", got, g.Rule)
+		case want[key] != got:
+			b.t.Errorf("found %s, want %s", got, want[key])
+		}
+		delete(want, key)
+	}
+	for _, missing := range want {
+		b.t.Errorf("missed: %s", missing)
+	}
+}
+
+// On generated worlds every ghost is found, none is invented, and the amounts are right to the cent. A second audit changes no row.
+func TestAuditsFindTheTruth(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	for seed := range uint64(50) {
+		t.Run(fmt.Sprintf("seed %d", seed+1), func(t *testing.T) {
+			b := setupOn(t, pool, sandbox.Config{Seed: seed + 1}, 0)
+			row := b.audit()
+			b.assertTruth()
+			if row.State != "succeeded" || row.Objects < 500 {
+				t.Errorf("audit %s after %d objects: %v", row.State, row.Objects, row.Error)
+			}
+			if seed > 4 {
+				return
+			}
+			versions := b.versions()
+			b.audit()
+			if again := b.versions(); !slices.Equal(again, versions) {
+				t.Errorf("a second audit rewrote rows: %v became %v", versions, again)
+			}
+		})
+	}
+}
+
+// versions names every version of every ghost's row.
+func (b *bench) versions() (all []string) {
+	b.t.Helper()
+	rows, err := b.pool.Query(b.t.Context(), "SELECT id::text || ' ' || xmin::text || ' ' || ctid::text FROM ghost_targets WHERE merchant_id = $1 ORDER BY id", b.merchant)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for rows.Next() {
+		var version string
+		if err := rows.Scan(&version); err != nil {
+			b.t.Fatal(err)
+		}
+		all = append(all, version)
+	}
+	return all
+}
+
+// What an audit read is gone when it has ended: only its result stays.
+func TestAuditLeavesNoFacts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
-	row := b.audit()
-	t.Logf("%s %d objects %s", row.State, row.Objects, row.Totals)
-	for _, g := range b.ghosts() {
-		t.Logf("%s %s %d %s hidden=%t %s %v %d %s", g.Status, g.StripeSubscriptionID, g.Amount, g.Currency, g.Hidden, g.DeclineClass, text0(g.DeclineCode), g.AttemptCount, g.Rule)
+	b.audit()
+	for _, table := range []string{"audit_subscriptions", "audit_invoices", "audit_charges", "audit_disputes", "audit_intents"} {
+		var rows int
+		if err := b.pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&rows); err != nil || rows != 0 {
+			t.Errorf("%s holds %d rows, %v", table, rows, err)
+		}
 	}
 }

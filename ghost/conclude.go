@@ -10,17 +10,17 @@ import (
 	"phantom/db"
 )
 
-// Totals is what an audit found, as audits.totals stores it.
-type Totals struct {
-	Currencies     map[string]CurrencyTotals `json:"currencies"`
+// auditTotals is what an audit found, as audits.totals stores it.
+type auditTotals struct {
+	Currencies     map[string]currencyTotals `json:"currencies"`
 	WastedAttempts int64                     `json:"wasted_attempts"`
 	FeesRisked     map[string]int64          `json:"fees_risked"` // minor units
 	DaysGivenAway  int64                     `json:"days_given_away"`
 }
 
-// CurrencyTotals are amounts in minor units and counts of one currency. AtRisk is unpaid but under way: a bank debit, a customer who
+// currencyTotals are amounts in minor units and counts of one currency. AtRisk is unpaid but under way: a bank debit, a customer who
 // must confirm, a dispute, an invoice not long overdue.
-type CurrencyTotals struct {
+type currencyTotals struct {
 	Owed   int64 `json:"owed"`
 	AtRisk int64 `json:"at_risk"`
 	Ghosts int64 `json:"ghosts"`
@@ -203,13 +203,13 @@ func debtOf(row db.AuditListDebtsRow) Debt {
 
 // totals sums up, after everything is written.
 func (a *audit) totals(ctx context.Context, atRisk map[string]int64) ([]byte, error) {
-	t := Totals{Currencies: make(map[string]CurrencyTotals), FeesRisked: map[string]int64{}}
+	t := auditTotals{Currencies: make(map[string]currencyTotals), FeesRisked: map[string]int64{}}
 	rows, err := a.s.queries.GhostTotals(ctx, a.row.MerchantID)
 	if err != nil {
 		return nil, fmt.Errorf("sum up: %w", err)
 	}
 	for _, row := range rows {
-		t.Currencies[row.Currency] = CurrencyTotals{Owed: row.Owed, Ghosts: row.Ghosts, Hidden: row.Hidden}
+		t.Currencies[row.Currency] = currencyTotals{Owed: row.Owed, Ghosts: row.Ghosts, Hidden: row.Hidden}
 		t.DaysGivenAway += row.DaysGivenAway
 	}
 	for currency, amount := range atRisk {

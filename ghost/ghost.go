@@ -30,11 +30,12 @@ type Service struct {
 	log     *slog.Logger
 
 	concluding chan struct{} // held by the audit that writes its findings
+	purgeBatch int           // ghosts of one transaction
 }
 
 // New returns a Service over pool that reads merchants' accounts through connect.
 func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Service {
-	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1)}
+	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), purgeBatch: purgeBatch}
 }
 
 // Handlers are the kinds of tasks that this package does.
@@ -43,5 +44,6 @@ func (s *Service) Handlers() map[string]task.Handler {
 		KindAudit:   s.HandleAudit,
 		KindRefresh: s.connect.Parking(s.HandleRefresh),
 		KindWebhook: s.connect.Parking(s.HandleEvent),
+		KindPurge:   s.HandlePurge,
 	}
 }

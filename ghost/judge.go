@@ -9,7 +9,7 @@ import (
 // Grace is how long after its due date an invoice that was sent to the customer is only late.
 const Grace = 7 * 24 * time.Hour
 
-// Subscription, Debt and Attempt are the facts of one subscription that decide whether its customer is a ghost.
+// Subscription is what decides, together with its debts, whether its customer is a ghost.
 type Subscription struct {
 	ID, Customer string
 	Status       string // Stripe's; "" where Stripe does not know it any more

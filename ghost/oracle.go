@@ -3,35 +3,41 @@ package ghost
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"phantom/db"
 )
 
-// countForOracle adds the charges that an audit has staged to the oracle's counts and returns how many days were new. Only whole
-// UTC days that had ended by until are counted, each once per merchant and livemode and in a transaction of its own: it may run
-// again after any error, and beside itself in other processes.
-//
-// Memory grows with the days, not with the charges: a day has some 400 cells at most.
+// countForOracle adds the charges that an audit of the whole history has staged to the oracle's counts and returns how many days
+// were new. Only whole UTC days that had ended by until and have no charge pending are counted, each once per merchant and livemode
+// and in a transaction of its own: it may run again after any error, and at the same time in other processes.
 func (s *Service) countForOracle(ctx context.Context, merchant db.Merchant, auditID uuid.UUID, until time.Time) (days int, err error) {
 	category := "other"
 	if merchant.BusinessCategory != nil {
 		category = *merchant.BusinessCategory
 	}
-	waiting, err := s.queries.OracleDaysToCount(ctx, db.OracleDaysToCountParams{
-		MerchantID: merchant.ID, AuditID: auditID, Livemode: merchant.Livemode, Until: until,
-	})
+	waiting, err := s.oracleDays(ctx, merchant, auditID, until)
 	if err != nil {
 		return 0, fmt.Errorf("add up days for the oracle: %w", err)
 	}
-	for _, day := range waiting {
-		cells, err := s.queries.OracleCountDay(ctx, db.OracleCountDayParams{
-			MerchantID: merchant.ID, Livemode: merchant.Livemode, Day: day.Day, BusinessCategory: category,
-			DeclineClasses: day.DeclineClasses, DaysOfWeek: day.DaysOfWeek, HoursOfDay: day.HoursOfDay,
-			Attempts: day.Attempts, Successes: day.Successes,
-		})
+	for _, date := range slices.Sorted(maps.Keys(waiting)) {
+		day := db.OracleCountDayParams{
+			MerchantID: merchant.ID, Livemode: merchant.Livemode, BusinessCategory: category,
+			Day: pgtype.Date{Time: time.Unix(date*secondsPerDay, 0).UTC(), Valid: true},
+		}
+		for cell, n := range waiting[date] {
+			day.DeclineClasses = append(day.DeclineClasses, cell.after)
+			day.DaysOfWeek = append(day.DaysOfWeek, cell.weekday)
+			day.HoursOfDay = append(day.HoursOfDay, cell.hour)
+			day.Attempts = append(day.Attempts, n.attempts)
+			day.Successes = append(day.Successes, n.successes)
+		}
+		cells, err := s.queries.OracleCountDay(ctx, day)
 		if err != nil {
 			return days, fmt.Errorf("count a day for the oracle: %w", err)
 		}
@@ -40,4 +46,79 @@ func (s *Service) countForOracle(ctx context.Context, merchant db.Merchant, audi
 		}
 	}
 	return days, nil
+}
+
+const secondsPerDay = 24 * 60 * 60
+
+// oracleDay is what was tried on one UTC day, by the class of the failure before ('none' where there was none) and the customer's hour.
+type oracleDay map[oracleCell]oracleCounts
+
+type oracleCell struct {
+	after         string
+	weekday, hour int16
+}
+
+type oracleCounts struct{ attempts, successes int64 }
+
+// oracleDays adds up the days that may be counted, by their number since 1970. Memory grows with the days, not with the charges: a day
+// has some 400 cells at most.
+func (s *Service) oracleDays(ctx context.Context, merchant db.Merchant, auditID uuid.UUID, until time.Time) (map[int64]oracleDay, error) {
+	counted, err := s.queries.OracleDays(ctx, db.OracleDaysParams{MerchantID: merchant.ID, Livemode: merchant.Livemode})
+	if err != nil {
+		return nil, err
+	}
+	closed := make(map[int64]bool, len(counted)) // counted, or to wait for another audit
+	for _, day := range counted {
+		closed[dayNumber(day.Time)] = true
+	}
+	days := map[int64]oracleDay{}
+	before := lastFailure{latest: "none"}
+	err = s.queries.OracleChargesEach(ctx, db.OracleChargesParams{
+		MerchantID: merchant.ID, AuditID: auditID, Before: until.UTC().Truncate(24 * time.Hour),
+	}, func(charge db.OracleChargesRow) {
+		cell := oracleCell{after: before.of(charge), weekday: charge.DayOfWeek, hour: charge.HourOfDay}
+		date := dayNumber(charge.CreatedAt)
+		if charge.Outcome == "pending" {
+			closed[date] = true
+			delete(days, date)
+		}
+		if closed[date] {
+			return
+		}
+		if days[date] == nil {
+			days[date] = oracleDay{}
+		}
+		n := days[date][cell]
+		n.attempts++
+		if charge.Outcome == "succeeded" {
+			n.successes++
+		}
+		days[date][cell] = n
+	})
+	return days, err
+}
+
+func dayNumber(t time.Time) int64 { return t.Unix() / secondsPerDay }
+
+// lastFailure walks over charges, each debt's together and in order of time, and remembers how the last failure was classed.
+type lastFailure struct {
+	sequence string
+	earlier  string    // the class of the last failure before moment
+	moment   time.Time // of the charge seen last
+	latest   string    // the class of the last failure up to moment
+}
+
+// of is the class of the last failure before this charge, "none" if there is none. Of two charges of one second neither is before the
+// other: Stripe keeps no finer time. For the next one the greater class counts.
+func (f *lastFailure) of(charge db.OracleChargesRow) string {
+	if charge.Sequence != f.sequence {
+		*f = lastFailure{sequence: charge.Sequence, latest: "none"}
+	}
+	if !charge.CreatedAt.Equal(f.moment) {
+		f.earlier, f.moment = f.latest, charge.CreatedAt
+	}
+	if charge.Outcome == "failed" {
+		f.latest = charge.DeclineClass
+	}
+	return f.earlier
 }

@@ -29,6 +29,8 @@ var errTaken = errors.New("another process has gone on with this audit")
 // readError is a failure of Stripe's that ends one window and not the audit.
 type readError struct{ error }
 
+func (e readError) Unwrap() error { return e.error }
+
 // page is what matters of one answer beside its facts.
 type page struct {
 	count        int

@@ -2,7 +2,6 @@ package ghost
 
 import (
 	"bytes"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -21,7 +20,15 @@ import (
 	"phantom/task"
 )
 
-func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if setting := os.Getenv(workerEnv); setting != "" {
+		os.Exit(workerProcess(setting))
+	}
+	if url := os.Getenv(purgerURL); url != "" {
+		os.Exit(purgerProcess(url))
+	}
+	os.Exit(dbtest.Main(m))
+}
 
 // bench is a Service on a database of its own, with a sandbox as Stripe and its first merchant connected.
 type bench struct {
@@ -136,15 +143,6 @@ func (b *bench) audit() db.Audit {
 		b.t.Fatal(err)
 	}
 	return row
-}
-
-func (b *bench) totals(row db.Audit) Totals {
-	b.t.Helper()
-	var totals Totals
-	if err := json.Unmarshal(row.Totals, &totals); err != nil {
-		b.t.Fatal(err)
-	}
-	return totals
 }
 
 // ghosts are all rows, open and closed.

@@ -20,7 +20,6 @@ type writing struct {
 	hash     func(subject, value string) []byte
 	merchant uuid.UUID
 	ticket   int64 // taken before Stripe was read
-	refresh  bool  // a single subscription, read after a webhook
 
 	hashes [][]byte // of each judged subscription
 	found  []found
@@ -40,9 +39,8 @@ type closing struct {
 	reason string
 }
 
+// writingBatch is how many subscriptions are judged and written at a time.
 const writingBatch = 500
-
-func (w *writing) full() bool { return len(w.found)+len(w.closed) >= writingBatch }
 
 // add compares what was found of a subscription with what is known.
 func (w *writing) add(s subject, findings []Finding) {
@@ -65,7 +63,7 @@ func (w *writing) add(s subject, findings []Finding) {
 			changed = true
 		}
 	}
-	if changed || w.refresh {
+	if changed {
 		w.hashes = append(w.hashes, w.hash("subscription", s.subscription.ID))
 	}
 }

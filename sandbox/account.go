@@ -37,6 +37,7 @@ type world struct {
 	seed      uint64
 	epoch     int64
 	customers int
+	sameIDs   bool
 }
 
 // stream is a source of random numbers for one purpose. Because every decision has its own, what happens to one object
@@ -111,6 +112,8 @@ type account struct {
 	due        int64 // and nothing happens by itself before this
 	eventFloor int64 // older events are gone
 	cause      eventRequest
+	tell       func(*account, *event) // hears of every event after the generated past
+	quiet      bool                   // the past is being generated
 }
 
 func (w world) newAccount(name string, p profile) *account {
@@ -141,7 +144,11 @@ func (w world) newAccount(name string, p profile) *account {
 
 // id makes the id of an object that is known by parts.
 func (a *account) id(prefix string, n int, parts ...any) string {
-	return prefix + base62(stream(a.world.seed, prefix, append([]any{a.ID}, parts...)...), n)
+	space := a.ID
+	if a.world.sameIDs {
+		space = "every account"
+	}
+	return prefix + base62(stream(a.world.seed, prefix, append([]any{space}, parts...)...), n)
 }
 
 func (a *account) put(name string, o object) { a.tables[name].add(o) }
@@ -161,6 +168,8 @@ func (a *account) advance(now int64) {
 		a.eventFloor = now - eventLife
 		a.populate()
 		a.due = 1
+		a.quiet = true
+		defer func() { a.quiet = false }()
 	}
 	if now < a.clock {
 		return // a clock that was set back changes nothing
@@ -210,4 +219,7 @@ func (a *account) emit(t int64, typ string, o object, before map[string]any) {
 		}
 	}
 	a.put("events", e)
+	if !a.quiet {
+		a.tell(a, e)
+	}
 }

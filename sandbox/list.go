@@ -94,7 +94,7 @@ func (q *request) showList(t *table, name string, rows []row, more bool) answer 
 		}
 	}
 	return answer{status: http.StatusOK, later: func() ([]byte, error) {
-		out := make([]byte, 0, 256+len(rows)*3<<10)
+		out := make([]byte, 0, 256+len(rows)*(4+2*len(wanted))<<10) // an invoice has 4 KB
 		out = append(out, `{"object":"list","url":"/v1/`+name+`","has_more":`...)
 		out = append(strconv.AppendBool(out, more), `,"data":[`...)
 		for i, r := range rows {

@@ -177,14 +177,33 @@ func (s *Sandbox) deauthorize(q *request) answer {
 		return oauthError(http.StatusUnauthorized, "invalid_client",
 			"This application is not connected to stripe account "+id+", or that account does not exist.")
 	}
+	return s.disconnect(id, q.now.Unix())
+}
+
+// disconnect revokes all tokens of an account and lets the platform know.
+func (s *Sandbox) disconnect(id string, now int64) answer {
 	var all []*token
 	for _, t := range s.grants.tokens {
 		if t.Account == id {
 			all = append(all, t)
 		}
 	}
-	return s.saved(func() func() { return revoke(all) }, func() answer { return ok(map[string]string{"stripe_user_id": id}) })
+	a := s.saved(func() func() { return revoke(all) }, func() answer { return ok(map[string]string{"stripe_user_id": id}) })
+	if a.status == http.StatusOK {
+		app := &application{ID: s.cfg.ClientID, Name: "PHANTOM", Object: "application"}
+		s.accounts[id].emit(now, "account.application.deauthorized", app, nil)
+	}
+	return a
 }
+
+// application is the platform as an object, in one event alone.
+type application struct {
+	ID     string `json:"id"`
+	Object string `json:"object"`
+	Name   string `json:"name"`
+}
+
+func (a *application) meta() *head { return &head{ID: a.ID} }
 
 // revoke marks tokens and returns the way back.
 func revoke(tokens []*token) func() {

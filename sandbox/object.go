@@ -66,8 +66,7 @@ type customer struct {
 	Metadata        dict             `json:"metadata"`
 	TestClock       text             `json:"test_clock"`
 
-	wallet   []*card
-	invoices int
+	wallet []*card
 }
 
 type customerSettings struct {
@@ -220,6 +219,7 @@ type invoice struct {
 	of        *contract
 	tries     int   // charges so far, whoever caused them
 	firstFail int64 // start of the retry window
+	welcome   bool  // its next charge succeeds, whatever the card is like
 	step      int64 // when something next happens to it by itself; 0 = never
 }
 
@@ -340,6 +340,7 @@ type dispute struct {
 
 type event struct {
 	head
+	Account         text         `json:"account,omitempty"` // in webhooks alone
 	APIVersion      string       `json:"api_version"`
 	Data            eventData    `json:"data"`
 	PendingWebhooks int          `json:"pending_webhooks"`

@@ -8,10 +8,29 @@
 // succeeds depends on the card, and for many cards on the weekday, hour and payday in the merchant's time zone.
 // Objects are real state: an invoice is paid once, and an Idempotency-Key executes once in 24 hours.
 //
+// Config.Charges gives the first merchant a long past besides, written in closed form. Nothing in it changes any more: its
+// subscriptions are not renewed, its invoices cannot be paid and it has no events.
+//
+// Truth says who is a ghost, from the inside. Faults spoil requests on demand, Change turns the world, and Config.Webhook
+// sends its events, signed. A test of processes does the same over HTTP, below /sandbox/ with the platform's key:
+//
+//	GET  /sandbox/accounts                 the merchants' ids
+//	GET  /sandbox/truth?account=acct_…     []Ghost
+//	GET  /sandbox/requests                 []Request
+//	GET  /sandbox/peak?account=acct_…      {"peak": most requests within one second}
+//	POST /sandbox/faults                   Fault, with "delay" in milliseconds
+//	DELETE /sandbox/faults                 disarms all
+//	POST /sandbox/changes                  Change; the answer is {"id": …}
+//	POST /sandbox/webhook                  Webhook, with "delay" in milliseconds
+//
 // # Limits
 //
 // Grants survive a restart in Config.StateFile, objects and idempotency keys do not: after a restart the world is what
-// the seed and the clock say. No webhooks are sent; changes appear in GET /v1/events.
+// the seed and the clock say. Time passes when somebody asks: Advance plays what is due, so that its events are sent.
+//
+// Known from reading only, and so a guess here too: which headers and codes come with a 429, what exactly moves in later
+// API versions (Webhook.Basil shows invoices alone), how a part of an invoice comes in, and that a code used twice takes
+// its tokens with it.
 package sandbox
 
 import (
@@ -49,6 +68,9 @@ type Config struct {
 	Merchants int              // merchants in the world; 0 means 3
 	Customers int              // customers of each merchant; 0 means 120, which shows every kind at least once
 	Charges   int              // the first merchant's history has about so many charges, up to 1,000,000; 0 means what its customers have
+	RateLimit int              // requests a second and account beyond which /v1/ answers 429, by the wall clock; 0 means no limit
+	SameIDs   bool             // all merchants number their customers, subscriptions, invoices … alike, so that only the account tells them apart
+	Webhook   Webhook          // where events go; without a URL they go nowhere
 	StateFile string           // issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; "" keeps them in memory
 	Consent   bool             // authorize shows a page to choose the merchant or deny; false approves at once as the first merchant
 	Now       func() time.Time // the clock; nil means time.Now
@@ -71,6 +93,12 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Merchants < 0 || c.Merchants > 1000 {
 		return errors.New("the number of merchants must lie between 1 and 1000")
+	}
+	if c.RateLimit < 0 {
+		return errors.New("the rate limit must not be negative")
+	}
+	if err := c.Webhook.validate(); err != nil {
+		return err
 	}
 	if c.Charges < 0 || c.Charges > 1_000_000 {
 		return errors.New("the number of charges must lie between 0 and 1000000")
@@ -96,6 +124,8 @@ type Sandbox struct {
 	keys     map[idemKey]*idemEntry
 	executed map[string]int
 	faults   []*Fault
+	traffic  map[string]*traffic
+	post     post
 	log      []Request
 	logged   uint64
 	requests uint64
@@ -113,20 +143,24 @@ func New(cfg Config) (*Sandbox, error) {
 		grants:   grants{tokens: map[string]*token{}, codes: map[string]*code{}},
 		keys:     map[idemKey]*idemEntry{},
 		executed: map[string]int{},
+		traffic:  map[string]*traffic{},
 		epoch:    cfg.Now().Truncate(time.Hour).Unix(),
 	}
 	if err := s.loadState(); err != nil {
 		return nil, fmt.Errorf("sandbox state file: %w", err)
 	}
-	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers}
+	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers, sameIDs: cfg.SameIDs}
 	s.platform = w.newAccount("platform", profile{Name: "PHANTOM", Country: "US", Currency: "usd", Zone: "UTC", MCC: "7372"})
 	s.platform.loaded = true
+	s.platform.tell = s.mail
+	s.post = post{hook: cfg.Webhook, client: newPostClient(), closed: make(chan struct{})}
 	for i := range cfg.Merchants {
 		a := w.newAccount(fmt.Sprintf("merchant %d", i), profiles[i%len(profiles)])
 		if i == 0 && cfg.Charges > 0 {
 			a.bulk = cfg.Charges
-			a.world.customers = max(1, min(cfg.Customers, cfg.Charges/20)) // a customer of the living world has about ten charges
+			a.world.customers = max(1, min(cfg.Customers, cfg.Charges/40)) // they have fifteen charges or so each, and the history at least half
 		}
+		a.tell = s.mail
 		s.accounts[a.ID] = a
 		s.ids = append(s.ids, a.ID)
 	}
@@ -150,12 +184,13 @@ func (s *Sandbox) Executions(key string) int {
 
 // Request is one line of the log: no query, no body, no credential.
 type Request struct {
-	At             time.Time // by the sandbox's clock
-	Method, Path   string
-	Account        string // acct_… once the credential was accepted
-	IdempotencyKey string
-	Status         int  // 0 while in flight, or if the connection was dropped
-	Replayed       bool // answered from the idempotency store
+	At             time.Time `json:"at"` // by the sandbox's clock
+	Method         string    `json:"method"`
+	Path           string    `json:"path"`
+	Account        string    `json:"account"` // acct_… once the credential was accepted
+	IdempotencyKey string    `json:"idempotency_key"`
+	Status         int       `json:"status"`   // 0 while in flight, or if the connection was dropped
+	Replayed       bool      `json:"replayed"` // answered from the idempotency store
 }
 
 // Requests returns the last 10,000 requests in the order of their arrival.
@@ -182,6 +217,8 @@ type request struct {
 	key    string
 	fault  *Fault
 	held   bool // the fault has had its Hold and Delay
+
+	limited bool // too many in one second
 }
 
 // answer is a whole response, so that it can be stored, replayed, replaced or cut.
@@ -218,7 +255,15 @@ func (s *Sandbox) handle(pattern string, h func(*request) answer) {
 
 // ServeHTTP answers one request. A fault that drops the connection panics with http.ErrAbortHandler, as net/http asks.
 func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/sandbox/") {
+		s.control(w, r)
+		return
+	}
 	q := s.admit(r)
+	if q.limited {
+		s.finish(w, q, rateLimited())
+		return
+	}
 	if f := q.fault; f != nil && !f.After {
 		q.hold()
 		if !f.Store && (f.Drop || f.Status != 0) {
@@ -231,6 +276,9 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q.hold()
 		if f.After && (f.Status != 0 || f.Body != "") && !f.Store {
 			a = f.answer(a)
+		}
+		if f.Rows > 0 && q.acc != nil {
+			s.addRows(q.acc, f.Rows)
 		}
 	}
 	s.finish(w, q, a)
@@ -249,7 +297,13 @@ func (s *Sandbox) admit(r *http.Request) *request {
 		s.log[s.logged%maxRequests] = entry
 	}
 	s.logged++
-	q.fault = s.takeFault(r)
+	account := s.whose(r)
+	if strings.HasPrefix(r.URL.Path, "/v1/") {
+		q.limited = s.count(account)
+	}
+	if !q.limited {
+		q.fault = s.takeFault(r, account)
+	}
 	return q
 }
 

@@ -102,6 +102,10 @@ func (b *bench) do(method, path, auth string, params url.Values, header ...strin
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
+	return b.roundTrip(req)
+}
+
+func (b *bench) roundTrip(req *http.Request) (reply, error) {
 	resp, err := b.http.Do(req)
 	if err != nil {
 		return reply{}, err

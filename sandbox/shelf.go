@@ -63,6 +63,7 @@ func (h *history) nameAll() {
 		length, n int
 	}{
 		"customers": {"cus_", 14, len(h.customers)}, "subscriptions": {"sub_1", 23, len(h.subs)}, "items": {"si_", 14, len(h.subs)},
+		"fingerprints":    {"", 16, len(h.subs)},
 		"payment_methods": {"pm_1", 23, len(h.subs)}, "invoices": {"in_1", 23, len(h.invoices)}, "lines": {"il_1", 23, len(h.invoices)},
 		"payment_intents": {"pi_3", 23, len(h.invoices)}, "charges": {"ch_3", 23, len(h.charges)},
 		"balance_transactions": {"txn_3", 23, len(h.charges)}, "disputes": {"dp_1", 23, len(h.disputes)},

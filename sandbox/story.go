@@ -171,6 +171,7 @@ func (w *scribe) begin(st story) int64 {
 	if st.most == 0 {
 		return w.epoch - int64(2+w.r.IntN(18))*hour
 	}
+	st.most = min(st.most, max(w.most, st.least+30))
 	for {
 		at := w.epoch - int64(st.least)*day - int64(w.r.IntN((st.most-st.least)*day))
 		last := month(at, max(started(at, w.epoch)-1, 0))

@@ -7,126 +7,6 @@ import (
 	"time"
 )
 
-// cast says how many of 120 customers live each story. Together they show every row of "who is a ghost" and every way
-// of being none. tell only plans: the contracts play the plan when the clock passes.
-var cast = []struct {
-	name string
-	n    int
-	tell func(*author)
-}{
-	{"healthy so far", 26, func(w *author) { w.subscribe(w.mortal(w.card(liquid))) }},
-	{"healthy, by the year", 3, func(w *author) {
-		w.start = w.ago(380, 545)
-		w.yearly(w.subscribe(w.card(liquid)))
-	}},
-	{"ghost by the year", 1, func(w *author) {
-		w.start = w.ago(370, 390)
-		c := w.subscribe(w.card(liquid))
-		w.yearly(c)
-		w.dead(c.card, w.renewal(c, 1)-day, doNotHonor)
-	}},
-	{"payday", 18, func(w *author) { w.subscribe(w.mortal(w.card(payday))) }},
-	{"moody bank", 7, func(w *author) { w.subscribe(w.card(moody)) }},
-	{"unstable bank", 4, func(w *author) { w.subscribe(w.card(unstable)) }},
-	{"ghost: card is dead", 11, func(w *author) { w.debtor(1+w.r.IntN(3), keepPastDue) }},
-	{"ghost: new card, but the subscription has its own old one", 1, func(w *author) {
-		c := w.debtor(1, keepPastDue)
-		c.sub.DefaultPaymentMethod = text(c.card.pm.ID)
-		w.customer.InvoiceSettings.DefaultPaymentMethod = text(w.card(liquid).pm.ID)
-	}},
-	{"hidden ghost: older invoice open", 4, func(w *author) { w.hidden(keepPastDue) }},
-	{"hidden ghost: older invoice uncollectible", 3, func(w *author) { w.hidden(writeOff) }},
-	{"unpaid", 3, func(w *author) { w.debtor(2+w.r.IntN(2), markUnpaid) }},
-	{"canceled with debt", 4, func(w *author) { w.debtor(3, cancelNow) }},
-	{"canceled with debt, but a second subscription is fine", 2, func(w *author) {
-		w.debtor(3, cancelNow)
-		w.start = w.ago(60, 90)
-		w.subscribe(w.card(liquid))
-	}},
-	{"left without debt", 7, func(w *author) {
-		c := w.subscribe(w.card(liquid))
-		c.at(w.renewal(c, 2)-day, func(int64) { c.sub.CancelAtPeriodEnd = true })
-	}},
-	{"trialing", 2, func(w *author) {
-		w.start = w.ago(2, 10)
-		w.subscribe(w.card(liquid)).trial = 14
-	}},
-	{"trialing with earlier debt", 2, func(w *author) {
-		c := w.debtor(2, keepPastDue)
-		c.at(w.epoch-day, func(t int64) { // the merchant gives another chance
-			end := w.epoch + 13*day
-			c.sub.TrialStart, c.sub.TrialEnd, c.bill = stamp(t), stamp(end), end
-			c.sub.CurrentPeriodStart, c.sub.CurrentPeriodEnd = t, end
-			c.setStatus("trialing", t)
-			c.freeInvoice(t, "subscription_update")
-		})
-	}},
-	{"collection paused: void", 1, func(w *author) { w.paused("void") }},
-	{"collection paused: drafts", 1, func(w *author) { w.paused("keep_as_draft") }},
-	{"collection paused: uncollectible", 1, func(w *author) { w.paused("mark_uncollectible") }},
-	{"paused after a trial without a card", 1, func(w *author) {
-		w.start = w.ago(40, 90)
-		w.subscribe(nil).trial = 14
-	}},
-	{"incomplete", 1, func(w *author) {
-		w.start = w.ago(0, 0) - int64(1+w.r.IntN(6))*hour
-		w.subscribe(w.dead(w.card(liquid), 1, doNotHonor))
-	}},
-	{"incomplete_expired", 2, func(w *author) {
-		w.start = w.ago(5, 200)
-		w.subscribe(w.dead(w.card(liquid), 1, doNotHonor))
-	}},
-	{"pays by invoice", 2, func(w *author) { w.byInvoice(5 + w.r.IntN(8)) }},
-	{"pays by invoice, but not lately", 1, func(w *author) { w.byInvoice(0) }},
-	{"bank debit under way", 2, func(w *author) {
-		w.start = w.epoch - int64(1+w.r.IntN(3))*day - 3*hour
-		w.start = time.Unix(w.start, 0).UTC().AddDate(0, -3, 0).Unix()
-		w.subscribe(w.card(bankDebit))
-	}},
-	{"bank asks for authentication", 2, func(w *author) {
-		c := w.subscribe(w.card(liquid))
-		w.dead(c.card, w.renewal(c, 1)-day, authRequired)
-	}},
-	{"paid out of band", 1, func(w *author) {
-		c := w.debtor(2, keepPastDue)
-		c.at(w.renewal(c, 2)+3*day, func(t int64) {
-			for _, inv := range c.open {
-				if inv.Status == "open" {
-					inv.PaidOutOfBand = true
-					c.markPaid(inv, t)
-				}
-			}
-			c.card.dies = 0
-		})
-	}},
-	{"blocked by risk rules", 1, func(w *author) {
-		c := w.subscribe(w.card(liquid))
-		w.dead(c.card, w.renewal(c, 1)-day, highestRisk)
-	}},
-	{"disputed", 3, func(w *author) {
-		c := w.subscribe(w.card(liquid))
-		status := []string{"needs_response", "under_review", "lost", "won"}[w.i%4]
-		c.at(w.renewal(c, 1)+2*day, func(t int64) { c.dispute(t, status) })
-	}},
-	{"disputed and in debt", 1, func(w *author) {
-		c := w.debtor(1, keepPastDue)
-		c.at(w.renewal(c, 1)-2*day, func(t int64) { c.dispute(t, "needs_response") })
-	}},
-	{"refunded", 1, func(w *author) {
-		c := w.subscribe(w.card(liquid))
-		c.at(w.renewal(c, 2)+3*day, func(t int64) {
-			if ch := c.lastPaid(); ch != nil {
-				ch.AmountRefunded, ch.Refunded = ch.Amount, true
-				c.acc.emit(t, "charge.refunded", ch, nil)
-			}
-		})
-	}},
-	{"test clock", 1, func(w *author) {
-		w.customer.TestClock = text(w.acc.id("clock_1", 23, w.customer.ID))
-		w.debtor(1, keepPastDue)
-	}},
-}
-
 // author writes one customer's story.
 type author struct {
 	acc      *account
@@ -207,11 +87,11 @@ func (a *account) makePrices() {
 			a.prices = append(a.prices, p)
 		}
 	}
-	abroad := map[string]string{"usd": "eur"}[a.profile.Currency]
+	abroad := map[string]string{"jpy": "usd", "kwd": "jpy", "usd": "jpy"}[a.profile.Currency] // with other decimals than at home
 	if abroad == "" {
-		abroad = "usd"
+		abroad = "kwd"
 	}
-	a.foreign = a.newPrice("Basic abroad (monthly)", "month", abroad, 1700, len(names))
+	a.foreign = a.newPrice("Basic abroad (monthly)", "month", abroad, map[string]int64{"jpy": 1480, "kwd": 4500, "usd": 1700}[abroad], len(names))
 }
 
 func (a *account) newPrice(name, every, currency string, amount int64, i int) *price {
@@ -296,7 +176,7 @@ func (w *author) subscribe(k *card) *contract {
 	if k != nil && r.IntN(2) == 0 {
 		s.DefaultPaymentMethod = text(k.pm.ID)
 	}
-	c := &contract{acc: a, cust: cu, sub: s, price: p, card: k}
+	c := &contract{acc: a, cust: cu, sub: s, price: p, card: k, nth: w.subs}
 	c.at(w.start, c.start)
 	a.contracts = append(a.contracts, c)
 	w.subs++
@@ -340,7 +220,26 @@ func (w *author) monthly(c *contract) { c.setPrice(w.acc.prices[0]) }
 
 func (w *author) yearly(c *contract) { c.setPrice(w.acc.prices[1]) }
 
-func (c *contract) setPrice(p *price) { c.price, c.sub.Items.Data[0].Price = p, p }
+func (c *contract) setPrice(p *price) {
+	c.price, c.sub.Items.Data[0].Price, c.sub.Currency = p, p, p.Currency
+}
+
+// partly plans two debts, of the older of which a third comes in.
+func (w *author) partly(disputed bool) {
+	c := w.debtor(2, keepPastDue)
+	w.dead(c.card, c.card.dies, insufficientFunds)
+	c.at(w.renewal(c, 2)+3*day, func(t int64) {
+		for _, inv := range c.open {
+			if inv.Status != "open" {
+				continue
+			}
+			if ch := c.payPart(inv, inv.AmountRemaining/3, t); disputed {
+				c.acc.dispute(ch, t, "needs_response")
+			}
+			return
+		}
+	})
+}
 
 func (w *author) paused(behavior string) {
 	c := w.subscribe(w.card(liquid))
@@ -371,15 +270,17 @@ func (c *contract) lastPaid() *charge {
 }
 
 func (c *contract) dispute(t int64, status string) {
-	ch := c.lastPaid()
-	if ch == nil {
-		return
+	if ch := c.lastPaid(); ch != nil {
+		c.acc.dispute(ch, t, status)
 	}
-	ch.Disputed = true
+}
+
+func (a *account) dispute(ch *charge, t int64, status string) *dispute {
 	d := &dispute{Amount: ch.Amount, Charge: ch.ID, Currency: ch.Currency, Metadata: dict{}, PaymentIntent: ch.PaymentIntent,
 		Reason: "fraudulent", Status: status}
-	d.head = head{ID: c.acc.id("dp_1", 23, ch.ID), Object: "dispute", Created: t}
-	ch.Dispute = text(d.ID)
-	c.acc.put("disputes", d)
-	c.acc.emit(t, "charge.dispute.created", d, nil)
+	d.head = head{ID: a.id("dp_1", 23, ch.ID), Object: "dispute", Created: t}
+	ch.Disputed, ch.Dispute = true, text(d.ID)
+	a.put("disputes", d)
+	a.emit(t, "charge.dispute.created", d, nil)
+	return d
 }

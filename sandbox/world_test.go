@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,7 +113,7 @@ func TestNewIsQuickAndSmall(t *testing.T) {
 func TestEveryKindIsThere(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(3) {
-		s, err := New(Config{Seed: seed + 1, Now: func() time.Time { return birth.AddDate(0, 0, int(seed)*11) }})
+		s, err := New(Config{Seed: seed + 1, Merchants: 6, Now: func() time.Time { return birth.AddDate(0, 0, int(seed)*11) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +123,7 @@ func TestEveryKindIsThere(t *testing.T) {
 			now := s.cfg.Now().Unix()
 			a.advance(now)
 			currencies[a.DefaultCurrency] = true
-			seen := map[string]int{}
+			seen, debts := map[string]int{}, map[string][]string{}
 			for _, o := range a.tables["subscriptions"].rows {
 				sub := o.(*subscription)
 				seen["subscription "+sub.Status]++
@@ -150,6 +151,21 @@ func TestEveryKindIsThere(t *testing.T) {
 					inv.Paid && inv.AmountRemaining != 0 || inv.Created > now || inv.Status == "open" && inv.NextPaymentAttempt != 0 && int64(inv.NextPaymentAttempt) <= now {
 					t.Errorf("seed %d: inconsistent %s", seed, ok(inv).body)
 				}
+				if inv.AmountPaid > 0 && inv.AmountRemaining > 0 {
+					seen["partly paid"]++
+				}
+				if inv.Status == "draft" && !inv.Attempted && inv.AmountRemaining > 0 && inv.NextPaymentAttempt != 0 {
+					seen["before its first attempt"]++
+				}
+				if inv.Status == "open" && inv.CollectionMethod == "charge_automatically" && inv.AttemptCount == 0 {
+					seen["open and never charged"]++
+				}
+				if inv.Total == 0 && inv.Paid {
+					seen["free invoice"]++
+				}
+				if owed && inv.Status == "open" {
+					debts[inv.Customer] = append(debts[inv.Customer], inv.Currency)
+				}
 				if pi := a.intent(inv); pi != nil && pi.Status == "requires_action" {
 					seen["requires_action"]++
 				}
@@ -164,11 +180,33 @@ func TestEveryKindIsThere(t *testing.T) {
 				if ch.Outcome.NetworkAdviceCode != "" {
 					seen["network advice"]++
 				}
+				if ch.Outcome.Reason == text(unknownDecline.reason) {
+					seen["unknown decline"]++
+				}
+				if inv := a.tables["invoices"].byID[string(ch.Invoice)].(*invoice); ch.Disputed && inv.AmountRemaining > 0 {
+					seen["disputed while open"]++
+				}
+				if ch.Outcome.Reason == text(blockedAgain.reason) {
+					seen["blocked after a hard decline"]++
+				}
 				if ch.Refunded {
 					seen["refund"]++
 				}
 			}
+			for _, all := range debts {
+				if slices.Sort(all); len(slices.Compact(all)) > 1 {
+					seen["debts in two currencies"]++
+				}
+			}
+			owners := map[string]int{}
+			for _, o := range a.tables["subscriptions"].rows {
+				if owners[o.(*subscription).Customer]++; owners[o.(*subscription).Customer] == 2 {
+					seen["two subscriptions"]++
+				}
+			}
 			for _, kind := range []string{
+				"open and never charged", "partly paid", "before its first attempt", "free invoice", "unknown decline", "disputed while open",
+				"blocked after a hard decline", "debts in two currencies", "two subscriptions",
 				"subscription active", "subscription past_due", "subscription unpaid", "subscription canceled", "subscription trialing",
 				"subscription paused", "subscription incomplete", "subscription incomplete_expired", "pause void", "pause keep_as_draft",
 				"pause mark_uncollectible", "every month", "every year", "past_due with open, latest true", "active with open, latest false",
@@ -185,7 +223,7 @@ func TestEveryKindIsThere(t *testing.T) {
 				t.Errorf("seed %d: no dispute", seed)
 			}
 		}
-		if !currencies["jpy"] {
+		if !currencies["jpy"] || !currencies["kwd"] { // without decimals, and with three
 			t.Errorf("seed %d: currencies %v", seed, currencies)
 		}
 	}
@@ -228,7 +266,7 @@ func TestStripeGoReadsEverything(t *testing.T) {
 	b := setup(t)
 	token := b.connect(1)
 	for _, inv := range all[stripe.Invoice](b, "invoices", token) {
-		if inv.ID == "" || inv.Customer.ID == "" || inv.Subscription.ID == "" || inv.Currency != "jpy" || inv.StatusTransitions == nil ||
+		if inv.ID == "" || inv.Customer.ID == "" || inv.Subscription.ID == "" || inv.Currency != "jpy" && inv.Currency != "usd" || inv.StatusTransitions == nil ||
 			len(inv.Lines.Data) != 1 || inv.Lines.Data[0].Price.Recurring.Interval == "" {
 			t.Fatalf("invoice %+v", inv)
 		}

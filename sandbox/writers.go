@@ -54,14 +54,8 @@ func (h *history) finalized(v *oldInvoice) int64 {
 	return v.created + hour
 }
 
-func (h *history) isIn(charge int, status string) bool {
+func (h *history) succeeded(charge int) bool {
 	c := &h.charges[charge]
-	switch status {
-	case "pending":
-		return c.pending
-	case "failed":
-		return c.decline != 0
-	}
 	return c.decline == 0 && !c.pending
 }
 
@@ -70,7 +64,7 @@ func (h *history) card(dst []byte, sub uint32, onCharge bool) []byte {
 	x := mix(sub)
 	if s.sepa {
 		dst = append(dst, `{"bank_code":"37040044","branch_code":null,"country":"DE","fingerprint":`...)
-		dst = h.quoteID(dst, "items", int(sub))
+		dst = h.quoteID(dst, "fingerprints", int(sub))
 		return append(dst, `,"last4":"3000","mandate":null}`...)
 	}
 	brand := oldBrands[s.brand]
@@ -78,7 +72,7 @@ func (h *history) card(dst []byte, sub uint32, onCharge bool) []byte {
 	dst = append(append(dst, h.acc.profile.Country...), `","exp_month":`...)
 	dst = strconv.AppendInt(dst, int64(1+x%12), 10)
 	dst = strconv.AppendInt(append(dst, `,"exp_year":`...), int64(2027+x%5), 10)
-	dst = h.quoteID(append(dst, `,"fingerprint":`...), "items", int(sub))
+	dst = h.quoteID(append(dst, `,"fingerprint":`...), "fingerprints", int(sub))
 	dst = append(dst, `,"funding":"`...)
 	dst = append(dst, []string{"credit", "debit", "debit", "prepaid"}[x>>8%4]...)
 	dst = append(dst, `","last4":"`...)

@@ -160,7 +160,7 @@ func chargeWriters(invoice, customer func(*history, int) int) map[string]writer 
 		"created":  number(func(h *history, n int) int64 { return h.charges[n].created }),
 		"amount":   number(func(h *history, n int) int64 { return h.charges[n].amount }),
 		"captured": flag(func(h *history, n int) bool { return h.charges[n].decline == 0 }),
-		"paid":     flag(func(h *history, n int) bool { return h.isIn(n, "succeeded") }),
+		"paid":     flag(func(h *history, n int) bool { return h.succeeded(n) }),
 		"disputed": flag(func(h *history, n int) bool { _, is := h.disputeOf[uint32(n)]; return is }),
 		"amount_captured": number(func(h *history, n int) int64 {
 			if h.charges[n].decline != 0 {
@@ -196,7 +196,7 @@ func chargeWriters(invoice, customer func(*history, int) int) map[string]writer 
 			return -1
 		}),
 		"balance_transaction": link("", "balance_transactions", func(h *history, n int) int {
-			if !h.isIn(n, "succeeded") {
+			if !h.succeeded(n) {
 				return -1
 			}
 			return n
@@ -212,7 +212,7 @@ func chargeWriters(invoice, customer func(*history, int) int) map[string]writer 
 			return append(append(dst, typ...), `"}`...)
 		},
 		"receipt_url": func(dst []byte, h *history, n int, _ expansions) []byte {
-			if !h.isIn(n, "succeeded") {
+			if !h.succeeded(n) {
 				return append(dst, "null"...)
 			}
 			dst = append(append(dst, `"https://pay.stripe.example.com/receipts/invoices/`...), h.acc.ID...)
@@ -263,7 +263,7 @@ func intentWriters(customer, sub func(*history, int) int) map[string]writer {
 // received is what charges have brought in, which for an invoice paid elsewhere is nothing.
 func (h *history) received(invoice int) (sum int64) {
 	for _, c := range h.chargesOf.of(uint32(invoice)) {
-		if h.isIn(int(c), "succeeded") {
+		if h.succeeded(int(c)) {
 			sum += h.charges[c].amount
 		}
 	}

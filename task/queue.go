@@ -126,9 +126,7 @@ func (q *Queue) Run(ctx context.Context) {
 	for range q.config.Workers {
 		workers.Go(q.worker)
 	}
-	for range settlers {
-		settler.Go(func() { q.settle(alive) })
-	}
+	settler.Go(func() { q.settle(alive) })
 	helpers.Go(func() { q.every(alive, q.config.Lease/4, "heartbeat", q.heartbeat) })
 	helpers.Go(func() { q.every(ctx, min(q.config.Poll, q.config.Lease/4), "rescue", q.rescue) })
 	helpers.Go(func() { q.every(ctx, time.Hour, "drop finished", q.dropFinished) })
@@ -202,9 +200,6 @@ func (q *Queue) room() int {
 	}
 	return max(room, 0)
 }
-
-// settlers write results at the same time, each on a connection of its own.
-const settlers = 2
 
 // fairMerchants and their share bound one claim's loose scan and what one merchant gets by it.
 const fairMerchants = 32

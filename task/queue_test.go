@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -432,6 +433,20 @@ func TestConfigIsChecked(t *testing.T) {
 	} {
 		if _, err := task.NewQueue(nil, config); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func TestKindIsAName(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for kind, good := range map[string]bool{
+		"a": true, "invoice_pay": true, "a_": true, strings.Repeat("k", 64): true,
+		"": false, "_a": false, "Audit": false, "audit2": false, "a b": false, "audit\n": false, "ä": false, strings.Repeat("k", 65): false,
+	} {
+		_, err := task.Enqueue(t.Context(), b.pool, task.New{MerchantID: b.merchant, Kind: kind})
+		if good != (err == nil) {
+			t.Errorf("%q: %v", kind, err)
 		}
 	}
 }

@@ -7,53 +7,73 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
 )
 
-// settle writes results down, in batches as large as have come in the meantime, until there are no more.
+// A row costs half as much to settle in a batch of hundreds as in one of tens, so results gather for a moment.
+const (
+	settleBatch  = 500
+	settleGather = 2 * time.Millisecond
+)
+
+// settle writes results down in batches, until there are no more.
 func (q *Queue) settle(ctx context.Context) {
 	for first := range q.ended {
-		batch := []result{first}
-	more:
-		for len(batch) < 500 {
-			select {
-			case r, ok := <-q.ended:
-				if !ok {
-					break more
-				}
-				batch = append(batch, r)
-			default:
-				break more
-			}
-		}
-		q.write(ctx, batch)
+		q.write(ctx, q.gather(first))
 	}
+}
+
+// gather waits for more results, but not when nothing else is under way.
+func (q *Queue) gather(first result) []result {
+	batch := append(make([]result, 0, settleBatch), first)
+	moment := time.NewTimer(settleGather)
+	defer moment.Stop()
+	for len(batch) < settleBatch && q.busy(len(batch)) {
+		select {
+		case r, ok := <-q.ended:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, r)
+		case <-moment.C:
+			return batch
+		}
+	}
+	return batch
+}
+
+// busy says whether more is under way than count tasks.
+func (q *Queue) busy(count int) bool {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	return len(q.held) > count
 }
 
 // write repeats until the database takes it or ctx ends: a result that is lost would be a try repeated. The fences make the
 // repetition harmless.
 func (q *Queue) write(ctx context.Context, batch []result) {
-	var p db.TaskSettleParams
+	var done db.TaskSettleDoneParams
+	var other db.TaskSettleParams
 	for _, r := range batch {
-		p.MerchantIds = append(p.MerchantIds, r.held.task.MerchantID)
-		p.Ids = append(p.Ids, r.held.task.ID)
-		p.Fences = append(p.Fences, r.held.task.Fence)
-		p.Statuses = append(p.Statuses, r.status)
-		p.Delays = append(p.Delays, r.delay.Seconds())
-		p.Jitters = append(p.Jitters, r.jitter)
-		p.Counted = append(p.Counted, r.counted)
-		p.Errors = append(p.Errors, r.err)
+		if r.status == "succeeded" {
+			done.MerchantIds = append(done.MerchantIds, r.held.task.MerchantID)
+			done.Ids = append(done.Ids, r.held.task.ID)
+			done.Fences = append(done.Fences, r.held.task.Fence)
+			continue
+		}
+		other.MerchantIds = append(other.MerchantIds, r.held.task.MerchantID)
+		other.Ids = append(other.Ids, r.held.task.ID)
+		other.Fences = append(other.Fences, r.held.task.Fence)
+		other.Statuses = append(other.Statuses, r.status)
+		other.Delays = append(other.Delays, r.delay.Seconds())
+		other.Jitters = append(other.Jitters, r.jitter)
+		other.Counted = append(other.Counted, r.counted)
+		other.Errors = append(other.Errors, r.err)
 	}
-	delays := backoff.NewExponentialBackOff()
-	delays.InitialInterval, delays.MaxInterval = 20*time.Millisecond, 2*time.Second
-	_, err := backoff.Retry(ctx, func() ([]uuid.UUID, error) { return q.queries.TaskSettle(ctx, p) },
-		backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(0))
-	if err != nil {
-		q.config.Log.Error("[WORKER] results are lost: the leases end and the tasks run again", "tasks", len(batch), "cause", db.Describe(err))
-	}
+	q.persist(ctx, len(done.Ids), func() (int64, error) { return q.queries.TaskSettleDone(ctx, done) })
+	q.persist(ctx, len(other.Ids), func() (int64, error) { return q.queries.TaskSettle(ctx, other) })
 	q.mutex.Lock()
 	for _, r := range batch {
 		if q.held[r.held.task.ID] == r.held {
@@ -63,6 +83,17 @@ func (q *Queue) write(ctx context.Context, batch []result) {
 	q.settled += len(batch)
 	q.mutex.Unlock()
 	q.rouse()
+}
+
+func (q *Queue) persist(ctx context.Context, count int, write func() (int64, error)) {
+	if count == 0 {
+		return
+	}
+	delays := backoff.NewExponentialBackOff()
+	delays.InitialInterval, delays.MaxInterval = 20*time.Millisecond, 2*time.Second
+	if _, err := backoff.Retry(ctx, write, backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(0)); err != nil {
+		q.config.Log.Error("[WORKER] results are lost: the leases end and the tasks run again", "tasks", count, "cause", db.Describe(err))
+	}
 }
 
 // heartbeat extends all leases at once.

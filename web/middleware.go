@@ -18,7 +18,7 @@ const maxBody = 64 << 10
 func routed(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "" || path.Clean(r.URL.Path) != r.URL.Path {
-			writeError(w, http.StatusNotFound, "not_found", "There is nothing at this address.")
+			notFound(w)
 			return
 		}
 		handler, pattern := mux.Handler(r)
@@ -48,7 +48,7 @@ func refuse(w http.ResponseWriter, r *http.Request, handler http.Handler) {
 		methodNotAllowed(w, allow)
 		return
 	}
-	writeError(w, http.StatusNotFound, "not_found", "There is nothing at this address.")
+	notFound(w)
 }
 
 func methodNotAllowed(w http.ResponseWriter, allow string) {
@@ -99,8 +99,7 @@ func capBody(next http.Handler) http.Handler {
 			limit = maxEvent
 		}
 		if r.ContentLength > limit {
-			w.Header().Set("Connection", "close")
-			writeError(w, http.StatusRequestEntityTooLarge, "request_too_large", "The request's body is too large.")
+			requestTooLarge(w)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, limit)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var routes = []string{"/", "/api/auth/stripe", "/api/auth/callback", "/healthz", "/readyz"}
+var routes = []string{"/", "/api/auth/stripe", "/api/auth/callback", "/healthz", "/readyz", "/api/openapi.json"}
 
 func TestUnknownAddresses(t *testing.T) {
 	t.Parallel()

@@ -125,7 +125,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	}, b.pool)
 	b.stripe.secret(webhookSecret)
 	server := web.New(web.Config{
-		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), WebhookSecrets: []string{webhookSecret},
+		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
 		Ping: b.pool.Ping, Secure: o.https, Log: log,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))
@@ -341,10 +341,14 @@ func (c *browser) do(method, path string, header ...string) answer {
 }
 
 func (c *browser) try(ctx context.Context, method, path string, header ...string) (answer, error) {
+	return c.send(ctx, method, path, nil, header...)
+}
+
+func (c *browser) send(ctx context.Context, method, path string, text io.Reader, header ...string) (answer, error) {
 	if strings.HasPrefix(path, "/") {
 		path = c.b.url + path
 	}
-	request, err := http.NewRequestWithContext(ctx, method, path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, path, text)
 	if err != nil {
 		return answer{}, err
 	}
@@ -361,6 +365,7 @@ func (c *browser) try(ctx context.Context, method, path string, header ...string
 	if request.URL.Host == strings.TrimPrefix(c.b.url, "http://") {
 		_, _ = c.b.ends.Write(append(body, '\n'))
 		c.b.checkHeaders(got)
+		c.b.conforms(method, request.URL.RequestURI(), got)
 		for _, cookie := range response.Cookies() {
 			c.b.stripe.secret(cookie.Value)
 		}
@@ -402,7 +407,8 @@ func (b *bench) raw(text string) []answer {
 	if _, err := io.WriteString(conn, text); err != nil {
 		b.t.Fatal(err)
 	}
-	method, _, _ := strings.Cut(text, " ")
+	method, rest, _ := strings.Cut(text, " ")
+	target, _, _ := strings.Cut(rest, " HTTP/1.1\r\n")
 	var all []answer
 	for reader := bufio.NewReader(conn); ; {
 		if _, err := reader.Peek(1); err != nil {
@@ -418,6 +424,9 @@ func (b *bench) raw(text string) []answer {
 		}
 		_, _ = b.ends.Write(append(body, '\n'))
 		all = append(all, answer{response.StatusCode, response.Header, string(body)})
+		if response.Header.Get("Content-Type") != "text/plain; charset=utf-8" { // net/http's own words for what is no HTTP
+			b.conforms(method, target, all[len(all)-1])
+		}
 	}
 }
 
@@ -485,7 +494,7 @@ func (a answer) wantError(t *testing.T, status int, code string) {
 	decoder := json.NewDecoder(strings.NewReader(a.body))
 	decoder.DisallowUnknownFields()
 	var shape struct {
-		Status, Code, Message *string
+		Status, Code, Message, Field *string
 	}
 	if err := decoder.Decode(&shape); err != nil || shape.Status == nil || shape.Code == nil || shape.Message == nil {
 		t.Fatalf("not an error's shape: %s", a.body)

@@ -20,6 +20,7 @@ import (
 type Config struct {
 	Connect *connect.Service
 	Ghost   *ghost.Service
+	OpenAPI []byte                      // docs/openapi.json
 	Ping    func(context.Context) error // asks the database
 	Secure  bool                        // PUBLIC_URL is https
 	Log     *slog.Logger
@@ -44,6 +45,13 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /{$}", s.index)
 	mux.HandleFunc("GET /api/auth/stripe", s.authorize)
 	mux.HandleFunc("GET /api/auth/callback", s.callback)
+	mux.HandleFunc("POST /api/audits", s.authenticated(s.startAudit))
+	mux.HandleFunc("GET /api/audits/{id}", s.authenticated(s.getAudit))
+	mux.HandleFunc("GET /api/ghosts", s.authenticated(s.listGhosts))
+	mux.HandleFunc("GET /api/ghosts/{id}", s.authenticated(s.getGhost))
+	mux.HandleFunc("POST /api/ghosts/{id}/access", s.authenticated(s.setAccess))
+	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
+	mux.HandleFunc("GET /api/openapi.json", s.openAPI)
 	mux.HandleFunc("POST "+webhookPath, s.webhook)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
@@ -131,19 +139,43 @@ var statuses = map[string]int{
 	connect.CodeLivemodeMismatch:    http.StatusBadRequest,
 	connect.CodeStripeUnavailable:   http.StatusBadGateway,
 	connect.CodeDatabaseUnavailable: http.StatusServiceUnavailable,
+	connect.CodeUnauthorized:        http.StatusUnauthorized,
+	connect.CodeDisconnected:        http.StatusConflict,
 }
 
-// fail answers with the error's own code and logs its cause. What has no code is a fault of ours: 500, without internals.
+// fail answers an error with its code. What has no code is a fault of ours: 500, without internals, and its cause in the log. What a
+// client did wrong is not logged: anybody could fill the log with it.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var known *connect.Error
-	if !errors.As(err, &known) {
+	var wrong *paramError
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &known):
+		s.failKnown(w, r, known)
+	case errors.As(err, &wrong):
+		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + wrong.Error() + ".", wrong.field})
+	case errors.Is(err, ghost.ErrNotFound):
+		notFound(w)
+	case errors.As(err, &tooLarge):
+		requestTooLarge(w)
+	case errors.Is(err, errMediaType):
+		writeError(w, http.StatusUnsupportedMediaType, "unsupported_media_type", "Send the body as Content-Type: application/json.")
+	case db.Unavailable(err):
+		s.failKnown(w, r, &connect.Error{Code: connect.CodeDatabaseUnavailable, Message: "The database is not available. Try again in a moment.", Cause: err})
+	default:
 		s.config.Log.Error("[SERVER] request failed", "method", r.Method, "path", r.URL.Path, "cause", db.Describe(err))
 		writeError(w, http.StatusInternalServerError, "internal", "Something went wrong on our side.")
-		return
 	}
-	if known.Code == connect.CodeDatabaseUnavailable {
+}
+
+func (s *Server) failKnown(w http.ResponseWriter, r *http.Request, known *connect.Error) {
+	switch known.Code {
+	case connect.CodeDatabaseUnavailable:
 		s.databaseLost(r, known.Cause)
-	} else {
+	case connect.CodeUnauthorized:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	case connect.CodeDisconnected: // the merchant's own doing
+	default:
 		s.config.Log.Warn("[STRIPE] handshake refused", "code", known.Code, "cause", known.Cause)
 	}
 	writeError(w, statuses[known.Code], known.Code, known.Message)
@@ -172,10 +204,23 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(text)
 }
 
+// errorBody is every error. Field is the part of the request that an invalid_request is about.
+type errorBody struct {
+	Status  string `json:"status"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Field   string `json:"field,omitempty"`
+}
+
 func writeError(w http.ResponseWriter, status int, code, message string) {
-	writeJSON(w, status, struct {
-		Status  string `json:"status"`
-		Code    string `json:"code"`
-		Message string `json:"message"`
-	}{"error", code, message})
+	writeJSON(w, status, errorBody{Status: "error", Code: code, Message: message})
+}
+
+func notFound(w http.ResponseWriter) {
+	writeError(w, http.StatusNotFound, "not_found", "There is nothing at this address.")
+}
+
+func requestTooLarge(w http.ResponseWriter) {
+	w.Header().Set("Connection", "close")
+	writeError(w, http.StatusRequestEntityTooLarge, "request_too_large", "The request's body is too large.")
 }

@@ -5,7 +5,6 @@ SELECT m.id, @id, sqlc.narg(since), nextval('ghost_tickets'), m.livemode FROM me
 ON CONFLICT (merchant_id) WHERE state = 'running' DO NOTHING;
 
 -- name: AuditCreateWindow :exec
--- unnest gives a NULL cursor for a window that nobody has begun.
 INSERT INTO audit_windows (merchant_id, audit_id, id, list, from_at, to_at)
 VALUES (@merchant_id, @audit_id, @id, @list, @from_at, @to_at);
 
@@ -15,11 +14,6 @@ UPDATE audits a SET state = 'failed', error = 'the audit was given up: start it 
 WHERE a.merchant_id = $1 AND a.state = 'running' AND NOT EXISTS (
     SELECT 1 FROM scheduled_tasks t
     WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.status IN ('pending', 'running', 'parked'));
-
--- name: AuditCancelStuck :exec
--- Frees the one place for an audit's task.
-UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp()
-WHERE merchant_id = $1 AND kind = 'audit' AND status = 'needs_review';
 
 -- name: AuditGetRunning :one
 SELECT id FROM audits WHERE merchant_id = $1 AND state = 'running';

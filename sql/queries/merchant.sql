@@ -57,3 +57,7 @@ SELECT * FROM merchants WHERE stripe_user_id = $1;
 UPDATE merchants SET hash_salt = CASE WHEN hash_salt IS NOT DISTINCT FROM NULL THEN @hash_salt ELSE hash_salt END
 WHERE id = @id
 RETURNING hash_salt;
+
+-- name: MerchantGetID :one
+-- Reads nothing sealed: for commands that have no key.
+SELECT id FROM merchants WHERE stripe_user_id = $1;

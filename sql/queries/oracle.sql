@@ -1,42 +1,13 @@
--- name: OracleDaysToCount :many
--- The whole UTC days of an audit that are still to be counted, oldest first, each with its cells: what was tried in an hour of the
--- customer's week after a failure of a class, and what of it succeeded. A day with a charge that is pending waits, and one that the
--- audit saw in part is not whole. Blocked attempts were never made.
-WITH numbered AS (
-    SELECT c.sequence, c.created_at, c.outcome, c.decline_class, c.day_of_week, c.hour_of_day,
-        dense_rank() OVER (PARTITION BY c.sequence ORDER BY c.created_at) AS moment
-    FROM audit_charges c
-    WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.outcome <> 'blocked'
-        AND c.created_at < date_trunc('day', sqlc.arg(until)::timestamptz, 'UTC')
-), followed AS (
-    -- The last failure before each attempt: the greatest of moment and class, by one running maximum over the same order. Groups,
-    -- because of two charges of one second neither is before the other.
-    SELECT (n.created_at AT TIME ZONE 'UTC')::date AS day, n.outcome, n.day_of_week, n.hour_of_day,
-        coalesce(substr(max(lpad(n.moment::text, 10, '0') || coalesce(n.decline_class, 'unknown')) FILTER (WHERE n.outcome = 'failed')
-            OVER (PARTITION BY n.sequence ORDER BY n.created_at GROUPS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 11), 'none') AS after
-    FROM numbered n
-), cells AS (
-    SELECT f.day, f.after, f.day_of_week, f.hour_of_day, count(*) AS attempts,
-        count(*) FILTER (WHERE f.outcome = 'succeeded') AS successes,
-        count(*) FILTER (WHERE f.outcome = 'pending') AS pending
-    FROM followed f
-    GROUP BY f.day, f.after, f.day_of_week, f.hour_of_day
-)
-SELECT c.day,
-    array_agg(c.after)::text[] AS decline_classes,
-    array_agg(c.day_of_week)::smallint[] AS days_of_week,
-    array_agg(c.hour_of_day)::smallint[] AS hours_of_day,
-    array_agg(c.attempts)::bigint[] AS attempts,
-    array_agg(c.successes)::bigint[] AS successes
-FROM cells c
-WHERE c.day::timestamp AT TIME ZONE 'UTC' >= coalesce((
-        SELECT a.since FROM audits a WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.id = sqlc.arg(audit_id)), '-infinity')
-    AND NOT EXISTS (
-        SELECT 1 FROM oracle_days d
-        WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.livemode = sqlc.arg(livemode) AND d.day = c.day)
-GROUP BY c.day
-HAVING sum(c.pending) = 0
-ORDER BY c.day;
+-- name: OracleCharges :many
+-- What an audit saw of a merchant's attempts, each debt's together and in order; the class makes the order of two in one second the
+-- same for everybody. Blocked ones were never made. A million rows: read them by OracleChargesEach.
+SELECT sequence, created_at, outcome, coalesce(decline_class, 'unknown') AS decline_class, day_of_week, hour_of_day
+FROM audit_charges
+WHERE merchant_id = $1 AND audit_id = $2 AND created_at < sqlc.arg(before) AND outcome <> 'blocked'
+ORDER BY sequence, created_at, decline_class;
+
+-- name: OracleDays :many
+SELECT day FROM oracle_days WHERE merchant_id = $1 AND livemode = $2 ORDER BY day;
 
 -- name: OracleCountDay :execrows
 -- Counts a day, and nothing where somebody has counted it: the row of oracle_days decides. One statement and so one transaction. Cells

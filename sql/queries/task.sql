@@ -51,8 +51,8 @@ RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.
 UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
-WHERE t.id = ANY (ARRAY(
-    SELECT d.id FROM scheduled_tasks d
+WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the lock keeps them there
+    SELECT d.ctid FROM scheduled_tasks d
     WHERE d.status = 'pending' AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
 RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at;
@@ -73,15 +73,25 @@ SELECT status, coalesce(last_error, '')::text AS last_error, coalesce(extract(ep
 FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
 
 -- name: TaskHeartbeat :many
--- Extends the leases that are still the caller's and says which these are.
+-- Extends the leases that are still the caller's and says which these are. This and the two that settle name rows by id and not by
+-- place, because a heartbeat moves them, and in the order of ids, so that they never lock each other out.
 UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
 FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
-    unnest(sqlc.arg(fences)::bigint[]) AS fence ORDER BY 1, 2) AS held
+    unnest(sqlc.arg(fences)::bigint[]) AS fence ORDER BY 2) AS held
 WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) -- planned as few rows, and so never as a scan of the whole table
-    AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence AND t.status = 'running'
+    AND t.lease_until IS NOT NULL -- it runs; by its status it would be looked for among all that run
+    AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence
 RETURNING t.id;
 
--- name: TaskSettle :many
+-- name: TaskSettleDone :execrows
+-- Most tries succeed and have nothing to say. As TaskSettle, for those.
+UPDATE scheduled_tasks t SET status = 'succeeded', lease_until = NULL, finished_at = clock_timestamp()
+FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
+    unnest(sqlc.arg(fences)::bigint[]) AS fence ORDER BY 2) AS done
+WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) AND t.lease_until IS NOT NULL
+    AND t.merchant_id = done.merchant_id AND t.id = done.id AND t.fence = done.fence;
+
+-- name: TaskSettle :execrows
 -- Writes down how tries ended, for those whose fence is still the caller's: who was too slow changes no row. A delay counts from
 -- now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back.
 UPDATE scheduled_tasks t SET
@@ -96,10 +106,9 @@ UPDATE scheduled_tasks t SET
 FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
     unnest(sqlc.arg(fences)::bigint[]) AS fence, unnest(sqlc.arg(statuses)::text[]) AS status,
     unnest(sqlc.arg(delays)::float8[]) AS delay, unnest(sqlc.arg(jitters)::boolean[]) AS jitter,
-    unnest(sqlc.arg(counted)::boolean[]) AS counted, unnest(sqlc.arg(errors)::text[]) AS error ORDER BY 1, 2) AS ended
-WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[])))
-    AND t.merchant_id = ended.merchant_id AND t.id = ended.id AND t.fence = ended.fence AND t.status = 'running'
-RETURNING t.id;
+    unnest(sqlc.arg(counted)::boolean[]) AS counted, unnest(sqlc.arg(errors)::text[]) AS error ORDER BY 2) AS ended
+WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) AND t.lease_until IS NOT NULL
+    AND t.merchant_id = ended.merchant_id AND t.id = ended.id AND t.fence = ended.fence;
 
 -- name: TaskRescue :execrows
 -- Tasks whose worker died: their lease has ended. Those that have used up their tries are for a person to look at. One of them may
@@ -143,10 +152,10 @@ WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review';
 
 -- name: TaskPark :execrows
 -- Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
--- seconds. What is left, or being claimed now, is parked by its own handler.
+-- seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody.
 UPDATE scheduled_tasks t SET status = 'parked' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
-    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'pending'
+    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'pending' AND d.kind <> 'purge'
     ORDER BY d.run_at LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED) AS due
 WHERE t.merchant_id = due.merchant_id AND t.id = due.id;
 

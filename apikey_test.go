@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"phantom/db/dbtest"
+)
+
+// apiKeyCommand runs phantom apikey with nothing but DATABASE_URL.
+func apiKeyCommand(t *testing.T, url string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	p := start(t, map[string]string{"DATABASE_URL": url}, append([]string{"apikey"}, args...))
+	code = p.wait(t)
+	return code, p.stdout.String(), p.stderr.String()
+}
+
+// A key from the command line opens the API of a running server, and once revoked is refused at once.
+func TestAPIKeyCommand(t *testing.T) {
+	t.Parallel()
+	url := dbtest.EmptyURL(t)
+	server, base := ready(t, production(t, url))
+	handshake(t, base)
+	var account string
+	if err := dbtest.Open(t, url, dbtest.Ring(t)).QueryRow(t.Context(), "SELECT stripe_user_id FROM merchants").Scan(&account); err != nil {
+		t.Fatal(err)
+	}
+
+	code, stdout, stderr := apiKeyCommand(t, url, "create", "--merchant", account)
+	if code != 0 || !regexp.MustCompile(`^phk_[A-Za-z0-9_-]{43}\n$`).MatchString(stdout) {
+		t.Fatalf("create: %d, %q, %q", code, stdout, stderr)
+	}
+	key := strings.TrimSpace(stdout)
+	shown := regexp.MustCompile(`^key ([0-9a-f-]{36}) of ` + account + `: it is shown this once, keep it safe\n$`).FindStringSubmatch(stderr)
+	if shown == nil {
+		t.Fatalf("create said %q", stderr)
+	}
+	ask := func() int {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/summary", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+key)
+		response, err := browser(t).Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		return response.StatusCode
+	}
+	if status := ask(); status != http.StatusOK {
+		t.Errorf("the new key gets %d", status)
+	}
+	code, stdout, stderr = apiKeyCommand(t, url, "list", "--merchant="+account)
+	table := regexp.MustCompile(`^ID +CREATED +LAST USED +REVOKED\n` + shown[1] + `  \d{4}-\S+Z  \d{4}-\S+Z  -\n$`)
+	if code != 0 || !table.MatchString(stdout) || stderr != "" {
+		t.Errorf("list: %d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = apiKeyCommand(t, url, "revoke", "--merchant", account, "--id", shown[1])
+	if code != 0 || stdout != "" || stderr != "key "+shown[1]+" of "+account+" is revoked: it is refused from now on\n" {
+		t.Errorf("revoke: %d, %q, %q", code, stdout, stderr)
+	}
+	if status := ask(); status != http.StatusUnauthorized {
+		t.Errorf("the revoked key gets %d", status)
+	}
+	if _, stdout, _ = apiKeyCommand(t, url, "list", "--merchant", account); !regexp.MustCompile(`Z  \d{4}-\S+Z  \d{4}-\S+Z\n$`).MatchString(stdout) {
+		t.Errorf("list afterwards:\n%s", stdout)
+	}
+	if logs := server.stdout.String() + server.stderr.String(); strings.Contains(logs, key) || strings.Contains(pgDump(t, url), key[4:]) {
+		t.Error("the key stands in the log or in a dump")
+	}
+	if status, body, err := get(browser(t), base+"/api/openapi.json"); err != nil || status != http.StatusOK || body != string(openAPI) {
+		t.Errorf("the API's document: %d, %d bytes, %v", status, len(body), err)
+	}
+}
+
+// Every misuse ends with exit code 1 and one line that says what to do.
+func TestAPIKeyMisuse(t *testing.T) {
+	t.Parallel()
+	url, empty := dbtest.URL(t), dbtest.EmptyURL(t)
+	dbtest.Open(t, url, dbtest.Ring(t))
+	const usage = "phantom apikey create|list|revoke --merchant acct_… [--id KEY-ID]"
+	const id = "01980000-0000-7000-8000-000000000000"
+	for name, test := range map[string]struct {
+		url  string
+		args []string
+		line string // the last one: usage may stand before it
+	}{
+		"no action":         {url, nil, "phantom apikey needs an action: " + usage},
+		"unknown action":    {url, []string{"delete"}, `phantom apikey has no action "delete": ` + usage},
+		"a flag first":      {url, []string{"--merchant", "acct_1", "create"}, `phantom apikey has no action "--merchant": ` + usage},
+		"no merchant":       {url, []string{"create"}, `phantom apikey create: --merchant "" is no account: provide --merchant acct_…`},
+		"no account":        {url, []string{"list", "--merchant", "cus_1"}, `phantom apikey list: --merchant "cus_1" is no account: provide --merchant acct_…`},
+		"unknown account":   {url, []string{"create", "--merchant", "acct_1"}, "phantom apikey create: acct_1 is not connected here: check the id and DATABASE_URL, or connect it from the server's first page"},
+		"unknown to list":   {url, []string{"list", "--merchant", "acct_1"}, "phantom apikey list: acct_1 is not connected here: check the id and DATABASE_URL, or connect it from the server's first page"},
+		"unknown to revoke": {url, []string{"revoke", "--merchant", "acct_1", "--id", id}, "phantom apikey revoke: acct_1 is not connected here: check the id and DATABASE_URL, or connect it from the server's first page"},
+		"no id":             {url, []string{"revoke", "--merchant", "acct_1"}, `phantom apikey revoke: --id "" is no key's id: phantom apikey list --merchant acct_1 shows them`},
+		"unknown flag":      {url, []string{"create", "--account", "acct_1"}, "phantom apikey create: wrong usage"},
+		"id to create":      {url, []string{"create", "--merchant", "acct_1", "--id", id}, "phantom apikey create: wrong usage"},
+		"argument too many": {url, []string{"create", "--merchant", "acct_1", "now"}, `phantom apikey create takes no argument "now": phantom apikey create -h shows what it takes`},
+		"no schema":         {empty, []string{"list", "--merchant", "acct_1"}, "[DATABASE] it has no schema: run phantom migrate, and let DATABASE_URL and DATABASE_DIRECT_URL name the same database"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := apiKeyCommand(t, test.url, test.args...)
+			lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+			if code != 1 || stdout != "" || lines[len(lines)-1] != test.line {
+				t.Errorf("%d, %q\n%s\nwant\n%s", code, stdout, stderr, test.line)
+			}
+		})
+	}
+}

@@ -1,0 +1,204 @@
+// Command api measures GET /api/ghosts over 1,000,000 ghosts of one merchant, through the handler with its authentication: the last
+// page beside the first, in turns, then pages behind filters and the summary. It ends with 1 if the bar is missed.
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/db/local"
+	"phantom/ghost"
+	"phantom/vault"
+	"phantom/web"
+)
+
+const (
+	rounds  = 7
+	pages   = 200 // of each kind in a round
+	perPage = 50
+	bar     = 1.2
+)
+
+func main() {
+	ghosts := flag.Int("ghosts", 1_000_000, "how many")
+	extra := flag.String("sql", "", "a statement to run before the rows are there, to try an index")
+	flag.Parse()
+	met, err := measure(context.Background(), *ghosts, *extra)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "api:", err)
+	}
+	if err != nil || !met {
+		os.Exit(1)
+	}
+}
+
+func measure(ctx context.Context, ghosts int, extra string) (met bool, err error) {
+	folder := filepath.Join(os.TempDir(), "phantom-bench-"+strconv.Itoa(os.Getpid()))
+	server, err := local.Start(ctx, local.Config{Dir: folder, Database: "phantom_bench", Unsafe: true})
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, server.Stop(ctx), os.RemoveAll(folder)) }()
+	if _, err := db.Migrate(ctx, server.URL()); err != nil {
+		return false, err
+	}
+	key, err := vault.ParseKey("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	if err != nil {
+		return false, err
+	}
+	ring, err := vault.NewKeyring(key)
+	if err != nil {
+		return false, err
+	}
+	pool, err := db.Open(ctx, server.URL(), ring)
+	if err != nil {
+		return false, err
+	}
+	defer pool.Close()
+	if err := db.VerifyKeyring(ctx, pool, ring); err != nil {
+		return false, err
+	}
+	if extra != "" {
+		if _, err := pool.Exec(ctx, extra); err != nil {
+			return false, err
+		}
+	}
+	access := vault.NewToken("merchants.access_token:acct_1", "sk_test_1")
+	merchant, err := db.New(pool).MerchantCreate(ctx, db.MerchantCreateParams{
+		ID: uuid.Must(uuid.NewV7()), StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write",
+	})
+	if err != nil {
+		return false, err
+	}
+	started := time.Now()
+	if err := load(ctx, pool, merchant, ghosts); err != nil {
+		return false, err
+	}
+	fmt.Printf("%d ghosts loaded in %.0f s\n\n", ghosts, time.Since(started).Seconds())
+	api, err := newClient(ctx, pool)
+	if err != nil {
+		return false, err
+	}
+	cursor, err := lastCursor(ctx, pool, merchant)
+	if err != nil {
+		return false, err
+	}
+	return api.report(cursor)
+}
+
+// lastCursor is the cursor of the last full page.
+func lastCursor(ctx context.Context, pool *pgxpool.Pool, merchant uuid.UUID) (string, error) {
+	var id uuid.UUID
+	err := pool.QueryRow(ctx, "SELECT id FROM ghost_targets WHERE merchant_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1", merchant, perPage).Scan(&id)
+	return base64.RawURLEncoding.EncodeToString(id[:]), err
+}
+
+// client asks the handler as an app with a key would.
+type client struct {
+	handler http.Handler
+	key     string
+}
+
+func newClient(ctx context.Context, pool *pgxpool.Pool) (*client, error) {
+	log := slog.New(slog.DiscardHandler)
+	merchants := connect.New(connect.Config{Log: log}, pool)
+	key, _, err := merchants.CreateAPIKey(ctx, "acct_1")
+	if err != nil {
+		return nil, err
+	}
+	return &client{key: key, handler: web.New(web.Config{
+		Connect: merchants, Ghost: ghost.New(pool, merchants, log), Ping: pool.Ping, Log: log,
+	}).Handler()}, nil
+}
+
+// get returns how long an answer takes and how many ghosts it holds.
+func (c *client) get(path string) (time.Duration, int, error) {
+	request := httptest.NewRequest(http.MethodGet, path, nil)
+	request.Header.Set("Authorization", "Bearer "+c.key)
+	answer := httptest.NewRecorder()
+	started := time.Now()
+	c.handler.ServeHTTP(answer, request)
+	took := time.Since(started)
+	if answer.Code != http.StatusOK {
+		return 0, 0, fmt.Errorf("%s answered %d: %s", path, answer.Code, answer.Body)
+	}
+	var page struct{ Data []json.RawMessage }
+	err := json.Unmarshal(answer.Body.Bytes(), &page)
+	return took, len(page.Data), err
+}
+
+func (c *client) report(lastCursor string) (met bool, err error) {
+	limit := fmt.Sprintf("?limit=%d", perPage)
+	paths := []string{"/api/ghosts" + limit, "/api/ghosts" + limit + "&cursor=" + lastCursor}
+	medians := make([][]time.Duration, len(paths))
+	for range rounds {
+		times := make([][]time.Duration, len(paths))
+		for range pages { // in turns, because the machine is shared
+			for i, path := range paths {
+				took, ghosts, err := c.get(path)
+				if err != nil || ghosts != perPage {
+					return false, fmt.Errorf("%s: %d ghosts: %w", path, ghosts, err)
+				}
+				times[i] = append(times[i], took)
+			}
+		}
+		for i := range paths {
+			medians[i] = append(medians[i], median(times[i]))
+		}
+	}
+	first, last := median(medians[0]), median(medians[1])
+	ratio := float64(last) / float64(first)
+	fmt.Printf("| page of %d | median of %d medians of %d | ratio | bar |\n| --- | --- | --- | --- |\n", perPage, rounds, pages)
+	fmt.Printf("| first | %s | | |\n| last | %s | %.2f | ≤ %.1f |\n\n", milliseconds(first), milliseconds(last), ratio, bar)
+
+	fmt.Printf("| request | ghosts | median of %d | most |\n| --- | --- | --- | --- |\n", rounds)
+	for _, query := range []string{
+		"status=open", "status=closed", "currency=jpy", "currency=chf", "decline_class=soon", "min_amount=9999", "min_amount=10000",
+		"status=closed&currency=jpy", "status=open&currency=usd&decline_class=timed&min_amount=5000",
+	} {
+		if err := c.row("/api/ghosts" + limit + "&" + query); err != nil {
+			return false, err
+		}
+	}
+	return ratio <= bar, c.row("/api/summary")
+}
+
+func (c *client) row(path string) error {
+	var times []time.Duration
+	ghosts := 0
+	for range rounds {
+		took, found, err := c.get(path)
+		if err != nil {
+			return err
+		}
+		times, ghosts = append(times, took), found
+	}
+	fmt.Printf("| `%s` | %d | %s | %s |\n", path, ghosts, milliseconds(median(times)), milliseconds(slices.Max(times)))
+	return nil
+}
+
+func median(times []time.Duration) time.Duration {
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[len(sorted)/2]
+}
+
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
+}

@@ -1,0 +1,184 @@
+package ghost
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+var now = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+
+// debt is an invoice of so many days ago over which a payment failed. change makes it another.
+func debt(days int, change func(*Debt)) Debt {
+	d := Debt{
+		Invoice: fmt.Sprintf("in_%d", days), Currency: "usd", Status: "open", Email: "ghost@example.com", Remaining: 1000,
+		Created: now.AddDate(0, 0, -days), AttemptCount: 2, Intent: "requires_payment_method",
+		Attempts: []Attempt{
+			{At: now.AddDate(0, 0, -days), Outcome: "failed", Class: "timed", Code: "insufficient_funds"},
+			{At: now.AddDate(0, 0, -days+3), Outcome: "failed", Class: "never", Code: "lost_card", Card: []byte("card")},
+		},
+		CardAttempts: 2,
+	}
+	if change != nil {
+		change(&d)
+	}
+	return d
+}
+
+func paid(days int) Debt {
+	return debt(days, func(d *Debt) { d.Status, d.Remaining, d.Attempts, d.Intent = "paid", 0, nil, "succeeded" })
+}
+
+func sent(days, dueDays int) Debt {
+	return debt(days, func(d *Debt) {
+		due := now.AddDate(0, 0, -dueDays)
+		d.SendInvoice, d.Due, d.AttemptCount, d.Attempts = true, &due, 0, nil
+	})
+}
+
+func uncollectible(days int) Debt { return debt(days, func(d *Debt) { d.Status = "uncollectible" }) }
+
+// The table "Who is a ghost", row by row, and every pitfall beside it.
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		status string
+		paused bool
+		proven bool
+		debts  []Debt
+		owed   int64 // 0: no ghost
+		oldest string
+		hidden bool
+		rule   string
+		atRisk int64
+	}{
+		{name: "active, the latest failed", status: "active", debts: []Debt{paid(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed},
+		{name: "past_due, two failed", status: "past_due", debts: []Debt{debt(40, nil), debt(10, nil)}, owed: 2000, oldest: "in_40", rule: ruleFailed},
+		{name: "hidden: an older one is open", status: "active", debts: []Debt{debt(40, nil), paid(10)}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden},
+		{name: "hidden: an older one is written off", status: "active", debts: []Debt{uncollectible(40), paid(10)}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden},
+		{name: "hidden: an older one was sent", status: "active", debts: []Debt{sent(60, 30), paid(10)}, owed: 1000, oldest: "in_60", hidden: true, rule: ruleHidden},
+		{name: "written off, and the latest failed", status: "active", debts: []Debt{uncollectible(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed},
+		{name: "written off alone", status: "active", debts: []Debt{uncollectible(10)}},
+		{name: "past_due, written off", status: "past_due", debts: []Debt{uncollectible(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed},
+		{name: "past_due, sent and overdue", status: "past_due", debts: []Debt{sent(60, 8)}, owed: 1000, oldest: "in_60", rule: ruleOverdue},
+		{name: "past_due, sent and late by less than the grace", status: "past_due", debts: []Debt{sent(60, 6)}, atRisk: 1000},
+		{name: "past_due, sent and late by the grace exactly", status: "past_due", debts: []Debt{sent(60, 7)}, atRisk: 1000},
+		{name: "active, sent and overdue, the latest", status: "active", debts: []Debt{sent(60, 30)}},
+		{name: "trialing with an earlier debt", status: "trialing", debts: []Debt{debt(40, nil), paid(1)}, owed: 1000, oldest: "in_40", rule: ruleTrial},
+		{name: "trialing with a $0 invoice", status: "trialing", debts: []Debt{debt(1, func(d *Debt) { d.Remaining = 0 })}},
+		{name: "unpaid", status: "unpaid", debts: []Debt{debt(40, nil)}},
+		{name: "unpaid, access proven", status: "unpaid", proven: true, debts: []Debt{debt(40, nil)}, owed: 1000, oldest: "in_40", rule: ruleEvidence},
+		{name: "canceled", status: "canceled", debts: []Debt{debt(40, nil)}},
+		{name: "canceled, access proven", status: "canceled", proven: true, debts: []Debt{uncollectible(40)}, owed: 1000, oldest: "in_40", rule: ruleEvidence},
+		{name: "paused", status: "paused", proven: true, debts: []Debt{debt(40, nil)}},
+		{name: "incomplete", status: "incomplete", proven: true, debts: []Debt{debt(0, nil)}},
+		{name: "incomplete_expired", status: "incomplete_expired", proven: true, debts: []Debt{debt(40, nil)}},
+		{name: "a status of the future", status: "dormant", proven: true, debts: []Debt{debt(40, nil)}},
+		{name: "collection paused, written off unattempted", status: "active", paused: true,
+			debts: []Debt{paid(40), debt(10, func(d *Debt) { d.Status, d.AttemptCount, d.Attempts = "uncollectible", 0, nil })}},
+		{name: "collection paused, an older debt", status: "active", paused: true, debts: []Debt{debt(70, nil)}, owed: 1000, oldest: "in_70", rule: ruleFailed},
+		{name: "void", status: "active", debts: []Debt{debt(10, func(d *Debt) { d.Status = "void" })}},
+		{name: "paid out of band", status: "active", debts: []Debt{debt(10, func(d *Debt) { d.OutOfBand = true })}},
+		{name: "never attempted", status: "active", debts: []Debt{debt(0, func(d *Debt) { d.AttemptCount, d.Attempts = 0, nil })}},
+		{name: "processing", status: "active", debts: []Debt{debt(3, func(d *Debt) { d.Intent = "processing" })}, atRisk: 1000},
+		{name: "a bank debit on its way", status: "active", debts: []Debt{debt(3, func(d *Debt) { d.Attempts = []Attempt{{At: now, Outcome: "pending"}} })}, atRisk: 1000},
+		{name: "requires_action", status: "past_due", debts: []Debt{debt(3, func(d *Debt) { d.Intent = "requires_action" })}, atRisk: 1000},
+		{name: "disputed", status: "active", debts: []Debt{debt(30, func(d *Debt) { d.Disputed = true })}, atRisk: 1000},
+		{name: "paid in part", status: "active", debts: []Debt{debt(10, func(d *Debt) { d.Remaining = 1 })}, owed: 1, oldest: "in_10", rule: ruleFailed},
+		{name: "at risk of a canceled one is none", status: "canceled", debts: []Debt{debt(3, func(d *Debt) { d.Intent = "processing" })}},
+		{name: "nothing at all", status: "active"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := Subscription{ID: "sub_1", Customer: "cus_1", Status: test.status, Paused: test.paused}
+			// In any order the verdict is one.
+			for _, debts := range [][]Debt{test.debts, reversed(test.debts)} {
+				found, risk := Judge(s, slices.Clone(debts), func(string) bool { return test.proven }, now)
+				if risk["usd"] != test.atRisk {
+					t.Errorf("%d at risk, want %d", risk["usd"], test.atRisk)
+				}
+				if test.owed == 0 {
+					if len(found) > 0 {
+						t.Errorf("a ghost is invented: %+v", found)
+					}
+					continue
+				}
+				if len(found) != 1 {
+					t.Fatalf("%d ghosts", len(found))
+				}
+				if f := found[0]; f.Amount != test.owed || f.Invoice != test.oldest || f.Hidden != test.hidden || f.Rule != test.rule || f.Currency != "usd" {
+					t.Errorf("%+v", f)
+				}
+			}
+		})
+	}
+}
+
+func reversed(debts []Debt) []Debt {
+	debts = slices.Clone(debts)
+	slices.Reverse(debts)
+	return debts
+}
+
+// Two currencies are two ghosts, never one sum.
+func TestJudgeKeepsCurrenciesApart(t *testing.T) {
+	t.Parallel()
+	yen := debt(20, func(d *Debt) { d.Invoice, d.Currency, d.Remaining = "in_yen", "jpy", 500 })
+	found, _ := Judge(Subscription{Status: "past_due"}, []Debt{debt(10, nil), yen, debt(40, nil)}, func(string) bool { return false }, now)
+	if len(found) != 2 || found[0].Currency != "jpy" || found[0].Amount != 500 || found[1].Currency != "usd" || found[1].Amount != 2000 {
+		t.Errorf("%+v", found)
+	}
+}
+
+// The last failure says why and on which card; all are counted.
+func TestFindingCountsAttempts(t *testing.T) {
+	t.Parallel()
+	found, _ := Judge(Subscription{Status: "past_due"}, []Debt{debt(10, nil), debt(40, nil)}, func(string) bool { return false }, now)
+	f := found[0]
+	if f.Attempts != 4 || f.Class != "never" || f.Code != "lost_card" || string(f.Card) != "card" || f.CardAttempts != 2 ||
+		!f.FirstFailed.Equal(now.AddDate(0, 0, -40)) || !f.LastFailed.Equal(now.AddDate(0, 0, -7)) || f.Email != "ghost@example.com" {
+		t.Errorf("%+v", f)
+	}
+	// Without charges Stripe's own count and the dates of the invoice stand in.
+	found, _ = Judge(Subscription{Status: "past_due"}, []Debt{debt(10, func(d *Debt) { d.Attempts = nil })}, func(string) bool { return false }, now)
+	if f := found[0]; f.Attempts != 2 || f.Class != "unknown" || f.Code != "" || !f.FirstFailed.Equal(now.AddDate(0, 0, -10)) {
+		t.Errorf("%+v", f)
+	}
+}
+
+// Why a ghost closes, in a word.
+func TestReason(t *testing.T) {
+	t.Parallel()
+	is := func(status string) func(*Debt) { return func(d *Debt) { d.Status = status } }
+	for _, test := range []struct {
+		name, status string
+		paused       bool
+		debt         Debt
+		want         string
+	}{
+		{"paid", "active", false, paid(10), ClosedPaid},
+		{"paid by a customer who left", "canceled", false, paid(10), ClosedPaid},
+		{"paid and refunded", "active", false, debt(10, func(d *Debt) { d.Status, d.Remaining, d.Refunded = "paid", 0, true }), ClosedRefunded},
+		{"paid out of band", "active", false, debt(10, func(d *Debt) { d.OutOfBand = true }), ClosedPaid},
+		{"credited", "active", false, debt(10, func(d *Debt) { d.Remaining = 0 }), ClosedPaid},
+		{"void", "active", false, debt(10, is("void")), ClosedVoided},
+		{"void under a pause", "active", true, debt(10, is("void")), ClosedFree},
+		{"written off", "active", false, uncollectible(10), ClosedWrittenOff},
+		{"canceled", "canceled", false, debt(10, nil), ClosedCanceled},
+		{"unpaid", "unpaid", false, debt(10, nil), ClosedSuspended},
+		{"disputed", "active", false, debt(10, func(d *Debt) { d.Disputed = true }), ClosedDisputed},
+		{"on its way", "active", false, debt(10, func(d *Debt) { d.Intent = "processing" }), ClosedUnderWay},
+	} {
+		if got := Reason(Subscription{Status: test.status, Paused: test.paused}, []Debt{test.debt}, "in_10"); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+	if got := Reason(Subscription{Status: "canceled"}, nil, "in_1"); got != ClosedCanceled {
+		t.Error(got)
+	}
+	if got := Reason(Subscription{}, nil, "in_1"); got != ClosedGone {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,50 @@
+package ghost
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// decimals are the places of the currencies whose amounts Stripe does not give in hundredths. They are Stripe's own, which neither
+// ISO 4217 nor CLDR has: ISK and UGX have no decimals any more, and Stripe keeps giving them in hundredths.
+// https://docs.stripe.com/currencies#zero-decimal
+var decimals = map[string]int{
+	"bif": 0, "clp": 0, "djf": 0, "gnf": 0, "jpy": 0, "kmf": 0, "krw": 0, "mga": 0, "pyg": 0, "rwf": 0, "vnd": 0, "vuv": 0,
+	"xaf": 0, "xof": 0, "xpf": 0,
+	"bhd": 3, "jod": 3, "kwd": 3, "omr": 3, "tnd": 3,
+}
+
+// Money writes an amount of Stripe's, in minor units, for people: "USD 12,345.67", "JPY 12,346", "-KWD 1.500". By its code, because
+// a dollar sign does not say whose dollars.
+func Money(amount int64, currency string) string {
+	places, special := decimals[strings.ToLower(currency)]
+	if !special {
+		places = 2
+	}
+	digits, negative := strings.CutPrefix(strconv.FormatInt(amount, 10), "-")
+	if missing := places + 1 - len(digits); missing > 0 {
+		digits = strings.Repeat("0", missing) + digits
+	}
+	whole := len(digits) - places
+	text := strings.ToUpper(currency) + " " + group(digits[:whole])
+	if places > 0 {
+		text += "." + digits[whole:]
+	}
+	if negative {
+		text = "-" + text
+	}
+	return text
+}
+
+// Count writes a number that is not negative for people: "12,345".
+func Count(n int64) string { return group(strconv.FormatInt(n, 10)) }
+
+// group sets a comma before every three digits.
+func group(digits string) string {
+	text := []byte(digits)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = slices.Insert(text, i, ',')
+	}
+	return string(text)
+}

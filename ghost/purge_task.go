@@ -1,0 +1,75 @@
+package ghost
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+	"phantom/task"
+)
+
+// KindPurge is the kind of the daily purge's tasks, one for each merchant, connected or not, and day. Their unique key is the day.
+const KindPurge = "purge"
+
+// EnsurePurges gives every merchant that has no daily purge ahead of him one, at his time of day. It is for each start of the
+// workers and for a merchant who has just connected; done twice it changes nothing. After that each purge plans the next.
+func (s *Service) EnsurePurges(ctx context.Context) error {
+	for {
+		var planned int
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+			planned, err = planPurges(ctx, tx, uuid.Nil)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("plan purges: %w", err)
+		}
+		if planned == 0 {
+			return nil
+		}
+	}
+}
+
+// planPurges enqueues a merchant's next purge, or, for the zero id, one for each merchant of a page of those that have none ahead.
+func planPurges(ctx context.Context, tx db.DBTX, merchant uuid.UUID) (planned int, err error) {
+	slots, err := db.New(tx).PurgeListSlots(ctx, merchant)
+	if err != nil {
+		return 0, err
+	}
+	for _, slot := range slots {
+		id, err := task.Enqueue(ctx, tx, task.New{MerchantID: slot.MerchantID, Kind: KindPurge, RunAt: slot.RunAt, UniqueKey: slot.Day})
+		if err != nil {
+			return 0, err
+		}
+		if id != uuid.Nil {
+			planned++
+		}
+	}
+	return planned, nil
+}
+
+func (s *Service) handlePurge(ctx context.Context, merchant uuid.UUID) (Purged, error) {
+	if _, err := planPurges(ctx, s.pool, merchant); err != nil {
+		return Purged{}, fmt.Errorf("plan the next purge: %w", err)
+	}
+	if err := s.EnsurePurges(ctx); err != nil {
+		return Purged{}, err
+	}
+	return s.purge(ctx, []uuid.UUID{merchant}, false, nil)
+}
+
+// HandlePurge is the handler of [KindPurge]. It plans the merchant's next purge before it begins, so that none of its own failures
+// ends the series, and looks after merchants who have none.
+func (s *Service) HandlePurge(ctx context.Context, t *task.Task) error {
+	purged, err := s.handlePurge(ctx, t.MerchantID)
+	if purged != (Purged{}) {
+		s.log.Info("[WORKER] purged what is over 90 days old", "merchant", t.MerchantID, "ghosts", purged.Ghosts, "left", purged.Left,
+			"tasks", purged.Tasks, "events", purged.Events, "facts", purged.Facts)
+	}
+	if ctx.Err() != nil {
+		return task.Snooze(0) // the process stops: another one goes on
+	}
+	return err
+}

@@ -1,0 +1,379 @@
+package ghost
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/db/dbtest"
+	"phantom/task"
+)
+
+// addGhost writes a ghost of sub_<name>, in_<name> and the given customer that was discovered so long ago.
+func addGhost(t testing.TB, pool *pgxpool.Pool, merchant uuid.UUID, customer, name string, age time.Duration) uuid.UUID {
+	t.Helper()
+	id := uuid.Must(uuid.NewV7())
+	execute(t, pool, `INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency, attempt_count, rule, discovered_at)
+		VALUES ($1, $2, $3, $4, $5, 1, 'usd', 3, 'past_due', phantom_now() - $6::interval)`, merchant, id, customer, "sub_"+name, "in_"+name, age)
+	return id
+}
+
+func addTask(t testing.TB, pool *pgxpool.Pool, merchant uuid.UUID, params map[string]string) uuid.UUID {
+	t.Helper()
+	id, err := task.Enqueue(t.Context(), pool, task.New{MerchantID: merchant, Kind: "later", Params: params})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func purged(t testing.TB, s *Service) Purged {
+	t.Helper()
+	result, err := s.Purge(t.Context(), false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+const (
+	old   = 91 * 24 * time.Hour
+	young = 89 * 24 * time.Hour
+)
+
+// Exactly 90 times 24 hours, also where a clock was changed in between.
+func TestPurgeBoundary(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	merchant := newMerchant(t, pool, "acct_1")
+	execute(t, pool, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = ''Europe/Berlin''', current_database()); END $$`)
+	pool.Reset()
+	execute(t, pool, `CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE RETURN timestamptz '2026-04-10 12:00:00+00'`)
+	gone := addGhost(t, pool, merchant, "cus_1", "1", 0)
+	kept := addGhost(t, pool, merchant, "cus_2", "2", 0)
+	execute(t, pool, "UPDATE ghost_targets SET discovered_at = '2026-01-10 12:00:00+00' WHERE id = $1", gone)
+	execute(t, pool, "UPDATE ghost_targets SET discovered_at = '2026-01-10 12:00:00.000001+00' WHERE id = $1", kept)
+	if p := purged(t, service); p.Ghosts != 1 || p.Left != 0 {
+		t.Errorf("purged %+v, want the one that is 90 days old", p)
+	}
+	if count(t, pool, "SELECT count(*) FROM ghost_targets WHERE id = $1", kept) != 1 {
+		t.Error("the ghost that lacks a microsecond of 90 days is gone")
+	}
+}
+
+func TestPurgeDryRunChangesNothing(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	merchant := newMerchant(t, pool, "acct_1")
+	var plants []plant
+	for i := range 60 {
+		plants = append(plants, plant{merchant: merchant, number: i, expired: i%2 == i/10%2})
+	}
+	plantAll(t, pool, plants)
+	before := scan(t, pool)
+	result, err := service.Purge(t.Context(), true, nil)
+	if err != nil || result != (Purged{Ghosts: 30}) {
+		t.Errorf("dry run: %+v, %v, want 30 ghosts", result, err)
+	}
+	for column, f := range scan(t, pool) {
+		if f != before[column] {
+			t.Errorf("%s: %+v became %+v", column, before[column], f)
+		}
+	}
+	if count(t, pool, "SELECT count(*) FROM attempt_budgets") != 0 {
+		t.Error("a dry run wrote budgets")
+	}
+}
+
+// A customer may have an old ghost and a young one: his id, and what names nothing else of the old one, stays until the last is old.
+func TestPurgeSparesTheLiving(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	merchant, other := newMerchant(t, pool, "acct_1"), newMerchant(t, pool, "acct_2")
+	addGhost(t, pool, merchant, "cus_1", "old", old)
+	living := addGhost(t, pool, merchant, "cus_1", "young", young)
+	elsewhere := addGhost(t, pool, other, "cus_1", "old", young) // the same ids in another account
+	dies := addTask(t, pool, merchant, map[string]string{"customer": "cus_1", "subscription": "sub_old"})
+	stays := []uuid.UUID{
+		addTask(t, pool, merchant, map[string]string{"customer": "cus_1"}),
+		addTask(t, pool, merchant, map[string]string{"customer": "cus_1", "subscription": "sub_young"}),
+		addTask(t, pool, merchant, map[string]string{"subscription": "sub_older", "note": "unsub_old"}), // a part of a word
+		addTask(t, pool, other, map[string]string{"customer": "cus_1", "subscription": "sub_old"}),
+	}
+	for _, object := range []string{"in_old", "sub_old", "cus_1", "in_young"} {
+		execute(t, pool, "INSERT INTO webhook_events VALUES ($1, $2, 'x', 'acct_1', $3, now())", merchant, "evt_"+object, object)
+	}
+	if p := purged(t, service); p != (Purged{Ghosts: 1, Tasks: 1, Events: 2}) {
+		t.Errorf("purged %+v, want one ghost, one task and its two events", p)
+	}
+	if n := count(t, pool, "SELECT count(*) FROM ghost_targets WHERE id = ANY ($1)", []uuid.UUID{living, elsewhere}); n != 2 {
+		t.Errorf("%d of 2 young ghosts are left", n)
+	}
+	if n := count(t, pool, "SELECT count(*) FROM scheduled_tasks WHERE id = ANY ($1)", stays); n != 4 {
+		t.Errorf("%d of 4 tasks that do not name the old one alone are left", n)
+	}
+	if n := count(t, pool, "SELECT count(*) FROM scheduled_tasks WHERE id = $1", dies); n != 0 {
+		t.Error("the task about the old one's subscription is left")
+	}
+	execute(t, pool, "UPDATE ghost_targets SET discovered_at = phantom_now() - $2::interval WHERE id = $1", living, old)
+	if p := purged(t, service); p != (Purged{Ghosts: 1, Tasks: 2, Events: 2}) {
+		t.Errorf("purged %+v, want the second ghost, both tasks of its customer and the other two events", p)
+	}
+}
+
+// What runs, and what may still be sent again under its key, is not cut off; its ghost waits with it.
+func TestPurgeLeavesWhatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	merchant := newMerchant(t, pool, "acct_1")
+	for name, change := range map[string]string{
+		"running": "status = 'running', lease_until = clock_timestamp() + interval '1 minute'",
+		"sent":    "status = 'needs_review', first_sent_at = clock_timestamp() - interval '19 hours 59 minutes'",
+		"done":    "status = 'succeeded', finished_at = clock_timestamp(), first_sent_at = clock_timestamp() - interval '1 hour'",
+		"stale":   "status = 'needs_review', first_sent_at = clock_timestamp() - interval '20 hours 1 minute'",
+	} {
+		addGhost(t, pool, merchant, "cus_"+name, name, old)
+		id := addTask(t, pool, merchant, map[string]string{"invoice": "in_" + name, "event": "evt_" + name})
+		execute(t, pool, "UPDATE scheduled_tasks SET "+change+" WHERE id = $1", id)
+		execute(t, pool, "INSERT INTO webhook_events VALUES ($1, $2, 'charge.refunded', 'acct_1', 'ch_1', now())", merchant, "evt_"+name)
+	}
+	if p := purged(t, service); p != (Purged{Ghosts: 1, Left: 3, Tasks: 1, Events: 1}) {
+		t.Errorf("purged %+v, want the stale one alone", p)
+	}
+	if n := count(t, pool, "SELECT count(*) FROM attempt_budgets"); n != 2 {
+		t.Errorf("%d budgets, want the gone one's customer and invoice", n)
+	}
+	execute(t, pool, "UPDATE scheduled_tasks SET status = 'pending', lease_until = NULL, finished_at = NULL, first_sent_at = first_sent_at - interval '1 day'")
+	if p := purged(t, service); p != (Purged{Ghosts: 3, Tasks: 3, Events: 3}) {
+		t.Errorf("purged %+v, want the other three", p)
+	}
+}
+
+// A task that is enqueued after the look through all tasks is found all the same.
+func TestPurgeSeesNewTasks(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	service.purgeBatch = 1
+	merchant := newMerchant(t, pool, "acct_1")
+	addGhost(t, pool, merchant, "cus_1", "first", old+time.Hour)
+	addGhost(t, pool, merchant, "cus_2", "second", old)
+	result, err := service.Purge(t.Context(), false, func(done, total int64) {
+		if total != 2 {
+			t.Errorf("progress to %d of %d", done, total)
+		}
+		if done == 1 {
+			addTask(t, pool, merchant, map[string]string{"subscription": "sub_second"})
+		}
+	})
+	if err != nil || result != (Purged{Ghosts: 2, Tasks: 1}) {
+		t.Errorf("purged %+v, %v", result, err)
+	}
+}
+
+// Ids of another shape than Stripe's own, which an account may have chosen for its customers, are found as whole values.
+func TestPurgeFindsUnusualIDs(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	merchant := newMerchant(t, pool, "acct_1")
+	addGhost(t, pool, merchant, "jo@example.com / 7", "1", old)
+	addTask(t, pool, merchant, map[string]string{"customer": "jo@example.com / 7"})
+	addTask(t, pool, merchant, map[string]string{"customer": "jo@example.com / 77"})
+	if p := purged(t, service); p.Tasks != 1 {
+		t.Errorf("purged %+v, want one task", p)
+	}
+}
+
+func TestPurgeKeepsTheGreaterBudget(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, accounts := newService(pool)
+	merchant := newMerchant(t, pool, "acct_1")
+	hash, err := accounts.Hasher(t.Context(), merchant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	execute(t, pool, "INSERT INTO attempt_budgets VALUES ($1, 'customer', $2, 9, now()), ($1, 'invoice', $3, 1, NULL)", merchant, hash("customer", "cus_1"), hash("invoice", "in_a"))
+	addGhost(t, pool, merchant, "cus_1", "a", old)
+	addGhost(t, pool, merchant, "cus_2", "b", old) // two ghosts of one customer in one statement
+	c := addGhost(t, pool, merchant, "cus_2", "c", old)
+	execute(t, pool, "UPDATE ghost_targets SET attempt_count = 5, first_failed_at = now(), last_failed_at = now() WHERE id = $1", c)
+	if p := purged(t, service); p.Ghosts != 3 {
+		t.Errorf("purged %+v", p)
+	}
+	for _, want := range []struct {
+		subject, value string
+		attempts       int64
+	}{{"customer", "cus_1", 9}, {"customer", "cus_2", 5}, {"invoice", "in_a", 3}, {"invoice", "in_b", 3}, {"invoice", "in_c", 5}} {
+		if n := count(t, pool, "SELECT attempts FROM attempt_budgets WHERE subject = $1 AND hash = $2", want.subject, hash(want.subject, want.value)); n != want.attempts {
+			t.Errorf("%s %s has %d attempts, want %d", want.subject, want.value, n, want.attempts)
+		}
+	}
+	if n := count(t, pool, "SELECT count(*) FROM attempt_budgets"); n != 5 {
+		t.Errorf("%d budgets, want 5: these ghosts have no card", n)
+	}
+}
+
+// A merchant whose salt does not open keeps his ghosts, and nobody else's.
+func TestPurgeGoesOnPastAFailure(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, accounts := newService(pool)
+	broken, gone := newMerchant(t, pool, "acct_1"), newMerchant(t, pool, "acct_2")
+	if _, err := accounts.Hasher(t.Context(), broken); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, pool, `UPDATE merchants SET hash_salt = ROW(repeat('00', 43), (hash_salt).iv, (hash_salt).tag, (hash_salt).key_id, (hash_salt).context)::sealed_token WHERE id = $1`, broken)
+	execute(t, pool, `UPDATE merchants SET access_token = NULL, refresh_token = NULL, disconnected_at = now() WHERE id = $1`, gone) // disconnected
+	addGhost(t, pool, broken, "cus_1", "1", old)
+	addGhost(t, pool, gone, "cus_1", "1", old)
+	result, err := service.Purge(t.Context(), false, nil)
+	if err == nil || !strings.Contains(err.Error(), broken.String()) || strings.Contains(err.Error(), "cus_") {
+		t.Errorf("error %v, want one that names the merchant", err)
+	}
+	if result.Ghosts != 1 || result.Left != 1 {
+		t.Errorf("purged %+v, want the other merchant's ghost", result)
+	}
+}
+
+func TestEnsurePurges(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	for range 40 {
+		newMerchant(t, pool, "acct_"+strings.ReplaceAll(uuid.NewString(), "-", ""))
+	}
+	execute(t, pool, "UPDATE merchants SET access_token = NULL, disconnected_at = now() WHERE id = (SELECT max(id::text)::uuid FROM merchants)")
+	for range 2 {
+		if err := service.EnsurePurges(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := count(t, pool, "SELECT count(*) FROM scheduled_tasks WHERE kind = 'purge' AND run_at BETWEEN phantom_now() AND phantom_now() + interval '1 day'"); n != 40 {
+		t.Errorf("%d purges within the next day, want one for each of 40 merchants", n)
+	}
+	if n := count(t, pool, "SELECT count(DISTINCT date_part('hour', run_at)) FROM scheduled_tasks"); n < 8 {
+		t.Errorf("40 purges fall in %d hours of the day", n)
+	}
+	// Parking is for what needs Stripe.
+	execute(t, pool, "INSERT INTO scheduled_tasks (merchant_id, id, kind) SELECT id, gen_random_uuid(), 'later' FROM merchants")
+	merchant := uuid.UUID{}
+	if err := pool.QueryRow(t.Context(), "SELECT id FROM merchants LIMIT 1").Scan(&merchant); err != nil {
+		t.Fatal(err)
+	}
+	if parked, err := db.New(pool).TaskPark(t.Context(), db.TaskParkParams{MerchantID: merchant, Most: 100}); err != nil || parked != 1 {
+		t.Errorf("parked %d tasks, %v; want the one that is no purge", parked, err)
+	}
+}
+
+// The daily task, run by the queue for a merchant who is disconnected, purges and plans the next one; a failure does not end the series.
+func TestDailyPurge(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	service := New(pool, connect.New(connect.Config{Log: logger}, pool), logger)
+	merchant := newMerchant(t, pool, "acct_1")
+	execute(t, pool, "UPDATE merchants SET access_token = NULL, disconnected_at = now()")
+	addGhost(t, pool, merchant, "cus_1", "1", old)
+	if err := service.EnsurePurges(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, pool, "UPDATE scheduled_tasks SET run_at = phantom_now() - interval '1 minute', unique_key = 'today'")
+	other := newMerchant(t, pool, "acct_2") // connected since, and found by the first one's purge
+	ended := make(chan error, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	queue, err := task.NewQueue(pool, task.Config{ListenURL: pool.Config().ConnString(), Log: logger, Handlers: map[string]task.Handler{
+		"purge": func(ctx context.Context, t *task.Task) error {
+			err := service.HandlePurge(ctx, t)
+			ended <- err
+			return err
+		},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	finished := make(chan struct{})
+	go func() { queue.Run(ctx); close(finished) }()
+	select {
+	case err = <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the purge did not run within a minute")
+	}
+	stop()
+	<-finished
+	if err != nil || count(t, pool, "SELECT count(*) FROM ghost_targets") != 0 {
+		t.Errorf("the ghost is left, %v", err)
+	}
+	for _, m := range []uuid.UUID{merchant, other} {
+		if n := count(t, pool, "SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1 AND kind = 'purge' AND status = 'pending' AND run_at > phantom_now()", m); n != 1 {
+			t.Errorf("%d purges are ahead of a merchant, want 1", n)
+		}
+	}
+	if n := count(t, pool, "SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1 AND status = 'succeeded'", merchant); n != 1 {
+		t.Errorf("%d purges succeeded, want 1", n)
+	}
+	if strings.Contains(log.String(), "cus_1") || !strings.Contains(log.String(), "ghosts=1") {
+		t.Errorf("log: %s", log.String())
+	}
+
+	// A try whose process is stopping is no failed one; any other failure is, with the next purge planned.
+	execute(t, pool, "DELETE FROM scheduled_tasks")
+	stopped, cancel := context.WithCancel(t.Context())
+	execute(t, pool, "ALTER TABLE webhook_events RENAME TO away")
+	err = service.HandlePurge(stopped, &task.Task{MerchantID: merchant, Kind: "purge"})
+	if err == nil || count(t, pool, "SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1 AND kind = 'purge'", merchant) != 1 {
+		t.Errorf("after a failure (%v) no purge is planned", err)
+	}
+	cancel()
+	if err := service.HandlePurge(stopped, &task.Task{MerchantID: merchant, Kind: "purge"}); err == nil || err.Error() != task.Snooze(0).Error() {
+		t.Errorf("a stopped purge ended with %v, want a snooze", err)
+	}
+}
+
+// A merchant whom another process purges is left for last and then waited for: two batches at once would each spare the ids that
+// the other's ghosts bear.
+func TestPurgeTakesTurns(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	first, second := newMerchant(t, pool, "acct_1"), newMerchant(t, pool, "acct_2")
+	addGhost(t, pool, first, "cus_1", "1", old)
+	addGhost(t, pool, second, "cus_2", "2", old)
+	other, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Rollback(context.Background()) }()
+	if err := db.New(other).PurgeLock(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	result, err := service.Purge(t.Context(), false, func(done, _ int64) {
+		if done != 1 {
+			return
+		}
+		if n := count(t, pool, "SELECT count(*) FROM ghost_targets WHERE merchant_id = $1", first); n != 1 {
+			t.Error("a batch was purged beside the other's")
+		}
+		if err := other.Commit(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil || result.Ghosts != 2 {
+		t.Errorf("purged %+v, %v; want both", result, err)
+	}
+}

@@ -1,0 +1,222 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+)
+
+// Change is a turn that somebody gives the living world from outside: the merchant in the dashboard, a customer, a bank.
+type Change struct {
+	Account string `json:"account"`
+	Do      string `json:"do"` // one of Turns
+
+	// ID names the invoice, subscription, charge or dispute that Do is about; "" takes the first that fits.
+	ID string `json:"id"`
+
+	Amount   int64  `json:"amount"`   // refund: minor units; 0 means all
+	Status   string `json:"status"`   // dispute, update_dispute, close_dispute: the dispute's new status; "" means needs_response, under_review, lost
+	Behavior string `json:"behavior"` // pause_collection: "" means void
+}
+
+// Turns are what Change.Do can be.
+var Turns = []string{"pay", "pay_out_of_band", "void", "mark_uncollectible", "fail_renewal", "cancel", "pause_collection",
+	"resume_collection", "refund", "dispute", "update_dispute", "close_dispute", "deauthorize"}
+
+// Change gives the world a turn, at the sandbox's clock, and emits its events. It returns the id of what was changed or
+// made: for fail_renewal the new invoice. It fails if there is nothing fit for the turn.
+func (s *Sandbox) Change(c Change) (id string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.accounts[c.Account]
+	if a == nil {
+		return "", fmt.Errorf("change %q: no merchant %q", c.Do, c.Account)
+	}
+	now := s.cfg.Now().Unix()
+	a.advance(now)
+	if c.Do == "deauthorize" {
+		if !s.grants.connected(a.ID) {
+			return "", errors.New("deauthorize: the merchant is not connected")
+		}
+		if done := s.disconnect(a.ID, now); done.status != http.StatusOK {
+			return "", errors.New("deauthorize: the state file cannot be written")
+		}
+		return a.ID, nil
+	}
+	if id, err = a.turn(c, now); err != nil {
+		return "", fmt.Errorf("%s: %w", c.Do, err)
+	}
+	a.due = 1
+	a.sortTables()
+	return id, nil
+}
+
+func (a *account) turn(c Change, now int64) (string, error) {
+	switch c.Do {
+	case "pay", "pay_out_of_band", "void", "mark_uncollectible":
+		return a.turnInvoice(c, now)
+	case "fail_renewal", "cancel", "pause_collection", "resume_collection":
+		return a.turnSubscription(c, now)
+	case "refund", "dispute":
+		ch := first(a.tables["charges"], c.ID, func(ch *charge) bool { return ch.Paid && !ch.Disputed && !ch.Refunded })
+		if ch == nil {
+			return "", errNothingFits
+		}
+		if c.Do == "dispute" {
+			return a.dispute(ch, now, orElse(c.Status, "needs_response")).ID, nil
+		}
+		if c.Amount < 0 || c.Amount > ch.Amount-ch.AmountRefunded {
+			return "", fmt.Errorf("amount %d is not between 0 and what is left", c.Amount)
+		}
+		if c.Amount == 0 {
+			c.Amount = ch.Amount - ch.AmountRefunded
+		}
+		ch.AmountRefunded += c.Amount
+		ch.Refunded = ch.AmountRefunded == ch.Amount
+		a.emit(now, "charge.refunded", ch, nil)
+		return ch.ID, nil
+	case "update_dispute", "close_dispute":
+		d := first(a.tables["disputes"], c.ID, func(d *dispute) bool { return slices.Contains(openDisputes, d.Status) })
+		if d == nil {
+			return "", errNothingFits
+		}
+		before, event := map[string]any{"status": d.Status}, "charge.dispute.updated"
+		d.Status = orElse(c.Status, "under_review")
+		if c.Do == "close_dispute" {
+			d.Status, event = orElse(c.Status, "lost"), "charge.dispute.closed"
+		}
+		a.emit(now, event, d, before)
+		return d.ID, nil
+	}
+	return "", fmt.Errorf("not one of %v", Turns)
+}
+
+var errNothingFits = errors.New("nothing in the living world fits")
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// first is the newest living row that fits, or the one that id names if it fits.
+func first[T object](t *table, id string, fits func(T) bool) (none T) {
+	for _, o := range slices.Backward(t.rows) {
+		if row := o.(T); (id == "" || o.meta().ID == id) && fits(row) {
+			return row
+		}
+	}
+	return none
+}
+
+func (a *account) turnInvoice(c Change, now int64) (string, error) {
+	inv := first(a.tables["invoices"], c.ID, func(v *invoice) bool {
+		open := v.Status == "open" && (v.Attempted || v.CollectionMethod == "send_invoice" || c.ID != "") || v.Status == "uncollectible" && c.Do != "mark_uncollectible"
+		return open && a.pending(v) == nil && (c.ID != "" || v.TestClock == "") && (c.Do != "pay" || v.of.card != nil)
+	})
+	if inv == nil {
+		return "", errNothingFits
+	}
+	k := inv.of
+	switch c.Do {
+	case "pay":
+		k.card.dies, k.card.never, inv.welcome = 0, false, true // a card that pays from now on
+		if !inv.Attempted {
+			inv.AttemptCount++
+		}
+		if k.card.habit == bankDebit {
+			k.card.habit = liquid
+		}
+		k.attempt(inv, k.card, now)
+	case "pay_out_of_band":
+		inv.PaidOutOfBand = true
+		k.markPaid(inv, now)
+	case "void":
+		k.void(inv, now)
+	case "mark_uncollectible":
+		k.writeOff(inv, now)
+	}
+	a.emit(now, "invoice.updated", inv, nil)
+	return inv.ID, nil
+}
+
+// healthy says whether a contract is paid up and charged to a card that works.
+func (c *contract) healthy() bool {
+	return c.sub.Status == "active" && c.sub.PauseCollection == nil && !c.sub.CancelAtPeriodEnd && c.sub.TestClock == "" && c.card != nil &&
+		c.card.habit != bankDebit && c.card.dies == 0 && c.sub.CollectionMethod == "charge_automatically" && len(c.open) == 0 && !c.owes()
+}
+
+// owes says whether an invoice of the contract was given up.
+func (c *contract) owes() bool {
+	return slices.ContainsFunc(c.acc.tables["invoices"].rows, func(o object) bool {
+		inv := o.(*invoice)
+		return inv.of == c && (inv.Status == "open" || inv.Status == "uncollectible")
+	})
+}
+
+func (a *account) contract(id string, fits func(*contract) bool) *contract {
+	for _, c := range a.contracts {
+		if c.sub.Created != 0 && (id == "" && fits(c) || id != "" && c.sub.ID == id) {
+			return c
+		}
+	}
+	return nil
+}
+
+func (a *account) turnSubscription(c Change, now int64) (string, error) {
+	fits := (*contract).healthy
+	if c.Do == "resume_collection" {
+		fits = func(k *contract) bool { return k.sub.PauseCollection != nil }
+	}
+	k := a.contract(c.ID, fits)
+	if k == nil {
+		return "", errNothingFits
+	}
+	switch c.Do {
+	case "fail_renewal":
+		if k.card == nil || k.sub.CollectionMethod != "charge_automatically" {
+			return "", errNothingFits
+		}
+		k.card.dies, k.card.end = now, insufficientFunds
+		return k.billNow(now).ID, nil
+	case "cancel":
+		k.cancel(now)
+	case "pause_collection":
+		k.sub.PauseCollection = &pauseCollection{Behavior: orElse(c.Behavior, "void")}
+		a.emit(now, "customer.subscription.updated", k.sub, map[string]any{"pause_collection": nil})
+	case "resume_collection":
+		before := map[string]any{"pause_collection": k.sub.PauseCollection}
+		k.sub.PauseCollection = nil
+		a.emit(now, "customer.subscription.updated", k.sub, before)
+	}
+	return k.sub.ID, nil
+}
+
+// billNow makes an invoice out of turn and charges it at once.
+func (c *contract) billNow(now int64) *invoice {
+	inv := c.newInvoice(now, "subscription_cycle")
+	c.finalize(inv, now)
+	return inv
+}
+
+// addRows makes so many paid invoices with their charges appear, so that a list grows while it is read. Nobody becomes a
+// ghost by it and none ceases to be one.
+func (s *Sandbox) addRows(a *account, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now().Unix()
+	a.advance(now)
+	c := a.contract("", (*contract).healthy)
+	if c == nil {
+		return
+	}
+	for range n {
+		inv := c.newInvoice(now, "subscription_update")
+		inv.welcome = true
+		c.finalize(inv, now)
+	}
+	a.due = 1
+	a.sortTables()
+}

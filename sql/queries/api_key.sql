@@ -1,0 +1,20 @@
+-- name: APIKeyCreate :exec
+INSERT INTO api_keys (merchant_id, id, key_hash) VALUES (@merchant_id, @id, @key_hash);
+
+-- name: APIKeyList :many
+SELECT id, created_at, last_used_at, revoked_at FROM api_keys WHERE merchant_id = @merchant_id ORDER BY id;
+
+-- name: APIKeyRevoke :execrows
+-- Revoking twice keeps the first time.
+UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE merchant_id = @merchant_id AND id = @id;
+
+-- name: APIKeyFind :one
+-- unnoted: its last use was noted more than a minute ago, or never.
+SELECT merchant_id, id, coalesce(last_used_at < clock_timestamp() - interval '1 minute', true)::boolean AS unnoted
+FROM api_keys WHERE key_hash = @key_hash AND revoked_at IS NULL;
+
+-- name: APIKeyNoteUse :exec
+-- Of many requests at once one writes: the others wait for its row, see the new time and leave it.
+UPDATE api_keys SET last_used_at = clock_timestamp()
+WHERE merchant_id = @merchant_id AND id = @id
+    AND coalesce(last_used_at < clock_timestamp() - interval '1 minute', true);

@@ -1,0 +1,143 @@
+package web
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/ghost"
+)
+
+// apiTimeout bounds what a request of the merchant API asks of the database.
+const apiTimeout = 10 * time.Second
+
+// merchantHandler answers a request on behalf of one merchant. Its error is for [Server.fail].
+type merchantHandler func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error
+
+// authenticated asks for a merchant's API key before anything else of the request is looked at. The merchant comes from the key alone.
+func (s *Server) authenticated(next merchantHandler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		// A client that leaves must not cost the pool a connection, which a cancelled statement does.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
+		defer cancel()
+		merchantID, err := s.config.Connect.Authenticate(ctx, bearer(r.Header))
+		if err == nil {
+			s.databaseAnswered()
+			err = next(ctx, w, r, merchantID)
+		}
+		if err != nil {
+			s.fail(w, r, err)
+		}
+	}
+}
+
+// bearer returns the one token of the one Authorization header, or "".
+func bearer(header http.Header) string {
+	values := header.Values("Authorization")
+	if len(values) != 1 {
+		return ""
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimLeft(token, " ")
+}
+
+func (s *Server) startAudit(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	if _, err := bodyFields(r); err != nil {
+		return err
+	}
+	id, err := s.config.Ghost.StartAudit(ctx, merchantID, nil)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusAccepted, map[string]uuid.UUID{"id": id})
+	return nil
+}
+
+func (s *Server) getAudit(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	audit, err := s.config.Ghost.Audit(ctx, merchantID, id)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, audit)
+	return nil
+}
+
+func (s *Server) listGhosts(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	filter, err := ghostFilter(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	page, err := s.config.Ghost.List(ctx, merchantID, filter)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Data       []ghost.Ghost `json:"data"`
+		NextCursor *string       `json:"next_cursor"`
+	}{Data: page.Ghosts}
+	if page.Next != uuid.Nil {
+		cursor := base64.RawURLEncoding.EncodeToString(page.Next[:])
+		answer.NextCursor = &cursor
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+func (s *Server) getGhost(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	found, err := s.config.Ghost.Get(ctx, merchantID, id)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, found)
+	return nil
+}
+
+func (s *Server) setAccess(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	fields, err := bodyFields(r, "access")
+	if err != nil {
+		return err
+	}
+	access := fields["access"]
+	if access != "proven" && access != "none" {
+		return &paramError{"access", "must be proven or none"}
+	}
+	changed, err := s.config.Ghost.SetAccess(ctx, merchantID, id, access == "proven")
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, changed)
+	return nil
+}
+
+func (s *Server) summary(ctx context.Context, w http.ResponseWriter, _ *http.Request, merchantID uuid.UUID) error {
+	summary, err := s.config.Ghost.Summary(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, summary)
+	return nil
+}
+
+func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(s.config.OpenAPI)
+}

@@ -1,0 +1,161 @@
+package web
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"phantom/ghost"
+)
+
+// paramError says which part of a request is wrong, and what would be right. It never quotes the request.
+type paramError struct{ field, rule string }
+
+func (e *paramError) Error() string { return e.field + " " + e.rule }
+
+// errMediaType is returned for a body that is not declared to be JSON.
+var errMediaType = errors.New("the body is not application/json")
+
+// Ghosts on a page.
+const (
+	defaultLimit = 50
+	maxLimit     = 200
+)
+
+var (
+	listParameters = []string{"cursor", "limit", "status", "min_amount", "currency", "decline_class"}
+	currencyShape  = regexp.MustCompile(`^[a-z]{3}$`)
+	numberShape    = regexp.MustCompile(`^[0-9]{1,18}$`) // what an int64 always holds
+)
+
+// ghostFilter reads the query of GET /api/ghosts. A parameter that is unknown or given twice is an error: a filter that was
+// misspelled must not silently show everything.
+func ghostFilter(query string) (ghost.Filter, error) {
+	filter := ghost.Filter{Limit: defaultLimit}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return filter, &paramError{"query", "is not a well-formed query string"}
+	}
+	for name := range values {
+		if !slices.Contains(listParameters, name) {
+			return filter, &paramError{"query", "takes only " + strings.Join(listParameters, ", ")}
+		}
+	}
+	for _, name := range listParameters { // in this order, so that of two errors always the same one is named
+		given, ok := values[name]
+		if !ok {
+			continue
+		}
+		rule := "must be given once"
+		if len(given) == 1 {
+			rule = setFilter(&filter, name, given[0])
+		}
+		if rule != "" {
+			return filter, &paramError{name, rule}
+		}
+	}
+	return filter, nil
+}
+
+// setFilter returns the rule that value breaks, or "".
+func setFilter(filter *ghost.Filter, name, value string) (broken string) {
+	switch name {
+	case "cursor":
+		raw, err := base64.RawURLEncoding.Strict().DecodeString(value)
+		if err != nil || len(raw) != len(filter.After) || len(value) != base64.RawURLEncoding.EncodedLen(len(raw)) {
+			return "must be a next_cursor of an earlier page"
+		}
+		filter.After = uuid.UUID(raw)
+	case "limit":
+		limit, err := strconv.Atoi(value)
+		if !numberShape.MatchString(value) || err != nil || limit < 1 || limit > maxLimit {
+			return fmt.Sprintf("must be a whole number from 1 to %d", maxLimit)
+		}
+		filter.Limit = limit
+	case "status":
+		if value != "open" && value != "closed" {
+			return "must be open or closed"
+		}
+		filter.Status = &value
+	case "min_amount":
+		amount, err := strconv.ParseInt(value, 10, 64)
+		if !numberShape.MatchString(value) || err != nil {
+			return "must be a whole number of minor units of the currency, 0 or more"
+		}
+		filter.MinAmount = &amount
+	case "currency":
+		if !currencyShape.MatchString(value) {
+			return "must be a currency in three lower-case letters"
+		}
+		filter.Currency = &value
+	case "decline_class":
+		if !slices.Contains(ghost.DeclineClasses, value) {
+			return "must be one of " + strings.Join(ghost.DeclineClasses, ", ")
+		}
+		filter.DeclineClass = &value
+	}
+	return ""
+}
+
+// pathID reads the id in the path. A malformed one is no other than an unknown one.
+func pathID(r *http.Request) (uuid.UUID, error) {
+	text := r.PathValue("id")
+	id, err := uuid.Parse(text)
+	if err != nil || id.String() != text { // Parse takes braces and the like, too
+		return uuid.Nil, ghost.ErrNotFound
+	}
+	return id, nil
+}
+
+// bodyFields reads a JSON object of texts with these fields and no other. No body at all is an empty object.
+func bodyFields(r *http.Request, known ...string) (map[string]string, error) {
+	text, err := io.ReadAll(r.Body)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, &paramError{"body", "did not arrive whole"}
+	}
+	if len(text) == 0 {
+		return nil, nil
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" {
+		return nil, errMediaType
+	}
+	var object map[string]any
+	if err := json.Unmarshal(text, &object); err != nil || object == nil {
+		return nil, &paramError{"body", "must be a JSON object"}
+	}
+	fields := make(map[string]string, len(object))
+	for name := range object {
+		if !slices.Contains(known, name) {
+			if len(known) == 0 {
+				return nil, &paramError{"body", "takes no fields"}
+			}
+			return nil, &paramError{"body", "takes only " + strings.Join(known, ", ")}
+		}
+	}
+	for _, name := range known {
+		switch value := object[name].(type) {
+		case nil: // the handler says what it must be
+		case string:
+			fields[name] = value
+		default:
+			return nil, &paramError{name, "must be a string"}
+		}
+	}
+	return fields, nil
+}

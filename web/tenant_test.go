@@ -1,0 +1,203 @@
+package web_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"phantom/db/dbtest"
+)
+
+// victim makes a merchant with a ghost and an audit whose every text is a canary: no answer to somebody else may hold one.
+func (b *bench) victim() (ghost, audit uuid.UUID, v *caller) {
+	b.t.Helper()
+	v = b.caller("acct_victim")
+	ghost = v.add(seed{customer: "cus_victim7Zq", subscription: "sub_victim7Zq", invoice: "in_victim7Zq", email: "victim7zq@example.com", amount: 987654321,
+		currency: "chf", failed: day, class: "never", declineCode: "victim_code"})
+	audit = uuid.Must(uuid.NewV7())
+	if _, err := b.pool.Exec(b.t.Context(), `INSERT INTO audits (merchant_id, id, state, ticket, livemode, totals, error, finished_at)
+		VALUES ($1, $2, 'failed', 1, false, '{"currencies":{"chf":{"owed":987654321,"ghosts":1,"hidden":0}},"wasted_attempts":98765}', 'victim_error', now())`,
+		v.id, audit); err != nil {
+		b.t.Fatal(err)
+	}
+	b.stripe.secret("cus_victim7Zq", "sub_victim7Zq", "in_victim7Zq", "victim7zq@example.com", "987654321", "victim_code", "victim_error", "98765", "acct_victim", v.id.String())
+	return ghost, audit, v
+}
+
+func (b *bench) rowsOf(v *caller) (text string) {
+	b.t.Helper()
+	if err := b.pool.QueryRow(b.t.Context(), `SELECT (SELECT string_agg(g::text, '|' ORDER BY id) FROM ghost_targets g WHERE merchant_id = $1) ||
+		(SELECT string_agg(a::text, '|' ORDER BY id) FROM audits a WHERE merchant_id = $1)`, v.id).Scan(&text); err != nil {
+		b.t.Fatal(err)
+	}
+	return text
+}
+
+// On every route another merchant's id is answered as an unknown one is, byte for byte, and so is one that is no id at all. Nothing
+// of the other merchant's is read or changed.
+func TestTenantsAreApart(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ghost, audit, victim := b.victim()
+	before := b.rowsOf(victim)
+	c := b.caller("acct_1")
+	own := c.add(seed{})
+	unknown := uuid.Must(uuid.NewV7()).String()
+	for _, route := range []struct{ method, path, foreign, body string }{
+		{"GET", "/api/audits/", audit.String(), ""},
+		{"GET", "/api/audits/", ghost.String(), ""},
+		{"GET", "/api/ghosts/", ghost.String(), ""},
+		{"GET", "/api/ghosts/", audit.String(), ""},
+		{"HEAD", "/api/ghosts/", ghost.String(), ""},
+		{"POST", "/api/ghosts/%s/access", ghost.String(), `{"access":"none"}`},
+		{"POST", "/api/ghosts/%s/access", ghost.String(), `{"access":"proven"}`},
+	} {
+		address := func(id string) string {
+			if strings.Contains(route.path, "%s") {
+				return strings.Replace(route.path, "%s", id, 1)
+			}
+			return route.path + id
+		}
+		want := c.call(route.method, address(unknown), route.body)
+		if want.status != 404 {
+			t.Errorf("%s %s: an unknown id gets %d %s", route.method, route.path, want.status, want.body)
+		}
+		want.header.Del("Date")
+		for _, id := range []string{
+			route.foreign, strings.ToUpper(route.foreign), "{" + route.foreign + "}", "urn:uuid:" + route.foreign, strings.ReplaceAll(route.foreign, "-", ""),
+			uuid.Nil.String(), victim.id.String(), c.id.String(), "1", "x", "%00", "%27", "%2e%2e", own.String() + "%20", own.String() + "%0a", strings.Repeat("a", 5000),
+		} {
+			got := c.call(route.method, address(id), route.body)
+			got.header.Del("Date")
+			if got.status != want.status || got.body != want.body || len(got.header) != len(want.header) {
+				t.Errorf("%s %.80s: %d %s %v\nan unknown id: %d %s %v", route.method, address(id), got.status, got.body, got.header, want.status, want.body, want.header)
+			}
+			for name := range want.header {
+				if got.header.Get(name) != want.header.Get(name) {
+					t.Errorf("%s %.80s: %s %q, of an unknown id %q", route.method, address(id), name, got.header.Get(name), want.header.Get(name))
+				}
+			}
+		}
+	}
+	// A cursor is a place in one's own list, whatever it is made of.
+	for _, cursor := range []string{cursorOf(ghost), cursorOf(uuid.Nil), cursorOf(uuid.Max), cursorOf(victim.id)} {
+		for _, found := range c.list("?limit=200&cursor=" + cursor).Data {
+			if found.ID != own {
+				t.Errorf("cursor %s shows %s", cursor, found.ID)
+			}
+		}
+	}
+	c.call("GET", "/api/summary", "")
+	c.call("GET", "/api/ghosts?currency=chf&decline_class=never", "")
+	if after := b.rowsOf(victim); after != before {
+		t.Errorf("the other merchant's rows changed:\n%s\n%s", before, after)
+	}
+}
+
+// A key that is missing, malformed, unknown or revoked gets one and the same answer on every route, before anything else is looked at.
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.caller("acct_1")
+	id := c.add(seed{}).String()
+	addresses := []struct{ method, path string }{
+		{"POST", "/api/audits"}, {"GET", "/api/audits/" + id}, {"GET", "/api/ghosts"}, {"GET", "/api/ghosts?limit=x"}, {"GET", "/api/ghosts/" + id},
+		{"GET", "/api/ghosts/x"}, {"POST", "/api/ghosts/" + id + "/access"}, {"GET", "/api/summary"},
+	}
+	refused := func(why string, header ...string) {
+		t.Helper()
+		var first answer
+		for i, a := range addresses {
+			got, err := c.send(t.Context(), a.method, a.path, strings.NewReader("{"), header...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.wantError(t, 401, "unauthorized")
+			if i == 0 {
+				first = got
+			}
+			if got.body != first.body || got.header.Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("%s on %s: %s, %q", why, a.path, got.body, got.header.Get("WWW-Authenticate"))
+			}
+		}
+	}
+	random := "phk_" + strings.Repeat("A", 43)
+	for _, value := range []string{
+		"", "Bearer", "Bearer ", "Basic " + c.key, c.key, "Bearer" + c.key, "Bearer " + c.key + "x", "Bearer " + c.key[:46], "Bearer " + strings.ToUpper(c.key), "Bearer " + random,
+		"Bearer " + c.key[4:], "Bearer phk_", "Bearer phk_" + strings.Repeat("é", 20), "Bearer ' OR 1=1 --", "Bearer " + c.key + "," + c.key, "Bearer " + c.key + " " + c.key, "Bearer " + strings.Repeat("A", 8000),
+		"Token " + c.key, "Bearer\t" + c.key, "Bearer \"" + c.key + "\"", "Bearer phk_" + strings.Repeat("A", 42) + "B", // not canonical base64
+	} {
+		refused(value, "Authorization", value)
+	}
+	refused("no header")
+	refused("X-API-Key", "X-API-Key", c.key)
+	refused("a cookie", "Cookie", "phantom_browser="+c.key)
+	two := b.raw("GET /api/summary HTTP/1.1\r\nHost: phantom\r\nConnection: close\r\nAuthorization: Bearer " + c.key + "\r\nAuthorization: Bearer " + c.key + "\r\n\r\n")
+	two[0].wantError(t, 401, "unauthorized")
+	c.call("GET", "/api/summary?key="+random, "", "Authorization", "").wantError(t, 401, "unauthorized")
+
+	for _, value := range []string{"Bearer " + c.key, "bearer " + c.key, "BEARER  " + c.key} {
+		if got := c.call("GET", "/api/summary", "", "Authorization", value); got.status != 200 {
+			t.Errorf("a good key: %d %s", got.status, got.body)
+		}
+	}
+	keys, err := b.service.ListAPIKeys(t.Context(), "acct_1")
+	if err != nil || len(keys) != 1 || keys[0].LastUsedAt == nil {
+		t.Fatalf("%+v, %v", keys, err)
+	}
+	if err := b.service.RevokeAPIKey(t.Context(), "acct_1", keys[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	refused("revoked", "Authorization", "Bearer "+c.key)
+	if len(b.lines()) != 0 {
+		t.Errorf("bad keys were logged: %+v", b.lines())
+	}
+}
+
+func TestMethodsOfTheAPI(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.caller("acct_1")
+	id := c.add(seed{}).String()
+	for path, allow := range map[string]string{
+		"/api/audits": "POST", "/api/audits/" + id: "GET, HEAD", "/api/ghosts": "GET, HEAD", "/api/ghosts/" + id: "GET, HEAD", "/api/ghosts/" + id + "/access": "POST", "/api/summary": "GET, HEAD",
+	} {
+		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"} {
+			if strings.Contains(allow, method) {
+				continue
+			}
+			got := c.call(method, path, "")
+			if method != "HEAD" {
+				got.wantError(t, 405, "method_not_allowed")
+			}
+			if got.status != 405 || got.header.Get("Allow") != allow {
+				t.Errorf("%s %s: %d, Allow %q", method, path, got.status, got.header.Get("Allow"))
+			}
+		}
+	}
+	for path, status := range map[string]int{"/api/ghosts": 200, "/api/ghosts/" + id: 200, "/api/summary": 200, "/api/audits/" + id: 404, "/api/openapi.json": 200} {
+		if got := c.call("HEAD", path, ""); got.status != status || got.body != "" {
+			t.Errorf("HEAD %s: %d %q", path, got.status, got.body)
+		}
+	}
+}
+
+// With the database gone the API says so, and answers again without a restart.
+func TestAPIWithoutADatabase(t *testing.T) {
+	t.Parallel()
+	gate, through := newGate(t, dbtest.URL(t))
+	b := setup(t, func(o *options) { o.database = through })
+	c := b.caller("acct_1")
+	gate.shut()
+	for _, path := range []string{"/api/ghosts", "/api/summary", "/api/ghosts/" + c.id.String()} {
+		c.call("GET", path, "").wantError(t, 503, "database_unavailable")
+	}
+	gate.open()
+	if got := c.call("GET", "/api/summary", ""); got.status != 200 {
+		t.Errorf("again: %d %s", got.status, got.body)
+	}
+	if all := b.lines(); len(all) != 2 {
+		t.Errorf("the loss was logged %d times: %+v", len(all), all)
+	}
+}

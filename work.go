@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/ghost"
+	"phantom/task"
+)
+
+// work runs workers and no server: any number of such processes share the tasks.
+func work(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	if err := parseFlags(newFlags("work"), args, stderr); err != nil {
+		return err
+	}
+	c, err := loadConfig(getenv, needs{database: true, key: true, stripe: true})
+	if err != nil {
+		return err
+	}
+	if c.workers == 0 {
+		return fmt.Errorf("[WORKER] WORKERS is 0: phantom work would do nothing; provide a number from 1 to %d", maxWorkers)
+	}
+	log := newLogger(c, stdout)
+	stop, err := c.standIn(ctx, log)
+	if err != nil {
+		return stoppedAtBoot(ctx, log, err)
+	}
+	defer stop()
+	pool, err := c.openPool(ctx)
+	if err != nil {
+		return stoppedAtBoot(ctx, log, err)
+	}
+	defer closePool(pool)
+	wait, err := c.startWorkers(ctx, pool, c.newServices(pool, log), log)
+	if err != nil {
+		return err
+	}
+	log.Info("[WORKER] ready", "workers", c.workers, "version", version)
+	<-ctx.Done()
+	log.Info("[WORKER] stopping", "cause", context.Cause(ctx))
+	wait()
+	log.Info("[WORKER] stopped")
+	return nil
+}
+
+// services are the domain packages, wired.
+type services struct {
+	connect *connect.Service
+	ghosts  *ghost.Service
+}
+
+func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
+	account := connect.New(connect.Config{
+		SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID, APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase,
+		RedirectURI: c.publicURL.String() + "/api/auth/callback", RateLimit: c.stripeRateLimit, Log: log,
+		Connected: func(ctx context.Context, tx db.DBTX, merchant uuid.UUID) error {
+			_, err := ghost.StartAuditIn(ctx, tx, merchant, nil)
+			return err
+		},
+	}, pool)
+	return services{connect: account, ghosts: ghost.New(pool, account, log)}
+}
+
+// newQueue is this process's part in the work. Handlers of all packages meet here.
+func (c *config) newQueue(pool *pgxpool.Pool, s services, log *slog.Logger) (*task.Queue, error) {
+	handlers := s.ghosts.Handlers()
+	maps.Copy(handlers, s.connect.Handlers())
+	queue, err := task.NewQueue(pool, task.Config{
+		ListenURL: c.databaseDirectURL, Handlers: handlers, Workers: max(c.workers, 1), Log: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("[WORKER] %w", err)
+	}
+	return queue, nil
+}
+
+// startWorkers works until ctx ends; wait returns when everything is settled or given back.
+func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s services, log *slog.Logger) (wait func(), err error) {
+	if c.workers == 0 {
+		return func() {}, nil
+	}
+	queue, err := c.newQueue(pool, s, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ghosts.EnsurePurges(ctx); err != nil {
+		log.Error("[WORKER] cannot plan the daily purges: the next start or the next purge does it", "cause", db.Describe(err))
+	}
+	var running sync.WaitGroup
+	running.Go(func() { queue.Run(ctx) })
+	return running.Wait, nil
+}
