@@ -64,4 +64,6 @@ fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits
 	go test ./vault -run '^$$' -fuzz '^FuzzDecrypt$$' -fuzztime $(FUZZTIME)
 	go test ./vault -run '^$$' -fuzz '^FuzzParseKey$$' -fuzztime $(FUZZTIME)
 	go test ./vault -run '^$$' -fuzz '^FuzzCodec$$' -fuzztime $(FUZZTIME)
+	go test ./web -run '^$$' -fuzz '^FuzzEvent$$' -fuzztime $(FUZZTIME)
+	go test ./web -run '^$$' -fuzz '^FuzzSignature$$' -fuzztime $(FUZZTIME)
 	go test ./vault -run EveryChange -v -flips 1000000

@@ -183,6 +183,14 @@ func TestBootFailures(t *testing.T) {
 			change: map[string]string{"STRIPE_CLIENT_ID": "acct_1"},
 			line:   "[STRIPE] STRIPE_CLIENT_ID is malformed: provide the platform's Connect client id (ca_…)",
 		},
+		"an API key for a webhook's secret": {
+			change: map[string]string{"STRIPE_WEBHOOK_SECRET": "sk_test_1"},
+			line:   "[STRIPE] STRIPE_WEBHOOK_SECRET, item 1, is malformed: provide the endpoint's signing secret (whsec_…)",
+		},
+		"an empty secret, which signs for everybody": {
+			change: map[string]string{"STRIPE_WEBHOOK_SECRET": "whsec_old,"},
+			line:   "[STRIPE] STRIPE_WEBHOOK_SECRET, item 2, is malformed: provide the endpoint's signing secret (whsec_…)",
+		},
 		"one base of Stripe's": {
 			change: map[string]string{"STRIPE_API_BASE": "http://127.0.0.1:1"},
 			line:   "[STRIPE] only one of STRIPE_API_BASE and STRIPE_CONNECT_BASE is set: provide both, or neither for Stripe itself",

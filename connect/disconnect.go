@@ -16,9 +16,9 @@ import (
 // KindUnpark is the kind of the task that wakes a returned merchant's parked tasks, where there are many.
 const KindUnpark = "unpark"
 
-// atOnce is how many tasks are parked or woken in one transaction: a quarter of a second's work. A handshake has four seconds for all
-// that it stores, and 100,000 tasks would take as long.
-const atOnce = 10_000
+// atOnce is how many tasks are parked or woken in one transaction. A handshake has four seconds for all that it stores, and 100,000
+// tasks would take as long.
+const atOnce = 1000
 
 // Handlers are the kinds of tasks that this package does.
 func (s *Service) Handlers() map[string]task.Handler {

@@ -79,6 +79,7 @@ func (b *bench) hold(do func(tx pgx.Tx), other func()) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	defer func() { _ = tx.Rollback(context.Background()) }() // where the test fails
 	do(tx)
 	done := make(chan struct{})
 	go func() { defer close(done); other() }()

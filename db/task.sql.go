@@ -640,7 +640,7 @@ UPDATE scheduled_tasks t SET status = 'pending' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
     WHERE d.merchant_id = $1 AND d.status = 'parked'
         AND EXISTS (SELECT 1 FROM merchants m WHERE m.id = d.merchant_id AND m.disconnected_at IS NULL)
-    ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS parked
+    LIMIT $2 FOR UPDATE SKIP LOCKED) AS parked
 WHERE t.merchant_id = parked.merchant_id AND t.id = parked.id
 `
 
@@ -649,7 +649,7 @@ type TaskUnparkParams struct {
 	Most       int32
 }
 
-// If the merchant is connected; those that were due first. To be repeated until it changes fewer than most.
+// If the merchant is connected. In no order, which would sort them all. To be repeated until it changes fewer than most.
 func (q *Queries) TaskUnpark(ctx context.Context, arg TaskUnparkParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskUnpark, arg.MerchantID, arg.Most)
 	if err != nil {

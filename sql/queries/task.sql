@@ -168,12 +168,12 @@ WHERE t.merchant_id = merchant.id AND t.id = sqlc.arg(id) AND t.fence = sqlc.arg
     AND merchant.connected_at = sqlc.arg(connected_at)::timestamptz;
 
 -- name: TaskUnpark :execrows
--- If the merchant is connected; those that were due first. To be repeated until it changes fewer than most.
+-- If the merchant is connected. In no order, which would sort them all. To be repeated until it changes fewer than most.
 UPDATE scheduled_tasks t SET status = 'pending' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
     WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'parked'
         AND EXISTS (SELECT 1 FROM merchants m WHERE m.id = d.merchant_id AND m.disconnected_at IS NULL)
-    ORDER BY d.run_at LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED) AS parked
+    LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED) AS parked
 WHERE t.merchant_id = parked.merchant_id AND t.id = parked.id;
 
 -- name: TaskDropFinished :execrows
