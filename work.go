@@ -8,7 +8,6 @@ import (
 	"maps"
 	"sync"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/connect"
@@ -62,10 +61,7 @@ func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
 	account := connect.New(connect.Config{
 		SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID, APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase,
 		RedirectURI: c.publicURL.String() + "/api/auth/callback", RateLimit: c.stripeRateLimit, Log: log,
-		Connected: func(ctx context.Context, tx db.DBTX, merchant uuid.UUID) error {
-			_, err := ghost.StartAuditIn(ctx, tx, merchant, nil)
-			return err
-		},
+		Connected: ghost.Connected,
 	}, pool)
 	return services{connect: account, ghosts: ghost.New(pool, account, log)}
 }

@@ -13,8 +13,10 @@
 package ghost
 
 import (
+	"context"
 	"log/slog"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/connect"
@@ -36,6 +38,15 @@ type Service struct {
 // New returns a Service over pool that reads merchants' accounts through connect.
 func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Service {
 	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), purgeBatch: purgeBatch}
+}
+
+// Connected begins what every merchant has, in the transaction that stores his tokens: an audit now and a purge each day.
+func Connected(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
+	if _, err := StartAuditIn(ctx, tx, merchantID, nil); err != nil {
+		return err
+	}
+	_, err := planPurges(ctx, tx, merchantID)
+	return err
 }
 
 // Handlers are the kinds of tasks that this package does.
