@@ -106,7 +106,8 @@ func (s *Service) salt(ctx context.Context, merchant db.Merchant) ([]byte, error
 	return base64.RawURLEncoding.DecodeString(text)
 }
 
-// CheckAccount asks Stripe whose the token is. A token that was put into another merchant's row is refused.
+// CheckAccount asks Stripe whose the token is, and reads the account's facts anew while at it: the handshake may not have come to them
+// yet. A token that was put into another merchant's row is refused.
 func (r *Reader) CheckAccount(ctx context.Context) error {
 	var id string
 	err := r.Get(ctx, "/v1/account", nil, func(d *jx.Decoder) error {
@@ -122,7 +123,31 @@ func (r *Reader) CheckAccount(ctx context.Context) error {
 		r.service.config.Log.Error("[SECURITY] a stored token answers for another account", "account", r.Merchant.StripeUserID)
 		return errOtherAccount
 	}
+	if err == nil {
+		err = r.updateFacts(ctx)
+	}
 	return err
+}
+
+// updateFacts fails only where the database does: without facts there are defaults.
+func (r *Reader) updateFacts(ctx context.Context) error {
+	token, err := r.Merchant.AccessToken.Reveal(accessTokenContext(r.Merchant.StripeUserID))
+	if err != nil {
+		return err
+	}
+	if err := r.pace.wait(ctx); err != nil {
+		return err
+	}
+	if err := r.service.updateFacts(ctx, r.Merchant.ID, r.Merchant.StripeUserID, token); err != nil {
+		r.service.config.Log.Warn("[STRIPE] account facts are not known yet", "account", r.Merchant.StripeUserID, "cause", err)
+	}
+	merchant, err := r.service.queries.MerchantGet(ctx, r.Merchant.ID)
+	if err != nil {
+		return fmt.Errorf("read merchant: %w", err)
+	}
+	r.Merchant.BusinessCategory, r.Merchant.Country = merchant.BusinessCategory, merchant.Country
+	r.Merchant.DefaultCurrency, r.Merchant.Timezone = merchant.DefaultCurrency, merchant.Timezone
+	return nil
 }
 
 // Patience of one Get: how long it is repeated while Stripe fails, and while it asks to slow down.

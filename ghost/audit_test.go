@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
+	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
@@ -92,5 +94,54 @@ func TestAuditLeavesNoFacts(t *testing.T) {
 		if err := b.pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&rows); err != nil || rows != 0 {
 			t.Errorf("%s holds %d rows, %v", table, rows, err)
 		}
+	}
+}
+
+// Attempts on a card after the network has said never again, for the same debt, could not have succeeded: they are counted, and no
+// others.
+func TestWastedAttemptsAreCounted(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Customers: 1})
+	id := newID()
+	var rows []db.AuditAddChargesParams
+	add := func(sequence, card, brand, outcome, class string, hour int) {
+		rows = append(rows, db.AuditAddChargesParams{
+			MerchantID: b.merchant, AuditID: id, Sequence: sequence, CreatedAt: now.Add(time.Duration(hour) * time.Hour), Outcome: outcome,
+			DeclineClass: &class, Brand: &brand, Card: []byte(card),
+		})
+	}
+	add("in_1", "a", "visa", "failed", "never", 0)
+	add("in_1", "a", "visa", "failed", "never", 1)       // wasted
+	add("in_1", "a", "visa", "failed", "timed", 2)       // wasted: whatever the bank says now
+	add("in_1", "b", "visa", "failed", "timed", 3)       // another card
+	add("in_1", "a", "visa", "blocked", "never", 4)      // never reached the network
+	add("in_2", "a", "visa", "failed", "never", 5)       // another debt
+	add("in_3", "c", "mastercard", "failed", "never", 0) // wasted is only what comes after
+	add("in_3", "c", "mastercard", "failed", "low", 1)   // wasted
+	add("in_4", "d", "amex", "failed", "timed", 0)
+	add("in_4", "d", "amex", "failed", "never", 1)
+	if _, err := b.queries.AuditAddCharges(t.Context(), rows); err != nil {
+		t.Fatal(err)
+	}
+	waste, err := b.queries.AuditWaste(t.Context(), db.AuditWasteParams{MerchantID: b.merchant, AuditID: id})
+	if err != nil || waste.Attempts != 3 || waste.Visa != 2 || waste.Mastercard != 1 {
+		t.Errorf("%+v, %v", waste, err)
+	}
+}
+
+// The first audit comes with the handshake, before the account's facts may be known: it reads them itself.
+func TestAuditReadsTheAccountsFacts(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Customers: 20})
+	if _, err := b.pool.Exec(t.Context(), "UPDATE merchants SET business_category = NULL, country = NULL, timezone = NULL"); err != nil {
+		t.Fatal(err)
+	}
+	b.audit()
+	var other, cells int
+	if err := b.pool.QueryRow(t.Context(), "SELECT count(*) FILTER (WHERE business_category = 'other'), count(*) FROM oracle_contributions").Scan(&other, &cells); err != nil {
+		t.Fatal(err)
+	}
+	if cells == 0 || other > 0 {
+		t.Errorf("%d of %d cells are of no category", other, cells)
 	}
 }

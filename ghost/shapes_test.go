@@ -1,0 +1,148 @@
+package ghost
+
+import (
+	"bufio"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stripe/stripe-go/v76"
+
+	"phantom/connect"
+	"phantom/sandbox"
+)
+
+// startMock runs Stripe's own mock server, which knows the OpenAPI document of the API version that stripe-go v76 speaks, and refuses
+// what the document does not allow.
+func startMock(t *testing.T) (base string) {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "stripe-mock")
+	if out, err := exec.Command("go", "build", "-modfile=../tools.mod", "-o", binary, "github.com/stripe/stripe-mock").CombinedOutput(); err != nil {
+		t.Fatalf("build stripe-mock: %v\n%s", err, out)
+	}
+	command := exec.Command(binary, "-http-addr", "127.0.0.1:0", "-strict-version-check")
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if match := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(lines.Text()); match != "" {
+			go func() { _, _ = io.Copy(io.Discard, out) }()
+			return "http://" + match
+		}
+	}
+	t.Fatal("stripe-mock names no address")
+	return ""
+}
+
+// shapes asks stripe-mock about every shape of request that it passes on to the sandbox.
+type shapes struct {
+	next  http.Handler
+	mock  string
+	mutex sync.Mutex
+	seen  map[string]string // shape: what the mock said
+}
+
+var anID = regexp.MustCompile(`(cus|sub|in|ch|pi|dp|acct)_\w+|\d{9,}`)
+
+func (s *shapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/v1/") {
+		shape := anID.ReplaceAllString(r.URL.RequestURI(), "$1")
+		s.mutex.Lock()
+		if _, known := s.seen[shape]; !known {
+			s.seen[shape] = s.ask(r)
+		}
+		s.mutex.Unlock()
+	}
+	s.next.ServeHTTP(w, r)
+}
+
+func (s *shapes) ask(r *http.Request) string {
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, s.mock+r.URL.RequestURI(), nil)
+	if err != nil {
+		return err.Error()
+	}
+	request.Header = r.Header.Clone()
+	request.Header.Set("Authorization", "Bearer sk_test_shapes") // the mock takes no other kind of key
+	client := http.Client{Timeout: 10 * time.Second}
+	response, err := client.Do(request)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return ""
+	}
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 500))
+	return response.Status + " " + string(text)
+}
+
+// Every request that an audit, a webhook and a refresh make is one that Stripe's document allows.
+func TestRequestsAreStripes(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Charges: 3000})
+	watch := &shapes{next: b.world, mock: startMock(t), seen: make(map[string]string)}
+	server := httptest.NewServer(watch)
+	defer server.Close()
+	b.connect = connect.New(connect.Config{
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: server.URL, ConnectBase: server.URL, Log: b.s.log,
+	}, b.pool)
+	b.s = New(b.pool, b.connect, b.s.log)
+	since := time.Now().AddDate(0, -2, 0)
+	id, err := b.s.StartAudit(t.Context(), b.merchant, &since)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.queue().RunOne(t.Context(), b.merchant, id); err != nil {
+		t.Fatal(err)
+	}
+	b.audit()
+	invoice := b.turn("fail_renewal", "")
+	b.receive(b.event("invoice.payment_failed", invoice))
+	b.receive(b.event("charge.dispute.created", b.turn("dispute", "")))
+	b.receive(b.event("charge.refunded", b.turn("refund", "")))
+	b.runTasks()
+	lists := 0
+	for _, shape := range slices.Sorted(maps.Keys(watch.seen)) {
+		if answer := watch.seen[shape]; answer != "" {
+			t.Errorf("GET %s: %s", shape, answer)
+		}
+		if strings.Contains(shape, "limit=") {
+			lists++
+		}
+	}
+	if lists < 12 {
+		t.Errorf("only %d shapes of lists were seen: %v", lists, slices.Sorted(maps.Keys(watch.seen)))
+	}
+	t.Logf("%d shapes of requests, %d of them of lists", len(watch.seen), lists)
+	// The mock can refuse.
+	for _, path := range []string{"/v1/invoices?no_such=1", "/v1/charges?limit=abc", "/v1/subscriptions?status=asleep"} {
+		request := httptest.NewRequest(http.MethodGet, path, nil)
+		request.Header.Set("Stripe-Version", stripe.APIVersion)
+		if watch.ask(request) == "" {
+			t.Errorf("stripe-mock accepts %s: it proves nothing", path)
+		}
+	}
+	request := httptest.NewRequest(http.MethodGet, "/v1/invoices", nil)
+	request.Header.Set("Stripe-Version", "2025-03-31")
+	if watch.ask(request) == "" {
+		t.Error("stripe-mock accepts any version: it proves nothing")
+	}
+}
