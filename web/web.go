@@ -52,7 +52,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/ghosts/{id}/access", s.authenticated(s.setAccess))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
 	mux.HandleFunc("GET /api/openapi.json", s.openAPI)
-	mux.HandleFunc("POST "+webhookPath, s.webhook)
+	mux.HandleFunc("POST /api/webhooks/stripe", s.webhook)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	return s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux)))))

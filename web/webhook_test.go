@@ -66,6 +66,7 @@ func (b *bench) post(body, signature string) answer {
 	_, _ = b.ends.Write(append(text, '\n'))
 	got := answer{response.StatusCode, response.Header, string(text)}
 	b.checkHeaders(got)
+	b.conforms(http.MethodPost, webhookPath, got)
 	return got
 }
 
@@ -293,7 +294,9 @@ func TestWebhooksNotConfigured(t *testing.T) {
 	body := event("acct_1", "evt_1", "invoice.paid", "in_1")
 	for _, signature := range []string{"", "t=1,v1=00", signed(body, "", time.Now()), signed(body, webhookSecret, time.Now())} {
 		got := call(b.handler(), body, signature)
-		answer{got.Code, got.Header(), got.Body.String()}.wantError(t, 503, "webhooks_not_configured")
+		unset := answer{got.Code, got.Header(), got.Body.String()}
+		unset.wantError(t, 503, "webhooks_not_configured")
+		b.conforms(http.MethodPost, webhookPath, unset)
 	}
 	if len(b.lines()) != 0 {
 		t.Errorf("log %s", b.log)
