@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"phantom/db"
-	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
 
@@ -46,10 +45,10 @@ func (b *bench) assertTruth() {
 // On generated worlds every ghost is found, none is invented, and the amounts are right to the cent. A second audit changes no row.
 func TestAuditsFindTheTruth(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
 	for seed := range uint64(50) {
 		t.Run(fmt.Sprintf("seed %d", seed+1), func(t *testing.T) {
-			b := setupOn(t, pool, sandbox.Config{Seed: seed + 1}, 0)
+			t.Parallel()
+			b := setup(t, sandbox.Config{Seed: seed + 1})
 			row := b.audit()
 			b.assertTruth()
 			if row.State != "succeeded" || row.Objects < 500 {

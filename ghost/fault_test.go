@@ -10,14 +10,12 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
-	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
 
 // Whatever Stripe does wrong for a while, the audit finds the same.
 func TestAuditsSurviveFaults(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
 	lists := []string{"/v1/subscriptions", "/v1/invoices", "/v1/charges", "/v1/disputes"}
 	for i, test := range []struct {
 		name  string
@@ -35,7 +33,8 @@ func TestAuditsSurviveFaults(t *testing.T) {
 		{"rows appear while it reads", sandbox.Fault{Rows: 7, Times: 3}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b := setupOn(t, pool, sandbox.Config{Seed: uint64(100 + i)}, 0)
+			t.Parallel()
+			b := setup(t, sandbox.Config{Seed: uint64(100 + i)})
 			for _, list := range lists {
 				fault := test.fault
 				fault.Path = list
