@@ -78,10 +78,12 @@ type Queue struct {
 	work  chan *held
 	ended chan result
 
-	mutex   sync.Mutex
-	held    map[uuid.UUID]*held // claimed and not settled yet
-	settled int                 // since the last claim
-	after   uuid.UUID           // where the next fair share starts
+	mutex sync.Mutex
+	held  map[uuid.UUID]*held // claimed and not settled yet
+	open  int                 // claimed and not tried yet, or being tried
+	tried int                 // since the last claim
+	low   int                 // so few open tasks wake the claim loop
+	after uuid.UUID           // where the next fair share starts
 }
 
 // held is a task that is this process's, until it is settled or its lease is lost.
@@ -188,14 +190,16 @@ func (q *Queue) claimLoop(ctx, alive context.Context) {
 	}
 }
 
-// room is how many tasks to claim: enough for the free hands, and a stock for as long as they empty it quickly.
+// room is how many tasks to claim: enough for the free hands, and a stock for as long as they empty it quickly. What only waits to be
+// settled does not count, so that claiming and settling go on at the same time.
 func (q *Queue) room() int {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
-	stock := max(q.config.Workers, min(2*q.settled, q.config.Batch+q.config.Workers))
-	room := min(stock-len(q.held), q.config.Batch)
+	stock := max(q.config.Workers, min(2*q.tried, q.config.Batch+q.config.Workers))
+	room := min(stock-q.open, q.config.Batch)
+	q.low = max(stock/2, q.config.Workers-1)
 	// A small claim costs as much as a large one: wait until half the stock is gone.
-	if room < stock/2 && len(q.held) > q.config.Workers {
+	if room < stock/2 && q.open > q.config.Workers {
 		return 0
 	}
 	return max(room, 0)
@@ -207,7 +211,7 @@ const fairMerchants = 32
 func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
 	q.mutex.Lock()
 	after := q.after
-	q.settled = 0
+	q.tried = 0
 	q.mutex.Unlock()
 	fair, err := q.queries.TaskClaimFair(ctx, db.TaskClaimFairParams{
 		LeaseSeconds: q.config.Lease.Seconds(), After: after, Merchants: fairMerchants, Share: int32(max(room/fairMerchants, 1)), Batch: int32(room),
@@ -251,6 +255,7 @@ func (q *Queue) take(alive context.Context, t *Task) {
 	q.mutex.Lock()
 	before := q.held[t.ID]
 	q.held[t.ID] = h
+	q.open++
 	q.mutex.Unlock()
 	if before != nil {
 		// We took over from ourselves, before a heartbeat could notice that the lease was lost.
@@ -262,6 +267,14 @@ func (q *Queue) take(alive context.Context, t *Task) {
 func (q *Queue) worker() {
 	for h := range q.work {
 		q.ended <- q.try(h)
+		q.mutex.Lock()
+		q.open--
+		q.tried++
+		wanting := q.open <= q.low
+		q.mutex.Unlock()
+		if wanting {
+			q.rouse()
+		}
 	}
 }
 

@@ -1,41 +1,52 @@
-// Command queue measures durable no-op tasks a second beside River, on one PostgreSQL, in turns. Each side starts with the same
-// number of tasks already enqueued, and its time ends when the last of them is final in the table. It ends with 1 if the bar is
-// missed.
+// Command queue measures the durable queue on one PostgreSQL with its default settings, in turns with what it is held against:
+// no-op tasks a second beside River, claiming beside a million finished rows, enqueueing beside a plain COPY. It ends with 1 if a bar
+// is missed.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"github.com/riverqueue/river/rivermigrate"
 
 	"phantom/db"
 	"phantom/db/local"
-	"phantom/task"
 	"phantom/vault"
 )
 
 const (
-	rounds = 5
-	tasks  = 20_000
-	bar    = 2.5
+	rateBar    = 2.5 // times River
+	claimBar   = 0.9 // of the rate on an empty table
+	enqueueBar = 0.6 // of COPY
 )
 
+// bench is a server with one database where the table is empty before each loop, and one where a million finished tasks lie.
+type bench struct {
+	empty, full *side
+	tasks       int
+}
+
+// side is a database with PHANTOM's tables and one merchant.
+type side struct {
+	url      string
+	pool     *pgxpool.Pool
+	merchant uuid.UUID
+}
+
 func main() {
-	met, err := measure(context.Background())
+	rounds := flag.Int("rounds", 5, "loops of each side")
+	tasks := flag.Int("tasks", 20_000, "tasks in a loop")
+	finished := flag.Int("finished", 1_000_000, "finished tasks beside which claiming is measured")
+	flag.Parse()
+	met, err := measure(context.Background(), *rounds, *tasks, *finished)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "queue:", err)
 	}
@@ -44,175 +55,135 @@ func main() {
 	}
 }
 
-func measure(ctx context.Context) (met bool, err error) {
+func measure(ctx context.Context, rounds, tasks, finished int) (met bool, err error) {
 	folder := filepath.Join(os.TempDir(), "phantom-bench-"+strconv.Itoa(os.Getpid()))
-	server, err := local.Start(ctx, local.Config{Dir: folder, Database: "phantom_bench", Unsafe: true})
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, server.Stop(ctx), os.RemoveAll(folder)) }()
-	if _, err := db.Migrate(ctx, server.URL()); err != nil {
-		return false, err
-	}
-	key, err := vault.ParseKey("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
-	if err != nil {
-		return false, err
-	}
-	ring, err := vault.NewKeyring(key)
-	if err != nil {
-		return false, err
-	}
-	pool, err := db.Open(ctx, server.URL(), ring)
-	if err != nil {
-		return false, err
-	}
-	defer pool.Close()
-	if err := db.VerifyKeyring(ctx, pool, ring); err != nil {
-		return false, err
-	}
-	access := vault.NewToken("merchants.access_token:acct_1", "sk_test_1")
-	merchant, err := db.New(pool).MerchantCreate(ctx, db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write",
-	})
-	if err != nil {
-		return false, err
-	}
-	riverPool, err := pgxpool.New(ctx, server.URL()) // with the driver's own settings
-	if err != nil {
-		return false, err
-	}
-	defer riverPool.Close()
-	migrator, err := rivermigrate.New(riverpgxv5.New(riverPool), nil)
-	if err != nil {
-		return false, err
-	}
-	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
-		return false, err
-	}
-
-	var ours, peer []float64
-	for range rounds {
-		took, err := runOurs(ctx, pool, server.URL(), merchant)
+	b := &bench{tasks: tasks}
+	for name, s := range map[string]**side{"empty": &b.empty, "full": &b.full} {
+		server, err := local.Start(ctx, local.Config{Dir: folder, Database: "phantom_" + name})
 		if err != nil {
-			return false, fmt.Errorf("ours: %w", err)
+			return false, err
 		}
-		ours = append(ours, tasks/took.Seconds())
-		if took, err = runRiver(ctx, riverPool); err != nil {
-			return false, fmt.Errorf("river: %w", err)
+		defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx)), os.RemoveAll(folder)) }()
+		if *s, err = newSide(ctx, server.URL()); err != nil {
+			return false, err
 		}
-		peer = append(peer, tasks/took.Seconds())
+		defer (*s).pool.Close()
 	}
-	slices.Sort(ours)
-	slices.Sort(peer)
-	ratio := ours[rounds/2] / peer[rounds/2]
-	fmt.Printf("| | tasks/s, median of %d | least | most |\n| --- | --- | --- | --- |\n", rounds)
-	fmt.Printf("| ours | %.0f | %.0f | %.0f |\n", ours[rounds/2], ours[0], ours[rounds-1])
-	fmt.Printf("| River | %.0f | %.0f | %.0f |\n", peer[rounds/2], peer[0], peer[rounds-1])
-	fmt.Printf("\nratio %.2f, bar %.1f\n", ratio, bar)
-	return ratio >= bar, nil
-}
-
-func runOurs(ctx context.Context, pool *pgxpool.Pool, url string, merchant uuid.UUID) (time.Duration, error) {
-	var p db.TaskEnqueueManyParams
-	p.Kind = "noop"
-	for range tasks {
-		p.Ids = append(p.Ids, uuid.Must(uuid.NewV7()))
-		p.MerchantIds = append(p.MerchantIds, merchant)
-		p.Params = append(p.Params, []byte("{}"))
-		p.RunAts = append(p.RunAts, time.Now())
+	if err := b.full.fill(ctx, finished); err != nil {
+		return false, fmt.Errorf("fill: %w", err)
 	}
-	if _, err := db.New(pool).TaskEnqueueMany(ctx, p); err != nil {
-		return 0, err
-	}
-	if _, err := pool.Exec(ctx, "VACUUM ANALYZE scheduled_tasks"); err != nil {
-		return 0, err
-	}
-	var done atomic.Int64
-	all := make(chan struct{})
-	queue, err := task.NewQueue(pool, task.Config{
-		ListenURL: url, Workers: 100, Batch: 500, Log: slog.New(slog.DiscardHandler),
-		Handlers: map[string]task.Handler{"noop": func(context.Context, *task.Task) error {
-			if done.Add(1) == tasks {
-				close(all)
-			}
-			return nil
-		}},
-	})
+	rivers, closeRivers, err := newRivers(ctx, b.empty.url)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	started := time.Now()
-	go func() { queue.Run(running); close(ended) }()
-	<-all
-	err = untilNone(ctx, pool, "SELECT EXISTS (SELECT FROM scheduled_tasks WHERE status IN ('pending', 'running'))")
-	took := time.Since(started)
-	stop()
-	<-ended
-	return took, err
+	defer closeRivers()
+
+	rates := table{what: "no-op tasks, from enqueued to final in the table"}
+	claims := table{what: "claims"}
+	enqueues := table{what: "tasks enqueued"}
+	for range rounds {
+		if err := rates.add("ours", tasks, func() (time.Duration, error) { return b.runOurs(ctx) }); err != nil {
+			return false, err
+		}
+		for _, r := range rivers {
+			if err := rates.add(r.name, tasks, func() (time.Duration, error) { return r.run(ctx, tasks) }); err != nil {
+				return false, err
+			}
+		}
+		for name, s := range map[string]*side{"beside finished tasks": b.full, "on an empty table": b.empty} {
+			if err := claims.add(name, tasks, func() (time.Duration, error) { return s.claimAll(ctx, tasks) }); err != nil {
+				return false, err
+			}
+		}
+		for name, enqueue := range map[string]enqueue{"unnest, as Queue has it": byUnnest, "COPY": byCopy} {
+			if err := enqueues.add(name, tasks, func() (time.Duration, error) { return b.empty.enqueueOnly(ctx, tasks, enqueue) }); err != nil {
+				return false, err
+			}
+		}
+	}
+	fmt.Printf("%d tasks a loop, %d finished rows, medians of %d loops\n", tasks, finished, rounds)
+	rates.print()
+	claims.print()
+	enqueues.print()
+	best := 0.0
+	for _, r := range rivers {
+		fmt.Printf("beside %s: %.2f\n", r.name, rates.median("ours")/rates.median(r.name))
+		best = max(best, rates.median(r.name))
+	}
+	met = verdict("rate beside River's better one", rates.median("ours")/best, rateBar)
+	met = verdict("claiming beside finished tasks", claims.median("beside finished tasks")/claims.median("on an empty table"), claimBar) && met
+	met = verdict("enqueueing beside COPY", enqueues.median("unnest, as Queue has it")/enqueues.median("COPY"), enqueueBar) && met
+	return met, nil
 }
 
-type noop struct{}
-
-func (noop) Kind() string { return "noop" }
-
-type noopWorker struct {
-	river.WorkerDefaults[noop]
-	done *atomic.Int64
-	all  chan struct{}
+func verdict(what string, ratio, bar float64) bool {
+	word := "missed"
+	if ratio >= bar {
+		word = "met"
+	}
+	fmt.Printf("%s: %.2f, bar %.1f: %s\n", what, ratio, bar, word)
+	return ratio >= bar
 }
 
-func (w *noopWorker) Work(context.Context, *river.Job[noop]) error {
-	if w.done.Add(1) == tasks {
-		close(w.all)
+// table holds the rates of one measurement's sides.
+type table struct {
+	what  string
+	names []string
+	rates map[string][]float64
+}
+
+func (t *table) add(name string, tasks int, loop func() (time.Duration, error)) error {
+	took, err := loop()
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
+	if t.rates == nil {
+		t.rates = make(map[string][]float64)
+	}
+	if !slices.Contains(t.names, name) {
+		t.names = append(t.names, name)
+		slices.Sort(t.names)
+	}
+	t.rates[name] = append(t.rates[name], float64(tasks)/took.Seconds())
 	return nil
 }
 
-func runRiver(ctx context.Context, pool *pgxpool.Pool) (time.Duration, error) {
-	worker := &noopWorker{done: &atomic.Int64{}, all: make(chan struct{})}
-	workers := river.NewWorkers()
-	river.AddWorker(workers, worker)
-	// As River's own benchmark sets it.
-	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{
-		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: river.QueueNumWorkersMax}}, Workers: workers,
-		FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 20 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		return 0, err
-	}
-	for range tasks / 5000 {
-		jobs := make([]river.InsertManyParams, 5000)
-		for i := range jobs {
-			jobs[i].Args = noop{}
-		}
-		if _, err := client.InsertManyFast(ctx, jobs); err != nil {
-			return 0, err
-		}
-	}
-	if _, err := pool.Exec(ctx, "VACUUM ANALYZE river_job"); err != nil {
-		return 0, err
-	}
-	started := time.Now()
-	if err := client.Start(ctx); err != nil {
-		return 0, err
-	}
-	<-worker.all
-	err = untilNone(ctx, pool, "SELECT EXISTS (SELECT FROM river_job WHERE state IN ('available', 'running', 'scheduled', 'retryable'))")
-	took := time.Since(started)
-	return took, errors.Join(err, client.Stop(ctx))
+func (t *table) median(name string) float64 {
+	sorted := slices.Sorted(slices.Values(t.rates[name]))
+	return sorted[len(sorted)/2]
 }
 
-func untilNone(ctx context.Context, pool *pgxpool.Pool, query string) error {
-	for {
-		var left bool
-		if err := pool.QueryRow(ctx, query).Scan(&left); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return err
-		}
-		if !left {
-			return nil
-		}
-		time.Sleep(2 * time.Millisecond)
+func (t *table) print() {
+	fmt.Printf("\n| %s | a second, median | least | most |\n| --- | --- | --- | --- |\n", t.what)
+	for _, name := range t.names {
+		fmt.Printf("| %s | %.0f | %.0f | %.0f |\n", name, t.median(name), slices.Min(t.rates[name]), slices.Max(t.rates[name]))
 	}
+	fmt.Println()
+}
+
+func newSide(ctx context.Context, url string) (*side, error) {
+	if _, err := db.Migrate(ctx, url); err != nil {
+		return nil, err
+	}
+	key, err := vault.ParseKey("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	if err != nil {
+		return nil, err
+	}
+	ring, err := vault.NewKeyring(key)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := db.Open(ctx, url, ring)
+	if err != nil {
+		return nil, err
+	}
+	s := &side{url: url, pool: pool}
+	if err := db.VerifyKeyring(ctx, pool, ring); err != nil {
+		return nil, err
+	}
+	access := vault.NewToken("merchants.access_token:acct_1", "sk_test_1")
+	s.merchant, err = db.New(pool).MerchantCreate(ctx, db.MerchantCreateParams{
+		ID: uuid.Must(uuid.NewV7()), StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write",
+	})
+	return s, err
 }
