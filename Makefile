@@ -59,6 +59,14 @@ soak-queue: ## Kill workers at random over 100,000 tasks
 soak-purge: ## Kill purging processes twenty times over 1,000,000 ghosts
 	PHANTOM_GHOSTS=1000000 go test -run TestPurgeSurvivesKills -count=1 -v -timeout 2h ./ghost
 
+.PHONY: soak-audit
+soak-audit: ## Kill workers 200 times during audits
+	PHANTOM_AUDIT_KILLS=200 go test -run TestKilledAudits -v -timeout 30m ./ghost
+
+.PHONY: bench-audit
+bench-audit: ## Measure audits beside a loop over stripe-go: rate, memory, limiter, writing
+	cd bench && go run ./cmd/audit
+
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits
 	go test ./vault -run '^$$' -fuzz '^FuzzDecrypt$$' -fuzztime $(FUZZTIME)
