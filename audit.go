@@ -34,7 +34,9 @@ func auditMerchant(ctx context.Context, args []string, getenv func(string) strin
 		if err != nil || date.After(time.Now()) {
 			return fmt.Errorf("phantom audit: --since %.40q is no date in the past: write it as 2026-01-31", *sinceText)
 		}
-		since = &date
+		if date.Year() > 2010 { // there is nothing at Stripe from before
+			since = &date
+		}
 	}
 	c, err := loadConfig(getenv, needs{database: true, key: true, stripe: true})
 	if err != nil {

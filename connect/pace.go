@@ -24,11 +24,23 @@ type pace struct {
 	queries    *db.Queries
 	most       float64 // requests a second
 
-	turn  chan struct{} // held by whose turn is next
-	slots int           // left of the block
-	next  time.Time     // when the next slot begins
-	last  time.Time     // when the last request started
+	turn   chan struct{} // held by whose turn is next
+	block                // whose slots are being used
+	coming chan reserved // the next one, once it is asked for
+	asked  bool
+	last   time.Time // when the last request started
+}
+
+// block is a run of evenly spaced turns.
+type block struct {
+	slots int       // left
+	next  time.Time // when the next one begins
 	gap   time.Duration
+}
+
+type reserved struct {
+	block
+	err error
 }
 
 // paceOf returns the one pace that this process keeps for an account.
@@ -40,7 +52,8 @@ func (s *Service) paceOf(merchantID uuid.UUID) *pace {
 	defer s.pacesMutex.Unlock()
 	if s.paces[merchantID] == nil {
 		s.paces[merchantID] = &pace{
-			merchantID: merchantID, queries: s.queries, most: float64(s.config.RateLimit) * paceShare, turn: make(chan struct{}, 1),
+			merchantID: merchantID, queries: s.queries, most: float64(s.config.RateLimit) * paceShare,
+			turn: make(chan struct{}, 1), coming: make(chan reserved, 1),
 		}
 	}
 	return s.paces[merchantID]
@@ -57,18 +70,31 @@ func (p *pace) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	// Slots that passed unused are lost: used later they would make a burst. A little lateness is no loss, so that a busy process
-	// gets its whole rate.
-	if p.slots > 0 && time.Since(p.next) > time.Duration(blockSeconds*float64(time.Second)) {
-		p.slots = 0
+	// Slots that passed unused are lost: used later they would make a burst. Two may be made up for, so that a busy process that is
+	// woken a little late each time gets its whole rate.
+	for p.slots > 0 && time.Since(p.next) > 2*p.gap {
+		p.slots--
+		p.next = p.next.Add(p.gap)
+	}
+	// The next block is asked for in time: the database may be busy with what the others read.
+	if size := p.blockSize(); p.slots <= size/2 && !p.asked {
+		p.asked = true
+		go func() { p.coming <- p.reserve(context.WithoutCancel(ctx), size) }()
 	}
 	if p.slots == 0 {
-		if err := p.reserve(ctx); err != nil {
-			return err
+		select {
+		case next := <-p.coming:
+			p.asked = false
+			if next.err != nil {
+				return next.err
+			}
+			p.block = next.block
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 	at := p.next
-	if spaced := p.last.Add(p.gap * 98 / 100); at.Before(spaced) { // the last one was woken late
+	if spaced := p.last.Add(p.gap * 9 / 10); at.Before(spaced) { // the last one was woken late
 		at = spaced
 	}
 	p.slots--
@@ -86,17 +112,17 @@ func (p *pace) wait(ctx context.Context) error {
 	return nil
 }
 
-func (p *pace) reserve(ctx context.Context) error {
-	count := max(int(p.most*blockSeconds), 1)
-	asked := time.Now()
-	row, err := p.queries.StripeRateReserve(ctx, db.StripeRateReserveParams{MerchantID: p.merchantID, Requests: float64(count), Most: p.most})
+func (p *pace) blockSize() int { return max(int(p.most*blockSeconds), 1) }
+
+func (p *pace) reserve(ctx context.Context, size int) reserved {
+	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	defer cancel()
+	row, err := p.queries.StripeRateReserve(ctx, db.StripeRateReserveParams{MerchantID: p.merchantID, Requests: float64(size), Most: p.most})
 	if err != nil {
-		return fmt.Errorf("reserve requests: %w", err)
+		return reserved{err: fmt.Errorf("reserve requests: %w", err)}
 	}
-	p.gap = time.Duration(float64(time.Second) / row.Rate)
-	p.slots = count
-	p.next = asked.Add(time.Duration(row.EndsIn*float64(time.Second)) - time.Duration(count)*p.gap)
-	return nil
+	gap := time.Duration(float64(time.Second) / row.Rate)
+	return reserved{block: block{slots: size, gap: gap, next: time.Now().Add(time.Duration(row.EndsIn*float64(time.Second)) - time.Duration(size)*gap)}}
 }
 
 // slow halves the account's pace for all processes and pauses it. The rest of this process's block is given up.
@@ -108,7 +134,11 @@ func (p *pace) slow(ctx context.Context, pause time.Duration) error {
 		return fmt.Errorf("slow down: %w", err)
 	}
 	p.turn <- struct{}{}
+	defer func() { <-p.turn }()
 	p.slots = 0
-	<-p.turn
+	if p.asked { // at the old pace
+		<-p.coming
+		p.asked = false
+	}
 	return nil
 }

@@ -33,6 +33,15 @@ var (
 	ErrNotFound = errors.New("stripe does not know the object")
 )
 
+// ReadError is a failure of Stripe's. It quotes nothing of its answer.
+type ReadError struct {
+	Err      error
+	SlowDown bool // Stripe asked for fewer requests: no failed try
+}
+
+func (e *ReadError) Error() string { return e.Err.Error() }
+func (e *ReadError) Unwrap() error { return e.Err }
+
 // Reader reads one merchant's Stripe account with his own token, at the account's pace. It changes nothing there. It is safe for
 // concurrent use.
 type Reader struct {
@@ -155,7 +164,7 @@ const readPatience = 90 * time.Second
 
 // Get reads path and hands the answer to decode, which must not keep the decoder's bytes. Decode may be called again after an
 // answer that broke off, so it must start anew each time. Stripe's failures are repeated with backoff and its wish to slow down is
-// obeyed by all processes. It fails with [ErrRevoked], [ErrNotFound], or an error that quotes nothing of the answer.
+// obeyed by all processes. Where Stripe is to blame it fails with a [*ReadError], which may be [ErrRevoked] or [ErrNotFound].
 func (r *Reader) Get(ctx context.Context, path string, query url.Values, decode func(*jx.Decoder) error) error {
 	if len(query) > 0 {
 		path += "?" + query.Encode()
@@ -184,21 +193,21 @@ func (r *Reader) get(ctx context.Context, path string, decode func(*jx.Decoder) 
 	// Not the backend's own Call, which decodes whole objects, nor its CallStreaming, which panics when the connection fails.
 	response, err := r.service.reads.Do(request)
 	if err != nil {
-		return scrub(err)
+		return &ReadError{Err: scrub(err)}
 	}
 	defer func() { _ = response.Body.Close() }()
 	body := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(body)
 	body.Reset()
 	if _, err := body.ReadFrom(response.Body); err != nil {
-		return scrub(err)
+		return &ReadError{Err: scrub(err)}
 	}
 	if response.StatusCode == http.StatusOK {
 		decoder := jx.GetDecoder()
 		defer jx.PutDecoder(decoder)
 		decoder.ResetBytes(body.Bytes())
 		if err := decode(decoder); err != nil {
-			return errors.New("stripe's answer cannot be read")
+			return &ReadError{Err: errors.New("stripe's answer cannot be read")}
 		}
 		return nil
 	}
@@ -207,20 +216,21 @@ func (r *Reader) get(ctx context.Context, path string, decode func(*jx.Decoder) 
 
 // refusal says what a status that is not 200 means.
 func (r *Reader) refusal(ctx context.Context, response *http.Response, body []byte) error {
-	err := fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, response.Header.Get("Request-Id"))
+	err := &ReadError{Err: fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, response.Header.Get("Request-Id"))}
+	var refused *stripe.Error
+	errors.As(r.service.builder.ResponseToError(response, body), &refused)
 	switch status := response.StatusCode; {
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return backoff.Permanent(fmt.Errorf("%w (%w)", ErrRevoked, err))
-	case status == http.StatusNotFound:
-		return backoff.Permanent(fmt.Errorf("%w (%w)", ErrNotFound, err))
+		return backoff.Permanent(&ReadError{Err: fmt.Errorf("%w (%w)", ErrRevoked, err)})
+	case status == http.StatusNotFound, refused != nil && refused.Code == stripe.ErrorCodeResourceMissing:
+		return backoff.Permanent(&ReadError{Err: fmt.Errorf("%w (%w)", ErrNotFound, err)})
+	case status == http.StatusTooManyRequests && refused != nil && refused.Code == stripe.ErrorCodeLockTimeout:
+		return err // somebody else works on the object: no matter of pace
 	case status == http.StatusTooManyRequests:
-		var refused *stripe.Error
-		if errors.As(r.service.builder.ResponseToError(response, body), &refused) && refused.Code == stripe.ErrorCodeLockTimeout {
-			return err // somebody else works on the object: no matter of pace
-		}
+		err.SlowDown = true
 		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
 		if err := r.pace.slow(context.WithoutCancel(ctx), time.Duration(min(max(seconds, 0), 60))*time.Second); err != nil {
-			return err
+			return backoff.Permanent(err)
 		}
 		return err
 	case status >= 500, status == http.StatusConflict, status == http.StatusRequestTimeout:

@@ -87,6 +87,7 @@ UPDATE audit_windows w SET
     state = $5
 WHERE w.merchant_id = $6 AND w.audit_id = $7 AND w.id = $8
     AND w.state = 'open' AND w.cursor IS NOT DISTINCT FROM $9 AND w.from_at <= $2
+    AND EXISTS (SELECT 1 FROM audits a WHERE a.merchant_id = w.merchant_id AND a.id = w.audit_id AND a.state = 'running')
 `
 
 type AuditCheckpointParams struct {
@@ -122,7 +123,7 @@ func (q *Queries) AuditCheckpoint(ctx context.Context, arg AuditCheckpointParams
 
 const auditCreate = `-- name: AuditCreate :execrows
 INSERT INTO audits (merchant_id, id, since, ticket, livemode)
-SELECT m.id, $1, $2, nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = $3
+SELECT m.id, $1, $2, nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = $3 AND m.disconnected_at IS NULL
 ON CONFLICT (merchant_id) WHERE state = 'running' DO NOTHING
 `
 

@@ -53,12 +53,12 @@ func (q *Queries) AuditRead(ctx context.Context, arg AuditReadParams) (AuditRead
 
 const auditReadWasted = `-- name: AuditReadWasted :one
 SELECT (totals ->> 'wasted_attempts')::bigint AS wasted_attempts FROM audits
-WHERE merchant_id = $1 AND state <> 'running' AND totals ->> 'wasted_attempts' IS NOT NULL
+WHERE merchant_id = $1 AND state = 'succeeded' AND since IS NULL AND totals ->> 'wasted_attempts' IS NOT NULL
 ORDER BY id DESC
 LIMIT 1
 `
 
-// Of the latest audit that has counted them.
+// Of the latest audit that has counted them over the whole history.
 func (q *Queries) AuditReadWasted(ctx context.Context, merchantID uuid.UUID) (int64, error) {
 	row := q.db.QueryRow(ctx, auditReadWasted, merchantID)
 	var wasted_attempts int64

@@ -15,7 +15,7 @@ const stripeRateReserve = `-- name: StripeRateReserve :one
 INSERT INTO stripe_rates AS r (merchant_id, next_at)
 VALUES ($1, clock_timestamp() + make_interval(secs => $2::float8 / $3::float8))
 ON CONFLICT (merchant_id) DO UPDATE SET
-    next_at = greatest(r.next_at, clock_timestamp())
+    next_at = greatest(r.next_at, clock_timestamp() - make_interval(secs => 2 / stripe_pace(r.slowed_to, r.slowed_at, $3::float8)))
         + make_interval(secs => $2::float8 / stripe_pace(r.slowed_to, r.slowed_at, $3::float8))
 RETURNING extract(epoch FROM r.next_at - clock_timestamp())::float8 AS ends_in,
     stripe_pace(r.slowed_to, r.slowed_at, $3::float8)::float8 AS rate
@@ -33,7 +33,7 @@ type StripeRateReserveRow struct {
 }
 
 // Reserves the next requests to an account's Stripe, evenly spaced at rate: the last one's turn ends in ends_in seconds. All processes
-// take from one row.
+// take from one row. A process that comes up to two turns late gets them still, or every hiccup would cost a little of the rate.
 func (q *Queries) StripeRateReserve(ctx context.Context, arg StripeRateReserveParams) (StripeRateReserveRow, error) {
 	row := q.db.QueryRow(ctx, stripeRateReserve, arg.MerchantID, arg.Requests, arg.Most)
 	var i StripeRateReserveRow

@@ -570,7 +570,7 @@ UPDATE scheduled_tasks t SET
     run_at = CASE WHEN ended.status = 'pending'
         THEN phantom_now() + make_interval(secs => ended.delay * CASE WHEN ended.jitter THEN random() ELSE 1 END)
         ELSE t.run_at END,
-    attempts = t.attempts - CASE WHEN ended.counted THEN 0 ELSE 1 END,
+    attempts = greatest(t.attempts - CASE WHEN ended.counted THEN 0 ELSE 1 END, 0),
     lease_until = NULL,
     finished_at = CASE WHEN ended.status IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END,
     last_error = coalesce(nullif(ended.error, ''), t.last_error)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,7 +49,10 @@ func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *
 	if added == 0 {
 		running, err := queries.AuditGetRunning(ctx, merchantID)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return uuid.Nil, connect.ErrUnknownAccount
+			return uuid.Nil, &connect.Error{
+				Code: connect.CodeDisconnected, Message: "The account is not connected any more. Connect it again at /api/auth/stripe.",
+				Cause: connect.ErrRevoked,
+			}
 		}
 		return running, err
 	}
@@ -96,6 +100,9 @@ func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
 	if a.reader, err = s.connect.Reader(ctx, t.MerchantID); err == nil {
 		err = a.reader.CheckAccount(ctx)
 	}
+	if err == nil && a.reader.Merchant.Livemode != row.Livemode {
+		return a.fail(ctx, errors.New("the account was connected in the other mode (live or test) meanwhile: start the audit again"))
+	}
 	if err != nil {
 		return a.giveUp(ctx, t, err)
 	}
@@ -103,6 +110,9 @@ func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
 	failed, err := a.readAll(ctx)
 	if err != nil {
 		return a.giveUp(ctx, t, err)
+	}
+	if len(failed) > 0 && asksToSlowDown(failed) {
+		return task.Snooze(slowDown)
 	}
 	if len(failed) > 0 && t.Attempt < auditTries {
 		return fmt.Errorf("%d windows could not be read: %w", len(failed), failed[0])
@@ -113,20 +123,52 @@ func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
 	return a.dropFacts(ctx)
 }
 
-// giveUp ends the audit where no further try would help; any other error is the try's.
+// slowDown is how long a task waits whose account Stripe will not let us read for now. That is no failed try.
+const slowDown = 30 * time.Second
+
+func asksToSlowDown(errs []error) bool {
+	var read *connect.ReadError
+	return slices.ContainsFunc(errs, func(err error) bool { return errors.As(err, &read) && read.SlowDown })
+}
+
+// giveUp ends the audit where Stripe says that no further try would help, or has said no too often; any other error is the try's. A
+// merchant who has left finds his audit where it was when he comes back.
 func (a *audit) giveUp(ctx context.Context, t *task.Task, err error) error {
-	if ctx.Err() != nil || !errors.Is(err, connect.ErrRevoked) && t.Attempt < auditTries {
+	var read *connect.ReadError
+	switch {
+	case ctx.Err() != nil:
 		return err
+	case errors.Is(err, connect.ErrRevoked):
+		merchant, getErr := a.s.queries.MerchantGet(ctx, t.MerchantID)
+		if getErr != nil {
+			return errors.Join(err, getErr)
+		}
+		if merchant.DisconnectedAt != nil {
+			return err // and the task is parked
+		}
+		if a.reader == nil || !merchant.ConnectedAt.Equal(a.reader.Merchant.ConnectedAt) {
+			return errors.New("the merchant has connected again meanwhile") // with a token that we have not tried
+		}
+		return a.fail(ctx, err)
+	case errors.As(err, &read) && read.SlowDown:
+		return task.Snooze(slowDown)
+	case errors.As(err, &read) && t.Attempt >= auditTries:
+		return a.fail(ctx, err)
 	}
-	if _, finishErr := a.s.queries.AuditFinish(ctx, db.AuditFinishParams{
-		MerchantID: a.row.MerchantID, ID: a.row.ID, State: "failed", Error: ptr(err.Error()), Totals: []byte("{}"), Objects: a.row.Objects,
-	}); finishErr != nil {
-		return errors.Join(err, finishErr)
+	return err
+}
+
+// fail ends the audit with an error that its merchant may read.
+func (a *audit) fail(ctx context.Context, why error) error {
+	if _, err := a.s.queries.AuditFinish(ctx, db.AuditFinishParams{
+		MerchantID: a.row.MerchantID, ID: a.row.ID, State: "failed", Error: ptr(why.Error()), Totals: []byte("{}"), Objects: a.row.Objects,
+	}); err != nil {
+		return errors.Join(why, err)
 	}
-	if dropErr := a.dropFacts(ctx); dropErr != nil {
-		return errors.Join(err, dropErr)
+	if err := a.dropFacts(ctx); err != nil {
+		return errors.Join(why, err)
 	}
-	return task.Fail(err)
+	return task.Fail(errors.New(why.Error())) // and not ErrRevoked itself, for which a task is parked
 }
 
 // readAll reads every window that is not done. failed are those that Stripe would not give.
@@ -158,7 +200,7 @@ func (a *audit) readRound(ctx context.Context, all *windows) (failed []error, er
 		group.Go(func() {
 			for w, ok := all.next(); ok; w, ok = all.next() {
 				err := a.read(ctx, w, all)
-				var failure readError
+				var failure *connect.ReadError
 				switch {
 				case err == nil:
 				case errors.As(err, &failure) && !errors.Is(err, connect.ErrRevoked) && ctx.Err() == nil:

@@ -3,10 +3,14 @@ package ghost
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"phantom/connect"
 	"phantom/db"
 )
 
@@ -74,8 +78,8 @@ type subject struct {
 	known        []db.GhostTarget
 }
 
-// judgeAll judges every subscription that has debts or an open ghost. Where the facts are not whole nothing is guessed: a known ghost
-// whose history was read in part, or not at all, has its subscription read anew, as after a webhook.
+// judgeAll judges every subscription that has debts or an open ghost. Where the facts are not whole nothing is guessed: a subscription
+// whose history was read in part, or not at all, is read anew, as after a webhook.
 func (a *audit) judgeAll(ctx context.Context, partial bool) (atRisk map[string]int64, err error) {
 	// One at a time in a process: the stream of facts holds a connection while others write.
 	select {
@@ -106,7 +110,11 @@ func (a *audit) judgeAll(ctx context.Context, partial bool) (atRisk map[string]i
 	if err := j.judge(ctx); err != nil {
 		return nil, err
 	}
-	return j.atRisk, a.refreshUnseen(ctx)
+	unseen, err := a.s.queries.GhostListUnseen(ctx, db.GhostListUnseenParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID})
+	if err != nil {
+		return nil, fmt.Errorf("list unseen ghosts: %w", err)
+	}
+	return j.atRisk, a.refreshAll(ctx, append(j.unsure, unseen...))
 }
 
 // judging is a batch of subjects on its way into the database.
@@ -116,6 +124,7 @@ type judging struct {
 	now      time.Time
 	atRisk   map[string]int64
 	subjects []subject
+	unsure   []string // subscriptions to be read whole
 }
 
 func (j *judging) judge(ctx context.Context) error {
@@ -135,15 +144,13 @@ func (j *judging) judge(ctx context.Context) error {
 	w := &writing{s: a.s, hash: a.reader.Hash, merchant: a.row.MerchantID, ticket: a.row.Ticket}
 	for _, s := range j.subjects {
 		s.known = known[s.subscription.ID]
-		if s.subscription.Status == "" || j.partial && len(s.known) > 0 {
-			if err := a.s.RefreshLater(ctx, a.row.MerchantID, s.subscription.ID); err != nil {
-				return err
-			}
-			continue
-		}
 		found, risk := Judge(s.subscription, s.debts, provenIn(s.known), j.now)
 		for currency, amount := range risk {
 			j.atRisk[currency] += amount
+		}
+		if s.subscription.Status == "" || j.partial && len(s.known)+len(found) > 0 {
+			j.unsure = append(j.unsure, s.subscription.ID)
+			continue
 		}
 		w.add(s, found)
 	}
@@ -174,18 +181,21 @@ func (a *audit) subjects(ctx context.Context) iter.Seq2[subject, error] {
 	}
 }
 
-// refreshUnseen has the subscriptions of open ghosts read anew that the audit did not see.
-func (a *audit) refreshUnseen(ctx context.Context) error {
-	unseen, err := a.s.queries.GhostListUnseen(ctx, db.GhostListUnseenParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID})
-	if err != nil {
-		return fmt.Errorf("list unseen ghosts: %w", err)
-	}
-	for _, id := range unseen {
-		if err := a.s.RefreshLater(ctx, a.row.MerchantID, id); err != nil {
+// refreshAll reads subscriptions whole about which the facts leave a doubt. One that Stripe will not give now is left to a task.
+func (a *audit) refreshAll(ctx context.Context, subscriptions []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers / 2)
+	for _, id := range subscriptions {
+		group.Go(func() error {
+			err := a.s.Refresh(ctx, a.row.MerchantID, id)
+			var read *connect.ReadError
+			if errors.As(err, &read) && !errors.Is(err, connect.ErrRevoked) {
+				return a.s.RefreshLater(ctx, a.row.MerchantID, id)
+			}
 			return err
-		}
+		})
 	}
-	return nil
+	return group.Wait()
 }
 
 func debtOf(row db.AuditListDebtsRow) Debt {

@@ -1,10 +1,12 @@
 package ghost
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -90,6 +92,55 @@ func (b *bench) runTasks() {
 			b.t.Fatalf("%v\n%s", err, b.log)
 		}
 	}
+}
+
+// An audit since a date judges nobody by half of his invoices: whoever shows up in it is read whole.
+func TestAuditSinceADateIsRight(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Seed: 7})
+	since := time.Now().AddDate(0, 0, -20)
+	id, err := b.s.StartAudit(t.Context(), b.merchant, &since)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.queue().RunOne(t.Context(), b.merchant, id); err != nil {
+		t.Fatal(err)
+	}
+	truth := make(map[string]int64)
+	for _, g := range b.world.Truth(b.account) {
+		truth[g.Subscription+g.Currency] = g.Amount
+	}
+	found := b.ghosts()
+	for _, g := range found {
+		if truth[g.StripeSubscriptionID+g.Currency] != g.Amount {
+			t.Errorf("%s owes %d, truly %d", g.StripeSubscriptionID, g.Amount, truth[g.StripeSubscriptionID+g.Currency])
+		}
+	}
+	if len(found) == 0 || len(found) >= len(truth) {
+		t.Errorf("%d of %d ghosts: this proves nothing", len(found), len(truth))
+	}
+}
+
+// Stopping an audit that has got somewhere gives it back at once, to go on where it was.
+func TestStoppedAuditIsGivenBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{})
+	id, err := b.s.StartAudit(t.Context(), b.merchant, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	b.world.Fail(sandbox.Fault{Path: "/v1/invoices", Query: "status=open", Hold: stop})
+	if err := b.queue().RunOne(ctx, b.merchant, id); err == nil {
+		t.Fatal("the audit was not stopped")
+	}
+	if row, err := b.queries.TaskGet(t.Context(), db.TaskGetParams{MerchantID: b.merchant, ID: id}); err != nil || row.Status != "pending" {
+		t.Fatalf("the task is %s, %v\n%s", row.Status, err, b.log)
+	}
+	if err := b.queue().RunOne(t.Context(), b.merchant, id); err != nil {
+		t.Fatal(err)
+	}
+	b.assertTruth()
 }
 
 // A merchant who has withdrawn his consent gets told what to do.

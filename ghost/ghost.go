@@ -52,7 +52,7 @@ func Connected(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
 // Handlers are the kinds of tasks that this package does.
 func (s *Service) Handlers() map[string]task.Handler {
 	return map[string]task.Handler{
-		KindAudit:   s.HandleAudit,
+		KindAudit:   s.connect.Parking(s.HandleAudit),
 		KindRefresh: s.connect.Parking(s.HandleRefresh),
 		KindWebhook: s.connect.Parking(s.HandleEvent),
 		KindPurge:   s.HandlePurge,

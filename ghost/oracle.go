@@ -31,11 +31,11 @@ func (s *Service) countForOracle(ctx context.Context, merchant db.Merchant, audi
 			Day: pgtype.Date{Time: time.Unix(date*secondsPerDay, 0).UTC(), Valid: true},
 		}
 		for cell, n := range waiting[date] {
-			day.DeclineClasses = append(day.DeclineClasses, cell.after)
-			day.DaysOfWeek = append(day.DaysOfWeek, cell.weekday)
-			day.HoursOfDay = append(day.HoursOfDay, cell.hour)
-			day.Attempts = append(day.Attempts, n.attempts)
-			day.Successes = append(day.Successes, n.successes)
+			day.DeclineClasses = append(day.DeclineClasses, oracleClasses[cell/(7*24)])
+			day.DaysOfWeek = append(day.DaysOfWeek, int16(cell/24%7))
+			day.HoursOfDay = append(day.HoursOfDay, int16(cell%24))
+			day.Attempts = append(day.Attempts, int64(n.attempts))
+			day.Successes = append(day.Successes, int64(n.successes))
 		}
 		cells, err := s.queries.OracleCountDay(ctx, day)
 		if err != nil {
@@ -53,12 +53,16 @@ const secondsPerDay = 24 * 60 * 60
 // oracleDay is what was tried on one UTC day, by the class of the failure before ('none' where there was none) and the customer's hour.
 type oracleDay map[oracleCell]oracleCounts
 
-type oracleCell struct {
-	after         string
-	weekday, hour int16
+// oracleCell packs class, weekday and hour into two bytes: all days of a long history are in memory together.
+type oracleCell uint16
+
+var oracleClasses = []string{"none", "never", "customer", "timed", "low", "soon", "unknown"}
+
+func cellOf(after string, weekday, hour int16) oracleCell {
+	return oracleCell(slices.Index(oracleClasses, after)*7*24 + int(weekday)*24 + int(hour))
 }
 
-type oracleCounts struct{ attempts, successes int64 }
+type oracleCounts struct{ attempts, successes uint32 }
 
 // oracleDays adds up the days that may be counted, by their number since 1970. Memory grows with the days, not with the charges: a day
 // has some 400 cells at most.
@@ -76,7 +80,7 @@ func (s *Service) oracleDays(ctx context.Context, merchant db.Merchant, auditID 
 	err = s.queries.OracleChargesEach(ctx, db.OracleChargesParams{
 		MerchantID: merchant.ID, AuditID: auditID, Before: until.UTC().Truncate(24 * time.Hour),
 	}, func(charge db.OracleChargesRow) {
-		cell := oracleCell{after: before.of(charge), weekday: charge.DayOfWeek, hour: charge.HourOfDay}
+		cell := cellOf(before.of(charge), charge.DayOfWeek, charge.HourOfDay)
 		date := dayNumber(charge.CreatedAt)
 		if charge.Outcome == "pending" {
 			closed[date] = true

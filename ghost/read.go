@@ -91,7 +91,7 @@ func (s *Service) SetAccess(ctx context.Context, merchantID, id uuid.UUID, prove
 	}
 	ghost, err := one(s.queries.GhostAccessProven(ctx, db.GhostAccessProvenParams{MerchantID: merchantID, ID: id}))
 	// Each time, not only when the reason has just changed: so whoever got an error may ask again.
-	if err == nil && ghost.ClosedReason != nil && *ghost.ClosedReason == "access_proven" {
+	if err == nil && ghost.Status == "closed" {
 		if err := s.RefreshLater(ctx, merchantID, ghost.Subscription); err != nil {
 			return Ghost{}, fmt.Errorf("refresh ghost: %w", err)
 		}

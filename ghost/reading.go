@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/connect"
 	"phantom/db"
 	"phantom/vault"
 )
@@ -20,16 +21,11 @@ import (
 const (
 	pageSize = 100
 	// A checkpoint comes after so many pages: it bounds what a reader holds in memory and what a killed audit reads again.
-	pagesPerCheckpoint = 10
+	pagesPerCheckpoint = 3
 )
 
 // errTaken says that another process reads this audit: our lease was lost.
 var errTaken = errors.New("another process has gone on with this audit")
-
-// readError is a failure of Stripe's that ends one window and not the audit.
-type readError struct{ error }
-
-func (e readError) Unwrap() error { return e.error }
 
 // page is what matters of one answer beside its facts.
 type page struct {
@@ -39,21 +35,21 @@ type page struct {
 	lastID       string
 }
 
-// read reads a window to its end, or gives its older half away where another reader is idle. Failures of Stripe's are a readError.
+// read reads a window to its end, or gives its older half away where another reader is idle. Failures of Stripe's are a [*connect.ReadError].
 func (a *audit) read(ctx context.Context, w window, all *windows) error {
 	facts := &facts{audit: a}
 	saved := w.cursor
 	for pages := 1; ; pages++ {
 		p, err := a.page(ctx, w, facts)
 		if err != nil {
-			return readError{err}
+			return err
 		}
 		if p.count > 0 {
 			w.cursor, w.to = &p.lastID, at(p.last).Add(time.Second)
 		}
 		var given *window
 		if p.more && all.hungry() {
-			given = w.split(p)
+			given = w.split(p, a.row.Until)
 		}
 		if p.more && given == nil && pages%pagesPerCheckpoint != 0 {
 			continue
@@ -72,11 +68,12 @@ func (a *audit) read(ctx context.Context, w window, all *windows) error {
 	}
 }
 
-// split takes the older half of what is left of a window, where the density of a page says that it is worth two requests.
-func (w *window) split(p page) *window {
+// split takes the older half of what is left of a window, where the density of a page says that it is worth two requests. What is
+// given away ends before the audit's until: the window that reaches beyond has no upper end.
+func (w *window) split(p page, until time.Time) *window {
 	left, span := at(p.last).Sub(w.from), max(at(p.newest).Sub(at(p.last)), time.Second)
 	middle := w.from.Add(left / 2).Truncate(time.Second)
-	if left < 2*span || !middle.After(w.from) || !middle.Before(at(p.last)) {
+	if left < 2*span || !middle.After(w.from) || !middle.Before(at(p.last)) || !middle.Before(until) {
 		return nil
 	}
 	older := &window{id: newID(), list: w.list, from: w.from, to: middle}
@@ -128,7 +125,7 @@ func (a *audit) page(ctx context.Context, w window, facts *facts) (p page, err e
 		})
 	})
 	if err == nil && p.more && p.lastID == "" {
-		err = errors.New("stripe's answer promises more and holds nothing")
+		err = &connect.ReadError{Err: errors.New("stripe's answer promises more and holds nothing")}
 	}
 	return p, err
 }
@@ -162,6 +159,7 @@ func (a *audit) checkpoint(ctx context.Context, w window, saved *string, given *
 		return fmt.Errorf("store a checkpoint: %w", err)
 	}
 	a.progressed.Do(func() {
+		a.task.Attempt = 1
 		if err = a.s.queries.TaskProgressed(ctx, db.TaskProgressedParams{MerchantID: a.task.MerchantID, ID: a.task.ID, Fence: a.task.Fence}); err != nil {
 			err = fmt.Errorf("note progress: %w", err)
 		}

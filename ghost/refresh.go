@@ -43,6 +43,14 @@ func (s *Service) HandleRefresh(ctx context.Context, t *task.Task) error {
 	return s.Refresh(ctx, t.MerchantID, p.Subscription)
 }
 
+// unhurried lets a task wait where Stripe asks for fewer requests: that is no failed try.
+func unhurried(err error) error {
+	if asksToSlowDown([]error{err}) {
+		return task.Snooze(slowDown)
+	}
+	return err
+}
+
 // errOvertaken says that an audit began after we did: what it reads is newer than what we have.
 var errOvertaken = errors.New("an audit began in the meantime")
 

@@ -47,7 +47,7 @@ func (w *writing) add(s subject, findings []Finding) {
 	index := len(w.hashes)
 	changed := false
 	for _, f := range findings {
-		i := slices.IndexFunc(s.known, func(g db.GhostTarget) bool { return g.Currency == f.Currency })
+		i := slices.IndexFunc(s.known, func(g db.GhostTarget) bool { return s.is(g, f) })
 		id := newID()
 		if i >= 0 {
 			id = s.known[i].ID
@@ -58,7 +58,7 @@ func (w *writing) add(s subject, findings []Finding) {
 		}
 	}
 	for _, g := range s.known {
-		if g.Status == "open" && !slices.ContainsFunc(findings, func(f Finding) bool { return f.Currency == g.Currency }) {
+		if g.Status == "open" && !slices.ContainsFunc(findings, func(f Finding) bool { return s.is(g, f) }) {
 			w.closed = append(w.closed, closing{index, g.ID, Reason(s.subscription, s.debts, g.StripeInvoiceID)})
 			changed = true
 		}
@@ -66,6 +66,11 @@ func (w *writing) add(s subject, findings []Finding) {
 	if changed {
 		w.hashes = append(w.hashes, w.hash("subscription", s.subscription.ID))
 	}
+}
+
+// is reports whether a known ghost is the one that was found: rows are told apart by customer, subscription and currency.
+func (s subject) is(g db.GhostTarget, f Finding) bool {
+	return g.StripeCustomerID == s.subscription.Customer && g.Currency == f.Currency
 }
 
 // same reports whether a ghost's row says already what was found. What the merchant's app closed stays as it is.

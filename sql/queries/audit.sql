@@ -1,7 +1,7 @@
 -- name: AuditCreate :execrows
 -- One runs per account at a time.
 INSERT INTO audits (merchant_id, id, since, ticket, livemode)
-SELECT m.id, @id, sqlc.narg(since), nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = @merchant_id
+SELECT m.id, @id, sqlc.narg(since), nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = @merchant_id AND m.disconnected_at IS NULL
 ON CONFLICT (merchant_id) WHERE state = 'running' DO NOTHING;
 
 -- name: AuditCreateWindow :exec
@@ -44,7 +44,8 @@ UPDATE audit_windows w SET
     cursor = sqlc.narg(cursor), from_at = sqlc.arg(from_at), to_at = sqlc.arg(to_at), objects = w.objects + sqlc.arg(read),
     state = sqlc.arg(state)
 WHERE w.merchant_id = sqlc.arg(merchant_id) AND w.audit_id = sqlc.arg(audit_id) AND w.id = sqlc.arg(id)
-    AND w.state = 'open' AND w.cursor IS NOT DISTINCT FROM sqlc.narg(before) AND w.from_at <= sqlc.arg(from_at);
+    AND w.state = 'open' AND w.cursor IS NOT DISTINCT FROM sqlc.narg(before) AND w.from_at <= sqlc.arg(from_at)
+    AND EXISTS (SELECT 1 FROM audits a WHERE a.merchant_id = w.merchant_id AND a.id = w.audit_id AND a.state = 'running');
 
 -- name: AuditFailWindow :exec
 UPDATE audit_windows SET state = 'failed', error = @error WHERE merchant_id = @merchant_id AND audit_id = @audit_id AND id = @id AND state = 'open';

@@ -48,9 +48,9 @@ GROUP BY currency, decline_class, age
 ORDER BY currency, decline_class, age;
 
 -- name: AuditReadWasted :one
--- Of the latest audit that has counted them.
+-- Of the latest audit that has counted them over the whole history.
 SELECT (totals ->> 'wasted_attempts')::bigint AS wasted_attempts FROM audits
-WHERE merchant_id = @merchant_id AND state <> 'running' AND totals ->> 'wasted_attempts' IS NOT NULL
+WHERE merchant_id = @merchant_id AND state = 'succeeded' AND since IS NULL AND totals ->> 'wasted_attempts' IS NOT NULL
 ORDER BY id DESC
 LIMIT 1;
 

@@ -25,6 +25,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/client"
 
@@ -44,6 +45,7 @@ var (
 	limit   = flag.Int("limit", 0, "internal: requests a second")
 	charges = flag.Int("charges", 100_000, "size of the world for the ratio")
 	large   = flag.Int("large", 1_000_000, "size of the large world, whose memory is measured")
+	only    = flag.String("only", "", "measure one thing alone: ratio, limiter, memory or writing")
 	rounds  = flag.Int("rounds", 5, "runs of each side, at least 5")
 )
 
@@ -89,29 +91,65 @@ func run(ctx context.Context) (err error) {
 		fmt.Printf("| %s | %.2f | %.2f | %s |\n", what, value, bar, verdict)
 	}
 
+	fmt.Println("| what | ratio | bar | |\n| --- | --- | --- | --- |")
+	if *only == "" || *only == "ratio" {
+		if err := measureRatio(ctx, server.URL(), judge); err != nil {
+			return err
+		}
+	}
+	if *only == "" || *only == "limiter" {
+		if err := measureLimiter(ctx, server.URL(), judge); err != nil {
+			return err
+		}
+	}
+	if *only == "" || *only == "memory" {
+		if err := measureMemory(ctx, server.URL(), judge); err != nil {
+			return err
+		}
+	}
+	if *only == "" || *only == "writing" {
+		if err := measureWriting(ctx, server.URL(), judge); err != nil {
+			return err
+		}
+	}
+	if missed > 0 {
+		return fmt.Errorf("%d bars missed", missed)
+	}
+	return nil
+}
+
+// judgment prints a ratio beside its bar.
+type judgment func(what string, value, bar float64, atLeast bool)
+
+func measureRatio(ctx context.Context, url string, judge judgment) error {
 	var ours, loop []float64
-	var objects int64
-	err = inWorld(ctx, *charges, func(base string) error {
+	err := inWorld(ctx, url, *charges, func(base string) error {
 		for range max(*rounds, 5) {
-			audit, err := side(ctx, "audit", base, server.URL(), 0)
+			audit, err := side(ctx, "audit", base, url, 0)
 			if err != nil {
 				return err
 			}
-			plain, err := side(ctx, "loop", base, server.URL(), 0)
+			plain, err := side(ctx, "loop", base, url, 0)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintf(os.Stderr, "audit %d objects in %.2f s, loop %d in %.2f s\n", audit.Objects, audit.Seconds, plain.Objects, plain.Seconds)
-			ours, loop, objects = append(ours, audit.rate()), append(loop, plain.rate()), audit.Objects
+			ours, loop = append(ours, audit.rate()), append(loop, plain.rate())
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(os.Stderr, "objects/s, medians of %d: audit %.0f, loop %.0f\n", len(ours), median(ours), median(loop))
+	judge("audit objects/s, beside a loop over stripe-go's lists", median(ours)/median(loop), 3, true)
+	return nil
+}
+
+func measureLimiter(ctx context.Context, url string, judge judgment) error {
 	var rate float64
-	err = inWorld(ctx, 50_000, func(base string) error {
-		limited, err := side(ctx, "audit", base, server.URL(), 80)
+	err := inWorld(ctx, url, 50_000, func(base string) error {
+		limited, err := side(ctx, "audit", base, url, 80)
 		if err != nil {
 			return err
 		}
@@ -124,10 +162,15 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	judge("requests/s with the limiter, of its rate", rate/80, 0.95, true)
+	return nil
+}
+
+func measureMemory(ctx context.Context, url string, judge judgment) error {
 	peaks := make(map[int]int64)
 	for _, size := range []int{10_000, *large} {
-		err := inWorld(ctx, size, func(base string) error {
-			audit, err := side(ctx, "audit", base, server.URL(), 0)
+		err := inWorld(ctx, url, size, func(base string) error {
+			audit, err := side(ctx, "audit", base, url, 0)
 			peaks[size] = audit.Peak
 			fmt.Fprintf(os.Stderr, "%d charges: %d objects in %.1f s, %.1f MB at most\n", size, audit.Objects, audit.Seconds, float64(audit.Peak)/1e6)
 			return err
@@ -136,20 +179,24 @@ func run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	upsert, copied, again, err := writing(ctx, server.URL(), max(*rounds, 5))
+	judge(fmt.Sprintf("memory with %d charges, of that with 10,000", *large), float64(peaks[*large])/float64(peaks[10_000]), 1.2, false)
+	return nil
+}
+
+func measureWriting(ctx context.Context, url string, judge judgment) error {
+	// A world, so that there is a merchant to write for.
+	if err := inWorld(ctx, url, 100, func(base string) error {
+		_, err := side(ctx, "audit", base, url, 0)
+		return err
+	}); err != nil {
+		return err
+	}
+	upsert, copied, again, err := writing(ctx, url, max(*rounds, 5))
 	if err != nil {
 		return err
 	}
-	fmt.Printf("objects/s over %d objects, medians of %d: audit %.0f, loop %.0f; rows/s: upsert %.0f, unchanged %.0f, COPY %.0f\n\n", objects, len(ours),
-		median(ours), median(loop), median(upsert), median(again), median(copied))
-	fmt.Println("| what | ratio | bar | |\n| --- | --- | --- | --- |")
-	judge("audit objects/s, beside a loop over stripe-go's lists", median(ours)/median(loop), 3, true)
-	judge("requests/s with the limiter, of its rate", rate/80, 0.95, true)
-	judge(fmt.Sprintf("memory with %d charges, of that with 10,000", *large), float64(peaks[*large])/float64(peaks[10_000]), 1.2, false)
+	fmt.Fprintf(os.Stderr, "rows/s, medians of %d: upsert %.0f, unchanged %.0f, COPY %.0f\n", len(upsert), median(upsert), median(again), median(copied))
 	judge("findings by upsert, rows/s of COPY's", median(upsert)/median(copied), 0.45, true)
-	if missed > 0 {
-		return fmt.Errorf("%d bars missed", missed)
-	}
 	return nil
 }
 
@@ -158,8 +205,16 @@ func median(values []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-// inWorld runs a sandbox process with a world of so many charges.
-func inWorld(ctx context.Context, size int, do func(base string) error) error {
+// inWorld runs a sandbox process with a world of so many charges, of which the database knows nothing yet.
+func inWorld(ctx context.Context, url string, size int, do func(base string) error) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "TRUNCATE ghost_targets")
+	if err := errors.Join(err, conn.Close(ctx)); err != nil {
+		return err
+	}
 	command := exec.CommandContext(ctx, os.Args[0], "-role", "sandbox", "-charges", strconv.Itoa(size))
 	command.Stderr = os.Stderr
 	out, err := command.StdoutPipe()
