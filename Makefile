@@ -24,8 +24,8 @@ deps: ## Install what the tests need where it is missing
 	@.ci/deps postgresql pgbouncer chromium nodejs gcc
 
 .PHONY: build
-build: ## Build the static binary bin/phantom
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/phantom .
+build: ## Build the static binary bin/phantom (minimal: without the chart library's other formats)
+	CGO_ENABLED=0 go build -trimpath -tags minimal -ldflags '-s -w -X main.version=$(VERSION)' -o bin/phantom .
 
 .PHONY: sqlc
 sqlc: ## Generate package db from sql/ anew
