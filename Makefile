@@ -44,7 +44,7 @@ bench: build ## Measure against peers; docs/benchmarks.md holds the figures
 	cd bench && go run ./cmd/process ../bin/phantom
 
 .PHONY: bench-queue
-bench-queue: ## Measure the queue beside River; its bar is not met yet
+bench-queue: ## Measure the queue beside River
 	cd bench && go run ./cmd/queue
 
 .PHONY: bench-api
