@@ -190,6 +190,16 @@ func (q *Queries) MerchantGetID(ctx context.Context, stripeUserID string) (uuid.
 	return id, err
 }
 
+const merchantLock = `-- name: MerchantLock :exec
+SELECT 1 FROM merchants WHERE id = $1 FOR NO KEY UPDATE
+`
+
+// Until the transaction ends. Who only needs the merchant to exist does not wait.
+func (q *Queries) MerchantLock(ctx context.Context, id uuid.UUID) error {
+	_, err := q.db.Exec(ctx, merchantLock, id)
+	return err
+}
+
 const merchantUpdate = `-- name: MerchantUpdate :execrows
 UPDATE merchants SET
     access_token = $1,

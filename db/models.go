@@ -21,6 +21,26 @@ type ApiKey struct {
 	RevokedAt  *time.Time
 }
 
+type Attempt struct {
+	MerchantID   uuid.UUID
+	Object       []byte
+	Action       string
+	Number       int32
+	TaskID       uuid.UUID
+	HuntID       uuid.UUID
+	Customer     []byte
+	Currency     string
+	Amount       int64
+	Card         []byte
+	Reason       string
+	Probability  float64
+	PlannedFor   time.Time
+	SentAt       *time.Time
+	Result       *string
+	DeclineClass *string
+	DeclineCode  *string
+}
+
 type AttemptBudget struct {
 	MerchantID   uuid.UUID
 	Subject      string
@@ -113,6 +133,16 @@ type AuditWindow struct {
 	Error      *string
 }
 
+type Channel struct {
+	MerchantID  uuid.UUID
+	Provider    string
+	Account     string
+	Sender      string
+	Secret      vault.EncryptedToken
+	SecretKeyID *string
+	UpdatedAt   time.Time
+}
+
 type GhostRefresh struct {
 	MerchantID   uuid.UUID
 	Subscription []byte
@@ -145,6 +175,41 @@ type GhostTarget struct {
 	CardAttempts         int32
 	UpdatedAt            time.Time
 	ClosedAt             *time.Time
+}
+
+type Halt struct {
+	Scope    uuid.UUID
+	HaltedAt time.Time
+}
+
+type Hunt struct {
+	MerchantID      uuid.UUID
+	ID              uuid.UUID
+	GhostID         uuid.UUID
+	Customer        []byte
+	PlaybookVersion int32
+	Mode            string
+	HeldOut         bool
+	State           string
+	EndedReason     *string
+	Livemode        bool
+	DeclineClass    string
+	Currency        string
+	Amount          int64
+	Charges         int32
+	Messages        int32
+	TookOver        bool
+	BeganAt         time.Time
+	EndedAt         *time.Time
+}
+
+type HuntNote struct {
+	MerchantID uuid.UUID
+	HuntID     uuid.UUID
+	ID         uuid.UUID
+	NotedAt    time.Time
+	TaskID     pgtype.UUID
+	Note       string
 }
 
 type LiquidityOracle struct {
@@ -186,6 +251,20 @@ type Merchant struct {
 	HashSaltKeyID         *string
 }
 
+type Message struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	HuntID     uuid.UUID
+	Step       int32
+	Channel    string
+	Template   string
+	Person     []byte
+	State      string
+	Why        *string
+	PlannedFor time.Time
+	SentAt     *time.Time
+}
+
 type OAuthState struct {
 	StateHash   []byte
 	BrowserHash []byte
@@ -209,6 +288,23 @@ type OracleDay struct {
 	MerchantID uuid.UUID
 	Livemode   bool
 	Day        pgtype.Date
+}
+
+type Playbook struct {
+	MerchantID uuid.UUID
+	Version    int32
+	Body       []byte
+	CreatedAt  time.Time
+}
+
+type Recovery struct {
+	MerchantID  uuid.UUID
+	Invoice     []byte
+	HuntID      uuid.UUID
+	Currency    string
+	Amount      int64
+	Cause       string
+	RecoveredAt time.Time
 }
 
 type ScheduledTask struct {
@@ -236,6 +332,24 @@ type StripeRate struct {
 	NextAt     time.Time
 	SlowedTo   float64
 	SlowedAt   time.Time
+}
+
+type Suppression struct {
+	MerchantID uuid.UUID
+	Channel    string
+	Person     []byte
+	Reason     string
+	CreatedAt  time.Time
+}
+
+type Template struct {
+	MerchantID uuid.UUID
+	Channel    string
+	Name       string
+	Subject    string
+	Html       string
+	Body       string
+	UpdatedAt  time.Time
 }
 
 type VaultSentinel struct {

@@ -27,6 +27,7 @@ var sealedColumns = []sealedColumn{
 	{"ghost_targets", "email"},
 	{"scheduled_tasks", "sealed_params"},
 	{"audit_invoices", "email"},
+	{"channels", "secret"},
 }
 
 // rewrapBatch bounds how long a row stays locked, which a handshake of that merchant waits for.

@@ -31,6 +31,27 @@ func (q *Queries) TaskCancel(ctx context.Context, arg TaskCancelParams) (int64, 
 	return result.RowsAffected(), nil
 }
 
+const taskCancelKeys = `-- name: TaskCancelKeys :execrows
+UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp(), last_error = $1::text
+WHERE merchant_id = $2 AND unique_key = ANY ($3::text[]) AND status IN ('pending', 'parked')
+    AND first_sent_at IS NULL
+`
+
+type TaskCancelKeysParams struct {
+	Why        string
+	MerchantID uuid.UUID
+	UniqueKeys []string
+}
+
+// The pending tasks that hold one of these unique keys and have not been sent.
+func (q *Queries) TaskCancelKeys(ctx context.Context, arg TaskCancelKeysParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskCancelKeys, arg.Why, arg.MerchantID, arg.UniqueKeys)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const taskClaimFair = `-- name: TaskClaimFair :many
 WITH RECURSIVE merchant AS (
     -- A loose index scan: one probe for each merchant instead of one for each task.
@@ -301,6 +322,37 @@ func (q *Queries) TaskEnqueueMany(ctx context.Context, arg TaskEnqueueManyParams
 	return result.RowsAffected(), nil
 }
 
+const taskFinish = `-- name: TaskFinish :execrows
+UPDATE scheduled_tasks SET status = $1, outcome = $2, last_error = coalesce(nullif($3::text, ''), last_error),
+    lease_until = NULL, finished_at = CASE WHEN $1::text IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END
+WHERE merchant_id = $4 AND id = $5 AND fence = $6 AND status = 'running'
+`
+
+type TaskFinishParams struct {
+	Status     string
+	Outcome    []byte
+	Error      string
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	Fence      int64
+}
+
+// By its holder's hand, together with what it has brought about.
+func (q *Queries) TaskFinish(ctx context.Context, arg TaskFinishParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskFinish,
+		arg.Status,
+		arg.Outcome,
+		arg.Error,
+		arg.MerchantID,
+		arg.ID,
+		arg.Fence,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const taskGet = `-- name: TaskGet :one
 SELECT merchant_id, id, kind, status, run_at, params, sealed_params, sealed_params_key_id, attempts, lease_until, fence, first_sent_at, outcome, last_error, created_at, finished_at, unique_key FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2
 `
@@ -377,6 +429,26 @@ func (q *Queries) TaskHeartbeat(ctx context.Context, arg TaskHeartbeatParams) ([
 		return nil, err
 	}
 	return items, nil
+}
+
+const taskMarkSent = `-- name: TaskMarkSent :one
+UPDATE scheduled_tasks SET first_sent_at = coalesce(first_sent_at, clock_timestamp())
+WHERE merchant_id = $1 AND id = $2 AND fence = $3 AND status = 'running'
+RETURNING first_sent_at
+`
+
+type TaskMarkSentParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	Fence      int64
+}
+
+// By its holder's hand, before the request leaves: from then on its key may be known outside. Returns when that was first so.
+func (q *Queries) TaskMarkSent(ctx context.Context, arg TaskMarkSentParams) (*time.Time, error) {
+	row := q.db.QueryRow(ctx, taskMarkSent, arg.MerchantID, arg.ID, arg.Fence)
+	var first_sent_at *time.Time
+	err := row.Scan(&first_sent_at)
+	return first_sent_at, err
 }
 
 const taskNotify = `-- name: TaskNotify :exec

