@@ -84,6 +84,7 @@ func DefaultPlaybook() Playbook {
 // ParsePlaybook reads a playbook's JSON. What is left out takes its default; a fault is a [*FieldError].
 func ParsePlaybook(text []byte) (Playbook, error) {
 	p := DefaultPlaybook()
+	p.Steps = nil // a list would be read over the default's elements
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(&p)
@@ -109,7 +110,7 @@ func ParsePlaybook(text []byte) (Playbook, error) {
 		p.DailyCap = map[string]int64{}
 	}
 	if p.Steps == nil {
-		p.Steps = []Step{}
+		p.Steps = DefaultPlaybook().Steps
 	}
 	return p, p.validate()
 }
