@@ -44,6 +44,8 @@ type Service struct {
 	builder *stripe.BackendImplementation
 	reads   *http.Client
 
+	mutations *http.Client // one HTTP attempt each: whether there is another is the task's to say
+
 	pacesMutex sync.Mutex
 	paces      map[uuid.UUID]*pace
 }
@@ -62,8 +64,10 @@ func New(config Config, pool *pgxpool.Pool) *Service {
 		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, capped{sendOnce{newTransport()}, maxAnswer}),
 		builder: api.(*stripe.BackendImplementation),
 		reads:   client(capped{newTransport(), maxPage}),
-		paces:   make(map[uuid.UUID]*pace),
-		live:    strings.HasPrefix(config.SecretKey, "sk_live_") || strings.HasPrefix(config.SecretKey, "rk_live_"),
+
+		mutations: client(capped{noReplay{newTransport()}, maxAnswer}),
+		paces:     make(map[uuid.UUID]*pace),
+		live:      strings.HasPrefix(config.SecretKey, "sk_live_") || strings.HasPrefix(config.SecretKey, "rk_live_"),
 	}
 }
 

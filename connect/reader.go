@@ -42,8 +42,8 @@ type ReadError struct {
 func (e *ReadError) Error() string { return e.Err.Error() }
 func (e *ReadError) Unwrap() error { return e.Err }
 
-// Reader reads one merchant's Stripe account with his own token, at the account's pace. It changes nothing there. It is safe for
-// concurrent use.
+// Reader reads one merchant's Stripe account with his own token, at the account's pace. What changes something there is
+// [Reader.Mutate] alone, which takes a task. It is safe for concurrent use.
 type Reader struct {
 	Merchant db.Merchant
 

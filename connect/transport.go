@@ -35,6 +35,16 @@ func (t sendOnce) RoundTrip(request *http.Request) (*http.Response, error) {
 	return t.next.RoundTrip(request)
 }
 
+// noReplay sends a mutation on a reused connection, but keeps net/http from sending it a second time where that one closes: without a
+// copy of its body a request that may have arrived is not repeated.
+type noReplay struct{ next *http.Transport }
+
+func (t noReplay) RoundTrip(request *http.Request) (*http.Response, error) {
+	request = request.Clone(request.Context())
+	request.GetBody = nil
+	return t.next.RoundTrip(request)
+}
+
 // capped bounds an answer's body, so that no host can fill the memory.
 type capped struct {
 	next http.RoundTripper

@@ -21,3 +21,15 @@ func (q *Queries) Now(ctx context.Context) (time.Time, error) {
 	err := row.Scan(&now)
 	return now, err
 }
+
+const wallClock = `-- name: WallClock :one
+SELECT clock_timestamp()::timestamptz AS now
+`
+
+// The database's own time, which nobody moves: for leases and for the age of keys.
+func (q *Queries) WallClock(ctx context.Context) (time.Time, error) {
+	row := q.db.QueryRow(ctx, wallClock)
+	var now time.Time
+	err := row.Scan(&now)
+	return now, err
+}

@@ -87,7 +87,7 @@ func (q *Queries) GhostListFresher(ctx context.Context, arg GhostListFresherPara
 }
 
 const ghostListOfSubscription = `-- name: GhostListOfSubscription :many
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id
 `
 
 type GhostListOfSubscriptionParams struct {
@@ -129,6 +129,7 @@ func (q *Queries) GhostListOfSubscription(ctx context.Context, arg GhostListOfSu
 			&i.CardAttempts,
 			&i.UpdatedAt,
 			&i.ClosedAt,
+			&i.Invoices,
 		); err != nil {
 			return nil, err
 		}
@@ -141,7 +142,7 @@ func (q *Queries) GhostListOfSubscription(ctx context.Context, arg GhostListOfSu
 }
 
 const ghostListOfSubscriptions = `-- name: GhostListOfSubscriptions :many
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at FROM ghost_targets
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices FROM ghost_targets
 WHERE merchant_id = $1 AND stripe_subscription_id = ANY ($2::text[]) ORDER BY stripe_subscription_id, currency, id
 `
 
@@ -184,6 +185,7 @@ func (q *Queries) GhostListOfSubscriptions(ctx context.Context, arg GhostListOfS
 			&i.CardAttempts,
 			&i.UpdatedAt,
 			&i.ClosedAt,
+			&i.Invoices,
 		); err != nil {
 			return nil, err
 		}

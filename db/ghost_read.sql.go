@@ -74,7 +74,7 @@ UPDATE ghost_targets SET
     closed_at = coalesce(closed_at, phantom_now()),
     updated_at = clock_timestamp()
 WHERE merchant_id = $1 AND id = $2
-RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at
+RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices
 `
 
 type GhostAccessNoneParams struct {
@@ -111,6 +111,7 @@ func (q *Queries) GhostAccessNone(ctx context.Context, arg GhostAccessNoneParams
 		&i.CardAttempts,
 		&i.UpdatedAt,
 		&i.ClosedAt,
+		&i.Invoices,
 	)
 	return i, err
 }
@@ -121,7 +122,7 @@ UPDATE ghost_targets SET
     closed_reason = CASE WHEN closed_reason = 'no_access' THEN 'access_proven' ELSE closed_reason END,
     updated_at = clock_timestamp()
 WHERE merchant_id = $1 AND id = $2
-RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at
+RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices
 `
 
 type GhostAccessProvenParams struct {
@@ -158,12 +159,13 @@ func (q *Queries) GhostAccessProven(ctx context.Context, arg GhostAccessProvenPa
 		&i.CardAttempts,
 		&i.UpdatedAt,
 		&i.ClosedAt,
+		&i.Invoices,
 	)
 	return i, err
 }
 
 const ghostRead = `-- name: GhostRead :one
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at FROM ghost_targets WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices FROM ghost_targets WHERE merchant_id = $1 AND id = $2
 `
 
 type GhostReadParams struct {
@@ -199,13 +201,14 @@ func (q *Queries) GhostRead(ctx context.Context, arg GhostReadParams) (GhostTarg
 		&i.CardAttempts,
 		&i.UpdatedAt,
 		&i.ClosedAt,
+		&i.Invoices,
 	)
 	return i, err
 }
 
 const ghostReadPage = `-- name: GhostReadPage :many
 
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at FROM ghost_targets
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices FROM ghost_targets
 WHERE merchant_id = $1 AND id > $2
     AND ($3::text IS NULL OR status = $3)
     AND ($4::text IS NULL OR currency = $4)
@@ -269,6 +272,7 @@ func (q *Queries) GhostReadPage(ctx context.Context, arg GhostReadPageParams) ([
 			&i.CardAttempts,
 			&i.UpdatedAt,
 			&i.ClosedAt,
+			&i.Invoices,
 		); err != nil {
 			return nil, err
 		}

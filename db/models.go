@@ -175,6 +175,7 @@ type GhostTarget struct {
 	CardAttempts         int32
 	UpdatedAt            time.Time
 	ClosedAt             *time.Time
+	Invoices             []byte
 }
 
 type Halt struct {
@@ -196,9 +197,11 @@ type Hunt struct {
 	DeclineClass    string
 	Currency        string
 	Amount          int64
+	Invoices        []string
 	Charges         int32
 	Messages        int32
-	TookOver        bool
+	ChargesOver     *string
+	Paused          bool
 	BeganAt         time.Time
 	EndedAt         *time.Time
 }
@@ -208,7 +211,7 @@ type HuntNote struct {
 	HuntID     uuid.UUID
 	ID         uuid.UUID
 	NotedAt    time.Time
-	TaskID     pgtype.UUID
+	TaskID     *uuid.UUID
 	Note       string
 }
 

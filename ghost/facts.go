@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/go-faster/jx"
+
+	"phantom/decline"
 )
 
 // What is read of Stripe's objects, API version 2023-10-16: the few fields that decide. Everything else in them is skipped unread,
@@ -283,11 +285,11 @@ func (c *charge) outcome() string {
 
 // decline is why the attempt failed. Stripe says so in outcome.reason, and in failure_code where that says more.
 func (c *charge) decline() (class, code string) {
-	decline := c.declineCode
-	if decline == "" && c.failureCode != "card_declined" {
-		decline = c.failureCode
+	reason := c.declineCode
+	if reason == "" && c.failureCode != "card_declined" {
+		reason = c.failureCode
 	}
-	return classify(c.networkAdvice, c.advice, decline, c.networkCode, c.brand)
+	return decline.Classify(c.networkAdvice, c.advice, reason, c.networkCode, c.brand)
 }
 
 // sequence is what joins the attempts of one debt.

@@ -2,6 +2,8 @@ package recovery
 
 import (
 	"context"
+	"encoding/binary"
+	"slices"
 	"time"
 )
 
@@ -15,7 +17,7 @@ type Question struct {
 	Zone        *time.Location // the customer's
 	Category    string         // the merchant's business_category
 	Livemode    bool
-	Seed        []byte // the same question with the same seed has the same answer
+	Seed        []byte // 8 bytes or more, even; the same question with the same seed has the same answer
 }
 
 // Moment is an advisor's answer.
@@ -30,10 +32,131 @@ type Advisor interface {
 	Next(ctx context.Context, q Question) (Moment, error)
 }
 
-// Heuristic is the advisor until statistics say better.
+// Heuristic is the advisor until statistics say better. What failed for lack of money is tried on the mornings after paydays (the
+// first, the fifteenth, the last working day, Fridays), a bank's "within hours" two to eight hours later, anything else after two to
+// four days by daylight. Among the nearest such moments one is drawn, nearer ones more often, so that what others would have brought can
+// be learned.
 type Heuristic struct{}
+
+// candidate is a moment that may be drawn, with its weight.
+type candidate struct {
+	at     time.Time
+	reason string
+	weight float64
+}
 
 // Next implements [Advisor].
 func (Heuristic) Next(_ context.Context, q Question) (Moment, error) {
-	return Moment{At: q.NotBefore, Reason: "as soon as it is allowed", Probability: 1}, nil
+	from := q.NotBefore
+	if wait, ok := networkWait[q.Code]; ok && q.LastFailed.Add(wait).After(from) {
+		from = q.LastFailed.Add(wait)
+	}
+	var all []candidate
+	switch q.Class {
+	case "soon":
+		for i, hours := range []int{2, 4, 8} {
+			at := q.LastFailed.Add(time.Duration(hours) * time.Hour)
+			if at.Before(from) {
+				at = from.Add(time.Duration(i) * time.Hour)
+			}
+			all = append(all, candidate{at, "the bank asked to be tried again within hours", weights[i]})
+		}
+	case "timed":
+		all = paydays(from.In(q.Zone))
+	default:
+		base := from
+		if two := q.LastFailed.AddDate(0, 0, 2); two.After(base) {
+			base = two
+		}
+		for i := range 3 {
+			for _, hour := range []int{10, 15} {
+				at := atHour(base.In(q.Zone).AddDate(0, 0, i), hour)
+				all = append(all, candidate{at, "some days after the last refusal, by daylight", weights[i]})
+			}
+		}
+	}
+	all = slices.DeleteFunc(all, func(c candidate) bool { return c.at.Before(from) || c.at.After(q.NotAfter) })
+	if len(all) == 0 {
+		return Moment{At: from, Reason: "as soon as it is allowed", Probability: 1}, nil
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int { return a.at.Compare(b.at) })
+	return draw(all, q.Seed), nil
 }
+
+// weights of the nearest, the second and the third choice.
+var weights = []float64{4, 2, 1}
+
+// networkWait is what Mastercard's advice codes ask for.
+var networkWait = map[string]time.Duration{
+	"24": time.Hour, "25": 24 * time.Hour, "26": 48 * time.Hour, "27": 96 * time.Hour, "28": 144 * time.Hour, "29": 192 * time.Hour,
+	"30": 240 * time.Hour,
+}
+
+// paydays are the mornings of the next three days on which money comes in.
+func paydays(from time.Time) []candidate {
+	var all []candidate
+	for day := from; len(all) < 6 && day.Before(from.AddDate(0, 0, 32)); day = day.AddDate(0, 0, 1) {
+		reason := payday(day)
+		if reason == "" || atHour(day, 9).Before(from) {
+			continue
+		}
+		for _, hour := range []int{7, 9} {
+			if at := atHour(day, hour); !at.Before(from) {
+				all = append(all, candidate{at, reason, weights[min(len(all)/2, 2)]})
+			}
+		}
+	}
+	return all
+}
+
+// payday says why money comes in on a day, or "".
+func payday(day time.Time) string {
+	next := day.AddDate(0, 0, 1)
+	for next.Weekday() == time.Saturday || next.Weekday() == time.Sunday {
+		next = next.AddDate(0, 0, 1)
+	}
+	working := day.Weekday() != time.Saturday && day.Weekday() != time.Sunday
+	switch {
+	case day.Day() == 1:
+		return "the first of the month, when rents and salaries move"
+	case day.Day() == 15:
+		return "the fifteenth, a common payday"
+	case working && next.Month() != day.Month():
+		return "the last working day of the month, a common payday"
+	case day.Weekday() == time.Friday:
+		return "a Friday, when weekly wages come in"
+	}
+	return ""
+}
+
+func atHour(day time.Time, hour int) time.Time {
+	return time.Date(day.Year(), day.Month(), day.Day(), hour, 0, 0, 0, day.Location())
+}
+
+// draw picks by weight with the seed as the die, and spreads the moment over its hour, so that a bank does not see all at once.
+func draw(all []candidate, seed []byte) Moment {
+	die := float64(binary.BigEndian.Uint64(seed)>>11) / (1 << 53)
+	total := 0.0
+	for _, c := range all {
+		total += c.weight
+	}
+	chosen := all[len(all)-1]
+	for sum, i := 0.0, 0; i < len(all); i++ {
+		if sum += all[i].weight / total; die < sum {
+			chosen = all[i]
+			break
+		}
+	}
+	minutes := time.Duration(seed[len(seed)-1]%50) * time.Minute
+	return Moment{chosen.at.Add(minutes), chosen.reason, chosen.weight / total}
+}
+
+// heldOut says whether a customer is left alone: the hash under the merchant's salt, as a number from 0 to 100, against the
+// percentage. So a customer stays where he is when the percentage grows, and over a purge.
+func heldOut(customer []byte, percent int) bool {
+	place := float64(binary.BigEndian.Uint64(customer)>>11) / (1 << 53) * 100
+	return place < float64(percent)
+}
+
+// seedOf mixes an id into a seed: UUIDv7 begin with the time, so their random end comes first.
+func seedOf(id [16]byte) []byte { return slices.Concat(id[8:], id[:8]) }

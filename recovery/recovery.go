@@ -71,5 +71,9 @@ func New(pool *pgxpool.Pool, connect *connect.Service, advisor Advisor, config C
 
 // Handlers are the kinds of tasks that this package does.
 func (s *Service) Handlers() map[string]task.Handler {
-	return map[string]task.Handler{}
+	handlers := map[string]task.Handler{KindHunt: s.connect.Parking(s.HandleHunt)}
+	for kind := range mutations {
+		handlers[kind] = s.connect.Parking(s.HandleMutation)
+	}
+	return handlers
 }

@@ -34,9 +34,11 @@ CREATE TABLE hunts (
     decline_class text NOT NULL,
     currency text NOT NULL,
     amount bigint NOT NULL,
-    charges integer NOT NULL DEFAULT 0,
-    messages integer NOT NULL DEFAULT 0,
-    took_over boolean NOT NULL DEFAULT false,
+    invoices text[] NOT NULL,                -- that it is about; emptied by the purge
+    charges integer NOT NULL DEFAULT 0,      -- sent
+    messages integer NOT NULL DEFAULT 0,     -- sent
+    charges_over text,                       -- why no further charge is planned
+    paused boolean NOT NULL DEFAULT false,   -- its final step was a pause, which a payment lifts
     began_at timestamptz NOT NULL DEFAULT phantom_now(),
     ended_at timestamptz,
     PRIMARY KEY (merchant_id, id),
@@ -50,6 +52,9 @@ CREATE TABLE hunts (
 );
 CREATE UNIQUE INDEX hunts_one_active_idx ON hunts (merchant_id, ghost_id) WHERE state = 'active';
 CREATE INDEX hunts_customer_idx ON hunts (merchant_id, customer);
+
+-- The invoices of a ghost, the oldest first: [{"id", "amount"}], amounts in minor units.
+ALTER TABLE ghost_targets ADD COLUMN invoices jsonb NOT NULL DEFAULT '[]';
 
 -- A hunt's history in plain words, without a name or an address.
 CREATE TABLE hunt_notes (

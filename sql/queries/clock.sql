@@ -1,3 +1,7 @@
 -- name: Now :one
 -- PHANTOM's clock for everything that is planned in days.
 SELECT phantom_now()::timestamptz AS now;
+
+-- name: WallClock :one
+-- The database's own time, which nobody moves: for leases and for the age of keys.
+SELECT clock_timestamp()::timestamptz AS now;

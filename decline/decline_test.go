@@ -1,4 +1,4 @@
-package ghost
+package decline
 
 import (
 	"strings"
@@ -21,9 +21,9 @@ func TestClassifyListedCodes(t *testing.T) {
 	t.Parallel()
 	check := func(networkAdvice, advice, decline, networkDecline, brand, wantClass, wantCode string) {
 		t.Helper()
-		class, code := classify(networkAdvice, advice, decline, networkDecline, brand)
+		class, code := Classify(networkAdvice, advice, decline, networkDecline, brand)
 		if class != wantClass || code != wantCode {
-			t.Errorf("classify(%q, %q, %q, %q, %q) = %s by %q, want %s by %q",
+			t.Errorf("Classify(%q, %q, %q, %q, %q) = %s by %q, want %s by %q",
 				networkAdvice, advice, decline, networkDecline, brand, class, code, wantClass, wantCode)
 		}
 	}
@@ -85,7 +85,7 @@ func TestClassifyOrder(t *testing.T) {
 		{networkAdvice: "01", brand: "mastercard", class: "customer", code: "01"},
 		{decline: "Lost_Card", class: "customer", code: "Lost_Card"},
 	} {
-		class, code := classify(test.networkAdvice, test.advice, test.decline, test.networkDecline, test.brand)
+		class, code := Classify(test.networkAdvice, test.advice, test.decline, test.networkDecline, test.brand)
 		if class != test.class || code != test.code {
 			t.Errorf("%+v: %s by %q", test, class, code)
 		}

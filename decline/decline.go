@@ -1,6 +1,7 @@
-package ghost
+// Package decline says what a refused charge means for the next attempt. It imports nothing of ours, so that all stages read alike.
+package decline
 
-// classify says what a failed charge means for the next attempt, and which code decided it. The codes are those of a charge's
+// Classify says what a failed charge means for the next attempt, and which code decided it. The codes are those of a charge's
 // outcome, "" where Stripe gives none, and are read in this order: networkAdvice, advice, decline, networkDecline. Network codes mean
 // something only with their card's brand. The classes:
 //
@@ -10,7 +11,7 @@ package ghost
 //	low       a retry may work, with low odds
 //	soon      a retry works within hours
 //	unknown   no code at all
-func classify(networkAdvice, advice, decline, networkDecline, brand string) (class, code string) {
+func Classify(networkAdvice, advice, decline, networkDecline, brand string) (class, code string) {
 	if brand == "mastercard" {
 		if class, ok := mastercardAdvice[networkAdvice]; ok {
 			return class, networkAdvice

@@ -1,0 +1,12 @@
+//go:build failpoints
+
+package recovery
+
+// Failpoint, if not nil, is called at every named point of a mutation. Only builds with the tag failpoints have it.
+var Failpoint func(point string)
+
+func failpoint(point string) {
+	if Failpoint != nil {
+		Failpoint(point)
+	}
+}

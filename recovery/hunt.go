@@ -1,0 +1,336 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+	"phantom/task"
+)
+
+// KindHunt is the kind of the task that begins a hunt, ends its window, or finds out what it has brought.
+const KindHunt = "hunt"
+
+type huntParams struct {
+	Hunt uuid.UUID `json:"hunt"`
+	Do   string    `json:"do"` // "begin", "end" or "account"
+}
+
+// Started says what [Service.Start] did.
+type Started struct {
+	Hunts   int `json:"hunts"`
+	HeldOut int `json:"held_out"`
+	Skipped int `json:"skipped"` // below the minimum, hunted already, or open no more
+}
+
+// ErrOff says that the merchant's playbook is off.
+var ErrOff = &FieldError{"mode", "is off in the playbook: PUT /api/playbook with observe or recover first"}
+
+// startBatch is how many hunts begin in one transaction.
+const startBatch = 500
+
+// Start begins a hunt for each of these ghosts, or for all open ones where ghosts is nil. A ghost that is hunted already is left as it
+// is. It fails with [ErrNotFound] for an id that is no ghost of the merchant's, having begun nothing, and with [ErrOff].
+func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid.UUID) (Started, error) {
+	var result Started
+	playbook, err := s.stored(ctx, merchantID)
+	if err != nil {
+		return result, err
+	}
+	if playbook.Mode == ModeOff {
+		return result, ErrOff
+	}
+	hash, err := s.connect.Hasher(ctx, merchantID)
+	if err != nil {
+		return result, err
+	}
+	begin := func(list []db.GhostTarget) error {
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			for _, g := range list {
+				if err := s.begin(ctx, tx, playbook, g, hash, &result); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if ghosts != nil {
+		list, err := s.queries.HuntGhostList(ctx, db.HuntGhostListParams{MerchantID: merchantID, Ids: ghosts})
+		if err != nil {
+			return result, fmt.Errorf("list ghosts: %w", err)
+		}
+		if len(list) < len(unique(ghosts)) {
+			return result, ErrNotFound
+		}
+		return result, begin(list)
+	}
+	after := uuid.Nil
+	for {
+		list, err := s.queries.HuntListTargets(ctx, db.HuntListTargetsParams{MerchantID: merchantID, After: after, Most: startBatch})
+		if err != nil {
+			return result, fmt.Errorf("list ghosts: %w", err)
+		}
+		if len(list) == 0 {
+			return result, nil
+		}
+		if err := begin(list); err != nil {
+			return result, err
+		}
+		after = list[len(list)-1].ID
+	}
+}
+
+func unique(ids []uuid.UUID) map[uuid.UUID]bool {
+	set := make(map[uuid.UUID]bool, len(ids))
+	for _, id := range ids {
+		set[id] = true
+	}
+	return set
+}
+
+// stored returns the merchant's playbook with a version that hunts can keep: the default is stored when it is first used.
+func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (Versioned, error) {
+	v, err := s.Playbook(ctx, merchantID)
+	if err != nil || v.Version > 0 {
+		return v, err
+	}
+	return s.SetPlaybook(ctx, merchantID, v.Playbook)
+}
+
+// begin stores one hunt with the task that plans its first steps, and the one that ends its window.
+func (s *Service) begin(ctx context.Context, tx pgx.Tx, playbook Versioned, g db.GhostTarget, hash func(subject, value string) []byte, result *Started) error {
+	queries := db.New(tx)
+	if g.Amount < playbook.MinAmount[g.Currency] || g.Status != "open" {
+		result.Skipped++
+		return nil
+	}
+	customer := hash("customer", g.StripeCustomerID)
+	held := heldOut(customer, playbook.HoldoutPercent)
+	id := newID()
+	added, err := queries.HuntCreate(ctx, db.HuntCreateParams{
+		MerchantID: g.MerchantID, ID: id, GhostID: g.ID, Customer: customer, PlaybookVersion: playbook.Version, Mode: playbook.Mode, HeldOut: held,
+	})
+	if err != nil {
+		return fmt.Errorf("create hunt: %w", err)
+	}
+	if added == 0 {
+		result.Skipped++
+		return nil
+	}
+	result.Hunts++
+	words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode, playbook.Version)
+	if held {
+		result.HeldOut++
+		words = "held out: this customer is left to what would have happened anyway, so that the others can be compared with them"
+	}
+	if err := note(ctx, queries, g.MerchantID, id, uuid.Nil, words); err != nil {
+		return err
+	}
+	now, err := queries.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	if _, err := task.Enqueue(ctx, tx, task.New{
+		MerchantID: g.MerchantID, Kind: KindHunt, UniqueKey: endKey(id), RunAt: now.Add(time.Duration(playbook.WindowDays) * 24 * time.Hour),
+		Params: huntParams{id, "end"},
+	}); err != nil || held {
+		return err
+	}
+	_, err = task.Enqueue(ctx, tx, task.New{MerchantID: g.MerchantID, Kind: KindHunt, UniqueKey: beginKey(id), Params: huntParams{id, "begin"}})
+	return err
+}
+
+// HandleHunt is the handler of [KindHunt].
+func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
+	var p huntParams
+	if err := json.Unmarshal(t.Params, &p); err != nil || p.Hunt == uuid.Nil {
+		return task.Review(errors.New("the task's params cannot be read"))
+	}
+	switch p.Do {
+	case "begin":
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if err := s.observe(ctx, tx, t.MerchantID, p.Hunt); err != nil {
+				return err
+			}
+			return s.planNext(ctx, tx, t.MerchantID, p.Hunt)
+		})
+	case "end":
+		return s.closeWindow(ctx, t.MerchantID, p.Hunt)
+	case "account":
+		return unhurried(s.account(ctx, t.MerchantID, p.Hunt))
+	}
+	return task.Review(errors.New("the task's params ask for something unknown"))
+}
+
+// closeWindow takes the playbook's final step, or ends the hunt without one. A charge that is still under way is waited for.
+func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
+		if err != nil {
+			return fmt.Errorf("lock hunt: %w", err)
+		}
+		if hunt.State != "active" {
+			return nil
+		}
+		p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
+		if err := p.load(ctx); err != nil {
+			return err
+		}
+		kind := finalKinds[p.playbook.FinalStep]
+		if hunt.HeldOut || hunt.Mode != ModeRecover || kind == "" || p.ghost.Status != "open" {
+			return s.endHunt(ctx, tx, hunt, "exhausted", "the window is over")
+		}
+		if err := cancelUnsent(ctx, queries, hunt, "the window is over"); err != nil {
+			return err
+		}
+		if p.attempts, err = queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
+			return fmt.Errorf("list attempts: %w", err)
+		}
+		for _, a := range p.attempts {
+			if a.Result == nil {
+				return task.Snooze(10 * time.Minute)
+			}
+		}
+		object := p.ghost.StripeSubscriptionID
+		if ofInvoice(kind) {
+			object = p.ghost.StripeInvoiceID
+		}
+		return p.mutate(ctx, kind, object, p.ghost.Amount, Moment{At: p.now, Reason: "the playbook's final step", Probability: 1})
+	})
+}
+
+var finalKinds = map[string]string{FinalPause: KindPause, FinalCancel: KindCancel, FinalUncollectible: KindUncollectible}
+
+// cancelUnsent cancels what a hunt has planned and not sent.
+func cancelUnsent(ctx context.Context, queries *db.Queries, hunt db.Hunt, why string) error {
+	if _, err := queries.TaskCancelKeys(ctx, db.TaskCancelKeysParams{
+		MerchantID: hunt.MerchantID, UniqueKeys: []string{chargeKey(hunt.ID), messageKey(hunt.ID), beginKey(hunt.ID)}, Why: why,
+	}); err != nil {
+		return fmt.Errorf("cancel tasks: %w", err)
+	}
+	if err := queries.AttemptCancelUnsent(ctx, db.AttemptCancelUnsentParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID}); err != nil {
+		return fmt.Errorf("cancel attempts: %w", err)
+	}
+	if err := queries.HuntMessageSkipPlanned(ctx, db.HuntMessageSkipPlannedParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Why: &why}); err != nil {
+		return fmt.Errorf("skip messages: %w", err)
+	}
+	return nil
+}
+
+// endHunt ends a hunt, whose row the caller has locked, with all that it has planned, and has what it brought counted. What is being
+// sent at the moment was marked before; everything else sees the end.
+func (s *Service) endHunt(ctx context.Context, tx pgx.Tx, hunt db.Hunt, state, reason string) error {
+	queries := db.New(tx)
+	ended, err := queries.HuntEnd(ctx, db.HuntEndParams{MerchantID: hunt.MerchantID, ID: hunt.ID, State: state, Reason: reason})
+	if err != nil || ended == 0 {
+		return err
+	}
+	if err := cancelUnsent(ctx, queries, hunt, "the hunt has ended: "+reason); err != nil {
+		return err
+	}
+	if _, err := queries.TaskCancelKeys(ctx, db.TaskCancelKeysParams{
+		MerchantID: hunt.MerchantID, UniqueKeys: []string{endKey(hunt.ID)}, Why: "the hunt has ended",
+	}); err != nil {
+		return fmt.Errorf("cancel tasks: %w", err)
+	}
+	if err := note(ctx, queries, hunt.MerchantID, hunt.ID, uuid.Nil, state+": "+reason); err != nil {
+		return err
+	}
+	return s.accountLater(ctx, tx, hunt)
+}
+
+func (s *Service) accountLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
+	_, err := task.Enqueue(ctx, tx, task.New{MerchantID: hunt.MerchantID, Kind: KindHunt, UniqueKey: accountKey(hunt.ID), Params: huntParams{hunt.ID, "account"}})
+	return err
+}
+
+// GhostsChanged hears in the transaction that stores it which ghosts are not what they were: a hunt whose ghost is gone ends there and
+// then, and one whose debt has changed is planned anew.
+func (s *Service) GhostsChanged(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, ghosts []uuid.UUID) error {
+	queries := db.New(tx)
+	hunts, err := queries.HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
+	if err != nil {
+		return fmt.Errorf("list hunts: %w", err)
+	}
+	for _, hunt := range hunts {
+		if err := s.ghostChanged(ctx, tx, hunt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) ghostChanged(ctx context.Context, tx pgx.Tx, hunt db.Hunt) error {
+	queries := db.New(tx)
+	ghost, err := queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: hunt.MerchantID, ID: hunt.GhostID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return s.endHunt(ctx, tx, hunt, "stopped", "purged")
+	}
+	if err != nil {
+		return fmt.Errorf("read ghost: %w", err)
+	}
+	if ghost.Status == "closed" {
+		state, reason := "stopped", *ghost.ClosedReason
+		if reason == "paid" {
+			state = "recovered"
+		}
+		return s.endHunt(ctx, tx, hunt, state, reason)
+	}
+	ids := []string{ghost.StripeInvoiceID}
+	for _, i := range invoicesOf(ghost) {
+		ids = append(ids, i.ID)
+	}
+	if err := queries.HuntAddInvoices(ctx, db.HuntAddInvoicesParams{MerchantID: hunt.MerchantID, ID: hunt.ID, Invoices: ids}); err != nil {
+		return fmt.Errorf("note invoices: %w", err)
+	}
+	if err := s.accountLater(ctx, tx, hunt); err != nil {
+		return err
+	}
+	return s.planNext(ctx, tx, hunt.MerchantID, hunt.ID)
+}
+
+// Stop ends a hunt by the merchant's word. It fails with [ErrNotFound]; a hunt that has ended stays as it is.
+func (s *Service) Stop(ctx context.Context, merchantID, huntID uuid.UUID) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		hunt, err := db.New(tx).HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrNotFound
+		}
+		if err != nil {
+			return fmt.Errorf("lock hunt: %w", err)
+		}
+		return s.endHunt(ctx, tx, hunt, "stopped", "stopped by the merchant")
+	})
+}
+
+// stopCustomer ends the hunts of a customer who wants no message any more.
+func (s *Service) stopCustomer(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, customer []byte, reason string) error {
+	hunts, err := db.New(tx).HuntListActiveOfCustomer(ctx, db.HuntListActiveOfCustomerParams{MerchantID: merchantID, Customer: customer})
+	if err != nil {
+		return fmt.Errorf("list hunts: %w", err)
+	}
+	for _, hunt := range hunts {
+		if err := s.endHunt(ctx, tx, hunt, "stopped", reason); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// invoiceOf is an invoice of a ghost, as ghost_targets.invoices holds it.
+type invoiceOf struct {
+	ID     string `json:"id"`
+	Amount int64  `json:"amount"`
+}
+
+func invoicesOf(g db.GhostTarget) (list []invoiceOf) {
+	_ = json.Unmarshal(g.Invoices, &list) // our own; without it there is the oldest one
+	return list
+}

@@ -1,0 +1,92 @@
+package recovery
+
+import (
+	"time"
+
+	"phantom/db"
+)
+
+// verdict says whether a charge may be sent now. At most one of its fields is set; none means yes.
+type verdict struct {
+	over  string    // no: and no further charge of this hunt
+	again string    // no: but what is owed may be planned anew
+	wait  time.Time // not before
+}
+
+// judge reads what Stripe says right before a charge against what was planned: rule 7 of the rules about money, the budgets, and one
+// retrier at a time. charges are those of the customer in the last 30 days, the newest first.
+func judge(o object, charges []charge, p frozen, ghost db.GhostTarget, playbook Playbook, now time.Time) verdict {
+	switch {
+	case o.Status != "open":
+		return verdict{again: "the invoice is " + o.Status}
+	case o.PaidOutOfBand, o.AmountRemaining <= 0:
+		return verdict{again: "nothing is left to pay"}
+	case o.AmountRemaining != p.Amount || o.Currency != p.Currency:
+		return verdict{again: "the amount has changed since this was planned"}
+	case o.CollectionMethod != "charge_automatically":
+		return verdict{over: "the invoice was sent to the customer, and no card is charged for it"}
+	case o.Intent.Status == "processing":
+		return verdict{wait: now.Add(oneADay)}
+	case o.Intent.Status == "requires_action":
+		return verdict{over: "the customer must confirm the payment at the bank"}
+	case !o.Attempted:
+		return verdict{wait: now.Add(2 * time.Hour)}
+	case present(o.Subscription.Pause):
+		return verdict{over: "the subscription's collection is paused: the service is granted"}
+	case !alive(o.Subscription.Status) && ghost.Access != "proven":
+		return verdict{over: "the subscription is " + o.Subscription.Status}
+	case o.NextAttempt != nil && playbook.TakeOver:
+		return verdict{again: "Smart Retries has not let go of the invoice"}
+	case o.NextAttempt != nil:
+		return verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour)} // two retriers at once are the largest risk
+	}
+	return judgeCharges(charges, p, playbook, now)
+}
+
+func alive(status string) bool {
+	return status == "active" || status == "past_due" || status == "trialing"
+}
+
+// judgeCharges counts all of a customer's cards as one, which can only be too careful.
+func judgeCharges(charges []charge, p frozen, playbook Playbook, now time.Time) verdict {
+	onCards, onInvoice, known := 0, 0, false
+	var oldest, lastFailed time.Time
+	for _, c := range charges { // the newest first
+		at := time.Unix(c.Created, 0)
+		switch {
+		case c.Disputed:
+			return verdict{over: "the customer disputes a charge"}
+		case c.Status == "pending" && c.Invoice == p.Object:
+			return verdict{wait: now.Add(oneADay)}
+		case c.blocked():
+			continue // it never reached the card's network
+		}
+		onCards++
+		oldest = at
+		if c.Invoice == p.Object {
+			onInvoice++
+		}
+		if c.Status != "failed" {
+			continue
+		}
+		if at.After(lastFailed) {
+			lastFailed = at
+		}
+		if class, _ := c.class(); c.Invoice == p.Object && !known {
+			known = true
+			if class == "never" || class == "customer" {
+				return verdict{over: classWords(class)}
+			}
+		}
+	}
+	free := oldest.AddDate(0, 0, budgetDays)
+	switch {
+	case onInvoice >= playbook.MaxAttempts:
+		return verdict{over: "the attempts that the playbook allows are used up"}
+	case onCards >= playbook.CardBudget:
+		return verdict{wait: free}
+	case lastFailed.Add(oneADay).After(now):
+		return verdict{wait: lastFailed.Add(oneADay)}
+	}
+	return verdict{}
+}

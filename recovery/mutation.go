@@ -1,0 +1,103 @@
+package recovery
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/google/uuid"
+
+	"phantom/connect"
+)
+
+// Kinds of the tasks that change something at Stripe.
+const (
+	KindPay           = "invoice_pay"
+	KindHold          = "invoice_hold" // auto_advance off: Smart Retries lets go
+	KindUncollectible = "invoice_mark_uncollectible"
+	KindPause         = "subscription_pause"
+	KindResume        = "subscription_resume"
+	KindCancel        = "subscription_cancel"
+)
+
+// mutation is what a kind does: its request, and whether its effect can be seen on the object.
+type mutation struct {
+	words   string // in a hunt's history
+	request func(object string) connect.Mutation
+	done    func(o object) bool // whether the object shows the effect, whoever caused it
+	events  []string            // that an execution leaves, one of them at least
+}
+
+func post(path string, form url.Values) connect.Mutation {
+	return connect.Mutation{Method: http.MethodPost, Path: path, Body: form.Encode()}
+}
+
+var mutations = map[string]mutation{
+	KindPay: {
+		words: "charge the card on file",
+		request: func(id string) connect.Mutation {
+			return post("/v1/invoices/"+id+"/pay", url.Values{"off_session": {"true"}, "expand[]": {"payment_intent"}})
+		},
+		done:   func(o object) bool { return o.Status == "paid" },
+		events: []string{"invoice.paid", "invoice.payment_failed", "charge.failed", "charge.succeeded", "charge.pending", "invoice.payment_action_required"},
+	},
+	KindHold: {
+		words: "take the invoice over from Smart Retries",
+		request: func(id string) connect.Mutation {
+			return post("/v1/invoices/"+id, url.Values{"auto_advance": {"false"}})
+		},
+		done:   func(o object) bool { return !o.AutoAdvance },
+		events: []string{"invoice.updated"},
+	},
+	KindUncollectible: {
+		words: "mark the invoice as uncollectible",
+		request: func(id string) connect.Mutation {
+			return post("/v1/invoices/"+id+"/mark_uncollectible", nil)
+		},
+		done:   func(o object) bool { return o.Status == "uncollectible" },
+		events: []string{"invoice.marked_uncollectible"},
+	},
+	KindPause: {
+		words: "pause the subscription's collection",
+		request: func(id string) connect.Mutation {
+			return post("/v1/subscriptions/"+id, url.Values{"pause_collection[behavior]": {"keep_as_draft"}})
+		},
+		done:   func(o object) bool { return o.Paused },
+		events: []string{"customer.subscription.updated", "customer.subscription.paused"},
+	},
+	KindResume: {
+		words: "lift the pause of the subscription",
+		request: func(id string) connect.Mutation {
+			return post("/v1/subscriptions/"+id, url.Values{"pause_collection": {""}})
+		},
+		done:   func(o object) bool { return !o.Paused },
+		events: []string{"customer.subscription.updated", "customer.subscription.resumed"},
+	},
+	KindCancel: {
+		words: "cancel the subscription",
+		request: func(id string) connect.Mutation {
+			return connect.Mutation{Method: http.MethodDelete, Path: "/v1/subscriptions/" + id}
+		},
+		done:   func(o object) bool { return o.Status == "canceled" },
+		events: []string{"customer.subscription.deleted"},
+	},
+}
+
+// ofInvoice says whether a kind changes an invoice; else it changes a subscription.
+func ofInvoice(kind string) bool {
+	return kind == KindPay || kind == KindHold || kind == KindUncollectible
+}
+
+// frozen are the params of a mutation's task. Nothing of them changes once the task exists.
+type frozen struct {
+	Hunt         uuid.UUID        `json:"hunt"`
+	Ghost        uuid.UUID        `json:"ghost"`
+	Object       string           `json:"object"` // the invoice or the subscription
+	Subscription string           `json:"subscription"`
+	Customer     string           `json:"customer"`
+	Number       int32            `json:"number"` // of attempts with this object and action
+	Amount       int64            `json:"amount"` // minor units
+	Currency     string           `json:"currency"`
+	Request      connect.Mutation `json:"request"`
+	Reason       string           `json:"reason"`      // why this moment
+	Probability  float64          `json:"probability"` // of this moment being chosen
+}

@@ -1,0 +1,269 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+	"phantom/task"
+)
+
+// planNext plans the next charge and the next message of a hunt, where there is none under way, in the caller's transaction. It may be
+// called at any time and any number of times.
+func (s *Service) planNext(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.UUID) error {
+	queries := db.New(tx)
+	hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
+	if err != nil {
+		return fmt.Errorf("lock hunt: %w", err)
+	}
+	if hunt.State != "active" || hunt.HeldOut || hunt.Mode != ModeRecover {
+		return nil
+	}
+	p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
+	if err := p.load(ctx); err != nil {
+		return err
+	}
+	if p.ghost.Status != "open" {
+		return nil // what closed it ends the hunt
+	}
+	if err := p.message(ctx); err != nil {
+		return err
+	}
+	return p.charge(ctx)
+}
+
+// planning is one look at a hunt.
+type planning struct {
+	s        *Service
+	tx       pgx.Tx
+	queries  *db.Queries
+	hunt     db.Hunt
+	ghost    db.GhostTarget
+	playbook Playbook
+	attempts []db.Attempt
+	merchant db.Merchant
+	now      time.Time
+	hash     func(subject, value string) []byte
+}
+
+func (p *planning) load(ctx context.Context) (err error) {
+	m := p.hunt.MerchantID
+	if p.ghost, err = p.queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: m, ID: p.hunt.GhostID}); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("read ghost: %w", err)
+	}
+	row, err := p.queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m, Version: p.hunt.PlaybookVersion})
+	if err != nil {
+		return fmt.Errorf("read playbook: %w", err)
+	}
+	v, err := versioned(row)
+	if err != nil {
+		return err
+	}
+	p.playbook = v.Playbook
+	if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: m, HuntID: p.hunt.ID}); err != nil {
+		return fmt.Errorf("list attempts: %w", err)
+	}
+	if p.merchant, err = p.queries.MerchantGet(ctx, m); err != nil {
+		return fmt.Errorf("read merchant: %w", err)
+	}
+	if p.hash, err = p.s.connect.Hasher(ctx, m); err != nil {
+		return err
+	}
+	if p.now, err = p.queries.Now(ctx); err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	return nil
+}
+
+// end is when the hunt's window is over.
+func (p *planning) end() time.Time { return windowEnd(p.hunt, p.playbook) }
+
+func windowEnd(h db.Hunt, p Playbook) time.Time {
+	return h.BeganAt.Add(time.Duration(p.WindowDays) * 24 * time.Hour)
+}
+
+// message plans the step behind the last message.
+func (p *planning) message(ctx context.Context) error {
+	step := int32(0)
+	last, err := p.queries.HuntMessageGetLast(ctx, db.HuntMessageGetLastParams{MerchantID: p.hunt.MerchantID, HuntID: p.hunt.ID})
+	switch {
+	case err == nil && (last.State == "planned" || last.State == "sending"):
+		return nil // one at a time
+	case err == nil:
+		step = last.Step + 1
+	case !errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("read the last message: %w", err)
+	}
+	if int(step) >= len(p.playbook.Steps) {
+		return nil
+	}
+	next := p.playbook.Steps[step]
+	at := later(p.hunt.BeganAt.AddDate(0, 0, next.AfterDays), p.now)
+	at = p.playbook.QuietHours.Next(at, zoneOf(p.merchant))
+	if at.After(p.end()) {
+		return nil
+	}
+	id := newID()
+	if err := p.queries.HuntMessageCreate(ctx, db.HuntMessageCreateParams{
+		MerchantID: p.hunt.MerchantID, ID: id, HuntID: p.hunt.ID, Step: step, Channel: next.Channel, Template: next.Template, PlannedFor: at,
+	}); err != nil {
+		return fmt.Errorf("plan a message: %w", err)
+	}
+	_, err = task.Enqueue(ctx, p.tx, task.New{
+		MerchantID: p.hunt.MerchantID, ID: id, Kind: next.Channel, RunAt: at, UniqueKey: messageKey(p.hunt.ID),
+		Params: map[string]any{"hunt": p.hunt.ID, "ghost": p.hunt.GhostID, "step": step, "template": next.Template},
+	})
+	return err
+}
+
+// The unique keys of a hunt's tasks: at most one of each is alive.
+func chargeKey(hunt uuid.UUID) string  { return "charge:" + hunt.String() }
+func messageKey(hunt uuid.UUID) string { return "message:" + hunt.String() }
+func endKey(hunt uuid.UUID) string     { return "end:" + hunt.String() }
+func beginKey(hunt uuid.UUID) string   { return "begin:" + hunt.String() }
+func accountKey(hunt uuid.UUID) string { return "account:" + hunt.String() }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// charge plans the next charge, or first that Smart Retries lets go.
+func (p *planning) charge(ctx context.Context) error {
+	if p.hunt.ChargesOver != nil {
+		return nil
+	}
+	invoice := p.ghost.StripeInvoiceID
+	object := p.hash("invoice", invoice)
+	held, sent := false, 0
+	lastFailed, class, code := p.lastFailure()
+	for _, a := range p.attempts {
+		if a.Result == nil {
+			return nil // one at a time
+		}
+		same := string(a.Object) == string(object)
+		held = held || same && a.Action == KindHold && *a.Result == "done"
+		if a.Action == KindPay && *a.Result != "not_sent" && *a.Result != "absent" {
+			sent++
+		}
+	}
+	switch {
+	case class == "never" || class == "customer":
+		return p.chargesOver(ctx, classWords(class))
+	case sent >= p.playbook.MaxAttempts:
+		return p.chargesOver(ctx, "the attempts that the playbook allows are used up")
+	case p.playbook.TakeOver && !held:
+		return p.mutate(ctx, KindHold, invoice, p.owed(invoice), Moment{At: p.now, Reason: "before our first attempt", Probability: 1})
+	}
+	id := newID()
+	moment, err := p.s.advisor.Next(ctx, Question{
+		Class: class, Code: code, Attempt: sent + 1, LastFailed: lastFailed, NotBefore: later(p.now, lastFailed.Add(oneADay)), NotAfter: p.end(),
+		Zone: zoneOf(p.merchant), Category: category(p.merchant), Livemode: p.hunt.Livemode, Seed: seedOf(id),
+	})
+	if err != nil {
+		return fmt.Errorf("ask for the next moment: %w", err)
+	}
+	if moment.At.After(p.end()) {
+		return p.chargesOver(ctx, "the next moment that makes sense lies behind the window")
+	}
+	return p.mutateAs(ctx, id, KindPay, invoice, p.owed(invoice), moment)
+}
+
+// lastFailure is the latest of Stripe's and ours.
+func (p *planning) lastFailure() (at time.Time, class, code string) {
+	at, class = p.hunt.BeganAt.Add(-oneADay), p.ghost.DeclineClass
+	if p.ghost.LastFailedAt != nil {
+		at = *p.ghost.LastFailedAt
+	}
+	if p.ghost.DeclineCode != nil {
+		code = *p.ghost.DeclineCode
+	}
+	for _, a := range p.attempts {
+		if a.Action == KindPay && a.Result != nil && *a.Result == "declined" && a.SentAt != nil && !a.SentAt.Before(at) {
+			at, class, code = *a.SentAt, "unknown", ""
+			if a.DeclineClass != nil {
+				class = *a.DeclineClass
+			}
+			if a.DeclineCode != nil {
+				code = *a.DeclineCode
+			}
+		}
+	}
+	return at, class, code
+}
+
+func (p *planning) chargesOver(ctx context.Context, why string) error {
+	if err := p.queries.HuntEndCharges(ctx, db.HuntEndChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID, Why: why}); err != nil {
+		return fmt.Errorf("end the hunt's charges: %w", err)
+	}
+	return note(ctx, p.queries, p.hunt.MerchantID, p.hunt.ID, uuid.Nil, "no further charge is planned: "+why)
+}
+
+// owed is what remains of one of the ghost's invoices.
+func (p *planning) owed(invoice string) int64 {
+	for _, i := range invoicesOf(p.ghost) {
+		if i.ID == invoice {
+			return i.Amount
+		}
+	}
+	return p.ghost.Amount
+}
+
+func (p *planning) mutate(ctx context.Context, kind, object string, amount int64, m Moment) error {
+	return p.mutateAs(ctx, newID(), kind, object, amount, m)
+}
+
+// mutateAs plans a mutation: its attempt with the next number, its task with the frozen request, and a line of history.
+func (p *planning) mutateAs(ctx context.Context, id uuid.UUID, kind, object string, amount int64, m Moment) error {
+	subject := "subscription"
+	if ofInvoice(kind) {
+		subject = "invoice"
+	}
+	number, err := p.queries.AttemptCreate(ctx, db.AttemptCreateParams{
+		MerchantID: p.hunt.MerchantID, Object: p.hash(subject, object), Action: kind, TaskID: id, HuntID: p.hunt.ID, Customer: p.hunt.Customer,
+		Currency: p.hunt.Currency, Amount: amount, Reason: m.Reason, Probability: m.Probability, PlannedFor: m.At,
+	})
+	if err != nil {
+		return fmt.Errorf("number the attempt: %w", err)
+	}
+	added, err := task.Enqueue(ctx, p.tx, task.New{
+		MerchantID: p.hunt.MerchantID, ID: id, Kind: kind, RunAt: m.At, UniqueKey: chargeKey(p.hunt.ID),
+		Params: frozen{
+			Hunt: p.hunt.ID, Ghost: p.hunt.GhostID, Object: object, Subscription: p.ghost.StripeSubscriptionID, Customer: p.ghost.StripeCustomerID,
+			Number: number, Amount: amount, Currency: p.hunt.Currency, Request: mutations[kind].request(object), Reason: m.Reason, Probability: m.Probability,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if added == uuid.Nil { // another one of this kind is alive, in review: its number is not used
+		_, err := p.queries.AttemptFinish(ctx, db.AttemptFinishParams{MerchantID: p.hunt.MerchantID, TaskID: id, Result: "not_sent"})
+		return err
+	}
+	return note(ctx, p.queries, p.hunt.MerchantID, p.hunt.ID, id, fmt.Sprintf("planned for %s: %s (%s)",
+		m.At.In(zoneOf(p.merchant)).Format("Mon 2 Jan 15:04 MST"), mutations[kind].words, m.Reason))
+}
+
+func category(m db.Merchant) string {
+	if m.BusinessCategory == nil {
+		return "other"
+	}
+	return *m.BusinessCategory
+}
+
+// zoneOf is where a merchant's customers are taken to live: his own zone, where nothing better is known.
+func zoneOf(m db.Merchant) *time.Location {
+	if m.Timezone != nil && *m.Timezone != "Local" {
+		if zone, err := time.LoadLocation(*m.Timezone); err == nil {
+			return zone
+		}
+	}
+	return time.UTC
+}

@@ -1,0 +1,166 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-faster/jx"
+
+	"phantom/connect"
+	"phantom/decline"
+)
+
+// object is what is read of an invoice or a subscription before it is changed, in the shapes of API version 2023-10-16.
+type object struct {
+	ID               string          `json:"id"`
+	Status           string          `json:"status"`
+	Currency         string          `json:"currency"`
+	AmountRemaining  int64           `json:"amount_remaining"`
+	AmountPaid       int64           `json:"amount_paid"`
+	CollectionMethod string          `json:"collection_method"`
+	Attempted        bool            `json:"attempted"`
+	AutoAdvance      bool            `json:"auto_advance"`
+	PaidOutOfBand    bool            `json:"paid_out_of_band"`
+	NextAttempt      *int64          `json:"next_payment_attempt"`
+	Pause            json.RawMessage `json:"pause_collection"`
+	Intent           struct {
+		Status string `json:"status"`
+	} `json:"payment_intent"`
+	Subscription struct {
+		Status string          `json:"status"`
+		Pause  json.RawMessage `json:"pause_collection"`
+	} `json:"subscription"`
+	Transitions struct {
+		PaidAt *int64 `json:"paid_at"`
+	} `json:"status_transitions"`
+
+	Paused bool `json:"-"`
+}
+
+// charge is what is read of an attempt to charge.
+type charge struct {
+	Status      string `json:"status"`
+	Invoice     string `json:"invoice"`
+	Created     int64  `json:"created"`
+	Disputed    bool   `json:"disputed"`
+	FailureCode string `json:"failure_code"`
+	Outcome     struct {
+		NetworkStatus      string `json:"network_status"`
+		Reason             string `json:"reason"`
+		AdviceCode         string `json:"advice_code"`
+		NetworkAdviceCode  string `json:"network_advice_code"`
+		NetworkDeclineCode string `json:"network_decline_code"`
+	} `json:"outcome"`
+	Method struct {
+		Card struct {
+			Brand string `json:"brand"`
+		} `json:"card"`
+	} `json:"payment_method_details"`
+}
+
+func (c charge) blocked() bool { return c.Outcome.NetworkStatus == "not_sent_to_network" }
+
+func (c charge) class() (class, code string) {
+	reason := c.Outcome.Reason
+	if reason == "" && c.FailureCode != "card_declined" {
+		reason = c.FailureCode
+	}
+	return decline.Classify(c.Outcome.NetworkAdviceCode, c.Outcome.AdviceCode, reason, c.Outcome.NetworkDeclineCode, c.Method.Card.Brand)
+}
+
+// getJSON reads one object.
+func getJSON(ctx context.Context, reader *connect.Reader, path string, query url.Values, into any) error {
+	return reader.Get(ctx, path, query, func(d *jx.Decoder) error {
+		raw, err := d.Raw()
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(raw, into)
+	})
+}
+
+// readInvoice reads an invoice with its payment and its subscription.
+func readInvoice(ctx context.Context, reader *connect.Reader, id string) (object, error) {
+	var o object
+	err := getJSON(ctx, reader, "/v1/invoices/"+url.PathEscape(id), url.Values{"expand[]": {"payment_intent", "subscription"}}, &o)
+	return o, err
+}
+
+// readSubscription reads a subscription.
+func readSubscription(ctx context.Context, reader *connect.Reader, id string) (object, error) {
+	var o struct {
+		ID     string          `json:"id"`
+		Status string          `json:"status"`
+		Pause  json.RawMessage `json:"pause_collection"`
+	}
+	err := getJSON(ctx, reader, "/v1/subscriptions/"+url.PathEscape(id), nil, &o)
+	return object{ID: o.ID, Status: o.Status, Paused: present(o.Pause)}, err
+}
+
+func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
+
+// readObject reads what a kind changes.
+func readObject(ctx context.Context, reader *connect.Reader, kind, id string) (object, error) {
+	if ofInvoice(kind) {
+		return readInvoice(ctx, reader, id)
+	}
+	return readSubscription(ctx, reader, id)
+}
+
+const budgetDays = 30 // of the card networks' limits
+
+// readCharges reads a customer's charges of the last 30 days, the newest first: one page, which holds more than any budget.
+func readCharges(ctx context.Context, reader *connect.Reader, customer string, now time.Time) ([]charge, error) {
+	var page struct {
+		Data []charge `json:"data"`
+	}
+	err := getJSON(ctx, reader, "/v1/charges", url.Values{
+		"customer": {customer}, "limit": {"100"}, "created[gte]": {strconv.FormatInt(now.AddDate(0, 0, -budgetDays).Unix(), 10)},
+	}, &page)
+	return page.Data, err
+}
+
+// mostEventPages bounds the search for an execution among all events of an account.
+const mostEventPages = 30
+
+// errTooManyEvents says that an account has had more events since than are looked through.
+var errTooManyEvents = errors.New("too many events since the request was sent to be sure of its outcome")
+
+// findExecution looks for an event that our key has caused, of the kind's types, since the request was first sent. Its type is ""
+// where there is none: then the request was not executed, as far as Stripe has told by now.
+func findExecution(ctx context.Context, reader *connect.Reader, kind, taskID string, since time.Time) (eventType string, err error) {
+	query := url.Values{
+		"limit": {"100"}, "types[]": mutations[kind].events, "created[gte]": {strconv.FormatInt(since.Add(-time.Hour).Unix(), 10)},
+	}
+	for range mostEventPages {
+		var page struct {
+			Data []struct {
+				ID      string `json:"id"`
+				Type    string `json:"type"`
+				Request struct {
+					Key string `json:"idempotency_key"`
+				} `json:"request"`
+			} `json:"data"`
+			HasMore bool `json:"has_more"`
+		}
+		if err := getJSON(ctx, reader, "/v1/events", query, &page); err != nil {
+			return "", err
+		}
+		for _, e := range page.Data {
+			// An invoice's event says more than a charge's.
+			if e.Request.Key == "task_"+taskID && (eventType == "" || strings.HasPrefix(e.Type, "invoice.")) {
+				eventType = e.Type
+			}
+		}
+		if eventType != "" || !page.HasMore || len(page.Data) == 0 {
+			return eventType, nil
+		}
+		query.Set("starting_after", page.Data[len(page.Data)-1].ID)
+	}
+	return "", errTooManyEvents
+}

@@ -1,0 +1,438 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/decline"
+	"phantom/money"
+	"phantom/task"
+)
+
+const (
+	keyLife  = 20 * time.Hour   // a key that was first sent longer ago is never sent again: Stripe may forget it after 24 hours
+	sendTime = 30 * time.Second // between marking a task as sent and its request's leaving; half a lease
+	oneADay  = 24 * time.Hour   // between charges
+	mostSent = 6                // tries after which an unknown outcome is only read
+	settled  = 10 * time.Minute // after which a request that left no event was not executed, where it will not be sent again
+)
+
+// job is one try at a mutation.
+type job struct {
+	s        *Service
+	t        *task.Task
+	p        frozen
+	reader   *connect.Reader
+	hunt     db.Hunt
+	ghost    db.GhostTarget
+	playbook Playbook
+	now      time.Time // by PHANTOM's clock, as Stripe's objects tell it
+}
+
+// HandleMutation is the handler of every kind that changes something at Stripe.
+func (s *Service) HandleMutation(ctx context.Context, t *task.Task) error {
+	j := &job{s: s, t: t}
+	if err := json.Unmarshal(t.Params, &j.p); err != nil || j.p.Hunt == uuid.Nil {
+		return task.Review(errors.New("the task's params cannot be read"))
+	}
+	failpoint("claimed")
+	if err := j.load(ctx); err != nil {
+		return err
+	}
+	ready := j.look
+	if t.FirstSentAt != nil {
+		ready = j.settle
+	}
+	if ok, err := ready(ctx); !ok {
+		return lost(err)
+	}
+	failpoint("looked")
+	by := time.Now().Round(0).Add(sendTime)
+	if ok, err := j.mark(ctx); !ok {
+		return lost(err)
+	}
+	failpoint("marked")
+	answer, err := j.reader.Mutate(ctx, t, by)
+	failpoint("answered")
+	if err != nil {
+		return lost(j.unanswered(ctx, err))
+	}
+	return lost(j.conclude(ctx, outcomeOf(t.Kind, answer)))
+}
+
+// lost makes nothing of a task that is somebody else's by now.
+func lost(err error) error {
+	if errors.Is(err, task.ErrLost) {
+		return nil
+	}
+	return err
+}
+
+func (j *job) load(ctx context.Context) (err error) {
+	q, m := j.s.queries, j.t.MerchantID
+	if j.reader, err = j.s.connect.Reader(ctx, m); err != nil {
+		return err
+	}
+	if j.hunt, err = q.HuntGet(ctx, db.HuntGetParams{MerchantID: m, ID: j.p.Hunt}); err != nil {
+		return fmt.Errorf("read hunt: %w", err)
+	}
+	if j.ghost, err = q.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: m, ID: j.p.Ghost}); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("read ghost: %w", err)
+	}
+	row, err := q.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m, Version: j.hunt.PlaybookVersion})
+	if err != nil {
+		return fmt.Errorf("read playbook: %w", err)
+	}
+	v, err := versioned(row)
+	if err != nil {
+		return err
+	}
+	j.playbook = v.Playbook
+	if j.now, err = q.Now(ctx); err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	return nil
+}
+
+// look reads the object before anything was sent. It reports false where the task is not to be sent now, having ended it or with the
+// verdict that puts it off.
+func (j *job) look(ctx context.Context) (bool, error) {
+	o, err := readObject(ctx, j.reader, j.t.Kind, j.p.Object)
+	if errors.Is(err, connect.ErrNotFound) {
+		return false, j.end(ctx, notSent("Stripe does not know it any more", true))
+	}
+	if err != nil {
+		return false, unhurried(err)
+	}
+	if j.t.Kind != KindPay {
+		if mutations[j.t.Kind].done(o) {
+			return false, j.conclude(ctx, outcome{status: "succeeded", result: "done", why: "it was so already"})
+		}
+		if o.Status == "paid" || o.Status == "void" {
+			return false, j.end(ctx, notSent("the invoice is "+o.Status, false))
+		}
+		return true, nil
+	}
+	charges, err := readCharges(ctx, j.reader, j.p.Customer, j.now)
+	if err != nil {
+		return false, unhurried(err)
+	}
+	v := judge(o, charges, j.p, j.ghost, j.playbook, j.now)
+	switch {
+	case v.over != "":
+		return false, j.end(ctx, notSent(v.over, true))
+	case v.again != "":
+		return false, j.end(ctx, notSent(v.again, false))
+	case !v.wait.IsZero():
+		return false, j.wait(v.wait)
+	}
+	return true, nil
+}
+
+// wait puts the task off: nothing was sent, so that the same row may go later.
+func (j *job) wait(until time.Time) error { return task.Snooze(max(until.Sub(j.now), time.Minute)) }
+
+// mark commits that the request leaves now, after the last checks: whoever stops the hunt comes before this and is seen, or waits and
+// comes after.
+func (j *job) mark(ctx context.Context) (ok bool, err error) {
+	var refused error
+	var why string
+	err = pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		why, err = queries.HuntMayNotSend(ctx, db.HuntMayNotSendParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
+		if err != nil {
+			return fmt.Errorf("ask whether the hunt goes on: %w", err)
+		}
+		if j.t.Kind == KindResume && why == "ended" {
+			why = "" // the payment that ended it is what lifts the pause
+		}
+		if why != "" {
+			return nil
+		}
+		if j.t.Kind == KindPay && j.t.FirstSentAt == nil {
+			if refused, err = j.withinCaps(ctx, queries); refused != nil || err != nil {
+				return err
+			}
+		}
+		if _, err := queries.AttemptMarkSent(ctx, db.AttemptMarkSentParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID}); err != nil {
+			return fmt.Errorf("mark the attempt: %w", err)
+		}
+		failpoint("marking")
+		return task.MarkSent(ctx, tx, j.t)
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case refused != nil:
+		return false, refused
+	case why == "":
+		return true, nil
+	case why == "halted":
+		return false, task.Snooze(time.Minute)
+	case j.t.FirstSentAt != nil:
+		return false, task.Snooze(time.Minute) // stopped and unknown: the next try reads, and does not send
+	case why == "disconnected":
+		return false, connect.ErrRevoked
+	}
+	return false, j.end(ctx, notSent("the hunt has "+why, false))
+}
+
+// withinCaps asks what was sent to the customer and for the merchant, one transaction at a time. A cap that is reached puts the task
+// off.
+func (j *job) withinCaps(ctx context.Context, queries *db.Queries) (refused, err error) {
+	m := j.t.MerchantID
+	if err := queries.AttemptLockCustomer(ctx, db.AttemptLockCustomerParams{MerchantID: m, Customer: j.hunt.Customer}); err != nil {
+		return nil, fmt.Errorf("lock the customer: %w", err)
+	}
+	sent, err := queries.AttemptCountSent(ctx, db.AttemptCountSentParams{MerchantID: m, Customer: j.hunt.Customer, TaskID: j.t.ID})
+	if err != nil {
+		return nil, fmt.Errorf("count charges: %w", err)
+	}
+	if sent.Day > 0 {
+		return j.wait(sent.Last.Add(oneADay)), nil
+	}
+	if sent.Month >= int64(j.playbook.CardBudget) {
+		return j.wait(j.now.Add(oneADay)), nil
+	}
+	most, capped := j.playbook.DailyCap[j.p.Currency]
+	if !capped {
+		return nil, nil
+	}
+	if err := queries.AttemptLockMerchant(ctx, m); err != nil {
+		return nil, fmt.Errorf("lock the merchant's cap: %w", err)
+	}
+	asked, err := queries.AttemptSumSent(ctx, db.AttemptSumSentParams{MerchantID: m, Currency: j.p.Currency, TaskID: j.t.ID})
+	if err != nil {
+		return nil, fmt.Errorf("sum up charges: %w", err)
+	}
+	if asked+j.p.Amount > most {
+		return j.wait(j.now.Add(time.Hour)), nil
+	}
+	return nil, nil
+}
+
+// unanswered says what becomes of a task whose request has no final answer.
+func (j *job) unanswered(ctx context.Context, err error) error {
+	var unknown *connect.UnknownError
+	var read *connect.ReadError
+	switch {
+	case errors.Is(err, connect.ErrKeyReused):
+		return j.review(ctx, "Stripe knows this task's key from another request: find in the dashboard what task_"+j.t.ID.String()+" did")
+	case errors.As(err, &unknown) && unknown.Stored:
+		return j.rest(ctx)
+	case errors.As(err, &unknown), errors.Is(err, connect.ErrTooLate):
+		return err // the same row and key again, with backoff
+	case errors.As(err, &read):
+		return unhurried(err)
+	}
+	return err
+}
+
+// rest leaves the key alone until it is too old to be sent, and reads then.
+func (j *job) rest(ctx context.Context) error {
+	wall, err := j.s.queries.WallClock(ctx)
+	if err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	return task.Snooze(max(j.t.FirstSentAt.Add(keyLife).Sub(wall), time.Minute))
+}
+
+// unhurried lets a task wait where Stripe asks for fewer requests: that is no failed try.
+func unhurried(err error) error {
+	var read *connect.ReadError
+	if errors.As(err, &read) && read.SlowDown {
+		return task.Snooze(30 * time.Second)
+	}
+	return err
+}
+
+// outcome is what became of a mutation.
+type outcome struct {
+	status      string // the task's
+	result      string // the attempt's
+	why         string // in plain words
+	class, code string // of a decline
+	over        string // why no further charge is planned; "" where one may be
+}
+
+func notSent(why string, over bool) outcome {
+	o := outcome{status: "canceled", result: "not_sent", why: why}
+	if over {
+		o.over = why
+	}
+	return o
+}
+
+// outcomeOf reads Stripe's final word.
+func outcomeOf(kind string, a connect.Answer) outcome {
+	var body struct {
+		Status string
+		Error  struct {
+			Code               string `json:"code"`
+			DeclineCode        string `json:"decline_code"`
+			AdviceCode         string `json:"advice_code"`
+			NetworkAdviceCode  string `json:"network_advice_code"`
+			NetworkDeclineCode string `json:"network_decline_code"`
+		}
+	}
+	_ = json.Unmarshal(a.Body, &body) // it is valid; what is missing stays ""
+	switch {
+	case a.Status < 300 && kind != KindPay:
+		return outcome{status: "succeeded", result: "done"}
+	case a.Status < 300 && body.Status == "paid":
+		return outcome{status: "succeeded", result: "paid", why: "paid"}
+	case a.Status < 300:
+		return outcome{status: "succeeded", result: "processing", why: "the bank is still moving the money"}
+	case a.Status == http.StatusPaymentRequired:
+		code := body.Error.DeclineCode
+		if code == "" && body.Error.Code != "card_declined" {
+			code = body.Error.Code
+		}
+		return declined(decline.Classify(body.Error.NetworkAdviceCode, body.Error.AdviceCode, code, body.Error.NetworkDeclineCode, ""))
+	}
+	why := "Stripe refused the request"
+	if body.Error.Code != "" {
+		why += ": " + body.Error.Code
+	}
+	return outcome{status: "failed", result: "refused", why: why, over: why}
+}
+
+func declined(class, code string) outcome {
+	o := outcome{status: "failed", result: "declined", why: "declined: " + classWords(class), class: class, code: code}
+	if class == "never" || class == "customer" {
+		o.over = o.why
+	}
+	return o
+}
+
+// classWords says what a decline class means for a customer's card.
+func classWords(class string) string {
+	switch class {
+	case "never":
+		return "the bank allows no further attempt on this card"
+	case "customer":
+		return "the customer must act first"
+	case "timed":
+		return "there was not enough money"
+	case "low":
+		return "the bank gave no reason"
+	case "soon":
+		return "the bank could not answer at that moment"
+	}
+	return "no reason was given"
+}
+
+// conclude ends the task with what became of it, and plans what follows, in one transaction.
+func (j *job) conclude(ctx context.Context, o outcome) error {
+	return j.end(ctx, o)
+}
+
+func (j *job) end(ctx context.Context, o outcome) error {
+	failpoint("concluding")
+	err := pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
+		queries, m := db.New(tx), j.t.MerchantID
+		hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: m, ID: j.p.Hunt})
+		if err != nil {
+			return fmt.Errorf("lock hunt: %w", err)
+		}
+		if err := task.Finish(ctx, tx, j.t, o.status, map[string]string{"result": o.result, "decline_class": o.class, "decline_code": o.code}, o.why); err != nil {
+			return err
+		}
+		if _, err := queries.AttemptFinish(ctx, db.AttemptFinishParams{
+			MerchantID: m, TaskID: j.t.ID, Result: o.result, DeclineClass: o.class, DeclineCode: o.code,
+		}); err != nil {
+			return fmt.Errorf("finish the attempt: %w", err)
+		}
+		if err := note(ctx, queries, m, j.p.Hunt, j.t.ID, j.words(o)); err != nil {
+			return err
+		}
+		if o.over != "" && j.t.Kind == KindPay {
+			if err := queries.HuntEndCharges(ctx, db.HuntEndChargesParams{MerchantID: m, ID: j.p.Hunt, Why: o.over}); err != nil {
+				return fmt.Errorf("end the hunt's charges: %w", err)
+			}
+			hunt.ChargesOver = &o.over
+		}
+		if err := j.follow(ctx, tx, hunt, o); err != nil {
+			return err
+		}
+		failpoint("ending")
+		return nil
+	})
+	failpoint("ended")
+	return err
+}
+
+// follow is what an outcome brings about.
+func (j *job) follow(ctx context.Context, tx pgx.Tx, hunt db.Hunt, o outcome) error {
+	queries, m := db.New(tx), j.t.MerchantID
+	if j.t.Kind == KindPay && (o.result == "paid" || o.result == "processing" || o.result == "declined") {
+		if err := queries.HuntCountCharge(ctx, db.HuntCountChargeParams{MerchantID: m, ID: hunt.ID}); err != nil {
+			return fmt.Errorf("count the charge: %w", err)
+		}
+	}
+	if o.result != "not_sent" && j.s.config.Refresh != nil {
+		if err := j.s.config.Refresh(ctx, tx, m, j.p.Subscription); err != nil {
+			return fmt.Errorf("have the ghost judged anew: %w", err)
+		}
+	}
+	switch {
+	case o.result == "done" && (j.t.Kind == KindPause || j.t.Kind == KindResume):
+		if err := queries.HuntSetPaused(ctx, db.HuntSetPausedParams{MerchantID: m, ID: hunt.ID, Paused: j.t.Kind == KindPause}); err != nil {
+			return fmt.Errorf("note the pause: %w", err)
+		}
+	}
+	if j.t.Kind == KindPause || j.t.Kind == KindCancel || j.t.Kind == KindUncollectible {
+		return j.s.endHunt(ctx, tx, hunt, "exhausted", "the window is over; final step: "+mutations[j.t.Kind].words)
+	}
+	if o.result == "paid" || o.result == "processing" {
+		return nil // the next look at the ghost says what follows
+	}
+	return j.s.planNext(ctx, tx, m, hunt.ID)
+}
+
+func (j *job) words(o outcome) string {
+	words := mutations[j.t.Kind].words
+	if j.t.Kind == KindPay {
+		words = fmt.Sprintf("%s, attempt %d, %s", words, j.p.Number, money.Format(j.p.Amount, j.p.Currency))
+	}
+	switch {
+	case o.result == "not_sent":
+		return words + ": not sent, because " + o.why
+	case o.why != "":
+		return words + ": " + o.why
+	}
+	return words + ": done"
+}
+
+// review leaves the task to a person. The hunt plans no further charge until then: the task keeps its place.
+func (j *job) review(ctx context.Context, why string) error {
+	return pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
+		if err := task.Finish(ctx, tx, j.t, "needs_review", nil, why); err != nil {
+			return err
+		}
+		return note(ctx, db.New(tx), j.t.MerchantID, j.p.Hunt, j.t.ID, mutations[j.t.Kind].words+": left to a person, because "+why)
+	})
+}
+
+// note writes a line of a hunt's history. It names nobody.
+func note(ctx context.Context, queries *db.Queries, merchant, hunt, taskID uuid.UUID, text string) error {
+	row := db.HuntNoteCreateParams{MerchantID: merchant, HuntID: hunt, ID: newID(), Note: text}
+	if taskID != uuid.Nil {
+		row.TaskID = &taskID
+	}
+	if err := queries.HuntNoteCreate(ctx, row); err != nil {
+		return fmt.Errorf("note: %w", err)
+	}
+	return nil
+}
+
+func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) } // fails only without randomness, which Go ends the process for

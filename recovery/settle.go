@@ -1,0 +1,112 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/task"
+)
+
+// settle is for a task whose request may have left before: its worker died, or the answer did not come. It asks Stripe what our key has
+// done, and only if that is nothing, the object is as it was and the key is young may the same request leave again. It reports true for
+// that; else the task is ended or put off.
+func (j *job) settle(ctx context.Context) (again bool, err error) {
+	wall, err := j.s.queries.WallClock(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read clock: %w", err)
+	}
+	age := wall.Sub(*j.t.FirstSentAt)
+	attempt, err := j.s.queries.AttemptGet(ctx, db.AttemptGetParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID})
+	if err != nil {
+		return false, fmt.Errorf("read attempt: %w", err)
+	}
+	since := *j.t.FirstSentAt
+	if attempt.SentAt != nil {
+		since = *attempt.SentAt // by the clock that events are told by
+	}
+	event, err := findExecution(ctx, j.reader, j.t.Kind, j.t.ID.String(), since)
+	tooMany := errors.Is(err, errTooManyEvents)
+	if err != nil && !tooMany {
+		return false, unhurried(err)
+	}
+	failpoint("searched")
+	if event != "" {
+		o, err := j.outcomeOfEvent(ctx, event)
+		if err != nil {
+			return false, unhurried(err)
+		}
+		return false, j.conclude(ctx, o)
+	}
+	o, err := readObject(ctx, j.reader, j.t.Kind, j.p.Object)
+	if err != nil && !errors.Is(err, connect.ErrNotFound) {
+		return false, unhurried(err)
+	}
+	failpoint("reread")
+	return j.settleBy(ctx, o, age, tooMany)
+}
+
+// settleBy decides by the object where no event tells.
+func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany bool) (again bool, err error) {
+	if j.t.Kind != KindPay && mutations[j.t.Kind].done(o) {
+		return false, j.conclude(ctx, outcome{status: "succeeded", result: "done"}) // whoever did it, it is what was wanted
+	}
+	why, err := j.s.queries.HuntMayNotSend(ctx, db.HuntMayNotSendParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
+	if err != nil {
+		return false, fmt.Errorf("ask whether the hunt goes on: %w", err)
+	}
+	changed := o.Status != "open" || o.AmountRemaining != j.p.Amount || o.Currency != j.p.Currency
+	if j.t.Kind != KindPay {
+		changed = o.ID == ""
+	}
+	switch {
+	case j.t.Kind == KindPay && o.Intent.Status == "processing":
+		return false, task.Snooze(time.Hour) // the bank's answer brings an event
+	case tooMany && (age >= keyLife || why == "ended" || changed):
+		return false, j.review(ctx, "the account has had too many events since to find out what task_"+j.t.ID.String()+" did: look for it in the dashboard's log")
+	case age >= keyLife:
+		return false, j.conclude(ctx, absent)
+	case why == "halted":
+		return false, task.Snooze(time.Minute)
+	case why != "" || changed:
+		if age >= settled {
+			return false, j.conclude(ctx, absent)
+		}
+		return false, task.Snooze(time.Minute)
+	case j.t.Attempt > mostSent:
+		return false, task.Snooze(30 * time.Minute)
+	}
+	return true, nil
+}
+
+// absent is the outcome of a request that Stripe never executed. A new attempt is a new row.
+var absent = outcome{status: "failed", result: "absent", why: "the request never reached Stripe"}
+
+// outcomeOfEvent says what our request has done by the event that it left.
+func (j *job) outcomeOfEvent(ctx context.Context, event string) (outcome, error) {
+	if j.t.Kind != KindPay {
+		return outcome{status: "succeeded", result: "done"}, nil
+	}
+	switch event {
+	case "invoice.paid", "charge.succeeded":
+		return outcome{status: "succeeded", result: "paid", why: "paid"}, nil
+	case "charge.pending":
+		return outcome{status: "succeeded", result: "processing", why: "the bank is still moving the money"}, nil
+	case "invoice.payment_action_required":
+		return declined("customer", "authentication_required"), nil
+	}
+	charges, err := readCharges(ctx, j.reader, j.p.Customer, j.now)
+	if err != nil {
+		return outcome{}, err
+	}
+	for _, c := range charges { // the newest first
+		if c.Invoice == j.p.Object && c.Status == "failed" {
+			return declined(c.class()), nil
+		}
+	}
+	return declined("unknown", strings.TrimPrefix(event, "invoice.")), nil
+}

@@ -1,0 +1,61 @@
+-- name: AttemptCreate :one
+-- The next number of an object and action. Two at once collide on the key, and one of them is planned again.
+INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for)
+SELECT sqlc.arg(merchant_id), sqlc.arg(object), sqlc.arg(action)::text, coalesce(max(a.number), 0) + 1, sqlc.arg(task_id), sqlc.arg(hunt_id), sqlc.arg(customer),
+    sqlc.arg(currency)::text, sqlc.arg(amount)::bigint, sqlc.arg(reason)::text, sqlc.arg(probability)::float8, sqlc.arg(planned_for)::timestamptz
+FROM attempts a WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.object = sqlc.arg(object) AND a.action = sqlc.arg(action)::text
+RETURNING number;
+
+-- name: AttemptGet :one
+SELECT * FROM attempts WHERE merchant_id = $1 AND task_id = $2;
+
+-- name: AttemptListOfHunt :many
+SELECT * FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id;
+
+-- name: AttemptListOfObject :many
+SELECT * FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number;
+
+-- name: AttemptLockCustomer :exec
+-- What follows in the transaction counts what was sent to a customer's cards, and for the merchant, one at a time.
+SELECT pg_advisory_xact_lock(hashtextextended('charge ' || sqlc.arg(merchant_id)::uuid || encode(sqlc.arg(customer)::bytea, 'hex'), 0));
+
+-- name: AttemptLockMerchant :exec
+SELECT pg_advisory_xact_lock(hashtextextended('charge ' || sqlc.arg(merchant_id)::uuid, 0));
+
+-- name: AttemptCountSent :one
+-- Charges sent to a customer's cards within 30 days, within a day, and how many seconds ago the last one was.
+SELECT count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '720 hours') AS month,
+    count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '24 hours') AS day,
+    coalesce(max(a.sent_at), '-infinity')::timestamptz AS last
+FROM attempts a
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.customer = sqlc.arg(customer) AND a.action = 'invoice_pay' AND a.sent_at IS NOT NULL
+    AND a.task_id <> sqlc.arg(task_id) AND coalesce(a.result, '') NOT IN ('not_sent', 'absent');
+
+-- name: AttemptSumSent :one
+-- What a merchant's charges within a day have asked for.
+SELECT coalesce(sum(a.amount), 0)::bigint AS amount FROM attempts a
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.currency = sqlc.arg(currency) AND a.action = 'invoice_pay'
+    AND a.sent_at > phantom_now() - interval '24 hours' AND a.task_id <> sqlc.arg(task_id) AND coalesce(a.result, '') NOT IN ('not_sent', 'absent');
+
+-- name: AttemptMarkSent :execrows
+UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()) WHERE merchant_id = $1 AND task_id = $2 AND result IS NULL;
+
+-- name: AttemptFinish :execrows
+UPDATE attempts SET result = sqlc.arg(result)::text, decline_class = nullif(sqlc.arg(decline_class)::text, ''), decline_code = nullif(sqlc.arg(decline_code)::text, '')
+WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL;
+
+-- name: AttemptCancelUnsent :exec
+-- Of a hunt that ends: those whose task was canceled before it was sent.
+UPDATE attempts a SET result = 'not_sent'
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AND a.result IS NULL AND a.sent_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id
+        AND t.status IN ('pending', 'running', 'parked', 'needs_review'));
+
+-- name: RecoveryCreate :execrows
+-- Each invoice once.
+INSERT INTO recoveries (merchant_id, invoice, hunt_id, currency, amount, cause, recovered_at)
+VALUES (@merchant_id, @invoice, @hunt_id, @currency, @amount, @cause, @recovered_at)
+ON CONFLICT (merchant_id, invoice) DO NOTHING;
+
+-- name: RecoveryListOfHunt :many
+SELECT * FROM recoveries WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY recovered_at, invoice;

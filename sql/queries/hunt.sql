@@ -1,0 +1,109 @@
+-- name: HuntCreate :execrows
+-- A ghost that is hunted already, or open no more, adds nothing.
+INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+SELECT g.merchant_id, sqlc.arg(id), g.id, sqlc.arg(customer), sqlc.arg(playbook_version), sqlc.arg(mode), sqlc.arg(held_out), m.livemode,
+    g.decline_class, g.currency, g.amount,
+    ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
+FROM ghost_targets g JOIN merchants m ON m.id = g.merchant_id
+WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = sqlc.arg(ghost_id) AND g.status = 'open'
+ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING;
+
+-- name: HuntLock :one
+-- Until the transaction ends: what plans or stops a hunt comes before or after what is about to send for it.
+SELECT * FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE;
+
+-- name: HuntGet :one
+SELECT * FROM hunts WHERE merchant_id = $1 AND id = $2;
+
+-- name: HuntList :many
+-- The newest first.
+SELECT * FROM hunts
+WHERE merchant_id = sqlc.arg(merchant_id) AND (sqlc.narg(before)::uuid IS NULL OR id < sqlc.narg(before)::uuid)
+    AND (sqlc.narg(state)::text IS NULL OR state = sqlc.narg(state)::text)
+ORDER BY id DESC LIMIT sqlc.arg(most);
+
+-- name: HuntListActiveOf :many
+-- The hunts of these ghosts that are under way.
+SELECT * FROM hunts
+WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND state = 'active'
+ORDER BY id FOR NO KEY UPDATE;
+
+-- name: HuntListActiveOfCustomer :many
+SELECT * FROM hunts WHERE merchant_id = sqlc.arg(merchant_id) AND customer = sqlc.arg(customer) AND state = 'active' ORDER BY id FOR NO KEY UPDATE;
+
+-- name: HuntEnd :execrows
+UPDATE hunts SET state = sqlc.arg(state), ended_reason = sqlc.arg(reason)::text, ended_at = phantom_now()
+WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND state = 'active';
+
+-- name: HuntEndCharges :exec
+UPDATE hunts SET charges_over = sqlc.arg(why)::text WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND charges_over IS NULL;
+
+-- name: HuntCountCharge :exec
+UPDATE hunts SET charges = charges + 1 WHERE merchant_id = $1 AND id = $2;
+
+-- name: HuntSetPaused :exec
+UPDATE hunts SET paused = @paused WHERE merchant_id = @merchant_id AND id = @id;
+
+-- name: HuntAddInvoices :exec
+UPDATE hunts SET invoices = ARRAY(SELECT DISTINCT i FROM unnest(invoices || sqlc.arg(invoices)::text[]) AS i ORDER BY i)
+WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND NOT invoices @> sqlc.arg(invoices)::text[];
+
+-- name: HuntForgetInvoices :exec
+-- For the purge of these ghosts.
+UPDATE hunts SET invoices = '{}' WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND invoices <> '{}';
+
+-- name: HuntNoteCreate :exec
+INSERT INTO hunt_notes (merchant_id, hunt_id, id, task_id, note) VALUES (@merchant_id, @hunt_id, @id, sqlc.narg(task_id), @note);
+
+-- name: HuntNoteList :many
+SELECT * FROM hunt_notes WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY id;
+
+-- name: HuntListTargets :many
+-- Open ghosts that are not hunted, page by page.
+SELECT g.* FROM ghost_targets g
+WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND g.id > sqlc.arg(after)
+    AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active')
+ORDER BY g.id LIMIT sqlc.arg(most);
+
+-- name: HuntGhostGet :one
+SELECT * FROM ghost_targets WHERE merchant_id = $1 AND id = $2;
+
+-- name: HuntGhostList :many
+SELECT * FROM ghost_targets WHERE merchant_id = sqlc.arg(merchant_id) AND id = ANY (sqlc.arg(ids)::uuid[]) ORDER BY id;
+
+-- name: HuntMayNotSend :one
+-- Why nothing may be sent for a hunt now, or ''. The lock on the hunt's row lets a stop come before, and be seen, or wait.
+SELECT CASE
+    WHEN h.state <> 'active' THEN 'ended'
+    WHEN h.held_out OR h.mode <> 'recover' THEN 'untouched'
+    WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
+    WHEN m.disconnected_at IS NOT NULL THEN 'disconnected'
+    ELSE '' END::text AS why
+FROM hunts h JOIN merchants m ON m.id = h.merchant_id
+WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id) FOR SHARE OF h;
+
+-- name: HaltCreate :execrows
+INSERT INTO halts (scope) VALUES ($1) ON CONFLICT DO NOTHING;
+
+-- name: HaltDelete :execrows
+DELETE FROM halts WHERE scope = $1;
+
+-- name: HaltList :many
+SELECT * FROM halts ORDER BY scope;
+
+-- name: HuntMessageGetLast :one
+-- The last message of a hunt: its step, and when it was sent.
+SELECT step, state, sent_at FROM messages WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY step DESC LIMIT 1;
+
+-- name: HuntMessageCreate :exec
+INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for)
+VALUES (@merchant_id, @id, @hunt_id, @step, @channel, @template, @planned_for);
+
+-- name: HuntMessageSkipPlanned :exec
+UPDATE messages SET state = 'skipped', why = @why WHERE merchant_id = @merchant_id AND hunt_id = @hunt_id AND state = 'planned';
+
+-- name: HuntMessageBefore :one
+-- The channel of the last message that was sent before a payment.
+SELECT channel FROM messages
+WHERE merchant_id = @merchant_id AND hunt_id = @hunt_id AND state = 'sent' AND sent_at <= sqlc.arg(paid_at)::timestamptz
+ORDER BY sent_at DESC LIMIT 1;
