@@ -20,6 +20,7 @@ func (q *request) invoiceFor(allowed ...string) (*invoice, *answer) {
 		a := missing(http.StatusNotFound, "invoice", id, "invoice")
 		return nil, &a
 	}
+	q.target = inv
 	return inv, nil
 }
 
@@ -209,6 +210,7 @@ func (s *Sandbox) updateCustomer(q *request) (func() answer, *answer) {
 		a := missing(http.StatusNotFound, "customer", id, "id")
 		return nil, &a
 	}
+	q.target = cu
 	email := q.form.Get("email")
 	if email != "" && (!strings.Contains(email, "@") || strings.ContainsAny(email, " \r\n")) {
 		return nil, badParam("email_invalid", "email", "Invalid email address: "+email)

@@ -1,36 +1,3 @@
-// Package sandbox is a stateful stand-in for Stripe: Connect's OAuth and the part of the v1 API that PHANTOM uses, in
-// the shapes of API version 2023-10-16.
-//
-// # The world
-//
-// A seed gives a few merchants with eighteen months of customers, subscriptions, invoices, charges and disputes. The
-// world lives: when the clock moves, renewals fall due, Smart Retries run and bank debits settle. Whether a charge
-// succeeds depends on the card, and for many cards on the weekday, hour and payday in the merchant's time zone.
-// Objects are real state: an invoice is paid once, and an Idempotency-Key executes once in 24 hours.
-//
-// Config.Charges gives the first merchant a long past besides, written in closed form. Nothing in it changes any more: its
-// subscriptions are not renewed, its invoices cannot be paid and it has no events.
-//
-// Truth says who is a ghost, from the inside. Faults spoil requests on demand, Change turns the world, and Config.Webhook
-// sends its events, signed. A test of processes does the same over HTTP, below /sandbox/ with the platform's key:
-//
-//	GET  /sandbox/accounts                 the merchants' ids
-//	GET  /sandbox/truth?account=acct_…     []Ghost
-//	GET  /sandbox/requests                 []Request
-//	GET  /sandbox/peak?account=acct_…      {"peak": most requests within one second}
-//	POST /sandbox/faults                   Fault, with "delay" in milliseconds
-//	DELETE /sandbox/faults                 disarms all
-//	POST /sandbox/changes                  Change; the answer is {"id": …}
-//	POST /sandbox/webhook                  Webhook, with "delay" in milliseconds
-//
-// # Limits
-//
-// Grants survive a restart in Config.StateFile, objects and idempotency keys do not: after a restart the world is what
-// the seed and the clock say. Time passes when somebody asks: Advance plays what is due, so that its events are sent.
-//
-// Known from reading only, and so a guess here too: which headers and codes come with a 429, what exactly moves in later
-// API versions (Webhook.Basil shows invoices alone), how a part of an invoice comes in, and that a code used twice takes
-// its tokens with it.
 package sandbox
 
 import (
@@ -44,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -112,8 +80,9 @@ func (c *Config) setDefaults() error {
 // Sandbox is an http.Handler that serves the paths of both connect.stripe.com and api.stripe.com. It is safe for
 // concurrent use.
 type Sandbox struct {
-	cfg Config
-	mux *http.ServeMux
+	cfg   Config
+	mux   *http.ServeMux
+	ahead atomic.Int64 // what AdvanceClock has added to Config.Now, in nanoseconds
 
 	mu       sync.Mutex // guards everything below; never held while sleeping or writing to the network
 	epoch    int64      // Unix time at which the generated past ends
@@ -123,7 +92,9 @@ type Sandbox struct {
 	grants   grants
 	keys     map[idemKey]*idemEntry
 	executed map[string]int
+	ledger   []Execution
 	faults   []*Fault
+	armed    uint64 // faults so far, so that each has its own luck
 	traffic  map[string]*traffic
 	post     post
 	log      []Request
@@ -174,14 +145,6 @@ func New(cfg Config) (*Sandbox, error) {
 // Accounts lists the merchants' ids (acct_…), in an order that depends on the seed alone.
 func (s *Sandbox) Accounts() []string { return append([]string(nil), s.ids...) }
 
-// Executions says how often the mutation with this Idempotency-Key was really executed, over all accounts and for the
-// life of the sandbox: replays, refused twins and failed validations do not count, declines do.
-func (s *Sandbox) Executions(key string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.executed[key]
-}
-
 // Request is one line of the log: no query, no body, no credential.
 type Request struct {
 	At             time.Time `json:"at"` // by the sandbox's clock
@@ -216,7 +179,8 @@ type request struct {
 	scope  string
 	key    string
 	fault  *Fault
-	held   bool // the fault has had its Hold and Delay
+	held   bool   // the fault has had its Hold and Delay
+	target object // what a mutation is about; nil until it is known
 
 	limited bool // too many in one second
 }
@@ -266,8 +230,8 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if f := q.fault; f != nil && !f.After {
 		q.hold()
-		if !f.Store && (f.Drop || f.Status != 0) {
-			s.finish(w, q, f.answer(answer{status: f.Status}))
+		if !f.Store && (f.Drop || f.Reset || f.Status != 0) {
+			s.finish(w, q, f.answer(q, answer{status: f.Status}))
 			return
 		}
 	}
@@ -275,7 +239,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f := q.fault; f != nil {
 		q.hold()
 		if f.After && (f.Status != 0 || f.Body != "") && !f.Store {
-			a = f.answer(a)
+			a = f.answer(q, a)
 		}
 		if f.Rows > 0 && q.acc != nil {
 			s.addRows(q.acc, f.Rows)
@@ -287,7 +251,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Sandbox) admit(r *http.Request) *request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := &request{Request: r, now: s.cfg.Now(), key: r.Header.Get("Idempotency-Key"), seq: s.logged}
+	q := &request{Request: r, now: s.now(), key: r.Header.Get("Idempotency-Key"), seq: s.logged}
 	s.requests++
 	q.id = newRequestID(s.cfg.Seed, s.requests)
 	entry := Request{At: q.now, Method: r.Method, Path: r.URL.Path, IdempotencyKey: q.key}
@@ -343,7 +307,7 @@ func readBody(r *http.Request) ([]byte, error) {
 // finish writes the answer, with what the fault wants done to it.
 func (s *Sandbox) finish(w http.ResponseWriter, q *request, a answer) {
 	f := q.fault
-	drop := f != nil && f.Drop
+	drop := f != nil && (f.Drop || f.Reset)
 	s.mu.Lock()
 	if s.logged-q.seq <= maxRequests {
 		entry := &s.log[q.seq%maxRequests]
@@ -357,6 +321,9 @@ func (s *Sandbox) finish(w http.ResponseWriter, q *request, a answer) {
 	}
 	s.mu.Unlock()
 	if drop {
+		if f.Reset {
+			reset(w)
+		}
 		panic(http.ErrAbortHandler)
 	}
 	h := w.Header()

@@ -131,7 +131,7 @@ func (s *Sandbox) Close() {
 func (s *Sandbox) Advance() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.cfg.Now().Unix()
+	now := s.now().Unix()
 	for id, a := range s.accounts {
 		if s.grants.connected(id) {
 			a.advance(now)
