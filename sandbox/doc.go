@@ -11,6 +11,10 @@
 // Config.Charges gives the first merchant a long past besides, written in closed form. Nothing in it changes any more: its
 // subscriptions are not renewed, its invoices cannot be paid and it has no events.
 //
+// Config.OpenInvoices makes another world: so many customers of each merchant with exactly one invoice each that failed for
+// want of funds, that nobody else will retry (next_payment_attempt null, auto_advance false) and that can be paid now. When
+// paid, every other one succeeds and the rest are declined, with codes of all classes.
+//
 // Truth says who is a ghost, from the inside. Faults spoil requests on demand, Change turns the world, and Config.Webhook
 // sends its events, signed. A test of processes does the same over HTTP, below /sandbox/ with the platform's key:
 //

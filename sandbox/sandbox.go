@@ -30,18 +30,19 @@ const (
 
 // Config says which world to make. The zero value is usable.
 type Config struct {
-	SecretKey string           // the platform's, the only one that is accepted; "" means SecretKey
-	ClientID  string           // the platform's Connect client id; "" means ClientID
-	Seed      uint64           // same seed and clock, same world; 0 means 1
-	Merchants int              // merchants in the world; 0 means 3
-	Customers int              // customers of each merchant; 0 means 120, which shows every kind at least once
-	Charges   int              // the first merchant's history has about so many charges, up to 1,000,000; 0 means what its customers have
-	RateLimit int              // requests a second and account beyond which /v1/ answers 429, by the wall clock; 0 means no limit
-	SameIDs   bool             // all merchants number their customers, subscriptions, invoices … alike, so that only the account tells them apart
-	Webhook   Webhook          // where events go; without a URL they go nowhere
-	StateFile string           // issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; "" keeps them in memory
-	Consent   bool             // authorize shows a page to choose the merchant or deny; false approves at once as the first merchant
-	Now       func() time.Time // the clock; nil means time.Now
+	SecretKey    string           // the platform's, the only one that is accepted; "" means SecretKey
+	ClientID     string           // the platform's Connect client id; "" means ClientID
+	Seed         uint64           // same seed and clock, same world; 0 means 1
+	Merchants    int              // merchants in the world; 0 means 3
+	Customers    int              // customers of each merchant; 0 means 120, which shows every kind at least once
+	Charges      int              // the first merchant's history has about so many charges, up to 1,000,000; 0 means what its customers have
+	OpenInvoices int              // in place of Customers each merchant has so many, each with one failed invoice that can be paid now, up to 1,000,000; 0 means none
+	RateLimit    int              // requests a second and account beyond which /v1/ answers 429, by the wall clock; 0 means no limit
+	SameIDs      bool             // all merchants number their customers, subscriptions, invoices … alike, so that only the account tells them apart
+	Webhook      Webhook          // where events go; without a URL they go nowhere
+	StateFile    string           // issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; "" keeps them in memory
+	Consent      bool             // authorize shows a page to choose the merchant or deny; false approves at once as the first merchant
+	Now          func() time.Time // the clock; nil means time.Now
 }
 
 func (c *Config) setDefaults() error {
@@ -73,6 +74,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Customers < 0 || c.Customers > 1_000_000 {
 		return errors.New("the number of customers must lie between 1 and 1000000")
+	}
+	if c.OpenInvoices < 0 || c.OpenInvoices > 1_000_000 {
+		return errors.New("the number of open invoices must lie between 0 and 1000000")
 	}
 	return nil
 }
@@ -120,7 +124,7 @@ func New(cfg Config) (*Sandbox, error) {
 	if err := s.loadState(); err != nil {
 		return nil, fmt.Errorf("sandbox state file: %w", err)
 	}
-	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers, sameIDs: cfg.SameIDs}
+	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers, sameIDs: cfg.SameIDs, open: cfg.OpenInvoices}
 	s.platform = w.newAccount("platform", profile{Name: "PHANTOM", Country: "US", Currency: "usd", Zone: "UTC", MCC: "7372"})
 	s.platform.loaded = true
 	s.platform.tell = s.mail

@@ -26,6 +26,10 @@ var (
 // populate plans every customer. Nothing happens before the clock is advanced.
 func (a *account) populate() {
 	a.makePrices()
+	if a.world.open > 0 {
+		a.populateOpen()
+		return
+	}
 	var roles []int
 	for i, role := range cast {
 		for range role.n {
@@ -54,6 +58,9 @@ func (a *account) populate() {
 			a.put("customers", w.customer)
 			a.emit(t, "customer.created", w.customer, nil)
 		})
+	}
+	for _, table := range a.tables { // a plan may date a row after it was added, so the rows themselves are looked at
+		table.messy = true
 	}
 	a.sortTables()
 }
