@@ -28,6 +28,17 @@ func (s *Sandbox) routes() {
 	s.handle("POST /v1/invoices/{id}/pay", s.write(s.payInvoice))
 	s.handle("POST /v1/invoices/{id}/void", s.write(s.voidInvoice))
 	s.handle("POST /v1/invoices/{id}/mark_uncollectible", s.write(s.markUncollectible))
+
+	s.handle("/resend/", s.resendNowhere)
+	s.handle("POST /resend/emails", s.sendEmail)
+	s.handle("GET /resend/domains", s.resendDomains)
+	s.handle("GET /resend/api-keys", s.resendKeys)
+
+	s.handle("/twilio/", s.twilioNowhere)
+	s.handle("GET /twilio/2010-04-01/Accounts/{sid}", s.twilio(s.twilioAccount))
+	s.handle("POST /twilio/2010-04-01/Accounts/{sid}/Messages.json", s.twilio(s.sendSMS))
+	s.handle("GET /twilio/2010-04-01/Accounts/{sid}/Messages.json", s.twilio(s.listSMS))
+	s.handle("GET /twilio/2010-04-01/Accounts/{sid}/Messages/{message}", s.twilio(s.oneSMS))
 }
 
 // read wraps a handler that changes nothing: credential, lock, and the world brought up to the clock.

@@ -35,6 +35,21 @@ func (s *Sandbox) control(w http.ResponseWriter, r *http.Request) {
 		respond(w, http.StatusOK, struct{}{})
 	case "GET /sandbox/clock", "POST /sandbox/clock":
 		s.controlClock(w, r)
+	case "GET /sandbox/emails":
+		respond(w, http.StatusOK, s.Emails())
+	case "GET /sandbox/sms":
+		respond(w, http.StatusOK, s.Messages())
+	case "POST /sandbox/sms-reply":
+		var reply SMSReply
+		if !read(w, r, &reply) {
+			return
+		}
+		done, err := s.Reply(reply)
+		if err != nil {
+			respond(w, http.StatusBadRequest, errorText(err.Error()))
+			return
+		}
+		respond(w, http.StatusOK, done)
 	case "DELETE /sandbox/faults":
 		s.Mend()
 		respond(w, http.StatusOK, struct{}{})

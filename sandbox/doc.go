@@ -1,5 +1,5 @@
 // Package sandbox is a stateful stand-in for Stripe: Connect's OAuth and the part of the v1 API that PHANTOM uses, in
-// the shapes of API version 2023-10-16.
+// the shapes of API version 2023-10-16. Below /resend/ it stands in for Resend, below /twilio/ for Twilio.
 //
 // # The world
 //
@@ -24,6 +24,9 @@
 //	GET  /sandbox/peak?account=acct_…      {"peak": most requests within one second}
 //	GET  /sandbox/ledger?account=acct_…    []Execution, oldest first; without an account those of all
 //	GET  /sandbox/executions               {"task_…": how often it was executed}
+//	GET  /sandbox/emails                   []Email, those that /resend/ accepted
+//	GET  /sandbox/sms                      []SMS, those that /twilio/ accepted and the replies
+//	POST /sandbox/sms-reply                SMSReply; the answer is SMSReplied
 //	POST /sandbox/forget-keys              all Idempotency-Keys are forgotten now
 //	GET  /sandbox/clock                    {"now": RFC 3339}
 //	POST /sandbox/clock                    {"advance_seconds": n} moves the clock on and plays what falls due; answers as GET

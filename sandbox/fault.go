@@ -133,6 +133,10 @@ func (f *Fault) answer(q *request, real answer) answer {
 		return a
 	}
 	switch {
+	case f.Status >= 400 && strings.HasPrefix(q.URL.Path, "/resend/"):
+		return resendFault(f.Status)
+	case f.Status >= 400 && strings.HasPrefix(q.URL.Path, "/twilio/"):
+		return twilioFault(f.Status)
 	case f.Status == http.StatusConflict && f.Code == "idempotency_key_in_use":
 		return keyInUse(q.key)
 	case f.Status == http.StatusTooManyRequests && f.Code == "lock_timeout":

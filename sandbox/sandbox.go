@@ -25,6 +25,7 @@ const (
 	APIVersion = "2023-10-16"
 
 	maxBody     = 64 << 10
+	maxEmail    = 1 << 20
 	maxRequests = 10_000
 )
 
@@ -97,6 +98,10 @@ type Sandbox struct {
 	keys     map[idemKey]*idemEntry
 	executed map[string]int
 	ledger   []Execution
+	emails   []Email
+	texts    []SMS
+	optedOut map[texting]bool
+	tokens   map[string]string // the auth token that each of Twilio's accounts last used
 	faults   []*Fault
 	armed    uint64 // faults so far, so that each has its own luck
 	traffic  map[string]*traffic
@@ -118,6 +123,8 @@ func New(cfg Config) (*Sandbox, error) {
 		grants:   grants{tokens: map[string]*token{}, codes: map[string]*code{}},
 		keys:     map[idemKey]*idemEntry{},
 		executed: map[string]int{},
+		optedOut: map[texting]bool{},
+		tokens:   map[string]string{},
 		traffic:  map[string]*traffic{},
 		epoch:    cfg.Now().Truncate(time.Hour).Unix(),
 	}
@@ -178,6 +185,7 @@ type request struct {
 	seq    uint64
 	now    time.Time
 	form   url.Values // query of a GET, body of a POST
+	raw    []byte     // the body as it came
 	acc    *account
 	isPlat bool // platform key without Stripe-Account
 	scope  string
@@ -280,12 +288,17 @@ func newRequestID(seed, n uint64) string {
 }
 
 func (s *Sandbox) dispatch(q *request) answer {
-	body, err := readBody(q.Request)
+	isJSON := strings.HasPrefix(q.URL.Path, "/resend/")
+	limit := int64(maxBody)
+	if isJSON {
+		limit = maxEmail
+	}
+	body, err := readBody(q.Request, limit)
 	if err != nil {
 		return apiError(http.StatusRequestEntityTooLarge, "invalid_request_error", "", "", "The request body is too large or broken off.")
 	}
-	q.form = q.URL.Query()
-	if q.Method != http.MethodGet {
+	q.form, q.raw = q.URL.Query(), body
+	if q.Method != http.MethodGet && !isJSON {
 		q.form, err = url.ParseQuery(string(body))
 		if err != nil {
 			return apiError(http.StatusBadRequest, "invalid_request_error", "", "", "Invalid request: the body is not form-encoded.")
@@ -299,12 +312,12 @@ func (s *Sandbox) dispatch(q *request) answer {
 	return answer{status: rec.status, header: rec.header, body: rec.body.Bytes()}
 }
 
-func readBody(r *http.Request) ([]byte, error) {
+func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.Body == nil {
 		return nil, nil
 	}
 	var buf bytes.Buffer
-	_, err := buf.ReadFrom(http.MaxBytesReader(nil, r.Body, maxBody))
+	_, err := buf.ReadFrom(http.MaxBytesReader(nil, r.Body, limit))
 	return buf.Bytes(), err
 }
 
@@ -333,7 +346,9 @@ func (s *Sandbox) finish(w http.ResponseWriter, q *request, a answer) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Stripe-Version", APIVersion)
+	if !strings.HasPrefix(q.URL.Path, "/resend/") && !strings.HasPrefix(q.URL.Path, "/twilio/") {
+		h.Set("Stripe-Version", APIVersion)
+	}
 	for name, values := range a.header {
 		h[name] = values
 	}

@@ -9,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 )
@@ -32,12 +30,8 @@ func (w Webhook) validate() error {
 	if w.URL == "" {
 		return nil
 	}
-	u, err := url.Parse(w.URL)
-	if err != nil || u.Scheme != "http" {
-		return errors.New("the webhook's URL must be http://")
-	}
-	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return errors.New("the webhook's host must be localhost or a loopback address")
+	if err := loopback(w.URL); err != nil {
+		return fmt.Errorf("the webhook's URL %w", err)
 	}
 	if w.Secret == "" {
 		return errors.New("the webhook needs a secret")
