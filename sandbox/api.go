@@ -24,6 +24,9 @@ func (s *Sandbox) routes() {
 		s.handle("GET /v1/"+name+"/{id}", s.read(s.single(name)))
 	}
 	s.handle("POST /v1/customers/{id}", s.write(s.updateCustomer))
+	s.handle("POST /v1/subscriptions", s.write(s.createSubscription))
+	s.handle("POST /v1/subscriptions/{id}", s.write(s.updateSubscription))
+	s.handle("DELETE /v1/subscriptions/{id}", s.write(s.cancelSubscription))
 	s.handle("POST /v1/invoices/{id}", s.write(s.updateInvoice))
 	s.handle("POST /v1/invoices/{id}/pay", s.write(s.payInvoice))
 	s.handle("POST /v1/invoices/{id}/void", s.write(s.voidInvoice))

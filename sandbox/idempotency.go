@@ -15,11 +15,11 @@ const keyLife = 24 * time.Hour
 type idemKey struct{ account, key string }
 
 type idemEntry struct {
-	path, params string // params is a hash
-	request      string // Request-Id of the first request
-	started      time.Time
-	done         bool
-	answer       answer
+	method, path, params string // params is a hash
+	request              string // Request-Id of the first request
+	started              time.Time
+	done                 bool
+	answer               answer
 }
 
 // write wraps a mutation in Stripe's layers, in this order: credential, validation, idempotency, execution. (Rate limits
@@ -63,7 +63,7 @@ func (s *Sandbox) begin(q *request, prepare func(*request) (func() answer, *answ
 		return nil, refused
 	}
 	sum := sha256.Sum256([]byte(q.form.Encode())) // sorted by name, so the order of the body does not matter
-	e := &idemEntry{path: q.URL.Path, params: hex.EncodeToString(sum[:]), request: q.id, started: q.now}
+	e := &idemEntry{method: q.Method, path: q.URL.Path, params: hex.EncodeToString(sum[:]), request: q.id, started: q.now}
 	if q.key != "" {
 		k := idemKey{q.acc.ID, q.key}
 		if old := s.keys[k]; old != nil && !(old.done && q.now.Sub(old.started) >= keyLife) {
@@ -95,7 +95,7 @@ func keyInUse(key string) answer {
 // again answers a request whose key is known. now is the entry it would have made.
 func (e *idemEntry) again(q *request, now *idemEntry) answer {
 	switch {
-	case e.path != now.path:
+	case e.path != now.path || e.method != now.method:
 		return apiError(http.StatusBadRequest, "idempotency_error", "", "",
 			"Keys for idempotent requests can only be used for the same endpoint they were first used for ('"+now.path+"' vs '"+
 				e.path+"'). Try using a key other than '"+q.key+"' if you meant to execute a different request.")

@@ -195,6 +195,7 @@ func (s *Sandbox) closeInvoice(q *request, to string, do func(*invoice, int64)) 
 				return stateError("payment_intent_unexpected_state", "This invoice has a payment under way.")
 			}
 			do(inv, q.now.Unix())
+			q.acc.emit(q.now.Unix(), "invoice.updated", inv, nil)
 			return q.show(inv)
 		})
 	}, nil

@@ -67,6 +67,7 @@ type customer struct {
 	TestClock       text             `json:"test_clock"`
 
 	wallet []*card
+	subs   int // how many it has had
 }
 
 type customerSettings struct {

@@ -303,6 +303,11 @@ func (s *Sandbox) dispatch(q *request) answer {
 		if err != nil {
 			return apiError(http.StatusBadRequest, "invalid_request_error", "", "", "Invalid request: the body is not form-encoded.")
 		}
+		if q.Method == http.MethodDelete { // clients differ in where its parameters go
+			for name, values := range q.URL.Query() {
+				q.form[name] = append(q.form[name], values...)
+			}
+		}
 	}
 	rec := &recorder{q: q, header: http.Header{}, status: http.StatusOK}
 	s.mux.ServeHTTP(rec, q.Request)
@@ -353,7 +358,7 @@ func (s *Sandbox) finish(w http.ResponseWriter, q *request, a answer) {
 		h[name] = values
 	}
 	h.Set("Request-Id", q.id)
-	if q.key != "" && q.Method == http.MethodPost {
+	if q.key != "" && q.Method != http.MethodGet {
 		h.Set("Idempotency-Key", q.key)
 	}
 	if f != nil {

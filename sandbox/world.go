@@ -15,7 +15,6 @@ type author struct {
 	epoch    int64
 	start    int64
 	customer *customer
-	subs     int
 }
 
 var (
@@ -175,18 +174,12 @@ func (w *author) subscribe(k *card) *contract {
 	if r.IntN(8) == 0 && w.start < w.epoch-400*day {
 		p = a.prices[1]
 	}
-	s := &subscription{CollectionMethod: "charge_automatically", Currency: p.Currency, Customer: cu.ID, Metadata: dict{}, TestClock: cu.TestClock}
-	s.head = head{ID: a.id("sub_1", 23, cu.ID, w.subs), Object: "subscription"}
-	s.BillingCycleAnchor = w.start
-	s.Items = list[*subItem]{Object: "list", URL: "/v1/subscription_items?subscription=" + s.ID, Data: []*subItem{{
-		ID: a.id("si_", 14, s.ID), Object: "subscription_item", Metadata: dict{}, Price: p, Quantity: 1, Subscription: s.ID}}}
+	c := a.newContract(cu, p, k, w.start)
 	if k != nil && r.IntN(2) == 0 {
-		s.DefaultPaymentMethod = text(k.pm.ID)
+		c.sub.DefaultPaymentMethod = text(k.pm.ID)
 	}
-	c := &contract{acc: a, cust: cu, sub: s, price: p, card: k, nth: w.subs}
+	c.sub.Created = 0 // not yet
 	c.at(w.start, c.start)
-	a.contracts = append(a.contracts, c)
-	w.subs++
 	return c
 }
 
