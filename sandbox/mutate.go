@@ -202,7 +202,7 @@ func (s *Sandbox) closeInvoice(q *request, to string, do func(*invoice, int64)) 
 }
 
 func (s *Sandbox) updateCustomer(q *request) (func() answer, *answer) {
-	if a := q.unknown("email", "name", "description", "metadata", "expand"); a != nil {
+	if a := q.unknown("email", "name", "phone", "description", "metadata", "expand"); a != nil {
 		return nil, a
 	}
 	id := q.PathValue("id")
@@ -226,7 +226,7 @@ func (s *Sandbox) updateCustomer(q *request) (func() answer, *answer) {
 	return func() answer {
 		return q.caused(nil, func() answer {
 			before := map[string]any{}
-			for name, field := range map[string]*text{"email": &cu.Email, "name": &cu.Name, "description": &cu.Description} {
+			for name, field := range map[string]*text{"email": &cu.Email, "name": &cu.Name, "phone": &cu.Phone, "description": &cu.Description} {
 				if q.form.Has(name) {
 					before[name], *field = *field, text(q.form.Get(name))
 				}

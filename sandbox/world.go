@@ -121,6 +121,7 @@ func (w *author) newCustomer() {
 		cu.Address = address{City: text(place[0]), Country: text(a.profile.Country), PostalCode: text(place[1])}
 	}
 	w.customer = cu
+	w.reach()
 }
 
 // card gives the customer a payment method, which becomes the default.
@@ -128,7 +129,7 @@ func (w *author) card(h habit) *card {
 	a, r, cu := w.acc, w.r, w.customer
 	n := len(cu.wallet)
 	pm := &paymentMethod{Type: "card", Customer: text(cu.ID), Metadata: dict{},
-		BillingDetails: billingDetails{Address: cu.Address, Email: cu.Email, Name: cu.Name}}
+		BillingDetails: billingDetails{Address: cu.Address, Email: cu.Email, Name: cu.Name, Phone: cu.Phone}}
 	pm.head = head{ID: a.id("pm_1", 23, cu.ID, n), Object: "payment_method", Created: w.start - 30}
 	fingerprint := a.id("", 16, "fingerprint", cu.ID, n)
 	last4 := fmt.Sprintf("%04d", r.IntN(10000))
