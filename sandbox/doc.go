@@ -15,6 +15,9 @@
 // want of funds, that nobody else will retry (next_payment_attempt null, auto_advance false) and that can be paid now. When
 // paid, every other one succeeds and the rest are declined, with codes of all classes.
 //
+// With Config.Respond customers answer their emails: of those who owe and whose card only they can replace, 35 in a hundred take
+// another card and pay within 48 hours of the sandbox's clock, fewer after each further email.
+//
 // Truth says who is a ghost, from the inside. Faults spoil requests on demand, Change turns the world, and Config.Webhook
 // sends its events, signed. A test of processes does the same over HTTP, below /sandbox/ with the platform's key:
 //

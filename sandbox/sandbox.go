@@ -43,6 +43,7 @@ type Config struct {
 	Webhook      Webhook          // where events go; without a URL they go nowhere
 	StateFile    string           // issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; "" keeps them in memory
 	Consent      bool             // authorize shows a page to choose the merchant or deny; false approves at once as the first merchant
+	Respond      bool             // customers answer emails: a third of those whose card is dead for good take another and pay within 48 hours
 	Now          func() time.Time // the clock; nil means time.Now
 }
 
