@@ -38,6 +38,7 @@ type world struct {
 	epoch     int64
 	customers int
 	sameIDs   bool
+	open      int // customers with one open invoice each in place of the cast; 0 = the cast
 }
 
 // stream is a source of random numbers for one purpose. Because every decision has its own, what happens to one object
@@ -192,6 +193,14 @@ func (a *account) advance(now int64) {
 	if a.bulk > 0 { // what the living have not charged
 		newHistory(a, max(1, a.bulk-len(a.tables["charges"].rows))).shelve()
 		a.bulk = 0
+	}
+}
+
+// expect sees to it that the world is played when a contract's next turn falls due. Only it is asked, not all: with ten
+// thousand contracts that would be most of a mutation's cost. A turn that was put off costs one look too many.
+func (a *account) expect(c *contract) {
+	if next, _ := c.next(); next != 0 && (a.due == 0 || next < a.due) {
+		a.due = next
 	}
 }
 

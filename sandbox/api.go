@@ -24,10 +24,24 @@ func (s *Sandbox) routes() {
 		s.handle("GET /v1/"+name+"/{id}", s.read(s.single(name)))
 	}
 	s.handle("POST /v1/customers/{id}", s.write(s.updateCustomer))
+	s.handle("POST /v1/subscriptions", s.write(s.createSubscription))
+	s.handle("POST /v1/subscriptions/{id}", s.write(s.updateSubscription))
+	s.handle("DELETE /v1/subscriptions/{id}", s.write(s.cancelSubscription))
 	s.handle("POST /v1/invoices/{id}", s.write(s.updateInvoice))
 	s.handle("POST /v1/invoices/{id}/pay", s.write(s.payInvoice))
 	s.handle("POST /v1/invoices/{id}/void", s.write(s.voidInvoice))
 	s.handle("POST /v1/invoices/{id}/mark_uncollectible", s.write(s.markUncollectible))
+
+	s.handle("/resend/", s.resendNowhere)
+	s.handle("POST /resend/emails", s.sendEmail)
+	s.handle("GET /resend/domains", s.resendDomains)
+	s.handle("GET /resend/api-keys", s.resendKeys)
+
+	s.handle("/twilio/", s.twilioNowhere)
+	s.handle("GET /twilio/2010-04-01/Accounts/{sid}", s.twilio(s.twilioAccount))
+	s.handle("POST /twilio/2010-04-01/Accounts/{sid}/Messages.json", s.twilio(s.sendSMS))
+	s.handle("GET /twilio/2010-04-01/Accounts/{sid}/Messages.json", s.twilio(s.listSMS))
+	s.handle("GET /twilio/2010-04-01/Accounts/{sid}/Messages/{message}", s.twilio(s.oneSMS))
 }
 
 // read wraps a handler that changes nothing: credential, lock, and the world brought up to the clock.

@@ -33,7 +33,7 @@ func (s *Sandbox) Change(c Change) (id string, err error) {
 	if a == nil {
 		return "", fmt.Errorf("change %q: no merchant %q", c.Do, c.Account)
 	}
-	now := s.cfg.Now().Unix()
+	now := s.now().Unix()
 	a.advance(now)
 	if c.Do == "deauthorize" {
 		if !s.grants.connected(a.ID) {
@@ -206,7 +206,7 @@ func (c *contract) billNow(now int64) *invoice {
 func (s *Sandbox) addRows(a *account, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.cfg.Now().Unix()
+	now := s.now().Unix()
 	a.advance(now)
 	c := a.contract("", (*contract).healthy)
 	if c == nil {

@@ -26,6 +26,30 @@ func (s *Sandbox) control(w http.ResponseWriter, r *http.Request) {
 		respond(w, http.StatusOK, ghosts)
 	case "GET /sandbox/peak":
 		respond(w, http.StatusOK, map[string]int{"peak": s.PeakRate(account)})
+	case "GET /sandbox/ledger":
+		respond(w, http.StatusOK, s.Ledger(account))
+	case "GET /sandbox/executions":
+		respond(w, http.StatusOK, s.AllExecutions())
+	case "POST /sandbox/forget-keys":
+		s.ForgetKeys()
+		respond(w, http.StatusOK, struct{}{})
+	case "GET /sandbox/clock", "POST /sandbox/clock":
+		s.controlClock(w, r)
+	case "GET /sandbox/emails":
+		respond(w, http.StatusOK, s.Emails())
+	case "GET /sandbox/sms":
+		respond(w, http.StatusOK, s.Messages())
+	case "POST /sandbox/sms-reply":
+		var reply SMSReply
+		if !read(w, r, &reply) {
+			return
+		}
+		done, err := s.Reply(reply)
+		if err != nil {
+			respond(w, http.StatusBadRequest, errorText(err.Error()))
+			return
+		}
+		respond(w, http.StatusOK, done)
 	case "DELETE /sandbox/faults":
 		s.Mend()
 		respond(w, http.StatusOK, struct{}{})
@@ -67,6 +91,22 @@ func (s *Sandbox) control(w http.ResponseWriter, r *http.Request) {
 	default:
 		respond(w, http.StatusNotFound, errorText("no such path below /sandbox/"))
 	}
+}
+
+func (s *Sandbox) controlClock(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		var move struct {
+			Seconds int64 `json:"advance_seconds"`
+		}
+		if !read(w, r, &move) {
+			return
+		}
+		if err := s.AdvanceClock(time.Duration(min(move.Seconds, 1<<33)) * time.Second); err != nil {
+			respond(w, http.StatusBadRequest, errorText(err.Error()))
+			return
+		}
+	}
+	respond(w, http.StatusOK, map[string]string{"now": s.now().UTC().Format(time.RFC3339)})
 }
 
 func errorText(msg string) map[string]string { return map[string]string{"error": msg} }

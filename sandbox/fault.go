@@ -1,6 +1,8 @@
 package sandbox
 
 import (
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,15 +21,20 @@ type Fault struct {
 	Query   string `json:"query"`   // a part of the decoded query, as in "starting_after"; "" strikes every query
 	Skip    int    `json:"skip"`    // so many requests pass first: page N of a list is Skip: N-1
 	Every   int    `json:"every"`   // after Skip only every so-many-th is struck; 0 means each
-	Times   int    `json:"times"`   // how many are struck; 0 means 1
+	Times   int    `json:"times"`   // how many are struck; 0 means 1, with Chance all; below 0 all
 
-	Status int           `json:"status"` // answer with this status; without Body in Stripe's error shape
-	Code   string        `json:"code"`   // the error's code: a 429 is a rate_limit unless this is "lock_timeout"
+	// Chance is the probability that a request that is met is struck, from the seed's random numbers: 0.05 with Method
+	// "POST" and Path "/v1/" spoils one POST in twenty until Mend. 0 strikes for certain.
+	Chance float64 `json:"chance"`
+
+	Status int           `json:"status"` // answer with this status; without Body in the error shape of whose path it is
+	Code   string        `json:"code"`   // the error's code: a 429 is a rate_limit unless this is "lock_timeout"; "idempotency_key_in_use" goes with 409
 	Body   string        `json:"body"`   // answer with this body; with Status 0 under the real status
 	Header http.Header   `json:"header"` // added to whatever is answered
 	Delay  time.Duration `json:"-"`      // wait this long, or until the client leaves; with After the Idempotency-Key is in flight meanwhile
 	Hold   func()        `json:"-"`      // like Delay, but returns when the test says so; called without any lock
 	Drop   bool          `json:"drop"`   // close the connection without an answer
+	Reset  bool          `json:"reset"`  // like Drop, but the client sees "connection reset by peer"
 	After  bool          `json:"after"`  // carry out first, then strike
 	Rows   int           `json:"rows"`   // once the answer is made, so many paid invoices with their charges appear in the account
 
@@ -36,17 +43,26 @@ type Fault struct {
 	Truncate bool `json:"truncate"`
 
 	// Store lets Status and Body take the place of the execution's own answer under its Idempotency-Key, as Stripe stores
-	// its 500s: a replay brings them again. Without After nothing is carried out.
+	// its 500s: a replay brings them again. Without After nothing is carried out. Only below /v1/.
 	Store bool `json:"store"`
 
 	seen, left int
+	luck       *rand.Rand
 }
 
 // Fail arms a fault. Armed faults are tried in the order of arming; a request meets one at most.
 func (s *Sandbox) Fail(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f.left = max(f.Times, 1)
+	f.left = f.Times
+	if f.Times == 0 && f.Chance == 0 {
+		f.left = 1
+	}
+	if f.left == 0 {
+		f.left = -1 // without end: counting down never meets 0
+	}
+	s.armed++
+	f.luck = stream(s.cfg.Seed, "fault", s.armed)
 	f.Header = f.Header.Clone()
 	s.faults = append(s.faults, &f)
 }
@@ -58,6 +74,9 @@ func (s *Sandbox) takeFault(r *http.Request, account string) *Fault {
 		}
 		f.seen++
 		if n := f.seen - f.Skip; n <= 0 || f.Every > 1 && n%f.Every != 0 {
+			continue
+		}
+		if f.Chance > 0 && f.luck.Float64() >= f.Chance {
 			continue
 		}
 		if f.left--; f.left == 0 {
@@ -99,7 +118,7 @@ func (q *request) hold() {
 }
 
 // answer replaces a real answer.
-func (f *Fault) answer(real answer) answer {
+func (f *Fault) answer(q *request, real answer) answer {
 	if f.Status == 0 && f.Body == "" && real.status != 0 {
 		return real
 	}
@@ -114,6 +133,12 @@ func (f *Fault) answer(real answer) answer {
 		return a
 	}
 	switch {
+	case f.Status >= 400 && strings.HasPrefix(q.URL.Path, "/resend/"):
+		return resendFault(f.Status)
+	case f.Status >= 400 && strings.HasPrefix(q.URL.Path, "/twilio/"):
+		return twilioFault(f.Status)
+	case f.Status == http.StatusConflict && f.Code == "idempotency_key_in_use":
+		return keyInUse(q.key)
 	case f.Status == http.StatusTooManyRequests && f.Code == "lock_timeout":
 		return apiError(f.Status, "invalid_request_error", "lock_timeout", "", "This object cannot be accessed right now because another API "+
 			"request or Stripe process is currently accessing it. If you see this error intermittently, retry the request.")
@@ -128,6 +153,18 @@ func (f *Fault) answer(real answer) answer {
 	}
 	a.body = []byte("{}")
 	return a
+}
+
+// reset closes the connection so that its other end gets an RST. It returns where that cannot be done.
+func reset(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return // HTTP/2, or no connection at all: the caller aborts instead
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // what is unsent is thrown away, and the close becomes a reset
+	}
+	_ = conn.Close()
 }
 
 // Mend disarms all faults.

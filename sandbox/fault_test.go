@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -33,6 +34,9 @@ func TestFaults(t *testing.T) {
 		"invalid JSON on a 200":   {Fault{Status: 200, Body: `{"id":`, After: true}, want{200, 1, true, 200}},
 		"dropped before":          {Fault{Drop: true}, want{0, 0, false, 0}},
 		"dropped after":           {Fault{Drop: true, After: true}, want{0, 1, true, 200}},
+		"reset before":            {Fault{Reset: true}, want{0, 0, false, 0}},
+		"reset after":             {Fault{Reset: true, After: true}, want{0, 1, true, 200}},
+		"409 before":              {Fault{Status: 409, Code: "idempotency_key_in_use"}, want{409, 0, false, 0}},
 		"truncated":               {Fault{Truncate: true}, want{0, 1, true, 200}},
 		"slow":                    {Fault{Delay: time.Millisecond}, want{200, 1, true, 200}},
 		"slow with key in flight": {Fault{Delay: time.Millisecond, After: true}, want{200, 1, true, 200}},
@@ -51,11 +55,17 @@ func TestFaults(t *testing.T) {
 				if err == nil {
 					t.Errorf("answered %d %s", r.status, r.body)
 				}
+				if c.fault.Reset && !errors.Is(err, syscall.ECONNRESET) {
+					t.Errorf("reset: %v, want ECONNRESET", err)
+				}
 				if c.fault.Truncate && !errors.Is(err, io.ErrUnexpectedEOF) {
 					t.Errorf("truncated: %v, want an unexpected EOF", err)
 				}
 			} else if err != nil || r.status != c.want.status {
 				t.Errorf("%d %v, want %d", r.status, err, c.want.status)
+			}
+			if c.fault.Code != "" && r.text("error.code") != c.fault.Code {
+				t.Errorf("code %q", r.text("error.code"))
 			}
 			if c.fault.Body != "" && r.body != c.fault.Body || c.fault.Header != nil && r.header.Get("Retry-After") != "1" {
 				t.Errorf("body %q, header %v", r.body, r.header)
@@ -90,6 +100,35 @@ func TestFaultsAreCounted(t *testing.T) {
 	}
 	if r := b.post("/v1/customers/"+b.find(0, payable).Customer, token, nil); r.status != 500 || r.text("error.type") != "api_error" {
 		t.Errorf("by method: %d %s", r.status, r.body)
+	}
+}
+
+// Chance strikes about so many, those that fit alone, and the same ones each time.
+func TestFaultsByChance(t *testing.T) {
+	t.Parallel()
+	spoilt := func() (struck string) {
+		b := setup(t, func(c *Config) { c.Customers = 1 })
+		b.s.Fail(Fault{Path: "/v1/", Method: http.MethodPost, Chance: 0.25, Status: 500})
+		token := b.connect(0)
+		for range 200 {
+			r := b.post("/v1/customers/cus_unknown", token, nil)
+			struck += map[int]string{404: ".", 500: "x"}[r.status]
+			if g := b.get("/v1/account", token, nil); g.status != http.StatusOK {
+				t.Fatalf("a GET: %d", g.status)
+			}
+		}
+		b.s.Mend()
+		if r := b.post("/v1/customers/cus_unknown", token, nil); r.status != http.StatusNotFound {
+			t.Errorf("after Mend: %d", r.status)
+		}
+		return struck
+	}
+	first := spoilt()
+	if n := strings.Count(first, "x"); len(first) != 200 || n < 25 || n > 75 {
+		t.Errorf("%d of %d were struck", n, len(first))
+	}
+	if again := spoilt(); again != first {
+		t.Errorf("not the same:\n%s\n%s", first, again)
 	}
 }
 

@@ -15,11 +15,11 @@ const keyLife = 24 * time.Hour
 type idemKey struct{ account, key string }
 
 type idemEntry struct {
-	path, params string // params is a hash
-	request      string // Request-Id of the first request
-	started      time.Time
-	done         bool
-	answer       answer
+	method, path, params string // params is a hash
+	request              string // Request-Id of the first request
+	started              time.Time
+	done                 bool
+	answer               answer
 }
 
 // write wraps a mutation in Stripe's layers, in this order: credential, validation, idempotency, execution. (Rate limits
@@ -63,7 +63,7 @@ func (s *Sandbox) begin(q *request, prepare func(*request) (func() answer, *answ
 		return nil, refused
 	}
 	sum := sha256.Sum256([]byte(q.form.Encode())) // sorted by name, so the order of the body does not matter
-	e := &idemEntry{path: q.URL.Path, params: hex.EncodeToString(sum[:]), request: q.id, started: q.now}
+	e := &idemEntry{method: q.Method, path: q.URL.Path, params: hex.EncodeToString(sum[:]), request: q.id, started: q.now}
 	if q.key != "" {
 		k := idemKey{q.acc.ID, q.key}
 		if old := s.keys[k]; old != nil && !(old.done && q.now.Sub(old.started) >= keyLife) {
@@ -75,22 +75,27 @@ func (s *Sandbox) begin(q *request, prepare func(*request) (func() answer, *answ
 	}
 	f := q.fault
 	if f == nil || !f.Store || f.After {
-		if q.key != "" {
-			s.executed[q.key]++
-		}
+		before := statusOf(q.target)
 		e.answer = execute()
 		q.acc.sortTables()
+		s.enter(q, q.acc.ID, before, e.answer.status)
 	}
 	if f != nil && f.Store {
-		e.answer = f.answer(e.answer)
+		e.answer = f.answer(q, e.answer)
 	}
 	return e, nil
+}
+
+func keyInUse(key string) answer {
+	return apiError(http.StatusConflict, "idempotency_error", "idempotency_key_in_use", "",
+		"There is currently another in-progress request using this Idempotency Key (that probably means you submitted twice, "+
+			"and the other request is still going through): "+key+". Please try again later.")
 }
 
 // again answers a request whose key is known. now is the entry it would have made.
 func (e *idemEntry) again(q *request, now *idemEntry) answer {
 	switch {
-	case e.path != now.path:
+	case e.path != now.path || e.method != now.method:
 		return apiError(http.StatusBadRequest, "idempotency_error", "", "",
 			"Keys for idempotent requests can only be used for the same endpoint they were first used for ('"+now.path+"' vs '"+
 				e.path+"'). Try using a key other than '"+q.key+"' if you meant to execute a different request.")
@@ -99,9 +104,7 @@ func (e *idemEntry) again(q *request, now *idemEntry) answer {
 			"Keys for idempotent requests can only be used with the same parameters they were first used with. Try using a key other than '"+
 				q.key+"' if you meant to execute a different request.")
 	case !e.done:
-		return apiError(http.StatusConflict, "idempotency_error", "idempotency_key_in_use", "",
-			"There is currently another in-progress request using this Idempotency Key (that probably means you submitted twice, "+
-				"and the other request is still going through): "+q.key+". Please try again later.")
+		return keyInUse(q.key)
 	}
 	a := e.answer
 	a.replayed = true
@@ -112,6 +115,17 @@ func (e *idemEntry) again(q *request, now *idemEntry) answer {
 	a.header.Set("Idempotent-Replayed", "true")
 	a.header.Set("Original-Request", e.request)
 	return a
+}
+
+// ForgetKeys forgets all Idempotency-Keys but those in flight, as Stripe may after 24 hours and a test wants at once.
+func (s *Sandbox) ForgetKeys() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, e := range s.keys {
+		if e.done {
+			delete(s.keys, k)
+		}
+	}
 }
 
 func (s *Sandbox) forgetOldKeys(now time.Time) {

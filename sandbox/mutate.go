@@ -20,15 +20,19 @@ func (q *request) invoiceFor(allowed ...string) (*invoice, *answer) {
 		a := missing(http.StatusNotFound, "invoice", id, "invoice")
 		return nil, &a
 	}
+	q.target = inv
 	return inv, nil
 }
 
-// caused runs a change in the name of the request, so that its events can be traced to the Idempotency-Key.
-func (q *request) caused(change func() answer) answer {
+// caused runs a change in the name of the request, so that its events can be traced to the Idempotency-Key. c is the
+// contract whose next turn the change may bring forward, or nil.
+func (q *request) caused(c *contract, change func() answer) answer {
 	q.acc.cause = eventRequest{ID: text(q.id), IdempotencyKey: text(q.key)}
 	defer func() { q.acc.cause = eventRequest{} }()
 	a := change()
-	q.acc.due = 1 // what is due next may have changed: look again
+	if c != nil {
+		q.acc.expect(c)
+	}
 	return a
 }
 
@@ -57,7 +61,7 @@ func (s *Sandbox) payInvoice(q *request) (func() answer, *answer) {
 			return nil, &a
 		}
 	}
-	return func() answer { return q.caused(func() answer { return q.pay(inv, k, outOfBand) }) }, nil
+	return func() answer { return q.caused(inv.of, func() answer { return q.pay(inv, k, outOfBand) }) }, nil
 }
 
 func (q *request) pay(inv *invoice, k *card, outOfBand bool) answer {
@@ -118,7 +122,7 @@ func (s *Sandbox) updateInvoice(q *request) (func() answer, *answer) {
 		return nil, refused
 	}
 	return func() answer {
-		return q.caused(func() answer {
+		return q.caused(inv.of, func() answer {
 			if q.form.Has("auto_advance") && auto != inv.AutoAdvance {
 				if inv.Status != "draft" && inv.Status != "open" {
 					return stateError("invoice_not_editable", "This invoice is "+inv.Status+": auto_advance can no longer be changed.")
@@ -183,7 +187,7 @@ func (s *Sandbox) closeInvoice(q *request, to string, do func(*invoice, int64)) 
 		return nil, refused
 	}
 	return func() answer {
-		return q.caused(func() answer {
+		return q.caused(inv.of, func() answer {
 			if inv.Status != "open" && (to != "void" || inv.Status != "uncollectible") {
 				return stateError("", "You can only pass in open invoices. This invoice isn't open: it is "+inv.Status+".")
 			}
@@ -191,13 +195,14 @@ func (s *Sandbox) closeInvoice(q *request, to string, do func(*invoice, int64)) 
 				return stateError("payment_intent_unexpected_state", "This invoice has a payment under way.")
 			}
 			do(inv, q.now.Unix())
+			q.acc.emit(q.now.Unix(), "invoice.updated", inv, nil)
 			return q.show(inv)
 		})
 	}, nil
 }
 
 func (s *Sandbox) updateCustomer(q *request) (func() answer, *answer) {
-	if a := q.unknown("email", "name", "description", "metadata", "expand"); a != nil {
+	if a := q.unknown("email", "name", "phone", "description", "metadata", "expand"); a != nil {
 		return nil, a
 	}
 	id := q.PathValue("id")
@@ -209,6 +214,7 @@ func (s *Sandbox) updateCustomer(q *request) (func() answer, *answer) {
 		a := missing(http.StatusNotFound, "customer", id, "id")
 		return nil, &a
 	}
+	q.target = cu
 	email := q.form.Get("email")
 	if email != "" && (!strings.Contains(email, "@") || strings.ContainsAny(email, " \r\n")) {
 		return nil, badParam("email_invalid", "email", "Invalid email address: "+email)
@@ -218,9 +224,9 @@ func (s *Sandbox) updateCustomer(q *request) (func() answer, *answer) {
 		return nil, refused
 	}
 	return func() answer {
-		return q.caused(func() answer {
+		return q.caused(nil, func() answer {
 			before := map[string]any{}
-			for name, field := range map[string]*text{"email": &cu.Email, "name": &cu.Name, "description": &cu.Description} {
+			for name, field := range map[string]*text{"email": &cu.Email, "name": &cu.Name, "phone": &cu.Phone, "description": &cu.Description} {
 				if q.form.Has(name) {
 					before[name], *field = *field, text(q.form.Get(name))
 				}

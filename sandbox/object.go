@@ -52,21 +52,25 @@ type address struct {
 
 type customer struct {
 	head
-	Name            text             `json:"name"`
-	Email           text             `json:"email"`
-	Phone           text             `json:"phone"`
-	Address         address          `json:"address"`
-	Balance         int64            `json:"balance"`
-	Currency        string           `json:"currency"`
-	DefaultSource   text             `json:"default_source"`
-	Delinquent      bool             `json:"delinquent"`
-	Description     text             `json:"description"`
-	InvoicePrefix   string           `json:"invoice_prefix"`
-	InvoiceSettings customerSettings `json:"invoice_settings"`
-	Metadata        dict             `json:"metadata"`
-	TestClock       text             `json:"test_clock"`
+	Name             text             `json:"name"`
+	Email            text             `json:"email"`
+	Phone            text             `json:"phone"`
+	Address          address          `json:"address"`
+	Balance          int64            `json:"balance"`
+	Currency         string           `json:"currency"`
+	DefaultSource    text             `json:"default_source"`
+	Delinquent       bool             `json:"delinquent"`
+	Description      text             `json:"description"`
+	InvoicePrefix    string           `json:"invoice_prefix"`
+	InvoiceSettings  customerSettings `json:"invoice_settings"`
+	Metadata         dict             `json:"metadata"`
+	PreferredLocales []string         `json:"preferred_locales"`
+	TestClock        text             `json:"test_clock"`
 
-	wallet []*card
+	wallet   []*card
+	subs     int  // how many it has had
+	reminded int  // emails while a card of its was dead
+	moved    bool // it is about to come round
 }
 
 type customerSettings struct {

@@ -1,36 +1,3 @@
-// Package sandbox is a stateful stand-in for Stripe: Connect's OAuth and the part of the v1 API that PHANTOM uses, in
-// the shapes of API version 2023-10-16.
-//
-// # The world
-//
-// A seed gives a few merchants with eighteen months of customers, subscriptions, invoices, charges and disputes. The
-// world lives: when the clock moves, renewals fall due, Smart Retries run and bank debits settle. Whether a charge
-// succeeds depends on the card, and for many cards on the weekday, hour and payday in the merchant's time zone.
-// Objects are real state: an invoice is paid once, and an Idempotency-Key executes once in 24 hours.
-//
-// Config.Charges gives the first merchant a long past besides, written in closed form. Nothing in it changes any more: its
-// subscriptions are not renewed, its invoices cannot be paid and it has no events.
-//
-// Truth says who is a ghost, from the inside. Faults spoil requests on demand, Change turns the world, and Config.Webhook
-// sends its events, signed. A test of processes does the same over HTTP, below /sandbox/ with the platform's key:
-//
-//	GET  /sandbox/accounts                 the merchants' ids
-//	GET  /sandbox/truth?account=acct_…     []Ghost
-//	GET  /sandbox/requests                 []Request
-//	GET  /sandbox/peak?account=acct_…      {"peak": most requests within one second}
-//	POST /sandbox/faults                   Fault, with "delay" in milliseconds
-//	DELETE /sandbox/faults                 disarms all
-//	POST /sandbox/changes                  Change; the answer is {"id": …}
-//	POST /sandbox/webhook                  Webhook, with "delay" in milliseconds
-//
-// # Limits
-//
-// Grants survive a restart in Config.StateFile, objects and idempotency keys do not: after a restart the world is what
-// the seed and the clock say. Time passes when somebody asks: Advance plays what is due, so that its events are sent.
-//
-// Known from reading only, and so a guess here too: which headers and codes come with a 429, what exactly moves in later
-// API versions (Webhook.Basil shows invoices alone), how a part of an invoice comes in, and that a code used twice takes
-// its tokens with it.
 package sandbox
 
 import (
@@ -44,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -57,23 +25,26 @@ const (
 	APIVersion = "2023-10-16"
 
 	maxBody     = 64 << 10
+	maxEmail    = 1 << 20
 	maxRequests = 10_000
 )
 
 // Config says which world to make. The zero value is usable.
 type Config struct {
-	SecretKey string           // the platform's, the only one that is accepted; "" means SecretKey
-	ClientID  string           // the platform's Connect client id; "" means ClientID
-	Seed      uint64           // same seed and clock, same world; 0 means 1
-	Merchants int              // merchants in the world; 0 means 3
-	Customers int              // customers of each merchant; 0 means 120, which shows every kind at least once
-	Charges   int              // the first merchant's history has about so many charges, up to 1,000,000; 0 means what its customers have
-	RateLimit int              // requests a second and account beyond which /v1/ answers 429, by the wall clock; 0 means no limit
-	SameIDs   bool             // all merchants number their customers, subscriptions, invoices … alike, so that only the account tells them apart
-	Webhook   Webhook          // where events go; without a URL they go nowhere
-	StateFile string           // issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; "" keeps them in memory
-	Consent   bool             // authorize shows a page to choose the merchant or deny; false approves at once as the first merchant
-	Now       func() time.Time // the clock; nil means time.Now
+	SecretKey    string           // the platform's, the only one that is accepted; "" means SecretKey
+	ClientID     string           // the platform's Connect client id; "" means ClientID
+	Seed         uint64           // same seed and clock, same world; 0 means 1
+	Merchants    int              // merchants in the world; 0 means 3
+	Customers    int              // customers of each merchant; 0 means 120, which shows every kind at least once
+	Charges      int              // the first merchant's history has about so many charges, up to 1,000,000; 0 means what its customers have
+	OpenInvoices int              // in place of Customers each merchant has so many, each with one failed invoice that can be paid now, up to 1,000,000; 0 means none
+	RateLimit    int              // requests a second and account beyond which /v1/ answers 429, by the wall clock; 0 means no limit
+	SameIDs      bool             // all merchants number their customers, subscriptions, invoices … alike, so that only the account tells them apart
+	Webhook      Webhook          // where events go; without a URL they go nowhere
+	StateFile    string           // issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; "" keeps them in memory
+	Consent      bool             // authorize shows a page to choose the merchant or deny; false approves at once as the first merchant
+	Respond      bool             // customers answer emails: a third of those whose card is dead for good take another and pay within 48 hours
+	Now          func() time.Time // the clock; nil means time.Now
 }
 
 func (c *Config) setDefaults() error {
@@ -106,14 +77,18 @@ func (c *Config) setDefaults() error {
 	if c.Customers < 0 || c.Customers > 1_000_000 {
 		return errors.New("the number of customers must lie between 1 and 1000000")
 	}
+	if c.OpenInvoices < 0 || c.OpenInvoices > 1_000_000 {
+		return errors.New("the number of open invoices must lie between 0 and 1000000")
+	}
 	return nil
 }
 
 // Sandbox is an http.Handler that serves the paths of both connect.stripe.com and api.stripe.com. It is safe for
 // concurrent use.
 type Sandbox struct {
-	cfg Config
-	mux *http.ServeMux
+	cfg   Config
+	mux   *http.ServeMux
+	ahead atomic.Int64 // what AdvanceClock has added to Config.Now, in nanoseconds
 
 	mu       sync.Mutex // guards everything below; never held while sleeping or writing to the network
 	epoch    int64      // Unix time at which the generated past ends
@@ -123,7 +98,13 @@ type Sandbox struct {
 	grants   grants
 	keys     map[idemKey]*idemEntry
 	executed map[string]int
+	ledger   []Execution
+	emails   []Email
+	texts    []SMS
+	optedOut map[texting]bool
+	tokens   map[string]string // the auth token that each of Twilio's accounts last used
 	faults   []*Fault
+	armed    uint64 // faults so far, so that each has its own luck
 	traffic  map[string]*traffic
 	post     post
 	log      []Request
@@ -143,13 +124,15 @@ func New(cfg Config) (*Sandbox, error) {
 		grants:   grants{tokens: map[string]*token{}, codes: map[string]*code{}},
 		keys:     map[idemKey]*idemEntry{},
 		executed: map[string]int{},
+		optedOut: map[texting]bool{},
+		tokens:   map[string]string{},
 		traffic:  map[string]*traffic{},
 		epoch:    cfg.Now().Truncate(time.Hour).Unix(),
 	}
 	if err := s.loadState(); err != nil {
 		return nil, fmt.Errorf("sandbox state file: %w", err)
 	}
-	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers, sameIDs: cfg.SameIDs}
+	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers, sameIDs: cfg.SameIDs, open: cfg.OpenInvoices}
 	s.platform = w.newAccount("platform", profile{Name: "PHANTOM", Country: "US", Currency: "usd", Zone: "UTC", MCC: "7372"})
 	s.platform.loaded = true
 	s.platform.tell = s.mail
@@ -173,14 +156,6 @@ func New(cfg Config) (*Sandbox, error) {
 
 // Accounts lists the merchants' ids (acct_…), in an order that depends on the seed alone.
 func (s *Sandbox) Accounts() []string { return append([]string(nil), s.ids...) }
-
-// Executions says how often the mutation with this Idempotency-Key was really executed, over all accounts and for the
-// life of the sandbox: replays, refused twins and failed validations do not count, declines do.
-func (s *Sandbox) Executions(key string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.executed[key]
-}
 
 // Request is one line of the log: no query, no body, no credential.
 type Request struct {
@@ -211,12 +186,14 @@ type request struct {
 	seq    uint64
 	now    time.Time
 	form   url.Values // query of a GET, body of a POST
+	raw    []byte     // the body as it came
 	acc    *account
 	isPlat bool // platform key without Stripe-Account
 	scope  string
 	key    string
 	fault  *Fault
-	held   bool // the fault has had its Hold and Delay
+	held   bool   // the fault has had its Hold and Delay
+	target object // what a mutation is about; nil until it is known
 
 	limited bool // too many in one second
 }
@@ -266,8 +243,8 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if f := q.fault; f != nil && !f.After {
 		q.hold()
-		if !f.Store && (f.Drop || f.Status != 0) {
-			s.finish(w, q, f.answer(answer{status: f.Status}))
+		if !f.Store && (f.Drop || f.Reset || f.Status != 0) {
+			s.finish(w, q, f.answer(q, answer{status: f.Status}))
 			return
 		}
 	}
@@ -275,7 +252,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f := q.fault; f != nil {
 		q.hold()
 		if f.After && (f.Status != 0 || f.Body != "") && !f.Store {
-			a = f.answer(a)
+			a = f.answer(q, a)
 		}
 		if f.Rows > 0 && q.acc != nil {
 			s.addRows(q.acc, f.Rows)
@@ -287,7 +264,7 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Sandbox) admit(r *http.Request) *request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	q := &request{Request: r, now: s.cfg.Now(), key: r.Header.Get("Idempotency-Key"), seq: s.logged}
+	q := &request{Request: r, now: s.now(), key: r.Header.Get("Idempotency-Key"), seq: s.logged}
 	s.requests++
 	q.id = newRequestID(s.cfg.Seed, s.requests)
 	entry := Request{At: q.now, Method: r.Method, Path: r.URL.Path, IdempotencyKey: q.key}
@@ -312,15 +289,25 @@ func newRequestID(seed, n uint64) string {
 }
 
 func (s *Sandbox) dispatch(q *request) answer {
-	body, err := readBody(q.Request)
+	isJSON := strings.HasPrefix(q.URL.Path, "/resend/")
+	limit := int64(maxBody)
+	if isJSON {
+		limit = maxEmail
+	}
+	body, err := readBody(q.Request, limit)
 	if err != nil {
 		return apiError(http.StatusRequestEntityTooLarge, "invalid_request_error", "", "", "The request body is too large or broken off.")
 	}
-	q.form = q.URL.Query()
-	if q.Method != http.MethodGet {
+	q.form, q.raw = q.URL.Query(), body
+	if q.Method != http.MethodGet && !isJSON {
 		q.form, err = url.ParseQuery(string(body))
 		if err != nil {
 			return apiError(http.StatusBadRequest, "invalid_request_error", "", "", "Invalid request: the body is not form-encoded.")
+		}
+		if q.Method == http.MethodDelete { // clients differ in where its parameters go
+			for name, values := range q.URL.Query() {
+				q.form[name] = append(q.form[name], values...)
+			}
 		}
 	}
 	rec := &recorder{q: q, header: http.Header{}, status: http.StatusOK}
@@ -331,19 +318,19 @@ func (s *Sandbox) dispatch(q *request) answer {
 	return answer{status: rec.status, header: rec.header, body: rec.body.Bytes()}
 }
 
-func readBody(r *http.Request) ([]byte, error) {
+func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.Body == nil {
 		return nil, nil
 	}
 	var buf bytes.Buffer
-	_, err := buf.ReadFrom(http.MaxBytesReader(nil, r.Body, maxBody))
+	_, err := buf.ReadFrom(http.MaxBytesReader(nil, r.Body, limit))
 	return buf.Bytes(), err
 }
 
 // finish writes the answer, with what the fault wants done to it.
 func (s *Sandbox) finish(w http.ResponseWriter, q *request, a answer) {
 	f := q.fault
-	drop := f != nil && f.Drop
+	drop := f != nil && (f.Drop || f.Reset)
 	s.mu.Lock()
 	if s.logged-q.seq <= maxRequests {
 		entry := &s.log[q.seq%maxRequests]
@@ -357,17 +344,22 @@ func (s *Sandbox) finish(w http.ResponseWriter, q *request, a answer) {
 	}
 	s.mu.Unlock()
 	if drop {
+		if f.Reset {
+			reset(w)
+		}
 		panic(http.ErrAbortHandler)
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Stripe-Version", APIVersion)
+	if !strings.HasPrefix(q.URL.Path, "/resend/") && !strings.HasPrefix(q.URL.Path, "/twilio/") {
+		h.Set("Stripe-Version", APIVersion)
+	}
 	for name, values := range a.header {
 		h[name] = values
 	}
 	h.Set("Request-Id", q.id)
-	if q.key != "" && q.Method == http.MethodPost {
+	if q.key != "" && q.Method != http.MethodGet {
 		h.Set("Idempotency-Key", q.key)
 	}
 	if f != nil {

@@ -55,7 +55,7 @@ func TestStripeGoClient(t *testing.T) {
 			break
 		}
 		inv := it.Invoice()
-		if inv.Customer.Email == "" || inv.Subscription.Status == "" || inv.PaymentIntent.Status == "" {
+		if inv.Customer.Name == "" || inv.Subscription.Status == "" || inv.PaymentIntent.Status == "" {
 			t.Fatalf("not expanded: %+v", inv)
 		}
 		open = append(open, inv)

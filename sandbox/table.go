@@ -14,6 +14,8 @@ type table struct {
 	rows []object
 	byID map[string]object
 
+	messy bool // a row was added that is older than the one before it
+
 	shelf *shelf // a long history that nobody changes, beside the living rows; nil if there is none
 }
 
@@ -25,6 +27,9 @@ func (t *table) has(id string) bool {
 }
 
 func (t *table) add(o object) {
+	if n := len(t.rows); n > 0 && t.rows[n-1].meta().Created > o.meta().Created {
+		t.messy = true
+	}
 	t.rows = append(t.rows, o)
 	t.byID[o.meta().ID] = o
 }
@@ -40,9 +45,11 @@ func byCreated(a, b object) int {
 	return 0
 }
 
+// sort brings the rows in order. Nearly always they are: a mutation adds at the clock.
 func (t *table) sort() {
-	if !slices.IsSortedFunc(t.rows, byCreated) {
+	if t.messy {
 		slices.SortStableFunc(t.rows, byCreated)
+		t.messy = false
 	}
 }
 

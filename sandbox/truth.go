@@ -40,7 +40,7 @@ func (s *Sandbox) Truth(account string) []Ghost {
 	if a == nil {
 		return nil
 	}
-	now := s.cfg.Now().Unix()
+	now := s.now().Unix()
 	a.advance(now)
 	ghosts := a.livingGhosts(now)
 	if sh := a.tables["subscriptions"].shelf; sh != nil {

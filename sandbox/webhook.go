@@ -9,9 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 )
@@ -32,12 +30,8 @@ func (w Webhook) validate() error {
 	if w.URL == "" {
 		return nil
 	}
-	u, err := url.Parse(w.URL)
-	if err != nil || u.Scheme != "http" {
-		return errors.New("the webhook's URL must be http://")
-	}
-	if ip := net.ParseIP(u.Hostname()); u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return errors.New("the webhook's host must be localhost or a loopback address")
+	if err := loopback(w.URL); err != nil {
+		return fmt.Errorf("the webhook's URL %w", err)
 	}
 	if w.Secret == "" {
 		return errors.New("the webhook needs a secret")
@@ -57,7 +51,7 @@ func Sign(payload []byte, secret string, at time.Time) string {
 // post is the queue of events to be sent. A goroutine empties it and ends.
 type post struct {
 	hook    Webhook
-	queue   [][]byte
+	queue   []*event
 	running chan struct{} // closed when the goroutine ends; nil if none runs
 	closed  chan struct{}
 	sent    uint64
@@ -90,14 +84,7 @@ func (s *Sandbox) mail(a *account, e *event) {
 	}
 	named := *e
 	named.Account = text(a.ID)
-	payload, err := json.Marshal(&named)
-	if err != nil {
-		return // cannot happen: what an event holds has been shown by the API
-	}
-	if s.post.hook.Basil {
-		payload = basil(payload)
-	}
-	s.post.queue = append(s.post.queue, payload)
+	s.post.queue = append(s.post.queue, &named)
 	if s.post.running == nil {
 		s.post.running = make(chan struct{})
 		go s.deliver(s.post.running)
@@ -131,7 +118,7 @@ func (s *Sandbox) Close() {
 func (s *Sandbox) Advance() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.cfg.Now().Unix()
+	now := s.now().Unix()
 	for id, a := range s.accounts {
 		if s.grants.connected(id) {
 			a.advance(now)
@@ -156,7 +143,14 @@ func (s *Sandbox) deliver(done chan struct{}) {
 		s.mu.Unlock()
 		s.sleep(hook.Delay)
 		var letters [][]byte
-		for _, payload := range batch {
+		for _, e := range batch {
+			payload, err := json.Marshal(e) // here, because under the lock it would hold up everybody
+			if err != nil {
+				continue // cannot happen: what an event holds has been shown by the API
+			}
+			if hook.Basil {
+				payload = basil(payload)
+			}
 			for range max(hook.Copies, 1) {
 				letters = append(letters, payload)
 			}

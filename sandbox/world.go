@@ -15,7 +15,6 @@ type author struct {
 	epoch    int64
 	start    int64
 	customer *customer
-	subs     int
 }
 
 var (
@@ -26,6 +25,10 @@ var (
 // populate plans every customer. Nothing happens before the clock is advanced.
 func (a *account) populate() {
 	a.makePrices()
+	if a.world.open > 0 {
+		a.populateOpen()
+		return
+	}
 	var roles []int
 	for i, role := range cast {
 		for range role.n {
@@ -54,6 +57,9 @@ func (a *account) populate() {
 			a.put("customers", w.customer)
 			a.emit(t, "customer.created", w.customer, nil)
 		})
+	}
+	for _, table := range a.tables { // a plan may date a row after it was added, so the rows themselves are looked at
+		table.messy = true
 	}
 	a.sortTables()
 }
@@ -115,6 +121,7 @@ func (w *author) newCustomer() {
 		cu.Address = address{City: text(place[0]), Country: text(a.profile.Country), PostalCode: text(place[1])}
 	}
 	w.customer = cu
+	w.reach()
 }
 
 // card gives the customer a payment method, which becomes the default.
@@ -122,7 +129,7 @@ func (w *author) card(h habit) *card {
 	a, r, cu := w.acc, w.r, w.customer
 	n := len(cu.wallet)
 	pm := &paymentMethod{Type: "card", Customer: text(cu.ID), Metadata: dict{},
-		BillingDetails: billingDetails{Address: cu.Address, Email: cu.Email, Name: cu.Name}}
+		BillingDetails: billingDetails{Address: cu.Address, Email: cu.Email, Name: cu.Name, Phone: cu.Phone}}
 	pm.head = head{ID: a.id("pm_1", 23, cu.ID, n), Object: "payment_method", Created: w.start - 30}
 	fingerprint := a.id("", 16, "fingerprint", cu.ID, n)
 	last4 := fmt.Sprintf("%04d", r.IntN(10000))
@@ -168,18 +175,12 @@ func (w *author) subscribe(k *card) *contract {
 	if r.IntN(8) == 0 && w.start < w.epoch-400*day {
 		p = a.prices[1]
 	}
-	s := &subscription{CollectionMethod: "charge_automatically", Currency: p.Currency, Customer: cu.ID, Metadata: dict{}, TestClock: cu.TestClock}
-	s.head = head{ID: a.id("sub_1", 23, cu.ID, w.subs), Object: "subscription"}
-	s.BillingCycleAnchor = w.start
-	s.Items = list[*subItem]{Object: "list", URL: "/v1/subscription_items?subscription=" + s.ID, Data: []*subItem{{
-		ID: a.id("si_", 14, s.ID), Object: "subscription_item", Metadata: dict{}, Price: p, Quantity: 1, Subscription: s.ID}}}
+	c := a.newContract(cu, p, k, w.start)
 	if k != nil && r.IntN(2) == 0 {
-		s.DefaultPaymentMethod = text(k.pm.ID)
+		c.sub.DefaultPaymentMethod = text(k.pm.ID)
 	}
-	c := &contract{acc: a, cust: cu, sub: s, price: p, card: k, nth: w.subs}
+	c.sub.Created = 0 // not yet
 	c.at(w.start, c.start)
-	a.contracts = append(a.contracts, c)
-	w.subs++
 	return c
 }
 

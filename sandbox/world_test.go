@@ -275,7 +275,7 @@ func TestStripeGoReadsEverything(t *testing.T) {
 		}
 	}
 	for _, ch := range all[stripe.Charge](b, "charges", token) {
-		if ch.Invoice.ID == "" || ch.Outcome.NetworkStatus == "" || ch.BillingDetails.Email == "" || ch.PaymentIntent.ID == "" {
+		if ch.Invoice.ID == "" || ch.Outcome.NetworkStatus == "" || ch.BillingDetails.Name == "" || ch.PaymentIntent.ID == "" {
 			t.Fatalf("charge %+v", ch)
 		}
 		if card := ch.PaymentMethodDetails.Card; card != nil && (card.Fingerprint == "" || card.Last4 == "" || card.Network == "") {
@@ -291,7 +291,7 @@ func TestStripeGoReadsEverything(t *testing.T) {
 		}
 	}
 	for _, cu := range all[stripe.Customer](b, "customers", token) {
-		if !strings.HasSuffix(cu.Email, "@example.com") || cu.Currency != "jpy" {
+		if cu.Email != "" && !strings.HasSuffix(cu.Email, "@example.com") || cu.Currency != "jpy" {
 			t.Fatalf("customer %+v", cu)
 		}
 	}

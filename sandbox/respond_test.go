@@ -1,0 +1,101 @@
+package sandbox
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// written sends each customer of the first merchant who has an address so many emails, all at once, and says who has paid
+// two days later.
+func written(t *testing.T, emails int, change ...func(*Config)) (b *bench, stuck map[string]bool, paid []string) {
+	t.Helper()
+	b = setup(t, append([]func(*Config){func(c *Config) { c.OpenInvoices, c.Merchants, c.Respond = 400, 1, true }}, change...)...)
+	token := b.connect(0)
+	b.find(0, payable)
+	a, now := b.s.accounts[b.s.ids[0]], birth.Unix()
+	stuck = map[string]bool{}
+	b.s.mu.Lock()
+	for _, c := range a.contracts {
+		if c.stuck(now) && c.cust.Email != "" {
+			stuck[c.open[0].ID] = true
+		}
+	}
+	b.s.mu.Unlock()
+	for _, c := range all[struct{ Email, Name string }](b, "customers", token) {
+		for range emails {
+			if c.Email == "" {
+				continue
+			}
+			body := fmt.Sprintf(`{"from":"us@example.com","to":"%s <%s>","subject":"s","text":"t"}`, c.Name, strings.ToUpper(c.Email))
+			if r, err := b.email(resendTestKey, body); err != nil || r.status != 200 {
+				t.Fatal(err, r)
+			}
+		}
+	}
+	if err := b.s.AdvanceClock(48 * time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	for _, o := range a.tables["invoices"].rows {
+		if inv := o.(*invoice); inv.BillingReason == "subscription_cycle" && inv.Status == "paid" {
+			paid = append(paid, inv.ID)
+			if after := int64(inv.Transitions.PaidAt) - now; after < hour || after > 48*hour {
+				t.Errorf("paid %d s after the email", after)
+			}
+		}
+	}
+	return b, stuck, paid
+}
+
+func TestRespond(t *testing.T) {
+	t.Parallel()
+	b, stuck, paid := written(t, 1)
+	if n := len(paid) * 100 / len(stuck); len(stuck) < 50 || n < 20 || n > 50 {
+		t.Errorf("%d of %d have paid", len(paid), len(stuck))
+	}
+	for _, id := range paid {
+		if !stuck[id] {
+			t.Errorf("%s was paid, but not by somebody who had to act", id)
+		}
+	}
+	_, _, again := written(t, 1)
+	if !slices.Equal(paid, again) {
+		t.Errorf("not the same: %v %v", paid, again)
+	}
+	// It is the customers' own doing: a new card, and no request of ours behind the events.
+	a := b.s.accounts[b.s.ids[0]]
+	inv := a.tables["invoices"].byID[paid[0]].(*invoice)
+	if len(inv.of.cust.wallet) != 2 || inv.of.card != inv.of.cust.wallet[1] || inv.of.sub.Status != "active" {
+		t.Errorf("wallet %d, subscription %s", len(inv.of.cust.wallet), inv.of.sub.Status)
+	}
+	seen := map[string]bool{}
+	for _, o := range a.tables["events"].rows {
+		if e := o.(*event); e.Created > birth.Unix() {
+			seen[e.Type] = true
+			if e.Request.IdempotencyKey != "" {
+				t.Errorf("%s names a key", e.Type)
+			}
+		}
+	}
+	for _, typ := range []string{"payment_method.attached", "customer.updated", "charge.succeeded", "invoice.paid", "customer.subscription.updated"} {
+		if !seen[typ] {
+			t.Errorf("%s was not told", typ)
+		}
+	}
+}
+
+func TestRespondMoreToMore(t *testing.T) {
+	t.Parallel()
+	_, stuck, once := written(t, 1)
+	_, _, thrice := written(t, 3)
+	if len(thrice) <= len(once) || len(thrice) >= len(stuck)*3/4 {
+		t.Errorf("%d after one email, %d after three, of %d", len(once), len(thrice), len(stuck))
+	}
+	if _, _, none := written(t, 1, func(c *Config) { c.Respond = false }); len(none) != 0 {
+		t.Errorf("%d without being asked", len(none))
+	}
+}
