@@ -169,72 +169,93 @@ func (q *Queries) AuditCreateWindow(ctx context.Context, arg AuditCreateWindowPa
 }
 
 const auditDropCharges = `-- name: AuditDropCharges :exec
-DELETE FROM audit_charges WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_charges f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropChargesParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
 func (q *Queries) AuditDropCharges(ctx context.Context, arg AuditDropChargesParams) error {
-	_, err := q.db.Exec(ctx, auditDropCharges, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropCharges, arg.MerchantID, arg.AuditID, arg.Fence)
 	return err
 }
 
 const auditDropDisputes = `-- name: AuditDropDisputes :exec
-DELETE FROM audit_disputes WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_disputes f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropDisputesParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
 func (q *Queries) AuditDropDisputes(ctx context.Context, arg AuditDropDisputesParams) error {
-	_, err := q.db.Exec(ctx, auditDropDisputes, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropDisputes, arg.MerchantID, arg.AuditID, arg.Fence)
 	return err
 }
 
 const auditDropIntents = `-- name: AuditDropIntents :exec
-DELETE FROM audit_intents WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_intents f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropIntentsParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
 func (q *Queries) AuditDropIntents(ctx context.Context, arg AuditDropIntentsParams) error {
-	_, err := q.db.Exec(ctx, auditDropIntents, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropIntents, arg.MerchantID, arg.AuditID, arg.Fence)
 	return err
 }
 
 const auditDropInvoices = `-- name: AuditDropInvoices :exec
-DELETE FROM audit_invoices WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_invoices f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropInvoicesParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
 func (q *Queries) AuditDropInvoices(ctx context.Context, arg AuditDropInvoicesParams) error {
-	_, err := q.db.Exec(ctx, auditDropInvoices, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropInvoices, arg.MerchantID, arg.AuditID, arg.Fence)
 	return err
 }
 
 const auditDropSubscriptions = `-- name: AuditDropSubscriptions :exec
-DELETE FROM audit_subscriptions WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_subscriptions f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropSubscriptionsParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
+// This and the next four: by the task's holder alone, as AuditFinish.
 func (q *Queries) AuditDropSubscriptions(ctx context.Context, arg AuditDropSubscriptionsParams) error {
-	_, err := q.db.Exec(ctx, auditDropSubscriptions, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropSubscriptions, arg.MerchantID, arg.AuditID, arg.Fence)
 	return err
 }
 
@@ -260,8 +281,11 @@ func (q *Queries) AuditFailWindow(ctx context.Context, arg AuditFailWindowParams
 }
 
 const auditFinish = `-- name: AuditFinish :execrows
-UPDATE audits SET state = $1, error = $2, totals = $3, objects = $4, finished_at = clock_timestamp()
-WHERE merchant_id = $5 AND id = $6 AND state = 'running'
+UPDATE audits a SET state = $1, error = $2, totals = $3, objects = $4,
+    finished_at = clock_timestamp()
+WHERE a.merchant_id = $5 AND a.id = $6 AND a.state = 'running' AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.fence = $7 AND t.status = 'running')
 `
 
 type AuditFinishParams struct {
@@ -271,8 +295,10 @@ type AuditFinishParams struct {
 	Objects    int64
 	MerchantID uuid.UUID
 	ID         uuid.UUID
+	Fence      int64
 }
 
+// By the task's holder alone: who has lost his lease may have read less than the one who goes on.
 func (q *Queries) AuditFinish(ctx context.Context, arg AuditFinishParams) (int64, error) {
 	result, err := q.db.Exec(ctx, auditFinish,
 		arg.State,
@@ -281,6 +307,7 @@ func (q *Queries) AuditFinish(ctx context.Context, arg AuditFinishParams) (int64
 		arg.Objects,
 		arg.MerchantID,
 		arg.ID,
+		arg.Fence,
 	)
 	if err != nil {
 		return 0, err

@@ -160,8 +160,8 @@ func (a *audit) giveUp(ctx context.Context, t *task.Task, err error) error {
 
 // fail ends the audit with an error that its merchant may read.
 func (a *audit) fail(ctx context.Context, why error) error {
-	if _, err := a.s.queries.AuditFinish(ctx, db.AuditFinishParams{
-		MerchantID: a.row.MerchantID, ID: a.row.ID, State: "failed", Error: ptr(why.Error()), Totals: []byte("{}"), Objects: a.row.Objects,
+	if err := a.finish(ctx, db.AuditFinishParams{
+		State: "failed", Error: ptr(why.Error()), Totals: []byte("{}"), Objects: a.row.Objects,
 	}); err != nil {
 		return errors.Join(why, err)
 	}
@@ -169,6 +169,19 @@ func (a *audit) fail(ctx context.Context, why error) error {
 		return errors.Join(why, err)
 	}
 	return task.Fail(errors.New(why.Error())) // and not ErrRevoked itself, for which a task is parked
+}
+
+// finish stores the audit's end, or fails with errTaken where another process has gone on with it.
+func (a *audit) finish(ctx context.Context, end db.AuditFinishParams) error {
+	end.MerchantID, end.ID, end.Fence = a.row.MerchantID, a.row.ID, a.task.Fence
+	changed, err := a.s.queries.AuditFinish(ctx, end)
+	if err == nil && changed == 0 {
+		err = errTaken
+	}
+	if err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
+	return nil
 }
 
 // readAll reads every window that is not done. failed are those that Stripe would not give.
@@ -235,17 +248,25 @@ func (a *audit) failWindow(ctx context.Context, w window, cause error) error {
 }
 
 // dropFacts deletes what the audit has read. It comes after the audit's end is stored: without its facts an audit would judge
-// everybody to be no ghost.
+// everybody to be no ghost. Who has lost his lease drops nothing.
 func (a *audit) dropFacts(ctx context.Context) error {
-	q, m, id := a.s.queries, a.row.MerchantID, a.row.ID
+	q, m, id, fence := a.s.queries, a.row.MerchantID, a.row.ID, a.task.Fence
 	for _, drop := range []func() error{
 		func() error {
-			return q.AuditDropSubscriptions(ctx, db.AuditDropSubscriptionsParams{MerchantID: m, AuditID: id})
+			return q.AuditDropSubscriptions(ctx, db.AuditDropSubscriptionsParams{MerchantID: m, AuditID: id, Fence: fence})
 		},
-		func() error { return q.AuditDropInvoices(ctx, db.AuditDropInvoicesParams{MerchantID: m, AuditID: id}) },
-		func() error { return q.AuditDropIntents(ctx, db.AuditDropIntentsParams{MerchantID: m, AuditID: id}) },
-		func() error { return q.AuditDropCharges(ctx, db.AuditDropChargesParams{MerchantID: m, AuditID: id}) },
-		func() error { return q.AuditDropDisputes(ctx, db.AuditDropDisputesParams{MerchantID: m, AuditID: id}) },
+		func() error {
+			return q.AuditDropInvoices(ctx, db.AuditDropInvoicesParams{MerchantID: m, AuditID: id, Fence: fence})
+		},
+		func() error {
+			return q.AuditDropIntents(ctx, db.AuditDropIntentsParams{MerchantID: m, AuditID: id, Fence: fence})
+		},
+		func() error {
+			return q.AuditDropCharges(ctx, db.AuditDropChargesParams{MerchantID: m, AuditID: id, Fence: fence})
+		},
+		func() error {
+			return q.AuditDropDisputes(ctx, db.AuditDropDisputesParams{MerchantID: m, AuditID: id, Fence: fence})
+		},
 		func() error {
 			return q.AuditForgetCursors(ctx, db.AuditForgetCursorsParams{MerchantID: m, AuditID: id})
 		},

@@ -58,14 +58,14 @@ func (a *audit) conclude(ctx context.Context, failed []error) error {
 	if err != nil {
 		return fmt.Errorf("read progress: %w", err)
 	}
-	finish := db.AuditFinishParams{MerchantID: a.row.MerchantID, ID: a.row.ID, State: "succeeded", Totals: totals, Objects: progress.Objects}
+	finish := db.AuditFinishParams{State: "succeeded", Totals: totals, Objects: progress.Objects}
 	if len(failed) > 0 {
 		finish.State = "failed"
 		finish.Error = ptr(fmt.Sprintf("%d of %d windows could not be read, the first: %v: what the others held is kept; start the audit again",
 			len(failed), progress.Windows, failed[0]))
 	}
-	if _, err := a.s.queries.AuditFinish(ctx, finish); err != nil {
-		return fmt.Errorf("finish: %w", err)
+	if err := a.finish(ctx, finish); err != nil {
+		return err
 	}
 	a.s.log.Info("[WORKER] audit ends", "account", a.reader.Merchant.StripeUserID, "audit", a.row.ID, "state", finish.State, "objects", progress.Objects)
 	return nil

@@ -51,8 +51,12 @@ WHERE w.merchant_id = sqlc.arg(merchant_id) AND w.audit_id = sqlc.arg(audit_id) 
 UPDATE audit_windows SET state = 'failed', error = @error WHERE merchant_id = @merchant_id AND audit_id = @audit_id AND id = @id AND state = 'open';
 
 -- name: AuditFinish :execrows
-UPDATE audits SET state = @state, error = sqlc.narg(error), totals = @totals, objects = @objects, finished_at = clock_timestamp()
-WHERE merchant_id = @merchant_id AND id = @id AND state = 'running';
+-- By the task's holder alone: who has lost his lease may have read less than the one who goes on.
+UPDATE audits a SET state = sqlc.arg(state), error = sqlc.narg(error), totals = sqlc.arg(totals), objects = sqlc.arg(objects),
+    finished_at = clock_timestamp()
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.id = sqlc.arg(id) AND a.state = 'running' AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditAddSubscriptions :copyfrom
 INSERT INTO audit_subscriptions (merchant_id, audit_id, id, customer, status, paused) VALUES ($1, $2, $3, $4, $5, $6);
@@ -74,19 +78,35 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 INSERT INTO audit_disputes (merchant_id, audit_id, charge, is_open) VALUES ($1, $2, $3, $4);
 
 -- name: AuditDropSubscriptions :exec
-DELETE FROM audit_subscriptions WHERE merchant_id = $1 AND audit_id = $2;
+-- This and the next four: by the task's holder alone, as AuditFinish.
+DELETE FROM audit_subscriptions f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditDropInvoices :exec
-DELETE FROM audit_invoices WHERE merchant_id = $1 AND audit_id = $2;
+DELETE FROM audit_invoices f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditDropIntents :exec
-DELETE FROM audit_intents WHERE merchant_id = $1 AND audit_id = $2;
+DELETE FROM audit_intents f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditDropCharges :exec
-DELETE FROM audit_charges WHERE merchant_id = $1 AND audit_id = $2;
+DELETE FROM audit_charges f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditDropDisputes :exec
-DELETE FROM audit_disputes WHERE merchant_id = $1 AND audit_id = $2;
+DELETE FROM audit_disputes f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditForgetCursors :exec
 UPDATE audit_windows SET cursor = NULL WHERE merchant_id = $1 AND audit_id = $2 AND cursor IS NOT NULL;
