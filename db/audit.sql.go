@@ -485,6 +485,48 @@ func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) 
 	return items, nil
 }
 
+const auditListSlots = `-- name: AuditListSlots :many
+SELECT slot.merchant_id, slot.at::timestamptz AS run_at, to_char(slot.at AT TIME ZONE 'UTC', 'YYYY-MM-DD')::text AS day
+FROM (
+    SELECT m.id AS merchant_id, week.at + CASE WHEN week.at <= phantom_now() THEN interval '168 hours' ELSE interval '0' END AS at
+    FROM merchants m
+    CROSS JOIN LATERAL (SELECT date_trunc('week', phantom_now(), 'UTC')
+        + make_interval(secs => ('x' || right(m.id::text, 6))::bit(24)::integer % 604800) AS at) AS week
+    WHERE m.disconnected_at IS NULL AND (m.id = $1::uuid
+        OR $1::uuid = '00000000-0000-0000-0000-000000000000' AND NOT EXISTS (
+            SELECT 1 FROM scheduled_tasks t
+            WHERE t.merchant_id = m.id AND t.kind = 'weekly_audit' AND t.status IN ('pending', 'running', 'parked')))) AS slot
+ORDER BY slot.merchant_id LIMIT 1000
+`
+
+type AuditListSlotsRow struct {
+	MerchantID uuid.UUID
+	RunAt      time.Time
+	Day        string
+}
+
+// When the next weekly audit is due: at a moment of the week of each merchant's own, which the last, random digits of his id give. For
+// one merchant, or, if that is the zero id, for all that have none ahead of them; and who has left needs none.
+func (q *Queries) AuditListSlots(ctx context.Context, merchantID uuid.UUID) ([]AuditListSlotsRow, error) {
+	rows, err := q.db.Query(ctx, auditListSlots, merchantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AuditListSlotsRow
+	for rows.Next() {
+		var i AuditListSlotsRow
+		if err := rows.Scan(&i.MerchantID, &i.RunAt, &i.Day); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const auditListWindows = `-- name: AuditListWindows :many
 SELECT merchant_id, audit_id, id, list, from_at, to_at, state, cursor, objects, error FROM audit_windows WHERE merchant_id = $1 AND audit_id = $2 ORDER BY list, to_at DESC, id
 `

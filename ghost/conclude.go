@@ -153,6 +153,7 @@ func (j *judging) judge(ctx context.Context) error {
 			continue
 		}
 		w.add(s, found)
+		w.lookAgain(s, j.now)
 	}
 	j.subjects = j.subjects[:0]
 	return w.write(ctx)

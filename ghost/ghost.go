@@ -40,9 +40,12 @@ func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Servic
 	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), purgeBatch: purgeBatch}
 }
 
-// Connected begins what every merchant has, in the transaction that stores his tokens: an audit now and a purge each day.
+// Connected begins what every merchant has, in the transaction that stores his tokens: an audit now, one each week, and a purge each day.
 func Connected(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
 	if _, err := StartAuditIn(ctx, tx, merchantID, nil); err != nil {
+		return err
+	}
+	if _, err := planAudits(ctx, tx, merchantID); err != nil {
 		return err
 	}
 	_, err := planPurges(ctx, tx, merchantID)
@@ -52,9 +55,10 @@ func Connected(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
 // Handlers are the kinds of tasks that this package does.
 func (s *Service) Handlers() map[string]task.Handler {
 	return map[string]task.Handler{
-		KindAudit:   s.connect.Parking(s.HandleAudit),
-		KindRefresh: s.connect.Parking(s.HandleRefresh),
-		KindWebhook: s.connect.Parking(s.HandleEvent),
-		KindPurge:   s.HandlePurge,
+		KindAudit:       s.connect.Parking(s.HandleAudit),
+		KindWeeklyAudit: s.connect.Parking(s.HandleWeeklyAudit),
+		KindRefresh:     s.connect.Parking(s.HandleRefresh),
+		KindWebhook:     s.connect.Parking(s.HandleEvent),
+		KindPurge:       s.HandlePurge,
 	}
 }

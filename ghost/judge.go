@@ -132,6 +132,19 @@ func (d Debt) state(now time.Time) debtState {
 	return due
 }
 
+// nextDebt is when the first of the invoices that were sent becomes a debt without anybody's doing: Stripe sends no event then.
+func nextDebt(debts []Debt, now time.Time) (at time.Time, ok bool) {
+	for _, d := range debts {
+		if d.Status != "open" || !d.SendInvoice || d.Due == nil || d.Remaining <= 0 || d.OutOfBand {
+			continue
+		}
+		if end := d.Due.Add(Grace); !end.Before(now) && (!ok || end.Before(at)) {
+			at, ok = end, true
+		}
+	}
+	return at, ok
+}
+
 // pending reports a bank debit on its way: its charge is neither paid nor failed.
 func (d Debt) pending() bool {
 	return slices.ContainsFunc(d.Attempts, func(a Attempt) bool { return a.Outcome == "pending" })

@@ -113,7 +113,8 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 		found, _ := Judge(subject.subscription, subject.debts, provenIn(subject.known), now)
 		w := &writing{s: s, hash: reader.Hash, merchant: merchant, ticket: ticket}
 		w.add(subject, found)
-		return w.store(ctx, queries, nil)
+		w.lookAgain(subject, now)
+		return w.store(ctx, tx, nil)
 	})
 }
 

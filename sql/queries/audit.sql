@@ -161,3 +161,18 @@ FROM (
     WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.outcome = 'failed' AND c.card IS NOT NULL
 ) AS tries
 WHERE refused;
+
+-- name: AuditListSlots :many
+-- When the next weekly audit is due: at a moment of the week of each merchant's own, which the last, random digits of his id give. For
+-- one merchant, or, if that is the zero id, for all that have none ahead of them; and who has left needs none.
+SELECT slot.merchant_id, slot.at::timestamptz AS run_at, to_char(slot.at AT TIME ZONE 'UTC', 'YYYY-MM-DD')::text AS day
+FROM (
+    SELECT m.id AS merchant_id, week.at + CASE WHEN week.at <= phantom_now() THEN interval '168 hours' ELSE interval '0' END AS at
+    FROM merchants m
+    CROSS JOIN LATERAL (SELECT date_trunc('week', phantom_now(), 'UTC')
+        + make_interval(secs => ('x' || right(m.id::text, 6))::bit(24)::integer % 604800) AS at) AS week
+    WHERE m.disconnected_at IS NULL AND (m.id = sqlc.arg(merchant_id)::uuid
+        OR sqlc.arg(merchant_id)::uuid = '00000000-0000-0000-0000-000000000000' AND NOT EXISTS (
+            SELECT 1 FROM scheduled_tasks t
+            WHERE t.merchant_id = m.id AND t.kind = 'weekly_audit' AND t.status IN ('pending', 'running', 'parked')))) AS slot
+ORDER BY slot.merchant_id LIMIT 1000;
