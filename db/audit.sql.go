@@ -283,9 +283,10 @@ func (q *Queries) AuditFailWindow(ctx context.Context, arg AuditFailWindowParams
 const auditFinish = `-- name: AuditFinish :execrows
 UPDATE audits a SET state = $1, error = $2, totals = $3, objects = $4,
     finished_at = clock_timestamp()
-WHERE a.merchant_id = $5 AND a.id = $6 AND a.state = 'running' AND EXISTS (
+WHERE a.merchant_id = $5 AND a.id = $6 AND a.state = 'running'
+    AND a.since IS NOT DISTINCT FROM $7 AND EXISTS (
     SELECT 1 FROM scheduled_tasks t
-    WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.fence = $7 AND t.status = 'running')
+    WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.fence = $8 AND t.status = 'running')
 `
 
 type AuditFinishParams struct {
@@ -295,10 +296,11 @@ type AuditFinishParams struct {
 	Objects    int64
 	MerchantID uuid.UUID
 	ID         uuid.UUID
+	Since      *time.Time
 	Fence      int64
 }
 
-// By the task's holder alone: who has lost his lease may have read less than the one who goes on.
+// By the task's holder alone: who has lost his lease may have read less than the one who goes on. And only as wide as he knows it.
 func (q *Queries) AuditFinish(ctx context.Context, arg AuditFinishParams) (int64, error) {
 	result, err := q.db.Exec(ctx, auditFinish,
 		arg.State,
@@ -307,6 +309,7 @@ func (q *Queries) AuditFinish(ctx context.Context, arg AuditFinishParams) (int64
 		arg.Objects,
 		arg.MerchantID,
 		arg.ID,
+		arg.Since,
 		arg.Fence,
 	)
 	if err != nil {
@@ -356,17 +359,6 @@ func (q *Queries) AuditGet(ctx context.Context, arg AuditGetParams) (Audit, erro
 		&i.FinishedAt,
 	)
 	return i, err
-}
-
-const auditGetRunning = `-- name: AuditGetRunning :one
-SELECT id FROM audits WHERE merchant_id = $1 AND state = 'running'
-`
-
-func (q *Queries) AuditGetRunning(ctx context.Context, merchantID uuid.UUID) (uuid.UUID, error) {
-	row := q.db.QueryRow(ctx, auditGetRunning, merchantID)
-	var id uuid.UUID
-	err := row.Scan(&id)
-	return id, err
 }
 
 const auditListDebts = `-- name: AuditListDebts :many
@@ -567,6 +559,23 @@ func (q *Queries) AuditListWindows(ctx context.Context, arg AuditListWindowsPara
 	return items, nil
 }
 
+const auditLockRunning = `-- name: AuditLockRunning :one
+SELECT id, since FROM audits WHERE merchant_id = $1 AND state = 'running' FOR NO KEY UPDATE
+`
+
+type AuditLockRunningRow struct {
+	ID    uuid.UUID
+	Since *time.Time
+}
+
+// It cannot end, nor be widened by another, until the transaction does.
+func (q *Queries) AuditLockRunning(ctx context.Context, merchantID uuid.UUID) (AuditLockRunningRow, error) {
+	row := q.db.QueryRow(ctx, auditLockRunning, merchantID)
+	var i AuditLockRunningRow
+	err := row.Scan(&i.ID, &i.Since)
+	return i, err
+}
+
 const auditProgress = `-- name: AuditProgress :one
 SELECT a.state, a.error, a.totals, count(w.id) AS windows, count(w.id) FILTER (WHERE w.state = 'done') AS windows_done,
     coalesce(sum(w.objects), 0)::bigint AS objects,
@@ -651,4 +660,20 @@ func (q *Queries) AuditWaste(ctx context.Context, arg AuditWasteParams) (AuditWa
 	var i AuditWasteRow
 	err := row.Scan(&i.Attempts, &i.Visa, &i.Mastercard)
 	return i, err
+}
+
+const auditWiden = `-- name: AuditWiden :exec
+UPDATE audits SET since = $1 WHERE merchant_id = $2 AND id = $3
+`
+
+type AuditWidenParams struct {
+	Since      *time.Time
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// The windows that this adds are written in the same transaction. An audit that is about to end finds that it must not.
+func (q *Queries) AuditWiden(ctx context.Context, arg AuditWidenParams) error {
+	_, err := q.db.Exec(ctx, auditWiden, arg.Since, arg.MerchantID, arg.ID)
+	return err
 }

@@ -39,8 +39,11 @@ const (
 )
 
 // conclude judges what was read, writes what it means, and ends the audit. failed windows make it a failed one that keeps the rest.
-// It can be repeated from any point.
+// It can be repeated from any point, and is where it fails with errWidened.
 func (a *audit) conclude(ctx context.Context, failed []error) error {
+	if err := a.reload(ctx); err != nil {
+		return err
+	}
 	atRisk, err := a.judgeAll(ctx, len(failed) > 0 || a.row.Since != nil)
 	if err != nil {
 		return err

@@ -15,8 +15,13 @@ WHERE a.merchant_id = $1 AND a.state = 'running' AND NOT EXISTS (
     SELECT 1 FROM scheduled_tasks t
     WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.status IN ('pending', 'running', 'parked'));
 
--- name: AuditGetRunning :one
-SELECT id FROM audits WHERE merchant_id = $1 AND state = 'running';
+-- name: AuditLockRunning :one
+-- It cannot end, nor be widened by another, until the transaction does.
+SELECT id, since FROM audits WHERE merchant_id = $1 AND state = 'running' FOR NO KEY UPDATE;
+
+-- name: AuditWiden :exec
+-- The windows that this adds are written in the same transaction. An audit that is about to end finds that it must not.
+UPDATE audits SET since = sqlc.narg(since) WHERE merchant_id = @merchant_id AND id = @id;
 
 -- name: AuditGet :one
 SELECT * FROM audits WHERE merchant_id = $1 AND id = $2;
@@ -51,10 +56,11 @@ WHERE w.merchant_id = sqlc.arg(merchant_id) AND w.audit_id = sqlc.arg(audit_id) 
 UPDATE audit_windows SET state = 'failed', error = @error WHERE merchant_id = @merchant_id AND audit_id = @audit_id AND id = @id AND state = 'open';
 
 -- name: AuditFinish :execrows
--- By the task's holder alone: who has lost his lease may have read less than the one who goes on.
+-- By the task's holder alone: who has lost his lease may have read less than the one who goes on. And only as wide as he knows it.
 UPDATE audits a SET state = sqlc.arg(state), error = sqlc.narg(error), totals = sqlc.arg(totals), objects = sqlc.arg(objects),
     finished_at = clock_timestamp()
-WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.id = sqlc.arg(id) AND a.state = 'running' AND EXISTS (
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.id = sqlc.arg(id) AND a.state = 'running'
+    AND a.since IS NOT DISTINCT FROM sqlc.narg(since) AND EXISTS (
     SELECT 1 FROM scheduled_tasks t
     WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
