@@ -124,6 +124,7 @@ func (q *Queries) AuditCheckpoint(ctx context.Context, arg AuditCheckpointParams
 const auditCreate = `-- name: AuditCreate :execrows
 INSERT INTO audits (merchant_id, id, since, ticket, livemode)
 SELECT m.id, $1, $2, nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = $3 AND m.disconnected_at IS NULL
+FOR SHARE
 ON CONFLICT (merchant_id) WHERE state = 'running' DO NOTHING
 `
 
@@ -133,7 +134,7 @@ type AuditCreateParams struct {
 	MerchantID uuid.UUID
 }
 
-// One runs per account at a time.
+// One runs per account at a time. The lock keeps a handshake in the other mode before or after this.
 func (q *Queries) AuditCreate(ctx context.Context, arg AuditCreateParams) (int64, error) {
 	result, err := q.db.Exec(ctx, auditCreate, arg.ID, arg.Since, arg.MerchantID)
 	if err != nil {
@@ -256,6 +257,18 @@ type AuditDropSubscriptionsParams struct {
 // This and the next four: by the task's holder alone, as AuditFinish.
 func (q *Queries) AuditDropSubscriptions(ctx context.Context, arg AuditDropSubscriptionsParams) error {
 	_, err := q.db.Exec(ctx, auditDropSubscriptions, arg.MerchantID, arg.AuditID, arg.Fence)
+	return err
+}
+
+const auditEndOtherMode = `-- name: AuditEndOtherMode :exec
+UPDATE audits a SET state = 'failed', finished_at = clock_timestamp(),
+    error = 'the account was connected in the other mode (live or test) meanwhile'
+FROM merchants m WHERE m.id = a.merchant_id AND a.merchant_id = $1 AND a.state = 'running' AND a.livemode <> m.livemode
+`
+
+// Its task finds it ended and drops its facts.
+func (q *Queries) AuditEndOtherMode(ctx context.Context, merchantID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, auditEndOtherMode, merchantID)
 	return err
 }
 

@@ -144,7 +144,7 @@ func (j *judging) judge(ctx context.Context) error {
 	for _, g := range rows {
 		known[g.StripeSubscriptionID] = append(known[g.StripeSubscriptionID], g)
 	}
-	w := &writing{s: a.s, hash: a.reader.Hash, merchant: a.row.MerchantID, ticket: a.row.Ticket}
+	w := &writing{s: a.s, hash: a.reader.Hash, merchant: a.row.MerchantID, live: a.row.Livemode, ticket: a.row.Ticket}
 	for _, s := range j.subjects {
 		s.known = known[s.subscription.ID]
 		found, risk := Judge(s.subscription, s.debts, provenIn(s.known), j.now)

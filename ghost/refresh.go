@@ -86,7 +86,8 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 	}
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
-		if err := queries.GhostShareMerchant(ctx, merchant); err != nil {
+		live, err := queries.GhostShareMerchant(ctx, merchant)
+		if err := inMode(reader.Merchant.Livemode, live, err); err != nil {
 			return err
 		}
 		newest, err := queries.GhostNewestAudit(ctx, merchant)
@@ -111,7 +112,7 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 			return err
 		}
 		found, _ := Judge(subject.subscription, subject.debts, provenIn(subject.known), now)
-		w := &writing{s: s, hash: reader.Hash, merchant: merchant, ticket: ticket}
+		w := &writing{s: s, hash: reader.Hash, merchant: merchant, live: live, ticket: ticket}
 		w.add(subject, found)
 		w.lookAgain(subject, now)
 		return w.store(ctx, tx, nil)

@@ -20,6 +20,7 @@ type writing struct {
 	s        *Service
 	hash     func(subject, value string) []byte
 	merchant uuid.UUID
+	live     bool  // what was read is
 	ticket   int64 // taken before Stripe was read
 
 	hashes [][]byte // of each judged subscription
@@ -115,7 +116,8 @@ func (w *writing) write(ctx context.Context) error {
 	}
 	err := pgx.BeginFunc(ctx, w.s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
-		if err := queries.GhostLockMerchant(ctx, w.merchant); err != nil {
+		live, err := queries.GhostLockMerchant(ctx, w.merchant)
+		if err := inMode(w.live, live, err); err != nil {
 			return err
 		}
 		fresher, err := queries.GhostListFresher(ctx, db.GhostListFresherParams{MerchantID: w.merchant, Subscriptions: w.hashes, Ticket: w.ticket})

@@ -1,7 +1,8 @@
 -- name: AuditCreate :execrows
--- One runs per account at a time.
+-- One runs per account at a time. The lock keeps a handshake in the other mode before or after this.
 INSERT INTO audits (merchant_id, id, since, ticket, livemode)
 SELECT m.id, @id, sqlc.narg(since), nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = @merchant_id AND m.disconnected_at IS NULL
+FOR SHARE
 ON CONFLICT (merchant_id) WHERE state = 'running' DO NOTHING;
 
 -- name: AuditCreateWindow :exec
@@ -14,6 +15,12 @@ UPDATE audits a SET state = 'failed', error = 'the audit was given up: start it 
 WHERE a.merchant_id = $1 AND a.state = 'running' AND NOT EXISTS (
     SELECT 1 FROM scheduled_tasks t
     WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.status IN ('pending', 'running', 'parked'));
+
+-- name: AuditEndOtherMode :exec
+-- Its task finds it ended and drops its facts.
+UPDATE audits a SET state = 'failed', finished_at = clock_timestamp(),
+    error = 'the account was connected in the other mode (live or test) meanwhile'
+FROM merchants m WHERE m.id = a.merchant_id AND a.merchant_id = $1 AND a.state = 'running' AND a.livemode <> m.livemode;
 
 -- name: AuditLockRunning :one
 -- It cannot end, nor be widened by another, until the transaction does.
