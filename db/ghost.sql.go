@@ -268,15 +268,22 @@ func (q *Queries) GhostModeChanged(ctx context.Context, merchantID uuid.UUID) (b
 }
 
 const ghostNewestAudit = `-- name: GhostNewestAudit :one
-SELECT coalesce(max(ticket), 0)::bigint AS ticket FROM audits WHERE merchant_id = $1
+SELECT coalesce(max(ticket), 0)::bigint AS ticket,
+    coalesce(max(created_at) FILTER (WHERE state = 'succeeded' AND since IS NULL) > phantom_now() - interval '30 days', false)::boolean AS counted
+FROM audits WHERE merchant_id = $1
 `
 
-// The ticket of the newest audit.
-func (q *Queries) GhostNewestAudit(ctx context.Context, merchantID uuid.UUID) (int64, error) {
+type GhostNewestAuditRow struct {
+	Ticket  int64
+	Counted bool
+}
+
+// The ticket of the newest audit, and whether one has counted the attempts on every card within the 30 days of a card network's limit.
+func (q *Queries) GhostNewestAudit(ctx context.Context, merchantID uuid.UUID) (GhostNewestAuditRow, error) {
 	row := q.db.QueryRow(ctx, ghostNewestAudit, merchantID)
-	var ticket int64
-	err := row.Scan(&ticket)
-	return ticket, err
+	var i GhostNewestAuditRow
+	err := row.Scan(&i.Ticket, &i.Counted)
+	return i, err
 }
 
 const ghostShareMerchant = `-- name: GhostShareMerchant :one

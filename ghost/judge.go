@@ -28,7 +28,7 @@ type Debt struct {
 	Intent                    string // status of its payment intent
 	Disputed, Refunded        bool   // a dispute that is open; the money went back
 	Attempts                  []Attempt
-	CardAttempts              int32 // in the last 30 days on the card of the last attempt, for whatever invoice
+	CardAttempts              int32 // in the last 30 days on the card of the last attempt, for whatever invoice: see keepCardAttempts
 }
 
 // Attempt is one try to charge for an invoice.

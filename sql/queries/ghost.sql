@@ -23,8 +23,10 @@ WITH refreshes AS (DELETE FROM ghost_refreshes r WHERE r.merchant_id = $1)
 DELETE FROM ghost_targets g WHERE g.merchant_id = $1;
 
 -- name: GhostNewestAudit :one
--- The ticket of the newest audit.
-SELECT coalesce(max(ticket), 0)::bigint AS ticket FROM audits WHERE merchant_id = $1;
+-- The ticket of the newest audit, and whether one has counted the attempts on every card within the 30 days of a card network's limit.
+SELECT coalesce(max(ticket), 0)::bigint AS ticket,
+    coalesce(max(created_at) FILTER (WHERE state = 'succeeded' AND since IS NULL) > phantom_now() - interval '30 days', false)::boolean AS counted
+FROM audits WHERE merchant_id = $1;
 
 -- name: GhostListFresher :many
 -- Which of these subscriptions were read later than a ticket.
