@@ -91,6 +91,9 @@ func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s service
 	if err := s.ghosts.EnsurePurges(ctx); err != nil {
 		log.Error("[WORKER] cannot plan the daily purges: the next start or the next purge does it", "cause", db.Describe(err))
 	}
+	if err := s.ghosts.EnsureAudits(ctx); err != nil {
+		log.Error("[WORKER] cannot plan the weekly audits: the next start does it", "cause", db.Describe(err))
+	}
 	var running sync.WaitGroup
 	running.Go(func() { queue.Run(ctx) })
 	return running.Wait, nil

@@ -124,6 +124,7 @@ func (q *Queries) AuditCheckpoint(ctx context.Context, arg AuditCheckpointParams
 const auditCreate = `-- name: AuditCreate :execrows
 INSERT INTO audits (merchant_id, id, since, ticket, livemode)
 SELECT m.id, $1, $2, nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = $3 AND m.disconnected_at IS NULL
+FOR SHARE
 ON CONFLICT (merchant_id) WHERE state = 'running' DO NOTHING
 `
 
@@ -133,7 +134,7 @@ type AuditCreateParams struct {
 	MerchantID uuid.UUID
 }
 
-// One runs per account at a time.
+// One runs per account at a time. The lock keeps a handshake in the other mode before or after this.
 func (q *Queries) AuditCreate(ctx context.Context, arg AuditCreateParams) (int64, error) {
 	result, err := q.db.Exec(ctx, auditCreate, arg.ID, arg.Since, arg.MerchantID)
 	if err != nil {
@@ -169,72 +170,105 @@ func (q *Queries) AuditCreateWindow(ctx context.Context, arg AuditCreateWindowPa
 }
 
 const auditDropCharges = `-- name: AuditDropCharges :exec
-DELETE FROM audit_charges WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_charges f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropChargesParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
 func (q *Queries) AuditDropCharges(ctx context.Context, arg AuditDropChargesParams) error {
-	_, err := q.db.Exec(ctx, auditDropCharges, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropCharges, arg.MerchantID, arg.AuditID, arg.Fence)
 	return err
 }
 
 const auditDropDisputes = `-- name: AuditDropDisputes :exec
-DELETE FROM audit_disputes WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_disputes f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropDisputesParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
 func (q *Queries) AuditDropDisputes(ctx context.Context, arg AuditDropDisputesParams) error {
-	_, err := q.db.Exec(ctx, auditDropDisputes, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropDisputes, arg.MerchantID, arg.AuditID, arg.Fence)
 	return err
 }
 
 const auditDropIntents = `-- name: AuditDropIntents :exec
-DELETE FROM audit_intents WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_intents f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropIntentsParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
 func (q *Queries) AuditDropIntents(ctx context.Context, arg AuditDropIntentsParams) error {
-	_, err := q.db.Exec(ctx, auditDropIntents, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropIntents, arg.MerchantID, arg.AuditID, arg.Fence)
 	return err
 }
 
 const auditDropInvoices = `-- name: AuditDropInvoices :exec
-DELETE FROM audit_invoices WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_invoices f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropInvoicesParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
 func (q *Queries) AuditDropInvoices(ctx context.Context, arg AuditDropInvoicesParams) error {
-	_, err := q.db.Exec(ctx, auditDropInvoices, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropInvoices, arg.MerchantID, arg.AuditID, arg.Fence)
 	return err
 }
 
 const auditDropSubscriptions = `-- name: AuditDropSubscriptions :exec
-DELETE FROM audit_subscriptions WHERE merchant_id = $1 AND audit_id = $2
+DELETE FROM audit_subscriptions f
+WHERE f.merchant_id = $1 AND f.audit_id = $2 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = $1 AND t.id = $2 AND t.fence = $3 AND t.status = 'running')
 `
 
 type AuditDropSubscriptionsParams struct {
 	MerchantID uuid.UUID
 	AuditID    uuid.UUID
+	Fence      int64
 }
 
+// This and the next four: by the task's holder alone, as AuditFinish.
 func (q *Queries) AuditDropSubscriptions(ctx context.Context, arg AuditDropSubscriptionsParams) error {
-	_, err := q.db.Exec(ctx, auditDropSubscriptions, arg.MerchantID, arg.AuditID)
+	_, err := q.db.Exec(ctx, auditDropSubscriptions, arg.MerchantID, arg.AuditID, arg.Fence)
+	return err
+}
+
+const auditEndOtherMode = `-- name: AuditEndOtherMode :exec
+UPDATE audits a SET state = 'failed', finished_at = clock_timestamp(),
+    error = 'the account was connected in the other mode (live or test) meanwhile'
+FROM merchants m WHERE m.id = a.merchant_id AND a.merchant_id = $1 AND a.state = 'running' AND a.livemode <> m.livemode
+`
+
+// Its task finds it ended and drops its facts.
+func (q *Queries) AuditEndOtherMode(ctx context.Context, merchantID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, auditEndOtherMode, merchantID)
 	return err
 }
 
@@ -260,8 +294,12 @@ func (q *Queries) AuditFailWindow(ctx context.Context, arg AuditFailWindowParams
 }
 
 const auditFinish = `-- name: AuditFinish :execrows
-UPDATE audits SET state = $1, error = $2, totals = $3, objects = $4, finished_at = clock_timestamp()
-WHERE merchant_id = $5 AND id = $6 AND state = 'running'
+UPDATE audits a SET state = $1, error = $2, totals = $3, objects = $4,
+    finished_at = clock_timestamp()
+WHERE a.merchant_id = $5 AND a.id = $6 AND a.state = 'running'
+    AND a.since IS NOT DISTINCT FROM $7 AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.fence = $8 AND t.status = 'running')
 `
 
 type AuditFinishParams struct {
@@ -271,8 +309,11 @@ type AuditFinishParams struct {
 	Objects    int64
 	MerchantID uuid.UUID
 	ID         uuid.UUID
+	Since      *time.Time
+	Fence      int64
 }
 
+// By the task's holder alone: who has lost his lease may have read less than the one who goes on. And only as wide as he knows it.
 func (q *Queries) AuditFinish(ctx context.Context, arg AuditFinishParams) (int64, error) {
 	result, err := q.db.Exec(ctx, auditFinish,
 		arg.State,
@@ -281,6 +322,8 @@ func (q *Queries) AuditFinish(ctx context.Context, arg AuditFinishParams) (int64
 		arg.Objects,
 		arg.MerchantID,
 		arg.ID,
+		arg.Since,
+		arg.Fence,
 	)
 	if err != nil {
 		return 0, err
@@ -329,17 +372,6 @@ func (q *Queries) AuditGet(ctx context.Context, arg AuditGetParams) (Audit, erro
 		&i.FinishedAt,
 	)
 	return i, err
-}
-
-const auditGetRunning = `-- name: AuditGetRunning :one
-SELECT id FROM audits WHERE merchant_id = $1 AND state = 'running'
-`
-
-func (q *Queries) AuditGetRunning(ctx context.Context, merchantID uuid.UUID) (uuid.UUID, error) {
-	row := q.db.QueryRow(ctx, auditGetRunning, merchantID)
-	var id uuid.UUID
-	err := row.Scan(&id)
-	return id, err
 }
 
 const auditListDebts = `-- name: AuditListDebts :many
@@ -458,6 +490,48 @@ func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) 
 	return items, nil
 }
 
+const auditListSlots = `-- name: AuditListSlots :many
+SELECT slot.merchant_id, slot.at::timestamptz AS run_at, to_char(slot.at AT TIME ZONE 'UTC', 'YYYY-MM-DD')::text AS day
+FROM (
+    SELECT m.id AS merchant_id, week.at + CASE WHEN week.at <= phantom_now() THEN interval '168 hours' ELSE interval '0' END AS at
+    FROM merchants m
+    CROSS JOIN LATERAL (SELECT date_trunc('week', phantom_now(), 'UTC')
+        + make_interval(secs => ('x' || right(m.id::text, 6))::bit(24)::integer % 604800) AS at) AS week
+    WHERE m.disconnected_at IS NULL AND (m.id = $1::uuid
+        OR $1::uuid = '00000000-0000-0000-0000-000000000000' AND NOT EXISTS (
+            SELECT 1 FROM scheduled_tasks t
+            WHERE t.merchant_id = m.id AND t.kind = 'weekly_audit' AND t.status IN ('pending', 'running', 'parked')))) AS slot
+ORDER BY slot.merchant_id LIMIT 1000
+`
+
+type AuditListSlotsRow struct {
+	MerchantID uuid.UUID
+	RunAt      time.Time
+	Day        string
+}
+
+// When the next weekly audit is due: at a moment of the week of each merchant's own, which the last, random digits of his id give. For
+// one merchant, or, if that is the zero id, for all that have none ahead of them; and who has left needs none.
+func (q *Queries) AuditListSlots(ctx context.Context, merchantID uuid.UUID) ([]AuditListSlotsRow, error) {
+	rows, err := q.db.Query(ctx, auditListSlots, merchantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AuditListSlotsRow
+	for rows.Next() {
+		var i AuditListSlotsRow
+		if err := rows.Scan(&i.MerchantID, &i.RunAt, &i.Day); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const auditListWindows = `-- name: AuditListWindows :many
 SELECT merchant_id, audit_id, id, list, from_at, to_at, state, cursor, objects, error FROM audit_windows WHERE merchant_id = $1 AND audit_id = $2 ORDER BY list, to_at DESC, id
 `
@@ -496,6 +570,23 @@ func (q *Queries) AuditListWindows(ctx context.Context, arg AuditListWindowsPara
 		return nil, err
 	}
 	return items, nil
+}
+
+const auditLockRunning = `-- name: AuditLockRunning :one
+SELECT id, since FROM audits WHERE merchant_id = $1 AND state = 'running' FOR NO KEY UPDATE
+`
+
+type AuditLockRunningRow struct {
+	ID    uuid.UUID
+	Since *time.Time
+}
+
+// It cannot end, nor be widened by another, until the transaction does.
+func (q *Queries) AuditLockRunning(ctx context.Context, merchantID uuid.UUID) (AuditLockRunningRow, error) {
+	row := q.db.QueryRow(ctx, auditLockRunning, merchantID)
+	var i AuditLockRunningRow
+	err := row.Scan(&i.ID, &i.Since)
+	return i, err
 }
 
 const auditProgress = `-- name: AuditProgress :one
@@ -582,4 +673,20 @@ func (q *Queries) AuditWaste(ctx context.Context, arg AuditWasteParams) (AuditWa
 	var i AuditWasteRow
 	err := row.Scan(&i.Attempts, &i.Visa, &i.Mastercard)
 	return i, err
+}
+
+const auditWiden = `-- name: AuditWiden :exec
+UPDATE audits SET since = $1 WHERE merchant_id = $2 AND id = $3
+`
+
+type AuditWidenParams struct {
+	Since      *time.Time
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// The windows that this adds are written in the same transaction. An audit that is about to end finds that it must not.
+func (q *Queries) AuditWiden(ctx context.Context, arg AuditWidenParams) error {
+	_, err := q.db.Exec(ctx, auditWiden, arg.Since, arg.MerchantID, arg.ID)
+	return err
 }

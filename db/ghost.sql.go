@@ -54,6 +54,18 @@ func (q *Queries) GhostClose(ctx context.Context, arg GhostCloseParams) (int64, 
 	return result.RowsAffected(), nil
 }
 
+const ghostDropAll = `-- name: GhostDropAll :exec
+WITH refreshes AS (DELETE FROM ghost_refreshes r WHERE r.merchant_id = $1)
+DELETE FROM ghost_targets g WHERE g.merchant_id = $1
+`
+
+// What was found in the other mode (live or test) and who was read when. What a customer, an invoice or a card has had stays, in
+// attempt_budgets.
+func (q *Queries) GhostDropAll(ctx context.Context, merchantID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, ghostDropAll, merchantID)
+	return err
+}
+
 const ghostListFresher = `-- name: GhostListFresher :many
 SELECT subscription FROM ghost_refreshes
 WHERE merchant_id = $1 AND subscription = ANY ($2::bytea[]) AND ticket > $3 ORDER BY subscription
@@ -231,36 +243,61 @@ func (q *Queries) GhostListUnseen(ctx context.Context, arg GhostListUnseenParams
 	return items, nil
 }
 
-const ghostLockMerchant = `-- name: GhostLockMerchant :exec
-SELECT 1 FROM merchants WHERE id = $1 FOR NO KEY UPDATE
+const ghostLockMerchant = `-- name: GhostLockMerchant :one
+SELECT livemode FROM merchants WHERE id = $1 FOR NO KEY UPDATE
 `
 
-// An audit's writes and those of refreshes exclude each other.
-func (q *Queries) GhostLockMerchant(ctx context.Context, id uuid.UUID) error {
-	_, err := q.db.Exec(ctx, ghostLockMerchant, id)
-	return err
+// An audit's writes and those of refreshes exclude each other, and both a handshake in the other mode.
+func (q *Queries) GhostLockMerchant(ctx context.Context, id uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, ghostLockMerchant, id)
+	var livemode bool
+	err := row.Scan(&livemode)
+	return livemode, err
+}
+
+const ghostModeChanged = `-- name: GhostModeChanged :one
+SELECT coalesce((
+    SELECT a.livemode <> m.livemode FROM audits a JOIN merchants m ON m.id = a.merchant_id
+    WHERE a.merchant_id = $1 ORDER BY a.ticket DESC LIMIT 1), false)::boolean AS changed
+`
+
+// Whether a merchant works in the other mode now than his newest audit did: each handshake begins an audit, or finds one of its mode.
+func (q *Queries) GhostModeChanged(ctx context.Context, merchantID uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, ghostModeChanged, merchantID)
+	var changed bool
+	err := row.Scan(&changed)
+	return changed, err
 }
 
 const ghostNewestAudit = `-- name: GhostNewestAudit :one
-SELECT coalesce(max(ticket), 0)::bigint AS ticket FROM audits WHERE merchant_id = $1
+SELECT coalesce(max(ticket), 0)::bigint AS ticket,
+    coalesce(max(created_at) FILTER (WHERE state = 'succeeded' AND since IS NULL) > phantom_now() - interval '30 days', false)::boolean AS counted
+FROM audits WHERE merchant_id = $1
 `
 
-// The ticket of the newest audit.
-func (q *Queries) GhostNewestAudit(ctx context.Context, merchantID uuid.UUID) (int64, error) {
-	row := q.db.QueryRow(ctx, ghostNewestAudit, merchantID)
-	var ticket int64
-	err := row.Scan(&ticket)
-	return ticket, err
+type GhostNewestAuditRow struct {
+	Ticket  int64
+	Counted bool
 }
 
-const ghostShareMerchant = `-- name: GhostShareMerchant :exec
-SELECT 1 FROM merchants WHERE id = $1 FOR SHARE
+// The ticket of the newest audit, and whether one has counted the attempts on every card within the 30 days of a card network's limit.
+func (q *Queries) GhostNewestAudit(ctx context.Context, merchantID uuid.UUID) (GhostNewestAuditRow, error) {
+	row := q.db.QueryRow(ctx, ghostNewestAudit, merchantID)
+	var i GhostNewestAuditRow
+	err := row.Scan(&i.Ticket, &i.Counted)
+	return i, err
+}
+
+const ghostShareMerchant = `-- name: GhostShareMerchant :one
+SELECT livemode FROM merchants WHERE id = $1 FOR SHARE
 `
 
 // Refreshes go on beside each other.
-func (q *Queries) GhostShareMerchant(ctx context.Context, id uuid.UUID) error {
-	_, err := q.db.Exec(ctx, ghostShareMerchant, id)
-	return err
+func (q *Queries) GhostShareMerchant(ctx context.Context, id uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, ghostShareMerchant, id)
+	var livemode bool
+	err := row.Scan(&livemode)
+	return livemode, err
 }
 
 const ghostTicket = `-- name: GhostTicket :one

@@ -52,13 +52,14 @@ func (q *Queries) AuditRead(ctx context.Context, arg AuditReadParams) (AuditRead
 }
 
 const auditReadWasted = `-- name: AuditReadWasted :one
-SELECT (totals ->> 'wasted_attempts')::bigint AS wasted_attempts FROM audits
-WHERE merchant_id = $1 AND state = 'succeeded' AND since IS NULL AND totals ->> 'wasted_attempts' IS NOT NULL
-ORDER BY id DESC
+SELECT (a.totals ->> 'wasted_attempts')::bigint AS wasted_attempts
+FROM audits a JOIN merchants m ON m.id = a.merchant_id AND m.livemode = a.livemode
+WHERE a.merchant_id = $1 AND a.state = 'succeeded' AND a.since IS NULL AND a.totals ->> 'wasted_attempts' IS NOT NULL
+ORDER BY a.id DESC
 LIMIT 1
 `
 
-// Of the latest audit that has counted them over the whole history.
+// Of the latest audit that has counted them over the whole history, in the mode the merchant works in.
 func (q *Queries) AuditReadWasted(ctx context.Context, merchantID uuid.UUID) (int64, error) {
 	row := q.db.QueryRow(ctx, auditReadWasted, merchantID)
 	var wasted_attempts int64

@@ -292,6 +292,41 @@ func (q *Queries) TaskEnqueue(ctx context.Context, arg TaskEnqueueParams) (int64
 	return result.RowsAffected(), nil
 }
 
+const taskEnqueueKeyed = `-- name: TaskEnqueueKeyed :execrows
+INSERT INTO scheduled_tasks (merchant_id, id, kind, params, run_at, unique_key)
+SELECT $1, id, $2, params, run_at, unique_key
+FROM (SELECT unnest($3::uuid[]) AS id, unnest($4::jsonb[]) AS params,
+    unnest($5::timestamptz[]) AS run_at, unnest($6::text[]) AS unique_key) AS new
+ON CONFLICT (merchant_id, kind, unique_key)
+    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
+    DO NOTHING
+`
+
+type TaskEnqueueKeyedParams struct {
+	MerchantID uuid.UUID
+	Kind       string
+	Ids        []uuid.UUID
+	Params     [][]byte
+	RunAts     []time.Time
+	UniqueKeys []string
+}
+
+// Many tasks of one merchant and kind in one statement, but those whose key a live task holds.
+func (q *Queries) TaskEnqueueKeyed(ctx context.Context, arg TaskEnqueueKeyedParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskEnqueueKeyed,
+		arg.MerchantID,
+		arg.Kind,
+		arg.Ids,
+		arg.Params,
+		arg.RunAts,
+		arg.UniqueKeys,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const taskEnqueueMany = `-- name: TaskEnqueueMany :execrows
 INSERT INTO scheduled_tasks (merchant_id, id, kind, params, run_at)
 SELECT merchant_id, id, $1, params, run_at

@@ -26,7 +26,7 @@ const (
 )
 
 // StartAudit begins an audit of a merchant's account, or finds the one that runs, and returns its id. since, if not nil, leaves out
-// what was created before.
+// what was created before; an audit that runs and leaves out more is widened.
 func (s *Service) StartAudit(ctx context.Context, merchantID uuid.UUID, since *time.Time) (id uuid.UUID, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		id, err = StartAuditIn(ctx, tx, merchantID, since)
@@ -38,40 +38,80 @@ func (s *Service) StartAudit(ctx context.Context, merchantID uuid.UUID, since *t
 // StartAuditIn is [Service.StartAudit] in the caller's transaction.
 func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *time.Time) (uuid.UUID, error) {
 	queries := db.New(tx)
+	if since != nil {
+		if since = ptr(since.Truncate(time.Second)); !since.After(epoch) {
+			since = nil
+		}
+	}
 	if err := queries.AuditAbandon(ctx, merchantID); err != nil {
 		return uuid.Nil, fmt.Errorf("abandon audits: %w", err)
 	}
-	id := newID()
-	added, err := queries.AuditCreate(ctx, db.AuditCreateParams{MerchantID: merchantID, ID: id, Since: since})
-	if err != nil {
-		return uuid.Nil, fmt.Errorf("create audit: %w", err)
-	}
-	if added == 0 {
-		running, err := queries.AuditGetRunning(ctx, merchantID)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return uuid.Nil, &connect.Error{
-				Code: connect.CodeDisconnected, Message: "The account is not connected any more. Connect it again at /api/auth/stripe.",
-				Cause: connect.ErrRevoked,
-			}
+	for range 3 { // the audit that runs may end in between
+		id := newID()
+		added, err := queries.AuditCreate(ctx, db.AuditCreateParams{MerchantID: merchantID, ID: id, Since: since})
+		if err != nil {
+			return uuid.Nil, fmt.Errorf("create audit: %w", err)
 		}
-		return running, err
+		if added > 0 {
+			return id, beginAudit(ctx, tx, merchantID, id)
+		}
+		running, err := queries.AuditLockRunning(ctx, merchantID)
+		if err == nil {
+			return running.ID, widenAudit(ctx, queries, merchantID, running, since)
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return uuid.Nil, fmt.Errorf("find the audit that runs: %w", err)
+		}
 	}
+	return uuid.Nil, &connect.Error{
+		Code: connect.CodeDisconnected, Message: "The account is not connected any more. Connect it again at /api/auth/stripe.",
+		Cause: connect.ErrRevoked,
+	}
+}
+
+// beginAudit gives a new audit its windows and its task.
+func beginAudit(ctx context.Context, tx db.DBTX, merchantID, id uuid.UUID) error {
+	queries := db.New(tx)
 	row, err := queries.AuditGet(ctx, db.AuditGetParams{MerchantID: merchantID, ID: id})
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("read audit: %w", err)
+		return fmt.Errorf("read audit: %w", err)
 	}
-	for _, round := range rounds {
-		for _, list := range round {
-			w := window{id: newID(), list: list, from: epoch, to: row.Until}
-			if since != nil && list != "subscriptions" { // an old subscription may have new debts
-				w.from = since.Truncate(time.Second)
-			}
-			if err := queries.AuditCreateWindow(ctx, w.row(row)); err != nil {
-				return uuid.Nil, fmt.Errorf("create window: %w", err)
-			}
+	for _, list := range slices.Concat(rounds...) {
+		w := window{id: newID(), list: list, from: epoch, to: row.Until}
+		if row.Since != nil && list != "subscriptions" { // an old subscription may have new debts
+			w.from = *row.Since
+		}
+		if err := queries.AuditCreateWindow(ctx, w.row(row)); err != nil {
+			return fmt.Errorf("create window: %w", err)
 		}
 	}
-	return task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindAudit, ID: id})
+	_, err = task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindAudit, ID: id})
+	return err
+}
+
+// widenAudit adds the windows that an audit that runs would leave out.
+func widenAudit(ctx context.Context, queries *db.Queries, merchantID uuid.UUID, running db.AuditLockRunningRow, since *time.Time) error {
+	if running.Since == nil || since != nil && !since.Before(*running.Since) {
+		return nil
+	}
+	from := epoch
+	if since != nil {
+		from = *since
+	}
+	row := db.Audit{MerchantID: merchantID, ID: running.ID}
+	for _, list := range slices.Concat(rounds...) {
+		w := window{id: newID(), list: list, from: from, to: *running.Since}
+		if list == "subscriptions" { // it reads them all
+			continue
+		}
+		if err := queries.AuditCreateWindow(ctx, w.row(row)); err != nil {
+			return fmt.Errorf("create window: %w", err)
+		}
+	}
+	if err := queries.AuditWiden(ctx, db.AuditWidenParams{MerchantID: merchantID, ID: running.ID, Since: since}); err != nil {
+		return fmt.Errorf("widen audit: %w", err)
+	}
+	return nil
 }
 
 // audit is one try at an audit.
@@ -107,20 +147,24 @@ func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
 		return a.giveUp(ctx, t, err)
 	}
 	s.log.Info("[WORKER] audit begins", "account", a.reader.Merchant.StripeUserID, "audit", row.ID, "try", t.Attempt)
-	failed, err := a.readAll(ctx)
-	if err != nil {
-		return a.giveUp(ctx, t, err)
+	for {
+		failed, err := a.readAll(ctx)
+		if err != nil {
+			return a.giveUp(ctx, t, err)
+		}
+		if len(failed) > 0 && asksToSlowDown(failed) {
+			return task.Snooze(slowDown)
+		}
+		if len(failed) > 0 && t.Attempt < auditTries {
+			return fmt.Errorf("%d windows could not be read: %w", len(failed), failed[0])
+		}
+		switch err := a.conclude(ctx, failed); {
+		case err == nil:
+			return a.dropFacts(ctx)
+		case !errors.Is(err, errWidened):
+			return fmt.Errorf("conclude: %w", err)
+		}
 	}
-	if len(failed) > 0 && asksToSlowDown(failed) {
-		return task.Snooze(slowDown)
-	}
-	if len(failed) > 0 && t.Attempt < auditTries {
-		return fmt.Errorf("%d windows could not be read: %w", len(failed), failed[0])
-	}
-	if err := a.conclude(ctx, failed); err != nil {
-		return fmt.Errorf("conclude: %w", err)
-	}
-	return a.dropFacts(ctx)
 }
 
 // slowDown is how long a task waits whose account Stripe will not let us read for now. That is no failed try.
@@ -160,8 +204,8 @@ func (a *audit) giveUp(ctx context.Context, t *task.Task, err error) error {
 
 // fail ends the audit with an error that its merchant may read.
 func (a *audit) fail(ctx context.Context, why error) error {
-	if _, err := a.s.queries.AuditFinish(ctx, db.AuditFinishParams{
-		MerchantID: a.row.MerchantID, ID: a.row.ID, State: "failed", Error: ptr(why.Error()), Totals: []byte("{}"), Objects: a.row.Objects,
+	if err := a.finish(ctx, db.AuditFinishParams{
+		State: "failed", Error: ptr(why.Error()), Totals: []byte("{}"), Objects: a.row.Objects,
 	}); err != nil {
 		return errors.Join(why, err)
 	}
@@ -171,21 +215,63 @@ func (a *audit) fail(ctx context.Context, why error) error {
 	return task.Fail(errors.New(why.Error())) // and not ErrRevoked itself, for which a task is parked
 }
 
+// errWidened says that somebody has asked for more of the history than we have read: there are new windows.
+var errWidened = errors.New("the audit is to read more")
+
+// reload takes over what was asked for since the audit's row was read, and fails with errWidened if that is more, or
+// with errTaken if the audit has ended.
+func (a *audit) reload(ctx context.Context) error {
+	row, err := a.s.queries.AuditGet(ctx, db.AuditGetParams{MerchantID: a.row.MerchantID, ID: a.row.ID})
+	if err != nil {
+		return fmt.Errorf("read audit: %w", err)
+	}
+	before := a.row.Since
+	a.row = row
+	switch {
+	case row.State != "running":
+		return errTaken
+	case !sameTime(row.Since, before):
+		return errWidened
+	}
+	return nil
+}
+
+// finish stores the audit's end. It fails with errWidened, or with errTaken where another process has gone on with it.
+func (a *audit) finish(ctx context.Context, end db.AuditFinishParams) error {
+	end.MerchantID, end.ID, end.Since, end.Fence = a.row.MerchantID, a.row.ID, a.row.Since, a.task.Fence
+	changed, err := a.s.queries.AuditFinish(ctx, end)
+	if err == nil && changed == 0 {
+		if err = a.reload(ctx); err == nil {
+			err = errTaken
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
+	return nil
+}
+
 // readAll reads every window that is not done. failed are those that Stripe would not give.
 func (a *audit) readAll(ctx context.Context) (failed []error, err error) {
 	if err := a.s.queries.AuditReopenWindows(ctx, db.AuditReopenWindowsParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID}); err != nil {
 		return nil, fmt.Errorf("reopen windows: %w", err)
 	}
 	for _, round := range rounds {
-		rows, err := a.s.queries.AuditListWindows(ctx, db.AuditListWindowsParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID})
-		if err != nil {
-			return nil, fmt.Errorf("list windows: %w", err)
+		for { // windows may be added meanwhile
+			rows, err := a.s.queries.AuditListWindows(ctx, db.AuditListWindowsParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID})
+			if err != nil {
+				return nil, fmt.Errorf("list windows: %w", err)
+			}
+			open := newWindows(rows, round)
+			if len(open.open) == 0 {
+				break
+			}
+			some, err := a.readRound(ctx, open)
+			if err != nil {
+				return nil, err
+			}
+			failed = append(failed, some...)
 		}
-		some, err := a.readRound(ctx, newWindows(rows, round))
-		if err != nil {
-			return nil, err
-		}
-		failed = append(failed, some...)
 	}
 	return failed, nil
 }
@@ -235,17 +321,25 @@ func (a *audit) failWindow(ctx context.Context, w window, cause error) error {
 }
 
 // dropFacts deletes what the audit has read. It comes after the audit's end is stored: without its facts an audit would judge
-// everybody to be no ghost.
+// everybody to be no ghost. Who has lost his lease drops nothing.
 func (a *audit) dropFacts(ctx context.Context) error {
-	q, m, id := a.s.queries, a.row.MerchantID, a.row.ID
+	q, m, id, fence := a.s.queries, a.row.MerchantID, a.row.ID, a.task.Fence
 	for _, drop := range []func() error{
 		func() error {
-			return q.AuditDropSubscriptions(ctx, db.AuditDropSubscriptionsParams{MerchantID: m, AuditID: id})
+			return q.AuditDropSubscriptions(ctx, db.AuditDropSubscriptionsParams{MerchantID: m, AuditID: id, Fence: fence})
 		},
-		func() error { return q.AuditDropInvoices(ctx, db.AuditDropInvoicesParams{MerchantID: m, AuditID: id}) },
-		func() error { return q.AuditDropIntents(ctx, db.AuditDropIntentsParams{MerchantID: m, AuditID: id}) },
-		func() error { return q.AuditDropCharges(ctx, db.AuditDropChargesParams{MerchantID: m, AuditID: id}) },
-		func() error { return q.AuditDropDisputes(ctx, db.AuditDropDisputesParams{MerchantID: m, AuditID: id}) },
+		func() error {
+			return q.AuditDropInvoices(ctx, db.AuditDropInvoicesParams{MerchantID: m, AuditID: id, Fence: fence})
+		},
+		func() error {
+			return q.AuditDropIntents(ctx, db.AuditDropIntentsParams{MerchantID: m, AuditID: id, Fence: fence})
+		},
+		func() error {
+			return q.AuditDropCharges(ctx, db.AuditDropChargesParams{MerchantID: m, AuditID: id, Fence: fence})
+		},
+		func() error {
+			return q.AuditDropDisputes(ctx, db.AuditDropDisputesParams{MerchantID: m, AuditID: id, Fence: fence})
+		},
 		func() error {
 			return q.AuditForgetCursors(ctx, db.AuditForgetCursorsParams{MerchantID: m, AuditID: id})
 		},

@@ -39,8 +39,11 @@ const (
 )
 
 // conclude judges what was read, writes what it means, and ends the audit. failed windows make it a failed one that keeps the rest.
-// It can be repeated from any point.
+// It can be repeated from any point, and is where it fails with errWidened.
 func (a *audit) conclude(ctx context.Context, failed []error) error {
+	if err := a.reload(ctx); err != nil {
+		return err
+	}
 	atRisk, err := a.judgeAll(ctx, len(failed) > 0 || a.row.Since != nil)
 	if err != nil {
 		return err
@@ -58,14 +61,14 @@ func (a *audit) conclude(ctx context.Context, failed []error) error {
 	if err != nil {
 		return fmt.Errorf("read progress: %w", err)
 	}
-	finish := db.AuditFinishParams{MerchantID: a.row.MerchantID, ID: a.row.ID, State: "succeeded", Totals: totals, Objects: progress.Objects}
+	finish := db.AuditFinishParams{State: "succeeded", Totals: totals, Objects: progress.Objects}
 	if len(failed) > 0 {
 		finish.State = "failed"
 		finish.Error = ptr(fmt.Sprintf("%d of %d windows could not be read, the first: %v: what the others held is kept; start the audit again",
 			len(failed), progress.Windows, failed[0]))
 	}
-	if _, err := a.s.queries.AuditFinish(ctx, finish); err != nil {
-		return fmt.Errorf("finish: %w", err)
+	if err := a.finish(ctx, finish); err != nil {
+		return err
 	}
 	a.s.log.Info("[WORKER] audit ends", "account", a.reader.Merchant.StripeUserID, "audit", a.row.ID, "state", finish.State, "objects", progress.Objects)
 	return nil
@@ -141,7 +144,7 @@ func (j *judging) judge(ctx context.Context) error {
 	for _, g := range rows {
 		known[g.StripeSubscriptionID] = append(known[g.StripeSubscriptionID], g)
 	}
-	w := &writing{s: a.s, hash: a.reader.Hash, merchant: a.row.MerchantID, ticket: a.row.Ticket}
+	w := &writing{s: a.s, hash: a.reader.Hash, merchant: a.row.MerchantID, live: a.row.Livemode, ticket: a.row.Ticket}
 	for _, s := range j.subjects {
 		s.known = known[s.subscription.ID]
 		found, risk := Judge(s.subscription, s.debts, provenIn(s.known), j.now)
@@ -153,6 +156,7 @@ func (j *judging) judge(ctx context.Context) error {
 			continue
 		}
 		w.add(s, found)
+		w.lookAgain(s, j.now)
 	}
 	j.subjects = j.subjects[:0]
 	return w.write(ctx)

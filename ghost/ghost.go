@@ -14,6 +14,8 @@ package ghost
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/google/uuid"
@@ -40,21 +42,56 @@ func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Servic
 	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), purgeBatch: purgeBatch}
 }
 
-// Connected begins what every merchant has, in the transaction that stores his tokens: an audit now and a purge each day.
+// Connected begins what every merchant has, in the transaction that stores his tokens: an audit now, one each week, and a purge each
+// day. A merchant who comes back in the other mode (live or test) begins anew.
 func Connected(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
+	if err := leaveOtherMode(ctx, db.New(tx), merchantID); err != nil {
+		return err
+	}
 	if _, err := StartAuditIn(ctx, tx, merchantID, nil); err != nil {
+		return err
+	}
+	if _, err := planAudits(ctx, tx, merchantID); err != nil {
 		return err
 	}
 	_, err := planPurges(ctx, tx, merchantID)
 	return err
 }
 
+// leaveOtherMode forgets what was found in the mode that the merchant does not work in any more, if that has just changed. Who still
+// reads for it writes nothing: see inMode.
+func leaveOtherMode(ctx context.Context, queries *db.Queries, merchantID uuid.UUID) error {
+	changed, err := queries.GhostModeChanged(ctx, merchantID)
+	if err != nil || !changed {
+		return err
+	}
+	if err := queries.AuditEndOtherMode(ctx, merchantID); err != nil {
+		return fmt.Errorf("end the other mode's audit: %w", err)
+	}
+	if err := queries.GhostDropAll(ctx, merchantID); err != nil {
+		return fmt.Errorf("drop the other mode's ghosts: %w", err)
+	}
+	return nil
+}
+
+// errOtherMode says that what was read is of the mode that the merchant does not work in any more.
+var errOtherMode = errors.New("the account was connected in the other mode (live or test) meanwhile")
+
+// inMode compares the mode in which somebody has read with the merchant's, whose row is locked.
+func inMode(read, now bool, err error) error {
+	if err == nil && read != now {
+		err = errOtherMode
+	}
+	return err
+}
+
 // Handlers are the kinds of tasks that this package does.
 func (s *Service) Handlers() map[string]task.Handler {
 	return map[string]task.Handler{
-		KindAudit:   s.connect.Parking(s.HandleAudit),
-		KindRefresh: s.connect.Parking(s.HandleRefresh),
-		KindWebhook: s.connect.Parking(s.HandleEvent),
-		KindPurge:   s.HandlePurge,
+		KindAudit:       s.connect.Parking(s.HandleAudit),
+		KindWeeklyAudit: s.connect.Parking(s.HandleWeeklyAudit),
+		KindRefresh:     s.connect.Parking(s.HandleRefresh),
+		KindWebhook:     s.connect.Parking(s.HandleEvent),
+		KindPurge:       s.HandlePurge,
 	}
 }

@@ -28,7 +28,7 @@ type Debt struct {
 	Intent                    string // status of its payment intent
 	Disputed, Refunded        bool   // a dispute that is open; the money went back
 	Attempts                  []Attempt
-	CardAttempts              int32 // in the last 30 days on the card of the last attempt, for whatever invoice
+	CardAttempts              int32 // in the last 30 days on the card of the last attempt, for whatever invoice: see keepCardAttempts
 }
 
 // Attempt is one try to charge for an invoice.
@@ -130,6 +130,19 @@ func (d Debt) state(now time.Time) debtState {
 		return underWay
 	}
 	return due
+}
+
+// nextDebt is when the first of the invoices that were sent becomes a debt without anybody's doing: Stripe sends no event then.
+func nextDebt(debts []Debt, now time.Time) (at time.Time, ok bool) {
+	for _, d := range debts {
+		if d.Status != "open" || !d.SendInvoice || d.Due == nil || d.Remaining <= 0 || d.OutOfBand {
+			continue
+		}
+		if end := d.Due.Add(Grace); !end.Before(now) && (!ok || end.Before(at)) {
+			at, ok = end, true
+		}
+	}
+	return at, ok
 }
 
 // pending reports a bank debit on its way: its charge is neither paid nor failed.

@@ -33,16 +33,38 @@ type page struct {
 	more         bool
 	newest, last int64 // created times of its first and last object
 	lastID       string
+	stays        place // of the last object that stays, if there is one
+}
+
+// place is how far a window is read.
+type place struct {
+	cursor  *string
+	to      time.Time
+	objects int64 // read since the last checkpoint
+}
+
+func placeOf(id string, created, objects int64) place {
+	return place{&id, at(created).Add(time.Second), objects}
 }
 
 // read reads a window to its end, or gives its older half away where another reader is idle. Failures of Stripe's are a [*connect.ReadError].
+//
+// Stripe refuses a cursor whose object is gone, as a draft may be at any time. So what is stored is the place of the last object that
+// stays, and the reader goes back there. What lies between is read again, and nothing twice: of what may go no fact is kept.
 func (a *audit) read(ctx context.Context, w window, all *windows) error {
 	facts := &facts{audit: a}
-	saved := w.cursor
+	saved, stays := w.cursor, place{cursor: w.cursor, to: w.to}
 	for pages := 1; ; pages++ {
 		p, err := a.page(ctx, w, facts)
+		if errors.Is(err, connect.ErrNotFound) && text0(w.cursor) != text0(stays.cursor) {
+			w.cursor, w.to, facts.objects = stays.cursor, stays.to, stays.objects
+			continue
+		}
 		if err != nil {
 			return err
+		}
+		if p.stays.cursor != nil {
+			stays = p.stays
 		}
 		if p.count > 0 {
 			w.cursor, w.to = &p.lastID, at(p.last).Add(time.Second)
@@ -54,7 +76,11 @@ func (a *audit) read(ctx context.Context, w window, all *windows) error {
 		if p.more && given == nil && pages%pagesPerCheckpoint != 0 {
 			continue
 		}
-		if err := a.checkpoint(ctx, w, saved, given, !p.more, facts); err != nil {
+		until := stays
+		if !p.more {
+			until.objects = facts.objects
+		}
+		if err := a.checkpoint(ctx, w, saved, until, given, !p.more, facts); err != nil {
 			return err
 		}
 		if !p.more {
@@ -63,8 +89,10 @@ func (a *audit) read(ctx context.Context, w window, all *windows) error {
 		if given != nil {
 			all.add(*given)
 		}
-		saved = w.cursor
+		saved = stays.cursor
+		after := facts.objects - stays.objects
 		facts.reset()
+		facts.objects, stays.objects = after, 0
 	}
 }
 
@@ -112,12 +140,15 @@ func (a *audit) page(ctx context.Context, w window, facts *facts) (p page, err e
 				return truth(d, &p.more)
 			case "data":
 				return d.Arr(func(d *jx.Decoder) error {
-					id, created, err := facts.add(w.list, d)
+					id, created, stays, err := facts.add(w.list, d)
 					if p.count == 0 {
 						p.newest = created
 					}
 					p.count++
 					p.lastID, p.last = id, created
+					if stays {
+						p.stays = placeOf(id, created, facts.objects)
+					}
 					return err
 				})
 			}
@@ -131,7 +162,7 @@ func (a *audit) page(ctx context.Context, w window, facts *facts) (p page, err e
 }
 
 // checkpoint stores what was read together with how far the window is read, and what is given away of it.
-func (a *audit) checkpoint(ctx context.Context, w window, saved *string, given *window, done bool, facts *facts) error {
+func (a *audit) checkpoint(ctx context.Context, w window, saved *string, until place, given *window, done bool, facts *facts) error {
 	state := "open"
 	if done {
 		state = "done"
@@ -139,8 +170,8 @@ func (a *audit) checkpoint(ctx context.Context, w window, saved *string, given *
 	err := pgx.BeginFunc(ctx, a.s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		changed, err := queries.AuditCheckpoint(ctx, db.AuditCheckpointParams{
-			MerchantID: a.row.MerchantID, AuditID: a.row.ID, ID: w.id, Cursor: w.cursor, Before: saved, FromAt: w.from, ToAt: w.to,
-			Read: facts.objects, State: state,
+			MerchantID: a.row.MerchantID, AuditID: a.row.ID, ID: w.id, Cursor: until.cursor, Before: saved, FromAt: w.from, ToAt: until.to,
+			Read: until.objects, State: state,
 		})
 		if err != nil {
 			return err
@@ -196,37 +227,38 @@ func (f *facts) rewind(to facts) {
 	f.disputes = f.disputes[:len(to.disputes)]
 }
 
-// add reads one object of a list and keeps what of it may decide something.
-func (f *facts) add(list string, d *jx.Decoder) (id string, created int64, err error) {
+// add reads one object of a list and keeps what of it may decide something. stays says that Stripe will always know the object; of
+// another, a draft or what a test clock drives, nothing is kept.
+func (f *facts) add(list string, d *jx.Decoder) (id string, created int64, stays bool, err error) {
 	f.objects++
 	switch list {
 	case "subscriptions":
 		var s subscription
 		err = s.decode(d)
 		f.addSubscription(&s)
-		return s.ID, s.created, err
+		return s.ID, s.created, !s.testClock, err
 	case "invoices":
 		var i invoice
 		err = i.decode(d)
 		f.addInvoice(&i)
-		return i.ID, i.created, err
+		return i.ID, i.created, !i.testClock && i.Status != "draft", err
 	case openInvoices:
 		var i invoice
 		err = i.decode(d)
-		if i.Intent != "" {
+		if i.Intent != "" && !i.testClock {
 			f.intents = append(f.intents, db.AuditAddIntentsParams{MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Invoice: i.ID, Status: i.Intent})
 		}
-		return i.ID, i.created, err
+		return i.ID, i.created, !i.testClock, err
 	case "charges":
 		var c charge
 		err = c.decode(d)
 		f.addCharge(&c)
-		return c.id, c.created, err
+		return c.id, c.created, true, err
 	default:
 		var p dispute
 		err = p.decode(d)
 		f.disputes = append(f.disputes, db.AuditAddDisputesParams{MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Charge: p.charge, IsOpen: isOpen(p.status)})
-		return p.id, p.created, err
+		return p.id, p.created, true, err
 	}
 }
 

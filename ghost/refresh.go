@@ -1,6 +1,7 @@
 package ghost
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,14 +87,15 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 	}
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
-		if err := queries.GhostShareMerchant(ctx, merchant); err != nil {
+		live, err := queries.GhostShareMerchant(ctx, merchant)
+		if err := inMode(reader.Merchant.Livemode, live, err); err != nil {
 			return err
 		}
 		newest, err := queries.GhostNewestAudit(ctx, merchant)
 		if err != nil {
 			return err
 		}
-		if newest > ticket {
+		if newest.Ticket > ticket {
 			return errOvertaken
 		}
 		ours, err := queries.GhostClaimRefresh(ctx, db.GhostClaimRefreshParams{
@@ -111,10 +113,29 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 			return err
 		}
 		found, _ := Judge(subject.subscription, subject.debts, provenIn(subject.known), now)
-		w := &writing{s: s, hash: reader.Hash, merchant: merchant, ticket: ticket}
+		if newest.Counted {
+			keepCardAttempts(found, subject, now)
+		}
+		w := &writing{s: s, hash: reader.Hash, merchant: merchant, live: live, ticket: ticket}
 		w.add(subject, found)
-		return w.store(ctx, queries, nil)
+		w.lookAgain(subject, now)
+		return w.store(ctx, tx, nil)
 	})
+}
+
+// keepCardAttempts lets no refresh lower what an audit has counted on the same card. An audit sees the whole account, a refresh only
+// the customer's own charges, because Stripe lists none by card: the same card may pay for another customer. A limit of the networks
+// had better be reached too early than too late; what is too many by then, the next audit sets right.
+func keepCardAttempts(found []Finding, s subject, now time.Time) {
+	since := now.AddDate(0, 0, -budgetDays)
+	for i := range found {
+		f := &found[i]
+		for _, g := range s.known {
+			if s.is(g, *f) && len(f.Card) > 0 && bytes.Equal(g.Card, f.Card) && (g.ClosedAt == nil || g.ClosedAt.After(since)) {
+				f.CardAttempts = max(f.CardAttempts, g.CardAttempts)
+			}
+		}
+	}
 }
 
 // rereading reads one subscription with what decides about it.

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/task"
 	"phantom/vault"
 )
 
@@ -19,11 +20,13 @@ type writing struct {
 	s        *Service
 	hash     func(subject, value string) []byte
 	merchant uuid.UUID
+	live     bool  // what was read is
 	ticket   int64 // taken before Stripe was read
 
 	hashes [][]byte // of each judged subscription
 	found  []found
 	closed []closing
+	looks  []task.New // at subscriptions of which an invoice will become a debt
 }
 
 type found struct {
@@ -68,6 +71,19 @@ func (w *writing) add(s subject, findings []Finding) {
 	}
 }
 
+// lookAgain has a subscription read anew when the next of its invoices becomes a debt; that look plans the one after. The key holds
+// the time too: so the look that runs does not stand in the way of the next one.
+func (w *writing) lookAgain(s subject, now time.Time) {
+	at, ok := nextDebt(s.debts, now)
+	if !ok || s.subscription.Status == "" {
+		return
+	}
+	w.looks = append(w.looks, task.New{
+		ID: newID(), Params: refreshParams{s.subscription.ID}, RunAt: at.Add(time.Minute),
+		UniqueKey: fmt.Sprintf("%x:%d", w.hash("subscription", s.subscription.ID), at.Unix()),
+	})
+}
+
 // is reports whether a known ghost is the one that was found: rows are told apart by customer, subscription and currency.
 func (s subject) is(g db.GhostTarget, f Finding) bool {
 	return g.StripeCustomerID == s.subscription.Customer && g.Currency == f.Currency
@@ -95,12 +111,13 @@ func sameTime(a, b *time.Time) bool { return a == b || a != nil && b != nil && a
 
 // write stores the batch in one transaction, without what somebody has read later. What it wrote is forgotten, so that it can go on.
 func (w *writing) write(ctx context.Context) error {
-	if len(w.hashes) == 0 {
+	if len(w.hashes)+len(w.looks) == 0 {
 		return nil
 	}
 	err := pgx.BeginFunc(ctx, w.s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
-		if err := queries.GhostLockMerchant(ctx, w.merchant); err != nil {
+		live, err := queries.GhostLockMerchant(ctx, w.merchant)
+		if err := inMode(w.live, live, err); err != nil {
 			return err
 		}
 		fresher, err := queries.GhostListFresher(ctx, db.GhostListFresherParams{MerchantID: w.merchant, Subscriptions: w.hashes, Ticket: w.ticket})
@@ -111,17 +128,21 @@ func (w *writing) write(ctx context.Context) error {
 		for i, hash := range w.hashes {
 			stale[i] = slices.ContainsFunc(fresher, func(x []byte) bool { return bytes.Equal(x, hash) })
 		}
-		return w.store(ctx, queries, stale)
+		return w.store(ctx, tx, stale)
 	})
 	if err != nil {
 		return fmt.Errorf("write ghosts: %w", err)
 	}
-	w.hashes, w.found, w.closed = w.hashes[:0], w.found[:0], w.closed[:0]
+	w.hashes, w.found, w.closed, w.looks = w.hashes[:0], w.found[:0], w.closed[:0], w.looks[:0]
 	return nil
 }
 
-// store writes what is not stale.
-func (w *writing) store(ctx context.Context, queries *db.Queries, stale map[int]bool) error {
+// store writes what is not stale. A look too many does no harm, so that they are planned for all.
+func (w *writing) store(ctx context.Context, tx db.DBTX, stale map[int]bool) error {
+	queries := db.New(tx)
+	if _, err := task.EnqueueKeyed(ctx, tx, w.merchant, KindRefresh, w.looks); err != nil {
+		return err
+	}
 	upsert := db.GhostUpsertParams{MerchantID: w.merchant, Anyway: true}
 	for _, f := range w.found {
 		if !stale[f.at] {

@@ -105,6 +105,36 @@ func Enqueue(ctx context.Context, tx db.DBTX, t New) (uuid.UUID, error) {
 	return t.ID, nil
 }
 
+// EnqueueKeyed is [Enqueue] for many tasks of one merchant and kind in one statement. Each has a time, a unique key and an id of its
+// own making. It returns how many were added.
+func EnqueueKeyed(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, kind string, tasks []New) (added int64, err error) {
+	if len(tasks) == 0 {
+		return 0, nil
+	}
+	rows := db.TaskEnqueueKeyedParams{MerchantID: merchantID, Kind: kind}
+	for _, t := range tasks {
+		if t.RunAt.IsZero() || t.UniqueKey == "" || t.ID == uuid.Nil || t.SealedParams != nil {
+			return 0, fmt.Errorf("enqueue %s: a task lacks a time, a key or an id, or has sealed params", kind)
+		}
+		params, err := marshalParams(t.Params)
+		if err != nil {
+			return 0, err
+		}
+		rows.Ids, rows.Params = append(rows.Ids, t.ID), append(rows.Params, params)
+		rows.RunAts, rows.UniqueKeys = append(rows.RunAts, t.RunAt), append(rows.UniqueKeys, t.UniqueKey)
+	}
+	queries := db.New(tx)
+	if added, err = queries.TaskEnqueueKeyed(ctx, rows); err != nil {
+		return 0, fmt.Errorf("enqueue %s: %w", kind, err)
+	}
+	if added > 0 {
+		if err := queries.TaskNotify(ctx); err != nil {
+			return 0, fmt.Errorf("notify: %w", err)
+		}
+	}
+	return added, nil
+}
+
 func marshalParams(params any) ([]byte, error) {
 	if params == nil {
 		return []byte("{}"), nil

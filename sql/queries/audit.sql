@@ -1,7 +1,8 @@
 -- name: AuditCreate :execrows
--- One runs per account at a time.
+-- One runs per account at a time. The lock keeps a handshake in the other mode before or after this.
 INSERT INTO audits (merchant_id, id, since, ticket, livemode)
 SELECT m.id, @id, sqlc.narg(since), nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = @merchant_id AND m.disconnected_at IS NULL
+FOR SHARE
 ON CONFLICT (merchant_id) WHERE state = 'running' DO NOTHING;
 
 -- name: AuditCreateWindow :exec
@@ -15,8 +16,19 @@ WHERE a.merchant_id = $1 AND a.state = 'running' AND NOT EXISTS (
     SELECT 1 FROM scheduled_tasks t
     WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.status IN ('pending', 'running', 'parked'));
 
--- name: AuditGetRunning :one
-SELECT id FROM audits WHERE merchant_id = $1 AND state = 'running';
+-- name: AuditEndOtherMode :exec
+-- Its task finds it ended and drops its facts.
+UPDATE audits a SET state = 'failed', finished_at = clock_timestamp(),
+    error = 'the account was connected in the other mode (live or test) meanwhile'
+FROM merchants m WHERE m.id = a.merchant_id AND a.merchant_id = $1 AND a.state = 'running' AND a.livemode <> m.livemode;
+
+-- name: AuditLockRunning :one
+-- It cannot end, nor be widened by another, until the transaction does.
+SELECT id, since FROM audits WHERE merchant_id = $1 AND state = 'running' FOR NO KEY UPDATE;
+
+-- name: AuditWiden :exec
+-- The windows that this adds are written in the same transaction. An audit that is about to end finds that it must not.
+UPDATE audits SET since = sqlc.narg(since) WHERE merchant_id = @merchant_id AND id = @id;
 
 -- name: AuditGet :one
 SELECT * FROM audits WHERE merchant_id = $1 AND id = $2;
@@ -51,8 +63,13 @@ WHERE w.merchant_id = sqlc.arg(merchant_id) AND w.audit_id = sqlc.arg(audit_id) 
 UPDATE audit_windows SET state = 'failed', error = @error WHERE merchant_id = @merchant_id AND audit_id = @audit_id AND id = @id AND state = 'open';
 
 -- name: AuditFinish :execrows
-UPDATE audits SET state = @state, error = sqlc.narg(error), totals = @totals, objects = @objects, finished_at = clock_timestamp()
-WHERE merchant_id = @merchant_id AND id = @id AND state = 'running';
+-- By the task's holder alone: who has lost his lease may have read less than the one who goes on. And only as wide as he knows it.
+UPDATE audits a SET state = sqlc.arg(state), error = sqlc.narg(error), totals = sqlc.arg(totals), objects = sqlc.arg(objects),
+    finished_at = clock_timestamp()
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.id = sqlc.arg(id) AND a.state = 'running'
+    AND a.since IS NOT DISTINCT FROM sqlc.narg(since) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditAddSubscriptions :copyfrom
 INSERT INTO audit_subscriptions (merchant_id, audit_id, id, customer, status, paused) VALUES ($1, $2, $3, $4, $5, $6);
@@ -74,19 +91,35 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
 INSERT INTO audit_disputes (merchant_id, audit_id, charge, is_open) VALUES ($1, $2, $3, $4);
 
 -- name: AuditDropSubscriptions :exec
-DELETE FROM audit_subscriptions WHERE merchant_id = $1 AND audit_id = $2;
+-- This and the next four: by the task's holder alone, as AuditFinish.
+DELETE FROM audit_subscriptions f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditDropInvoices :exec
-DELETE FROM audit_invoices WHERE merchant_id = $1 AND audit_id = $2;
+DELETE FROM audit_invoices f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditDropIntents :exec
-DELETE FROM audit_intents WHERE merchant_id = $1 AND audit_id = $2;
+DELETE FROM audit_intents f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditDropCharges :exec
-DELETE FROM audit_charges WHERE merchant_id = $1 AND audit_id = $2;
+DELETE FROM audit_charges f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditDropDisputes :exec
-DELETE FROM audit_disputes WHERE merchant_id = $1 AND audit_id = $2;
+DELETE FROM audit_disputes f
+WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(audit_id) AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditForgetCursors :exec
 UPDATE audit_windows SET cursor = NULL WHERE merchant_id = $1 AND audit_id = $2 AND cursor IS NOT NULL;
@@ -141,3 +174,18 @@ FROM (
     WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.outcome = 'failed' AND c.card IS NOT NULL
 ) AS tries
 WHERE refused;
+
+-- name: AuditListSlots :many
+-- When the next weekly audit is due: at a moment of the week of each merchant's own, which the last, random digits of his id give. For
+-- one merchant, or, if that is the zero id, for all that have none ahead of them; and who has left needs none.
+SELECT slot.merchant_id, slot.at::timestamptz AS run_at, to_char(slot.at AT TIME ZONE 'UTC', 'YYYY-MM-DD')::text AS day
+FROM (
+    SELECT m.id AS merchant_id, week.at + CASE WHEN week.at <= phantom_now() THEN interval '168 hours' ELSE interval '0' END AS at
+    FROM merchants m
+    CROSS JOIN LATERAL (SELECT date_trunc('week', phantom_now(), 'UTC')
+        + make_interval(secs => ('x' || right(m.id::text, 6))::bit(24)::integer % 604800) AS at) AS week
+    WHERE m.disconnected_at IS NULL AND (m.id = sqlc.arg(merchant_id)::uuid
+        OR sqlc.arg(merchant_id)::uuid = '00000000-0000-0000-0000-000000000000' AND NOT EXISTS (
+            SELECT 1 FROM scheduled_tasks t
+            WHERE t.merchant_id = m.id AND t.kind = 'weekly_audit' AND t.status IN ('pending', 'running', 'parked')))) AS slot
+ORDER BY slot.merchant_id LIMIT 1000;

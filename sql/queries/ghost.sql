@@ -2,17 +2,31 @@
 -- Taken before Stripe is read.
 SELECT nextval('ghost_tickets')::bigint AS ticket;
 
--- name: GhostLockMerchant :exec
--- An audit's writes and those of refreshes exclude each other.
-SELECT 1 FROM merchants WHERE id = $1 FOR NO KEY UPDATE;
+-- name: GhostLockMerchant :one
+-- An audit's writes and those of refreshes exclude each other, and both a handshake in the other mode.
+SELECT livemode FROM merchants WHERE id = $1 FOR NO KEY UPDATE;
 
--- name: GhostShareMerchant :exec
+-- name: GhostShareMerchant :one
 -- Refreshes go on beside each other.
-SELECT 1 FROM merchants WHERE id = $1 FOR SHARE;
+SELECT livemode FROM merchants WHERE id = $1 FOR SHARE;
+
+-- name: GhostModeChanged :one
+-- Whether a merchant works in the other mode now than his newest audit did: each handshake begins an audit, or finds one of its mode.
+SELECT coalesce((
+    SELECT a.livemode <> m.livemode FROM audits a JOIN merchants m ON m.id = a.merchant_id
+    WHERE a.merchant_id = $1 ORDER BY a.ticket DESC LIMIT 1), false)::boolean AS changed;
+
+-- name: GhostDropAll :exec
+-- What was found in the other mode (live or test) and who was read when. What a customer, an invoice or a card has had stays, in
+-- attempt_budgets.
+WITH refreshes AS (DELETE FROM ghost_refreshes r WHERE r.merchant_id = $1)
+DELETE FROM ghost_targets g WHERE g.merchant_id = $1;
 
 -- name: GhostNewestAudit :one
--- The ticket of the newest audit.
-SELECT coalesce(max(ticket), 0)::bigint AS ticket FROM audits WHERE merchant_id = $1;
+-- The ticket of the newest audit, and whether one has counted the attempts on every card within the 30 days of a card network's limit.
+SELECT coalesce(max(ticket), 0)::bigint AS ticket,
+    coalesce(max(created_at) FILTER (WHERE state = 'succeeded' AND since IS NULL) > phantom_now() - interval '30 days', false)::boolean AS counted
+FROM audits WHERE merchant_id = $1;
 
 -- name: GhostListFresher :many
 -- Which of these subscriptions were read later than a ticket.

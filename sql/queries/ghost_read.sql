@@ -48,10 +48,11 @@ GROUP BY currency, decline_class, age
 ORDER BY currency, decline_class, age;
 
 -- name: AuditReadWasted :one
--- Of the latest audit that has counted them over the whole history.
-SELECT (totals ->> 'wasted_attempts')::bigint AS wasted_attempts FROM audits
-WHERE merchant_id = @merchant_id AND state = 'succeeded' AND since IS NULL AND totals ->> 'wasted_attempts' IS NOT NULL
-ORDER BY id DESC
+-- Of the latest audit that has counted them over the whole history, in the mode the merchant works in.
+SELECT (a.totals ->> 'wasted_attempts')::bigint AS wasted_attempts
+FROM audits a JOIN merchants m ON m.id = a.merchant_id AND m.livemode = a.livemode
+WHERE a.merchant_id = @merchant_id AND a.state = 'succeeded' AND a.since IS NULL AND a.totals ->> 'wasted_attempts' IS NOT NULL
+ORDER BY a.id DESC
 LIMIT 1;
 
 -- name: AuditRead :one

@@ -13,6 +13,16 @@ SELECT merchant_id, id, @kind, params, run_at
 FROM (SELECT unnest(@merchant_ids::uuid[]) AS merchant_id, unnest(@ids::uuid[]) AS id, unnest(@params::jsonb[]) AS params,
     unnest(@run_ats::timestamptz[]) AS run_at) AS new;
 
+-- name: TaskEnqueueKeyed :execrows
+-- Many tasks of one merchant and kind in one statement, but those whose key a live task holds.
+INSERT INTO scheduled_tasks (merchant_id, id, kind, params, run_at, unique_key)
+SELECT sqlc.arg(merchant_id), id, sqlc.arg(kind), params, run_at, unique_key
+FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(params)::jsonb[]) AS params,
+    unnest(sqlc.arg(run_ats)::timestamptz[]) AS run_at, unnest(sqlc.arg(unique_keys)::text[]) AS unique_key) AS new
+ON CONFLICT (merchant_id, kind, unique_key)
+    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
+    DO NOTHING;
+
 -- name: TaskNotify :exec
 -- Delivered when the caller's transaction commits.
 SELECT pg_notify('phantom_task', '');
