@@ -356,27 +356,27 @@ func (q *Queries) GhostTotals(ctx context.Context, merchantID uuid.UUID) ([]Ghos
 
 const ghostUpsert = `-- name: GhostUpsert :execrows
 INSERT INTO ghost_targets AS g (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency,
-    rule, hidden, decline_class, decline_code, attempt_count, card, card_attempts, first_failed_at, last_failed_at)
+    invoices, rule, hidden, decline_class, decline_code, attempt_count, card, card_attempts, first_failed_at, last_failed_at)
 SELECT $1, id, customer, subscription, invoice, CASE WHEN has_email THEN email END, amount, currency,
-    rule, hidden, class, nullif(code, ''), attempts, CASE WHEN card <> '' THEN card END, card_attempts, first_failed, last_failed
+    owed, rule, hidden, class, nullif(code, ''), attempts, CASE WHEN card <> '' THEN card END, card_attempts, first_failed, last_failed
 FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS customer,
     unnest($4::text[]) AS subscription, unnest($5::text[]) AS invoice,
     unnest($6::sealed_token[]) AS email, unnest($7::boolean[]) AS has_email,
     unnest($8::bigint[]) AS amount, unnest($9::text[]) AS currency,
-    unnest($10::text[]) AS rule, unnest($11::boolean[]) AS hidden,
-    unnest($12::text[]) AS class, unnest($13::text[]) AS code,
-    unnest($14::integer[]) AS attempts, unnest($15::bytea[]) AS card,
-    unnest($16::integer[]) AS card_attempts, unnest($17::timestamptz[]) AS first_failed,
-    unnest($18::timestamptz[]) AS last_failed) AS found
+    unnest($10::jsonb[]) AS owed, unnest($11::text[]) AS rule, unnest($12::boolean[]) AS hidden,
+    unnest($13::text[]) AS class, unnest($14::text[]) AS code,
+    unnest($15::integer[]) AS attempts, unnest($16::bytea[]) AS card,
+    unnest($17::integer[]) AS card_attempts, unnest($18::timestamptz[]) AS first_failed,
+    unnest($19::timestamptz[]) AS last_failed) AS found
 ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_and_currency DO UPDATE SET
-    stripe_invoice_id = excluded.stripe_invoice_id, amount = excluded.amount, rule = excluded.rule, hidden = excluded.hidden,
+    stripe_invoice_id = excluded.stripe_invoice_id, invoices = excluded.invoices, amount = excluded.amount, rule = excluded.rule, hidden = excluded.hidden,
     email = CASE WHEN excluded.id = g.id THEN excluded.email ELSE g.email END,
     decline_class = excluded.decline_class, decline_code = excluded.decline_code, attempt_count = excluded.attempt_count,
     card = excluded.card, card_attempts = excluded.card_attempts,
     first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at,
     status = 'open', closed_reason = NULL, closed_at = NULL, updated_at = clock_timestamp()
 WHERE g.closed_reason IS DISTINCT FROM 'no_access'
-    AND ($19::boolean OR (g.stripe_invoice_id, g.amount, g.rule, g.hidden, g.decline_class, g.decline_code, g.attempt_count,
+    AND ($20::boolean OR (g.stripe_invoice_id, g.amount, g.rule, g.hidden, g.decline_class, g.decline_code, g.attempt_count,
         g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.status)
         IS DISTINCT FROM (excluded.stripe_invoice_id, excluded.amount, excluded.rule, excluded.hidden, excluded.decline_class,
         excluded.decline_code, excluded.attempt_count, excluded.card, excluded.card_attempts, excluded.first_failed_at,
@@ -393,6 +393,7 @@ type GhostUpsertParams struct {
 	HasEmails     []bool
 	Amounts       []int64
 	Currencies    []string
+	Owed          [][]byte
 	Rules         []string
 	Hiddens       []bool
 	Classes       []string
@@ -418,6 +419,7 @@ func (q *Queries) GhostUpsert(ctx context.Context, arg GhostUpsertParams) (int64
 		arg.HasEmails,
 		arg.Amounts,
 		arg.Currencies,
+		arg.Owed,
 		arg.Rules,
 		arg.Hiddens,
 		arg.Classes,

@@ -359,7 +359,8 @@ func (q *Queries) TaskEnqueueMany(ctx context.Context, arg TaskEnqueueManyParams
 
 const taskFinish = `-- name: TaskFinish :execrows
 UPDATE scheduled_tasks SET status = $1, outcome = $2, last_error = coalesce(nullif($3::text, ''), last_error),
-    lease_until = NULL, finished_at = CASE WHEN $1::text IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END
+    lease_until = NULL, finished_at = CASE WHEN $1::text IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END,
+    sealed_params = CASE WHEN $1::text IN ('succeeded', 'failed', 'canceled') THEN NULL ELSE sealed_params END
 WHERE merchant_id = $4 AND id = $5 AND fence = $6 AND status = 'running'
 `
 
@@ -372,7 +373,7 @@ type TaskFinishParams struct {
 	Fence      int64
 }
 
-// By its holder's hand, together with what it has brought about.
+// By its holder's hand, together with what it has brought about. What it was sent with is forgotten: it will not be sent again.
 func (q *Queries) TaskFinish(ctx context.Context, arg TaskFinishParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskFinish,
 		arg.Status,

@@ -33,13 +33,28 @@ type Service struct {
 	connect *connect.Service
 	log     *slog.Logger
 
+	// Hunts, if not nil, is told of every change. It is set before the service is used.
+	Hunts Hunts
+
 	concluding chan struct{} // held by the audit that writes its findings
 	purgeBatch int           // ghosts of one transaction
+}
+
+// Hunts hears in the transaction that stores it which ghosts are not what they were, are new or are gone.
+type Hunts interface {
+	GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
 }
 
 // New returns a Service over pool that reads merchants' accounts through connect.
 func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Service {
 	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), purgeBatch: purgeBatch}
+}
+
+func (s *Service) tellHunts(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
+	if s.Hunts == nil || len(ghosts) == 0 {
+		return nil
+	}
+	return s.Hunts.GhostsChanged(ctx, tx, merchantID, ghosts)
 }
 
 // Connected begins what every merchant has, in the transaction that stores his tokens: an audit now, one each week, and a purge each

@@ -43,11 +43,18 @@ type Attempt struct {
 type Finding struct {
 	Currency, Invoice, Email, Rule string // Invoice is the oldest that is owed
 	Amount                         int64
+	Invoices                       []OwedInvoice // the oldest first
 	Hidden                         bool
 	Class, Code                    string
 	Attempts, CardAttempts         int32
 	FirstFailed, LastFailed        *time.Time
 	Card                           []byte
+}
+
+// OwedInvoice is an invoice of a ghost, as ghost_targets.invoices holds it.
+type OwedInvoice struct {
+	ID     string `json:"id"`
+	Amount int64  `json:"amount"` // minor units that remain
 }
 
 // The rules, in a merchant's words. They are stored with the ghost.
@@ -168,6 +175,7 @@ func finding(s Subscription, currency string, owed []Debt, healthy bool) Finding
 	overdue := true
 	for _, d := range owed {
 		f.Amount += d.Remaining
+		f.Invoices = append(f.Invoices, OwedInvoice{d.Invoice, d.Remaining})
 		f.Email = cmp.Or(d.Email, f.Email) // the newest that has one
 		overdue = overdue && d.SendInvoice
 		f.addAttempts(d)

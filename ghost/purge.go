@@ -120,7 +120,16 @@ func (p *purge) merchant(ctx context.Context, merchant uuid.UUID, wait bool) err
 		}
 		for part := range slices.Chunk(chunk, p.service.purgeBatch) {
 			b := batch{merchant: merchant, ghosts: part, found: found, hash: hash}
-			err := pgx.BeginFunc(ctx, p.service.pool, func(tx pgx.Tx) error { return b.purge(ctx, db.New(tx), p.cutoff, wait) })
+			err := pgx.BeginFunc(ctx, p.service.pool, func(tx pgx.Tx) error {
+				gone, err := b.purge(ctx, db.New(tx), p.cutoff, wait)
+				if err != nil || len(gone) == 0 {
+					return err
+				}
+				if err := p.service.tellHunts(ctx, tx, merchant, gone); err != nil { // they stop
+					return err
+				}
+				return db.New(tx).HuntForgetInvoices(ctx, db.HuntForgetInvoicesParams{MerchantID: merchant, Ghosts: gone})
+			})
 			if errors.Is(err, errBusy) {
 				return err
 			}

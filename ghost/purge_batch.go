@@ -21,23 +21,24 @@ type batch struct {
 	purged   Purged
 }
 
-// purge deletes the ghosts, the tasks and events that name them, and writes their budgets, in the caller's transaction.
-func (b *batch) purge(ctx context.Context, q *db.Queries, cutoff time.Time, wait bool) error {
+// purge deletes the ghosts, the tasks and events that name them, and writes their budgets, in the caller's transaction. It returns the
+// ghosts that are gone.
+func (b *batch) purge(ctx context.Context, q *db.Queries, cutoff time.Time, wait bool) ([]uuid.UUID, error) {
 	if err := b.lock(ctx, q, wait); err != nil {
-		return err
+		return nil, err
 	}
 	ghosts, err := b.lockGhosts(ctx, q, cutoff)
 	if err != nil || len(ghosts) == 0 {
-		return err
+		return nil, err
 	}
 	// An id goes with the last ghost that bears it: a customer may have a younger one.
 	borne, err := b.borne(ctx, q, ghosts)
 	if err != nil {
-		return fmt.Errorf("list ids of other ghosts: %w", err)
+		return nil, fmt.Errorf("list ids of other ghosts: %w", err)
 	}
 	blocked, events, err := b.purgeTasks(ctx, q, ghosts, borne)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	gone := db.PurgeDeleteGhostsParams{MerchantID: b.merchant}
 	var objects []string
@@ -55,15 +56,15 @@ func (b *batch) purge(ctx context.Context, q *db.Queries, cutoff time.Time, wait
 	}
 	objects = slices.DeleteFunc(objects, func(id string) bool { return borne[id] })
 	if b.purged.Events, err = q.PurgeDeleteEvents(ctx, db.PurgeDeleteEventsParams{MerchantID: b.merchant, Objects: objects, Ids: events}); err != nil {
-		return fmt.Errorf("delete events: %w", err)
+		return nil, fmt.Errorf("delete events: %w", err)
 	}
 	if len(gone.Ids) == 0 {
-		return nil
+		return nil, nil
 	}
 	if b.purged.Ghosts, err = q.PurgeDeleteGhosts(ctx, gone); err != nil {
-		return fmt.Errorf("delete ghosts: %w", err)
+		return nil, fmt.Errorf("delete ghosts: %w", err)
 	}
-	return nil
+	return gone.Ids, nil
 }
 
 func (b *batch) lock(ctx context.Context, q *db.Queries, wait bool) error {

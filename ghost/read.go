@@ -87,7 +87,14 @@ func (s *Service) Get(ctx context.Context, merchantID, id uuid.UUID) (Ghost, err
 // still owes. An unknown id is [ErrNotFound].
 func (s *Service) SetAccess(ctx context.Context, merchantID, id uuid.UUID, proven bool) (Ghost, error) {
 	if !proven {
-		return one(s.queries.GhostAccessNone(ctx, db.GhostAccessNoneParams{MerchantID: merchantID, ID: id}))
+		var row db.GhostTarget
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+			if row, err = db.New(tx).GhostAccessNone(ctx, db.GhostAccessNoneParams{MerchantID: merchantID, ID: id}); err != nil {
+				return err
+			}
+			return s.tellHunts(ctx, tx, merchantID, []uuid.UUID{id})
+		})
+		return one(row, err)
 	}
 	ghost, err := one(s.queries.GhostAccessProven(ctx, db.GhostAccessProvenParams{MerchantID: merchantID, ID: id}))
 	// Each time, not only when the reason has just changed: so whoever got an error may ask again.

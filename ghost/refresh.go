@@ -35,6 +35,12 @@ func (s *Service) RefreshLater(ctx context.Context, merchantID uuid.UUID, subscr
 	return err
 }
 
+// RefreshIn has a subscription read anew by a task, once the caller's transaction has committed.
+func RefreshIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscription string) error {
+	_, err := task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindRefresh, Params: refreshParams{subscription}})
+	return err
+}
+
 // HandleRefresh is the handler of [KindRefresh].
 func (s *Service) HandleRefresh(ctx context.Context, t *task.Task) error {
 	var p refreshParams

@@ -3,6 +3,7 @@ package ghost
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -97,7 +98,15 @@ func same(g db.GhostTarget, f Finding) bool {
 	return g.Status == "open" && g.StripeInvoiceID == f.Invoice && g.Amount == f.Amount && g.Rule == f.Rule && g.Hidden == f.Hidden &&
 		g.DeclineClass == f.Class && text0(g.DeclineCode) == f.Code && g.AttemptCount == f.Attempts && bytes.Equal(g.Card, f.Card) &&
 		g.CardAttempts == f.CardAttempts && sameTime(g.FirstFailedAt, f.FirstFailed) && sameTime(g.LastFailedAt, f.LastFailed) &&
-		reveal(g.Email, emailContext(g.ID)) == f.Email
+		reveal(g.Email, emailContext(g.ID)) == f.Email && slices.Equal(owedInvoices(g), f.Invoices)
+}
+
+// owedInvoices reads what ghost_targets.invoices holds; nothing of what was written before that column was there.
+func owedInvoices(g db.GhostTarget) (list []OwedInvoice) {
+	if json.Unmarshal(g.Invoices, &list) != nil {
+		return nil
+	}
+	return list
 }
 
 func text0(text *string) string {
@@ -166,7 +175,15 @@ func (w *writing) store(ctx context.Context, tx db.DBTX, stale map[int]bool) err
 			return err
 		}
 	}
-	return nil
+	return w.s.tellHunts(ctx, tx, w.merchant, slices.Concat(upsert.Ids, ended.Ids))
+}
+
+func owed(list []OwedInvoice) []byte {
+	text, err := json.Marshal(list)
+	if err != nil {
+		panic(err) // ids and numbers always marshal
+	}
+	return text
 }
 
 func addFinding(p *db.GhostUpsertParams, f found) {
@@ -174,6 +191,7 @@ func addFinding(p *db.GhostUpsertParams, f found) {
 	p.Customers = append(p.Customers, f.customer)
 	p.Subscriptions = append(p.Subscriptions, f.subscription)
 	p.Invoices = append(p.Invoices, f.Invoice)
+	p.Owed = append(p.Owed, owed(f.Invoices))
 	email := f.Email
 	if email == "" {
 		email = "-" // arrays hold no NULL of this type: has_emails keeps it out of the row

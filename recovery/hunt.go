@@ -104,7 +104,7 @@ func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (Versioned, 
 }
 
 // begin stores one hunt with the task that plans its first steps, and the one that ends its window.
-func (s *Service) begin(ctx context.Context, tx pgx.Tx, playbook Versioned, g db.GhostTarget, hash func(subject, value string) []byte, result *Started) error {
+func (s *Service) begin(ctx context.Context, tx db.DBTX, playbook Versioned, g db.GhostTarget, hash func(subject, value string) []byte, result *Started) error {
 	queries := db.New(tx)
 	if g.Amount < playbook.MinAmount[g.Currency] || g.Status != "open" {
 		result.Skipped++
@@ -226,7 +226,7 @@ func cancelUnsent(ctx context.Context, queries *db.Queries, hunt db.Hunt, why st
 
 // endHunt ends a hunt, whose row the caller has locked, with all that it has planned, and has what it brought counted. What is being
 // sent at the moment was marked before; everything else sees the end.
-func (s *Service) endHunt(ctx context.Context, tx pgx.Tx, hunt db.Hunt, state, reason string) error {
+func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, state, reason string) error {
 	queries := db.New(tx)
 	ended, err := queries.HuntEnd(ctx, db.HuntEndParams{MerchantID: hunt.MerchantID, ID: hunt.ID, State: state, Reason: reason})
 	if err != nil || ended == 0 {
@@ -253,7 +253,7 @@ func (s *Service) accountLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 
 // GhostsChanged hears in the transaction that stores it which ghosts are not what they were: a hunt whose ghost is gone ends there and
 // then, and one whose debt has changed is planned anew.
-func (s *Service) GhostsChanged(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, ghosts []uuid.UUID) error {
+func (s *Service) GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
 	queries := db.New(tx)
 	hunts, err := queries.HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
 	if err != nil {
@@ -267,7 +267,7 @@ func (s *Service) GhostsChanged(ctx context.Context, tx pgx.Tx, merchantID uuid.
 	return nil
 }
 
-func (s *Service) ghostChanged(ctx context.Context, tx pgx.Tx, hunt db.Hunt) error {
+func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
 	queries := db.New(tx)
 	ghost, err := queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: hunt.MerchantID, ID: hunt.GhostID})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -311,7 +311,7 @@ func (s *Service) Stop(ctx context.Context, merchantID, huntID uuid.UUID) error 
 }
 
 // stopCustomer ends the hunts of a customer who wants no message any more.
-func (s *Service) stopCustomer(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, customer []byte, reason string) error {
+func (s *Service) stopCustomer(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, customer []byte, reason string) error {
 	hunts, err := db.New(tx).HuntListActiveOfCustomer(ctx, db.HuntListActiveOfCustomerParams{MerchantID: merchantID, Customer: customer})
 	if err != nil {
 		return fmt.Errorf("list hunts: %w", err)

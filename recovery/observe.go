@@ -4,8 +4,8 @@ import (
 	"context"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
+	"phantom/db"
 )
 
 // observe writes into the history of a hunt that only watches what it would do.
-func (s *Service) observe(context.Context, pgx.Tx, uuid.UUID, uuid.UUID) error { return nil }
+func (s *Service) observe(context.Context, db.DBTX, uuid.UUID, uuid.UUID) error { return nil }

@@ -15,7 +15,7 @@ import (
 
 // planNext plans the next charge and the next message of a hunt, where there is none under way, in the caller's transaction. It may be
 // called at any time and any number of times.
-func (s *Service) planNext(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.UUID) error {
+func (s *Service) planNext(ctx context.Context, tx db.DBTX, merchantID, huntID uuid.UUID) error {
 	queries := db.New(tx)
 	hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *Service) planNext(ctx context.Context, tx pgx.Tx, merchantID, huntID uu
 // planning is one look at a hunt.
 type planning struct {
 	s        *Service
-	tx       pgx.Tx
+	tx       db.DBTX
 	queries  *db.Queries
 	hunt     db.Hunt
 	ghost    db.GhostTarget

@@ -372,7 +372,7 @@ func (j *job) end(ctx context.Context, o outcome) error {
 }
 
 // follow is what an outcome brings about.
-func (j *job) follow(ctx context.Context, tx pgx.Tx, hunt db.Hunt, o outcome) error {
+func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) error {
 	queries, m := db.New(tx), j.t.MerchantID
 	if j.t.Kind == KindPay && (o.result == "paid" || o.result == "processing" || o.result == "declined") {
 		if err := queries.HuntCountCharge(ctx, db.HuntCountChargeParams{MerchantID: m, ID: hunt.ID}); err != nil {

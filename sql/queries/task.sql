@@ -206,9 +206,10 @@ WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'r
 RETURNING first_sent_at;
 
 -- name: TaskFinish :execrows
--- By its holder's hand, together with what it has brought about.
+-- By its holder's hand, together with what it has brought about. What it was sent with is forgotten: it will not be sent again.
 UPDATE scheduled_tasks SET status = sqlc.arg(status), outcome = sqlc.narg(outcome), last_error = coalesce(nullif(sqlc.arg(error)::text, ''), last_error),
-    lease_until = NULL, finished_at = CASE WHEN sqlc.arg(status)::text IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END
+    lease_until = NULL, finished_at = CASE WHEN sqlc.arg(status)::text IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END,
+    sealed_params = CASE WHEN sqlc.arg(status)::text IN ('succeeded', 'failed', 'canceled') THEN NULL ELSE sealed_params END
 WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND fence = sqlc.arg(fence) AND status = 'running';
 
 -- name: TaskCancelKeys :execrows
