@@ -65,7 +65,7 @@ func (s *Service) Reader(ctx context.Context, merchantID uuid.UUID) (*Reader, er
 	if merchant.AccessToken == nil {
 		return nil, ErrRevoked
 	}
-	salt, err := s.salt(ctx, merchant)
+	salt, err := salt(ctx, s.queries, merchant)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +74,17 @@ func (s *Service) Reader(ctx context.Context, merchantID uuid.UUID) (*Reader, er
 
 // Hasher returns the function behind [Reader.Hash], for a merchant who may be disconnected.
 func (s *Service) Hasher(ctx context.Context, merchantID uuid.UUID) (func(subject, value string) []byte, error) {
-	merchant, err := s.queries.MerchantGet(ctx, merchantID)
+	return HasherIn(ctx, s.pool, merchantID)
+}
+
+// HasherIn is [Service.Hasher] in the caller's transaction.
+func HasherIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (func(subject, value string) []byte, error) {
+	queries := db.New(tx)
+	merchant, err := queries.MerchantGet(ctx, merchantID)
 	if err != nil {
 		return nil, fmt.Errorf("read merchant: %w", err)
 	}
-	salt, err := s.salt(ctx, merchant)
+	salt, err := salt(ctx, queries, merchant)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +102,7 @@ func (r *Reader) Hash(subject, value string) []byte {
 }
 
 // salt opens the merchant's salt, or makes it when it is first asked for.
-func (s *Service) salt(ctx context.Context, merchant db.Merchant) ([]byte, error) {
+func salt(ctx context.Context, queries *db.Queries, merchant db.Merchant) ([]byte, error) {
 	place := "merchants.hash_salt:" + merchant.StripeUserID
 	sealed := merchant.HashSalt
 	if sealed == nil {
@@ -104,7 +110,7 @@ func (s *Service) salt(ctx context.Context, merchant db.Merchant) ([]byte, error
 		_, _ = rand.Read(raw[:]) // never fails since Go 1.24
 		fresh := vault.NewToken(place, base64.RawURLEncoding.EncodeToString(raw[:]))
 		var err error
-		if sealed, err = s.queries.MerchantGetHashSalt(ctx, db.MerchantGetHashSaltParams{ID: merchant.ID, HashSalt: &fresh}); err != nil {
+		if sealed, err = queries.MerchantGetHashSalt(ctx, db.MerchantGetHashSaltParams{ID: merchant.ID, HashSalt: &fresh}); err != nil {
 			return nil, fmt.Errorf("make salt: %w", err)
 		}
 	}

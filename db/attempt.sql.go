@@ -33,7 +33,7 @@ func (q *Queries) AttemptCancelUnsent(ctx context.Context, arg AttemptCancelUnse
 const attemptCountSent = `-- name: AttemptCountSent :one
 SELECT count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '720 hours') AS month,
     count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '24 hours') AS day,
-    coalesce(max(a.sent_at), '-infinity')::timestamptz AS last
+    coalesce(max(a.sent_at), 'epoch')::timestamptz AS last
 FROM attempts a
 WHERE a.merchant_id = $1 AND a.customer = $2 AND a.action = 'invoice_pay' AND a.sent_at IS NOT NULL
     AND a.task_id <> $3 AND coalesce(a.result, '') NOT IN ('not_sent', 'absent')

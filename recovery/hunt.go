@@ -278,8 +278,11 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 	}
 	if ghost.Status == "closed" {
 		state, reason := "stopped", *ghost.ClosedReason
-		if reason == "paid" {
+		switch reason {
+		case "paid":
 			state = "recovered"
+		case "payment_under_way": // it may fail yet, and the ghost come back
+			return cancelUnsent(ctx, queries, hunt, "a payment is under way")
 		}
 		return s.endHunt(ctx, tx, hunt, state, reason)
 	}

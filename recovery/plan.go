@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/connect"
 	"phantom/db"
 	"phantom/task"
 )
@@ -71,7 +72,7 @@ func (p *planning) load(ctx context.Context) (err error) {
 	if p.merchant, err = p.queries.MerchantGet(ctx, m); err != nil {
 		return fmt.Errorf("read merchant: %w", err)
 	}
-	if p.hash, err = p.s.connect.Hasher(ctx, m); err != nil {
+	if p.hash, err = connect.HasherIn(ctx, p.tx, m); err != nil {
 		return err
 	}
 	if p.now, err = p.queries.Now(ctx); err != nil {

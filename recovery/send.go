@@ -264,6 +264,15 @@ type outcome struct {
 	over        string // why no further charge is planned; "" where one may be
 }
 
+// MarshalJSON is the shape of scheduled_tasks.outcome.
+func (o outcome) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Result       string `json:"result"`
+		DeclineClass string `json:"decline_class,omitempty"`
+		DeclineCode  string `json:"decline_code,omitempty"`
+	}{o.result, o.class, o.code})
+}
+
 func notSent(why string, over bool) outcome {
 	o := outcome{status: "canceled", result: "not_sent", why: why}
 	if over {
@@ -344,7 +353,11 @@ func (j *job) end(ctx context.Context, o outcome) error {
 		if err != nil {
 			return fmt.Errorf("lock hunt: %w", err)
 		}
-		if err := task.Finish(ctx, tx, j.t, o.status, map[string]string{"result": o.result, "decline_class": o.class, "decline_code": o.code}, o.why); err != nil {
+		why := o.why
+		if o.status == "succeeded" {
+			why = "" // no error
+		}
+		if err := task.Finish(ctx, tx, j.t, o.status, o, why); err != nil {
 			return err
 		}
 		if _, err := queries.AttemptFinish(ctx, db.AttemptFinishParams{

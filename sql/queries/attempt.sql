@@ -26,7 +26,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('charge ' || sqlc.arg(merchant_id)
 -- Charges sent to a customer's cards within 30 days, within a day, and how many seconds ago the last one was.
 SELECT count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '720 hours') AS month,
     count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '24 hours') AS day,
-    coalesce(max(a.sent_at), '-infinity')::timestamptz AS last
+    coalesce(max(a.sent_at), 'epoch')::timestamptz AS last
 FROM attempts a
 WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.customer = sqlc.arg(customer) AND a.action = 'invoice_pay' AND a.sent_at IS NOT NULL
     AND a.task_id <> sqlc.arg(task_id) AND coalesce(a.result, '') NOT IN ('not_sent', 'absent');

@@ -1,0 +1,51 @@
+package recovery
+
+import (
+	"testing"
+
+	"phantom/sandbox"
+)
+
+// Every ghost of a world is hunted once: half of the invoices are paid, the others are declined as their class says, and what was paid
+// is counted once and to the cent.
+func TestHuntsOfAWorld(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 60})
+	b.audit()
+	ghosts := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
+	if ghosts < 50 {
+		t.Fatalf("the world has %d ghosts", ghosts)
+	}
+	b.recoverWith(nil)
+	started, err := b.s.Start(t.Context(), b.merchant, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if started.Hunts != ghosts {
+		t.Fatalf("%d hunts for %d ghosts", started.Hunts, ghosts)
+	}
+	b.work()
+	b.await("every first charge is done", func() bool {
+		return b.count("SELECT count(*) FROM hunts WHERE state = 'active' AND charges = 0 AND charges_over IS NULL") == 0 &&
+			b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+	})
+	paid := b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'paid'")
+	if declined := b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'declined'"); paid == 0 || declined == 0 || paid+declined != ghosts {
+		t.Errorf("%d paid and %d declined of %d", paid, declined, ghosts)
+	}
+	// What the bank refuses for good is over, anything else is planned again, a day later at the earliest.
+	if n := b.count(`SELECT count(*) FROM attempts a JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
+		WHERE a.decline_class IN ('never', 'customer') AND h.charges_over IS NULL`); n != 0 {
+		t.Errorf("%d hunts go on after a hard decline", n)
+	}
+	if n := b.count(`SELECT count(*) FROM attempts a WHERE a.decline_class IN ('timed', 'low', 'soon') AND NOT EXISTS (
+		SELECT FROM attempts x WHERE x.object = a.object AND x.number = a.number + 1 AND x.planned_for >= a.sent_at + interval '24 hours')`); n != 0 {
+		t.Errorf("%d soft declines are not tried again a day later", n)
+	}
+	b.await("what was paid is counted", func() bool {
+		return b.count("SELECT count(*) FROM recoveries WHERE cause = 'charge'") == paid
+	})
+	if n := b.count("SELECT (SELECT sum(amount) FROM recoveries) - (SELECT sum(amount) FROM hunts WHERE state = 'recovered')"); n != 0 {
+		t.Errorf("recoveries and recovered hunts differ by %d", n)
+	}
+}
