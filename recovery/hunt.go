@@ -154,12 +154,14 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 	}
 	switch p.Do {
 	case "begin":
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			if err := s.observe(ctx, tx, t.MerchantID, p.Hunt); err != nil {
 				return err
 			}
 			return s.planNext(ctx, tx, t.MerchantID, p.Hunt)
 		})
+		failpoint("begun")
+		return err
 	case "end":
 		return s.closeWindow(ctx, t.MerchantID, p.Hunt)
 	case "account":

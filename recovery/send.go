@@ -52,8 +52,10 @@ func (s *Service) HandleMutation(ctx context.Context, t *task.Task) error {
 	if t.FirstSentAt != nil {
 		ready = j.settle
 	}
-	if ok, err := ready(ctx); !ok {
-		return lost(err)
+	if !unread {
+		if ok, err := ready(ctx); !ok {
+			return lost(err)
+		}
 	}
 	failpoint("looked")
 	by := time.Now().Round(0).Add(sendTime)

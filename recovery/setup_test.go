@@ -22,7 +22,17 @@ import (
 	"phantom/task"
 )
 
-func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if workerMain != nil {
+		if code, ok := workerMain(); ok {
+			os.Exit(code)
+		}
+	}
+	os.Exit(dbtest.Main(m))
+}
+
+// workerMain, in builds that have one, makes the test binary a worker process where it is asked to be one.
+var workerMain func() (code int, ok bool)
 
 // atOnce is an advisor that does not wait.
 type atOnce struct{}

@@ -1,0 +1,353 @@
+//go:build failpoints
+
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/db/dbtest"
+	"phantom/sandbox"
+	"phantom/task"
+)
+
+// workerEnv makes the test binary a worker process; it holds a workerSetting.
+const workerEnv = "PHANTOM_RECOVERY_TEST_WORKER"
+
+const workerLease = 2 * time.Second
+
+type workerSetting struct {
+	Database string
+	Stripe   string
+	Chance   float64 // of dying at a named point
+	NoKey    bool    // the idempotency key is taken away
+	NoRead   bool    // the reads before a mutation are taken away
+}
+
+// points are where a process dies by itself, beside the kills from outside. "flying" is while the request is under way.
+var points = []string{
+	"begun", "claimed", "looked", "marking", "marked", "flying", "answered", "concluding", "ending", "ended", "searched", "reread",
+}
+
+func init() {
+	workerMain = func() (int, bool) {
+		text := os.Getenv(workerEnv)
+		if text == "" {
+			return 0, false
+		}
+		var w workerSetting
+		if err := json.Unmarshal([]byte(text), &w); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1, true
+		}
+		if err := w.run(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1, true
+		}
+		return 0, true
+	}
+}
+
+// run works until it is killed.
+func (w workerSetting) run() error {
+	ring, err := dbtest.NewRing()
+	if err != nil {
+		return err
+	}
+	pool, err := db.Open(context.Background(), w.Database, ring)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.DiscardHandler)
+	_, ghosts, hunts := services(pool, w.Stripe, atOnce{}, log)
+	handlers := hunts.Handlers()
+	for kind, handler := range ghosts.Handlers() {
+		handlers[kind] = handler
+	}
+	unread = w.NoRead
+	if w.NoKey {
+		connect.Sabotage = func(r *http.Request) { r.Header.Del("Idempotency-Key") }
+	}
+	Failpoint = w.die
+	queue, err := task.NewQueue(pool, task.Config{
+		ListenURL: w.Database, Handlers: handlers, Lease: workerLease, Poll: 200 * time.Millisecond, RetryBase: 10 * time.Millisecond,
+		MaxAttempts: 30, Batch: 20, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	queue.Run(context.Background())
+	return nil
+}
+
+// die ends the process at a named point now and then, and tells its parent which one it was.
+func (w workerSetting) die(point string) {
+	if point == "marked" && rand.Float64() < w.Chance {
+		go func() {
+			time.Sleep(time.Duration(rand.IntN(4000)) * time.Microsecond)
+			w.kill("flying")
+		}()
+	}
+	if rand.Float64() < w.Chance {
+		w.kill(point)
+	}
+}
+
+func (workerSetting) kill(point string) {
+	fmt.Println("died at", point)
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
+}
+
+// fleet is the worker processes of a test.
+type fleet struct {
+	b       *bench
+	setting workerSetting
+	mutex   sync.Mutex
+	running map[int]*exec.Cmd
+	stopped bool
+	deaths  sync.Map // point → *atomic.Int64
+	kills   atomic.Int64
+	group   sync.WaitGroup
+}
+
+// deathNote counts what a dying process says.
+type deathNote struct{ f *fleet }
+
+func (d deathNote) Write(p []byte) (int, error) {
+	for line := range strings.SplitSeq(string(p), "\n") {
+		if point, ok := strings.CutPrefix(line, "died at "); ok {
+			count, _ := d.f.deaths.LoadOrStore(point, new(atomic.Int64))
+			count.(*atomic.Int64).Add(1)
+		}
+	}
+	return len(p), nil
+}
+
+// keep runs one process after the other in a slot.
+func (f *fleet) keep(slot int) {
+	defer f.group.Done()
+	for {
+		text, _ := json.Marshal(f.setting)
+		command := exec.Command(os.Args[0])
+		command.Env = append(os.Environ(), workerEnv+"="+string(text))
+		command.Stderr, command.Stdout = os.Stderr, deathNote{f}
+		f.mutex.Lock()
+		if f.stopped {
+			f.mutex.Unlock()
+			return
+		}
+		if err := command.Start(); err != nil {
+			f.b.t.Error(err)
+			f.mutex.Unlock()
+			return
+		}
+		f.running[slot] = command
+		f.mutex.Unlock()
+		_ = command.Wait()
+		f.kills.Add(1)
+	}
+}
+
+func (f *fleet) killOne() {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if command := f.running[rand.IntN(len(f.running))]; command != nil {
+		_ = command.Process.Kill()
+	}
+}
+
+func (f *fleet) stop() {
+	f.mutex.Lock()
+	f.stopped = true
+	for _, command := range f.running {
+		_ = command.Process.Kill()
+	}
+	f.mutex.Unlock()
+	f.group.Wait()
+}
+
+func envNumber(t *testing.T, name string, otherwise int) int {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// outcome of a run, by the sandbox's ledger and the database.
+type moneyResult struct {
+	tasks, kills           int
+	executions             int
+	twiceByKey             int // keys that were executed more than once
+	twiceByAttempt         int // invoices that were charged for more than once: each has one attempt a day
+	afterSettled           int // executions more than two seconds after the invoice was paid or voided from outside
+	unsettled, review      int
+	duplicates, deathNotes int
+}
+
+// TestMoneySurvivesKills is the test that charges never happen twice: three worker processes that are killed at random and at named
+// points, while Stripe drops and spoils answers, forgets keys, and connections to the database break. PHANTOM_MONEY_TASKS and
+// PHANTOM_MONEY_KILLS set other numbers than 2,000 and 200.
+func TestMoneySurvivesKills(t *testing.T) {
+	r := moneyRun(t, workerSetting{}, envNumber(t, "PHANTOM_MONEY_TASKS", 2000), envNumber(t, "PHANTOM_MONEY_KILLS", 200))
+	if r.twiceByKey != 0 || r.twiceByAttempt != 0 || r.afterSettled != 0 || r.unsettled != 0 || r.duplicates != 0 {
+		t.Errorf("%+v", r)
+	}
+	if r.deathNotes < len(points) {
+		t.Errorf("processes died at %d of %d named points", r.deathNotes, len(points))
+	}
+}
+
+// TestMoneyControls runs the same without the key, and without the reads: each must charge twice or late, or the test above proves
+// nothing.
+func TestMoneyControls(t *testing.T) {
+	for name, setting := range map[string]workerSetting{"without the key": {NoKey: true}, "without the reads": {NoRead: true}} {
+		t.Run(name, func(t *testing.T) {
+			r := moneyRun(t, setting, envNumber(t, "PHANTOM_MONEY_TASKS", 2000)/4, envNumber(t, "PHANTOM_MONEY_KILLS", 200)/4)
+			if r.twiceByKey+r.twiceByAttempt+r.afterSettled == 0 {
+				t.Errorf("nothing was charged twice: %+v", r)
+			}
+			t.Logf("red, as it must be: %d charged twice, %d after they were settled", max(r.twiceByKey, r.twiceByAttempt), r.afterSettled)
+		})
+	}
+}
+
+func moneyRun(t *testing.T, setting workerSetting, tasks, kills int) moneyResult {
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: tasks})
+	b.audit()
+	b.recoverWith(nil)
+	started, err := b.s.Start(t.Context(), b.merchant, nil)
+	if err != nil || started.Hunts < tasks*9/10 {
+		t.Fatal(started, err)
+	}
+	for _, fault := range []sandbox.Fault{
+		{Drop: true, After: true}, {Reset: true, After: true}, {Reset: true}, {Truncate: true, After: true}, {Status: 500}, {Status: 500, After: true},
+		{Status: 500, Store: true}, {Status: 500, Store: true, After: true}, {Status: 429}, {Status: 409, Code: "idempotency_key_in_use"},
+		{Status: 200, Body: "{", After: true},
+	} {
+		fault.Method, fault.Path, fault.Chance = http.MethodPost, "/v1/invoices/", 0.02
+		b.world.Fail(fault)
+	}
+	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Chance: 0.05, Delay: 20 * time.Millisecond, After: true})
+
+	setting.Database, setting.Stripe = b.pool.Config().ConnString(), b.url
+	setting.Chance = min(0.5, float64(kills)/float64(tasks)/8)
+	f := &fleet{b: b, setting: setting, running: map[int]*exec.Cmd{}}
+	for slot := range 3 {
+		f.group.Add(1)
+		go f.keep(slot)
+	}
+	defer f.stop()
+	settledAt := b.disturb(f, kills)
+	f.stop()
+	return b.moneyResult(f, settledAt, tasks)
+}
+
+// disturb kills, breaks connections, forgets keys, and pays and voids from outside, until everything that is due is settled. It returns
+// when which invoice was settled from outside.
+func (b *bench) disturb(f *fleet, kills int) map[string]time.Time {
+	ctx := b.t.Context()
+	settledAt := map[string]time.Time{}
+	var open []string
+	rows, err := b.pool.Query(ctx, "SELECT stripe_invoice_id FROM ghost_targets ORDER BY id")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			b.t.Fatal(err)
+		}
+		open = append(open, id)
+	}
+	for deadline := time.Now().Add(40 * time.Minute); ; {
+		if time.Now().After(deadline) {
+			b.t.Fatal("not everything was settled in time")
+		}
+		live := b.count(`SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR kind = 'hunt' AND status = 'pending' AND params ->> 'do' = 'begin'
+			OR kind = 'invoice_pay' AND status = 'pending' AND run_at < phantom_now() + interval '3 seconds'`)
+		asleep := b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'pending' AND first_sent_at IS NOT NULL")
+		killing := int(f.kills.Load()) < kills
+		if live == 0 && asleep == 0 {
+			return settledAt
+		}
+		if live == 0 || live < 5 && !killing { // what waits for its key to be too old has waited long enough
+			b.exec(`UPDATE scheduled_tasks SET first_sent_at = first_sent_at - interval '21 hours', run_at = phantom_now()
+				WHERE status = 'pending' AND first_sent_at > clock_timestamp() - interval '20 hours'`)
+		}
+		time.Sleep(time.Duration(20+rand.IntN(100)) * time.Millisecond) // the moment is meant to be random
+		if killing {
+			f.killOne()
+		}
+		switch dice := rand.IntN(40); {
+		case dice == 0:
+			b.world.ForgetKeys()
+		case dice == 1:
+			b.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+		case dice < 12 && len(open) > 0:
+			id := open[rand.IntN(len(open))]
+			do := []string{"pay_out_of_band", "void"}[rand.IntN(2)]
+			if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: do, ID: id}); err == nil {
+				settledAt[id] = time.Now()
+			}
+		}
+	}
+}
+
+func (b *bench) moneyResult(f *fleet, settledAt map[string]time.Time, tasks int) (r moneyResult) {
+	r.tasks, r.kills = tasks, int(f.kills.Load())
+	byInvoice := map[string]int{}
+	for _, e := range b.world.Ledger(b.account) {
+		if e.Method != http.MethodPost || !strings.HasSuffix(e.Path, "/pay") {
+			continue
+		}
+		r.executions++
+		byInvoice[e.Object]++
+		if at, ok := settledAt[e.Object]; ok && e.At.After(at.Add(2*time.Second)) {
+			r.afterSettled++
+		}
+		if e.Repeated {
+			r.twiceByKey++
+		}
+	}
+	for _, n := range byInvoice {
+		if n > 1 {
+			r.twiceByAttempt++
+		}
+	}
+	r.unsettled = b.count("SELECT count(*) FROM attempts WHERE result IS NULL AND planned_for < phantom_now()")
+	r.review = b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'needs_review'")
+	r.duplicates = b.count(`SELECT (SELECT count(*) - count(DISTINCT (object, action, number)) FROM attempts)
+		+ (SELECT count(*) FROM attempts a WHERE NOT EXISTS (SELECT FROM scheduled_tasks t WHERE t.id = a.task_id))`)
+	f.deaths.Range(func(_, _ any) bool { r.deathNotes++; return true })
+	var died []string
+	f.deaths.Range(func(point, n any) bool {
+		died = append(died, fmt.Sprintf("%s %d", point, n.(*atomic.Int64).Load()))
+		return true
+	})
+	slices.Sort(died)
+	b.t.Logf("%d tasks, %d kills, %d executions, %d settled from outside, %d for review; died at: %s",
+		r.tasks, r.kills, r.executions, len(settledAt), r.review, strings.Join(died, ", "))
+	return r
+}
