@@ -70,7 +70,7 @@ const (
 // the money at risk: unpaid, but under way, waiting for the customer or disputed. debts are all its finalised invoices.
 // proven says for a currency whether the merchant's own app has seen the customer use the product.
 func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now time.Time) (found []Finding, atRisk map[string]int64) {
-	healthy := s.Status == "active" && latest(debts) == "paid"
+	healthy := s.Status == "active" && latest(debts, now) == "paid"
 	owed := make(map[string][]Debt)
 	for _, d := range debts {
 		state := d.state(now)
@@ -157,14 +157,16 @@ func (d Debt) pending() bool {
 	return slices.ContainsFunc(d.Attempts, func(a Attempt) bool { return a.Outcome == "pending" })
 }
 
-// latest is the status of the newest invoice.
-func latest(debts []Debt) string {
-	if len(debts) == 0 {
-		return ""
+// latest is the status of the newest invoice whose payment is decided. One that is open and not due yet (not tried, under way, within
+// the grace) says nothing: with each renewal it would end a hidden ghost for an hour or for days.
+func latest(debts []Debt, now time.Time) string {
+	var newest Debt
+	for _, d := range debts {
+		if (d.Status != "open" || d.state(now) == due) && cmp.Or(d.Created.Compare(newest.Created), cmp.Compare(d.Invoice, newest.Invoice)) > 0 {
+			newest = d
+		}
 	}
-	return slices.MaxFunc(debts, func(a, b Debt) int {
-		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Invoice, b.Invoice))
-	}).Status
+	return newest.Status
 }
 
 func finding(s Subscription, currency string, owed []Debt, healthy bool) Finding {

@@ -37,6 +37,14 @@ func sent(days, dueDays int) Debt {
 	})
 }
 
+func untried(days int) Debt {
+	return debt(days, func(d *Debt) { d.AttemptCount, d.Attempts = 0, nil })
+}
+
+func underWayFor(days int) Debt {
+	return debt(days, func(d *Debt) { d.Intent = "processing" })
+}
+
 func uncollectible(days int) Debt { return debt(days, func(d *Debt) { d.Status = "uncollectible" }) }
 
 // The table "Who is a ghost", row by row, and every pitfall beside it.
@@ -60,6 +68,13 @@ func TestJudge(t *testing.T) {
 		{name: "hidden: an older one is written off", status: "active", debts: []Debt{uncollectible(40), paid(10)}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden},
 		{name: "hidden: an older one was sent", status: "active", debts: []Debt{sent(60, 30), paid(10)}, owed: 1000, oldest: "in_60", hidden: true, rule: ruleHidden},
 		{name: "written off, and the latest failed", status: "active", debts: []Debt{uncollectible(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed},
+		{name: "hidden, and the newest is not tried yet", status: "active", debts: []Debt{uncollectible(40), paid(10), untried(0)}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden},
+		{name: "hidden, and the newest is under way", status: "active", debts: []Debt{uncollectible(40), paid(10), underWayFor(3)}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden, atRisk: 1000},
+		{name: "hidden, and the newest was just sent", status: "active", debts: []Debt{sent(60, 30), paid(10), sent(1, -13)}, owed: 1000, oldest: "in_60", hidden: true, rule: ruleHidden, atRisk: 1000},
+		{name: "hidden, and the newest has failed", status: "active", debts: []Debt{uncollectible(40), paid(20), debt(1, nil)}, owed: 1000, oldest: "in_1", rule: ruleFailed},
+		{name: "hidden, and the newest is void", status: "active", debts: []Debt{uncollectible(40), paid(20), debt(1, func(d *Debt) { d.Status = "void" })}},
+		{name: "failed, and the newest is not tried yet", status: "active", debts: []Debt{paid(70), debt(40, nil), untried(0)}, owed: 1000, oldest: "in_40", rule: ruleFailed},
+		{name: "written off, and the newest is not tried yet", status: "active", debts: []Debt{paid(70), uncollectible(40), untried(0)}},
 		{name: "written off alone", status: "active", debts: []Debt{uncollectible(10)}},
 		{name: "past_due, written off", status: "past_due", debts: []Debt{uncollectible(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed},
 		{name: "past_due, sent and overdue", status: "past_due", debts: []Debt{sent(60, 8)}, owed: 1000, oldest: "in_60", rule: ruleOverdue},
@@ -180,5 +195,18 @@ func TestReason(t *testing.T) {
 	}
 	if got := Reason(Subscription{}, nil, "in_1"); got != ClosedGone {
 		t.Error(got)
+	}
+}
+
+// A hidden ghost goes through a renewal, from the draft's end over the first try to the money, without an end and a new beginning.
+func TestRenewalsEndNoHiddenGhost(t *testing.T) {
+	t.Parallel()
+	for name, old := range map[string]Debt{"open": debt(40, nil), "written off": uncollectible(40)} {
+		for step, newest := range []Debt{untried(0), underWayFor(0), paid(0)} {
+			found, _ := Judge(Subscription{Status: "active"}, []Debt{old, paid(30), newest}, func(string) bool { return false }, now)
+			if len(found) != 1 || !found[0].Hidden || found[0].Amount != 1000 {
+				t.Errorf("%s, step %d: %+v", name, step, found)
+			}
+		}
 	}
 }

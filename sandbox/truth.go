@@ -13,7 +13,7 @@ type Ghost struct {
 	Currency     string   `json:"currency"`
 	Amount       int64    `json:"amount"`   // minor units: the sum of amount_remaining of Invoices
 	Invoices     []string `json:"invoices"` // oldest first
-	Hidden       bool     `json:"hidden"`   // the subscription is active and its latest finalised invoice is paid
+	Hidden       bool     `json:"hidden"`   // the subscription is active and its latest decided invoice is paid
 	Why          string   `json:"why"`      // the row of "who is a ghost"
 }
 
@@ -74,7 +74,8 @@ func (b *bill) debt(now int64) bool {
 func judge(status string, bills []bill, now int64, found func(currency string, amount int64, invoices []string, hidden bool, why string)) {
 	hidden := false
 	for i := len(bills) - 1; i >= 0; i-- {
-		if bills[i].status != "draft" {
+		// One that is open and no debt is not decided yet, and says nothing.
+		if b := &bills[i]; b.status != "draft" && (b.status != "open" || b.debt(now)) {
 			hidden = status == "active" && bills[i].status == "paid"
 			break
 		}

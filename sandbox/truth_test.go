@@ -54,19 +54,21 @@ func (b *bench) seen(account, token string) (ghosts []Ghost) {
 		if sub.TestClock != "" {
 			continue
 		}
-		latest := slices.IndexFunc(invoices[sub.ID], func(v invoice) bool { return v.Status != "draft" })
+		owed := func(v invoice) bool {
+			due := v.Attempts > 0 && (v.Intent == nil || v.Intent.Status != "processing" && v.Intent.Status != "requires_action")
+			if v.Method != "charge_automatically" {
+				due = v.Status == "open" && v.Due < now
+			}
+			return due && !(v.Intent != nil && undecided[v.Intent.ID]) && !v.OutOfBand && v.Remaining > 0
+		}
+		latest := slices.IndexFunc(invoices[sub.ID], func(v invoice) bool { return v.Status != "draft" && (v.Status != "open" || owed(v)) })
 		hidden := sub.Status == "active" && latest >= 0 && invoices[sub.ID][latest].Status == "paid"
 		found := map[string]*Ghost{}
 		for _, v := range invoices[sub.ID] {
-			auto := v.Method == "charge_automatically"
-			due := v.Attempts > 0 && (v.Intent == nil || v.Intent.Status != "processing" && v.Intent.Status != "requires_action")
-			if !auto {
-				due = v.Status == "open" && v.Due < now
-			}
-			if v.Intent != nil && undecided[v.Intent.ID] || v.OutOfBand || v.Remaining == 0 || !due {
+			if !owed(v) {
 				continue
 			}
-			is := false
+			auto, is := v.Method == "charge_automatically", false
 			switch sub.Status {
 			case "active":
 				is = hidden && (v.Status == "open" || v.Status == "uncollectible") || v.Status == "open" && auto
