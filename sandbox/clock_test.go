@@ -12,7 +12,7 @@ import (
 func TestClockMovesOn(t *testing.T) {
 	t.Parallel()
 	m := newMailbox(t)
-	b := setup(t, func(c *Config) { c.Webhook = Webhook{URL: m.url, Secret: whsec} })
+	b := setup(t, func(c *Config) { c.Webhook, c.Customers = Webhook{URL: m.url, Secret: whsec}, 40 })
 	t.Cleanup(b.s.Close)
 	token := b.connect(0)
 	type now struct{ Now time.Time }

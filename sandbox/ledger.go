@@ -12,7 +12,7 @@ type Execution struct {
 	Account  string    `json:"account"` // acct_…, "resend", or Twilio's AC…
 	Key      string    `json:"key"`     // Idempotency-Key; "" if there was none
 	Method   string    `json:"method"`
-	Path     string    `json:"path"`            //
+	Path     string    `json:"path"`
 	Object   string    `json:"object"`          // id of what was changed or made
 	Before   string    `json:"before"`          // the object's status just before, as "open" of an invoice; "" if it has none or is new
 	Status   int       `json:"status"`          // of the real answer, whatever a fault made of it

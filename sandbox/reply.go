@@ -22,8 +22,8 @@ type SMSReply struct {
 	URL       string `json:"url"`
 	SignedURL string `json:"signed_url"`
 
-	Account string `json:"account"` // AC…; "" means the one that last wrote from To
-	Token   string `json:"token"`   // signs; "" means the one last used by the account, or "twilio_sandbox"
+	Account string `json:"account"` // AC…; "" means the one that last wrote from To, or TwilioSID
+	Token   string `json:"token"`   // signs; "" means the one last used by the account, or TwilioToken
 }
 
 // SMSReplied says what became of a reply.
@@ -78,8 +78,8 @@ func (s *Sandbox) receive(r *SMSReply) *SMS {
 			r.Account = m.Account
 		}
 	}
-	r.Account = orElse(r.Account, "AC"+strings.Repeat("0", 32))
-	r.Token = orElse(orElse(r.Token, s.tokens[r.Account]), "twilio_sandbox")
+	r.Account = orElse(r.Account, TwilioSID)
+	r.Token = orElse(orElse(r.Token, s.tokens[r.Account]), TwilioToken)
 	switch word := strings.ToUpper(strings.TrimSpace(r.Body)); {
 	case slices.Contains(stopWords, word):
 		s.optedOut[texting{r.To, r.From}] = true

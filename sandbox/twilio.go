@@ -17,7 +17,7 @@ import (
 )
 
 // The part of Twilio's API of 2010-04-01 that sends text messages, below /twilio/. Any account AC… is known; its auth token is
-// accepted if it begins with twilio_sandbox. Nothing is delivered. Twilio has no Idempotency-Key: a second POST is a
+// accepted if it begins with twilio_sandbox or, because twilio-go sends letters and digits alone, twiliosandbox. Nothing is delivered. Twilio has no Idempotency-Key: a second POST is a
 // second message.
 
 // SMS is one message, sent or received.
@@ -70,7 +70,7 @@ func (s *Sandbox) twilio(h func(q *request, sid string) answer) func(*request) a
 		defer s.mu.Unlock()
 		sid := strings.TrimSuffix(q.PathValue("sid"), ".json")
 		user, token, _ := q.BasicAuth()
-		if user != sid || !strings.HasPrefix(sid, "AC") || !strings.HasPrefix(token, "twilio_sandbox") {
+		if user != sid || !strings.HasPrefix(sid, "AC") || !twilioTokens.MatchString(token) {
 			return twilioError(http.StatusUnauthorized, 20003, "Authenticate")
 		}
 		s.tokens[sid] = token
@@ -88,6 +88,8 @@ func (s *Sandbox) twilioAccount(q *request, sid string) answer {
 		"date_created": q.now.UTC().Format(time.RFC1123Z), "date_updated": q.now.UTC().Format(time.RFC1123Z), "uri": uri + ".json",
 		"subresource_uris": map[string]string{"messages": uri + "/Messages.json"}})
 }
+
+var twilioTokens = regexp.MustCompile(`^twilio_?sandbox`)
 
 var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 

@@ -152,6 +152,9 @@ func TestSMS(t *testing.T) {
 	if r, _ := b.twilio(http.MethodGet, twilioBase+"/Calls.json", twilioToken, nil); r.status != 404 || r.field("code") != 20404.0 {
 		t.Errorf("%d %s", r.status, r.body)
 	}
+	if r, _ := b.twilio(http.MethodGet, twilioBase+".json", TwilioToken, nil); r.status != 200 {
+		t.Errorf("a token without an underscore: %d %s", r.status, r.body)
+	}
 	got := control[[]SMS](b, http.MethodGet, "/sandbox/sms", "")
 	if len(got) != 6 || got[0].Body != "message 0" || got[0].Account != twilioSID || len(b.s.Ledger(twilioSID)) != 6 {
 		t.Errorf("%+v", got)
@@ -192,6 +195,11 @@ func TestSMSReply(t *testing.T) {
 		return control[SMSReplied](b, http.MethodPost, "/sandbox/sms-reply",
 			fmt.Sprintf(`{"to": %q, "from": %q, "body": %q, "url": %q%s}`, ourNumber, phone, body, srv.URL+"/hook?a=1", more))
 	}
+	reply("Who are you?", "") // before anything was sent
+	if seen[0].Get("AccountSid") != TwilioSID || signed[0] != SignTwilio(TwilioToken, srv.URL+"/hook?a=1", seen[0]) {
+		t.Errorf("%v %v", seen, signed)
+	}
+	seen, signed = nil, nil
 	b.sms(phone, ourNumber, "pay, please")
 	done := reply(" stop ", "")
 	if done.Status != 200 || done.Body != "<Response/>" || len(seen) != 1 || seen[0].Get("Body") != " stop " || seen[0].Get("AccountSid") != twilioSID ||
@@ -217,7 +225,7 @@ func TestSMSReply(t *testing.T) {
 			in++
 		}
 	}
-	if in != 2 {
+	if in != 3 {
 		t.Errorf("%d received", in)
 	}
 	for name, r := range map[string]SMSReply{
