@@ -188,3 +188,39 @@ WHERE t.merchant_id = old.merchant_id AND t.id = old.id;
 -- name: TaskProgressed :exec
 -- A try that has got somewhere is no failure: the tries count from here.
 UPDATE scheduled_tasks SET attempts = 0 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
+
+-- name: TaskListAll :many
+-- For the operator: of all merchants, or of one, the newest first. It reads nothing sealed.
+SELECT t.id, m.stripe_user_id AS account, t.kind, t.status, t.run_at, t.attempts, t.first_sent_at, t.created_at, t.finished_at, t.outcome,
+    t.last_error
+FROM scheduled_tasks t JOIN merchants m ON m.id = t.merchant_id
+WHERE (sqlc.narg(account)::text IS NULL OR m.stripe_user_id = sqlc.narg(account))
+    AND (sqlc.narg(status)::text IS NULL OR t.status = sqlc.narg(status))
+    AND (sqlc.narg(kind)::text IS NULL OR t.kind = sqlc.narg(kind))
+ORDER BY t.id DESC
+LIMIT sqlc.arg(most);
+
+-- name: TaskShow :one
+-- For the operator. too_old: its key was first sent so long ago that Stripe may have forgotten it.
+SELECT t.merchant_id, t.id, m.stripe_user_id AS account, t.kind, t.status, t.run_at, t.attempts, t.first_sent_at, t.created_at,
+    t.finished_at, t.outcome, t.last_error, t.params, t.lease_until,
+    (t.sealed_params_key_id IS NOT NULL)::boolean AS sealed,
+    coalesce(t.first_sent_at < clock_timestamp() - interval '20 hours', false)::boolean AS too_old
+FROM scheduled_tasks t JOIN merchants m ON m.id = t.merchant_id
+WHERE t.id = $1;
+
+-- name: TaskRetryYoung :execrows
+-- As TaskRetry, unless the key was first sent so long ago that Stripe may have forgotten it.
+UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_now()
+WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review'
+    AND coalesce(first_sent_at > clock_timestamp() - interval '20 hours', true);
+
+-- name: TaskReadPage :many
+-- For the merchant: his own, the newest first. Ids are UUIDv7, so rows that are added while somebody pages come before all that he
+-- has still to see.
+SELECT id, kind, status, run_at, attempts, first_sent_at, finished_at, outcome, last_error FROM scheduled_tasks
+WHERE merchant_id = sqlc.arg(merchant_id) AND id < sqlc.arg(before)
+    AND (sqlc.narg(status)::text IS NULL OR status = sqlc.narg(status))
+    AND (sqlc.narg(kind)::text IS NULL OR kind = sqlc.narg(kind))
+ORDER BY id DESC
+LIMIT sqlc.arg(page_size);
