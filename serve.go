@@ -10,11 +10,13 @@ import (
 	"os"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
 
 	"phantom/db"
+	"phantom/task"
 	"phantom/web"
 )
 
@@ -63,6 +65,9 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 		Secure:  c.publicURL.Scheme == "https",
 		Log:     log,
 
+		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {
+			return task.List(ctx, pool, merchantID, filter)
+		},
 		WebhookSecrets: c.webhookSecrets,
 	})
 	if len(c.webhookSecrets) == 0 {
