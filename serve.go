@@ -56,6 +56,11 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err != nil {
 		return fmt.Errorf("[SERVER] cannot listen on port %d: %w: set PORT to a free one", c.port, err)
 	}
+	stopMetrics, err := c.startMetrics(ctx, pool, log)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	services := c.newServices(pool, log)
 	server := web.New(web.Config{
 		Connect: services.connect,

@@ -218,6 +218,40 @@ func (q *Queries) TaskClaimOne(ctx context.Context, arg TaskClaimOneParams) (Tas
 	return i, err
 }
 
+const taskCountLive = `-- name: TaskCountLive :many
+SELECT status, kind, count(*) AS tasks FROM scheduled_tasks
+WHERE status IN ('pending', 'running', 'parked', 'needs_review')
+GROUP BY status, kind
+ORDER BY status, kind
+`
+
+type TaskCountLiveRow struct {
+	Status string
+	Kind   string
+	Tasks  int64
+}
+
+// How many tasks of each kind have not ended, by status.
+func (q *Queries) TaskCountLive(ctx context.Context) ([]TaskCountLiveRow, error) {
+	rows, err := q.db.Query(ctx, taskCountLive)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TaskCountLiveRow
+	for rows.Next() {
+		var i TaskCountLiveRow
+		if err := rows.Scan(&i.Status, &i.Kind, &i.Tasks); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const taskDropFinished = `-- name: TaskDropFinished :execrows
 DELETE FROM scheduled_tasks t USING (
     SELECT merchant_id, id FROM scheduled_tasks
@@ -377,6 +411,19 @@ func (q *Queries) TaskHeartbeat(ctx context.Context, arg TaskHeartbeatParams) ([
 		return nil, err
 	}
 	return items, nil
+}
+
+const taskLag = `-- name: TaskLag :one
+SELECT greatest(coalesce(extract(epoch FROM phantom_now() - min(run_at)), 0), 0)::float8 AS seconds
+FROM scheduled_tasks WHERE status = 'pending'
+`
+
+// For how many seconds the oldest due task has waited.
+func (q *Queries) TaskLag(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, taskLag)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
 }
 
 const taskListAll = `-- name: TaskListAll :many

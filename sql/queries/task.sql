@@ -224,3 +224,15 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND id < sqlc.arg(before)
     AND (sqlc.narg(kind)::text IS NULL OR kind = sqlc.narg(kind))
 ORDER BY id DESC
 LIMIT sqlc.arg(page_size);
+
+-- name: TaskCountLive :many
+-- How many tasks of each kind have not ended, by status.
+SELECT status, kind, count(*) AS tasks FROM scheduled_tasks
+WHERE status IN ('pending', 'running', 'parked', 'needs_review')
+GROUP BY status, kind
+ORDER BY status, kind;
+
+-- name: TaskLag :one
+-- For how many seconds the oldest due task has waited.
+SELECT greatest(coalesce(extract(epoch FROM phantom_now() - min(run_at)), 0), 0)::float8 AS seconds
+FROM scheduled_tasks WHERE status = 'pending';
