@@ -325,7 +325,7 @@ func (q *Queue) call(handler Handler, h *held) (err error) {
 			err = errors.New("the handler panicked")
 		}
 	}()
-	return handler(h.ctx, h.task)
+	return handler(context.WithValue(h.ctx, running{}, h.task), h.task)
 }
 
 // sleep waits for a notification or the time; pause for the time alone.
