@@ -118,6 +118,18 @@ func TestBootFailures(t *testing.T) {
 			change: map[string]string{"PORT": takenPort},
 			line:   "[SERVER] cannot listen on port " + takenPort + ": listen tcp :" + takenPort + ": bind: address already in use: set PORT to a free one",
 		},
+		"no address for metrics": {
+			change: map[string]string{"METRICS_ADDR": "9090"},
+			line:   `[SERVER] METRICS_ADDR "9090" is no address: provide host:port, such as 127.0.0.1:9090, or :9090 for all of this machine's`,
+		},
+		"no port for metrics": {
+			change: map[string]string{"METRICS_ADDR": "127.0.0.1:http"},
+			line:   `[SERVER] METRICS_ADDR "127.0.0.1:http" is no address: provide host:port, such as 127.0.0.1:9090, or :9090 for all of this machine's`,
+		},
+		"metrics' port taken": {
+			change: map[string]string{"METRICS_ADDR": ":" + takenPort},
+			line:   "[SERVER] cannot listen at METRICS_ADDR :" + takenPort + ": listen tcp :" + takenPort + ": bind: address already in use: provide a free host:port of this machine",
+		},
 		"public URL without a scheme": {
 			change: map[string]string{"PUBLIC_URL": "phantom.example.com"},
 			line:   "[SERVER] PUBLIC_URL is malformed: provide an address such as https://phantom.example.com",

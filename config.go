@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"regexp"
@@ -31,6 +32,8 @@ type config struct {
 	workers           int      // tasks at a time
 	webhookSecrets    []string // any of them signs
 	jsonLog           bool
+	metricsAddr       string       // "": no metrics are kept
+	metrics           *instruments // likewise nil
 
 	serves  bool // it answers requests: in dev mode the sandbox sends its webhooks here
 	need    needs
@@ -82,7 +85,7 @@ func loadConfig(getenv func(string) string, need needs) (*config, error) {
 		loads = append(loads, func(env environment) error { return c.loadKeys(env, values["ENCRYPTION_KEY"]) })
 	}
 	if need.stripe {
-		loads = append(loads, c.loadAddress, c.loadStripe, c.loadWebhook, c.loadRateLimit, c.loadWorkers)
+		loads = append(loads, c.loadAddress, c.loadStripe, c.loadWebhook, c.loadRateLimit, c.loadWorkers, c.loadMetrics)
 	}
 	for _, load := range loads {
 		if err := load(env); err != nil {
@@ -265,6 +268,18 @@ const maxWorkers = 1000
 func (c *config) loadWorkers(env environment) error {
 	c.workers = 10
 	return env.number("WORKER", "WORKERS", &c.workers, maxWorkers)
+}
+
+func (c *config) loadMetrics(env environment) error {
+	c.metricsAddr = env.getenv("METRICS_ADDR")
+	if c.metricsAddr == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(c.metricsAddr)
+	if number, portErr := strconv.Atoi(port); err != nil || portErr != nil || number < 0 || number > 65535 {
+		return fmt.Errorf("[SERVER] METRICS_ADDR %.80q is no address: provide host:port, such as 127.0.0.1:9090, or :9090 for all of this machine's", c.metricsAddr)
+	}
+	return nil
 }
 
 // loadWebhook reads one secret, or two while it rolls. An empty one between commas would let everybody sign, and is refused.

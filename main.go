@@ -56,6 +56,8 @@ var commands = []command{
 	{"migrate", "bring the database to the newest schema", migrateDatabase},
 	{"report", "write what an audit found as one page to print and pass on", writeReport},
 	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
+	{"doctor", "look at everything that phantom stands on, and say what to do", doctor},
+	{"tasks", "list tasks, explain one, retry or cancel it", tasks},
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
 	{"purge", "remove what is over 90 days old; the workers do it daily", purge},
 	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},

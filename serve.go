@@ -10,11 +10,13 @@ import (
 	"os"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lmittmann/tint"
 	"golang.org/x/term"
 
 	"phantom/db"
+	"phantom/task"
 	"phantom/web"
 )
 
@@ -54,6 +56,11 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	if err != nil {
 		return fmt.Errorf("[SERVER] cannot listen on port %d: %w: set PORT to a free one", c.port, err)
 	}
+	stopMetrics, err := c.startMetrics(ctx, pool, log)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	services := c.newServices(pool, log)
 	server := web.New(web.Config{
 		Connect: services.connect,
@@ -63,6 +70,9 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 		Secure:  c.publicURL.Scheme == "https",
 		Log:     log,
 
+		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {
+			return task.List(ctx, pool, merchantID, filter)
+		},
 		WebhookSecrets: c.webhookSecrets,
 	})
 	if len(c.webhookSecrets) == 0 {

@@ -39,6 +39,11 @@ func work(ctx context.Context, args []string, getenv func(string) string, stdout
 		return stoppedAtBoot(ctx, log, err)
 	}
 	defer closePool(pool)
+	stopMetrics, err := c.startMetrics(ctx, pool, log)
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	wait, err := c.startWorkers(ctx, pool, c.newServices(pool, log), log)
 	if err != nil {
 		return err
@@ -58,11 +63,15 @@ type services struct {
 }
 
 func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
-	account := connect.New(connect.Config{
+	config := connect.Config{
 		SecretKey: c.stripeSecretKey, ClientID: c.stripeClientID, APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase,
 		RedirectURI: c.publicURL.String() + "/api/auth/callback", RateLimit: c.stripeRateLimit, Log: log,
 		Connected: ghost.Connected,
-	}, pool)
+	}
+	if c.metrics != nil {
+		config.Observe, config.Waited = c.metrics.stripeAnswered, c.metrics.waited
+	}
+	account := connect.New(config, pool)
 	return services{connect: account, ghosts: ghost.New(pool, account, log)}
 }
 
@@ -70,9 +79,11 @@ func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
 func (c *config) newQueue(pool *pgxpool.Pool, s services, log *slog.Logger) (*task.Queue, error) {
 	handlers := s.ghosts.Handlers()
 	maps.Copy(handlers, s.connect.Handlers())
-	queue, err := task.NewQueue(pool, task.Config{
-		ListenURL: c.databaseDirectURL, Handlers: handlers, Workers: max(c.workers, 1), Log: log,
-	})
+	config := task.Config{ListenURL: c.databaseDirectURL, Handlers: handlers, Workers: max(c.workers, 1), Log: log}
+	if c.metrics != nil {
+		config.Observe = c.metrics.taskRan
+	}
+	queue, err := task.NewQueue(pool, config)
 	if err != nil {
 		return nil, fmt.Errorf("[WORKER] %w", err)
 	}

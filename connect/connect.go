@@ -27,6 +27,11 @@ type Config struct {
 	RateLimit   int    // reading requests a second and account; 0 = no limit
 	Log         *slog.Logger
 
+	// Observe, if not nil, is called after each request to Stripe with the answer's status, 0 for none, and how long it took until its
+	// header was there. Waited, if not nil, is called with how long a request waited for the account's pace. Both must be quick.
+	Observe func(status int, took time.Duration)
+	Waited  func(took time.Duration)
+
 	// Connected, if not nil, is called in the transaction that stores a merchant's tokens.
 	Connected func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error
 }
@@ -55,17 +60,17 @@ const stripeTimeout = 10 * time.Second
 
 // New returns a Service over pool.
 func New(config Config, pool *pgxpool.Pool) *Service {
-	api := backend(stripe.APIBackend, config.APIBase, capped{newTransport(), maxAnswer})
+	api := backend(stripe.APIBackend, config.APIBase, observed{capped{newTransport(), maxAnswer}, config.Observe})
 	return &Service{
 		config:  config,
 		pool:    pool,
 		queries: db.New(pool),
 		api:     api,
-		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, capped{sendOnce{newTransport()}, maxAnswer}),
+		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, observed{capped{sendOnce{newTransport()}, maxAnswer}, config.Observe}),
 		builder: api.(*stripe.BackendImplementation),
-		reads:   client(capped{newTransport(), maxPage}),
+		reads:   client(observed{capped{newTransport(), maxPage}, config.Observe}),
 
-		mutations: client(capped{noReplay{newTransport()}, maxAnswer}),
+		mutations: client(observed{capped{noReplay{newTransport()}, maxAnswer}, config.Observe}),
 		paces:     make(map[uuid.UUID]*pace),
 		live:      strings.HasPrefix(config.SecretKey, "sk_live_") || strings.HasPrefix(config.SecretKey, "rk_live_"),
 	}

@@ -23,6 +23,7 @@ type pace struct {
 	merchantID uuid.UUID
 	queries    *db.Queries
 	most       float64 // requests a second
+	waited     func(time.Duration)
 
 	turn   chan struct{} // held by whose turn is next
 	block                // whose slots are being used
@@ -52,7 +53,7 @@ func (s *Service) paceOf(merchantID uuid.UUID) *pace {
 	defer s.pacesMutex.Unlock()
 	if s.paces[merchantID] == nil {
 		s.paces[merchantID] = &pace{
-			merchantID: merchantID, queries: s.queries, most: float64(s.config.RateLimit) * paceShare,
+			merchantID: merchantID, queries: s.queries, most: float64(s.config.RateLimit) * paceShare, waited: s.config.Waited,
 			turn: make(chan struct{}, 1), coming: make(chan reserved, 1),
 		}
 	}
@@ -63,6 +64,9 @@ func (s *Service) paceOf(merchantID uuid.UUID) *pace {
 func (p *pace) wait(ctx context.Context) error {
 	if p == nil {
 		return ctx.Err()
+	}
+	if p.waited != nil {
+		defer func(started time.Time) { p.waited(time.Since(started)) }(time.Now())
 	}
 	select {
 	case p.turn <- struct{}{}:

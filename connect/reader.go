@@ -23,6 +23,7 @@ import (
 	"github.com/stripe/stripe-go/v76"
 
 	"phantom/db"
+	"phantom/task"
 	"phantom/vault"
 )
 
@@ -135,7 +136,7 @@ func (r *Reader) CheckAccount(ctx context.Context) error {
 		})
 	})
 	if err == nil && id != r.Merchant.StripeUserID {
-		r.service.config.Log.Error("[SECURITY] a stored token answers for another account", "account", r.Merchant.StripeUserID)
+		task.Log(ctx, r.service.config.Log).Error("[SECURITY] a stored token answers for another account", "account", r.Merchant.StripeUserID)
 		return errOtherAccount
 	}
 	if err == nil {
@@ -154,7 +155,7 @@ func (r *Reader) updateFacts(ctx context.Context) error {
 		return err
 	}
 	if err := r.service.updateFacts(ctx, r.Merchant.ID, r.Merchant.StripeUserID, token); err != nil {
-		r.service.config.Log.Warn("[STRIPE] account facts are not known yet", "account", r.Merchant.StripeUserID, "cause", err)
+		task.Log(ctx, r.service.config.Log).Warn("[STRIPE] account facts are not known yet", "account", r.Merchant.StripeUserID, "cause", err)
 	}
 	merchant, err := r.service.queries.MerchantGet(ctx, r.Merchant.ID)
 	if err != nil {

@@ -67,3 +67,23 @@ func (t capped) RoundTrip(request *http.Request) (*http.Response, error) {
 	}{io.LimitReader(response.Body, t.most), response.Body}
 	return response, nil
 }
+
+// observed tells Observe of each request that goes out.
+type observed struct {
+	next    http.RoundTripper
+	observe func(status int, took time.Duration)
+}
+
+func (t observed) RoundTrip(request *http.Request) (*http.Response, error) {
+	if t.observe == nil {
+		return t.next.RoundTrip(request)
+	}
+	started := time.Now()
+	response, err := t.next.RoundTrip(request)
+	status := 0
+	if err == nil {
+		status = response.StatusCode
+	}
+	t.observe(status, time.Since(started))
+	return response, err
+}

@@ -239,6 +239,40 @@ func (q *Queries) TaskClaimOne(ctx context.Context, arg TaskClaimOneParams) (Tas
 	return i, err
 }
 
+const taskCountLive = `-- name: TaskCountLive :many
+SELECT status, kind, count(*) AS tasks FROM scheduled_tasks
+WHERE status IN ('pending', 'running', 'parked', 'needs_review')
+GROUP BY status, kind
+ORDER BY status, kind
+`
+
+type TaskCountLiveRow struct {
+	Status string
+	Kind   string
+	Tasks  int64
+}
+
+// How many tasks of each kind have not ended, by status.
+func (q *Queries) TaskCountLive(ctx context.Context) ([]TaskCountLiveRow, error) {
+	rows, err := q.db.Query(ctx, taskCountLive)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TaskCountLiveRow
+	for rows.Next() {
+		var i TaskCountLiveRow
+		if err := rows.Scan(&i.Status, &i.Kind, &i.Tasks); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const taskDropFinished = `-- name: TaskDropFinished :execrows
 DELETE FROM scheduled_tasks t USING (
     SELECT merchant_id, id FROM scheduled_tasks
@@ -467,6 +501,89 @@ func (q *Queries) TaskHeartbeat(ctx context.Context, arg TaskHeartbeatParams) ([
 	return items, nil
 }
 
+const taskLag = `-- name: TaskLag :one
+SELECT greatest(coalesce(extract(epoch FROM phantom_now() - min(run_at)), 0), 0)::float8 AS seconds
+FROM scheduled_tasks WHERE status = 'pending'
+`
+
+// For how many seconds the oldest due task has waited.
+func (q *Queries) TaskLag(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, taskLag)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}
+
+const taskListAll = `-- name: TaskListAll :many
+SELECT t.id, m.stripe_user_id AS account, t.kind, t.status, t.run_at, t.attempts, t.first_sent_at, t.created_at, t.finished_at, t.outcome,
+    t.last_error
+FROM scheduled_tasks t JOIN merchants m ON m.id = t.merchant_id
+WHERE ($1::text IS NULL OR m.stripe_user_id = $1)
+    AND ($2::text IS NULL OR t.status = $2)
+    AND ($3::text IS NULL OR t.kind = $3)
+ORDER BY t.id DESC
+LIMIT $4
+`
+
+type TaskListAllParams struct {
+	Account *string
+	Status  *string
+	Kind    *string
+	Most    int32
+}
+
+type TaskListAllRow struct {
+	ID          uuid.UUID
+	Account     string
+	Kind        string
+	Status      string
+	RunAt       time.Time
+	Attempts    int32
+	FirstSentAt *time.Time
+	CreatedAt   time.Time
+	FinishedAt  *time.Time
+	Outcome     []byte
+	LastError   *string
+}
+
+// For the operator: of all merchants, or of one, the newest first. It reads nothing sealed.
+func (q *Queries) TaskListAll(ctx context.Context, arg TaskListAllParams) ([]TaskListAllRow, error) {
+	rows, err := q.db.Query(ctx, taskListAll,
+		arg.Account,
+		arg.Status,
+		arg.Kind,
+		arg.Most,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TaskListAllRow
+	for rows.Next() {
+		var i TaskListAllRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Account,
+			&i.Kind,
+			&i.Status,
+			&i.RunAt,
+			&i.Attempts,
+			&i.FirstSentAt,
+			&i.CreatedAt,
+			&i.FinishedAt,
+			&i.Outcome,
+			&i.LastError,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const taskMarkSent = `-- name: TaskMarkSent :one
 UPDATE scheduled_tasks SET first_sent_at = coalesce(first_sent_at, clock_timestamp())
 WHERE merchant_id = $1 AND id = $2 AND fence = $3 AND status = 'running'
@@ -593,6 +710,73 @@ func (q *Queries) TaskProgressed(ctx context.Context, arg TaskProgressedParams) 
 	return err
 }
 
+const taskReadPage = `-- name: TaskReadPage :many
+SELECT id, kind, status, run_at, attempts, first_sent_at, finished_at, outcome, last_error FROM scheduled_tasks
+WHERE merchant_id = $1 AND id < $2
+    AND ($3::text IS NULL OR status = $3)
+    AND ($4::text IS NULL OR kind = $4)
+ORDER BY id DESC
+LIMIT $5
+`
+
+type TaskReadPageParams struct {
+	MerchantID uuid.UUID
+	Before     uuid.UUID
+	Status     *string
+	Kind       *string
+	PageSize   int32
+}
+
+type TaskReadPageRow struct {
+	ID          uuid.UUID
+	Kind        string
+	Status      string
+	RunAt       time.Time
+	Attempts    int32
+	FirstSentAt *time.Time
+	FinishedAt  *time.Time
+	Outcome     []byte
+	LastError   *string
+}
+
+// For the merchant: his own, the newest first. Ids are UUIDv7, so rows that are added while somebody pages come before all that he
+// has still to see.
+func (q *Queries) TaskReadPage(ctx context.Context, arg TaskReadPageParams) ([]TaskReadPageRow, error) {
+	rows, err := q.db.Query(ctx, taskReadPage,
+		arg.MerchantID,
+		arg.Before,
+		arg.Status,
+		arg.Kind,
+		arg.PageSize,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TaskReadPageRow
+	for rows.Next() {
+		var i TaskReadPageRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Kind,
+			&i.Status,
+			&i.RunAt,
+			&i.Attempts,
+			&i.FirstSentAt,
+			&i.FinishedAt,
+			&i.Outcome,
+			&i.LastError,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const taskRescue = `-- name: TaskRescue :execrows
 UPDATE scheduled_tasks t SET
     status = CASE WHEN t.attempts >= $1::int THEN 'needs_review' ELSE 'pending' END,
@@ -653,6 +837,26 @@ type TaskRetryParams struct {
 // After a person has looked at it: all tries anew, at once.
 func (q *Queries) TaskRetry(ctx context.Context, arg TaskRetryParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskRetry, arg.MerchantID, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const taskRetryYoung = `-- name: TaskRetryYoung :execrows
+UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_now()
+WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review'
+    AND coalesce(first_sent_at > clock_timestamp() - interval '20 hours', true)
+`
+
+type TaskRetryYoungParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// As TaskRetry, unless the key was first sent so long ago that Stripe may have forgotten it.
+func (q *Queries) TaskRetryYoung(ctx context.Context, arg TaskRetryYoungParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskRetryYoung, arg.MerchantID, arg.ID)
 	if err != nil {
 		return 0, err
 	}
@@ -741,6 +945,59 @@ func (q *Queries) TaskSettleDone(ctx context.Context, arg TaskSettleDoneParams) 
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const taskShow = `-- name: TaskShow :one
+SELECT t.merchant_id, t.id, m.stripe_user_id AS account, t.kind, t.status, t.run_at, t.attempts, t.first_sent_at, t.created_at,
+    t.finished_at, t.outcome, t.last_error, t.params, t.lease_until,
+    (t.sealed_params_key_id IS NOT NULL)::boolean AS sealed,
+    coalesce(t.first_sent_at < clock_timestamp() - interval '20 hours', false)::boolean AS too_old
+FROM scheduled_tasks t JOIN merchants m ON m.id = t.merchant_id
+WHERE t.id = $1
+`
+
+type TaskShowRow struct {
+	MerchantID  uuid.UUID
+	ID          uuid.UUID
+	Account     string
+	Kind        string
+	Status      string
+	RunAt       time.Time
+	Attempts    int32
+	FirstSentAt *time.Time
+	CreatedAt   time.Time
+	FinishedAt  *time.Time
+	Outcome     []byte
+	LastError   *string
+	Params      []byte
+	LeaseUntil  *time.Time
+	Sealed      bool
+	TooOld      bool
+}
+
+// For the operator. too_old: its key was first sent so long ago that Stripe may have forgotten it.
+func (q *Queries) TaskShow(ctx context.Context, id uuid.UUID) (TaskShowRow, error) {
+	row := q.db.QueryRow(ctx, taskShow, id)
+	var i TaskShowRow
+	err := row.Scan(
+		&i.MerchantID,
+		&i.ID,
+		&i.Account,
+		&i.Kind,
+		&i.Status,
+		&i.RunAt,
+		&i.Attempts,
+		&i.FirstSentAt,
+		&i.CreatedAt,
+		&i.FinishedAt,
+		&i.Outcome,
+		&i.LastError,
+		&i.Params,
+		&i.LeaseUntil,
+		&i.Sealed,
+		&i.TooOld,
+	)
+	return i, err
 }
 
 const taskUnpark = `-- name: TaskUnpark :execrows

@@ -146,7 +146,7 @@ func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
 	if err != nil {
 		return a.giveUp(ctx, t, err)
 	}
-	s.log.Info("[WORKER] audit begins", "account", a.reader.Merchant.StripeUserID, "audit", row.ID, "try", t.Attempt)
+	task.Log(ctx, s.log).Info("[WORKER] audit begins", "account", a.reader.Merchant.StripeUserID, "audit", row.ID, "try", t.Attempt)
 	for {
 		failed, err := a.readAll(ctx)
 		if err != nil {
@@ -310,7 +310,7 @@ func (a *audit) readRound(ctx context.Context, all *windows) (failed []error, er
 // failWindow writes down which window could not be read. It stays where its last checkpoint is.
 func (a *audit) failWindow(ctx context.Context, w window, cause error) error {
 	err := fmt.Errorf("%s created from %s to %s: %w", w.list, w.from.Format(time.DateOnly), w.to.Format(time.DateOnly), cause)
-	a.s.log.Warn("[WORKER] a window of an audit could not be read", "audit", a.row.ID, "window", w.list,
+	task.Log(ctx, a.s.log).Warn("[WORKER] a window of an audit could not be read", "audit", a.row.ID, "window", w.list,
 		"from", w.from, "to", w.to, "cause", cause)
 	if failErr := a.s.queries.AuditFailWindow(ctx, db.AuditFailWindowParams{
 		MerchantID: a.row.MerchantID, AuditID: a.row.ID, ID: w.id, Error: ptr(cause.Error()),

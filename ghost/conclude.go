@@ -12,6 +12,7 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/task"
 )
 
 // auditTotals is what an audit found, as audits.totals stores it.
@@ -70,7 +71,7 @@ func (a *audit) conclude(ctx context.Context, failed []error) error {
 	if err := a.finish(ctx, finish); err != nil {
 		return err
 	}
-	a.s.log.Info("[WORKER] audit ends", "account", a.reader.Merchant.StripeUserID, "audit", a.row.ID, "state", finish.State, "objects", progress.Objects)
+	task.Log(ctx, a.s.log).Info("[WORKER] audit ends", "account", a.reader.Merchant.StripeUserID, "audit", a.row.ID, "state", finish.State, "objects", progress.Objects)
 	return nil
 }
 

@@ -65,7 +65,7 @@ func (s *Service) handlePurge(ctx context.Context, merchant uuid.UUID) (Purged, 
 func (s *Service) HandlePurge(ctx context.Context, t *task.Task) error {
 	purged, err := s.handlePurge(ctx, t.MerchantID)
 	if purged != (Purged{}) {
-		s.log.Info("[WORKER] purged what is over 90 days old", "merchant", t.MerchantID, "ghosts", purged.Ghosts, "left", purged.Left,
+		task.Log(ctx, s.log).Info("[WORKER] purged what is over 90 days old", "merchant", t.MerchantID, "ghosts", purged.Ghosts, "left", purged.Left,
 			"tasks", purged.Tasks, "events", purged.Events, "facts", purged.Facts)
 	}
 	if ctx.Err() != nil {

@@ -29,6 +29,9 @@ type Config struct {
 	Keep        time.Duration      // how long finished tasks stay; 7 days, which is also the least
 	Grace       time.Duration      // how long running tasks may take to finish after the stop; 20 s
 	Log         *slog.Logger
+
+	// Observe, if not nil, is called after each try with what becomes of the task and how long its handler took. It must be quick.
+	Observe func(kind, status string, took time.Duration)
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -287,6 +290,10 @@ func (q *Queue) try(h *held) (r result) {
 		r.status, r.err = "needs_review", "no handler for this kind: run a newer phantom"
 		return r
 	}
+	if q.config.Observe != nil {
+		started := time.Now()
+		defer func() { q.config.Observe(h.task.Kind, r.status, time.Since(started)) }()
+	}
 	err := q.call(handler, h)
 	var asked *verdict
 	switch {
@@ -318,7 +325,7 @@ func (q *Queue) call(handler Handler, h *held) (err error) {
 			err = errors.New("the handler panicked")
 		}
 	}()
-	return handler(h.ctx, h.task)
+	return handler(context.WithValue(h.ctx, running{}, h.task), h.task)
 }
 
 // sleep waits for a notification or the time; pause for the time alone.

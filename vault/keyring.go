@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -14,6 +15,8 @@ import (
 type Keyring struct {
 	current *sealer
 	sealers []*sealer // the current one first
+
+	seals, opened atomic.Uint64
 }
 
 // sealer keeps the AEAD of one key: building it anew for each value costs more than sealing.
@@ -60,6 +63,12 @@ func NewKeyring(current Key, previous ...Key) (*Keyring, error) {
 
 // KeyID is the id of the key that the keyring seals under.
 func (k *Keyring) KeyID() string { return k.current.id }
+
+// Seals is how many values the keyring has sealed since it was made.
+func (k *Keyring) Seals() uint64 { return k.seals.Load() }
+
+// Opened is how many values it has opened.
+func (k *Keyring) Opened() uint64 { return k.opened.Load() }
 
 // Opens reports whether the keyring holds the key with this id.
 func (k *Keyring) Opens(keyID string) bool { return k.find(keyID) != nil }
@@ -110,6 +119,7 @@ func (k *Keyring) Open(sealed Sealed) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("open %.200q: %w", sealed.Context, err)
 	}
+	k.opened.Add(1)
 	return plaintext, nil
 }
 
@@ -133,6 +143,7 @@ func (k *Keyring) Decrypt(text string) (string, error) {
 	}
 	for _, s := range k.sealers {
 		if plaintext, err := s.openHex(iv, ciphertext, tag, ""); err == nil {
+			k.opened.Add(1)
 			return plaintext, nil
 		}
 	}
@@ -145,6 +156,7 @@ func (k *Keyring) SealBytes(dst, plaintext []byte, context string) ([]byte, erro
 	if context == "" {
 		return nil, errors.New("seal: the context is empty")
 	}
+	k.seals.Add(1)
 	return k.current.seal(dst, plaintext, bytesOf(context)), nil
 }
 
@@ -161,11 +173,13 @@ func (k *Keyring) OpenBytes(dst, sealed []byte, keyID, context string) ([]byte, 
 	if err != nil {
 		return nil, ErrOpen
 	}
+	k.opened.Add(1)
 	return plaintext, nil
 }
 
 // sealHex is seal in lower-case hex. The hex stands behind the raw bytes in one buffer, and the fields are cut out of one string.
 func (k *Keyring) sealHex(plaintext, context string) string {
+	k.seals.Add(1)
 	size := ivSize + len(plaintext) + tagSize
 	raw := k.current.seal(make([]byte, 0, 3*size), bytesOf(plaintext), bytesOf(context))
 	text := raw[size : 3*size]

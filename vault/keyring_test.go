@@ -339,3 +339,25 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// What was sealed and opened is counted, and what does not open is not.
+func TestCounts(t *testing.T) {
+	t.Parallel()
+	ring := newRing(t, keyA)
+	sealed, _ := ring.Seal("secret", place)
+	text, _ := ring.Encrypt("secret")
+	raw, _ := ring.SealBytes(nil, []byte("secret"), place)
+	_, _ = ring.Seal("secret", "")
+	for range 2 {
+		_, _ = ring.Open(sealed)
+		_, _ = ring.Decrypt(text)
+		_, _ = ring.OpenBytes(nil, raw, ring.KeyID(), place)
+	}
+	sealed.Context = "elsewhere"
+	_, _ = ring.Open(sealed)
+	_, _ = ring.Decrypt(text[:40])
+	_, _ = ring.OpenBytes(nil, raw, ring.KeyID(), "elsewhere")
+	if ring.Seals() != 3 || ring.Opened() != 6 {
+		t.Errorf("%d seals, %d opened", ring.Seals(), ring.Opened())
+	}
+}

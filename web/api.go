@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"phantom/ghost"
 )
 
 // apiTimeout bounds what a request of the merchant API asks of the database.
@@ -82,16 +80,21 @@ func (s *Server) listGhosts(ctx context.Context, w http.ResponseWriter, r *http.
 	if err != nil {
 		return err
 	}
+	writePage(w, page.Ghosts, page.Next)
+	return nil
+}
+
+// writePage answers a part of a list; next is the zero id on the last page.
+func writePage[T any](w http.ResponseWriter, data []T, next uuid.UUID) {
 	answer := struct {
-		Data       []ghost.Ghost `json:"data"`
-		NextCursor *string       `json:"next_cursor"`
-	}{Data: page.Ghosts}
-	if page.Next != uuid.Nil {
-		cursor := base64.RawURLEncoding.EncodeToString(page.Next[:])
+		Data       []T     `json:"data"`
+		NextCursor *string `json:"next_cursor"`
+	}{Data: data}
+	if next != uuid.Nil {
+		cursor := base64.RawURLEncoding.EncodeToString(next[:])
 		answer.NextCursor = &cursor
 	}
 	writeJSON(w, http.StatusOK, answer)
-	return nil
 }
 
 func (s *Server) getGhost(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
@@ -134,6 +137,19 @@ func (s *Server) summary(ctx context.Context, w http.ResponseWriter, _ *http.Req
 		return err
 	}
 	writeJSON(w, http.StatusOK, summary)
+	return nil
+}
+
+func (s *Server) listTasks(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	filter, err := taskFilter(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	page, err := s.config.Tasks(ctx, merchantID, filter)
+	if err != nil {
+		return err
+	}
+	writePage(w, page.Tasks, page.Next)
 	return nil
 }
 

@@ -61,8 +61,9 @@ func TestHostileAPIRequests(t *testing.T) {
 
 	// Queries: each payload in each parameter, escaped and as it is.
 	for _, payload := range hostile {
-		for _, name := range []string{"cursor", "limit", "status", "min_amount", "currency", "decline_class", "zqx"} {
+		for _, name := range []string{"cursor", "limit", "status", "min_amount", "currency", "decline_class", "kind", "zqx"} {
 			check(name+"="+payload, c.call("GET", "/api/ghosts?"+name+"="+url.QueryEscape(payload), ""))
+			check(name+"="+payload, c.call("GET", "/api/tasks?"+name+"="+url.QueryEscape(payload), ""))
 			check(name+" twice", c.call("GET", "/api/ghosts?"+name+"=5&"+name+"="+url.QueryEscape(payload), ""))
 		}
 		if strings.ContainsAny(payload, "\r\n") {

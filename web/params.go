@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/ghost"
+	"phantom/task"
 )
 
 // paramError says which part of a request is wrong, and what would be right. It never quotes the request.
@@ -27,84 +28,124 @@ func (e *paramError) Error() string { return e.field + " " + e.rule }
 // errMediaType is returned for a body that is not declared to be JSON.
 var errMediaType = errors.New("the body is not application/json")
 
-// Ghosts on a page.
+// Ghosts, or tasks, on a page.
 const (
 	defaultLimit = 50
 	maxLimit     = 200
 )
 
 var (
-	listParameters = []string{"cursor", "limit", "status", "min_amount", "currency", "decline_class"}
-	currencyShape  = regexp.MustCompile(`^[a-z]{3}$`)
-	numberShape    = regexp.MustCompile(`^[0-9]{1,18}$`) // what an int64 always holds
+	ghostParameters = []string{"cursor", "limit", "status", "min_amount", "currency", "decline_class"}
+	taskParameters  = []string{"cursor", "limit", "status", "kind"}
+	currencyShape   = regexp.MustCompile(`^[a-z]{3}$`)
+	kindShape       = regexp.MustCompile(`^[a-z][a-z_]{0,63}$`)
+	numberShape     = regexp.MustCompile(`^[0-9]{1,18}$`) // what an int64 always holds
 )
 
-// ghostFilter reads the query of GET /api/ghosts. A parameter that is unknown or given twice is an error: a filter that was
-// misspelled must not silently show everything.
+// ghostFilter reads the query of GET /api/ghosts.
 func ghostFilter(query string) (ghost.Filter, error) {
 	filter := ghost.Filter{Limit: defaultLimit}
+	err := readQuery(query, ghostParameters, func(name, value string) string {
+		switch name {
+		case "cursor":
+			return setCursor(&filter.After, value)
+		case "limit":
+			return setLimit(&filter.Limit, value)
+		case "status":
+			if value != "open" && value != "closed" {
+				return "must be open or closed"
+			}
+			filter.Status = &value
+		case "min_amount":
+			amount, err := strconv.ParseInt(value, 10, 64)
+			if !numberShape.MatchString(value) || err != nil {
+				return "must be a whole number of minor units of the currency, 0 or more"
+			}
+			filter.MinAmount = &amount
+		case "currency":
+			if !currencyShape.MatchString(value) {
+				return "must be a currency in three lower-case letters"
+			}
+			filter.Currency = &value
+		case "decline_class":
+			if !slices.Contains(ghost.DeclineClasses, value) {
+				return "must be one of " + strings.Join(ghost.DeclineClasses, ", ")
+			}
+			filter.DeclineClass = &value
+		}
+		return ""
+	})
+	return filter, err
+}
+
+// taskFilter reads the query of GET /api/tasks.
+func taskFilter(query string) (task.Filter, error) {
+	filter := task.Filter{Limit: defaultLimit, Before: uuid.Max}
+	err := readQuery(query, taskParameters, func(name, value string) string {
+		switch name {
+		case "cursor":
+			return setCursor(&filter.Before, value)
+		case "limit":
+			return setLimit(&filter.Limit, value)
+		case "status":
+			if !slices.Contains(task.Statuses, value) {
+				return "must be one of " + strings.Join(task.Statuses, ", ")
+			}
+			filter.Status = &value
+		case "kind":
+			if !kindShape.MatchString(value) {
+				return "must be a kind of task, in lower-case letters and _"
+			}
+			filter.Kind = &value
+		}
+		return ""
+	})
+	return filter, err
+}
+
+// readQuery hands each parameter of a query to set, which returns the rule that its value breaks, or "". A parameter that is unknown
+// or given twice is an error: a filter that was misspelled must not silently show everything.
+func readQuery(query string, known []string, set func(name, value string) (broken string)) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return filter, &paramError{"query", "is not a well-formed query string"}
+		return &paramError{"query", "is not a well-formed query string"}
 	}
 	for name := range values {
-		if !slices.Contains(listParameters, name) {
-			return filter, &paramError{"query", "takes only " + strings.Join(listParameters, ", ")}
+		if !slices.Contains(known, name) {
+			return &paramError{"query", "takes only " + strings.Join(known, ", ")}
 		}
 	}
-	for _, name := range listParameters { // in this order, so that of two errors always the same one is named
+	for _, name := range known { // in this order, so that of two errors always the same one is named
 		given, ok := values[name]
 		if !ok {
 			continue
 		}
 		rule := "must be given once"
 		if len(given) == 1 {
-			rule = setFilter(&filter, name, given[0])
+			rule = set(name, given[0])
 		}
 		if rule != "" {
-			return filter, &paramError{name, rule}
+			return &paramError{name, rule}
 		}
 	}
-	return filter, nil
+	return nil
 }
 
-// setFilter returns the rule that value breaks, or "".
-func setFilter(filter *ghost.Filter, name, value string) (broken string) {
-	switch name {
-	case "cursor":
-		raw, err := base64.RawURLEncoding.Strict().DecodeString(value)
-		if err != nil || len(raw) != len(filter.After) || len(value) != base64.RawURLEncoding.EncodedLen(len(raw)) {
-			return "must be a next_cursor of an earlier page"
-		}
-		filter.After = uuid.UUID(raw)
-	case "limit":
-		limit, err := strconv.Atoi(value)
-		if !numberShape.MatchString(value) || err != nil || limit < 1 || limit > maxLimit {
-			return fmt.Sprintf("must be a whole number from 1 to %d", maxLimit)
-		}
-		filter.Limit = limit
-	case "status":
-		if value != "open" && value != "closed" {
-			return "must be open or closed"
-		}
-		filter.Status = &value
-	case "min_amount":
-		amount, err := strconv.ParseInt(value, 10, 64)
-		if !numberShape.MatchString(value) || err != nil {
-			return "must be a whole number of minor units of the currency, 0 or more"
-		}
-		filter.MinAmount = &amount
-	case "currency":
-		if !currencyShape.MatchString(value) {
-			return "must be a currency in three lower-case letters"
-		}
-		filter.Currency = &value
-	case "decline_class":
-		if !slices.Contains(ghost.DeclineClasses, value) {
-			return "must be one of " + strings.Join(ghost.DeclineClasses, ", ")
-		}
-		filter.DeclineClass = &value
+func setCursor(at *uuid.UUID, value string) (broken string) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(value)
+	if err != nil || len(raw) != len(at) || len(value) != base64.RawURLEncoding.EncodedLen(len(raw)) {
+		return "must be a next_cursor of an earlier page"
 	}
+	*at = uuid.UUID(raw)
+	return ""
+}
+
+func setLimit(into *int, value string) (broken string) {
+	limit, err := strconv.Atoi(value)
+	if !numberShape.MatchString(value) || err != nil || limit < 1 || limit > maxLimit {
+		return fmt.Sprintf("must be a whole number from 1 to %d", maxLimit)
+	}
+	*into = limit
 	return ""
 }
 

@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lmittmann/tint"
@@ -32,6 +33,7 @@ import (
 	"phantom/db/dbtest"
 	"phantom/ghost"
 	"phantom/sandbox"
+	"phantom/task"
 	"phantom/web"
 )
 
@@ -126,6 +128,9 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	b.stripe.secret(webhookSecret)
 	server := web.New(web.Config{
 		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
+		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {
+			return task.List(ctx, b.pool, merchantID, filter)
+		},
 		Ping: b.pool.Ping, Secure: o.https, Log: log,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))

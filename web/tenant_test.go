@@ -21,14 +21,19 @@ func (b *bench) victim() (ghost, audit uuid.UUID, v *caller) {
 		v.id, audit); err != nil {
 		b.t.Fatal(err)
 	}
-	b.stripe.secret("cus_victim7Zq", "sub_victim7Zq", "in_victim7Zq", "victim7zq@example.com", "987654321", "victim_code", "victim_error", "98765", "acct_victim", v.id.String())
+	if _, err := b.pool.Exec(b.t.Context(), `INSERT INTO scheduled_tasks (merchant_id, id, kind, status, params, outcome, last_error)
+		VALUES ($1, $2, 'victim_kind', 'parked', '{"invoice":"in_victim7Zq"}', '{"charge":"ch_victim7Zq"}', 'victim_error')`, v.id, uuid.Must(uuid.NewV7())); err != nil {
+		b.t.Fatal(err)
+	}
+	b.stripe.secret("ch_victim7Zq", "cus_victim7Zq", "sub_victim7Zq", "in_victim7Zq", "victim7zq@example.com", "987654321", "victim_code", "victim_error", "98765", "acct_victim", v.id.String())
 	return ghost, audit, v
 }
 
 func (b *bench) rowsOf(v *caller) (text string) {
 	b.t.Helper()
 	if err := b.pool.QueryRow(b.t.Context(), `SELECT (SELECT string_agg(g::text, '|' ORDER BY id) FROM ghost_targets g WHERE merchant_id = $1) ||
-		(SELECT string_agg(a::text, '|' ORDER BY id) FROM audits a WHERE merchant_id = $1)`, v.id).Scan(&text); err != nil {
+		(SELECT string_agg(a::text, '|' ORDER BY id) FROM audits a WHERE merchant_id = $1) ||
+		(SELECT string_agg(t::text, '|' ORDER BY id) FROM scheduled_tasks t WHERE merchant_id = $1)`, v.id).Scan(&text); err != nil {
 		b.t.Fatal(err)
 	}
 	return text
@@ -88,6 +93,11 @@ func TestTenantsAreApart(t *testing.T) {
 			}
 		}
 	}
+	for _, query := range []string{"", "?kind=victim_kind", "?status=parked", "?cursor=" + cursorOf(uuid.Max), "?cursor=" + cursorOf(victim.id)} {
+		if got := c.call("GET", "/api/tasks"+query, ""); got.body != `{"data":[],"next_cursor":null}` {
+			t.Errorf("tasks%s shows %s", query, got.body)
+		}
+	}
 	c.call("GET", "/api/summary", "")
 	c.call("GET", "/api/ghosts?currency=chf&decline_class=never", "")
 	if after := b.rowsOf(victim); after != before {
@@ -103,7 +113,7 @@ func TestKeys(t *testing.T) {
 	id := c.add(seed{}).String()
 	addresses := []struct{ method, path string }{
 		{"POST", "/api/audits"}, {"GET", "/api/audits/" + id}, {"GET", "/api/ghosts"}, {"GET", "/api/ghosts?limit=x"}, {"GET", "/api/ghosts/" + id},
-		{"GET", "/api/ghosts/x"}, {"POST", "/api/ghosts/" + id + "/access"}, {"GET", "/api/summary"},
+		{"GET", "/api/ghosts/x"}, {"POST", "/api/ghosts/" + id + "/access"}, {"GET", "/api/summary"}, {"GET", "/api/tasks"}, {"GET", "/api/tasks?limit=x"},
 	}
 	refused := func(why string, header ...string) {
 		t.Helper()
@@ -161,7 +171,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 	c := b.caller("acct_1")
 	id := c.add(seed{}).String()
 	for path, allow := range map[string]string{
-		"/api/audits": "POST", "/api/audits/" + id: "GET, HEAD", "/api/ghosts": "GET, HEAD", "/api/ghosts/" + id: "GET, HEAD", "/api/ghosts/" + id + "/access": "POST", "/api/summary": "GET, HEAD",
+		"/api/audits": "POST", "/api/audits/" + id: "GET, HEAD", "/api/ghosts": "GET, HEAD", "/api/ghosts/" + id: "GET, HEAD", "/api/ghosts/" + id + "/access": "POST", "/api/summary": "GET, HEAD", "/api/tasks": "GET, HEAD",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"} {
 			if strings.Contains(allow, method) {
@@ -176,7 +186,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 			}
 		}
 	}
-	for path, status := range map[string]int{"/api/ghosts": 200, "/api/ghosts/" + id: 200, "/api/summary": 200, "/api/audits/" + id: 404, "/api/openapi.json": 200} {
+	for path, status := range map[string]int{"/api/ghosts": 200, "/api/ghosts/" + id: 200, "/api/summary": 200, "/api/tasks": 200, "/api/audits/" + id: 404, "/api/openapi.json": 200} {
 		if got := c.call("HEAD", path, ""); got.status != status || got.body != "" {
 			t.Errorf("HEAD %s: %d %q", path, got.status, got.body)
 		}
@@ -190,7 +200,7 @@ func TestAPIWithoutADatabase(t *testing.T) {
 	b := setup(t, func(o *options) { o.database = through })
 	c := b.caller("acct_1")
 	gate.shut()
-	for _, path := range []string{"/api/ghosts", "/api/summary", "/api/ghosts/" + c.id.String()} {
+	for _, path := range []string{"/api/ghosts", "/api/summary", "/api/tasks", "/api/ghosts/" + c.id.String()} {
 		c.call("GET", path, "").wantError(t, 503, "database_unavailable")
 	}
 	gate.open()

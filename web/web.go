@@ -11,9 +11,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/task"
 )
 
 // Config is what the handlers need.
@@ -24,6 +27,9 @@ type Config struct {
 	Ping    func(context.Context) error // asks the database
 	Secure  bool                        // PUBLIC_URL is https
 	Log     *slog.Logger
+
+	// Tasks lists a merchant's tasks, as [task.List] does.
+	Tasks func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error)
 
 	WebhookSecrets []string // any of them signs; none: events get 503
 }
@@ -51,6 +57,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/ghosts/{id}", s.authenticated(s.getGhost))
 	mux.HandleFunc("POST /api/ghosts/{id}/access", s.authenticated(s.setAccess))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
+	mux.HandleFunc("GET /api/tasks", s.authenticated(s.listTasks))
 	mux.HandleFunc("GET /api/openapi.json", s.openAPI)
 	mux.HandleFunc("POST /api/webhooks/stripe", s.webhook)
 	mux.HandleFunc("GET /healthz", s.healthz)

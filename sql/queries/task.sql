@@ -217,3 +217,51 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND fence = sqlc
 UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp(), last_error = sqlc.arg(why)::text
 WHERE merchant_id = sqlc.arg(merchant_id) AND unique_key = ANY (sqlc.arg(unique_keys)::text[]) AND status IN ('pending', 'parked')
     AND first_sent_at IS NULL;
+
+-- name: TaskListAll :many
+-- For the operator: of all merchants, or of one, the newest first. It reads nothing sealed.
+SELECT t.id, m.stripe_user_id AS account, t.kind, t.status, t.run_at, t.attempts, t.first_sent_at, t.created_at, t.finished_at, t.outcome,
+    t.last_error
+FROM scheduled_tasks t JOIN merchants m ON m.id = t.merchant_id
+WHERE (sqlc.narg(account)::text IS NULL OR m.stripe_user_id = sqlc.narg(account))
+    AND (sqlc.narg(status)::text IS NULL OR t.status = sqlc.narg(status))
+    AND (sqlc.narg(kind)::text IS NULL OR t.kind = sqlc.narg(kind))
+ORDER BY t.id DESC
+LIMIT sqlc.arg(most);
+
+-- name: TaskShow :one
+-- For the operator. too_old: its key was first sent so long ago that Stripe may have forgotten it.
+SELECT t.merchant_id, t.id, m.stripe_user_id AS account, t.kind, t.status, t.run_at, t.attempts, t.first_sent_at, t.created_at,
+    t.finished_at, t.outcome, t.last_error, t.params, t.lease_until,
+    (t.sealed_params_key_id IS NOT NULL)::boolean AS sealed,
+    coalesce(t.first_sent_at < clock_timestamp() - interval '20 hours', false)::boolean AS too_old
+FROM scheduled_tasks t JOIN merchants m ON m.id = t.merchant_id
+WHERE t.id = $1;
+
+-- name: TaskRetryYoung :execrows
+-- As TaskRetry, unless the key was first sent so long ago that Stripe may have forgotten it.
+UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_now()
+WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review'
+    AND coalesce(first_sent_at > clock_timestamp() - interval '20 hours', true);
+
+-- name: TaskReadPage :many
+-- For the merchant: his own, the newest first. Ids are UUIDv7, so rows that are added while somebody pages come before all that he
+-- has still to see.
+SELECT id, kind, status, run_at, attempts, first_sent_at, finished_at, outcome, last_error FROM scheduled_tasks
+WHERE merchant_id = sqlc.arg(merchant_id) AND id < sqlc.arg(before)
+    AND (sqlc.narg(status)::text IS NULL OR status = sqlc.narg(status))
+    AND (sqlc.narg(kind)::text IS NULL OR kind = sqlc.narg(kind))
+ORDER BY id DESC
+LIMIT sqlc.arg(page_size);
+
+-- name: TaskCountLive :many
+-- How many tasks of each kind have not ended, by status.
+SELECT status, kind, count(*) AS tasks FROM scheduled_tasks
+WHERE status IN ('pending', 'running', 'parked', 'needs_review')
+GROUP BY status, kind
+ORDER BY status, kind;
+
+-- name: TaskLag :one
+-- For how many seconds the oldest due task has waited.
+SELECT greatest(coalesce(extract(epoch FROM phantom_now() - min(run_at)), 0), 0)::float8 AS seconds
+FROM scheduled_tasks WHERE status = 'pending';

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/db/dbtest"
+)
+
+// diagnose runs phantom doctor --json and returns its checks by name. No secret may be shown.
+func diagnose(t *testing.T, variables map[string]string) (code int, found map[string]check, stderr string) {
+	t.Helper()
+	p := start(t, variables, []string{"doctor", "--json"})
+	code = p.wait(t)
+	var said struct {
+		Status string
+		Checks []check
+	}
+	if err := json.Unmarshal([]byte(p.stdout.String()), &said); err != nil {
+		t.Fatalf("%v: %s%s", err, p.stdout, p.stderr)
+	}
+	found = make(map[string]check)
+	for _, c := range said.Checks {
+		found[c.Name] = c
+	}
+	if (said.Status == "fail") != (code == 1) {
+		t.Errorf("status %s, exit code %d", said.Status, code)
+	}
+	for _, name := range []string{"ENCRYPTION_KEY", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET"} {
+		if secret := variables[name]; len(secret) > 8 && strings.Contains(p.stdout.String()+p.stderr.String(), secret) {
+			t.Errorf("%s is shown", name)
+		}
+	}
+	return code, found, p.stderr.String()
+}
+
+// wantStatuses holds the status of each check against those that differ from ok.
+func wantStatuses(t *testing.T, what string, found map[string]check, other map[string]string) {
+	t.Helper()
+	for name, c := range found {
+		want := other[name]
+		if want == "" {
+			want = "ok"
+		}
+		if c.Status != want {
+			t.Errorf("%s: %s is %s (%s: %s), want %s", what, name, c.Status, c.Detail, c.Advice, want)
+		}
+	}
+	for name := range other {
+		if _, ok := found[name]; !ok {
+			t.Errorf("%s: %s was not looked at", what, name)
+		}
+	}
+}
+
+// A server that works is called well, and each thing that is then broken is named.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	url := dbtest.EmptyURL(t)
+	variables := production(t, url)
+	variables["STRIPE_WEBHOOK_SECRET"] = "whsec_canary7Zq3vT"
+	ready(t, variables)
+	handshake(t, "http://localhost:"+variables["PORT"])
+	pool := dbtest.Open(t, url, dbtest.Ring(t))
+	event := func(age string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), `DELETE FROM webhook_events`); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pool.Exec(t.Context(), `INSERT INTO webhook_events (merchant_id, id, type, account, object_id, created_at, received_at)
+			SELECT id, 'evt_1', 'invoice.paid', stripe_user_id, 'in_1', now(), now() - $1::interval FROM merchants`, age); err != nil {
+			t.Fatal(err)
+		}
+	}
+	event("1 minute")
+	code, found, stderr := diagnose(t, variables)
+	wantStatuses(t, "a good server", found, nil)
+	if code != 0 || len(found) != 14 {
+		t.Errorf("a good server: %d, %d checks, %s", code, len(found), stderr)
+	}
+	if !strings.Contains(found["stripe"].Detail, "test mode at http://127.0.0.1:") || !strings.Contains(found["merchants"].Detail, "1 connected, 0 disconnected") {
+		t.Errorf("%+v", found)
+	}
+
+	event("25 hours")
+	insert := func(status, runAt, lease string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), `INSERT INTO scheduled_tasks (merchant_id, id, kind, status, run_at, lease_until)
+			SELECT id, $1, 'unheard_of', $2, now() + $3::interval, now() + nullif($4, '')::interval FROM merchants`, uuid.Must(uuid.NewV7()), status, runAt, lease); err != nil {
+			t.Fatal(err)
+		}
+	}
+	insert("needs_review", "0", "")
+	insert("parked", "0", "")
+	changed := maps.Clone(variables)
+	changed["STRIPE_WEBHOOK_SECRET"] = ""
+	code, found, _ = diagnose(t, changed)
+	wantStatuses(t, "little things", found, map[string]string{"webhook secret": "warn", "webhook events": "warn", "needs review": "warn"})
+	if code != 0 || found["needs review"].Detail != "1 tasks wait for a person, 1 are parked until their merchant connects again" {
+		t.Errorf("little things: %d, %+v", code, found)
+	}
+
+	changed = maps.Clone(variables)
+	changed["ENCRYPTION_KEY"], changed["STRIPE_SECRET_KEY"] = wrongKey, "sk_test_wrong"
+	code, found, stderr = diagnose(t, changed)
+	wantStatuses(t, "wrong keys", found, map[string]string{"keys": "fail", "stripe": "fail", "webhook events": "warn", "needs review": "warn"})
+	if code != 1 || !strings.HasSuffix(stderr, "phantom doctor: 2 checks failed\n") {
+		t.Errorf("wrong keys: %d, %s", code, stderr)
+	}
+
+	changed["DATABASE_URL"], changed["ENCRYPTION_KEY"] = "postgres://u:canaryPassword@127.0.0.1:"+freePort(t)+"/x", ""
+	changed["STRIPE_SECRET_KEY"] = variables["STRIPE_SECRET_KEY"]
+	skipped := map[string]string{"configuration": "fail", "database": "fail"}
+	for _, name := range []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers"} {
+		skipped[name] = "warn"
+	}
+	_, found, stderr = diagnose(t, changed)
+	wantStatuses(t, "no database", found, skipped)
+	if strings.Contains(stderr+found["database"].Detail, "canary") || found["stripe"].Status != "ok" {
+		t.Errorf("no database: %s %+v", stderr, found)
+	}
+}
+
+// What nobody works on shows, and so does a database without a schema.
+func TestDoctorWithoutWorkers(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	pool := dbtest.Open(t, url, dbtest.Ring(t))
+	seedMerchants(t, pool, 1)
+	stripe := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", time.Now().Add(-10*time.Minute).UTC().Format(http.TimeFormat))
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(stripe.Close)
+	variables := map[string]string{
+		"DATABASE_URL": url, "ENCRYPTION_KEY": dbtest.Key, "STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_CLIENT_ID": "ca_1", "STRIPE_WEBHOOK_SECRET": "whsec_1",
+		"STRIPE_API_BASE": stripe.URL, "STRIPE_CONNECT_BASE": stripe.URL,
+	}
+	broken := map[string]string{"stripe": "fail", "stripe clock": "fail", "webhook events": "warn", "workers": "warn"}
+	_, found, _ := diagnose(t, variables)
+	wantStatuses(t, "no worker", found, broken)
+
+	for _, step := range []struct{ late, backlog, workers string }{{"2 minutes", "warn", "fail"}, {"16 minutes", "fail", "fail"}} {
+		if _, err := pool.Exec(t.Context(), `INSERT INTO scheduled_tasks (merchant_id, id, kind, status, run_at, lease_until)
+			SELECT id, gen_random_uuid(), 'audit', s, now() - $1::interval, CASE s WHEN 'running' THEN now() - $1::interval END
+			FROM merchants, unnest(ARRAY['pending', 'running']) s`, step.late); err != nil {
+			t.Fatal(err)
+		}
+		broken["backlog"], broken["workers"] = step.backlog, step.workers
+		_, found, _ := diagnose(t, variables)
+		wantStatuses(t, step.late, found, broken)
+	}
+	variables["DATABASE_URL"] = dbtest.EmptyURL(t)
+	_, found, _ = diagnose(t, variables)
+	if found["schema"].Status != "fail" || found["workers"].Detail != "not checked: the schema is another one" {
+		t.Errorf("no schema: %+v", found)
+	}
+	p := start(t, variables, []string{"doctor"})
+	if code := p.wait(t); code != 1 || !strings.Contains(p.stdout.String(), "\nfail  schema          it has no schema: run phantom migrate") {
+		t.Errorf("as text: %d\n%s", code, p.stdout)
+	}
+}

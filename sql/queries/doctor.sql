@@ -1,0 +1,26 @@
+-- What phantom doctor asks. Nothing sealed is read.
+
+-- name: DoctorServer :one
+SELECT current_setting('server_version')::text AS version, current_setting('server_version_num')::integer AS number,
+    clock_timestamp()::timestamptz AS now;
+
+-- name: DoctorMerchants :one
+-- other_mode: connected in the mode that the platform's key is not of. silent: seconds since the last event; negative if none came.
+SELECT count(*) FILTER (WHERE disconnected_at IS NULL) AS connected,
+    count(*) FILTER (WHERE disconnected_at IS NOT NULL) AS disconnected,
+    count(*) FILTER (WHERE disconnected_at IS NULL AND livemode <> sqlc.arg(livemode)) AS other_mode,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - max(received_at)) FROM webhook_events), -1)::float8 AS silent
+FROM merchants;
+
+-- name: DoctorTasks :one
+-- due: waiting though their time has come; lag: the oldest one's, in seconds. expired: their worker's lease has ended; overdue:
+-- for how many seconds, at most. workers: processes that listen for tasks.
+SELECT
+    (SELECT count(*) FROM scheduled_tasks WHERE status = 'pending' AND run_at <= phantom_now()) AS due,
+    coalesce((SELECT extract(epoch FROM phantom_now() - min(run_at)) FROM scheduled_tasks WHERE status = 'pending'), 0)::float8 AS lag,
+    (SELECT count(*) FROM scheduled_tasks WHERE status = 'needs_review') AS needs_review,
+    (SELECT count(*) FROM scheduled_tasks WHERE status = 'parked') AS parked,
+    (SELECT count(*) FROM scheduled_tasks WHERE status = 'running') AS running,
+    (SELECT count(*) FROM scheduled_tasks WHERE status = 'running' AND lease_until < clock_timestamp()) AS expired,
+    coalesce((SELECT extract(epoch FROM clock_timestamp() - min(lease_until)) FROM scheduled_tasks WHERE status = 'running'), 0)::float8 AS overdue,
+    (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN phantom_task') AS workers;

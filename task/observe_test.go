@@ -1,0 +1,52 @@
+package task_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	"phantom/task"
+)
+
+// Observe learns of every try once, with what becomes of the task and how long the handler took.
+func TestObserve(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var mutex sync.Mutex
+	seen, longest := map[string]int{}, time.Duration(0)
+	tries := 0
+	stop := b.run(task.Config{
+		RetryBase: time.Millisecond,
+		Handlers: map[string]task.Handler{
+			"good": func(context.Context, *task.Task) error { time.Sleep(20 * time.Millisecond); return nil },
+			"bad":  func(context.Context, *task.Task) error { return task.Fail(errors.New("no")) },
+			"wild": func(context.Context, *task.Task) error { panic("no") },
+			"late": func(context.Context, *task.Task) error {
+				if tries++; tries == 1 {
+					return errors.New("not yet")
+				}
+				return nil
+			},
+		},
+		MaxAttempts: 2,
+		Observe: func(kind, status string, took time.Duration) {
+			mutex.Lock()
+			defer mutex.Unlock()
+			seen[kind+" "+status]++
+			longest = max(longest, took)
+		},
+	})
+	good, bad, wild, late := b.enqueue(task.New{Kind: "good"}), b.enqueue(task.New{Kind: "bad"}), b.enqueue(task.New{Kind: "wild"}), b.enqueue(task.New{Kind: "late"})
+	b.awaitStatus(good, "succeeded")
+	b.awaitStatus(bad, "failed")
+	b.awaitStatus(wild, "needs_review")
+	b.awaitStatus(late, "succeeded")
+	stop()
+	want := map[string]int{"good succeeded": 1, "bad failed": 1, "wild pending": 1, "wild needs_review": 1, "late pending": 1, "late succeeded": 1}
+	if !maps.Equal(seen, want) || longest < 20*time.Millisecond || longest > 10*time.Second {
+		t.Errorf("saw %v, the longest %s", seen, longest)
+	}
+}
