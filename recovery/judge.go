@@ -10,6 +10,7 @@ import (
 type verdict struct {
 	over  string    // no: and no further charge of this hunt
 	again string    // no: but what is owed may be planned anew
+	hold  bool      // with again: once Smart Retries has let go
 	wait  time.Time // not before
 }
 
@@ -36,7 +37,7 @@ func judge(o object, charges []charge, p frozen, ghost db.GhostTarget, playbook 
 	case !alive(o.Subscription.Status) && ghost.Access != "proven":
 		return verdict{over: "the subscription is " + o.Subscription.Status}
 	case o.NextAttempt != nil && playbook.TakeOver:
-		return verdict{again: "Smart Retries has not let go of the invoice"}
+		return verdict{again: "Smart Retries has not let go of the invoice", hold: true}
 	case o.NextAttempt != nil:
 		return verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour)} // two retriers at once are the largest risk
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -120,7 +121,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 			return false, j.conclude(ctx, outcome{status: "succeeded", result: "done", why: "it was so already"})
 		}
 		if o.Status == "paid" || o.Status == "void" {
-			return false, j.end(ctx, notSent("the invoice is "+o.Status, false))
+			return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: "the invoice is " + o.Status, outdated: true})
 		}
 		return true, nil
 	}
@@ -129,15 +130,37 @@ func (j *job) look(ctx context.Context) (bool, error) {
 		return false, unhurried(err)
 	}
 	v := judge(o, charges, j.p, j.ghost, j.playbook, j.now)
+	if v.hold {
+		held, err := j.heldBefore(ctx)
+		if err != nil {
+			return false, err
+		}
+		if held { // somebody has turned Smart Retries on again: theirs goes first
+			v = verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour)}
+		}
+	}
 	switch {
 	case v.over != "":
 		return false, j.end(ctx, notSent(v.over, true))
 	case v.again != "":
-		return false, j.end(ctx, notSent(v.again, false))
+		return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: v.again, outdated: !v.hold})
 	case !v.wait.IsZero():
 		return false, j.wait(v.wait)
 	}
 	return true, nil
+}
+
+// heldBefore says whether the invoice was taken over from Smart Retries already.
+func (j *job) heldBefore(ctx context.Context) (bool, error) {
+	attempts, err := j.s.queries.AttemptListOfObject(ctx, db.AttemptListOfObjectParams{
+		MerchantID: j.t.MerchantID, Object: j.reader.Hash("invoice", j.p.Object),
+	})
+	if err != nil {
+		return false, fmt.Errorf("list attempts: %w", err)
+	}
+	return slices.ContainsFunc(attempts, func(a db.Attempt) bool {
+		return a.Action == KindHold && a.Result != nil && *a.Result == "done"
+	}), nil
 }
 
 // wait puts the task off: nothing was sent, so that the same row may go later.
@@ -264,6 +287,7 @@ type outcome struct {
 	why         string // in plain words
 	class, code string // of a decline
 	over        string // why no further charge is planned; "" where one may be
+	outdated    bool   // what was planned is not so any more: the next look at the ghost says what follows
 }
 
 // MarshalJSON is the shape of scheduled_tasks.outcome.
@@ -394,7 +418,7 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 			return fmt.Errorf("count the charge: %w", err)
 		}
 	}
-	if o.result != "not_sent" && j.s.config.Refresh != nil {
+	if (o.result != "not_sent" || o.outdated) && j.s.config.Refresh != nil {
 		if err := j.s.config.Refresh(ctx, tx, m, j.p.Subscription); err != nil {
 			return fmt.Errorf("have the ghost judged anew: %w", err)
 		}
@@ -408,7 +432,7 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 	if j.t.Kind == KindPause || j.t.Kind == KindCancel || j.t.Kind == KindUncollectible {
 		return j.s.endHunt(ctx, tx, hunt, "exhausted", "the window is over; final step: "+mutations[j.t.Kind].words)
 	}
-	if o.result == "paid" || o.result == "processing" {
+	if o.result == "paid" || o.result == "processing" || o.outdated {
 		return nil // the next look at the ghost says what follows
 	}
 	return j.s.planNext(ctx, tx, m, hunt.ID)
