@@ -85,7 +85,12 @@ func HasherIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (func(subje
 	if err != nil {
 		return nil, fmt.Errorf("read merchant: %w", err)
 	}
-	salt, err := salt(ctx, queries, merchant)
+	return HasherOf(ctx, tx, merchant)
+}
+
+// HasherOf is [HasherIn] for a merchant's row that is at hand.
+func HasherOf(ctx context.Context, tx db.DBTX, merchant db.Merchant) (func(subject, value string) []byte, error) {
+	salt, err := salt(ctx, db.New(tx), merchant)
 	if err != nil {
 		return nil, err
 	}

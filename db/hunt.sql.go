@@ -540,6 +540,108 @@ func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams
 	return items, nil
 }
 
+const huntLoad = `-- name: HuntLoad :one
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
+FROM hunts h
+JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
+JOIN merchants m ON m.id = h.merchant_id
+JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE h.merchant_id = $1 AND h.id = $2
+`
+
+type HuntLoadParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type HuntLoadRow struct {
+	Hunt        Hunt
+	GhostTarget GhostTarget
+	Merchant    Merchant
+	Playbook    []byte
+	Now         time.Time
+}
+
+// A hunt with all that decides about its next step, and PHANTOM's time. Without a row its ghost is gone.
+func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow, error) {
+	row := q.db.QueryRow(ctx, huntLoad, arg.MerchantID, arg.ID)
+	var i HuntLoadRow
+	err := row.Scan(
+		&i.Hunt.MerchantID,
+		&i.Hunt.ID,
+		&i.Hunt.GhostID,
+		&i.Hunt.Customer,
+		&i.Hunt.PlaybookVersion,
+		&i.Hunt.Mode,
+		&i.Hunt.HeldOut,
+		&i.Hunt.State,
+		&i.Hunt.EndedReason,
+		&i.Hunt.Livemode,
+		&i.Hunt.DeclineClass,
+		&i.Hunt.Currency,
+		&i.Hunt.Amount,
+		&i.Hunt.Invoices,
+		&i.Hunt.Charges,
+		&i.Hunt.Messages,
+		&i.Hunt.ChargesOver,
+		&i.Hunt.Paused,
+		&i.Hunt.BeganAt,
+		&i.Hunt.EndedAt,
+		&i.GhostTarget.MerchantID,
+		&i.GhostTarget.ID,
+		&i.GhostTarget.StripeCustomerID,
+		&i.GhostTarget.StripeSubscriptionID,
+		&i.GhostTarget.StripeInvoiceID,
+		&i.GhostTarget.Email,
+		&i.GhostTarget.EmailKeyID,
+		&i.GhostTarget.Amount,
+		&i.GhostTarget.Currency,
+		&i.GhostTarget.Access,
+		&i.GhostTarget.DeclineClass,
+		&i.GhostTarget.DeclineCode,
+		&i.GhostTarget.AttemptCount,
+		&i.GhostTarget.FirstFailedAt,
+		&i.GhostTarget.LastFailedAt,
+		&i.GhostTarget.Rule,
+		&i.GhostTarget.Status,
+		&i.GhostTarget.ClosedReason,
+		&i.GhostTarget.DiscoveredAt,
+		&i.GhostTarget.Hidden,
+		&i.GhostTarget.Card,
+		&i.GhostTarget.CardAttempts,
+		&i.GhostTarget.UpdatedAt,
+		&i.GhostTarget.ClosedAt,
+		&i.GhostTarget.Invoices,
+		&i.Merchant.ID,
+		&i.Merchant.StripeUserID,
+		&i.Merchant.StripeConnectID,
+		&i.Merchant.AccessToken,
+		&i.Merchant.RefreshToken,
+		&i.Merchant.AccessTokenKeyID,
+		&i.Merchant.RefreshTokenKeyID,
+		&i.Merchant.EncryptedToken,
+		&i.Merchant.IV,
+		&i.Merchant.Tag,
+		&i.Merchant.EncryptedRefreshToken,
+		&i.Merchant.RefreshIV,
+		&i.Merchant.RefreshTag,
+		&i.Merchant.Scope,
+		&i.Merchant.Livemode,
+		&i.Merchant.BusinessCategory,
+		&i.Merchant.Country,
+		&i.Merchant.DefaultCurrency,
+		&i.Merchant.Timezone,
+		&i.Merchant.ConnectedAt,
+		&i.Merchant.UpdatedAt,
+		&i.Merchant.DisconnectedAt,
+		&i.Merchant.HashSalt,
+		&i.Merchant.HashSaltKeyID,
+		&i.Playbook,
+		&i.Now,
+	)
+	return i, err
+}
+
 const huntLock = `-- name: HuntLock :one
 SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
 `

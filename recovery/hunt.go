@@ -182,11 +182,12 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 			return nil
 		}
 		p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
-		if err := p.load(ctx); err != nil {
+		there, err := p.load(ctx)
+		if err != nil {
 			return err
 		}
 		kind := finalKinds[p.playbook.FinalStep]
-		if hunt.HeldOut || hunt.Mode != ModeRecover || kind == "" || p.ghost.Status != "open" {
+		if !there || hunt.HeldOut || hunt.Mode != ModeRecover || kind == "" || p.ghost.Status != "open" {
 			return s.endHunt(ctx, tx, hunt, "exhausted", "the window is over")
 		}
 		if err := cancelUnsent(ctx, queries, hunt, "the window is over"); err != nil {

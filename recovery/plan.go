@@ -26,10 +26,11 @@ func (s *Service) planNext(ctx context.Context, tx db.DBTX, merchantID, huntID u
 		return nil
 	}
 	p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
-	if err := p.load(ctx); err != nil {
+	there, err := p.load(ctx)
+	if err != nil {
 		return err
 	}
-	if p.ghost.Status != "open" {
+	if !there || p.ghost.Status != "open" {
 		return nil // what closed it ends the hunt
 	}
 	if err := p.message(ctx); err != nil {
@@ -52,33 +53,25 @@ type planning struct {
 	hash     func(subject, value string) []byte
 }
 
-func (p *planning) load(ctx context.Context) (err error) {
+// load reads what decides. It reports false where the ghost is gone.
+func (p *planning) load(ctx context.Context) (there bool, err error) {
 	m := p.hunt.MerchantID
-	if p.ghost, err = p.queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: m, ID: p.hunt.GhostID}); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("read ghost: %w", err)
+	row, err := p.queries.HuntLoad(ctx, db.HuntLoadParams{MerchantID: m, ID: p.hunt.ID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
 	}
-	row, err := p.queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m, Version: p.hunt.PlaybookVersion})
 	if err != nil {
-		return fmt.Errorf("read playbook: %w", err)
+		return false, fmt.Errorf("load hunt: %w", err)
 	}
-	v, err := versioned(row)
-	if err != nil {
-		return err
+	p.ghost, p.merchant, p.now = row.GhostTarget, row.Merchant, row.Now
+	if p.playbook, err = ParsePlaybook(row.Playbook); err != nil {
+		return false, fmt.Errorf("read playbook %d: %w", p.hunt.PlaybookVersion, err)
 	}
-	p.playbook = v.Playbook
 	if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: m, HuntID: p.hunt.ID}); err != nil {
-		return fmt.Errorf("list attempts: %w", err)
+		return false, fmt.Errorf("list attempts: %w", err)
 	}
-	if p.merchant, err = p.queries.MerchantGet(ctx, m); err != nil {
-		return fmt.Errorf("read merchant: %w", err)
-	}
-	if p.hash, err = connect.HasherIn(ctx, p.tx, m); err != nil {
-		return err
-	}
-	if p.now, err = p.queries.Now(ctx); err != nil {
-		return fmt.Errorf("read clock: %w", err)
-	}
-	return nil
+	p.hash, err = connect.HasherOf(ctx, p.tx, p.merchant)
+	return err == nil, err
 }
 
 // end is when the hunt's window is over.

@@ -81,27 +81,23 @@ func lost(err error) error {
 }
 
 func (j *job) load(ctx context.Context) (err error) {
-	q, m := j.s.queries, j.t.MerchantID
-	if j.reader, err = j.s.connect.Reader(ctx, m); err != nil {
+	if j.reader, err = j.s.connect.Reader(ctx, j.t.MerchantID); err != nil {
 		return err
 	}
-	if j.hunt, err = q.HuntGet(ctx, db.HuntGetParams{MerchantID: m, ID: j.p.Hunt}); err != nil {
-		return fmt.Errorf("read hunt: %w", err)
-	}
-	if j.ghost, err = q.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: m, ID: j.p.Ghost}); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("read ghost: %w", err)
-	}
-	row, err := q.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m, Version: j.hunt.PlaybookVersion})
-	if err != nil {
-		return fmt.Errorf("read playbook: %w", err)
-	}
-	v, err := versioned(row)
-	if err != nil {
+	row, err := j.s.queries.HuntLoad(ctx, db.HuntLoadParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
+	if errors.Is(err, pgx.ErrNoRows) { // the ghost is gone: what was sent is still to be settled
+		if j.hunt, err = j.s.queries.HuntGet(ctx, db.HuntGetParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt}); err != nil {
+			return fmt.Errorf("read hunt: %w", err)
+		}
+		j.now, err = j.s.queries.Now(ctx)
 		return err
 	}
-	j.playbook = v.Playbook
-	if j.now, err = q.Now(ctx); err != nil {
-		return fmt.Errorf("read clock: %w", err)
+	if err != nil {
+		return fmt.Errorf("load hunt: %w", err)
+	}
+	j.hunt, j.ghost, j.now = row.Hunt, row.GhostTarget, row.Now
+	if j.playbook, err = ParsePlaybook(row.Playbook); err != nil {
+		return fmt.Errorf("read playbook %d: %w", j.hunt.PlaybookVersion, err)
 	}
 	return nil
 }
@@ -109,6 +105,9 @@ func (j *job) load(ctx context.Context) (err error) {
 // look reads the object before anything was sent. It reports false where the task is not to be sent now, having ended it or with the
 // verdict that puts it off.
 func (j *job) look(ctx context.Context) (bool, error) {
+	if j.ghost.Status != "open" && j.t.Kind != KindResume {
+		return false, j.end(ctx, notSent("the ghost is gone", false))
+	}
 	o, err := readObject(ctx, j.reader, j.t.Kind, j.p.Object)
 	if errors.Is(err, connect.ErrNotFound) {
 		return false, j.end(ctx, notSent("Stripe does not know it any more", true))

@@ -65,6 +65,15 @@ WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND g.id > sql
     AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active')
 ORDER BY g.id LIMIT sqlc.arg(most);
 
+-- name: HuntLoad :one
+-- A hunt with all that decides about its next step, and PHANTOM's time. Without a row its ghost is gone.
+SELECT sqlc.embed(h), sqlc.embed(g), sqlc.embed(m), p.body AS playbook, phantom_now()::timestamptz AS now
+FROM hunts h
+JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
+JOIN merchants m ON m.id = h.merchant_id
+JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id);
+
 -- name: HuntGhostGet :one
 SELECT * FROM ghost_targets WHERE merchant_id = $1 AND id = $2;
 
