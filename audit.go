@@ -17,6 +17,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/money"
 	"phantom/task"
 )
 
@@ -155,7 +156,7 @@ func printAudit(ctx context.Context, ghosts *ghost.Service, merchant, id uuid.UU
 		fmt.Fprintf(stdout, "%d objects read\n", a.Progress.Objects)
 		for _, currency := range slices.Sorted(maps.Keys(a.Totals)) {
 			t := a.Totals[currency]
-			fmt.Fprintf(stdout, "%d ghosts owe %s, %d of them hidden\n", t.Ghosts, ghost.Money(t.Owed, currency), t.Hidden)
+			fmt.Fprintf(stdout, "%d ghosts owe %s, %d of them hidden\n", t.Ghosts, money.Format(t.Owed, currency), t.Hidden)
 		}
 		if len(a.Totals) == 0 {
 			fmt.Fprintln(stdout, "no ghosts")

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"phantom/ghost"
+	"phantom/money"
 )
 
 //go:embed page.html
@@ -22,8 +22,8 @@ var pageText string
 var styleText string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"money": ghost.Money,
-	"count": ghost.Count,
+	"money": money.Format,
+	"count": money.Count,
 	"many":  many,
 	"day":   day,
 	"code":  strings.ToUpper,
@@ -85,9 +85,9 @@ func moneyChart(c Currency) (template.HTML, error) {
 	seen := c.Owed - c.HiddenOwed
 	code := strings.ToUpper(c.Code)
 	bars := []bar{
-		{"Owed, plain to see", float64(seen), ghost.Money(seen, c.Code), dark},
-		{"Owed, hidden", float64(c.HiddenOwed), ghost.Money(c.HiddenOwed, c.Code), middle},
-		{"At risk, not owed yet", float64(c.AtRisk), ghost.Money(c.AtRisk, c.Code), light},
+		{"Owed, plain to see", float64(seen), money.Format(seen, c.Code), dark},
+		{"Owed, hidden", float64(c.HiddenOwed), money.Format(c.HiddenOwed, c.Code), middle},
+		{"At risk, not owed yet", float64(c.AtRisk), money.Format(c.AtRisk, c.Code), light},
 	}
 	return barChart("chart-money-"+c.Code, "Money in "+code, describe(bars), bars)
 }
@@ -95,7 +95,7 @@ func moneyChart(c Currency) (template.HTML, error) {
 func groupChart(id, title string, groups []Group) (template.HTML, error) {
 	var bars []bar
 	for _, g := range groups {
-		bars = append(bars, bar{g.Name, float64(g.Ghosts), ghost.Count(g.Ghosts), dark})
+		bars = append(bars, bar{g.Name, float64(g.Ghosts), money.Count(g.Ghosts), dark})
 	}
 	return barChart(id, title, describe(bars), bars)
 }
@@ -113,7 +113,7 @@ func many(n int64, noun string) string {
 	if n != 1 {
 		noun += "s"
 	}
-	return ghost.Count(n) + " " + noun
+	return money.Count(n) + " " + noun
 }
 
 func day(t time.Time) string { return t.UTC().Format("2 January 2006") }

@@ -20,6 +20,7 @@ import (
 
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/money"
 )
 
 // ErrUnknownAccount is returned for an account that was never connected.
@@ -79,7 +80,7 @@ type Sum struct {
 	Currency string
 }
 
-func (s Sum) String() string { return ghost.Money(s.Amount, s.Currency) }
+func (s Sum) String() string { return money.Format(s.Amount, s.Currency) }
 
 // Closed counts the ghosts that ended for one reason.
 type Closed struct {

@@ -44,8 +44,8 @@ func TestFiguresAreTheDatabases(t *testing.T) {
 		if !found {
 			t.Errorf("%s is missing", want.Code)
 		}
-		wantText(t, page, fmt.Sprintf("<strong>%s</strong> is owed by %s", ghost.Money(want.Owed, want.Code), many(want.Customers, "customer")),
-			ghost.Money(want.HiddenOwed, want.Code), ghost.Money(want.AtRisk, want.Code))
+		wantText(t, page, fmt.Sprintf("<strong>%s</strong> is owed by %s", money.Format(want.Owed, want.Code), many(want.Customers, "customer")),
+			money.Format(want.HiddenOwed, want.Code), money.Format(want.AtRisk, want.Code))
 	}
 	if rows.Err() != nil || seen < 2 {
 		t.Errorf("%d currencies, %v: fewer than two prove nothing", seen, rows.Err())
@@ -73,7 +73,7 @@ func TestFiguresAreTheDatabases(t *testing.T) {
 	if r.Audit == nil || r.Audit.Objects != objects || r.Audit.Wasted != wasted || r.Customers != customers || r.Days < days || r.Days > days+r.Ghosts {
 		t.Errorf("got %+v, %d customers, %d days; want %d objects, %d wasted, %d customers, %d days", r.Audit, r.Customers, r.Days, objects, wasted, customers, days)
 	}
-	wantText(t, page, "TEST MODE", b.account, ghost.Count(objects)+" objects read")
+	wantText(t, page, "TEST MODE", b.account, money.Count(objects)+" objects read")
 	if len(r.Largest) != largest || !strings.Contains(r.Largest[0].Email, "@") {
 		t.Errorf("%d largest ghosts, the first %+v", len(r.Largest), r.Largest)
 	}

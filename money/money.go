@@ -1,4 +1,5 @@
-package ghost
+// Package money writes amounts for people. It imports nothing of ours.
+package money
 
 import (
 	"slices"
@@ -15,9 +16,9 @@ var decimals = map[string]int{
 	"bhd": 3, "jod": 3, "kwd": 3, "omr": 3, "tnd": 3,
 }
 
-// Money writes an amount of Stripe's, in minor units, for people: "USD 12,345.67", "JPY 12,346", "-KWD 1.500". By its code, because
+// Format writes an amount of Stripe's, in minor units, for people: "USD 12,345.67", "JPY 12,346", "-KWD 1.500". By its code, because
 // a dollar sign does not say whose dollars.
-func Money(amount int64, currency string) string {
+func Format(amount int64, currency string) string {
 	places, special := decimals[strings.ToLower(currency)]
 	if !special {
 		places = 2

@@ -1,11 +1,11 @@
-package ghost
+package money
 
 import (
 	"math"
 	"testing"
 )
 
-func TestMoney(t *testing.T) {
+func TestFormat(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		amount   int64
@@ -37,8 +37,8 @@ func TestMoney(t *testing.T) {
 		{math.MaxInt64, "usd", "USD 92,233,720,368,547,758.07"},
 		{math.MinInt64, "usd", "-USD 92,233,720,368,547,758.08"},
 	} {
-		if got := Money(c.amount, c.currency); got != c.want {
-			t.Errorf("Money(%d, %q) = %q, want %q", c.amount, c.currency, got, c.want)
+		if got := Format(c.amount, c.currency); got != c.want {
+			t.Errorf("Format(%d, %q) = %q, want %q", c.amount, c.currency, got, c.want)
 		}
 	}
 }

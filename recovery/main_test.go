@@ -1,0 +1,10 @@
+package recovery
+
+import (
+	"os"
+	"testing"
+
+	"phantom/db/dbtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
