@@ -30,6 +30,9 @@ var (
 	ErrTooManyTests = errors.New("the test messages of the day are used up")
 )
 
+// askPatience is how long a provider is waited for while the merchant waits for our answer.
+const askPatience = 7 * time.Second
+
 // testsADay is how many test messages a merchant may send in 24 hours, over both channels.
 const testsADay = 10
 
@@ -207,15 +210,17 @@ func (s *Service) TestChannel(ctx context.Context, merchantID uuid.UUID, provide
 	if err != nil {
 		return err
 	}
+	asking, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
 	var got answer
 	if provider == Resend {
 		email, err := emailBytes(&resend.SendEmailRequest{From: c.from, To: []string{to}, Subject: testSubject, Html: testHTML, Text: testText})
 		if err != nil {
 			return err
 		}
-		got = s.sendEmail(ctx, c.secret, "test_"+id.String(), email)
+		got = s.sendEmail(asking, c.secret, "test_"+id.String(), email)
 	} else {
-		got = s.sendSMS(ctx, c.secret, text{c.account, c.from, to, testText})
+		got = s.sendSMS(asking, c.secret, text{c.account, c.from, to, testText})
 	}
 	switch got.outcome {
 	case taken:

@@ -95,6 +95,8 @@ func (e *exchange) ofResend() answer {
 
 // checkResend asks Resend whether a key works. One that may only send is told so, and works.
 func (s *Service) checkResend(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
 	e := newExchange(ctx)
 	client, err := s.resendAt(e, key)
 	if err != nil {

@@ -157,6 +157,8 @@ func madeAfter(m api.ApiV2010Message, since time.Time) bool {
 
 // checkTwilio asks Twilio whether an account's token works.
 func (s *Service) checkTwilio(ctx context.Context, account, token string) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
 	service, e := s.twilioAt(ctx, account, token)
 	found, err := service.FetchAccount(account)
 	switch {

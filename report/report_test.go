@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"phantom/ghost"
+	"phantom/money"
 	"phantom/sandbox"
 )
 
