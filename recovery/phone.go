@@ -36,7 +36,7 @@ var mobiles = []struct {
 // notNANP are area codes behind +1 outside the United States and Canada, and those that are no subscriber's: toll-free, premium, personal.
 var notNANP = strings.Fields(`242 246 264 268 284 340 345 441 473 649 658 664 670 671 684 721 758 767 784 787 809 829 849 868 869 876 939
 	500 521 522 523 524 525 526 527 528 529 533 544 566 577 588 600 622 700 710 800 822 833 844 855 866 877 880 881 882 883 884 885 886 887 888 889
-	211 311 411 511 611 711 811`)
+	211 311 411 511 611 711 811 900 911 976`)
 
 // notGB are the mobile ranges of Jersey, Guernsey and the Isle of Man behind +44.
 var notGB = []string{"+447509", "+447700", "+447797", "+447829", "+447937", "+447781", "+447839", "+447911", "+447524", "+447624", "+447924"}

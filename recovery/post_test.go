@@ -64,10 +64,15 @@ func (b *lockedText) String() string {
 
 func setupPost(t *testing.T) *post {
 	t.Helper()
+	return setupPostOn(t, dbtest.Pool(t))
+}
+
+func setupPostOn(t *testing.T, pool *pgxpool.Pool) *post {
+	t.Helper()
 	w := newWorld()
 	server := httptest.NewServer(w)
 	t.Cleanup(server.Close)
-	p := &post{t: t, pool: dbtest.Pool(t), world: w, url: server.URL, log: &lockedText{}}
+	p := &post{t: t, pool: pool, world: w, url: server.URL, log: &lockedText{}}
 	p.queries = db.New(p.pool)
 	p.s = p.service(p.pool)
 	p.merchant = p.newMerchant("acct_1")
@@ -211,6 +216,13 @@ func (p *post) settle(t *task.Task, err error) string {
 func (p *post) row(id uuid.UUID) db.ScheduledTask {
 	p.t.Helper()
 	row, err := p.queries.TaskGet(p.t.Context(), db.TaskGetParams{MerchantID: p.merchant, ID: id})
+	p.must(err)
+	return row
+}
+
+func (p *post) loaded(id uuid.UUID) db.MessageLoadRow {
+	p.t.Helper()
+	row, err := p.queries.MessageLoad(p.t.Context(), db.MessageLoadParams{MerchantID: p.merchant, ID: id})
 	p.must(err)
 	return row
 }
