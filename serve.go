@@ -73,6 +73,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {
 			return task.List(ctx, pool, merchantID, filter)
 		},
+		Recovery:       services.hunts,
 		WebhookSecrets: c.webhookSecrets,
 	})
 	if len(c.webhookSecrets) == 0 {

@@ -13,6 +13,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/recovery"
 	"phantom/task"
 )
 
@@ -60,6 +61,7 @@ func work(ctx context.Context, args []string, getenv func(string) string, stdout
 type services struct {
 	connect *connect.Service
 	ghosts  *ghost.Service
+	hunts   *recovery.Service
 }
 
 func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
@@ -72,13 +74,19 @@ func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
 		config.Observe, config.Waited = c.metrics.stripeAnswered, c.metrics.waited
 	}
 	account := connect.New(config, pool)
-	return services{connect: account, ghosts: ghost.New(pool, account, log)}
+	ghosts := ghost.New(pool, account, log)
+	hunts := recovery.New(pool, account, nil, recovery.Config{
+		ResendBase: c.resendBase, TwilioBase: c.twilioBase, PublicURL: c.publicURL.String(), Dev: c.dev, Log: log, Refresh: ghost.RefreshIn,
+	})
+	ghosts.Hunts = hunts
+	return services{connect: account, ghosts: ghosts, hunts: hunts}
 }
 
 // newQueue is this process's part in the work. Handlers of all packages meet here.
 func (c *config) newQueue(pool *pgxpool.Pool, s services, log *slog.Logger) (*task.Queue, error) {
 	handlers := s.ghosts.Handlers()
 	maps.Copy(handlers, s.connect.Handlers())
+	maps.Copy(handlers, s.hunts.Handlers())
 	config := task.Config{ListenURL: c.databaseDirectURL, Handlers: handlers, Workers: max(c.workers, 1), Log: log}
 	if c.metrics != nil {
 		config.Observe = c.metrics.taskRan

@@ -37,7 +37,7 @@ func (q *Queries) GhostClaimRefresh(ctx context.Context, arg GhostClaimRefreshPa
 const ghostClose = `-- name: GhostClose :execrows
 UPDATE ghost_targets g SET status = 'closed', closed_reason = ended.reason, closed_at = clock_timestamp(), updated_at = clock_timestamp()
 FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS reason) AS ended
-WHERE g.merchant_id = $1 AND g.id = ended.id AND g.status = 'open'
+WHERE g.merchant_id = $1 AND g.id = ended.id AND (g.status = 'open' OR g.closed_reason = 'payment_under_way')
 `
 
 type GhostCloseParams struct {

@@ -262,6 +262,7 @@ type Message struct {
 	Channel    string
 	Template   string
 	Person     []byte
+	Persons    [][]byte
 	State      string
 	Why        *string
 	PlannedFor time.Time
@@ -353,6 +354,12 @@ type Template struct {
 	Html       string
 	Body       string
 	UpdatedAt  time.Time
+}
+
+type TestMessage struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	SentAt     time.Time
 }
 
 type VaultSentinel struct {

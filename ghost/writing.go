@@ -62,8 +62,14 @@ func (w *writing) add(s subject, findings []Finding) {
 		}
 	}
 	for _, g := range s.known {
-		if g.Status == "open" && !slices.ContainsFunc(findings, func(f Finding) bool { return s.is(g, f) }) {
-			w.closed = append(w.closed, closing{index, g.ID, Reason(s.subscription, s.debts, g.StripeInvoiceID)})
+		if slices.ContainsFunc(findings, func(f Finding) bool { return s.is(g, f) }) {
+			continue
+		}
+		reason := Reason(s.subscription, s.debts, g.StripeInvoiceID)
+		// A payment that was under way has come to an end: the reason is another one now.
+		waited := g.Status == "closed" && *g.ClosedReason == ClosedUnderWay && reason != ClosedUnderWay
+		if g.Status == "open" || waited {
+			w.closed = append(w.closed, closing{index, g.ID, reason})
 			changed = true
 		}
 	}

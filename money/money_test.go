@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestMoney(t *testing.T) {
+func TestFormat(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		amount   int64

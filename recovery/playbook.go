@@ -253,6 +253,3 @@ func (s *Service) SetPlaybook(ctx context.Context, merchantID uuid.UUID, p Playb
 	}
 	return Versioned{version, p}, nil
 }
-
-// checkSteps finds the steps that could not be sent.
-func (s *Service) checkSteps(context.Context, uuid.UUID, Playbook) error { return nil }

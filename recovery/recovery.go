@@ -45,6 +45,7 @@ type Config struct {
 	ResendBase string // "" is api.resend.com
 	TwilioBase string // "" is api.twilio.com
 	PublicURL  string // base of the links to unsubscribe
+	Dev        bool   // links to pay may lead to the sandbox
 	Log        *slog.Logger
 
 	// Refresh has a subscription read anew and judged, as after a webhook, once tx has committed.
@@ -71,7 +72,9 @@ func New(pool *pgxpool.Pool, connect *connect.Service, advisor Advisor, config C
 
 // Handlers are the kinds of tasks that this package does.
 func (s *Service) Handlers() map[string]task.Handler {
-	handlers := map[string]task.Handler{KindHunt: s.connect.Parking(s.HandleHunt)}
+	handlers := map[string]task.Handler{
+		KindHunt: s.connect.Parking(s.HandleHunt), Email: s.connect.Parking(s.HandleMessage), SMS: s.connect.Parking(s.HandleMessage),
+	}
 	for kind := range mutations {
 		handlers[kind] = s.connect.Parking(s.HandleMutation)
 	}

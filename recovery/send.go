@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	keyLife  = 20 * time.Hour   // a key that was first sent longer ago is never sent again: Stripe may forget it after 24 hours
+	keyLife  = 20 * time.Hour   // a key that was first sent longer ago is never sent again: Stripe and Resend may forget it after 24 hours
 	sendTime = 30 * time.Second // between marking a task as sent and its request's leaving; half a lease
 	oneADay  = 24 * time.Hour   // between charges
 	mostSent = 6                // tries after which an unknown outcome is only read

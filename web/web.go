@@ -16,6 +16,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/recovery"
 	"phantom/task"
 )
 
@@ -29,7 +30,8 @@ type Config struct {
 	Log     *slog.Logger
 
 	// Tasks lists a merchant's tasks, as [task.List] does.
-	Tasks func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error)
+	Tasks    func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error)
+	Recovery *recovery.Service
 
 	WebhookSecrets []string // any of them signs; none: events get 503
 }
@@ -40,6 +42,7 @@ type Server struct {
 	draining atomic.Bool
 	lost     atomic.Bool // the database did not answer the last time it was asked
 	forged   atomic.Bool // the last event's signature was refused
+	strange  atomic.Bool // the last incoming SMS's signature was refused
 }
 
 // New returns a Server; [Server.Serve] runs it.
@@ -58,8 +61,22 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/ghosts/{id}/access", s.authenticated(s.setAccess))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
 	mux.HandleFunc("GET /api/tasks", s.authenticated(s.listTasks))
+	mux.HandleFunc("GET /api/channels", s.authenticated(s.listChannels))
+	mux.HandleFunc("PUT /api/channels/resend", s.authenticated(s.setResend))
+	mux.HandleFunc("DELETE /api/channels/resend", s.authenticated(s.deleteChannel(recovery.Resend)))
+	mux.HandleFunc("POST /api/channels/resend/test", s.authenticated(s.testChannel(recovery.Resend)))
+	mux.HandleFunc("PUT /api/channels/twilio", s.authenticated(s.setTwilio))
+	mux.HandleFunc("DELETE /api/channels/twilio", s.authenticated(s.deleteChannel(recovery.Twilio)))
+	mux.HandleFunc("POST /api/channels/twilio/test", s.authenticated(s.testChannel(recovery.Twilio)))
+	mux.HandleFunc("GET /api/templates", s.authenticated(s.listTemplates))
+	mux.HandleFunc("PUT /api/templates/{channel}/{name}", s.authenticated(s.setTemplate))
+	mux.HandleFunc("DELETE /api/templates/{channel}/{name}", s.authenticated(s.deleteTemplate))
+	mux.HandleFunc("POST /api/templates/{channel}/{name}/preview", s.authenticated(s.previewTemplate))
 	mux.HandleFunc("GET /api/openapi.json", s.openAPI)
 	mux.HandleFunc("POST /api/webhooks/stripe", s.webhook)
+	mux.HandleFunc("POST /api/webhooks/twilio/{merchant_id}", s.incomingSMS)
+	mux.HandleFunc("GET /u/{token}", s.showUnsubscribe)
+	mux.HandleFunc("POST /u/{token}", s.unsubscribe)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	return s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux)))))
@@ -155,14 +172,21 @@ var statuses = map[string]int{
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var known *connect.Error
 	var wrong *paramError
+	var field *recovery.FieldError
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &known):
 		s.failKnown(w, r, known)
 	case errors.As(err, &wrong):
 		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + wrong.Error() + ".", wrong.field})
-	case errors.Is(err, ghost.ErrNotFound):
+	case errors.As(err, &field):
+		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + field.Error() + ".", field.Field})
+	case errors.Is(err, ghost.ErrNotFound), errors.Is(err, recovery.ErrNotFound):
 		notFound(w)
+	case errors.Is(err, recovery.ErrTooManyTests):
+		writeError(w, http.StatusTooManyRequests, "too_many_requests", "The test messages of these 24 hours are used up.")
+	case errors.Is(err, recovery.ErrProvider):
+		writeError(w, http.StatusBadGateway, "provider_unavailable", "The provider gave no clear answer. Try again in a moment.")
 	case errors.As(err, &tooLarge):
 		requestTooLarge(w)
 	case errors.Is(err, errMediaType):

@@ -34,7 +34,7 @@ CREATE TABLE hunts (
     decline_class text NOT NULL,
     currency text NOT NULL,
     amount bigint NOT NULL,
-    invoices text[] NOT NULL,                -- that it is about; emptied by the purge
+    invoices text[] NOT NULL DEFAULT '{}',   -- that it is about; emptied by the purge
     charges integer NOT NULL DEFAULT 0,      -- sent
     messages integer NOT NULL DEFAULT 0,     -- sent
     charges_over text,                       -- why no further charge is planned
@@ -144,8 +144,9 @@ CREATE TABLE templates (
     CONSTRAINT templates_channel_known CHECK (channel IN ('email', 'sms'))
 );
 
--- Every message that was planned; its id is its task's. person is a keyed hash of the address, and frequency caps count by it, so that
--- they hold over all hunts of one person and over a purge. sent_at comes before the first send.
+-- Every message that was planned; its id is its task's. person is a keyed hash of the address. A frequency cap counts by persons: that
+-- hash, the customer's, and of an SMS the email's too, so that it holds over all hunts of one person, over both channels and over a
+-- purge. sent_at comes before the first send.
 CREATE TABLE messages (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     id uuid NOT NULL,
@@ -154,6 +155,7 @@ CREATE TABLE messages (
     channel text NOT NULL,
     template text NOT NULL,
     person bytea,           -- once the address is known
+    persons bytea[] NOT NULL DEFAULT '{}',
     state text NOT NULL DEFAULT 'planned',
     why text,
     planned_for timestamptz NOT NULL,
@@ -162,9 +164,18 @@ CREATE TABLE messages (
     CONSTRAINT messages_one_per_step UNIQUE (merchant_id, hunt_id, step),
     CONSTRAINT messages_channel_known CHECK (channel IN ('email', 'sms')),
     CONSTRAINT messages_person_sha256 CHECK (octet_length(person) = 32),
+    CONSTRAINT messages_person_counted CHECK (person IS NOT DISTINCT FROM NULL OR person = ANY (persons)),
     CONSTRAINT messages_state_known CHECK (state IN ('planned', 'sending', 'sent', 'skipped', 'failed', 'unclear'))
 );
-CREATE INDEX messages_person_idx ON messages (merchant_id, person, sent_at) WHERE person IS NOT NULL;
+CREATE INDEX messages_persons_idx ON messages USING gin (persons) WHERE sent_at IS NOT NULL;
+
+-- Test messages to a merchant himself, to count those of a day.
+CREATE TABLE test_messages (
+    merchant_id uuid NOT NULL REFERENCES merchants (id),
+    id uuid NOT NULL,
+    sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (merchant_id, id)
+);
 
 -- Who must not be written to any more. Outlives the purge.
 CREATE TABLE suppressions (

@@ -87,7 +87,7 @@ WHERE g.closed_reason IS DISTINCT FROM 'no_access'
 -- name: GhostClose :execrows
 UPDATE ghost_targets g SET status = 'closed', closed_reason = ended.reason, closed_at = clock_timestamp(), updated_at = clock_timestamp()
 FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(reasons)::text[]) AS reason) AS ended
-WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = ended.id AND g.status = 'open';
+WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = ended.id AND (g.status = 'open' OR g.closed_reason = 'payment_under_way');
 
 -- name: GhostTotals :many
 -- What a merchant's open ghosts owe.

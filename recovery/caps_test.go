@@ -1,0 +1,134 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/db"
+	"phantom/db/dbtest"
+	"phantom/vault"
+)
+
+func TestAllowed(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	ago := func(channel string, days ...float64) (rows []db.MessageListSentRow) {
+		for _, d := range days {
+			at := now.Add(-time.Duration(d * float64(day)))
+			rows = append(rows, db.MessageListSentRow{Channel: channel, SentAt: &at})
+		}
+		return rows
+	}
+	for _, test := range []struct {
+		name string
+		sent []db.MessageListSentRow
+		days float64 // until the next email
+	}{
+		{"nothing yet", nil, 0},
+		{"one an hour ago", ago(Email, 1.0/24), 23.0 / 24},
+		{"one a day ago", ago(Email, 1), 0},
+		{"an SMS just now", ago(SMS, 0), 0},
+		{"four in the week", ago(SMS, 1, 2, 3, 6.5), 0.5},
+		{"four in the week and one today", ago(Email, 0.5, 2, 3, 6.5), 0.5},
+		{"three in the week", ago(Email, 2, 3, 6.5, 7), 0},
+		{"twelve in the month", ago(Email, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 29), 1},
+		{"twelve in 31 days", ago(Email, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 30), 0},
+	} {
+		if got := allowed(test.sent, Email, now).Sub(now).Hours() / 24; got < test.days-1e-6 || got > test.days+1e-6 {
+			t.Errorf("%s: in %v days, want %v", test.name, got, test.days)
+		}
+	}
+}
+
+// planMany plans count messages to few persons: each address and number belongs to several customers, and each has hunts on both channels.
+func (p *office) planMany(count, persons int) {
+	p.t.Helper()
+	hash, err := p.s.connect.Hasher(p.t.Context(), p.merchant)
+	p.must(err)
+	var ghosts, hunts, ids []uuid.UUID
+	var customers, channels []string
+	var hashes [][]byte
+	var emails []vault.EncryptedToken
+	for i := range count {
+		who, customer := i%persons, fmt.Sprint("cus_", i%(5*persons))
+		ghost := uuid.Must(uuid.NewV7())
+		ghosts, hunts, ids = append(ghosts, ghost), append(hunts, uuid.Must(uuid.NewV7())), append(ids, uuid.Must(uuid.NewV7()))
+		customers, hashes = append(customers, customer), append(hashes, hash("customer", customer))
+		emails = append(emails, vault.NewToken("ghost_targets.email:"+ghost.String(), fmt.Sprintf("canary%d@example.com", who)))
+		channels = append(channels, []string{Email, SMS}[i/(5*persons)%2])
+		p.world.phones[customer] = fmt.Sprintf("+1415555%04d", who)
+	}
+	p.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency, decline_class, rule)
+		SELECT $1, id, customer, 'sub_' || id, 'in_' || id, email, 4900, 'usd', 'timed', 'an open invoice'
+		FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS customer, unnest($4::sealed_token[]) AS email) AS g`, p.merchant, ghosts, customers, emails)
+	p.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
+		SELECT $1, id, ghost, hash, 1, 'recover', false, false, 'timed', 'usd', 4900 FROM unnest($2::uuid[], $3::uuid[], $4::bytea[]) AS h (id, ghost, hash)`, p.merchant, hunts, ghosts, hashes)
+	p.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for)
+		SELECT $1, id, hunt, 0, channel, 'reminder', now() FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS m (id, hunt, channel)`, p.merchant, ids, hunts, channels)
+	p.exec(`INSERT INTO scheduled_tasks (merchant_id, id, kind) SELECT $1, id, channel FROM unnest($2::uuid[], $3::text[]) AS t (id, channel)`, p.merchant, ids, channels)
+}
+
+// overCaps counts the persons who have got more than a cap allows, in any window that ends with one of their messages.
+const overCaps = `
+WITH sent AS (SELECT person, channel, sent_at FROM (SELECT unnest(persons) AS person, channel, sent_at FROM messages WHERE sent_at IS NOT NULL) AS s)
+SELECT count(*) FROM sent AS last WHERE
+    (SELECT count(*) FROM sent s WHERE s.person = last.person AND s.channel = last.channel AND s.sent_at <= last.sent_at AND s.sent_at > last.sent_at - interval '1 day') > 1
+    OR (SELECT count(*) FROM sent s WHERE s.person = last.person AND s.sent_at <= last.sent_at AND s.sent_at > last.sent_at - interval '7 days') > 4
+    OR (SELECT count(*) FROM sent s WHERE s.person = last.person AND s.sent_at <= last.sent_at AND s.sent_at > last.sent_at - interval '30 days') > 12`
+
+// 10,000 requests to write to seven persons, worked off by three services with pools of their own, never pass a cap; nor do those that
+// are left over in the forty days that follow.
+func TestCapsHoldUnderHostileLoad(t *testing.T) {
+	t.Parallel()
+	const count, persons = 10_000, 7
+	url := dbtest.URL(t)
+	var pools []*pgxpool.Pool
+	for range 3 {
+		pools = append(pools, dbtest.Open(t, url, dbtest.Ring(t)))
+	}
+	p := setupPostOn(t, pools[0])
+	services := []*Service{p.s, p.service(pools[1]), p.service(pools[2])}
+	p.planMany(count, persons)
+	idle := func() bool {
+		return p.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+	}
+	run := func() {
+		t.Helper()
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for _, s := range services {
+			queue := p.queue(s)
+			all.Go(func() { queue.Run(ctx) })
+		}
+		for !idle() {
+			time.Sleep(50 * time.Millisecond)
+		}
+		stop()
+		all.Wait()
+	}
+	run()
+	emails, texts := len(p.world.emails), len(p.world.texts)
+	if over := p.count(overCaps); over != 0 || emails != persons || texts != persons {
+		t.Errorf("%d over a cap; %d emails and %d SMS to %d persons", over, emails, texts, persons)
+	}
+	p.exec("DELETE FROM scheduled_tasks WHERE id IN (SELECT id FROM scheduled_tasks WHERE status = 'pending' ORDER BY id DESC OFFSET 700)")
+	for range 40 {
+		p.exec("UPDATE messages SET sent_at = sent_at - interval '1 day' - interval '1 second'")
+		p.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE status = 'pending' AND id IN (SELECT id FROM scheduled_tasks WHERE status = 'pending' ORDER BY random() LIMIT 70)")
+		run()
+		if over := p.count(overCaps); over != 0 {
+			t.Fatalf("%d over a cap", over)
+		}
+	}
+	total := p.count("SELECT count(*) FROM messages WHERE sent_at IS NOT NULL")
+	if total <= persons*12 || total > persons*12*2 || total != len(p.world.emails)+len(p.world.texts) {
+		t.Errorf("%d messages in forty days, %d taken", total, len(p.world.emails)+len(p.world.texts))
+	}
+	t.Logf("%d requests, %d messages at once, %d in forty days", count, emails+texts, total)
+}

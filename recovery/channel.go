@@ -1,0 +1,287 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/resend/resend-go/v2"
+
+	"phantom/db"
+	"phantom/vault"
+)
+
+// Providers of messages.
+const (
+	Resend = "resend"
+	Twilio = "twilio"
+)
+
+var (
+	// ErrProvider says that Resend or Twilio gave no clear answer: try again later.
+	ErrProvider = errors.New("the provider gave no clear answer")
+	// ErrTooManyTests says that a merchant has sent his test messages of the day.
+	ErrTooManyTests = errors.New("the test messages of the day are used up")
+)
+
+// askPatience is how long a provider is waited for while the merchant waits for our answer.
+const askPatience = 7 * time.Second
+
+// testsADay is how many test messages a merchant may send in 24 hours, over both channels.
+const testsADay = 10
+
+// Channels are a merchant's own accounts, without what is secret of them; nil for what is not set up.
+type Channels struct {
+	Resend *ResendChannel `json:"resend"`
+	Twilio *TwilioChannel `json:"twilio"`
+}
+
+// ResendChannel sends emails.
+type ResendChannel struct {
+	From      string    `json:"from"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// TwilioChannel sends SMS.
+type TwilioChannel struct {
+	AccountSID string    `json:"account_sid"`
+	From       string    `json:"from"`
+	UpdatedAt  time.Time `json:"updated_at"`
+}
+
+var (
+	resendKeyShape   = regexp.MustCompile(`^re_[A-Za-z0-9_]{8,200}$`)
+	twilioSIDShape   = regexp.MustCompile(`^AC[0-9a-fA-F]{32}$`)
+	twilioTokenShape = regexp.MustCompile(`^[0-9a-zA-Z]{32,64}$`)
+)
+
+func secretContext(merchantID uuid.UUID, provider string) string {
+	return "channels.secret:" + merchantID.String() + "/" + provider
+}
+
+// SetResend checks a key with Resend and stores it, sealed. Its errors are a [*FieldError], [ErrProvider] or the database's.
+func (s *Service) SetResend(ctx context.Context, merchantID uuid.UUID, key, from string) (ResendChannel, error) {
+	if !resendKeyShape.MatchString(key) {
+		return ResendChannel{}, &FieldError{"api_key", "must be a key of Resend's (re_…)"}
+	}
+	if _, ok := sender(from); !ok {
+		return ResendChannel{}, &FieldError{"from", "must be an address of your verified domain, or a name with it: Example Billing <billing@example.com>"}
+	}
+	if err := s.checkResend(ctx, key); err != nil {
+		return ResendChannel{}, err
+	}
+	at, err := s.queries.ChannelPut(ctx, db.ChannelPutParams{
+		MerchantID: merchantID, Provider: Resend, Sender: from, Secret: vault.NewToken(secretContext(merchantID, Resend), key),
+	})
+	if err != nil {
+		return ResendChannel{}, fmt.Errorf("store channel: %w", err)
+	}
+	return ResendChannel{from, at}, nil
+}
+
+// SetTwilio is SetResend for an account of Twilio's.
+func (s *Service) SetTwilio(ctx context.Context, merchantID uuid.UUID, account, token, from string) (TwilioChannel, error) {
+	switch {
+	case !twilioSIDShape.MatchString(account):
+		return TwilioChannel{}, &FieldError{"account_sid", "must be AC and 32 hex digits"}
+	case !twilioTokenShape.MatchString(token):
+		return TwilioChannel{}, &FieldError{"auth_token", "must be the account's auth token: 32 letters and digits"}
+	case !e164Shape.MatchString(from):
+		return TwilioChannel{}, &FieldError{"from", "must be a number of yours at Twilio in the form +15551234567"}
+	}
+	if err := s.checkTwilio(ctx, account, token); err != nil {
+		return TwilioChannel{}, err
+	}
+	at, err := s.queries.ChannelPut(ctx, db.ChannelPutParams{
+		MerchantID: merchantID, Provider: Twilio, Account: account, Sender: from, Secret: vault.NewToken(secretContext(merchantID, Twilio), token),
+	})
+	if err != nil {
+		return TwilioChannel{}, fmt.Errorf("store channel: %w", err)
+	}
+	return TwilioChannel{account, from, at}, nil
+}
+
+// Channels shows what a merchant has set up.
+func (s *Service) Channels(ctx context.Context, merchantID uuid.UUID) (Channels, error) {
+	rows, err := s.queries.ChannelList(ctx, merchantID)
+	if err != nil {
+		return Channels{}, fmt.Errorf("list channels: %w", err)
+	}
+	var all Channels
+	for _, row := range rows {
+		switch row.Provider {
+		case Resend:
+			all.Resend = &ResendChannel{row.Sender, row.UpdatedAt}
+		case Twilio:
+			all.Twilio = &TwilioChannel{row.Account, row.Sender, row.UpdatedAt}
+		}
+	}
+	return all, nil
+}
+
+// DeleteChannel forgets an account. It fails with [ErrNotFound].
+func (s *Service) DeleteChannel(ctx context.Context, merchantID uuid.UUID, provider string) error {
+	count, err := s.queries.ChannelDelete(ctx, db.ChannelDeleteParams{MerchantID: merchantID, Provider: provider})
+	if err != nil {
+		return fmt.Errorf("delete channel: %w", err)
+	}
+	if count == 0 {
+		return ErrNotFound
+	}
+	return nil
+}
+
+// channel is a merchant's account, opened.
+type channel struct {
+	account, from, secret string
+}
+
+func providerOf(channel string) string {
+	if channel == SMS {
+		return Twilio
+	}
+	return Resend
+}
+
+// open reads an account with its secret. It fails with [ErrNotFound].
+func (s *Service) open(ctx context.Context, merchantID uuid.UUID, provider string) (channel, error) {
+	row, err := s.queries.ChannelGet(ctx, db.ChannelGetParams{MerchantID: merchantID, Provider: provider})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return channel{}, ErrNotFound
+	}
+	if err != nil {
+		return channel{}, fmt.Errorf("read channel: %w", err)
+	}
+	secret, err := row.Secret.Reveal(secretContext(merchantID, provider))
+	if err != nil {
+		return channel{}, fmt.Errorf("read channel: %w", err)
+	}
+	return channel{row.Account, row.Sender, secret}, nil
+}
+
+// fingerprint tells whether a message's provider account is still the one that it was first sent through: an idempotency key means
+// nothing to another one.
+func (c channel) fingerprint(hash hasher) []byte { return hash("channel", c.account+"/"+c.secret) }
+
+// Words of a test message.
+const (
+	testSubject = "Test message from PHANTOM"
+	testText    = "This is a test message. Your channel works: PHANTOM can send your customers messages about failed payments."
+	testHTML    = `<!doctype html><html lang="en"><body style="font-family:sans-serif"><p>` + testText + `</p></body></html>`
+)
+
+// TestChannel sends one test message. Its errors are [ErrNotFound] where the channel is not set up, a [*FieldError], [ErrTooManyTests],
+// [ErrProvider] or the database's.
+func (s *Service) TestChannel(ctx context.Context, merchantID uuid.UUID, provider, to string) error {
+	if provider != Resend && provider != Twilio {
+		return ErrNotFound
+	}
+	hash, err := s.connect.Hasher(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	kind, person := Email, hasher(hash).email(to)
+	switch {
+	case provider == Resend && !isMailbox(to):
+		return &FieldError{"to", "must be an email address"}
+	case provider == Twilio && !textable(to):
+		return &FieldError{"to", "must be a mobile number in the form +15551234567, of a country that is written to"}
+	case provider == Twilio:
+		kind, person = SMS, hasher(hash).phone(to)
+	}
+	c, err := s.open(ctx, merchantID, provider)
+	if err != nil {
+		return err
+	}
+	suppressed, err := s.queries.SuppressionHolds(ctx, db.SuppressionHoldsParams{MerchantID: merchantID, Channel: kind, Person: person})
+	if err != nil {
+		return fmt.Errorf("read suppressions: %w", err)
+	}
+	if suppressed {
+		return &FieldError{"to", "has asked not to be written to"}
+	}
+	id, err := s.takeTest(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	asking, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	var got answer
+	if provider == Resend {
+		email, err := emailBytes(&resend.SendEmailRequest{From: c.from, To: []string{to}, Subject: testSubject, Html: testHTML, Text: testText})
+		if err != nil {
+			return err
+		}
+		got = s.sendEmail(asking, c.secret, "test_"+id.String(), email)
+	} else {
+		got = s.sendSMS(asking, c.secret, text{c.account, c.from, to, testText})
+	}
+	switch got.outcome {
+	case taken:
+		return nil
+	case optedOut:
+		return &FieldError{"to", "has told Twilio STOP"}
+	case refused, keyRefused, conflict:
+		return &FieldError{"channel", "refused the message: " + got.why}
+	default:
+		return ErrProvider
+	}
+}
+
+// takeTest counts a test message, before it is sent.
+func (s *Service) takeTest(ctx context.Context, merchantID uuid.UUID) (uuid.UUID, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("make id: %w", err)
+	}
+	var count int64
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		if err := queries.MerchantLock(ctx, merchantID); err != nil {
+			return err
+		}
+		if err := queries.ChannelForgetTests(ctx, merchantID); err != nil {
+			return err
+		}
+		count, err = queries.ChannelTake(ctx, db.ChannelTakeParams{MerchantID: merchantID, ID: id, Most: testsADay})
+		return err
+	})
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("count test message: %w", err)
+	}
+	if count == 0 {
+		return uuid.Nil, ErrTooManyTests
+	}
+	return id, nil
+}
+
+// checkSteps finds the steps that could not be sent: of a playbook that recovers, every template must exist and every channel be set up.
+func (s *Service) checkSteps(ctx context.Context, merchantID uuid.UUID, p Playbook) error {
+	if p.Mode != ModeRecover || len(p.Steps) == 0 {
+		return nil
+	}
+	channels, err := s.Channels(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	templates, err := s.Templates(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	for i, step := range p.Steps {
+		field := fmt.Sprintf("steps[%d]", i)
+		if step.Channel == Email && channels.Resend == nil || step.Channel == SMS && channels.Twilio == nil {
+			return &FieldError{field + ".channel", "is not set up: PUT /api/channels/" + providerOf(step.Channel) + " first"}
+		}
+		if !slices.ContainsFunc(templates, func(t Template) bool { return t.Channel == step.Channel && t.Name == step.Template }) {
+			return &FieldError{field + ".template", "must be the name of a template: " + strings.Join(ourNames, ", ") + " or one of yours"}
+		}
+	}
+	return nil
+}

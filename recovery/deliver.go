@@ -1,0 +1,271 @@
+package recovery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+	"phantom/task"
+	"phantom/vault"
+)
+
+func sealedContext(t *task.Task) string { return "scheduled_tasks.sealed_params:" + t.ID.String() }
+
+// idempotencyKey is the one key under which a task's request ever leaves.
+func idempotencyKey(t *task.Task) string { return "task_" + t.ID.String() }
+
+// putOff is the error of a message that must wait until later.
+type putOff struct{ now, until time.Time }
+
+func (p *putOff) Error() string { return "the message is put off" }
+
+// underCaps fails with a [*putOff] where a person has had enough messages.
+func (s *Service) underCaps(ctx context.Context, queries *db.Queries, m *message, persons [][]byte, now time.Time) error {
+	rows, err := queries.MessageListSent(ctx, db.MessageListSentParams{MerchantID: m.task.MerchantID, Persons: persons})
+	if err != nil {
+		return fmt.Errorf("count messages: %w", err)
+	}
+	if at := allowed(rows, m.Channel, now); at.After(now) {
+		return &putOff{now, at}
+	}
+	return nil
+}
+
+// guard looks at what may have come between planning a message and sending it. Where something has, its error says what: an [*ending] or
+// a snooze. In a transaction the hunt stays as it is until the end of that.
+func (s *Service) guard(ctx context.Context, queries *db.Queries, m *message, l *letter) (now time.Time, err error) {
+	t := m.task
+	state, err := queries.MessageShareHunt(ctx, db.MessageShareHuntParams{MerchantID: t.MerchantID, ID: m.HuntID})
+	if err != nil {
+		return now, fmt.Errorf("read hunt: %w", err)
+	}
+	// A statement of its own, after the wait for the hunt's row.
+	found, err := queries.MessageGuard(ctx, db.MessageGuardParams{MerchantID: t.MerchantID, Channel: m.Channel, Person: l.Person})
+	switch {
+	case err != nil:
+		return now, fmt.Errorf("read suppressions: %w", err)
+	case state != "active":
+		return now, stop(skipped("the hunt has ended"))
+	case found.Suppressed:
+		return now, stop(skipped("the customer has asked not to be written to"))
+	case found.Halted:
+		return now, task.Snooze(time.Minute)
+	}
+	return found.Now, nil
+}
+
+// freeze stores a letter as it will leave, in the transaction that looks for the last time whether it may. As guard, its error may be an
+// [*ending] or a snooze, or a [*putOff].
+func (s *Service) freeze(ctx context.Context, m *message, l *letter) error {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("marshal letter: %w", err)
+	}
+	t := m.task
+	sealed := vault.NewToken(sealedContext(t), string(text))
+	tx, err := s.pool.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("freeze the message: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	queries := db.New(tx)
+	// From here on nobody else counts this person's messages.
+	if err := queries.MessageLockPersons(ctx, locks(l.Persons)); err != nil {
+		return fmt.Errorf("lock the person: %w", err)
+	}
+	now, err := s.guard(ctx, queries, m, l)
+	if err != nil {
+		return err
+	}
+	if err := s.underCaps(ctx, queries, m, l.Persons, now); err != nil {
+		return err
+	}
+	if err := task.MarkSent(ctx, tx, t); err != nil {
+		return err
+	}
+	if _, err := queries.MessageSealTask(ctx, db.MessageSealTaskParams{MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, SealedParams: &sealed}); err != nil {
+		return fmt.Errorf("freeze the message: %w", err)
+	}
+	changed, err := queries.MessageFreeze(ctx, db.MessageFreezeParams{MerchantID: t.MerchantID, ID: t.ID, Person: l.Person, Persons: l.Persons})
+	if err == nil && changed == 0 {
+		err = errors.New("it is not planned any more")
+	}
+	if err == nil {
+		err = tx.Commit(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("freeze the message: %w", err)
+	}
+	return nil
+}
+
+// send makes one attempt and judges its end. The first of a letter is certain that nothing has left before.
+func (s *Service) send(ctx context.Context, m *message, l *letter, first bool) error {
+	var got answer
+	if l.SMS != nil {
+		got = s.sendSMS(ctx, l.secret, *l.SMS)
+	} else {
+		got = s.sendEmail(ctx, l.secret, idempotencyKey(m.task), l.Email)
+	}
+	switch got.outcome {
+	case taken:
+		return s.end(ctx, m, sent(got.id))
+	case refused:
+		return s.end(ctx, m, failed(got.why))
+	case optedOut:
+		if err := s.suppress(ctx, m.task.MerchantID, m.Channel, l.Person, "opted_out"); err != nil {
+			return err
+		}
+		return s.end(ctx, m, skipped(got.why))
+	case conflict:
+		return s.end(ctx, m, unclear(got.why))
+	}
+	if first && got.outcome != unknown {
+		if err := s.thaw(ctx, m); err != nil {
+			return err
+		}
+	}
+	s.log.Warn("[WORKER] a message has not been taken yet", "task", m.task.ID, "kind", m.Channel, "cause", got.why)
+	switch {
+	case got.outcome == keyRefused:
+		return task.Review(errors.New(got.why))
+	case first && got.outcome == busy:
+		return task.Snooze(time.Minute)
+	default:
+		return again(m)
+	}
+}
+
+// thaw makes a message planned again after an attempt that certainly left nothing behind.
+func (s *Service) thaw(ctx context.Context, m *message) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
+	defer cancel()
+	t := m.task
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		held, err := queries.MessageThawTask(ctx, db.MessageThawTaskParams{MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence})
+		if err != nil {
+			return err
+		}
+		if held == 0 {
+			return task.ErrLost
+		}
+		_, err = queries.MessageThaw(ctx, db.MessageThawParams{MerchantID: t.MerchantID, ID: t.ID})
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("thaw the message: %w", err)
+	}
+	return nil
+}
+
+// again asks for another look: soon at first, and ever more rarely. A failed try it is not: eight of those would end what has 20 hours.
+func again(m *message) error {
+	age := time.Duration(0)
+	if m.State == messageSending && m.task.FirstSentAt != nil {
+		age = m.Clock.Sub(*m.task.FirstSentAt)
+	}
+	return task.Snooze(min(max(age/2, 10*time.Second), 30*time.Minute))
+}
+
+// resume goes on with a message that may be out.
+func (s *Service) resume(ctx context.Context, m *message) error {
+	t := m.task
+	l, err := s.thawed(ctx, m)
+	var ended *ending
+	switch {
+	case errors.As(err, &ended):
+		return s.end(ctx, m, *ended)
+	case err != nil:
+		return err
+	case l.SMS != nil:
+		return s.lookUp(ctx, m, l)
+	case m.Clock.Sub(*t.FirstSentAt) >= keyLife:
+		return s.end(ctx, m, unclear("Resend gave no clear answer for 20 hours"))
+	}
+	if err := s.mayRepeat(ctx, m, l); errors.As(err, &ended) {
+		return s.end(ctx, m, unclear(ended.why+", and no answer had come"))
+	} else if err != nil {
+		return err
+	}
+	return s.send(ctx, m, l, false)
+}
+
+// thawed opens a frozen letter, if it can still go the same way.
+func (s *Service) thawed(ctx context.Context, m *message) (*letter, error) {
+	t := m.task
+	if t.SealedParams == nil || t.FirstSentAt == nil {
+		return nil, stop(unclear("what was sent is not known any more"))
+	}
+	sealed, err := t.SealedParams.Reveal(sealedContext(t))
+	if err != nil {
+		return nil, err
+	}
+	var l letter
+	if err := json.Unmarshal([]byte(sealed), &l); err != nil {
+		return nil, stop(unclear("what was sent cannot be read any more"))
+	}
+	account, err := s.open(ctx, t.MerchantID, providerOf(m.Channel))
+	if errors.Is(err, ErrNotFound) {
+		return nil, stop(unclear("the channel is not set up any more, and no answer had come"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	hash, err := s.connect.Hasher(ctx, t.MerchantID)
+	if err != nil {
+		return nil, err
+	}
+	if m.hash = hash; !bytes.Equal(account.fingerprint(m.hash), l.Channel) {
+		return nil, stop(unclear("the channel leads to another account or key, and no answer had come"))
+	}
+	l.secret = account.secret
+	return &l, nil
+}
+
+// mayRepeat looks before an email is sent again. As guard, its error may be an [*ending] or a snooze.
+func (s *Service) mayRepeat(ctx context.Context, m *message, l *letter) error {
+	if _, err := s.guard(ctx, s.queries, m, l); err != nil {
+		return err
+	}
+	quiet, err := s.quietUntil(ctx, m)
+	if err != nil {
+		return err
+	}
+	if quiet.After(m.Now) {
+		return task.Snooze(quiet.Sub(m.Now))
+	}
+	reader, err := s.connect.Reader(ctx, m.task.MerchantID)
+	if err != nil {
+		return err
+	}
+	invoice, err := readBill(ctx, reader, l.Invoice)
+	if err != nil {
+		return err
+	}
+	if invoice.settled() {
+		return stop(skipped("the invoice is settled"))
+	}
+	return nil
+}
+
+// lookUp settles an SMS by looking for it at Twilio. It is never sent again, whatever is found.
+func (s *Service) lookUp(ctx context.Context, m *message, l *letter) error {
+	id, err := s.findSMS(ctx, l.secret, *l.SMS, *m.task.FirstSentAt)
+	age := m.Clock.Sub(*m.task.FirstSentAt)
+	switch {
+	case id != "":
+		return s.end(ctx, m, sent(id))
+	case err == nil && age >= listedWithin:
+		return s.end(ctx, m, unclear("Twilio gave no answer and does not list it"))
+	case age >= keyLife:
+		return s.end(ctx, m, unclear("Twilio gave no answer for 20 hours"))
+	}
+	return again(m)
+}

@@ -1,0 +1,209 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"phantom/db"
+	"phantom/task"
+)
+
+// States of a message.
+const (
+	messagePlanned = "planned"
+	messageSending = "sending" // a request may be out
+	messageSent    = "sent"
+	messageSkipped = "skipped"
+	messageFailed  = "failed"
+	messageUnclear = "unclear"
+)
+
+const (
+	// listedWithin is how long an SMS of an unknown outcome is looked for. What Twilio has taken it lists well before that.
+	listedWithin = time.Hour
+	// endPatience bounds what is written when a send has ended, also if the process is told to stop.
+	endPatience = 10 * time.Second
+)
+
+// message is a message that is due, with its hunt.
+type message struct {
+	db.MessageLoadRow
+	task *task.Task
+	hash hasher
+}
+
+// HandleMessage is the handler of the tasks of kind "email" and "sms". Whoever plans a message adds its row and its task, of the same
+// id, in one transaction.
+func (s *Service) HandleMessage(ctx context.Context, t *task.Task) error {
+	row, err := s.queries.MessageLoad(ctx, db.MessageLoadParams{MerchantID: t.MerchantID, ID: t.ID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return task.Fail(errors.New("there is no such message"))
+	}
+	if err != nil {
+		return fmt.Errorf("read message: %w", err)
+	}
+	m := &message{MessageLoadRow: row, task: t}
+	switch m.State {
+	case messagePlanned:
+		return s.beginMessage(ctx, m)
+	case messageSending:
+		return s.resume(ctx, m)
+	default:
+		return task.Fail(errors.New("the message is " + m.State + ": nothing is left to do"))
+	}
+}
+
+// beginMessage takes a planned message up to its first send, or puts it off, or skips it.
+func (s *Service) beginMessage(ctx context.Context, m *message) error {
+	switch {
+	case m.HuntState != "active":
+		return s.end(ctx, m, skipped("the hunt has ended"))
+	case m.Mode != ModeRecover || m.HeldOut:
+		return s.end(ctx, m, skipped("this hunt writes to nobody"))
+	case m.Halted:
+		return task.Snooze(time.Minute)
+	}
+	quiet, err := s.quietUntil(ctx, m)
+	if err != nil {
+		return err
+	}
+	if quiet.After(m.Now) {
+		return s.putOff(ctx, m, &putOff{m.Now, quiet})
+	}
+	letter, err := s.compose(ctx, m)
+	if err == nil {
+		err = s.freeze(ctx, m, letter)
+	}
+	var ended *ending
+	var wait *putOff
+	switch {
+	case errors.As(err, &ended):
+		return s.end(ctx, m, *ended)
+	case errors.As(err, &wait):
+		return s.putOff(ctx, m, wait)
+	case err != nil:
+		return err
+	}
+	return s.send(ctx, m, letter, true)
+}
+
+// quietUntil is the first moment, now or later, at which the hunt's playbook lets a message be sent.
+func (s *Service) quietUntil(ctx context.Context, m *message) (time.Time, error) {
+	row, err := s.queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read playbook: %w", err)
+	}
+	playbook, err := versioned(row)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return playbook.QuietHours.Next(m.Now, customerZone(m.Timezone)), nil
+}
+
+// customerZone is where a customer's day is told. Stripe does not say where a customer is: his merchant's zone stands for it.
+func customerZone(merchant *string) *time.Location {
+	if merchant == nil {
+		return time.UTC
+	}
+	zone, err := time.LoadLocation(*merchant)
+	if err != nil {
+		return time.UTC
+	}
+	return zone
+}
+
+// putOff hands a message to a later moment. That is no failed try.
+func (s *Service) putOff(ctx context.Context, m *message, p *putOff) error {
+	err := s.queries.MessageDefer(ctx, db.MessageDeferParams{PlannedFor: p.until, MerchantID: m.task.MerchantID, ID: m.task.ID})
+	if err != nil {
+		return fmt.Errorf("put the message off: %w", err)
+	}
+	return task.Snooze(p.until.Sub(p.now))
+}
+
+// ending is how a message ends. As an error it ends a message that is being composed.
+type ending struct {
+	status  string // of the task
+	state   string // of the message
+	why     string // in plain words, without an address
+	outcome any    // of the task
+}
+
+func (e *ending) Error() string { return e.why }
+
+func skipped(why string) ending {
+	return ending{status: "canceled", state: messageSkipped, why: why}
+}
+
+func failed(why string) ending {
+	return ending{status: "failed", state: messageFailed, why: why}
+}
+
+func unclear(why string) ending {
+	return ending{status: "needs_review", state: messageUnclear, why: why}
+}
+
+func sent(id string) ending {
+	return ending{status: "succeeded", state: messageSent, outcome: map[string]string{"id": id}}
+}
+
+// end writes down how a message ended and plans what comes next, in one transaction. It does not stop halfway when the process must.
+func (s *Service) end(ctx context.Context, m *message, e ending) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
+	defer cancel()
+	t := m.task
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		if err := queries.MessageLockHunt(ctx, db.MessageLockHuntParams{MerchantID: t.MerchantID, ID: m.HuntID}); err != nil {
+			return err
+		}
+		if err := queries.MessageCloseTask(ctx, db.MessageCloseTaskParams{MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence}); err != nil {
+			return err
+		}
+		if err := task.Finish(ctx, tx, t, e.status, e.outcome, e.why); err != nil {
+			return err
+		}
+		if _, err := queries.MessageEnd(ctx, db.MessageEndParams{MerchantID: t.MerchantID, ID: t.ID, State: e.state, Why: e.why}); err != nil {
+			return err
+		}
+		if e.state == messageSent {
+			if err := queries.MessageCountSent(ctx, db.MessageCountSentParams{MerchantID: t.MerchantID, ID: m.HuntID}); err != nil {
+				return err
+			}
+		}
+		if err := noteMessage(ctx, queries, m, e.note(m.MessageLoadRow)); err != nil {
+			return err
+		}
+		return s.planNext(ctx, tx, t.MerchantID, m.HuntID)
+	})
+	if err != nil {
+		return fmt.Errorf("end the message: %w", err)
+	}
+	return nil
+}
+
+func noteMessage(ctx context.Context, queries *db.Queries, m *message, text string) error {
+	return note(ctx, queries, m.task.MerchantID, m.HuntID, m.task.ID, text)
+}
+
+// note says in a hunt's history how a message ended.
+func (e ending) note(m db.MessageLoadRow) string {
+	what := "The email " + m.Template
+	if m.Channel == SMS {
+		what = "The SMS " + m.Template
+	}
+	switch e.state {
+	case messageSent:
+		return what + " was sent."
+	case messageSkipped:
+		return what + " was skipped: " + e.why + "."
+	case messageFailed:
+		return what + " could not be sent: " + e.why + "."
+	default:
+		return what + " may or may not have been sent: " + e.why + "."
+	}
+}

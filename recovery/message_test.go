@@ -1,0 +1,153 @@
+package recovery
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+var ada = person{"cus_ada", address}
+
+func TestEmailIsSent(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	id, hunt := p.plan(ada, Email, "payment_failed")
+	if status := p.try(id); status != "succeeded" {
+		t.Fatalf("%s: %s", status, p.log)
+	}
+	if state, why := p.state(id); state != messageSent || why != "" {
+		t.Errorf("%s %s", state, why)
+	}
+	took := p.world.emails["task_"+id.String()]
+	var email struct {
+		From, Subject, HTML, Text string
+		To                        []string
+		Headers                   map[string]string
+	}
+	p.must(json.Unmarshal([]byte(took.body), &email))
+	link := strings.Trim(email.Headers["List-Unsubscribe"], "<>")
+	if email.To[0] != address || email.From != "Example Billing <billing@example.com>" || !strings.HasPrefix(link, "https://phantom.example/u/") ||
+		email.Headers["List-Unsubscribe-Post"] != "List-Unsubscribe=One-Click" || !strings.Contains(email.Text, link) || !linksTo(email.HTML, link) ||
+		email.Subject != "Your payment to Example Software didn't go through" || !strings.Contains(email.Text, "USD 49.00") ||
+		!strings.Contains(email.HTML, "Visa ending in 4242") || !strings.Contains(email.HTML, "Ada Canary") {
+		t.Errorf("%+v", email)
+	}
+	row := p.row(id)
+	if row.SealedParams != nil || row.FirstSentAt == nil || !strings.Contains(string(row.Outcome), took.id) {
+		t.Errorf("%+v", row)
+	}
+	if n := p.count("SELECT messages FROM hunts WHERE id = $1", hunt); n != 1 {
+		t.Errorf("counted %d", n)
+	}
+	if n := p.count("SELECT count(*) FROM hunt_notes WHERE hunt_id = $1 AND note = 'The email payment_failed was sent.' AND task_id = $2", hunt, id); n != 1 {
+		t.Errorf("%d notes", n)
+	}
+}
+
+// What is not to be sent is skipped and says why; what is to be sent later waits.
+func TestNotSent(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	p.world.invoices["in_paid"] = `"status":"paid","amount_remaining":0`
+	for _, test := range []struct {
+		name    string
+		who     person
+		channel string
+		change  string // SQL, $1 is the message's id
+		state   string
+		why     string
+	}{
+		{"no address", person{"cus_1", ""}, Email, "", messageSkipped, "email address"},
+		{"no real address", person{"cus_2", "a@b\r\nBcc: c@example.com"}, Email, "", messageSkipped, "email address"},
+		{"two addresses", person{"cus_3", "a@example.com, b@example.com"}, Email, "", messageSkipped, "email address"},
+		{"a stopped hunt", person{"cus_4", "d@example.com"}, Email, "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "hunt has ended"},
+		{"observing", person{"cus_5", "e@example.com"}, Email, "UPDATE hunts SET mode = 'observe' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "writes to nobody"},
+		{"held out", person{"cus_6", "f@example.com"}, Email, "UPDATE hunts SET held_out = true WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "writes to nobody"},
+		{"a closed ghost", person{"cus_7", "g@example.com"}, Email, "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = now() WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "ghost is gone"},
+		{"a paid invoice", person{"cus_8", "h@example.com"}, Email, "UPDATE ghost_targets SET stripe_invoice_id = 'in_paid' WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "settled"},
+		{"an unknown template", person{"cus_9", "i@example.com"}, Email, "UPDATE messages SET template = 'none' WHERE id = $1", messageFailed, "does not exist"},
+		{"a bad template", person{"cus_10", "j@example.com"}, Email, "WITH t AS (INSERT INTO templates SELECT merchant_id, 'email', 'bad', 'x', '<p>', 'x' FROM messages WHERE id = $1) UPDATE messages SET template = 'bad' WHERE id = $1", messageFailed, "html must link"},
+		{"halted", person{"cus_11", "k@example.com"}, Email, "INSERT INTO halts (scope) SELECT merchant_id FROM messages WHERE id = $1", messagePlanned, ""},
+		{"all halted", person{"cus_12", "l@example.com"}, Email, "WITH h AS (DELETE FROM halts) INSERT INTO halts (scope) SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1", messagePlanned, ""},
+		{"quiet hours", person{"cus_13", "m@example.com"}, Email, `WITH h AS (DELETE FROM halts) UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"00:00","to":"23:59","zone":"UTC"}') FROM messages m WHERE m.id = $1`, messagePlanned, ""},
+	} {
+		id, _ := p.plan(test.who, test.channel, "payment_failed")
+		if test.change != "" {
+			p.exec(test.change, id)
+		}
+		p.try(id)
+		state, why := p.state(id)
+		row := p.row(id)
+		if state != test.state || !strings.Contains(why, test.why) || row.FirstSentAt != nil {
+			t.Errorf("%s: %s, %s, task %s %v", test.name, state, why, row.Status, row.LastError)
+		}
+		if state == messagePlanned && row.Status != "pending" || state != messagePlanned && p.count("SELECT count(*) FROM hunt_notes WHERE task_id = $1", id) != 1 {
+			t.Errorf("%s: task %s", test.name, row.Status)
+		}
+	}
+	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > now() + interval '10 minutes'"); n != 1 {
+		t.Errorf("%d messages were put off, want the one in quiet hours", n)
+	}
+	if p.world.requests != 0 {
+		t.Errorf("%d requests to send", p.world.requests)
+	}
+}
+
+// Who has unsubscribed gets no email, and an SMS only until he says STOP; a person is one over all hunts, whatever the case of his address.
+func TestSuppressedPersons(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	first, _ := p.plan(ada, Email, "payment_failed")
+	p.try(first)
+	token, _, _ := strings.Cut(strings.SplitAfter(p.world.emails["task_"+first.String()].body, "/u/")[1], `"`)
+	token, _, _ = strings.Cut(token, "\\")
+	p.must(p.s.CheckUnsubscribe(t.Context(), token))
+	p.must(p.s.Unsubscribe(t.Context(), token))
+	p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
+	second, hunt := p.plan(person{"cus_other", strings.ToUpper(address)}, Email, "reminder")
+	p.try(second)
+	if state, why := p.state(second); state != messageSkipped || !strings.Contains(why, "asked not to be") {
+		t.Errorf("%s, %s", state, why)
+	}
+	texted, _ := p.plan(ada, SMS, "reminder")
+	p.try(texted)
+	if state, why := p.state(texted); state != messageSent || len(p.world.texts) != 1 {
+		t.Errorf("an SMS: %s, %s", state, why)
+	}
+	steps := []Step{{Channel: Email}, {Channel: Email}}
+	for _, want := range []bool{false, true} {
+		got, err := p.s.suppressedEverywhere(t.Context(), p.pool, p.merchant, hunt, steps)
+		if err != nil || got != want {
+			t.Errorf("suppressed everywhere: %v, %v, want %v", got, err, want)
+		}
+		p.exec("UPDATE messages SET person = (SELECT person FROM suppressions), persons = ARRAY(SELECT person FROM suppressions) WHERE id = $1", second)
+	}
+	if got, _ := p.s.suppressedEverywhere(t.Context(), p.pool, p.merchant, hunt, append(steps, Step{Channel: SMS})); got {
+		t.Error("an SMS could still be sent")
+	}
+}
+
+// A refused key leaves the message as it was, for a person to see to; with a good key it is sent.
+func TestRefusedKey(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	for _, channel := range []string{Email, SMS} {
+		id, _ := p.plan(person{"cus_" + channel, channel + "@example.com"}, channel, "payment_failed")
+		p.world.status, p.world.answer = 403, `{"name":"invalid_api_key","code":20003}`
+		if status := p.try(id); status != "needs_review" {
+			t.Errorf("%s: %s", channel, status)
+		}
+		row := p.row(id)
+		if state, _ := p.state(id); state != messagePlanned || row.FirstSentAt != nil || row.SealedParams != nil || p.count("SELECT count(*) FROM messages WHERE sent_at IS NOT NULL AND id = $1", id) != 0 {
+			t.Errorf("%s: %s %+v", channel, state, row)
+		}
+		if row.LastError == nil || !strings.Contains(*row.LastError, "PUT /api/channels/") {
+			t.Errorf("%s: %v", channel, row.LastError)
+		}
+		p.world.status = 0
+		p.exec("UPDATE scheduled_tasks SET status = 'pending' WHERE id = $1", id)
+		if status := p.try(id); status != "succeeded" {
+			t.Errorf("%s with a good key: %s", channel, status)
+		}
+	}
+}

@@ -1,0 +1,431 @@
+package recovery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/db/dbtest"
+	"phantom/task"
+	"phantom/vault"
+)
+
+// Secrets and data of persons that stand in the tests: they may be in no log and in no column that is not sealed.
+const (
+	resendKey   = "re_canary7Zq3vT7w"
+	twilioSID   = "AC0123456789abcdef0123456789abcdef"
+	twilioToken = "canaryToken7Zq3vT7wcanaryToken7Z"
+	address     = "ada.canary7zq@example.com"
+	number      = "+14155550123"
+)
+
+// office is a Service on a database of its own, with stand-ins for Stripe, Resend and Twilio, and a merchant whose channels are set up.
+type office struct {
+	t        *testing.T
+	s        *Service
+	pool     *pgxpool.Pool
+	queries  *db.Queries
+	world    *world
+	url      string
+	merchant uuid.UUID
+	log      *lockedText
+}
+
+type lockedText struct {
+	mutex sync.Mutex
+	text  bytes.Buffer
+}
+
+func (b *lockedText) Write(p []byte) (int, error) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedText) String() string {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.text.String()
+}
+
+func setupPost(t *testing.T) *office {
+	t.Helper()
+	return setupPostOn(t, dbtest.Pool(t))
+}
+
+func setupPostOn(t *testing.T, pool *pgxpool.Pool) *office {
+	t.Helper()
+	w := newWorld()
+	server := httptest.NewServer(w)
+	t.Cleanup(server.Close)
+	p := &office{t: t, pool: pool, world: w, url: server.URL, log: &lockedText{}}
+	p.queries = db.New(p.pool)
+	p.s = p.service(p.pool)
+	p.merchant = p.newMerchant("acct_1")
+	t.Cleanup(func() {
+		for _, secret := range []string{resendKey, twilioToken, address, number, "canary"} {
+			if strings.Contains(p.log.String(), secret) {
+				t.Errorf("the log holds %s", secret)
+			}
+		}
+	})
+	return p
+}
+
+// service is a Service of another process.
+func (p *office) service(pool *pgxpool.Pool) *Service {
+	log := slog.New(slog.NewTextHandler(p.log, nil))
+	account := connect.New(connect.Config{SecretKey: "sk_test_x", ClientID: "ca_x", APIBase: p.url, ConnectBase: p.url, Log: log}, pool)
+	return New(pool, account, nil, Config{
+		ResendBase: p.url + "/resend", TwilioBase: p.url + "/twilio", PublicURL: "https://phantom.example", Dev: true, Log: log,
+	})
+}
+
+func (p *office) must(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *office) exec(statement string, arguments ...any) {
+	p.t.Helper()
+	_, err := p.pool.Exec(p.t.Context(), statement, arguments...)
+	p.must(err)
+}
+
+func (p *office) newMerchant(account string) uuid.UUID {
+	p.t.Helper()
+	token := vault.NewToken("merchants.access_token:"+account, "sk_test_canary")
+	id, err := p.queries.MerchantCreate(p.t.Context(), db.MerchantCreateParams{
+		ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &token, Scope: "read_write",
+	})
+	p.must(err)
+	_, err = p.s.SetResend(p.t.Context(), id, resendKey, "Example Billing <billing@example.com>")
+	p.must(err)
+	_, err = p.s.SetTwilio(p.t.Context(), id, twilioSID, twilioToken, "+14155559999")
+	p.must(err)
+	playbook := DefaultPlaybook()
+	playbook.Mode, playbook.QuietHours = ModeRecover, QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
+	body, err := json.Marshal(playbook)
+	p.must(err)
+	p.exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, $2)", id, body)
+	return id
+}
+
+// person is who a message is for.
+type person struct{ customer, email string }
+
+// plan makes a ghost, its hunt, a message and its task, as the planner does, and returns the task's id.
+func (p *office) plan(who person, channel, template string) (id, hunt uuid.UUID) {
+	p.t.Helper()
+	ghost := uuid.Must(uuid.NewV7())
+	hunt, id = uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
+	var email *vault.EncryptedToken
+	if who.email != "" {
+		token := vault.NewToken("ghost_targets.email:"+ghost.String(), who.email)
+		email = &token
+	}
+	hash, err := p.s.connect.Hasher(p.t.Context(), p.merchant)
+	p.must(err)
+	p.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency, decline_class, rule)
+		VALUES ($1, $2, $3, $4, $5, $6, 4900, 'usd', 'timed', 'an open invoice')`,
+		p.merchant, ghost, who.customer, "sub_"+ghost.String(), "in_"+ghost.String(), email)
+	p.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
+		VALUES ($1, $2, $3, $4, 1, 'recover', false, false, 'timed', 'usd', 4900)`, p.merchant, hunt, ghost, hash("customer", who.customer))
+	p.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for) VALUES ($1, $2, $3, 0, $4, $5, now())`,
+		p.merchant, id, hunt, channel, template)
+	_, err = task.Enqueue(p.t.Context(), p.pool, task.New{
+		MerchantID: p.merchant, ID: id, Kind: channel, UniqueKey: "message:" + hunt.String(),
+		Params: map[string]any{"hunt": hunt, "ghost": ghost, "step": 0, "template": template},
+	})
+	p.must(err)
+	return id, hunt
+}
+
+func (p *office) queue(s *Service) *task.Queue {
+	p.t.Helper()
+	queue, err := task.NewQueue(s.pool, task.Config{
+		ListenURL: s.pool.Config().ConnString(), Handlers: s.Handlers(), Log: slog.New(slog.NewTextHandler(p.log, nil)),
+	})
+	p.must(err)
+	return queue
+}
+
+// try runs a task once, now, whatever it was put off to, and says what became of it.
+func (p *office) try(id uuid.UUID) (status string) {
+	p.t.Helper()
+	return p.tryWith(p.t.Context(), p.s, id)
+}
+
+func (p *office) tryWith(ctx context.Context, s *Service, id uuid.UUID) (status string) {
+	p.t.Helper()
+	t := p.claim(id)
+	err := s.Handlers()[t.Kind](ctx, t)
+	return p.settle(t, err)
+}
+
+// claim takes a task as a worker does.
+func (p *office) claim(id uuid.UUID) *task.Task {
+	p.t.Helper()
+	p.exec("UPDATE scheduled_tasks SET run_at = phantom_now(), status = 'pending', lease_until = NULL WHERE id = $1 AND status IN ('pending', 'running')", id)
+	row, err := p.queries.TaskClaimOne(p.t.Context(), db.TaskClaimOneParams{LeaseSeconds: 60, MerchantID: p.merchant, ID: id})
+	p.must(err)
+	return &task.Task{
+		MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams, Attempt: row.Attempts,
+		Fence: row.Fence, FirstSentAt: row.FirstSentAt,
+	}
+}
+
+// settle writes a verdict down, roughly as the queue does. A task that ended by itself is left alone.
+func (p *office) settle(t *task.Task, err error) string {
+	p.t.Helper()
+	status := "pending"
+	if err != nil {
+		switch text := err.Error(); {
+		case text == "task is to be pending":
+		case strings.Contains(fmt.Sprintf("%T", err), "verdict"):
+			status = "verdict"
+			if strings.Contains(text, "check") {
+				status = "needs_review"
+			}
+			p.exec("UPDATE scheduled_tasks SET last_error = $2 WHERE id = $1", t.ID, text)
+		default:
+			p.exec("UPDATE scheduled_tasks SET last_error = $2 WHERE id = $1", t.ID, text)
+		}
+		p.exec("UPDATE scheduled_tasks SET status = $2, lease_until = NULL WHERE id = $1 AND fence = $3 AND status = 'running'", t.ID, strings.Replace(status, "verdict", "pending", 1), t.Fence)
+	}
+	row := p.row(t.ID)
+	return row.Status
+}
+
+func (p *office) row(id uuid.UUID) db.ScheduledTask {
+	p.t.Helper()
+	row, err := p.queries.TaskGet(p.t.Context(), db.TaskGetParams{MerchantID: p.merchant, ID: id})
+	p.must(err)
+	return row
+}
+
+func (p *office) loaded(id uuid.UUID) db.MessageLoadRow {
+	p.t.Helper()
+	row, err := p.queries.MessageLoad(p.t.Context(), db.MessageLoadParams{MerchantID: p.merchant, ID: id})
+	p.must(err)
+	return row
+}
+
+// state is how a message stands, and why.
+func (p *office) state(id uuid.UUID) (state, why string) {
+	p.t.Helper()
+	p.must(p.pool.QueryRow(p.t.Context(), "SELECT state, coalesce(why, '') FROM messages WHERE id = $1", id).Scan(&state, &why))
+	return state, why
+}
+
+func (p *office) count(query string, arguments ...any) (n int) {
+	p.t.Helper()
+	p.must(p.pool.QueryRow(p.t.Context(), query, arguments...).Scan(&n))
+	return n
+}
+
+// fault is what goes wrong with one request.
+type fault int
+
+const (
+	none       fault = iota
+	dropBefore       // the connection breaks and nothing was taken
+	dropAfter        // it was taken, and the answer is lost
+	cutAfter         // it was taken, and the answer breaks off
+	fail500          // 500 before
+	fail500After
+	fail409
+	fail429
+)
+
+// world stands in for Stripe, Resend and Twilio.
+type world struct {
+	mutex    sync.Mutex
+	invoices map[string]string // by id: JSON in place of the default
+	phones   map[string]string // by customer
+	emails   map[string]taking // by idempotency key: what Resend has taken
+	doubles  int               // emails that were taken although the same person's mail of that task was
+	bodies   map[string]string // the first bytes under a key
+	changed  int               // requests with the key of another's bytes
+	texts    []smsTaken
+	requests int // to send
+	faults   func(n int) fault
+	status   int // of every send, if not 0
+	answer   string
+	wait     chan struct{} // if not nil, a send takes its message and waits here before it answers
+	arrived  chan struct{}
+}
+
+type taking struct{ id, body string }
+
+type smsTaken struct {
+	sid, to, from, body string
+	at                  time.Time
+}
+
+func newWorld() *world {
+	return &world{invoices: map[string]string{}, phones: map[string]string{}, emails: map[string]taking{}, bodies: map[string]string{}}
+}
+
+func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	switch path := r.URL.Path; {
+	case strings.HasPrefix(path, "/v1/invoices/"):
+		id := strings.TrimPrefix(path, "/v1/invoices/")
+		w.mutex.Lock()
+		text := w.invoices[id]
+		w.mutex.Unlock()
+		if text == "" {
+			text = `"status":"open","amount_remaining":4900`
+		}
+		fmt.Fprintf(rw, `{"id":%q,"object":"invoice","currency":"usd","paid":false,"number":"A1-7","customer_name":"Ada Canary","account_name":"Example Software","charge":{"payment_method_details":{"card":{"brand":"visa","last4":"4242"}}},"hosted_invoice_url":"http://127.0.0.1/i/acct_1/%s?s=ap",%s}`, id, id, text)
+	case strings.HasPrefix(path, "/v1/customers/"):
+		id := strings.TrimPrefix(path, "/v1/customers/")
+		w.mutex.Lock()
+		phone, ok := w.phones[id]
+		w.mutex.Unlock()
+		if !ok {
+			phone = number
+		}
+		fmt.Fprintf(rw, `{"id":%q,"object":"customer","phone":%q,"address":{"country":"US"}}`, id, phone)
+	case path == "/resend/domains":
+		fmt.Fprint(rw, `{"data":[]}`)
+	case path == "/resend/emails":
+		w.email(rw, r)
+	case strings.HasSuffix(path, "/Messages.json") && r.Method == http.MethodPost:
+		w.sms(rw, r)
+	case strings.HasSuffix(path, "/Messages.json"):
+		w.list(rw, r)
+	case strings.HasPrefix(path, "/twilio/2010-04-01/Accounts/"):
+		fmt.Fprintf(rw, `{"sid":%q,"status":"active"}`, twilioSID)
+	default:
+		http.NotFound(rw, r)
+	}
+}
+
+// begin counts a send and says what goes wrong with it.
+func (w *world) begin() fault {
+	w.requests++
+	if w.faults == nil {
+		return none
+	}
+	return w.faults(w.requests)
+}
+
+func (w *world) email(rw http.ResponseWriter, r *http.Request) {
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	f, key := w.begin(), r.Header.Get("Idempotency-Key")
+	if r.Header.Get("Authorization") != "Bearer "+resendKey || key == "" {
+		rw.WriteHeader(403)
+		fmt.Fprint(rw, `{"statusCode":403,"name":"invalid_api_key","message":"API key is invalid"}`)
+		return
+	}
+	if first, ok := w.bodies[key]; ok && first != string(text) {
+		w.changed++
+		rw.WriteHeader(409)
+		fmt.Fprint(rw, `{"statusCode":409,"name":"invalid_idempotent_request","message":"changed"}`)
+		return
+	}
+	w.bodies[key] = string(text)
+	if w.refuses(rw, f, `{"statusCode":409,"name":"concurrent_idempotent_requests","message":"wait"}`) {
+		return
+	}
+	took, ok := w.emails[key]
+	if !ok {
+		took = taking{uuid.NewString(), string(text)}
+		w.emails[key] = took
+	}
+	w.respond(rw, f, 200, fmt.Sprintf(`{"id":%q}`, took.id))
+}
+
+func (w *world) sms(rw http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		return
+	}
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	f := w.begin()
+	if w.refuses(rw, f, `{"code":20409,"status":409}`) {
+		return
+	}
+	took := smsTaken{fmt.Sprintf("SM%032d", len(w.texts)), r.Form.Get("To"), r.Form.Get("From"), r.Form.Get("Body"), time.Now()}
+	w.texts = append(w.texts, took)
+	w.respond(rw, f, 201, fmt.Sprintf(`{"sid":%q,"status":"queued"}`, took.sid))
+}
+
+func (w *world) list(rw http.ResponseWriter, r *http.Request) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	var all []string
+	for _, took := range w.texts {
+		if took.to == r.URL.Query().Get("To") {
+			all = append(all, fmt.Sprintf(`{"sid":%q,"to":%q,"body":%q,"date_created":%q,"date_sent":null}`, took.sid, took.to, took.body, took.at.UTC().Format(time.RFC1123Z)))
+		}
+	}
+	fmt.Fprintf(rw, `{"messages":[%s]}`, strings.Join(all, ","))
+}
+
+// refuses plays the faults before which nothing is taken.
+func (w *world) refuses(rw http.ResponseWriter, f fault, conflict string) bool {
+	switch {
+	case w.status != 0:
+		rw.WriteHeader(w.status)
+		fmt.Fprint(rw, w.answer)
+	case f == dropBefore:
+		panic(http.ErrAbortHandler)
+	case f == fail500:
+		rw.WriteHeader(500)
+	case f == fail409:
+		rw.WriteHeader(409)
+		fmt.Fprint(rw, conflict)
+	case f == fail429:
+		rw.WriteHeader(429)
+		fmt.Fprint(rw, `{"statusCode":429,"name":"rate_limit_exceeded","message":"slow"}`)
+	default:
+		return false
+	}
+	return true
+}
+
+// respond plays the faults after which something was taken.
+func (w *world) respond(rw http.ResponseWriter, f fault, status int, text string) {
+	if w.wait != nil {
+		w.arrived <- struct{}{}
+		w.mutex.Unlock()
+		<-w.wait
+		w.mutex.Lock()
+	}
+	switch f {
+	case dropAfter:
+		panic(http.ErrAbortHandler)
+	case fail500After:
+		rw.WriteHeader(500)
+	case cutAfter:
+		rw.Header().Set("Content-Length", fmt.Sprint(len(text)+10))
+		rw.WriteHeader(status)
+		fmt.Fprint(rw, text[:len(text)/2])
+	default:
+		rw.WriteHeader(status)
+		fmt.Fprint(rw, text)
+	}
+}

@@ -1,0 +1,45 @@
+-- name: ChannelPut :one
+-- The row stays locked until the transaction ends.
+INSERT INTO channels (merchant_id, provider, account, sender, secret) VALUES (@merchant_id, @provider, @account, @sender, @secret)
+ON CONFLICT (merchant_id, provider) DO UPDATE SET
+    account = excluded.account, sender = excluded.sender, secret = excluded.secret, updated_at = clock_timestamp()
+RETURNING updated_at;
+
+-- name: ChannelGet :one
+SELECT account, sender, secret FROM channels WHERE merchant_id = $1 AND provider = $2;
+
+-- name: ChannelList :many
+-- Without what is sealed.
+SELECT provider, account, sender, updated_at FROM channels WHERE merchant_id = $1 ORDER BY provider;
+
+-- name: ChannelDelete :execrows
+DELETE FROM channels WHERE merchant_id = $1 AND provider = $2;
+
+-- name: ChannelTake :execrows
+-- One more test message, if a day may hold it. Under the lock on the merchant's row.
+INSERT INTO test_messages (merchant_id, id)
+SELECT sqlc.arg(merchant_id), sqlc.arg(id)
+WHERE (SELECT count(*) FROM test_messages t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.sent_at > clock_timestamp() - interval '24 hours') < sqlc.arg(most)::int;
+
+-- name: ChannelForgetTests :exec
+DELETE FROM test_messages WHERE merchant_id = $1 AND sent_at < clock_timestamp() - interval '24 hours';
+
+-- name: TemplatePut :one
+INSERT INTO templates (merchant_id, channel, name, subject, html, body) VALUES (@merchant_id, @channel, @name, @subject, @html, @body)
+ON CONFLICT (merchant_id, channel, name) DO UPDATE SET
+    subject = excluded.subject, html = excluded.html, body = excluded.body, updated_at = clock_timestamp()
+RETURNING updated_at;
+
+-- name: TemplateGet :one
+SELECT * FROM templates WHERE merchant_id = $1 AND channel = $2 AND name = $3;
+
+-- name: TemplateList :many
+SELECT * FROM templates WHERE merchant_id = $1 ORDER BY channel, name;
+
+-- name: TemplateCount :one
+-- Of the other names.
+SELECT count(*) FROM templates WHERE merchant_id = @merchant_id AND (channel, name) <> (@channel::text, @name::text);
+
+-- name: TemplateDelete :execrows
+DELETE FROM templates WHERE merchant_id = $1 AND channel = $2 AND name = $3;

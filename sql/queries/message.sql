@@ -1,0 +1,90 @@
+-- name: MessageLoad :one
+-- A message with its hunt, and whether a halt holds it back.
+SELECT m.hunt_id, m.step, m.channel, m.template, m.state, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out,
+    h.state AS hunt_state, merchant.timezone, phantom_now()::timestamptz AS now, clock_timestamp()::timestamptz AS clock,
+    EXISTS (SELECT 1 FROM halts WHERE scope IN (m.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted
+FROM messages m
+JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
+JOIN merchants merchant ON merchant.id = m.merchant_id
+WHERE m.merchant_id = $1 AND m.id = $2;
+
+-- name: MessageGetGhost :one
+-- While it is open.
+SELECT stripe_customer_id, stripe_invoice_id, email, decline_class FROM ghost_targets
+WHERE merchant_id = $1 AND id = $2 AND status = 'open';
+
+-- name: MessageLockPersons :exec
+-- Whoever counts a person's messages excludes whoever else does. In the order of the keys, so that no two wait for each other.
+SELECT pg_advisory_xact_lock(key) FROM (SELECT unnest(sqlc.arg(keys)::bigint[]) AS key ORDER BY 1) AS keys;
+
+-- name: MessageShareHunt :one
+-- A stop in another transaction has come before, and is seen, or waits until this one ends.
+SELECT state FROM hunts WHERE merchant_id = $1 AND id = $2 FOR SHARE;
+
+-- name: MessageLockHunt :exec
+-- Before the task's row and the message's, as whoever stops a hunt locks them.
+SELECT 1 FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE;
+
+-- name: MessageGuard :one
+-- What else forbids a message to a person.
+SELECT phantom_now()::timestamptz AS now,
+    EXISTS (SELECT 1 FROM halts WHERE scope IN (sqlc.arg(merchant_id), '00000000-0000-0000-0000-000000000000')) AS halted,
+    EXISTS (SELECT 1 FROM suppressions s
+        WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.channel = sqlc.arg(channel) AND s.person = sqlc.arg(person)) AS suppressed;
+
+-- name: MessageListSent :many
+-- What was sent to a person within the longest cap, newest first.
+SELECT channel, sent_at FROM messages
+WHERE merchant_id = sqlc.arg(merchant_id) AND persons && sqlc.arg(persons)::bytea[]
+    AND sent_at IS NOT NULL AND sent_at > phantom_now() - interval '30 days'
+ORDER BY sent_at DESC;
+
+-- name: MessageFreeze :execrows
+UPDATE messages SET state = 'sending', person = @person, persons = @persons, sent_at = phantom_now()
+WHERE merchant_id = @merchant_id AND id = @id AND state = 'planned';
+
+-- name: MessageSealTask :execrows
+-- By its holder's hand: the request, byte for byte, as it will leave.
+UPDATE scheduled_tasks SET sealed_params = @sealed_params
+WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
+
+-- name: MessageThaw :execrows
+-- The request was certainly not taken: nothing was sent, and the message is planned as before.
+UPDATE messages SET state = 'planned', person = NULL, persons = '{}', sent_at = NULL
+WHERE merchant_id = @merchant_id AND id = @id AND state = 'sending';
+
+-- name: MessageThawTask :execrows
+UPDATE scheduled_tasks SET sealed_params = NULL, first_sent_at = NULL
+WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
+
+-- name: MessageDefer :exec
+UPDATE messages SET planned_for = @planned_for WHERE merchant_id = @merchant_id AND id = @id AND state = 'planned';
+
+-- name: MessageEnd :execrows
+UPDATE messages SET state = @state, why = nullif(@why::text, '')
+WHERE merchant_id = @merchant_id AND id = @id AND state IN ('planned', 'sending');
+
+-- name: MessageCloseTask :exec
+-- Before the task ends: its text is needed no more, and one that is left to a person must not hold up the hunt's next message.
+UPDATE scheduled_tasks SET sealed_params = NULL, unique_key = NULL
+WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
+
+-- name: MessageCountSent :exec
+UPDATE hunts SET messages = messages + 1 WHERE merchant_id = $1 AND id = $2;
+
+-- name: MessageOpenChannels :one
+-- How many of these channels a hunt may still write on: those on which it has written to nobody, or not to somebody who has said stop.
+SELECT count(*) FROM unnest(sqlc.arg(channels)::text[]) AS step (channel)
+WHERE NOT EXISTS (
+    SELECT 1 FROM messages m JOIN suppressions s ON s.merchant_id = m.merchant_id AND s.channel = m.channel AND s.person = m.person
+    WHERE m.merchant_id = sqlc.arg(merchant_id) AND m.hunt_id = sqlc.arg(hunt_id) AND m.channel = step.channel);
+
+-- name: SuppressionAdd :execrows
+INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES (@merchant_id, @channel, @person, @reason)
+ON CONFLICT (merchant_id, channel, person) DO NOTHING;
+
+-- name: SuppressionLift :execrows
+DELETE FROM suppressions WHERE merchant_id = $1 AND channel = $2 AND person = $3;
+
+-- name: SuppressionHolds :one
+SELECT EXISTS (SELECT 1 FROM suppressions WHERE merchant_id = $1 AND channel = $2 AND person = $3) AS holds;

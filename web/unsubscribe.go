@@ -1,0 +1,80 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+
+	"github.com/google/uuid"
+
+	"phantom/recovery"
+)
+
+// showUnsubscribe changes nothing: programs that look at mails follow every link in them.
+func (s *Server) showUnsubscribe(w http.ResponseWriter, r *http.Request) {
+	s.withToken(w, r, s.config.Recovery.CheckUnsubscribe, "ready", "A POST to this address ends emails about payments to you.")
+}
+
+// unsubscribe is the one click of RFC 8058. What the body says is not looked at: the token is all that counts.
+func (s *Server) unsubscribe(w http.ResponseWriter, r *http.Request) {
+	s.withToken(w, r, s.config.Recovery.Unsubscribe, "unsubscribed", "You get no more emails about payments.")
+}
+
+func (s *Server) withToken(w http.ResponseWriter, r *http.Request, do func(context.Context, string) error, status, message string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
+	defer cancel()
+	if err := do(ctx, r.PathValue("token")); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.databaseAnswered()
+	writeJSON(w, http.StatusOK, map[string]string{"status": status, "message": message})
+}
+
+// incomingSMS takes a customer's answer from Twilio. A success has no body: Twilio takes TwiML or nothing, and our answers are JSON.
+func (s *Server) incomingSMS(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
+	defer cancel()
+	merchantID, form, err := smsForm(r)
+	if err == nil {
+		err = s.config.Recovery.ReceiveSMS(ctx, merchantID, form, r.Header.Get("X-Twilio-Signature"))
+	}
+	switch {
+	case errors.Is(err, recovery.ErrSignature):
+		if !s.strange.Swap(true) {
+			s.config.Log.Warn("[SECURITY] an incoming SMS is refused: if it was Twilio's, check PUBLIC_URL and the number's webhook")
+		}
+		writeError(w, http.StatusBadRequest, "invalid_signature", "The X-Twilio-Signature header does not fit the request.")
+	case err != nil:
+		s.fail(w, r, err)
+	default:
+		s.databaseAnswered()
+		s.strange.Store(false)
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// smsForm reads the parts of the request that are signed. What has another form is signed by nobody.
+func smsForm(r *http.Request) (merchantID uuid.UUID, form url.Values, err error) {
+	merchantID, err = uuid.Parse(r.PathValue("merchant_id"))
+	kind, _, kindErr := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || merchantID.String() != r.PathValue("merchant_id") || kindErr != nil || kind != "application/x-www-form-urlencoded" ||
+		r.URL.RawQuery != "" || len(r.Header.Values("X-Twilio-Signature")) != 1 {
+		return uuid.Nil, nil, recovery.ErrSignature
+	}
+	text, err := io.ReadAll(r.Body)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return uuid.Nil, nil, err
+	}
+	if err != nil {
+		return uuid.Nil, nil, recovery.ErrSignature
+	}
+	if form, err = url.ParseQuery(string(text)); err != nil {
+		return uuid.Nil, nil, recovery.ErrSignature
+	}
+	return merchantID, form, nil
+}
