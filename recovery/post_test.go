@@ -408,10 +408,10 @@ func (w *world) refuses(rw http.ResponseWriter, f fault, conflict string) bool {
 
 // respond plays the faults after which something was taken.
 func (w *world) respond(rw http.ResponseWriter, f fault, status int, text string) {
-	if w.wait != nil {
+	if wait := w.wait; wait != nil {
 		w.arrived <- struct{}{}
 		w.mutex.Unlock()
-		<-w.wait
+		<-wait
 		w.mutex.Lock()
 	}
 	switch f {
