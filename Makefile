@@ -67,6 +67,10 @@ soak-audit: ## Kill workers 200 times during audits
 bench-audit: ## Measure audits beside a loop over stripe-go: rate, memory, limiter, writing
 	cd bench && go run ./cmd/audit
 
+.PHONY: fuzz-messages
+fuzz-messages: ## Try 1,000,000 hostile texts in every field of every message
+	PHANTOM_CASES=1000000 go test ./recovery -run '^TestInjection$$' -count=1 -v -timeout 60m
+
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits
 	go test ./vault -run '^$$' -fuzz '^FuzzDecrypt$$' -fuzztime $(FUZZTIME)
@@ -74,4 +78,5 @@ fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits
 	go test ./vault -run '^$$' -fuzz '^FuzzCodec$$' -fuzztime $(FUZZTIME)
 	go test ./web -run '^$$' -fuzz '^FuzzEvent$$' -fuzztime $(FUZZTIME)
 	go test ./web -run '^$$' -fuzz '^FuzzSignature$$' -fuzztime $(FUZZTIME)
+	go test ./recovery -run '^$$' -fuzz '^FuzzFields$$' -fuzztime $(FUZZTIME)
 	go test ./vault -run EveryChange -v -flips 1000000

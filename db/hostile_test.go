@@ -54,6 +54,10 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		merchant, uuid.New(), vault.NewToken("audit_invoices.email:in_1", "ghost@example.com")); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := pool.Exec(ctx, "INSERT INTO channels (merchant_id, provider, sender, secret) VALUES ($1, 'resend', 'a@example.com', $2)",
+		merchant, vault.NewToken("channels.secret:"+merchant.String()+"/resend", "re_secret")); err != nil {
+		t.Fatal(err)
+	}
 
 	columns := []struct {
 		table, column, context string
@@ -65,6 +69,7 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		{"ghost_targets", "email", "ghost_targets.email:" + ghost.String(), true},
 		{"scheduled_tasks", "sealed_params", "scheduled_tasks.sealed_params:" + task.String(), true},
 		{"audit_invoices", "email", "audit_invoices.email:in_1", true},
+		{"channels", "secret", "channels.secret:" + merchant.String() + "/resend", false},
 		{"vault_sentinels", "sentinel", "vault_sentinels.sentinel:" + ring.KeyID(), false},
 	}
 	var listed []string

@@ -48,6 +48,8 @@ func TestEmailOnceUnderFaults(t *testing.T) {
 		}
 	}
 	w := p.world
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	if len(w.emails) != tasks || w.changed != 0 || w.requests < 2*tasks {
 		t.Errorf("%d emails were taken, %d requests changed their bytes, %d requests", len(w.emails), w.changed, w.requests)
 	}
@@ -113,14 +115,17 @@ func TestKilledBeforeTheAnswer(t *testing.T) {
 			if err := <-done; err == nil {
 				t.Fatal("the killed try succeeded")
 			}
-			close(p.world.wait)
 			p.world.mutex.Lock()
+			close(p.world.wait)
 			p.world.wait = nil
 			p.world.mutex.Unlock()
 			if state, _ := p.state(id); state != messageSending {
 				t.Errorf("state %s", state)
 			}
-			if status := p.try(id); status != "succeeded" || len(p.world.emails)+len(p.world.texts) != 1 || p.world.changed != 0 {
+			status := p.try(id)
+			p.world.mutex.Lock()
+			defer p.world.mutex.Unlock()
+			if status != "succeeded" || len(p.world.emails)+len(p.world.texts) != 1 || p.world.changed != 0 {
 				t.Errorf("%s, %d emails, %d SMS", status, len(p.world.emails), len(p.world.texts))
 			}
 			// The dead process comes back to life with its old fence.

@@ -85,7 +85,7 @@ func TestNotSent(t *testing.T) {
 			t.Errorf("%s: task %s", test.name, row.Status)
 		}
 	}
-	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > now() + interval '10 minutes'"); n != 1 {
+	if n := p.count("SELECT count(*) FROM messages WHERE step = 0 AND planned_for > now() + interval '10 minutes'"); n != 1 {
 		t.Errorf("%d messages were put off, want the one in quiet hours", n)
 	}
 	if p.world.requests != 0 {

@@ -260,7 +260,6 @@ type world struct {
 	invoices map[string]string // by id: JSON in place of the default
 	phones   map[string]string // by customer
 	emails   map[string]taking // by idempotency key: what Resend has taken
-	doubles  int               // emails that were taken although the same person's mail of that task was
 	bodies   map[string]string // the first bytes under a key
 	changed  int               // requests with the key of another's bytes
 	texts    []smsTaken
@@ -336,13 +335,13 @@ func (w *world) email(rw http.ResponseWriter, r *http.Request) {
 	defer w.mutex.Unlock()
 	f, key := w.begin(), r.Header.Get("Idempotency-Key")
 	if r.Header.Get("Authorization") != "Bearer "+resendKey || key == "" {
-		rw.WriteHeader(403)
+		rw.WriteHeader(http.StatusForbidden)
 		fmt.Fprint(rw, `{"statusCode":403,"name":"invalid_api_key","message":"API key is invalid"}`)
 		return
 	}
 	if first, ok := w.bodies[key]; ok && first != string(text) {
 		w.changed++
-		rw.WriteHeader(409)
+		rw.WriteHeader(http.StatusConflict)
 		fmt.Fprint(rw, `{"statusCode":409,"name":"invalid_idempotent_request","message":"changed"}`)
 		return
 	}
@@ -394,12 +393,12 @@ func (w *world) refuses(rw http.ResponseWriter, f fault, conflict string) bool {
 	case f == dropBefore:
 		panic(http.ErrAbortHandler)
 	case f == fail500:
-		rw.WriteHeader(500)
+		rw.WriteHeader(http.StatusInternalServerError)
 	case f == fail409:
-		rw.WriteHeader(409)
+		rw.WriteHeader(http.StatusConflict)
 		fmt.Fprint(rw, conflict)
 	case f == fail429:
-		rw.WriteHeader(429)
+		rw.WriteHeader(http.StatusTooManyRequests)
 		fmt.Fprint(rw, `{"statusCode":429,"name":"rate_limit_exceeded","message":"slow"}`)
 	default:
 		return false
@@ -409,17 +408,17 @@ func (w *world) refuses(rw http.ResponseWriter, f fault, conflict string) bool {
 
 // respond plays the faults after which something was taken.
 func (w *world) respond(rw http.ResponseWriter, f fault, status int, text string) {
-	if w.wait != nil {
+	if wait := w.wait; wait != nil {
 		w.arrived <- struct{}{}
 		w.mutex.Unlock()
-		<-w.wait
+		<-wait
 		w.mutex.Lock()
 	}
 	switch f {
 	case dropAfter:
 		panic(http.ErrAbortHandler)
 	case fail500After:
-		rw.WriteHeader(500)
+		rw.WriteHeader(http.StatusInternalServerError)
 	case cutAfter:
 		rw.Header().Set("Content-Length", fmt.Sprint(len(text)+10))
 		rw.WriteHeader(status)

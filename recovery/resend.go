@@ -49,7 +49,7 @@ func (s *Service) sendEmail(ctx context.Context, key, idempotencyKey string, ema
 		return answer{outcome: busy, why: "the request could not be built"}
 	}
 	var sent resend.SendEmailResponse
-	_, err = client.Perform(request, &sent)
+	_, err = client.Perform(request, &sent) //nolint:bodyclose // Perform closes it
 	if err == nil && e.status < 300 && sent.Id != "" {
 		return answer{outcome: taken, id: sent.Id}
 	}

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/mail"
@@ -54,7 +55,8 @@ func TestHostileTemplates(t *testing.T) {
 				good.Text += bad
 			}
 			err := good.check()
-			wrong, ok := err.(*FieldError)
+			var wrong *FieldError
+			ok := errors.As(err, &wrong)
 			if err == nil && (field != "html" && strings.HasPrefix(bad, "<") || field == "html" && bad == `<a href="x`) {
 				continue // no markup there
 			}
@@ -254,11 +256,11 @@ func envelope(hostile string, p Preview) error {
 	}
 	var back resend.SendEmailRequest
 	if err := json.Unmarshal(text, &back); err != nil || back.Subject != p.Subject || back.Html != p.HTML || back.Text != p.Text {
-		return fmt.Errorf("the bytes do not read back: %v", err)
+		return fmt.Errorf("the bytes do not read back: %w", err)
 	}
 	again, err := emailBytes(&back)
 	if err != nil || !slices.Equal(again, text) {
-		return fmt.Errorf("the bytes are not stable: %v", err)
+		return fmt.Errorf("the bytes are not stable: %w", err)
 	}
 	return nil
 }

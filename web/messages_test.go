@@ -59,12 +59,12 @@ func (p *providers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, `{"id":"1"}`)
 	case strings.HasSuffix(r.URL.Path, "/Messages.json") && sid == twilioSID && token == twilioToken:
 		p.sent++
-		w.WriteHeader(201)
+		w.WriteHeader(http.StatusCreated)
 		_, _ = io.WriteString(w, `{"sid":"SM1"}`)
 	case strings.HasPrefix(r.URL.Path, "/2010-04-01/Accounts/") && sid == twilioSID && token == twilioToken:
 		_, _ = io.WriteString(w, `{"status":"active"}`)
 	default:
-		w.WriteHeader(401)
+		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = io.WriteString(w, `{"name":"invalid_api_key","code":20003,"message":"`+canary+`"}`)
 	}
 }

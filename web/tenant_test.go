@@ -114,6 +114,9 @@ func TestKeys(t *testing.T) {
 	addresses := []struct{ method, path string }{
 		{"POST", "/api/audits"}, {"GET", "/api/audits/" + id}, {"GET", "/api/ghosts"}, {"GET", "/api/ghosts?limit=x"}, {"GET", "/api/ghosts/" + id},
 		{"GET", "/api/ghosts/x"}, {"POST", "/api/ghosts/" + id + "/access"}, {"GET", "/api/summary"}, {"GET", "/api/tasks"}, {"GET", "/api/tasks?limit=x"},
+		{"GET", "/api/channels"}, {"PUT", "/api/channels/resend"}, {"PUT", "/api/channels/twilio"}, {"DELETE", "/api/channels/resend"}, {"DELETE", "/api/channels/twilio"},
+		{"POST", "/api/channels/resend/test"}, {"POST", "/api/channels/twilio/test"}, {"GET", "/api/templates"}, {"PUT", "/api/templates/email/x"},
+		{"DELETE", "/api/templates/email/x"}, {"POST", "/api/templates/email/x/preview"},
 	}
 	refused := func(why string, header ...string) {
 		t.Helper()
@@ -172,6 +175,8 @@ func TestMethodsOfTheAPI(t *testing.T) {
 	id := c.add(seed{}).String()
 	for path, allow := range map[string]string{
 		"/api/audits": "POST", "/api/audits/" + id: "GET, HEAD", "/api/ghosts": "GET, HEAD", "/api/ghosts/" + id: "GET, HEAD", "/api/ghosts/" + id + "/access": "POST", "/api/summary": "GET, HEAD", "/api/tasks": "GET, HEAD",
+		"/api/channels": "GET, HEAD", "/api/channels/resend": "DELETE, PUT", "/api/channels/twilio": "DELETE, PUT", "/api/channels/resend/test": "POST", "/api/channels/twilio/test": "POST",
+		"/api/templates": "GET, HEAD", "/api/templates/email/x": "DELETE, PUT", "/api/templates/email/x/preview": "POST", "/u/x": "GET, HEAD, POST", "/api/webhooks/twilio/" + id: "POST",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"} {
 			if strings.Contains(allow, method) {
