@@ -27,6 +27,8 @@ type config struct {
 	stripeClientID    string
 	stripeAPIBase     string
 	stripeConnectBase string
+	resendBase        string   // "" is Resend itself
+	twilioBase        string   // "" is Twilio itself
 	stripeRateLimit   int      // requests a second and account; 0 = none
 	workers           int      // tasks at a time
 	webhookSecrets    []string // any of them signs
@@ -82,7 +84,7 @@ func loadConfig(getenv func(string) string, need needs) (*config, error) {
 		loads = append(loads, func(env environment) error { return c.loadKeys(env, values["ENCRYPTION_KEY"]) })
 	}
 	if need.stripe {
-		loads = append(loads, c.loadAddress, c.loadStripe, c.loadWebhook, c.loadRateLimit, c.loadWorkers)
+		loads = append(loads, c.loadAddress, c.loadStripe, c.loadProviders, c.loadWebhook, c.loadRateLimit, c.loadWorkers)
 	}
 	for _, load := range loads {
 		if err := load(env); err != nil {
@@ -247,6 +249,28 @@ func (c *config) loadStripe(env environment) error {
 		if c.stripeClientID == "" {
 			c.stripeClientID = sandbox.ClientID
 		}
+	}
+	return nil
+}
+
+// loadProviders reads where messages go, if not to Resend and Twilio themselves.
+func (c *config) loadProviders(env environment) error {
+	for _, variable := range []struct {
+		tag, name string
+		target    *string
+	}{{"RESEND", "RESEND_API_BASE", &c.resendBase}, {"TWILIO", "TWILIO_API_BASE", &c.twilioBase}} {
+		text := env.getenv(variable.name)
+		if text == "" {
+			continue
+		}
+		base, err := parseBase(variable.tag, variable.name, text)
+		if err != nil {
+			return err
+		}
+		if !c.dev && base.Scheme != "https" {
+			return fmt.Errorf("[%s] %s is not https: a merchant's key is never sent over a plain connection", variable.tag, variable.name)
+		}
+		*variable.target = base.String()
 	}
 	return nil
 }

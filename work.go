@@ -13,6 +13,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/recovery"
 	"phantom/task"
 )
 
@@ -55,6 +56,7 @@ func work(ctx context.Context, args []string, getenv func(string) string, stdout
 type services struct {
 	connect *connect.Service
 	ghosts  *ghost.Service
+	hunts   *recovery.Service
 }
 
 func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
@@ -63,13 +65,21 @@ func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
 		RedirectURI: c.publicURL.String() + "/api/auth/callback", RateLimit: c.stripeRateLimit, Log: log,
 		Connected: ghost.Connected,
 	}, pool)
-	return services{connect: account, ghosts: ghost.New(pool, account, log)}
+	s := services{
+		connect: account, ghosts: ghost.New(pool, account, log),
+		hunts: recovery.New(pool, account, nil, recovery.Config{
+			ResendBase: c.resendBase, TwilioBase: c.twilioBase, PublicURL: c.publicURL.String(), Log: log, Refresh: ghost.RefreshIn,
+		}),
+	}
+	s.ghosts.Hunts = s.hunts
+	return s
 }
 
 // newQueue is this process's part in the work. Handlers of all packages meet here.
 func (c *config) newQueue(pool *pgxpool.Pool, s services, log *slog.Logger) (*task.Queue, error) {
 	handlers := s.ghosts.Handlers()
 	maps.Copy(handlers, s.connect.Handlers())
+	maps.Copy(handlers, s.hunts.Handlers())
 	queue, err := task.NewQueue(pool, task.Config{
 		ListenURL: c.databaseDirectURL, Handlers: handlers, Workers: max(c.workers, 1), Log: log,
 	})

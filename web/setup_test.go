@@ -31,6 +31,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/ghost"
+	"phantom/recovery"
 	"phantom/sandbox"
 	"phantom/web"
 )
@@ -61,6 +62,7 @@ type bench struct {
 	served chan error // what Serve returned
 
 	service *connect.Service
+	hunts   *recovery.Service
 }
 
 // options change what setup builds.
@@ -124,8 +126,11 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 		RedirectURI: public + "/api/auth/callback", Log: log,
 	}, b.pool)
 	b.stripe.secret(webhookSecret)
+	ghosts := ghost.New(b.pool, b.service, log)
+	b.hunts = recovery.New(b.pool, b.service, nil, recovery.Config{PublicURL: public, ResendBase: stripe.URL + "/resend/", TwilioBase: stripe.URL + "/twilio", Log: log, Refresh: ghost.RefreshIn})
+	ghosts.Hunts = b.hunts
 	server := web.New(web.Config{
-		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
+		Connect: b.service, Ghost: ghosts, Recovery: b.hunts, OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
 		Ping: b.pool.Ping, Secure: o.https, Log: log,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))

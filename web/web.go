@@ -14,6 +14,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/recovery"
 )
 
 // Config is what the handlers need.
@@ -24,6 +25,8 @@ type Config struct {
 	Ping    func(context.Context) error // asks the database
 	Secure  bool                        // PUBLIC_URL is https
 	Log     *slog.Logger
+
+	Recovery *recovery.Service
 
 	WebhookSecrets []string // any of them signs; none: events get 503
 }
@@ -50,6 +53,12 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/ghosts", s.authenticated(s.listGhosts))
 	mux.HandleFunc("GET /api/ghosts/{id}", s.authenticated(s.getGhost))
 	mux.HandleFunc("POST /api/ghosts/{id}/access", s.authenticated(s.setAccess))
+	mux.HandleFunc("GET /api/playbook", s.authenticated(s.getPlaybook))
+	mux.HandleFunc("PUT /api/playbook", s.authenticated(s.setPlaybook))
+	mux.HandleFunc("POST /api/hunts", s.authenticated(s.startHunts))
+	mux.HandleFunc("GET /api/hunts", s.authenticated(s.listHunts))
+	mux.HandleFunc("GET /api/hunts/{id}", s.authenticated(s.getHunt))
+	mux.HandleFunc("DELETE /api/hunts/{id}", s.authenticated(s.stopHunt))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
 	mux.HandleFunc("GET /api/openapi.json", s.openAPI)
 	mux.HandleFunc("POST /api/webhooks/stripe", s.webhook)
@@ -148,13 +157,16 @@ var statuses = map[string]int{
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var known *connect.Error
 	var wrong *paramError
+	var field *recovery.FieldError
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &known):
 		s.failKnown(w, r, known)
 	case errors.As(err, &wrong):
 		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + wrong.Error() + ".", wrong.field})
-	case errors.Is(err, ghost.ErrNotFound):
+	case errors.As(err, &field):
+		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + field.Error() + ".", field.Field})
+	case errors.Is(err, ghost.ErrNotFound), errors.Is(err, recovery.ErrNotFound):
 		notFound(w)
 	case errors.As(err, &tooLarge):
 		requestTooLarge(w)
