@@ -11,6 +11,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/recovery"
 )
 
 func purge(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
@@ -40,7 +41,9 @@ func purge(ctx context.Context, args []string, getenv func(string) string, stdou
 		progressbar.OptionShowIts(), progressbar.OptionSetItsString("ghosts"), progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionSetVisibility(isTerminal(stderr)), progressbar.OptionOnCompletion(func() { fmt.Fprintln(stderr) }))
 	// It asks nothing of Stripe: connect is here for the merchants' salts.
-	service := ghost.New(pool, connect.New(connect.Config{Log: log}, pool), log)
+	account := connect.New(connect.Config{Log: log}, pool)
+	service := ghost.New(pool, account, log)
+	service.Hunts = recovery.New(pool, account, nil, recovery.Config{Log: log}) // the hunts of who is purged end
 	purged, err := service.Purge(ctx, *dryRun, func(done, total int64) {
 		if bar.GetMax64() != total {
 			bar.ChangeMax64(total)

@@ -75,7 +75,7 @@ func (Heuristic) Next(_ context.Context, q Question) (Moment, error) {
 			}
 		}
 	}
-	all = slices.DeleteFunc(all, func(c candidate) bool { return c.at.Before(from) || c.at.After(q.NotAfter) })
+	all = slices.DeleteFunc(all, func(c candidate) bool { return c.at.Before(from) || c.at.Add(spread).After(q.NotAfter) })
 	if len(all) == 0 {
 		return Moment{At: from, Reason: "as soon as it is allowed", Probability: 1}, nil
 	}
@@ -133,6 +133,9 @@ func atHour(day time.Time, hour int) time.Time {
 	return time.Date(day.Year(), day.Month(), day.Day(), hour, 0, 0, 0, day.Location())
 }
 
+// spread is more than any moment is put off within its hour.
+const spread = 50 * time.Minute
+
 // draw picks by weight with the seed as the die, and spreads the moment over its hour, so that a bank does not see all at once.
 func draw(all []candidate, seed []byte) Moment {
 	die := float64(binary.BigEndian.Uint64(seed)>>11) / (1 << 53)
@@ -147,7 +150,7 @@ func draw(all []candidate, seed []byte) Moment {
 			break
 		}
 	}
-	minutes := time.Duration(seed[len(seed)-1]%50) * time.Minute
+	minutes := time.Duration(seed[len(seed)-1]) * time.Minute % spread
 	return Moment{chosen.at.Add(minutes), chosen.reason, chosen.weight / total}
 }
 
@@ -157,6 +160,3 @@ func heldOut(customer []byte, percent int) bool {
 	place := float64(binary.BigEndian.Uint64(customer)>>11) / (1 << 53) * 100
 	return place < float64(percent)
 }
-
-// seedOf mixes an id into a seed: UUIDv7 begin with the time, so their random end comes first.
-func seedOf(id [16]byte) []byte { return slices.Concat(id[8:], id[:8]) }

@@ -340,3 +340,13 @@ func invoicesOf(g db.GhostTarget) (list []invoiceOf) {
 	_ = json.Unmarshal(g.Invoices, &list) // our own; without it there is the oldest one
 	return list
 }
+
+// owedOf is what remains of one of a ghost's invoices.
+func owedOf(g db.GhostTarget, invoice string) int64 {
+	for _, i := range invoicesOf(g) {
+		if i.ID == invoice {
+			return i.Amount
+		}
+	}
+	return g.Amount
+}

@@ -74,11 +74,15 @@ func (p *planning) load(ctx context.Context) (there bool, err error) {
 	return err == nil, err
 }
 
-// end is when the hunt's window is over.
-func (p *planning) end() time.Time { return windowEnd(p.hunt, p.playbook) }
-
 func windowEnd(h db.Hunt, p Playbook) time.Time {
 	return h.BeganAt.Add(time.Duration(p.WindowDays) * 24 * time.Hour)
+}
+
+func (p *planning) outlook() outlook {
+	return outlook{
+		playbook: p.playbook, invoice: p.ghost.StripeInvoiceID, began: p.hunt.BeganAt, end: windowEnd(p.hunt, p.playbook),
+		zone: zoneOf(p.merchant), category: category(p.merchant), livemode: p.hunt.Livemode, hash: p.hash,
+	}
 }
 
 // message plans the step behind the last message.
@@ -93,13 +97,8 @@ func (p *planning) message(ctx context.Context) error {
 	case !errors.Is(err, pgx.ErrNoRows):
 		return fmt.Errorf("read the last message: %w", err)
 	}
-	if int(step) >= len(p.playbook.Steps) {
-		return nil
-	}
-	next := p.playbook.Steps[step]
-	at := later(p.hunt.BeganAt.AddDate(0, 0, next.AfterDays), p.now)
-	at = p.playbook.QuietHours.Next(at, zoneOf(p.merchant))
-	if at.After(p.end()) {
+	next, at, ok := p.outlook().nextMessage(int(step), p.now)
+	if !ok {
 		return nil
 	}
 	id := newID()
@@ -136,38 +135,26 @@ func (p *planning) charge(ctx context.Context) error {
 	}
 	invoice := p.ghost.StripeInvoiceID
 	object := p.hash("invoice", invoice)
-	held, sent := false, 0
-	lastFailed, class, code := p.lastFailure()
+	var so standing
+	so.lastFailed, so.class, so.code = p.lastFailure()
 	for _, a := range p.attempts {
 		if a.Result == nil {
 			return nil // one at a time
 		}
 		same := string(a.Object) == string(object)
-		held = held || same && a.Action == KindHold && *a.Result == "done"
+		so.held = so.held || same && a.Action == KindHold && *a.Result == "done"
 		if a.Action == KindPay && *a.Result != "not_sent" && *a.Result != "absent" {
-			sent++
+			so.sent++
 		}
 	}
-	switch {
-	case class == "never" || class == "customer":
-		return p.chargesOver(ctx, classWords(class))
-	case sent >= p.playbook.MaxAttempts:
-		return p.chargesOver(ctx, "the attempts that the playbook allows are used up")
-	case p.playbook.TakeOver && !held:
-		return p.mutate(ctx, KindHold, invoice, p.owed(invoice), Moment{At: p.now, Reason: "before our first attempt", Probability: 1})
-	}
-	id := newID()
-	moment, err := p.s.advisor.Next(ctx, Question{
-		Class: class, Code: code, Attempt: sent + 1, LastFailed: lastFailed, NotBefore: later(p.now, lastFailed.Add(oneADay)), NotAfter: p.end(),
-		Zone: zoneOf(p.merchant), Category: category(p.merchant), Livemode: p.hunt.Livemode, Seed: seedOf(id),
-	})
+	next, err := p.outlook().nextCharge(ctx, p.s.advisor, so, p.now)
 	if err != nil {
-		return fmt.Errorf("ask for the next moment: %w", err)
+		return err
 	}
-	if moment.At.After(p.end()) {
-		return p.chargesOver(ctx, "the next moment that makes sense lies behind the window")
+	if next.over != "" {
+		return p.chargesOver(ctx, next.over)
 	}
-	return p.mutateAs(ctx, id, KindPay, invoice, p.owed(invoice), moment)
+	return p.mutate(ctx, next.kind, invoice, p.owed(invoice), next.moment)
 }
 
 // lastFailure is the latest of Stripe's and ours.
@@ -201,22 +188,11 @@ func (p *planning) chargesOver(ctx context.Context, why string) error {
 }
 
 // owed is what remains of one of the ghost's invoices.
-func (p *planning) owed(invoice string) int64 {
-	for _, i := range invoicesOf(p.ghost) {
-		if i.ID == invoice {
-			return i.Amount
-		}
-	}
-	return p.ghost.Amount
-}
+func (p *planning) owed(invoice string) int64 { return owedOf(p.ghost, invoice) }
 
+// mutate plans a mutation: its attempt with the next number, its task with the frozen request, and a line of history.
 func (p *planning) mutate(ctx context.Context, kind, object string, amount int64, m Moment) error {
-	return p.mutateAs(ctx, newID(), kind, object, amount, m)
-}
-
-// mutateAs plans a mutation: its attempt with the next number, its task with the frozen request, and a line of history.
-func (p *planning) mutateAs(ctx context.Context, id uuid.UUID, kind, object string, amount int64, m Moment) error {
-	subject := "subscription"
+	id, subject := newID(), "subscription"
 	if ofInvoice(kind) {
 		subject = "invoice"
 	}

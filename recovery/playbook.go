@@ -81,6 +81,9 @@ func DefaultPlaybook() Playbook {
 	}
 }
 
+const onlyFields = "takes only mode, take_over, max_attempts, card_budget, window_days, min_amount, daily_cap, quiet_hours " +
+	"{from, to, zone}, steps [{after_days, channel, template}], final_step, holdout_percent"
+
 // ParsePlaybook reads a playbook's JSON. What is left out takes its default; a fault is a [*FieldError].
 func ParsePlaybook(text []byte) (Playbook, error) {
 	p := DefaultPlaybook()
@@ -98,10 +101,12 @@ func ParsePlaybook(text []byte) (Playbook, error) {
 	case errors.As(err, &wrong) && wrong.Field != "":
 		return p, &FieldError{wrong.Field, "has the wrong type"}
 	case err != nil && strings.HasPrefix(err.Error(), "json: unknown field "):
-		return p, &FieldError{"body", "takes only mode, take_over, max_attempts, card_budget, window_days, min_amount, daily_cap, quiet_hours " +
-			"{from, to, zone}, steps [{after_days, channel, template}], final_step, holdout_percent"}
+		return p, &FieldError{"body", onlyFields}
 	case err != nil:
 		return p, &FieldError{"body", "must be a JSON object"}
+	}
+	if err := checkNames(text); err != nil {
+		return p, err
 	}
 	if p.MinAmount == nil {
 		p.MinAmount = map[string]int64{}

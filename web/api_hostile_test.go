@@ -26,7 +26,7 @@ var bodies = []string{
 func TestHostileAPIRequests(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ghost, audit, victim := b.victim()
+	ghost, audit, hunt, victim := b.victim()
 	before := b.rowsOf(victim)
 	c := b.caller("acct_1")
 	own := c.add(seed{}).String()
@@ -39,7 +39,7 @@ func TestHostileAPIRequests(t *testing.T) {
 			t.Errorf("%.120q: %d %.200s", what, got.status, got.body)
 		}
 		lower := strings.ToLower(fmt.Sprint(got.header, got.body))
-		for _, word := range []string{mark, "select ", "sqlstate", "pgx", "goroutine", ".go:", "panic", "ghost_targets", "api_keys", "syntax error", "victim", victim.id.String()} {
+		for _, word := range []string{mark, "select ", "sqlstate", "pgx", "goroutine", ".go:", "panic", "ghost_targets", "api_keys", "hunts h", "playbooks", "syntax error", "victim", victim.id.String()} {
 			if strings.Contains(lower, word) {
 				t.Errorf("%.120q: %q shows in %d %.300s", what, word, got.status, got.body)
 			}
@@ -61,11 +61,13 @@ func TestHostileAPIRequests(t *testing.T) {
 
 	// Queries: each payload in each parameter, escaped and as it is.
 	for _, payload := range hostile {
-		for _, name := range []string{"cursor", "limit", "status", "min_amount", "currency", "decline_class", "kind", "zqx"} {
+		for _, name := range []string{"cursor", "limit", "status", "min_amount", "currency", "decline_class", "kind", "state", "zqx"} {
 			check(name+"="+payload, c.call("GET", "/api/ghosts?"+name+"="+url.QueryEscape(payload), ""))
 			check(name+"="+payload, c.call("GET", "/api/tasks?"+name+"="+url.QueryEscape(payload), ""))
+			check(name+"="+payload, c.call("GET", "/api/hunts?"+name+"="+url.QueryEscape(payload), ""))
 			check(name+" twice", c.call("GET", "/api/ghosts?"+name+"=5&"+name+"="+url.QueryEscape(payload), ""))
 		}
+		check(payload, c.call("PUT", "/api/playbook?dry_run="+url.QueryEscape(payload), everybody))
 		if strings.ContainsAny(payload, "\r\n") {
 			continue // a line break in the request's line is another request
 		}
@@ -74,10 +76,11 @@ func TestHostileAPIRequests(t *testing.T) {
 		raw("GET", "/api/summary?"+payload, key, "")
 	}
 	// Ids in paths.
-	for _, payload := range append(hostile, ghost.String(), audit.String(), victim.id.String(), "00000000-0000-0000-0000-000000000000") {
-		for _, shape := range []string{"/api/ghosts/%s", "/api/audits/%s"} {
+	for _, payload := range append(hostile, ghost.String(), audit.String(), hunt.String(), victim.id.String(), "00000000-0000-0000-0000-000000000000") {
+		for _, shape := range []string{"/api/ghosts/%s", "/api/audits/%s", "/api/hunts/%s"} {
 			check(payload, c.call("GET", fmt.Sprintf(shape, url.PathEscape(payload)), ""))
 		}
+		check(payload, c.call("DELETE", "/api/hunts/"+url.PathEscape(payload), ""))
 		check(payload, c.call("POST", "/api/ghosts/"+url.PathEscape(payload)+"/access", `{"access":"none"}`))
 	}
 	// Headers.
@@ -96,10 +99,14 @@ func TestHostileAPIRequests(t *testing.T) {
 			}
 		}
 	}
-	// Bodies: each on both routes that take one, under several types.
+	// Bodies: each on all routes that take one, under several types.
 	for _, body := range append(bodies, hostile...) {
 		for _, kind := range []string{"application/json", "application/json; charset=utf-16", "text/plain", "application/x-www-form-urlencoded"} {
 			check(body, c.call("POST", access, body, "Content-Type", kind))
+			check(body, c.call("POST", "/api/hunts", body, "Content-Type", kind))
+			check(body, c.call("POST", "/api/hunts", strings.ReplaceAll(body, "access", "ghosts"), "Content-Type", kind))
+			check(body, c.call("PUT", "/api/playbook?dry_run=true", body, "Content-Type", kind))
+			check(body, c.call("PUT", "/api/playbook?dry_run=true", strings.ReplaceAll(body, "access", "min_amount"), "Content-Type", kind))
 			if body == "" || body == "{}" {
 				continue // these start an audit
 			}
@@ -112,6 +119,7 @@ func TestHostileAPIRequests(t *testing.T) {
 	for bit := range len(id) * 8 {
 		changed := id
 		changed[bit/8] ^= 1 << (bit % 8)
+		check("a bit of a hunt's", c.call("GET", "/api/hunts?cursor="+cursorOf(changed), ""))
 		check("a bit", c.call("GET", "/api/ghosts?cursor="+cursorOf(changed), ""))
 	}
 	for length := range 100 {
@@ -126,6 +134,9 @@ func TestHostileAPIRequests(t *testing.T) {
 	}
 	if took > 4*time.Minute {
 		t.Errorf("it took %s", took)
+	}
+	if n := c.count("SELECT count(*) FROM hunts WHERE merchant_id = $1", c.id); n != 0 {
+		t.Errorf("hostile requests began %d hunts", n)
 	}
 	if after := b.rowsOf(victim); after != before {
 		t.Error("another merchant's rows changed")

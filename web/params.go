@@ -151,7 +151,10 @@ func setLimit(into *int, value string) (broken string) {
 
 // pathID reads the id in the path. A malformed one is no other than an unknown one.
 func pathID(r *http.Request) (uuid.UUID, error) {
-	text := r.PathValue("id")
+	return parseID(r.PathValue("id"))
+}
+
+func parseID(text string) (uuid.UUID, error) {
 	id, err := uuid.Parse(text)
 	if err != nil || id.String() != text { // Parse takes braces and the like, too
 		return uuid.Nil, ghost.ErrNotFound
@@ -159,8 +162,8 @@ func pathID(r *http.Request) (uuid.UUID, error) {
 	return id, nil
 }
 
-// bodyFields reads a JSON object of texts with these fields and no other. No body at all is an empty object.
-func bodyFields(r *http.Request, known ...string) (map[string]string, error) {
+// jsonBody reads the body, which is empty or declared to be JSON.
+func jsonBody(r *http.Request) ([]byte, error) {
 	text, err := io.ReadAll(r.Body)
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
@@ -175,6 +178,15 @@ func bodyFields(r *http.Request, known ...string) (map[string]string, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || kind != "application/json" {
 		return nil, errMediaType
+	}
+	return text, nil
+}
+
+// bodyFields reads a JSON object of texts with these fields and no other. No body at all is an empty object.
+func bodyFields(r *http.Request, known ...string) (map[string]string, error) {
+	text, err := jsonBody(r)
+	if err != nil || len(text) == 0 {
+		return nil, err
 	}
 	var object map[string]any
 	if err := json.Unmarshal(text, &object); err != nil || object == nil {

@@ -66,6 +66,7 @@ type bench struct {
 	service *connect.Service
 	mail    *providers
 	public  string // PUBLIC_URL
+	hunts   *recovery.Service
 }
 
 // options change what setup builds.
@@ -130,11 +131,13 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	}, b.pool)
 	b.stripe.secret(webhookSecret)
 	b.mail, b.public = newProviders(t), public
+	ghosts := ghost.New(b.pool, b.service, log)
+	b.hunts = recovery.New(b.pool, b.service, nil, recovery.Config{
+		ResendBase: b.mail.url, TwilioBase: b.mail.url, PublicURL: public, Dev: true, Log: log, Refresh: ghost.RefreshIn,
+	})
+	ghosts.Hunts = b.hunts
 	server := web.New(web.Config{
-		Recovery: recovery.New(b.pool, b.service, nil, recovery.Config{
-			ResendBase: b.mail.url, TwilioBase: b.mail.url, PublicURL: public, Dev: true, Log: log,
-		}),
-		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
+		Connect: b.service, Ghost: ghosts, Recovery: b.hunts, OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
 		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {
 			return task.List(ctx, b.pool, merchantID, filter)
 		},

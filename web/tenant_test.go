@@ -7,10 +7,11 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db/dbtest"
+	"phantom/recovery"
 )
 
-// victim makes a merchant with a ghost and an audit whose every text is a canary: no answer to somebody else may hold one.
-func (b *bench) victim() (ghost, audit uuid.UUID, v *caller) {
+// victim makes a merchant with a ghost, a hunt and an audit whose every text is a canary: no answer to somebody else may hold one.
+func (b *bench) victim() (ghost, audit, hunt uuid.UUID, v *caller) {
 	b.t.Helper()
 	v = b.caller("acct_victim")
 	ghost = v.add(seed{customer: "cus_victim7Zq", subscription: "sub_victim7Zq", invoice: "in_victim7Zq", email: "victim7zq@example.com", amount: 987654321,
@@ -26,13 +27,31 @@ func (b *bench) victim() (ghost, audit uuid.UUID, v *caller) {
 		b.t.Fatal(err)
 	}
 	b.stripe.secret("ch_victim7Zq", "cus_victim7Zq", "sub_victim7Zq", "in_victim7Zq", "victim7zq@example.com", "987654321", "victim_code", "victim_error", "98765", "acct_victim", v.id.String())
-	return ghost, audit, v
+	playbook, err := recovery.ParsePlaybook([]byte(`{"mode":"recover","holdout_percent":0,"final_step":"cancel","min_amount":{"chf":9876543}}`))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.hunts.SetPlaybook(b.t.Context(), v.id, playbook); err != nil {
+		b.t.Fatal(err)
+	}
+	v.hunt(`{"ghosts":"all"}`)
+	if err := b.pool.QueryRow(b.t.Context(), "UPDATE hunts SET charges_over = 'victim_over' WHERE merchant_id = $1 RETURNING id", v.id).Scan(&hunt); err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.pool.Exec(b.t.Context(), "UPDATE hunt_notes SET note = 'victim_note' WHERE hunt_id = $1", hunt); err != nil {
+		b.t.Fatal(err)
+	}
+	b.stripe.secret("9876543", "victim_over", "victim_note")
+	return ghost, audit, hunt, v
 }
 
 func (b *bench) rowsOf(v *caller) (text string) {
 	b.t.Helper()
 	if err := b.pool.QueryRow(b.t.Context(), `SELECT (SELECT string_agg(g::text, '|' ORDER BY id) FROM ghost_targets g WHERE merchant_id = $1) ||
 		(SELECT string_agg(a::text, '|' ORDER BY id) FROM audits a WHERE merchant_id = $1) ||
+		(SELECT string_agg(h::text, '|' ORDER BY id) FROM hunts h WHERE merchant_id = $1) ||
+		(SELECT string_agg(n::text, '|' ORDER BY id) FROM hunt_notes n WHERE merchant_id = $1) ||
+		(SELECT string_agg(p::text, '|' ORDER BY version) FROM playbooks p WHERE merchant_id = $1) ||
 		(SELECT string_agg(t::text, '|' ORDER BY id) FROM scheduled_tasks t WHERE merchant_id = $1)`, v.id).Scan(&text); err != nil {
 		b.t.Fatal(err)
 	}
@@ -44,10 +63,11 @@ func (b *bench) rowsOf(v *caller) (text string) {
 func TestTenantsAreApart(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	ghost, audit, victim := b.victim()
+	ghost, audit, hunt, victim := b.victim()
 	before := b.rowsOf(victim)
 	c := b.caller("acct_1")
 	own := c.add(seed{})
+	c.put(everybody)
 	unknown := uuid.Must(uuid.NewV7()).String()
 	for _, route := range []struct{ method, path, foreign, body string }{
 		{"GET", "/api/audits/", audit.String(), ""},
@@ -57,6 +77,9 @@ func TestTenantsAreApart(t *testing.T) {
 		{"HEAD", "/api/ghosts/", ghost.String(), ""},
 		{"POST", "/api/ghosts/%s/access", ghost.String(), `{"access":"none"}`},
 		{"POST", "/api/ghosts/%s/access", ghost.String(), `{"access":"proven"}`},
+		{"GET", "/api/hunts/", hunt.String(), ""},
+		{"GET", "/api/hunts/", ghost.String(), ""},
+		{"DELETE", "/api/hunts/", hunt.String(), ""},
 	} {
 		address := func(id string) string {
 			if strings.Contains(route.path, "%s") {
@@ -98,6 +121,24 @@ func TestTenantsAreApart(t *testing.T) {
 			t.Errorf("tasks%s shows %s", query, got.body)
 		}
 	}
+	for _, cursor := range []string{cursorOf(hunt), cursorOf(uuid.Nil), cursorOf(uuid.Max), cursorOf(victim.id)} {
+		if p := c.hunts("?limit=200&cursor=" + cursor); len(p.Data) != 0 {
+			t.Errorf("cursor %s shows %d hunts", cursor, len(p.Data))
+		}
+	}
+	// Ids in a body are no other than those in a path.
+	unknownGhost := c.call("POST", "/api/hunts", `{"ghosts":["`+own.String()+`","`+unknown+`"]}`)
+	unknownGhost.wantError(t, 404, "not_found")
+	for _, id := range []string{ghost.String(), hunt.String(), victim.id.String(), uuid.Nil.String(), "x", ""} {
+		if got := c.call("POST", "/api/hunts", `{"ghosts":["`+own.String()+`","`+id+`"]}`); got.status != 404 || got.body != unknownGhost.body {
+			t.Errorf("a hunt of %s: %d %s", id, got.status, got.body)
+		}
+	}
+	if d := c.dry(everybody); d.Hunts != 1 {
+		t.Errorf("a dry run counts %d ghosts", d.Hunts)
+	}
+	c.call("GET", "/api/playbook", "")
+	c.hunt(`{"ghosts":"all"}`)
 	c.call("GET", "/api/summary", "")
 	c.call("GET", "/api/ghosts?currency=chf&decline_class=never", "")
 	if after := b.rowsOf(victim); after != before {
@@ -117,6 +158,8 @@ func TestKeys(t *testing.T) {
 		{"GET", "/api/channels"}, {"PUT", "/api/channels/resend"}, {"PUT", "/api/channels/twilio"}, {"DELETE", "/api/channels/resend"}, {"DELETE", "/api/channels/twilio"},
 		{"POST", "/api/channels/resend/test"}, {"POST", "/api/channels/twilio/test"}, {"GET", "/api/templates"}, {"PUT", "/api/templates/email/x"},
 		{"DELETE", "/api/templates/email/x"}, {"POST", "/api/templates/email/x/preview"},
+		{"GET", "/api/playbook"}, {"PUT", "/api/playbook"}, {"PUT", "/api/playbook?dry_run=x"}, {"GET", "/api/hunts"}, {"GET", "/api/hunts?limit=x"}, {"POST", "/api/hunts"},
+		{"GET", "/api/hunts/" + id}, {"GET", "/api/hunts/x"}, {"DELETE", "/api/hunts/" + id},
 	}
 	refused := func(why string, header ...string) {
 		t.Helper()
@@ -177,6 +220,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 		"/api/audits": "POST", "/api/audits/" + id: "GET, HEAD", "/api/ghosts": "GET, HEAD", "/api/ghosts/" + id: "GET, HEAD", "/api/ghosts/" + id + "/access": "POST", "/api/summary": "GET, HEAD", "/api/tasks": "GET, HEAD",
 		"/api/channels": "GET, HEAD", "/api/channels/resend": "DELETE, PUT", "/api/channels/twilio": "DELETE, PUT", "/api/channels/resend/test": "POST", "/api/channels/twilio/test": "POST",
 		"/api/templates": "GET, HEAD", "/api/templates/email/x": "DELETE, PUT", "/api/templates/email/x/preview": "POST", "/u/x": "GET, HEAD, POST", "/api/webhooks/twilio/" + id: "POST",
+		"/api/playbook": "GET, HEAD, PUT", "/api/hunts": "GET, HEAD, POST", "/api/hunts/" + id: "DELETE, GET, HEAD",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"} {
 			if strings.Contains(allow, method) {
@@ -191,7 +235,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 			}
 		}
 	}
-	for path, status := range map[string]int{"/api/ghosts": 200, "/api/ghosts/" + id: 200, "/api/summary": 200, "/api/tasks": 200, "/api/audits/" + id: 404, "/api/openapi.json": 200} {
+	for path, status := range map[string]int{"/api/ghosts": 200, "/api/ghosts/" + id: 200, "/api/summary": 200, "/api/tasks": 200, "/api/audits/" + id: 404, "/api/playbook": 200, "/api/hunts": 200, "/api/hunts/" + id: 404, "/api/openapi.json": 200} {
 		if got := c.call("HEAD", path, ""); got.status != status || got.body != "" {
 			t.Errorf("HEAD %s: %d %q", path, got.status, got.body)
 		}
@@ -205,7 +249,7 @@ func TestAPIWithoutADatabase(t *testing.T) {
 	b := setup(t, func(o *options) { o.database = through })
 	c := b.caller("acct_1")
 	gate.shut()
-	for _, path := range []string{"/api/ghosts", "/api/summary", "/api/tasks", "/api/ghosts/" + c.id.String()} {
+	for _, path := range []string{"/api/ghosts", "/api/summary", "/api/tasks", "/api/ghosts/" + c.id.String(), "/api/playbook", "/api/hunts", "/api/hunts/" + c.id.String()} {
 		c.call("GET", path, "").wantError(t, 503, "database_unavailable")
 	}
 	gate.open()

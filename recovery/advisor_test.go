@@ -1,0 +1,116 @@
+package recovery
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+)
+
+// seedNumber is an even die.
+func seedNumber(i int) []byte {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i)))
+	return sum[:]
+}
+
+// A moment lies within what was asked for, or is the earliest that is allowed and says so; the same question has the same answer; and
+// over many seeds each moment comes as often as its probability says, all of them together once.
+func TestHeuristic(t *testing.T) {
+	t.Parallel()
+	zones := []*time.Location{time.UTC}
+	for _, name := range []string{"Europe/Berlin", "America/Los_Angeles", "Asia/Kolkata", "Pacific/Auckland"} {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		zones = append(zones, zone)
+	}
+	const seeds = 400
+	starts := []time.Time{
+		time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC), time.Date(2026, 12, 31, 23, 59, 0, 0, time.UTC), time.Date(2026, 10, 24, 22, 30, 0, 0, time.UTC),
+		time.Date(2027, 2, 26, 8, 59, 59, 0, time.UTC), time.Date(2026, 3, 28, 23, 0, 0, 0, time.UTC),
+	}
+	for _, class := range []string{"timed", "low", "soon", "unknown"} {
+		for _, code := range []string{"", "24", "27", "30"} {
+			for i, start := range starts {
+				for _, room := range []time.Duration{0, time.Hour, 3 * 24 * time.Hour, 30 * 24 * time.Hour} {
+					q := Question{
+						Class: class, Code: code, LastFailed: start.Add(-oneADay), NotBefore: start, NotAfter: start.Add(room), Zone: zones[i%len(zones)],
+					}
+					t.Run(fmt.Sprintf("%s %s %s %s", class, code, start.Format(time.DateTime), room), func(t *testing.T) { checkHeuristic(t, q, seeds) })
+				}
+			}
+		}
+	}
+}
+
+func checkHeuristic(t *testing.T, q Question, seeds int) {
+	probability, drawn := map[string]float64{}, map[string]int{}
+	for i := range seeds {
+		q.Seed = seedNumber(i)
+		m, err := Heuristic{}.Next(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, _ := (Heuristic{}).Next(t.Context(), q); again != m {
+			t.Fatalf("%+v, then %+v", m, again)
+		}
+		if m.Probability <= 0 || m.Probability > 1 || m.Reason == "" {
+			t.Fatalf("%+v", m)
+		}
+		if m.At.Before(q.NotBefore) {
+			t.Fatalf("%s is before %s", m.At, q.NotBefore)
+		}
+		if m.At.After(q.NotAfter) && m.Reason != "as soon as it is allowed" {
+			t.Fatalf("%s is after %s: %s", m.At, q.NotAfter, m.Reason)
+		}
+		// The minutes within the hour are no choice of their own.
+		minutes := time.Duration(q.Seed[len(q.Seed)-1]) * time.Minute % spread
+		if m.Reason == "as soon as it is allowed" {
+			minutes = 0
+		}
+		choice := m.At.Add(-minutes).UTC().Format(time.RFC3339)
+		if p, ok := probability[choice]; ok && math.Abs(p-m.Probability) > 1e-9 {
+			t.Fatalf("%s has probability %v and %v", choice, p, m.Probability)
+		}
+		probability[choice] = m.Probability
+		drawn[choice]++
+	}
+	sum := 0.0
+	for choice, p := range probability {
+		sum += p
+		if share := float64(drawn[choice]) / float64(seeds); math.Abs(share-p) > 4*math.Sqrt(p*(1-p)/float64(seeds))+1e-9 {
+			t.Errorf("%s: probability %.3f, drawn %.3f", choice, p, share)
+		}
+	}
+	if math.Abs(sum-1) > 1e-9 {
+		t.Errorf("the probabilities of all %d draws add up to %v: %v", len(probability), sum, probability)
+	}
+}
+
+// Who is held out stays so when the percentage grows, and the share is what was asked for.
+func TestHoldoutIsStable(t *testing.T) {
+	t.Parallel()
+	const customers = 20000
+	for percent := range 21 {
+		out := 0
+		for i := range customers {
+			held := heldOut(seedNumber(i), percent)
+			if held {
+				out++
+			}
+			if held && !heldOut(seedNumber(i), percent+1) {
+				t.Fatalf("customer %d is held out at %d %% and not at %d %%", i, percent, percent+1)
+			}
+			if held != heldOut(seedNumber(i), percent) {
+				t.Fatal("the same question has two answers")
+			}
+		}
+		p := float64(percent) / 100
+		if share := float64(out) / customers; math.Abs(share-p) > 4*math.Sqrt(p*(1-p)/customers)+1e-9 {
+			t.Errorf("%d %% asked for, %.2f %% held out", percent, 100*share)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/db"
+)
+
+const (
+	dryRunTime = 7 * 24 * time.Hour
+	mostListed = 1000 // things that a dry run names
+)
+
+// DryRun is what a playbook would do in the first seven days. Its JSON is part of the HTTP API.
+type DryRun struct {
+	Data []Planned `json:"data"` // the first thousand, in order of time
+	Started
+	Truncated bool `json:"truncated"` // there is more than Data names
+}
+
+// DryRun says what [Service.Start] would begin for all open ghosts with this playbook, and what those hunts would do in their first
+// seven days if every charge were declined for the same reason as the last one. It stores nothing and asks Stripe nothing: what only Stripe
+// knows at that moment (a payment meanwhile, a retry of Smart Retries, a dispute) is not in it. In mode observe it is what recover would do.
+func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p Playbook) (DryRun, error) {
+	run := DryRun{Data: []Planned{}}
+	if err := s.checkSteps(ctx, merchantID, p); err != nil {
+		return run, err
+	}
+	if p.Mode == ModeOff {
+		return run, nil
+	}
+	base, err := s.lookAhead(ctx, merchantID, p)
+	if err != nil {
+		return run, err
+	}
+	sim := newSimulation(s.advisor)
+	if err := s.remember(ctx, merchantID, sim); err != nil {
+		return run, err
+	}
+	after := uuid.Nil
+	for {
+		list, err := s.queries.HuntListTargets(ctx, db.HuntListTargetsParams{MerchantID: merchantID, After: after, Most: startBatch})
+		if err != nil {
+			return run, fmt.Errorf("list ghosts: %w", err)
+		}
+		if len(list) == 0 {
+			break
+		}
+		for _, g := range list {
+			if err := run.begin(ctx, sim, base, g); err != nil {
+				return run, err
+			}
+		}
+		after = list[len(list)-1].ID
+	}
+	err = sim.run(ctx, base.began.Add(dryRunTime), func(p Planned) {
+		if len(run.Data) == mostListed {
+			run.Truncated = true
+			return
+		}
+		p.At = p.At.UTC()
+		run.Data = append(run.Data, p)
+	})
+	return run, err
+}
+
+// begin decides as [Service.begin] does whether a ghost is hunted.
+func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.GhostTarget) error {
+	if g.Amount < l.playbook.MinAmount[g.Currency] || g.Status != "open" {
+		run.Skipped++
+		return nil
+	}
+	run.Hunts++
+	customer := l.hash("customer", g.StripeCustomerID)
+	if heldOut(customer, l.playbook.HoldoutPercent) {
+		run.HeldOut++
+		return nil
+	}
+	l.invoice = g.StripeInvoiceID
+	return sim.begin(ctx, imagine(g, string(customer), l, l.began))
+}
+
+// lookAhead is the outlook of a hunt that begins now, without its invoice.
+func (s *Service) lookAhead(ctx context.Context, merchantID uuid.UUID, p Playbook) (l outlook, err error) {
+	merchant, err := s.queries.MerchantGet(ctx, merchantID)
+	if err != nil {
+		return l, fmt.Errorf("read merchant: %w", err)
+	}
+	l = outlook{playbook: p, zone: zoneOf(merchant), category: category(merchant), livemode: merchant.Livemode}
+	if l.hash, err = s.connect.Hasher(ctx, merchantID); err != nil {
+		return l, err
+	}
+	if l.began, err = s.queries.Now(ctx); err != nil {
+		return l, fmt.Errorf("read clock: %w", err)
+	}
+	l.end = l.began.Add(time.Duration(p.WindowDays) * 24 * time.Hour)
+	return l, nil
+}
+
+// remember tells a simulation of the charges that count against budgets and caps already.
+func (s *Service) remember(ctx context.Context, merchantID uuid.UUID, sim *simulation) error {
+	sent, err := s.queries.HuntReadSent(ctx, merchantID)
+	if err != nil {
+		return fmt.Errorf("list charges: %w", err)
+	}
+	for _, a := range sent {
+		sim.last[string(a.Customer)] = a.SentAt // the oldest come first
+		sim.cards[string(a.Customer)]++
+		sim.asked[a.Currency] = append(sim.asked[a.Currency], asked{a.SentAt, a.Amount})
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// outlook is what the next steps of a hunt depend on and what does not change on its way. It asks nobody but the advisor, so that a
+// hunt that was never begun can be thought through by the same rules ([Service.DryRun]).
+type outlook struct {
+	playbook   Playbook
+	invoice    string
+	began, end time.Time
+	zone       *time.Location
+	category   string
+	livemode   bool
+	hash       func(subject, value string) []byte
+}
+
+// standing is how far a hunt's charges have come.
+type standing struct {
+	class, code string // of the last failure, Stripe's or ours
+	lastFailed  time.Time
+	sent        int
+	held        bool // Smart Retries has let go of the invoice
+}
+
+// nextStep is the mutation that follows, or why none does.
+type nextStep struct {
+	kind   string
+	moment Moment
+	over   string
+}
+
+// nextCharge says what follows where no charge is under way.
+func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, now time.Time) (nextStep, error) {
+	switch {
+	case so.class == "never" || so.class == "customer":
+		return nextStep{over: classWords(so.class)}, nil
+	case so.sent >= l.playbook.MaxAttempts:
+		return nextStep{over: "the attempts that the playbook allows are used up"}, nil
+	case l.playbook.TakeOver && !so.held:
+		return nextStep{kind: KindHold, moment: Moment{At: now, Reason: "before our first attempt", Probability: 1}}, nil
+	}
+	attempt := so.sent + 1
+	moment, err := advisor.Next(ctx, Question{
+		Class: so.class, Code: so.code, Attempt: attempt, LastFailed: so.lastFailed, NotBefore: later(now, so.lastFailed.Add(oneADay)),
+		NotAfter: l.end, Zone: l.zone, Category: l.category, Livemode: l.livemode, Seed: l.seed(attempt),
+	})
+	if err != nil {
+		return nextStep{}, fmt.Errorf("ask for the next moment: %w", err)
+	}
+	if moment.At.After(l.end) {
+		return nextStep{over: "the next moment that makes sense lies behind the window"}, nil
+	}
+	return nextStep{kind: KindPay, moment: moment}, nil
+}
+
+// seed is the die of one attempt: even over invoices, and the same in a dry run as when it happens.
+func (l outlook) seed(attempt int) []byte {
+	return l.hash("moment", l.invoice+" "+strconv.Itoa(attempt))
+}
+
+// nextMessage says when a step of the playbook may be sent. It reports false where there is none, or no time for it.
+func (l outlook) nextMessage(step int, now time.Time) (Step, time.Time, bool) {
+	if step >= len(l.playbook.Steps) {
+		return Step{}, time.Time{}, false
+	}
+	next := l.playbook.Steps[step]
+	at := later(l.began.AddDate(0, 0, next.AfterDays), now)
+	at = l.playbook.QuietHours.Next(at, l.zone)
+	return next, at, !at.After(l.end)
+}

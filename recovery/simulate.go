@@ -1,0 +1,230 @@
+package recovery
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/db"
+)
+
+// What a dry run lists, besides the channels of messages.
+const (
+	actionCharge   = "charge"
+	actionTakeOver = "take_over"
+)
+
+// simulation thinks hunts through as they would go if every charge were declined for the same reason as before: by [outlook], which is
+// what plans a real one, and by what is checked before a charge is sent, as far as it is known without asking Stripe.
+type simulation struct {
+	advisor Advisor
+	queue   queue
+	number  int
+	last    map[string]time.Time // of the charges to a customer's cards
+	cards   map[string]int       // attempts on a customer's cards within 30 days
+	asked   map[string][]asked   // by currency, the oldest first
+}
+
+type asked struct {
+	at     time.Time
+	amount int64
+}
+
+// imagined is a hunt in a simulation.
+type imagined struct {
+	outlook
+	standing
+	ghost    db.GhostTarget
+	customer string
+	before   int // attempts on the invoice that came before the hunt
+	step     int
+	stopped  bool // its final step is taken
+}
+
+// imagine is a hunt of a ghost that begins, or began, as l says.
+func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) *imagined {
+	h := &imagined{outlook: l, ghost: g, customer: customer}
+	h.lastFailed, h.class = l.began.Add(-oneADay), g.DeclineClass
+	if g.LastFailedAt != nil {
+		h.lastFailed = *g.LastFailedAt
+	}
+	if g.DeclineCode != nil {
+		h.code = *g.DeclineCode
+	}
+	if h.lastFailed.After(now.AddDate(0, 0, -budgetDays)) {
+		h.before = max(int(g.AttemptCount)-max(len(invoicesOf(g))-1, 0), 0) // each of its other invoices has failed once at least
+	}
+	return h
+}
+
+func newSimulation(advisor Advisor) *simulation {
+	return &simulation{advisor: advisor, last: map[string]time.Time{}, cards: map[string]int{}, asked: map[string][]asked{}}
+}
+
+// happening is something that is planned for a time.
+type happening struct {
+	Planned
+	number int // keeps what is planned for one time in the order in which it was planned
+	hunt   *imagined
+	kind   string
+}
+
+// queue is a heap of what is to come.
+type queue []*happening
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	return cmp.Or(q[i].At.Compare(q[j].At), cmp.Compare(q[i].number, q[j].number)) < 0
+}
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)   { *q = append(*q, x.(*happening)) } //nolint:forcetypeassert,errcheck // nothing else is pushed
+func (q *queue) Pop() any {
+	old := *q
+	last := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return last
+}
+
+func (s *simulation) plan(h *imagined, kind string, p Planned) {
+	p.Ghost, p.Invoice, p.Currency = h.ghost.ID, h.invoice, h.ghost.Currency
+	s.number++
+	heap.Push(&s.queue, &happening{Planned: p, number: s.number, hunt: h, kind: kind})
+}
+
+// begin plans a hunt's first message, its first charge and its end, as [Service.planNext] and [Service.begin] do.
+func (s *simulation) begin(ctx context.Context, h *imagined) error {
+	s.cards[h.customer] = max(s.cards[h.customer], int(h.ghost.CardAttempts))
+	s.message(h, h.began)
+	if err := s.charge(ctx, h, h.began); err != nil {
+		return err
+	}
+	if kind := finalKinds[h.playbook.FinalStep]; kind != "" {
+		s.plan(h, kind, Planned{At: h.end, Action: h.playbook.FinalStep, Amount: h.ghost.Amount, Reason: "the playbook's final step"})
+	}
+	return nil
+}
+
+func (s *simulation) message(h *imagined, now time.Time) {
+	step, at, ok := h.nextMessage(h.step, now)
+	if !ok {
+		return
+	}
+	reason := "a step of the playbook"
+	if at.After(later(h.began.AddDate(0, 0, step.AfterDays), now)) {
+		reason += ", when the quiet hours are over"
+	}
+	s.plan(h, step.Channel, Planned{At: at, Action: step.Channel, Template: step.Template, Amount: h.ghost.Amount, Reason: reason})
+}
+
+func (s *simulation) charge(ctx context.Context, h *imagined, now time.Time) error {
+	next, err := h.nextCharge(ctx, s.advisor, h.standing, now)
+	if err != nil || next.over != "" {
+		return err
+	}
+	p := Planned{At: next.moment.At, Action: actionTakeOver, Amount: owedOf(h.ghost, h.invoice), Reason: next.moment.Reason}
+	if next.kind == KindPay {
+		p.Action, p.Probability = actionCharge, &next.moment.Probability
+	}
+	s.plan(h, next.kind, p)
+	return nil
+}
+
+// run lets happen what is planned before a time, and hands each thing to done in its order.
+func (s *simulation) run(ctx context.Context, until time.Time, done func(Planned)) error {
+	for s.queue.Len() > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		next := heap.Pop(&s.queue).(*happening) //nolint:forcetypeassert,errcheck // nothing else is pushed
+		if !next.At.Before(until) {
+			return nil
+		}
+		if next.hunt.stopped || next.At.After(next.hunt.end) {
+			continue
+		}
+		if err := s.happen(ctx, next, done); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *simulation) happen(ctx context.Context, next *happening, done func(Planned)) error {
+	h, at := next.hunt, next.At
+	switch next.kind {
+	case KindPay:
+		wait, over := s.checks(next)
+		if over {
+			return nil
+		}
+		if wait.After(at) {
+			next.At = wait
+			heap.Push(&s.queue, next)
+			return nil
+		}
+		done(next.Planned)
+		s.last[h.customer] = at
+		s.cards[h.customer]++
+		s.asked[next.Currency] = append(s.asked[next.Currency], asked{at, next.Amount})
+		h.sent, h.lastFailed = h.sent+1, at
+		return s.charge(ctx, h, at)
+	case KindHold:
+		done(next.Planned)
+		h.held = true
+		return s.charge(ctx, h, at)
+	case KindPause, KindCancel, KindUncollectible:
+		done(next.Planned)
+		h.stopped = true
+	default: // a message
+		done(next.Planned)
+		h.step++
+		s.message(h, at)
+	}
+	return nil
+}
+
+// checks are those of [judge] and of [job.withinCaps] that need no answer of Stripe's.
+func (s *simulation) checks(next *happening) (wait time.Time, over bool) {
+	h, at := next.hunt, next.At
+	if h.before+h.sent >= h.playbook.MaxAttempts {
+		return wait, true
+	}
+	if free := s.last[h.customer].Add(oneADay); free.After(at) {
+		return free, false
+	}
+	if s.cards[h.customer] >= h.playbook.CardBudget {
+		return at.Add(oneADay), false
+	}
+	most, capped := h.playbook.DailyCap[next.Currency]
+	if !capped {
+		return wait, false
+	}
+	day, list := next.Amount, s.asked[next.Currency]
+	for len(list) > 0 && !list[0].at.After(at.Add(-oneADay)) {
+		list = list[1:]
+	}
+	s.asked[next.Currency] = list
+	for _, a := range list {
+		day += a.amount
+	}
+	if day > most {
+		return at.Add(time.Hour), false
+	}
+	return wait, false
+}
+
+// Planned is something that a playbook would do.
+type Planned struct {
+	At          time.Time `json:"at"`
+	Ghost       uuid.UUID `json:"ghost"`
+	Invoice     string    `json:"invoice"`
+	Amount      int64     `json:"amount"` // minor units
+	Currency    string    `json:"currency"`
+	Action      string    `json:"action"` // "charge", "take_over", "email", "sms", or the playbook's final step
+	Template    string    `json:"template,omitempty"`
+	Reason      string    `json:"reason"`
+	Probability *float64  `json:"probability,omitempty"` // of a charge: of this moment being chosen
+}

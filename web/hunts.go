@@ -1,0 +1,161 @@
+package web
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"phantom/ghost"
+	"phantom/recovery"
+)
+
+func (s *Server) startHunts(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	ghosts, err := chosenGhosts(r)
+	if err != nil {
+		return err
+	}
+	started, err := s.config.Recovery.Start(ctx, merchantID, ghosts)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusAccepted, started)
+	return nil
+}
+
+// chosenGhosts reads {"ghosts": "all"}, which is nil, or {"ghosts": [ids]}. A malformed id is no other than an unknown one.
+func chosenGhosts(r *http.Request) ([]uuid.UUID, error) {
+	text, err := jsonBody(r)
+	if err != nil {
+		return nil, err
+	}
+	var object map[string]json.RawMessage
+	if len(text) > 0 {
+		if err := json.Unmarshal(text, &object); err != nil || object == nil {
+			return nil, &paramError{"body", "must be a JSON object"}
+		}
+	}
+	for name := range object {
+		if name != "ghosts" {
+			return nil, &paramError{"body", "takes only ghosts"}
+		}
+	}
+	if string(object["ghosts"]) == `"all"` {
+		return nil, nil
+	}
+	var list []*string
+	if err := json.Unmarshal(object["ghosts"], &list); err != nil || list == nil || slices.Contains(list, nil) {
+		return nil, &paramError{"ghosts", "must be all or a list of ids"}
+	}
+	ids := make([]uuid.UUID, 0, len(list))
+	for _, text := range list {
+		id, err := parseID(*text)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+func (s *Server) listHunts(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	filter, err := huntFilter(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	page, err := s.config.Recovery.Hunts(ctx, merchantID, filter)
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Data       []recovery.Hunt `json:"data"`
+		NextCursor *string         `json:"next_cursor"`
+	}{Data: page.Hunts}
+	if page.Next != uuid.Nil {
+		cursor := base64.RawURLEncoding.EncodeToString(page.Next[:])
+		answer.NextCursor = &cursor
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// huntFilter reads the query of GET /api/hunts.
+func huntFilter(query string) (recovery.HuntFilter, error) {
+	filter := recovery.HuntFilter{Limit: defaultLimit}
+	values, err := parameters(query, "cursor", "limit", "state")
+	if err != nil {
+		return filter, err
+	}
+	var shared ghost.Filter // a cursor and a limit are the same on every list
+	for _, name := range []string{"cursor", "limit"} {
+		if value, ok := values[name]; ok {
+			if rule := setFilter(&shared, name, value); rule != "" {
+				return filter, &paramError{name, rule}
+			}
+		}
+	}
+	filter.Before = shared.After
+	if shared.Limit > 0 {
+		filter.Limit = shared.Limit
+	}
+	if state, ok := values["state"]; ok {
+		if !slices.Contains(recovery.HuntStates, state) {
+			return filter, &paramError{"state", "must be one of " + strings.Join(recovery.HuntStates, ", ")}
+		}
+		filter.State = &state
+	}
+	return filter, nil
+}
+
+// parameters reads a query that takes these parameters, each once, and no other.
+func parameters(query string, known ...string) (map[string]string, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, &paramError{"query", "is not a well-formed query string"}
+	}
+	for name := range values {
+		if !slices.Contains(known, name) {
+			return nil, &paramError{"query", "takes only " + strings.Join(known, ", ")}
+		}
+	}
+	found := make(map[string]string, len(values))
+	for _, name := range known {
+		switch given := values[name]; len(given) {
+		case 0:
+		case 1:
+			found[name] = given[0]
+		default:
+			return nil, &paramError{name, "must be given once"}
+		}
+	}
+	return found, nil
+}
+
+func (s *Server) getHunt(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	hunt, err := s.config.Recovery.Hunt(ctx, merchantID, id)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, hunt)
+	return nil
+}
+
+func (s *Server) stopHunt(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	if err := s.config.Recovery.Stop(ctx, merchantID, id); err != nil {
+		return err
+	}
+	return s.getHunt(ctx, w, r, merchantID)
+}

@@ -1,0 +1,53 @@
+package web
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"phantom/recovery"
+)
+
+func (s *Server) getPlaybook(ctx context.Context, w http.ResponseWriter, _ *http.Request, merchantID uuid.UUID) error {
+	playbook, err := s.config.Recovery.Playbook(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, playbook)
+	return nil
+}
+
+// setPlaybook replaces the whole playbook, or, asked for a dry run, stores nothing and tells what the playbook would do.
+func (s *Server) setPlaybook(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	values, err := parameters(r.URL.RawQuery, "dry_run")
+	if err != nil {
+		return err
+	}
+	dry, given := values["dry_run"]
+	if given && dry != "true" && dry != "false" {
+		return &paramError{"dry_run", "must be true or false"}
+	}
+	text, err := jsonBody(r)
+	if err != nil {
+		return err
+	}
+	playbook, err := recovery.ParsePlaybook(text)
+	if err != nil {
+		return err
+	}
+	if dry == "true" {
+		run, err := s.config.Recovery.DryRun(ctx, merchantID, playbook)
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, run)
+		return nil
+	}
+	stored, err := s.config.Recovery.SetPlaybook(ctx, merchantID, playbook)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, stored)
+	return nil
+}
