@@ -63,6 +63,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 		Secure:  c.publicURL.Scheme == "https",
 		Log:     log,
 
+		Recovery:       services.hunts,
 		WebhookSecrets: c.webhookSecrets,
 	})
 	if len(c.webhookSecrets) == 0 {

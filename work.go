@@ -13,6 +13,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/recovery"
 	"phantom/task"
 )
 
@@ -55,6 +56,7 @@ func work(ctx context.Context, args []string, getenv func(string) string, stdout
 type services struct {
 	connect *connect.Service
 	ghosts  *ghost.Service
+	hunts   *recovery.Service
 }
 
 func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
@@ -63,7 +65,10 @@ func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
 		RedirectURI: c.publicURL.String() + "/api/auth/callback", RateLimit: c.stripeRateLimit, Log: log,
 		Connected: ghost.Connected,
 	}, pool)
-	return services{connect: account, ghosts: ghost.New(pool, account, log)}
+	return services{
+		connect: account, ghosts: ghost.New(pool, account, log),
+		hunts: recovery.New(pool, account, nil, recovery.Config{PublicURL: c.publicURL.String(), Log: log, Refresh: ghost.RefreshIn}),
+	}
 }
 
 // newQueue is this process's part in the work. Handlers of all packages meet here.

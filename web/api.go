@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/ghost"
+	"phantom/recovery"
 )
 
 // apiTimeout bounds what a request of the merchant API asks of the database.
@@ -133,7 +134,14 @@ func (s *Server) summary(ctx context.Context, w http.ResponseWriter, _ *http.Req
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, summary)
+	figures, err := s.config.Recovery.Figures(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		ghost.Summary
+		Recovery recovery.Figures `json:"recovery"`
+	}{summary, figures})
 	return nil
 }
 

@@ -31,6 +31,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/ghost"
+	"phantom/recovery"
 	"phantom/sandbox"
 	"phantom/web"
 )
@@ -125,7 +126,8 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	}, b.pool)
 	b.stripe.secret(webhookSecret)
 	server := web.New(web.Config{
-		Connect: b.service, Ghost: ghost.New(b.pool, b.service, log), OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
+		Recovery: recovery.New(b.pool, b.service, nil, recovery.Config{Log: log}),
+		Connect:  b.service, Ghost: ghost.New(b.pool, b.service, log), OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
 		Ping: b.pool.Ping, Secure: o.https, Log: log,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))

@@ -14,6 +14,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/recovery"
 )
 
 // Config is what the handlers need.
@@ -24,6 +25,8 @@ type Config struct {
 	Ping    func(context.Context) error // asks the database
 	Secure  bool                        // PUBLIC_URL is https
 	Log     *slog.Logger
+
+	Recovery *recovery.Service
 
 	WebhookSecrets []string // any of them signs; none: events get 503
 }
