@@ -30,7 +30,7 @@ func (s *Service) observe(ctx context.Context, tx db.DBTX, merchantID, huntID uu
 		return nil
 	}
 	p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
-	if err := p.load(ctx); err != nil {
+	if there, err := p.load(ctx); err != nil || !there {
 		return err
 	}
 	if p.ghost.Status != "open" {

@@ -91,13 +91,68 @@ func barChart(id, title, description string, bars []bar) (template.HTML, error) 
 	p.Add(labels)
 	p.X.Min, p.X.Max = 0, most
 	p.Y.Min, p.Y.Max = -0.5, float64(n)-0.5
-	canvas := vgsvg.New(chartWidth, vg.Length(n*rowHeight))
-	p.Draw(draw.New(canvas))
-	var drawn bytes.Buffer
-	if _, err := canvas.WriteTo(&drawn); err != nil {
+	return drawn(p, vg.Length(n*rowHeight), id, title, description)
+}
+
+// intervalChart draws a value and the interval around it on an axis that has 0.
+func intervalChart(id, title, description string, low, value, high float64, says string) (template.HTML, error) {
+	p := plot.New()
+	p.BackgroundColor = nil
+	p.HideY()
+	p.Y.Min, p.Y.Max, p.X.Padding = -1, 1, 4
+	least, most := min(low, 0), max(high, 0)
+	room := (most - least) / 12
+	p.X.Min, p.X.Max = least-room, most+room
+	p.X.Color, p.X.Tick.Color = light, light
+	p.X.Tick.Label.Font, p.X.Tick.Label.Color = sans(textSize, false), ink
+	p.X.Tick.Marker = plot.TickerFunc(func(least, most float64) []plot.Tick {
+		var ticks []plot.Tick
+		for _, t := range (plot.DefaultTicks{}).Ticks(least, most) {
+			if t.Label != "" { // no minor ones
+				ticks = append(ticks, plot.Tick{Value: t.Value, Label: points(t.Value / 100)})
+			}
+		}
+		return ticks
+	})
+	for _, l := range []struct {
+		from, to plotter.XY
+		width    vg.Length
+		shade    color.Color
+	}{
+		{plotter.XY{X: 0, Y: -1}, plotter.XY{X: 0, Y: 1}, 1.2, ink},
+		{plotter.XY{X: low, Y: 0}, plotter.XY{X: high, Y: 0}, 5, middle},
+	} {
+		line, err := plotter.NewLine(plotter.XYs{l.from, l.to})
+		if err != nil {
+			return "", err
+		}
+		line.Width, line.Color = l.width, l.shade
+		p.Add(line)
+	}
+	dot, err := plotter.NewScatter(plotter.XYs{{X: value, Y: 0}})
+	if err != nil {
 		return "", err
 	}
-	picture, err := inline(&drawn, id, title, description)
+	dot.GlyphStyle = draw.GlyphStyle{Color: dark, Radius: 6, Shape: draw.CircleGlyph{}}
+	label, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: value, Y: 0}}, Labels: []string{says}})
+	if err != nil {
+		return "", err
+	}
+	label.TextStyle[0] = text.Style{Font: sans(textSize, true), Color: ink, XAlign: text.XCenter, YAlign: text.YBottom, Handler: plot.DefaultTextHandler}
+	label.Offset = vg.Point{Y: 10}
+	p.Add(dot, label)
+	return drawn(p, 3*rowHeight, id, title, description)
+}
+
+// drawn is a chart as a part of the page.
+func drawn(p *plot.Plot, height vg.Length, id, title, description string) (template.HTML, error) {
+	canvas := vgsvg.New(chartWidth, height)
+	p.Draw(draw.New(canvas))
+	var drawing bytes.Buffer
+	if _, err := canvas.WriteTo(&drawing); err != nil {
+		return "", err
+	}
+	picture, err := inline(&drawing, id, title, description)
 	if err != nil {
 		return "", fmt.Errorf("draw chart %s: %w", id, err)
 	}

@@ -44,6 +44,7 @@ type view struct {
 	MoneyCharts []chart
 	AgeChart    template.HTML
 	ClassChart  template.HTML
+	Recovered   *recovered // nil: there has been no hunt
 }
 
 type chart struct {
@@ -70,6 +71,9 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		return err
 	}
 	if v.ClassChart, err = groupChart("chart-classes", "Ghosts by why the last payment failed", r.Classes); err != nil {
+		return err
+	}
+	if v.Recovered, err = r.recovered(); err != nil {
 		return err
 	}
 	var out bytes.Buffer // half a page is none

@@ -21,6 +21,7 @@ import (
 	"phantom/db"
 	"phantom/ghost"
 	"phantom/money"
+	"phantom/recovery"
 )
 
 // ErrUnknownAccount is returned for an account that was never connected.
@@ -45,7 +46,8 @@ type Report struct {
 	Days           int64 // since each ghost's first failed payment, added up
 	HiddenDays     int64 // of these, those of hidden ghosts
 	Closed         []Closed
-	Largest        []Ghost // in the order of Currencies, the largest first
+	Largest        []Ghost           // in the order of Currencies, the largest first
+	Recovery       *recovery.Figures // nil: there has been no hunt
 }
 
 // Audit is the audit that the figures come from.
@@ -145,6 +147,13 @@ func load(ctx context.Context, queries *db.Queries, account string) (*Report, er
 		return nil, fmt.Errorf("list the largest ghosts: %w", err)
 	}
 	r.addLargest(rows)
+	figures, err := recovery.ReadFigures(ctx, queries, merchant.ID)
+	if err != nil {
+		return nil, err
+	}
+	if figures.Any() {
+		r.Recovery = &figures
+	}
 	return r, nil
 }
 

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"phantom/ghost"
+	"phantom/recovery"
 )
 
 // apiTimeout bounds what a request of the merchant API asks of the database.
@@ -136,7 +139,14 @@ func (s *Server) summary(ctx context.Context, w http.ResponseWriter, _ *http.Req
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, summary)
+	figures, err := s.config.Recovery.Figures(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, struct {
+		ghost.Summary
+		Recovery recovery.Figures `json:"recovery"`
+	}{summary, figures})
 	return nil
 }
 

@@ -195,12 +195,17 @@ func TestBadParameters(t *testing.T) {
 	}
 }
 
+// noFigures is the summary's recovery before the first hunt.
+const noFigures = `{"currencies":{},"costs":{"charges":0,"emails":0,"sms":0},"hunts":{"active":0,"recovered":0,"exhausted":0,"stopped":0,"held_out":0},` +
+	`"uplift":{"treated":{"customers":0,"recovered":0},"held_out":{"customers":0,"recovered":0},"waiting":0,"difference":null,"low":null,"high":null,` +
+	`"detectable":null,"verdict":"not enough data yet"},"watched":{"hunts":0,"currencies":{}}}`
+
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	c, neighbour := b.caller("acct_1"), b.caller("acct_2")
 	const empty = `{"currencies":{},"decline_classes":{"customer":0,"low":0,"never":0,"soon":0,"timed":0,"unknown":0},` +
-		`"ages":{"0-7":0,"31-90":0,"8-30":0,"91-365":0,"over_365":0},"wasted_attempts":0,"days_given_away":0}`
+		`"ages":{"0-7":0,"31-90":0,"8-30":0,"91-365":0,"over_365":0},"wasted_attempts":0,"days_given_away":0,"recovery":` + noFigures + "}"
 	if got := c.call("GET", "/api/summary", ""); got.body != empty {
 		t.Errorf("of nothing: %s", got.body)
 	}
@@ -219,7 +224,7 @@ func TestSummary(t *testing.T) {
 	}
 	want := `{"currencies":{"jpy":{"owed":5,"ghosts":1,"hidden":0},"usd":{"owed":1001,"ghosts":11,"hidden":1}},` +
 		`"decline_classes":{"customer":0,"low":0,"never":1,"soon":0,"timed":10,"unknown":1},` +
-		`"ages":{"0-7":3,"31-90":3,"8-30":2,"91-365":2,"over_365":2},"wasted_attempts":17,"days_given_away":1989}`
+		`"ages":{"0-7":3,"31-90":3,"8-30":2,"91-365":2,"over_365":2},"wasted_attempts":17,"days_given_away":1989,"recovery":` + noFigures + "}"
 	if got := c.call("GET", "/api/summary", ""); got.status != 200 || got.body != want {
 		t.Errorf("got  %s\nwant %s", got.body, want)
 	}

@@ -5,13 +5,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/google/uuid"
 
-	"phantom/ghost"
 	"phantom/recovery"
 )
 
@@ -87,53 +85,21 @@ func (s *Server) listHunts(ctx context.Context, w http.ResponseWriter, r *http.R
 // huntFilter reads the query of GET /api/hunts.
 func huntFilter(query string) (recovery.HuntFilter, error) {
 	filter := recovery.HuntFilter{Limit: defaultLimit}
-	values, err := parameters(query, "cursor", "limit", "state")
-	if err != nil {
-		return filter, err
-	}
-	var shared ghost.Filter // a cursor and a limit are the same on every list
-	for _, name := range []string{"cursor", "limit"} {
-		if value, ok := values[name]; ok {
-			if rule := setFilter(&shared, name, value); rule != "" {
-				return filter, &paramError{name, rule}
+	err := readQuery(query, []string{"cursor", "limit", "state"}, func(name, value string) string {
+		switch name {
+		case "cursor":
+			return setCursor(&filter.Before, value)
+		case "limit":
+			return setLimit(&filter.Limit, value)
+		case "state":
+			if !slices.Contains(recovery.HuntStates, value) {
+				return "must be one of " + strings.Join(recovery.HuntStates, ", ")
 			}
+			filter.State = &value
 		}
-	}
-	filter.Before = shared.After
-	if shared.Limit > 0 {
-		filter.Limit = shared.Limit
-	}
-	if state, ok := values["state"]; ok {
-		if !slices.Contains(recovery.HuntStates, state) {
-			return filter, &paramError{"state", "must be one of " + strings.Join(recovery.HuntStates, ", ")}
-		}
-		filter.State = &state
-	}
-	return filter, nil
-}
-
-// parameters reads a query that takes these parameters, each once, and no other.
-func parameters(query string, known ...string) (map[string]string, error) {
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, &paramError{"query", "is not a well-formed query string"}
-	}
-	for name := range values {
-		if !slices.Contains(known, name) {
-			return nil, &paramError{"query", "takes only " + strings.Join(known, ", ")}
-		}
-	}
-	found := make(map[string]string, len(values))
-	for _, name := range known {
-		switch given := values[name]; len(given) {
-		case 0:
-		case 1:
-			found[name] = given[0]
-		default:
-			return nil, &paramError{name, "must be given once"}
-		}
-	}
-	return found, nil
+		return ""
+	})
+	return filter, err
 }
 
 func (s *Server) getHunt(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {

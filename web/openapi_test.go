@@ -142,7 +142,7 @@ func TestAnswersAreHeldAgainstTheDocument(t *testing.T) {
 	t.Parallel()
 	kind := http.Header{"Content-Type": {"application/json"}}
 	const ok = `{"currencies":{},"decline_classes":{"never":0,"customer":0,"timed":0,"low":0,"soon":0,"unknown":0},` +
-		`"ages":{"0-7":0,"8-30":0,"31-90":0,"91-365":0,"over_365":0},"wasted_attempts":0,"days_given_away":0}`
+		`"ages":{"0-7":0,"8-30":0,"31-90":0,"91-365":0,"over_365":0},"wasted_attempts":0,"days_given_away":0,"recovery":` + noFigures + "}"
 	for _, test := range []struct {
 		name, method, target string
 		got                  answer
@@ -153,6 +153,8 @@ func TestAnswersAreHeldAgainstTheDocument(t *testing.T) {
 		{"a field less", "GET", "/api/summary", answer{200, kind, strings.Replace(ok, `"never":0,`, "", 1)}, false},
 		{"a currency of four letters", "GET", "/api/summary", answer{200, kind, strings.Replace(ok, `{}`, `{"euro":{"owed":1,"ghosts":1,"hidden":0}}`, 1)}, false},
 		{"a negative count", "GET", "/api/summary", answer{200, kind, strings.Replace(ok, `"soon":0`, `"soon":-1`, 1)}, false},
+		{"a figure less", "GET", "/api/summary", answer{200, kind, strings.Replace(ok, `"emails":0,`, "", 1)}, false},
+		{"another verdict", "GET", "/api/summary", answer{200, kind, strings.Replace(ok, "not enough data yet", "great", 1)}, false},
 		{"another status", "GET", "/api/summary", answer{201, kind, ok}, false},
 		{"another type", "GET", "/api/summary", answer{200, http.Header{"Content-Type": {"text/html"}}, ok}, false},
 		{"another code", "GET", "/api/summary", answer{401, http.Header{"Content-Type": {"application/json"}, "Www-Authenticate": {"Bearer"}}, `{"status":"error","code":"not_found","message":"x"}`}, false},

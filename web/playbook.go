@@ -20,13 +20,15 @@ func (s *Server) getPlaybook(ctx context.Context, w http.ResponseWriter, _ *http
 
 // setPlaybook replaces the whole playbook, or, asked for a dry run, stores nothing and tells what the playbook would do.
 func (s *Server) setPlaybook(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
-	values, err := parameters(r.URL.RawQuery, "dry_run")
-	if err != nil {
+	dry := false
+	if err := readQuery(r.URL.RawQuery, []string{"dry_run"}, func(_, value string) string {
+		if value != "true" && value != "false" {
+			return "must be true or false"
+		}
+		dry = value == "true"
+		return ""
+	}); err != nil {
 		return err
-	}
-	dry, given := values["dry_run"]
-	if given && dry != "true" && dry != "false" {
-		return &paramError{"dry_run", "must be true or false"}
 	}
 	text, err := jsonBody(r)
 	if err != nil {
@@ -36,7 +38,7 @@ func (s *Server) setPlaybook(ctx context.Context, w http.ResponseWriter, r *http
 	if err != nil {
 		return err
 	}
-	if dry == "true" {
+	if dry {
 		run, err := s.config.Recovery.DryRun(ctx, merchantID, playbook)
 		if err != nil {
 			return err

@@ -25,6 +25,7 @@ import (
 	"phantom/db"
 	"phantom/db/local"
 	"phantom/ghost"
+	"phantom/recovery"
 	"phantom/vault"
 	"phantom/web"
 )
@@ -125,6 +126,7 @@ func newClient(ctx context.Context, pool *pgxpool.Pool) (*client, error) {
 	}
 	return &client{key: key, handler: web.New(web.Config{
 		Connect: merchants, Ghost: ghost.New(pool, merchants, log), Ping: pool.Ping, Log: log,
+		Recovery: recovery.New(pool, merchants, nil, recovery.Config{Log: log}),
 	}).Handler()}, nil
 }
 
