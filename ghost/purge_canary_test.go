@@ -105,7 +105,7 @@ func plantAll(t testing.TB, pool *pgxpool.Pool, plants []plant) {
 	for _, p := range plants {
 		canary, id, taskID, now := p.canary(), uuid.Must(uuid.NewV7()), oldID(), time.Now()
 		ghosts = append(ghosts, []any{p.merchant, id, "cus_" + canary, "sub_" + canary, "in_" + canary,
-			sealed("ghost_targets.email", id.String(), canary+"@example.com"), 100, "usd", p.attempts(), p.attempts() + 1, p.card(), "past_due", now.Add(-p.age())})
+			sealed("ghost_targets.email", id.String(), canary+"@example.com"), []any{map[string]any{"id": "in_" + canary, "amount": 100}}, 100, "usd", p.attempts(), p.attempts() + 1, p.card(), "past_due", now.Add(-p.age())})
 		state := states[p.number%len(states)]
 		var finished *time.Time
 		var text, key *string
@@ -147,7 +147,7 @@ func plantAll(t testing.TB, pool *pgxpool.Pool, plants []plant) {
 		columns string
 		rows    [][]any
 	}{
-		{"ghost_targets", "merchant_id id stripe_customer_id stripe_subscription_id stripe_invoice_id email amount currency attempt_count card_attempts card rule discovered_at", ghosts},
+		{"ghost_targets", "merchant_id id stripe_customer_id stripe_subscription_id stripe_invoice_id email invoices amount currency attempt_count card_attempts card rule discovered_at", ghosts},
 		{"scheduled_tasks", "merchant_id id kind status params sealed_params unique_key last_error outcome finished_at", tasks},
 		{"webhook_events", "merchant_id id type account object_id created_at", events},
 	} {
@@ -157,6 +157,7 @@ func plantAll(t testing.TB, pool *pgxpool.Pool, plants []plant) {
 	}
 	for _, p := range plants[:min(len(plants), 40)] {
 		plantAudit(t, pool, p)
+		plantHunt(t, pool, p)
 	}
 }
 
@@ -199,9 +200,22 @@ func plantAudit(t testing.TB, pool *pgxpool.Pool, p plant) {
 	execute(t, pool, `INSERT INTO ghost_refreshes VALUES ($1, $2, 1, clock_timestamp() - make_interval(days => $3))`, p.merchant, []byte("sub_"+canary), 90*int(seen/time.Hour))
 }
 
+// plantHunt writes a hunt of the ghost.
+func plantHunt(t testing.TB, pool *pgxpool.Pool, p plant) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), `WITH playbook AS (INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, '{}') ON CONFLICT DO NOTHING)
+		INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+		SELECT merchant_id, gen_random_uuid(), id, sha256('x'), 1, 'recover', false, false, decline_class, currency, amount, ARRAY[stripe_invoice_id]
+		FROM ghost_targets WHERE merchant_id = $1 AND stripe_customer_id = $2`, p.merchant, "cus_"+p.canary()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // nobodys are the tables and columns of text, bytes, JSON or a secret that hold no customer's data, so that nothing is planted there.
 // All others must show their canaries before the purge and none after it: whoever adds a column decides which it is.
 var nobodys = strings.Fields(`
+	attempts channels hunt_notes messages playbooks recoveries suppressions templates test_messages
+	hunts.customer hunts.mode hunts.state hunts.ended_reason hunts.decline_class hunts.currency hunts.charges_over
 	attempt_budgets api_keys liquidity_oracle merchants oauth_states oracle_contributions vault_sentinels
 	audits.state audits.totals audit_windows.list audit_windows.state audit_subscriptions.status audit_invoices.status audit_invoices.currency
 	audit_invoices.email_key_id audit_intents.status audit_charges.outcome audit_charges.decline_class audit_charges.decline_code

@@ -25,6 +25,14 @@ func (c *caller) count(query string, args ...any) (n int) {
 	return n
 }
 
+// channel sets up the one that the default playbook's steps want.
+func (c *caller) channel() {
+	c.b.t.Helper()
+	if got := c.call("PUT", "/api/channels/resend", goodResend); got.status != 200 {
+		c.b.t.Fatalf("PUT /api/channels/resend: %d %s", got.status, got.body)
+	}
+}
+
 // put stores a playbook.
 func (c *caller) put(body string) {
 	c.b.t.Helper()
@@ -303,6 +311,7 @@ func TestDryRun(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	c := b.caller("acct_1")
+	c.channel()
 	if got := c.call("PUT", "/api/playbook?dry_run=true", everybody); got.body != `{"data":[],"hunts":0,"held_out":0,"skipped":0,"truncated":false}` {
 		t.Errorf("of nothing: %s", got.body)
 	}
