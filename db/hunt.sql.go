@@ -430,17 +430,21 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 	return items, nil
 }
 
-const huntListActiveOfCustomer = `-- name: HuntListActiveOfCustomer :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at FROM hunts WHERE merchant_id = $1 AND customer = $2 AND state = 'active' ORDER BY id FOR NO KEY UPDATE
+const huntListActiveOfPerson = `-- name: HuntListActiveOfPerson :many
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at FROM hunts h
+WHERE h.merchant_id = $1 AND h.state = 'active' AND EXISTS (
+    SELECT 1 FROM messages m WHERE m.merchant_id = h.merchant_id AND m.hunt_id = h.id AND m.person = $2)
+ORDER BY h.id FOR NO KEY UPDATE
 `
 
-type HuntListActiveOfCustomerParams struct {
+type HuntListActiveOfPersonParams struct {
 	MerchantID uuid.UUID
-	Customer   []byte
+	Person     []byte
 }
 
-func (q *Queries) HuntListActiveOfCustomer(ctx context.Context, arg HuntListActiveOfCustomerParams) ([]Hunt, error) {
-	rows, err := q.db.Query(ctx, huntListActiveOfCustomer, arg.MerchantID, arg.Customer)
+// The hunts under way that have written to somebody.
+func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActiveOfPersonParams) ([]Hunt, error) {
+	rows, err := q.db.Query(ctx, huntListActiveOfPerson, arg.MerchantID, arg.Person)
 	if err != nil {
 		return nil, err
 	}

@@ -316,20 +316,6 @@ func (s *Service) Stop(ctx context.Context, merchantID, huntID uuid.UUID) error 
 	})
 }
 
-// stopCustomer ends the hunts of a customer who wants no message any more.
-func (s *Service) stopCustomer(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, customer []byte, reason string) error {
-	hunts, err := db.New(tx).HuntListActiveOfCustomer(ctx, db.HuntListActiveOfCustomerParams{MerchantID: merchantID, Customer: customer})
-	if err != nil {
-		return fmt.Errorf("list hunts: %w", err)
-	}
-	for _, hunt := range hunts {
-		if err := s.endHunt(ctx, tx, hunt, "stopped", reason); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // invoiceOf is an invoice of a ghost, as ghost_targets.invoices holds it.
 type invoiceOf struct {
 	ID     string `json:"id"`

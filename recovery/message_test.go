@@ -116,13 +116,13 @@ func TestSuppressedPersons(t *testing.T) {
 	}
 	steps := []Step{{Channel: Email}, {Channel: Email}}
 	for _, want := range []bool{false, true} {
-		got, err := p.s.suppressedEverywhere(t.Context(), p.pool, p.merchant, hunt, steps)
+		got, err := suppressedEverywhere(t.Context(), p.queries, p.merchant, hunt, steps)
 		if err != nil || got != want {
 			t.Errorf("suppressed everywhere: %v, %v, want %v", got, err, want)
 		}
 		p.exec("UPDATE messages SET person = (SELECT person FROM suppressions), persons = ARRAY(SELECT person FROM suppressions) WHERE id = $1", second)
 	}
-	if got, _ := p.s.suppressedEverywhere(t.Context(), p.pool, p.merchant, hunt, append(steps, Step{Channel: SMS})); got {
+	if got, _ := suppressedEverywhere(t.Context(), p.queries, p.merchant, hunt, append(steps, Step{Channel: SMS})); got {
 		t.Error("an SMS could still be sent")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
 )
@@ -17,13 +18,39 @@ import (
 // ErrSignature says that a request is not Twilio's, or is for no merchant who has an account there.
 var ErrSignature = errors.New("the signature does not fit the request")
 
-// suppress keeps a person from being written to on a channel, for ever or until he lifts it.
+// suppress keeps a person from being written to on a channel, for ever or until he lifts it. Hunts that could write to nobody any more
+// end with it, in one transaction: who wants to hear nothing is not charged either.
 func (s *Service) suppress(ctx context.Context, merchantID uuid.UUID, channel string, person []byte, reason string) error {
-	_, err := s.queries.SuppressionAdd(ctx, db.SuppressionAddParams{MerchantID: merchantID, Channel: channel, Person: person, Reason: reason})
-	if err != nil {
-		return fmt.Errorf("suppress: %w", err)
-	}
-	return nil
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		hunts, err := queries.HuntListActiveOfPerson(ctx, db.HuntListActiveOfPersonParams{MerchantID: merchantID, Person: person})
+		if err != nil {
+			return fmt.Errorf("list hunts: %w", err)
+		}
+		if _, err := queries.SuppressionAdd(ctx, db.SuppressionAddParams{MerchantID: merchantID, Channel: channel, Person: person, Reason: reason}); err != nil {
+			return fmt.Errorf("suppress: %w", err)
+		}
+		for _, hunt := range hunts {
+			row, err := queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: merchantID, Version: hunt.PlaybookVersion})
+			if err != nil {
+				return fmt.Errorf("read playbook: %w", err)
+			}
+			playbook, err := versioned(row)
+			if err != nil {
+				return err
+			}
+			everywhere, err := suppressedEverywhere(ctx, queries, merchantID, hunt.ID, playbook.Steps)
+			if err != nil {
+				return err
+			}
+			if everywhere {
+				if err := s.endHunt(ctx, tx, hunt, "stopped", "the customer wants no message any more"); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // CheckUnsubscribe fails with [ErrNotFound] unless token is one that [Service.Unsubscribe] takes.
@@ -89,14 +116,14 @@ func (s *Service) ReceiveSMS(ctx context.Context, merchantID uuid.UUID, form url
 }
 
 // suppressedEverywhere says whether a hunt can write to nobody any more: the person has said stop on every channel of its steps.
-func (s *Service) suppressedEverywhere(ctx context.Context, tx db.DBTX, merchantID, huntID uuid.UUID, steps []Step) (bool, error) {
+func suppressedEverywhere(ctx context.Context, queries *db.Queries, merchantID, huntID uuid.UUID, steps []Step) (bool, error) {
 	var names []string
 	for _, step := range steps {
 		if !slices.Contains(names, step.Channel) {
 			names = append(names, step.Channel)
 		}
 	}
-	open, err := db.New(tx).MessageOpenChannels(ctx, db.MessageOpenChannelsParams{Channels: names, MerchantID: merchantID, HuntID: huntID})
+	open, err := queries.MessageOpenChannels(ctx, db.MessageOpenChannelsParams{Channels: names, MerchantID: merchantID, HuntID: huntID})
 	if err != nil {
 		return false, fmt.Errorf("read suppressions: %w", err)
 	}

@@ -28,8 +28,12 @@ SELECT * FROM hunts
 WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND state = 'active'
 ORDER BY id FOR NO KEY UPDATE;
 
--- name: HuntListActiveOfCustomer :many
-SELECT * FROM hunts WHERE merchant_id = sqlc.arg(merchant_id) AND customer = sqlc.arg(customer) AND state = 'active' ORDER BY id FOR NO KEY UPDATE;
+-- name: HuntListActiveOfPerson :many
+-- The hunts under way that have written to somebody.
+SELECT h.* FROM hunts h
+WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.state = 'active' AND EXISTS (
+    SELECT 1 FROM messages m WHERE m.merchant_id = h.merchant_id AND m.hunt_id = h.id AND m.person = sqlc.arg(person))
+ORDER BY h.id FOR NO KEY UPDATE;
 
 -- name: HuntEnd :execrows
 UPDATE hunts SET state = sqlc.arg(state), ended_reason = sqlc.arg(reason)::text, ended_at = phantom_now()
