@@ -57,6 +57,7 @@ var commands = []command{
 	{"report", "write what an audit found as one page to print and pass on", writeReport},
 	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
+	{"stop", "halt every charge and message of hunts at once, or lift that", stopHunts},
 	{"purge", "remove what is over 90 days old; the workers do it daily", purge},
 	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
 	{"version", "print the version", printVersion},

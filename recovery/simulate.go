@@ -80,7 +80,7 @@ func (q queue) Less(i, j int) bool {
 	return cmp.Or(q[i].At.Compare(q[j].At), cmp.Compare(q[i].number, q[j].number)) < 0
 }
 func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(*happening)) } //nolint:forcetypeassert,errcheck // nothing else is pushed
+func (q *queue) Push(x any)   { *q = append(*q, x.(*happening)) } //nolint:forcetypeassert // nothing else is pushed
 func (q *queue) Pop() any {
 	old := *q
 	last := old[len(old)-1]
@@ -138,7 +138,7 @@ func (s *simulation) run(ctx context.Context, until time.Time, done func(Planned
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		next := heap.Pop(&s.queue).(*happening) //nolint:forcetypeassert,errcheck // nothing else is pushed
+		next := heap.Pop(&s.queue).(*happening) //nolint:forcetypeassert // nothing else is pushed
 		if !next.At.Before(until) {
 			return nil
 		}
