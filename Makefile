@@ -16,7 +16,8 @@ run: ## Run PHANTOM in dev mode; installs PostgreSQL where it is missing
 
 .PHONY: test
 test: deps ## Run all tests with the race detector
-	go test -race -count=1 -timeout 20m ./...
+	go test -race -count=1 -timeout 25m ./...
+	go test -count=1 -timeout 15m -tags failpoints -run 'TestMoney' ./recovery
 	cd bench && go vet ./... && go test ./...
 
 .PHONY: deps
@@ -62,6 +63,14 @@ soak-purge: ## Kill purging processes twenty times over 1,000,000 ghosts
 .PHONY: soak-audit
 soak-audit: ## Kill workers 200 times during audits
 	PHANTOM_AUDIT_KILLS=200 go test -run TestKilledAudits -v -timeout 30m ./ghost
+
+.PHONY: soak-money
+soak-money: ## Kill workers 1,000 times while 10,000 charges are due; then without the key, and without the reads
+	PHANTOM_MONEY_TASKS=10000 PHANTOM_MONEY_KILLS=1000 go test -count=1 -tags failpoints -run TestMoney -v -timeout 90m ./recovery
+
+.PHONY: soak-stops
+soak-stops: ## Race 1,000 webhooks against the charges that they stop
+	PHANTOM_STOP_RACES=1000 go test -count=1 -run TestStopsBeatCharges -v -timeout 20m ./recovery
 
 .PHONY: bench-audit
 bench-audit: ## Measure audits beside a loop over stripe-go: rate, memory, limiter, writing

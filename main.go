@@ -59,6 +59,7 @@ var commands = []command{
 	{"doctor", "look at everything that phantom stands on, and say what to do", doctor},
 	{"tasks", "list tasks, explain one, retry or cancel it", tasks},
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
+	{"stop", "halt every charge and message of hunts at once, or lift that", stopHunts},
 	{"purge", "remove what is over 90 days old; the workers do it daily", purge},
 	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
 	{"version", "print the version", printVersion},

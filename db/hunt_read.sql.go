@@ -12,6 +12,37 @@ import (
 	"github.com/google/uuid"
 )
 
+const haltReadAccounts = `-- name: HaltReadAccounts :many
+SELECT coalesce(m.stripe_user_id, '')::text AS account, x.halted_at FROM halts x LEFT JOIN merchants m ON m.id = x.scope
+ORDER BY account
+`
+
+type HaltReadAccountsRow struct {
+	Account  string
+	HaltedAt time.Time
+}
+
+// What is halted: ” is everybody, and comes first.
+func (q *Queries) HaltReadAccounts(ctx context.Context) ([]HaltReadAccountsRow, error) {
+	rows, err := q.db.Query(ctx, haltReadAccounts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []HaltReadAccountsRow
+	for rows.Next() {
+		var i HaltReadAccountsRow
+		if err := rows.Scan(&i.Account, &i.HaltedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const huntReadSent = `-- name: HuntReadSent :many
 
 SELECT a.customer, a.currency, a.amount, a.sent_at::timestamptz AS sent_at FROM attempts a
@@ -27,7 +58,7 @@ type HuntReadSentRow struct {
 	SentAt   time.Time
 }
 
-// What the dry run reads of hunts.
+// What the dry run reads of hunts, and phantom stop of halts.
 // The charges of a merchant within the 30 days that card networks count, the oldest first.
 func (q *Queries) HuntReadSent(ctx context.Context, merchantID uuid.UUID) ([]HuntReadSentRow, error) {
 	rows, err := q.db.Query(ctx, huntReadSent, merchantID)

@@ -316,6 +316,11 @@ func outcomeOf(kind string, a connect.Answer) outcome {
 			AdviceCode         string `json:"advice_code"`
 			NetworkAdviceCode  string `json:"network_advice_code"`
 			NetworkDeclineCode string `json:"network_decline_code"`
+			PaymentMethod      struct {
+				Card struct {
+					Brand string `json:"brand"`
+				} `json:"card"`
+			} `json:"payment_method"`
 		}
 	}
 	_ = json.Unmarshal(a.Body, &body) // it is valid; what is missing stays ""
@@ -331,7 +336,8 @@ func outcomeOf(kind string, a connect.Answer) outcome {
 		if code == "" && body.Error.Code != "card_declined" {
 			code = body.Error.Code
 		}
-		return declined(decline.Classify(body.Error.NetworkAdviceCode, body.Error.AdviceCode, code, body.Error.NetworkDeclineCode, ""))
+		return declined(decline.Classify(body.Error.NetworkAdviceCode, body.Error.AdviceCode, code, body.Error.NetworkDeclineCode,
+			body.Error.PaymentMethod.Card.Brand))
 	}
 	why := "Stripe refused the request"
 	if body.Error.Code != "" {

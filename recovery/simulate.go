@@ -142,7 +142,8 @@ func (s *simulation) run(ctx context.Context, until time.Time, done func(Planned
 		if !next.At.Before(until) {
 			return nil
 		}
-		if next.hunt.stopped || next.At.After(next.hunt.end) {
+		final := next.Action == next.hunt.playbook.FinalStep
+		if next.hunt.stopped || !final && !next.At.Before(next.hunt.end) {
 			continue
 		}
 		if err := s.happen(ctx, next, done); err != nil {

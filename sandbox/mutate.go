@@ -98,9 +98,10 @@ func (q *request) pay(inv *invoice, k *card, outOfBand bool) answer {
 		Error struct {
 			*cardError
 			PaymentIntent *intent `json:"payment_intent,omitempty"`
+			PaymentMethod any     `json:"payment_method,omitempty"`
 		} `json:"error"`
 	}
-	body.Error.cardError, body.Error.PaymentIntent = d.err(ch), q.acc.intent(inv)
+	body.Error.cardError, body.Error.PaymentIntent, body.Error.PaymentMethod = d.err(ch), q.acc.intent(inv), k.pm
 	b, err := json.Marshal(body)
 	if err != nil {
 		return apiError(http.StatusInternalServerError, "api_error", "", "", "encode decline: "+err.Error())

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/connect"
+	"phantom/db"
+)
+
+// stopHunts halts every send of hunts, in all processes, until it is lifted. It needs nothing but the database, so that it works where little
+// else does.
+func stopHunts(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
+	flags := newFlags("stop")
+	account := flags.String("merchant", "", "only this connected account, `acct_…` (default: all)")
+	lift := flags.Bool("lift", false, "let hunts send again")
+	if err := parseFlags(flags, args, stderr); err != nil {
+		return err
+	}
+	c, err := loadConfig(getenv, needs{database: true})
+	if err != nil {
+		return err
+	}
+	end, err := c.standIn(ctx, newLogger(c, stderr))
+	if err != nil {
+		return err
+	}
+	defer end()
+	pool, err := c.openSchema(ctx, func() (*pgxpool.Pool, error) { return db.OpenWithoutKeyring(ctx, c.databaseURL) })
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	scope := uuid.Nil // all
+	if *account != "" {
+		if scope, err = merchantNamed(ctx, connect.New(connect.Config{Log: slog.New(slog.DiscardHandler)}, pool), "stop", *account); err != nil {
+			return err
+		}
+	}
+	queries := db.New(pool)
+	if *lift {
+		_, err = queries.HaltDelete(ctx, scope)
+	} else {
+		_, err = queries.HaltCreate(ctx, scope)
+	}
+	if err != nil {
+		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
+	return printHalts(ctx, queries, stdout)
+}
+
+// printHalts says what is halted now, and how to lift that.
+func printHalts(ctx context.Context, queries *db.Queries, stdout io.Writer) error {
+	halts, err := queries.HaltReadAccounts(ctx)
+	if err != nil {
+		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
+	if len(halts) == 0 {
+		_, err = fmt.Fprintln(stdout, "nothing is halted: hunts send")
+		return err
+	}
+	for _, h := range halts {
+		whose, command := "every charge and message of all merchants is", "phantom stop --lift"
+		if h.Account != "" {
+			whose, command = "every charge and message of "+h.Account+" is", "phantom stop --merchant "+h.Account+" --lift"
+		}
+		if _, err := fmt.Fprintf(stdout, "%s halted since %s; to go on: %s\n", whose, shortTime(&h.HaltedAt), command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
