@@ -3,6 +3,7 @@ package recovery
 import (
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -100,4 +101,5 @@ type frozen struct {
 	Request      connect.Mutation `json:"request"`
 	Reason       string           `json:"reason"`      // why this moment
 	Probability  float64          `json:"probability"` // of this moment being chosen
+	PlannedFor   time.Time        `json:"planned_for"`
 }

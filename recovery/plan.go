@@ -207,7 +207,7 @@ func (p *planning) mutate(ctx context.Context, kind, object string, amount int64
 		MerchantID: p.hunt.MerchantID, ID: id, Kind: kind, RunAt: m.At, UniqueKey: chargeKey(p.hunt.ID),
 		Params: frozen{
 			Hunt: p.hunt.ID, Ghost: p.hunt.GhostID, Object: object, Subscription: p.ghost.StripeSubscriptionID, Customer: p.ghost.StripeCustomerID,
-			Number: number, Amount: amount, Currency: p.hunt.Currency, Request: mutations[kind].request(object), Reason: m.Reason, Probability: m.Probability,
+			Number: number, Amount: amount, Currency: p.hunt.Currency, Request: mutations[kind].request(object), Reason: m.Reason, Probability: m.Probability, PlannedFor: m.At,
 		},
 	})
 	if err != nil {

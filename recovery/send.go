@@ -23,6 +23,7 @@ const (
 	keyLife  = 20 * time.Hour   // a key that was first sent longer ago is never sent again: Stripe and Resend may forget it after 24 hours
 	sendTime = 30 * time.Second // between marking a task as sent and its request's leaving; half a lease
 	oneADay  = 24 * time.Hour   // between charges
+	overdue  = time.Hour        // beyond its moment, after which a task is looked for at Stripe before it is first sent
 	mostSent = 6                // tries after which an unknown outcome is only read
 	settled  = 10 * time.Minute // after which a request that left no event was not executed, where it will not be sent again
 )
@@ -108,6 +109,11 @@ func (j *job) look(ctx context.Context) (bool, error) {
 	if j.ghost.Status != "open" && j.t.Kind != KindResume {
 		return false, j.end(ctx, notSent("the ghost is gone", false))
 	}
+	if j.now.Sub(j.p.PlannedFor) > overdue {
+		if done, err := j.doneBefore(ctx); done || err != nil {
+			return false, err
+		}
+	}
 	o, err := readObject(ctx, j.reader, j.t.Kind, j.p.Object)
 	if errors.Is(err, connect.ErrNotFound) {
 		return false, j.end(ctx, notSent("Stripe does not know it any more", true))
@@ -147,6 +153,26 @@ func (j *job) look(ctx context.Context) (bool, error) {
 		return false, j.wait(v.wait)
 	}
 	return true, nil
+}
+
+// doneBefore looks for an execution of a task that is late and was never sent, as far as the database knows: a backup that was put back
+// knows nothing of what was sent since. Younger tasks are kept from a second execution by their key.
+func (j *job) doneBefore(ctx context.Context) (bool, error) {
+	event, err := findExecution(ctx, j.reader, j.t.Kind, j.t.ID.String(), j.p.PlannedFor)
+	if errors.Is(err, errTooManyEvents) {
+		return true, j.review(ctx, "it is late, and the account has had too many events since to be sure that it was not sent before a backup was put back")
+	}
+	if err != nil {
+		return false, unhurried(err)
+	}
+	if event == "" {
+		return false, nil
+	}
+	o, err := j.outcomeOfEvent(ctx, event)
+	if err != nil {
+		return false, unhurried(err)
+	}
+	return true, j.conclude(ctx, o)
 }
 
 // heldBefore says whether the invoice was taken over from Smart Retries already.

@@ -1,0 +1,360 @@
+// Command charges measures due charges: a whole charge as PHANTOM does it (two reads, the caps, the mutation, its record and what follows)
+// beside River doing the one bare call and recording its result, and beside the sandbox's own ceiling for that call. All in one process
+// on one PostgreSQL, in turns.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/db/local"
+	"phantom/ghost"
+	"phantom/recovery"
+	"phantom/sandbox"
+	"phantom/task"
+	"phantom/vault"
+)
+
+const workers = 32
+
+func main() {
+	rounds := flag.Int("rounds", 5, "loops of each side")
+	charges := flag.Int("charges", 2000, "charges in a loop")
+	flag.Parse()
+	if err := run(context.Background(), *rounds, *charges); err != nil {
+		fmt.Fprintln(os.Stderr, "charges:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, rounds, charges int) (err error) {
+	folder := filepath.Join(os.TempDir(), "phantom-bench-"+strconv.Itoa(os.Getpid()))
+	rates := map[string][]float64{}
+	for range rounds {
+		for name, side := range map[string]func(context.Context, *world) error{"ceiling": ceiling, "river": riverSide, "ours": ours} {
+			took, err := loop(ctx, folder, charges, side)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			rates[name] = append(rates[name], float64(charges)/took.Seconds())
+		}
+	}
+	median := func(name string) float64 { slices.Sort(rates[name]); return rates[name][len(rates[name])/2] }
+	fmt.Printf("%d charges a loop, %d at a time, medians of %d loops\n", charges, workers, rounds)
+	for _, name := range []string{"ceiling", "river", "ours"} {
+		fmt.Printf("%-8s %.0f a second (%.0f to %.0f)\n", name, median(name), rates[name][0], rates[name][len(rates[name])-1])
+	}
+	fmt.Printf("ours beside the sandbox's ceiling: %.2f, bar 0.8\nours beside River's bare call: %.2f\n", median("ours")/median("ceiling"), median("ours")/median("river"))
+	return nil
+}
+
+// world is a fresh sandbox with so many invoices that can be paid now, and a database with its merchant audited.
+type world struct {
+	pool     *pgxpool.Pool
+	connect  *connect.Service
+	ghosts   *ghost.Service
+	hunts    *recovery.Service
+	url      string // of the sandbox
+	token    string
+	merchant uuid.UUID
+	invoices []string
+	start    time.Time
+}
+
+type atOnce struct{}
+
+func (atOnce) Next(_ context.Context, q recovery.Question) (recovery.Moment, error) {
+	return recovery.Moment{At: q.NotBefore, Reason: "at once", Probability: 1}, nil
+}
+
+func loop(ctx context.Context, folder string, charges int, side func(context.Context, *world) error) (took time.Duration, err error) {
+	server, err := local.Start(ctx, local.Config{Dir: folder, Database: "phantom_bench", Unsafe: true})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx)), os.RemoveAll(folder)) }()
+	if _, err := db.Migrate(ctx, server.URL()); err != nil {
+		return 0, err
+	}
+	stripe, err := sandbox.New(sandbox.Config{Merchants: 1, OpenInvoices: charges})
+	if err != nil {
+		return 0, err
+	}
+	host := httptest.NewServer(stripe)
+	defer host.Close()
+	w, err := newWorld(ctx, server.URL(), host.URL)
+	if err != nil {
+		return 0, err
+	}
+	defer w.pool.Close()
+	if err := side(ctx, w); err != nil {
+		return 0, err
+	}
+	took = time.Since(w.start)
+	if done := len(stripe.AllExecutions()); done != charges {
+		return 0, fmt.Errorf("%d of %d charges were executed", done, charges)
+	}
+	return took, nil
+}
+
+func newWorld(ctx context.Context, database, stripe string) (*world, error) {
+	key, err := vault.ParseKey("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")
+	if err != nil {
+		return nil, err
+	}
+	ring, err := vault.NewKeyring(key)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{url: stripe}
+	if w.pool, err = db.Open(ctx, database, ring); err != nil {
+		return nil, err
+	}
+	if err := db.VerifyKeyring(ctx, w.pool, ring); err != nil {
+		return nil, err
+	}
+	log := slog.New(slog.DiscardHandler)
+	w.connect = connect.New(connect.Config{
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: stripe, ConnectBase: stripe, RedirectURI: "http://localhost:8080/api/auth/callback", Log: log,
+	}, w.pool)
+	w.ghosts = ghost.New(w.pool, w.connect, log)
+	w.hunts = recovery.New(w.pool, w.connect, atOnce{}, recovery.Config{Log: log, Refresh: ghost.RefreshIn})
+	w.ghosts.Hunts = w.hunts
+	account, err := handshake(ctx, w.connect)
+	if err != nil {
+		return nil, err
+	}
+	row, err := db.New(w.pool).MerchantGetByStripeUserID(ctx, account)
+	if err != nil {
+		return nil, err
+	}
+	w.merchant = row.ID
+	if w.token, err = row.AccessToken.Reveal("merchants.access_token:" + account); err != nil {
+		return nil, err
+	}
+	audit, err := w.ghosts.StartAudit(ctx, w.merchant, nil)
+	if err != nil {
+		return nil, err
+	}
+	queue, err := w.queue(database)
+	if err != nil {
+		return nil, err
+	}
+	if err := queue.RunOne(ctx, w.merchant, audit); err != nil {
+		return nil, err
+	}
+	rows, err := w.pool.Query(ctx, "SELECT stripe_invoice_id FROM ghost_targets")
+	if err != nil {
+		return nil, err
+	}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		w.invoices = append(w.invoices, id)
+	}
+	w.start = time.Now()
+	return w, rows.Err()
+}
+
+func (w *world) queue(database string) (*task.Queue, error) {
+	handlers := w.hunts.Handlers()
+	for kind, handler := range w.ghosts.Handlers() {
+		handlers[kind] = handler
+	}
+	return task.NewQueue(w.pool, task.Config{ListenURL: database, Handlers: handlers, Workers: workers, Log: slog.New(slog.DiscardHandler)})
+}
+
+func handshake(ctx context.Context, s *connect.Service) (string, error) {
+	page, browser, err := s.Begin(ctx, "")
+	if err != nil {
+		return "", err
+	}
+	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get(page)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	back, err := response.Location()
+	if err != nil {
+		return "", err
+	}
+	return s.Complete(ctx, connect.Callback{State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser})
+}
+
+// pay is the one bare call.
+func (w *world) pay(ctx context.Context, invoice string) (int, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+"/v1/invoices/"+invoice+"/pay", nil)
+	if err != nil {
+		return 0, err
+	}
+	request.Header.Set("Authorization", "Bearer "+w.token)
+	request.Header.Set("Idempotency-Key", "task_"+uuid.NewString())
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	return response.StatusCode, response.Body.Close()
+}
+
+var client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 2 * workers}}
+
+// ceiling is what the sandbox takes when nobody does anything else.
+func ceiling(ctx context.Context, w *world) error {
+	var next atomic.Int64
+	var group sync.WaitGroup
+	var failed atomic.Value
+	for range workers {
+		group.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(w.invoices)); i = next.Add(1) - 1 {
+				if _, err := w.pay(ctx, w.invoices[i]); err != nil {
+					failed.Store(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	err, _ := failed.Load().(error)
+	return err
+}
+
+// charge is River's job: the same call, with its result recorded in the job's own transaction.
+type charge struct {
+	Invoice string `json:"invoice"`
+}
+
+func (charge) Kind() string { return "charge" }
+
+type charger struct {
+	river.WorkerDefaults[charge]
+	w    *world
+	left atomic.Int64
+	all  chan struct{}
+}
+
+func (c *charger) Work(ctx context.Context, job *river.Job[charge]) error {
+	status, err := c.w.pay(ctx, job.Args.Invoice)
+	if err != nil {
+		return err
+	}
+	if _, err := c.w.pool.Exec(ctx, "INSERT INTO results (id, status) VALUES ($1, $2)", job.ID, status); err != nil {
+		return err
+	}
+	if c.left.Add(-1) == 0 {
+		close(c.all)
+	}
+	return nil
+}
+
+func riverSide(ctx context.Context, w *world) error {
+	driver := riverpgxv5.New(w.pool)
+	migrator, err := rivermigrate.New(driver, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := migrator.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
+		return err
+	}
+	if _, err := w.pool.Exec(ctx, "CREATE TABLE results (id bigint PRIMARY KEY, status integer NOT NULL)"); err != nil {
+		return err
+	}
+	c := &charger{w: w, all: make(chan struct{})}
+	c.left.Store(int64(len(w.invoices)))
+	list := river.NewWorkers()
+	river.AddWorker(list, c)
+	queue, err := river.NewClient(driver, &river.Config{
+		Workers: list, Logger: slog.New(slog.DiscardHandler), Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}},
+		FetchCooldown: 2 * time.Millisecond, FetchPollInterval: 20 * time.Millisecond,
+	})
+	if err != nil {
+		return err
+	}
+	jobs := make([]river.InsertManyParams, len(w.invoices))
+	for i, id := range w.invoices {
+		jobs[i].Args = charge{id}
+	}
+	if _, err := queue.InsertManyFast(ctx, jobs); err != nil {
+		return err
+	}
+	w.start = time.Now()
+	if err := queue.Start(ctx); err != nil {
+		return err
+	}
+	<-c.all
+	return queue.Stop(ctx)
+}
+
+// ours plans every charge first, and is timed from when they may go to when each has its result.
+func ours(ctx context.Context, w *world) error {
+	playbook := recovery.DefaultPlaybook()
+	playbook.Mode, playbook.HoldoutPercent, playbook.Steps = recovery.ModeRecover, 0, []recovery.Step{}
+	if _, err := w.hunts.SetPlaybook(ctx, w.merchant, playbook); err != nil {
+		return err
+	}
+	if _, err := w.hunts.Start(ctx, w.merchant, nil); err != nil {
+		return err
+	}
+	queue, err := w.queue(w.pool.Config().ConnString())
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop()
+	until := func(query string) error {
+		for {
+			var left int
+			if err := w.pool.QueryRow(ctx, query).Scan(&left); err != nil || left == 0 {
+				return err
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	// They are planned, and none leaves yet.
+	for _, statement := range []string{
+		"CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.run_at := NEW.run_at + interval '1 hour'; RETURN NEW; END $$",
+		"CREATE TRIGGER later BEFORE INSERT ON scheduled_tasks FOR EACH ROW WHEN (NEW.kind = 'invoice_pay') EXECUTE FUNCTION later()",
+	} {
+		if _, err := w.pool.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	group.Go(func() { queue.Run(running) })
+	if err := until("SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND params ->> 'do' = 'begin' AND status <> 'succeeded'"); err != nil {
+		return err
+	}
+	if _, err := w.pool.Exec(ctx, "VACUUM ANALYZE"); err != nil {
+		return err
+	}
+	w.start = time.Now()
+	for _, statement := range []string{"UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_pay'", "SELECT pg_notify('phantom_task', '')"} {
+		if _, err := w.pool.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return until("SELECT count(*) FROM attempts WHERE number = 1 AND result IS NULL")
+}
