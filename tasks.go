@@ -20,6 +20,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/recovery"
 	"phantom/task"
 )
 
@@ -193,10 +194,18 @@ func retryTask(ctx context.Context, queries *db.Queries, row db.TaskShowRow, std
 	default:
 		return refusal(what + "is " + row.Status + ": a finished task is never run again")
 	}
-	if row.TooOld {
+	if row.TooOld && !recovery.Mutates(row.Kind) { // a mutation's key is not sent again: its outcome is read
 		return refusal(what + "was first sent over 20 h ago, and Stripe may have forgotten its key: close it with cancel; the hunt plans a new attempt")
 	}
-	changed, err := queries.TaskRetryYoung(ctx, db.TaskRetryYoungParams{MerchantID: row.MerchantID, ID: row.ID})
+	retry := func() (int64, error) {
+		return queries.TaskRetryYoung(ctx, db.TaskRetryYoungParams{MerchantID: row.MerchantID, ID: row.ID})
+	}
+	if recovery.Mutates(row.Kind) {
+		retry = func() (int64, error) {
+			return queries.TaskRetry(ctx, db.TaskRetryParams{MerchantID: row.MerchantID, ID: row.ID})
+		}
+	}
+	changed, err := retry()
 	if err != nil {
 		return err
 	}
@@ -215,11 +224,30 @@ func cancelTask(ctx context.Context, queries *db.Queries, row db.TaskShowRow, st
 		return err
 	case changed == 1:
 		fmt.Fprintf(stderr, "task %s is canceled: it is never run again\n", row.ID)
-		return nil
+		return planAfterCancel(ctx, queries, row)
 	case row.Status == "running":
 		return refusal(what + "runs at this moment: wait until that has ended")
 	}
 	return refusal(what + "is " + row.Status + ": there is nothing left to cancel")
+}
+
+// planAfterCancel has a hunt go on whose charge a person has given up, having looked at it.
+func planAfterCancel(ctx context.Context, queries *db.Queries, row db.TaskShowRow) error {
+	if !recovery.Mutates(row.Kind) {
+		return nil
+	}
+	canceled, err := queries.TaskGet(ctx, db.TaskGetParams{MerchantID: row.MerchantID, ID: row.ID})
+	if err != nil {
+		return err
+	}
+	plan, err := recovery.PlanAgain(canceled)
+	if err != nil {
+		return err
+	}
+	if _, err := queries.TaskEnqueue(ctx, plan); err != nil {
+		return err
+	}
+	return queries.TaskNotify(ctx)
 }
 
 func showTask(row db.TaskShowRow, stdout io.Writer) error {

@@ -51,8 +51,12 @@ var (
 // mutationPath is what may be changed at all.
 var mutationPath = regexp.MustCompile(`^/v1/(invoices/[A-Za-z0-9_]{1,255}(/pay|/mark_uncollectible)?|subscriptions(/[A-Za-z0-9_]{1,255})?)$`)
 
+// Turn waits until the account's pace allows one request more. It comes before a task is marked as sent: what is marked leaves at once.
+func (r *Reader) Turn(ctx context.Context) error { return r.pace.wait(ctx) }
+
 // Mutate sends the request that the task holds, once, under the key task_<id>. It is the one door to Stripe for mutations, and it takes
-// a task whose first sending is committed: code without one cannot change anything. by is the wall-clock time at which it is too late.
+// a task whose first sending is committed: code without one cannot change anything. by is the wall-clock time at which it is too late, and
+// the caller has waited for its [Reader.Turn].
 //
 // An [Answer] is final. Else the error is an [*UnknownError], or it was not executed: [ErrKeyReused], [ErrTooLate], [ErrRevoked], or a
 // [*ReadError] with SlowDown.
@@ -67,9 +71,6 @@ func (r *Reader) Mutate(ctx context.Context, t *task.Task, by time.Time) (Answer
 	m := frozen.Request
 	if (m.Method != http.MethodPost && m.Method != http.MethodDelete) || !mutationPath.MatchString(m.Path) {
 		return Answer{}, errors.New("the task's request is none that may be sent")
-	}
-	if err := r.pace.wait(ctx); err != nil {
-		return Answer{}, err
 	}
 	token, err := r.Merchant.AccessToken.Reveal(accessTokenContext(r.Merchant.StripeUserID))
 	if err != nil {

@@ -12,6 +12,26 @@ import (
 	"github.com/google/uuid"
 )
 
+const attemptCancelGivenUp = `-- name: AttemptCancelGivenUp :execrows
+UPDATE attempts a SET result = 'not_sent'
+WHERE a.merchant_id = $1 AND a.hunt_id = $2 AND a.result IS NULL
+    AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled')
+`
+
+type AttemptCancelGivenUpParams struct {
+	MerchantID uuid.UUID
+	HuntID     uuid.UUID
+}
+
+// Those whose task a person has canceled, having looked at it.
+func (q *Queries) AttemptCancelGivenUp(ctx context.Context, arg AttemptCancelGivenUpParams) (int64, error) {
+	result, err := q.db.Exec(ctx, attemptCancelGivenUp, arg.MerchantID, arg.HuntID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const attemptCancelUnsent = `-- name: AttemptCancelUnsent :exec
 UPDATE attempts a SET result = 'not_sent'
 WHERE a.merchant_id = $1 AND a.hunt_id = $2 AND a.result IS NULL AND a.sent_at IS NULL
@@ -129,7 +149,7 @@ func (q *Queries) AttemptFinish(ctx context.Context, arg AttemptFinishParams) (i
 }
 
 const attemptGet = `-- name: AttemptGet :one
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, card, reason, probability, planned_for, sent_at, result, decline_class, decline_code FROM attempts WHERE merchant_id = $1 AND task_id = $2
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code FROM attempts WHERE merchant_id = $1 AND task_id = $2
 `
 
 type AttemptGetParams struct {
@@ -150,7 +170,6 @@ func (q *Queries) AttemptGet(ctx context.Context, arg AttemptGetParams) (Attempt
 		&i.Customer,
 		&i.Currency,
 		&i.Amount,
-		&i.Card,
 		&i.Reason,
 		&i.Probability,
 		&i.PlannedFor,
@@ -163,7 +182,7 @@ func (q *Queries) AttemptGet(ctx context.Context, arg AttemptGetParams) (Attempt
 }
 
 const attemptListOfHunt = `-- name: AttemptListOfHunt :many
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, card, reason, probability, planned_for, sent_at, result, decline_class, decline_code FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id
 `
 
 type AttemptListOfHuntParams struct {
@@ -190,7 +209,6 @@ func (q *Queries) AttemptListOfHunt(ctx context.Context, arg AttemptListOfHuntPa
 			&i.Customer,
 			&i.Currency,
 			&i.Amount,
-			&i.Card,
 			&i.Reason,
 			&i.Probability,
 			&i.PlannedFor,
@@ -210,7 +228,7 @@ func (q *Queries) AttemptListOfHunt(ctx context.Context, arg AttemptListOfHuntPa
 }
 
 const attemptListOfObject = `-- name: AttemptListOfObject :many
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, card, reason, probability, planned_for, sent_at, result, decline_class, decline_code FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number
 `
 
 type AttemptListOfObjectParams struct {
@@ -237,7 +255,6 @@ func (q *Queries) AttemptListOfObject(ctx context.Context, arg AttemptListOfObje
 			&i.Customer,
 			&i.Currency,
 			&i.Amount,
-			&i.Card,
 			&i.Reason,
 			&i.Probability,
 			&i.PlannedFor,
@@ -315,6 +332,26 @@ func (q *Queries) AttemptSumSent(ctx context.Context, arg AttemptSumSentParams) 
 	var amount int64
 	err := row.Scan(&amount)
 	return amount, err
+}
+
+const attemptUnknown = `-- name: AttemptUnknown :one
+SELECT EXISTS (SELECT 1 FROM attempts a
+    WHERE a.merchant_id = $1 AND a.object = $2 AND a.task_id <> $3
+        AND a.sent_at IS NOT NULL AND a.result IS NULL) AS unknown
+`
+
+type AttemptUnknownParams struct {
+	MerchantID uuid.UUID
+	Object     []byte
+	TaskID     uuid.UUID
+}
+
+// Whether another request about an object may be out, whichever hunt it is of.
+func (q *Queries) AttemptUnknown(ctx context.Context, arg AttemptUnknownParams) (bool, error) {
+	row := q.db.QueryRow(ctx, attemptUnknown, arg.MerchantID, arg.Object, arg.TaskID)
+	var unknown bool
+	err := row.Scan(&unknown)
+	return unknown, err
 }
 
 const recoveryCreate = `-- name: RecoveryCreate :execrows

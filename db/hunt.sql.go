@@ -127,6 +127,19 @@ func (q *Queries) HuntCreate(ctx context.Context, arg HuntCreateParams) (int64, 
 	return result.RowsAffected(), nil
 }
 
+const huntDropAll = `-- name: HuntDropAll :exec
+UPDATE hunts SET invoices = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
+    ended_reason = CASE WHEN state = 'active' THEN 'the account was connected in the other mode (live or test)' ELSE ended_reason END,
+    ended_at = CASE WHEN state = 'active' THEN phantom_now() ELSE ended_at END
+WHERE merchant_id = $1 AND (state = 'active' OR invoices <> '{}')
+`
+
+// A merchant works in the other mode now: what hunts were about is of another world. Their tasks find that out by themselves.
+func (q *Queries) HuntDropAll(ctx context.Context, merchantID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, huntDropAll, merchantID)
+	return err
+}
+
 const huntEnd = `-- name: HuntEnd :execrows
 UPDATE hunts SET state = $1, ended_reason = $2::text, ended_at = phantom_now()
 WHERE merchant_id = $3 AND id = $4 AND state = 'active'
@@ -484,6 +497,59 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 	return items, nil
 }
 
+const huntListEndedOf = `-- name: HuntListEndedOf :many
+SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at FROM hunts
+WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'exhausted'
+ORDER BY ghost_id, began_at DESC
+`
+
+type HuntListEndedOfParams struct {
+	MerchantID uuid.UUID
+	Ghosts     []uuid.UUID
+}
+
+// The last ended hunt of each of these ghosts that was not stopped by anybody.
+func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams) ([]Hunt, error) {
+	rows, err := q.db.Query(ctx, huntListEndedOf, arg.MerchantID, arg.Ghosts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Hunt
+	for rows.Next() {
+		var i Hunt
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.ID,
+			&i.GhostID,
+			&i.Customer,
+			&i.PlaybookVersion,
+			&i.Mode,
+			&i.HeldOut,
+			&i.State,
+			&i.EndedReason,
+			&i.Livemode,
+			&i.DeclineClass,
+			&i.Currency,
+			&i.Amount,
+			&i.Invoices,
+			&i.Charges,
+			&i.Messages,
+			&i.ChargesOver,
+			&i.Paused,
+			&i.BeganAt,
+			&i.EndedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const huntListTargets = `-- name: HuntListTargets :many
 SELECT g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices FROM ghost_targets g
 WHERE g.merchant_id = $1 AND g.status = 'open' AND g.id > $2
@@ -690,6 +756,7 @@ SELECT CASE
     WHEN h.held_out OR h.mode <> 'recover' THEN 'untouched'
     WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
     WHEN m.disconnected_at IS NOT NULL THEN 'disconnected'
+    WHEN NOT EXISTS (SELECT 1 FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id AND g.status = 'open') THEN 'closed'
     ELSE '' END::text AS why
 FROM hunts h JOIN merchants m ON m.id = h.merchant_id
 WHERE h.merchant_id = $1 AND h.id = $2 FOR SHARE OF h

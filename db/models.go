@@ -31,7 +31,6 @@ type Attempt struct {
 	Customer     []byte
 	Currency     string
 	Amount       int64
-	Card         []byte
 	Reason       string
 	Probability  float64
 	PlannedFor   time.Time

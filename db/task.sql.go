@@ -52,6 +52,34 @@ func (q *Queries) TaskCancelKeys(ctx context.Context, arg TaskCancelKeysParams) 
 	return result.RowsAffected(), nil
 }
 
+const taskCancelOutdated = `-- name: TaskCancelOutdated :execrows
+UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp(), last_error = 'what is owed has changed since'
+WHERE merchant_id = $1 AND unique_key = $2::text AND kind IN ('invoice_pay', 'invoice_hold')
+    AND status IN ('pending', 'parked') AND first_sent_at IS NULL
+    AND (params ->> 'object' <> $3::text OR kind = 'invoice_pay' AND (params ->> 'amount')::bigint <> $4::bigint)
+`
+
+type TaskCancelOutdatedParams struct {
+	MerchantID uuid.UUID
+	UniqueKey  string
+	Object     string
+	Amount     int64
+}
+
+// The pending charge that holds this key, has not been sent, and is of another invoice or amount.
+func (q *Queries) TaskCancelOutdated(ctx context.Context, arg TaskCancelOutdatedParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskCancelOutdated,
+		arg.MerchantID,
+		arg.UniqueKey,
+		arg.Object,
+		arg.Amount,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const taskClaimFair = `-- name: TaskClaimFair :many
 WITH RECURSIVE merchant AS (
     -- A loose index scan: one probe for each merchant instead of one for each task.
@@ -75,7 +103,7 @@ UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => $1)
 WHERE t.id = ANY (ARRAY(SELECT id FROM due)) -- and not a join, which would be planned as a scan of the whole table
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at,
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at,
     (SELECT count(*) FROM merchant) AS scanned,
     coalesce((SELECT merchant_id FROM merchant ORDER BY hop DESC LIMIT 1), $2)::uuid AS last_scanned
 `
@@ -97,6 +125,7 @@ type TaskClaimFairRow struct {
 	Attempts     int32
 	Fence        int64
 	FirstSentAt  *time.Time
+	RunAt        time.Time
 	Scanned      int64
 	LastScanned  uuid.UUID
 }
@@ -127,6 +156,7 @@ func (q *Queries) TaskClaimFair(ctx context.Context, arg TaskClaimFairParams) ([
 			&i.Attempts,
 			&i.Fence,
 			&i.FirstSentAt,
+			&i.RunAt,
 			&i.Scanned,
 			&i.LastScanned,
 		); err != nil {
@@ -148,7 +178,7 @@ WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the 
     SELECT d.ctid FROM scheduled_tasks d
     WHERE d.status = 'pending' AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at
 `
 
 type TaskClaimOldestParams struct {
@@ -165,6 +195,7 @@ type TaskClaimOldestRow struct {
 	Attempts     int32
 	Fence        int64
 	FirstSentAt  *time.Time
+	RunAt        time.Time
 }
 
 // Whatever is due, oldest first.
@@ -186,6 +217,7 @@ func (q *Queries) TaskClaimOldest(ctx context.Context, arg TaskClaimOldestParams
 			&i.Attempts,
 			&i.Fence,
 			&i.FirstSentAt,
+			&i.RunAt,
 		); err != nil {
 			return nil, err
 		}
@@ -202,7 +234,7 @@ UPDATE scheduled_tasks SET
     status = 'running', attempts = attempts + 1, fence = fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => $1)
 WHERE merchant_id = $2 AND id = $3 AND status = 'pending' AND run_at <= phantom_now()
-RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at
+RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at, run_at
 `
 
 type TaskClaimOneParams struct {
@@ -220,6 +252,7 @@ type TaskClaimOneRow struct {
 	Attempts     int32
 	Fence        int64
 	FirstSentAt  *time.Time
+	RunAt        time.Time
 }
 
 // One task and no other, if it is due.
@@ -235,6 +268,7 @@ func (q *Queries) TaskClaimOne(ctx context.Context, arg TaskClaimOneParams) (Tas
 		&i.Attempts,
 		&i.Fence,
 		&i.FirstSentAt,
+		&i.RunAt,
 	)
 	return i, err
 }
@@ -587,6 +621,7 @@ func (q *Queries) TaskListAll(ctx context.Context, arg TaskListAllParams) ([]Tas
 const taskMarkSent = `-- name: TaskMarkSent :one
 UPDATE scheduled_tasks SET first_sent_at = coalesce(first_sent_at, clock_timestamp())
 WHERE merchant_id = $1 AND id = $2 AND fence = $3 AND status = 'running'
+    AND (first_sent_at IS NULL OR first_sent_at > clock_timestamp() - interval '20 hours')
 RETURNING first_sent_at
 `
 
@@ -596,7 +631,7 @@ type TaskMarkSentParams struct {
 	Fence      int64
 }
 
-// By its holder's hand, before the request leaves: from then on its key may be known outside. Returns when that was first so.
+// By its holder's hand, before the request leaves: from then on its key may be known outside. Returns when that was first so. A key that was first sent 20 hours ago or earlier is not sent again.
 func (q *Queries) TaskMarkSent(ctx context.Context, arg TaskMarkSentParams) (*time.Time, error) {
 	row := q.db.QueryRow(ctx, taskMarkSent, arg.MerchantID, arg.ID, arg.Fence)
 	var first_sent_at *time.Time
@@ -1017,6 +1052,25 @@ type TaskUnparkParams struct {
 // If the merchant is connected. In no order, which would sort them all. To be repeated until it changes fewer than most.
 func (q *Queries) TaskUnpark(ctx context.Context, arg TaskUnparkParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskUnpark, arg.MerchantID, arg.Most)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const taskWakeMessages = `-- name: TaskWakeMessages :execrows
+UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_now()
+WHERE merchant_id = $1 AND kind = $2::text AND status = 'needs_review' AND first_sent_at IS NULL
+`
+
+type TaskWakeMessagesParams struct {
+	MerchantID uuid.UUID
+	Kind       string
+}
+
+// Those of a channel that wait for a person because its key was refused: it has been set anew.
+func (q *Queries) TaskWakeMessages(ctx context.Context, arg TaskWakeMessagesParams) (int64, error) {
+	result, err := q.db.Exec(ctx, taskWakeMessages, arg.MerchantID, arg.Kind)
 	if err != nil {
 		return 0, err
 	}

@@ -43,6 +43,8 @@ type Service struct {
 // Hunts hears in the transaction that stores it which ghosts are not what they were, are new or are gone.
 type Hunts interface {
 	GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
+	// GhostsExpire comes before the purge touches anything: their hunts end.
+	GhostsExpire(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
 }
 
 // New returns a Service over pool that reads merchants' accounts through connect.
@@ -82,6 +84,9 @@ func leaveOtherMode(ctx context.Context, queries *db.Queries, merchantID uuid.UU
 	}
 	if err := queries.AuditEndOtherMode(ctx, merchantID); err != nil {
 		return fmt.Errorf("end the other mode's audit: %w", err)
+	}
+	if err := queries.HuntDropAll(ctx, merchantID); err != nil {
+		return fmt.Errorf("end the other mode's hunts: %w", err)
 	}
 	if err := queries.GhostDropAll(ctx, merchantID); err != nil {
 		return fmt.Errorf("drop the other mode's ghosts: %w", err)

@@ -121,11 +121,13 @@ func (p *purge) merchant(ctx context.Context, merchant uuid.UUID, wait bool) err
 		for part := range slices.Chunk(chunk, p.service.purgeBatch) {
 			b := batch{merchant: merchant, ghosts: part, found: found, hash: hash}
 			err := pgx.BeginFunc(ctx, p.service.pool, func(tx pgx.Tx) error {
+				if hunts := p.service.Hunts; hunts != nil { // first, in the order in which everybody locks
+					if err := hunts.GhostsExpire(ctx, tx, merchant, ghostIDs(part)); err != nil {
+						return err
+					}
+				}
 				gone, err := b.purge(ctx, db.New(tx), p.cutoff, wait)
 				if err != nil || len(gone) == 0 {
-					return err
-				}
-				if err := p.service.tellHunts(ctx, tx, merchant, gone); err != nil { // they stop
 					return err
 				}
 				return db.New(tx).HuntForgetInvoices(ctx, db.HuntForgetInvoicesParams{MerchantID: merchant, Ghosts: gone})
@@ -144,6 +146,14 @@ func (p *purge) merchant(ctx context.Context, merchant uuid.UUID, wait bool) err
 			}
 		}
 	}
+}
+
+func ghostIDs(rows []db.PurgeListGhostsRow) []uuid.UUID {
+	ids := make([]uuid.UUID, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
+	}
+	return ids
 }
 
 // old removes what is over 90 days old, and what no running audit needs, whoever it is about.

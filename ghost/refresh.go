@@ -125,7 +125,15 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 		w := &writing{s: s, hash: reader.Hash, merchant: merchant, live: live, ticket: ticket}
 		w.add(subject, found)
 		w.lookAgain(subject, now)
-		return w.store(ctx, tx, nil)
+		if err := w.store(ctx, tx, nil); err != nil {
+			return err
+		}
+		// Of closed ghosts too: a payment after a hunt's end is counted, and lifts its pause.
+		ids := make([]uuid.UUID, len(subject.known))
+		for i, g := range subject.known {
+			ids[i] = g.ID
+		}
+		return s.tellHunts(ctx, tx, merchant, ids)
 	})
 }
 

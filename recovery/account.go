@@ -23,6 +23,7 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 	if err != nil {
 		return err
 	}
+	allPaid := len(hunt.Invoices) > 0
 	for _, invoice := range hunt.Invoices {
 		o, err := readInvoice(ctx, reader, invoice)
 		if errors.Is(err, connect.ErrNotFound) {
@@ -31,6 +32,7 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 		if err != nil {
 			return err
 		}
+		allPaid = allPaid && o.Status == "paid"
 		if o.Status != "paid" || o.AmountPaid <= 0 {
 			continue
 		}
@@ -49,7 +51,30 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 			return fmt.Errorf("count the payment: %w", err)
 		}
 	}
-	return nil
+	if !allPaid || !hunt.Paused {
+		return nil
+	}
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.liftPause(ctx, tx, hunt) })
+}
+
+// liftPause plans that the pause goes which was the hunt's final step: the debt is paid.
+func (s *Service) liftPause(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
+	queries := db.New(tx)
+	hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: hunt.MerchantID, ID: hunt.ID})
+	if err != nil {
+		return fmt.Errorf("lock hunt: %w", err)
+	}
+	p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
+	there, err := p.load(ctx)
+	if err != nil || !there || !hunt.Paused {
+		return err
+	}
+	for _, a := range p.attempts {
+		if a.Action == KindResume && a.Result == nil {
+			return nil // it is planned
+		}
+	}
+	return p.mutate(ctx, KindResume, p.ghost.StripeSubscriptionID, hunt.Amount, Moment{At: p.now, Reason: "the debt is paid", Probability: 1})
 }
 
 // cause says what came before a payment: our charge if it was that, else the last message before it, else nothing of ours.

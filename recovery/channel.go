@@ -82,6 +82,9 @@ func (s *Service) SetResend(ctx context.Context, merchantID uuid.UUID, key, from
 	if err != nil {
 		return ResendChannel{}, fmt.Errorf("store channel: %w", err)
 	}
+	if err := s.wake(ctx, merchantID, Email); err != nil {
+		return ResendChannel{}, err
+	}
 	return ResendChannel{from, at}, nil
 }
 
@@ -103,6 +106,9 @@ func (s *Service) SetTwilio(ctx context.Context, merchantID uuid.UUID, account, 
 	})
 	if err != nil {
 		return TwilioChannel{}, fmt.Errorf("store channel: %w", err)
+	}
+	if err := s.wake(ctx, merchantID, SMS); err != nil {
+		return TwilioChannel{}, err
 	}
 	return TwilioChannel{account, from, at}, nil
 }
@@ -284,4 +290,16 @@ func (s *Service) checkSteps(ctx context.Context, merchantID uuid.UUID, p Playbo
 		}
 	}
 	return nil
+}
+
+// wake lets the messages go on that waited for a person because the channel's key was refused.
+func (s *Service) wake(ctx context.Context, merchantID uuid.UUID, channel string) error {
+	woken, err := s.queries.TaskWakeMessages(ctx, db.TaskWakeMessagesParams{MerchantID: merchantID, Kind: channel})
+	if err != nil {
+		return fmt.Errorf("wake messages: %w", err)
+	}
+	if woken == 0 {
+		return nil
+	}
+	return s.queries.TaskNotify(ctx)
 }

@@ -19,7 +19,7 @@ const KindHunt = "hunt"
 
 type huntParams struct {
 	Hunt uuid.UUID `json:"hunt"`
-	Do   string    `json:"do"` // "begin", "end" or "account"
+	Do   string    `json:"do"` // "begin", "plan", "end" or "account"
 }
 
 // Started says what [Service.Start] did.
@@ -146,6 +146,22 @@ func (s *Service) begin(ctx context.Context, tx db.DBTX, playbook Versioned, g d
 	return err
 }
 
+// Mutates says whether tasks of a kind change something at Stripe.
+func Mutates(kind string) bool { _, ok := mutations[kind]; return ok }
+
+// PlanAgain is the task that has a hunt go on after a person has canceled one of its mutations.
+func PlanAgain(canceled db.ScheduledTask) (db.TaskEnqueueParams, error) {
+	var p frozen
+	if err := json.Unmarshal(canceled.Params, &p); err != nil {
+		return db.TaskEnqueueParams{}, fmt.Errorf("read the task's params: %w", err)
+	}
+	params, err := json.Marshal(huntParams{p.Hunt, "plan"})
+	if err != nil {
+		return db.TaskEnqueueParams{}, fmt.Errorf("marshal params: %w", err)
+	}
+	return db.TaskEnqueueParams{MerchantID: canceled.MerchantID, ID: newID(), Kind: KindHunt, Params: params}, nil
+}
+
 // HandleHunt is the handler of [KindHunt].
 func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 	var p huntParams
@@ -162,6 +178,13 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 		})
 		failpoint("begun")
 		return err
+	case "plan": // after a person has canceled what it waited for
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if _, err := db.New(tx).AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: t.MerchantID, HuntID: p.Hunt}); err != nil {
+				return fmt.Errorf("close what was given up: %w", err)
+			}
+			return s.planNext(ctx, tx, t.MerchantID, p.Hunt)
+		})
 	case "end":
 		return s.closeWindow(ctx, t.MerchantID, p.Hunt)
 	case "account":
@@ -172,7 +195,8 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 
 // closeWindow takes the playbook's final step, or ends the hunt without one. A charge that is still under way is waited for.
 func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	waiting := false
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
 		if err != nil {
@@ -193,12 +217,16 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		if err := cancelUnsent(ctx, queries, hunt, "the window is over"); err != nil {
 			return err
 		}
+		if _, err := queries.AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
+			return fmt.Errorf("close what was given up: %w", err)
+		}
 		if p.attempts, err = queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
 			return fmt.Errorf("list attempts: %w", err)
 		}
 		for _, a := range p.attempts {
 			if a.Result == nil {
-				return task.Snooze(10 * time.Minute)
+				waiting = true
+				return nil
 			}
 		}
 		object := p.ghost.StripeSubscriptionID
@@ -207,6 +235,10 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		}
 		return p.mutate(ctx, kind, object, p.ghost.Amount, Moment{At: p.now, Reason: "the playbook's final step", Probability: 1})
 	})
+	if err == nil && waiting {
+		return task.Snooze(10 * time.Minute)
+	}
+	return err
 }
 
 var finalKinds = map[string]string{FinalPause: KindPause, FinalCancel: KindCancel, FinalUncollectible: KindUncollectible}
@@ -249,10 +281,21 @@ func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, state, 
 	return s.accountLater(ctx, tx, hunt)
 }
 
+// accountLater has what a hunt has brought counted at the end of the running five seconds. Whatever changes until then is seen by that
+// count, and what changes while it runs falls into the next five.
 func (s *Service) accountLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
-	_, err := task.Enqueue(ctx, tx, task.New{MerchantID: hunt.MerchantID, Kind: KindHunt, UniqueKey: accountKey(hunt.ID), Params: huntParams{hunt.ID, "account"}})
+	now, err := db.New(tx).Now(ctx)
+	if err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	at := now.Truncate(accountEvery).Add(accountEvery)
+	_, err = task.Enqueue(ctx, tx, task.New{
+		MerchantID: hunt.MerchantID, Kind: KindHunt, RunAt: at, UniqueKey: fmt.Sprintf("account:%s:%d", hunt.ID, at.Unix()), Params: huntParams{hunt.ID, "account"},
+	})
 	return err
 }
+
+const accountEvery = 5 * time.Second
 
 // GhostsChanged hears in the transaction that stores it which ghosts are not what they were: a hunt whose ghost is gone ends there and
 // then, and one whose debt has changed is planned anew.
@@ -264,6 +307,15 @@ func (s *Service) GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid
 	}
 	for _, hunt := range hunts {
 		if err := s.ghostChanged(ctx, tx, hunt); err != nil {
+			return err
+		}
+	}
+	ended, err := queries.HuntListEndedOf(ctx, db.HuntListEndedOfParams{MerchantID: merchantID, Ghosts: ghosts})
+	if err != nil {
+		return fmt.Errorf("list ended hunts: %w", err)
+	}
+	for _, hunt := range ended { // it may have been paid since
+		if err := s.accountLater(ctx, tx, hunt); err != nil {
 			return err
 		}
 	}
@@ -299,7 +351,48 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 	if err := s.accountLater(ctx, tx, hunt); err != nil {
 		return err
 	}
+	if err := s.dropOutdated(ctx, tx, hunt, ghost); err != nil {
+		return err
+	}
 	return s.planNext(ctx, tx, hunt.MerchantID, hunt.ID)
+}
+
+// dropOutdated cancels a charge that has not been sent and is of another invoice or amount than what is owed now.
+func (s *Service) dropOutdated(ctx context.Context, tx db.DBTX, hunt db.Hunt, ghost db.GhostTarget) error {
+	queries := db.New(tx)
+	owed := ghost.Amount
+	for _, i := range invoicesOf(ghost) {
+		if i.ID == ghost.StripeInvoiceID {
+			owed = i.Amount
+		}
+	}
+	dropped, err := queries.TaskCancelOutdated(ctx, db.TaskCancelOutdatedParams{
+		MerchantID: hunt.MerchantID, UniqueKey: chargeKey(hunt.ID), Object: ghost.StripeInvoiceID, Amount: owed,
+	})
+	if err != nil {
+		return fmt.Errorf("cancel an outdated charge: %w", err)
+	}
+	if dropped == 0 {
+		return nil
+	}
+	if err := queries.AttemptCancelUnsent(ctx, db.AttemptCancelUnsentParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID}); err != nil {
+		return fmt.Errorf("cancel attempts: %w", err)
+	}
+	return nil
+}
+
+// GhostsExpire hears before the purge touches anything that these ghosts are about to go: their hunts end, whether they can go now or not.
+func (s *Service) GhostsExpire(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
+	hunts, err := db.New(tx).HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
+	if err != nil {
+		return fmt.Errorf("list hunts: %w", err)
+	}
+	for _, hunt := range hunts {
+		if err := s.endHunt(ctx, tx, hunt, "stopped", "purged"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Stop ends a hunt by the merchant's word. It fails with [ErrNotFound]; a hunt that has ended stays as it is.

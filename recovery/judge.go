@@ -18,6 +18,8 @@ type verdict struct {
 // retrier at a time. charges are those of the customer in the last 30 days, the newest first.
 func judge(o object, charges []charge, p frozen, ghost db.GhostTarget, playbook Playbook, now time.Time) verdict {
 	switch {
+	case o.Status == "uncollectible":
+		return verdict{over: "the invoice was written off: the customer may pay it, and no card is charged for it"}
 	case o.Status != "open":
 		return verdict{again: "the invoice is " + o.Status}
 	case o.PaidOutOfBand, o.AmountRemaining <= 0:
@@ -41,7 +43,18 @@ func judge(o object, charges []charge, p frozen, ghost db.GhostTarget, playbook 
 	case o.NextAttempt != nil:
 		return verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour)} // two retriers at once are the largest risk
 	}
+	playbook.CardBudget -= max(int(ghost.CardAttempts)-countSent(charges), 0) // on the same card for other customers
 	return judgeCharges(charges, p, playbook, now)
+}
+
+// countSent is how many charges have reached a card's network.
+func countSent(charges []charge) (n int) {
+	for _, c := range charges {
+		if !c.blocked() {
+			n++
+		}
+	}
+	return n
 }
 
 func alive(status string) bool {
@@ -52,6 +65,8 @@ func alive(status string) bool {
 func judgeCharges(charges []charge, p frozen, playbook Playbook, now time.Time) verdict {
 	onCards, onInvoice, known := 0, 0, false
 	var oldest, lastFailed time.Time
+	var card string // of the newest charge of this invoice
+	dead := map[string]bool{}
 	for _, c := range charges { // the newest first
 		at := time.Unix(c.Created, 0)
 		switch {
@@ -73,8 +88,10 @@ func judgeCharges(charges []charge, p frozen, playbook Playbook, now time.Time) 
 		if at.After(lastFailed) {
 			lastFailed = at
 		}
-		if class, _ := c.class(); c.Invoice == p.Object && !known {
-			known = true
+		class, _ := c.class()
+		dead[c.Method.Card.Fingerprint] = dead[c.Method.Card.Fingerprint] || class == "never"
+		if c.Invoice == p.Object && !known {
+			known, card = true, c.Method.Card.Fingerprint
 			if class == "never" || class == "customer" {
 				return verdict{over: classWords(class)}
 			}
@@ -82,6 +99,10 @@ func judgeCharges(charges []charge, p frozen, playbook Playbook, now time.Time) 
 	}
 	free := oldest.AddDate(0, 0, budgetDays)
 	switch {
+	case card != "" && dead[card]:
+		return verdict{over: classWords("never")} // said of the same card, for another invoice
+	case playbook.CardBudget <= 0:
+		return verdict{over: "the attempts that the card may have are used up"}
 	case onInvoice >= playbook.MaxAttempts:
 		return verdict{over: "the attempts that the playbook allows are used up"}
 	case onCards >= playbook.CardBudget:

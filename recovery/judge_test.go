@@ -149,7 +149,7 @@ func TestJudge(t *testing.T) {
 		"nothing forbids it":        {func(*object, *db.GhostTarget, *Playbook) {}, "yes"},
 		"paid":                      {func(o *object, _ *db.GhostTarget, _ *Playbook) { o.Status = "paid" }, "again"},
 		"void":                      {func(o *object, _ *db.GhostTarget, _ *Playbook) { o.Status = "void" }, "again"},
-		"uncollectible":             {func(o *object, _ *db.GhostTarget, _ *Playbook) { o.Status = "uncollectible" }, "again"},
+		"uncollectible":             {func(o *object, _ *db.GhostTarget, _ *Playbook) { o.Status = "uncollectible" }, "over"},
 		"paid elsewhere":            {func(o *object, _ *db.GhostTarget, _ *Playbook) { o.PaidOutOfBand = true }, "again"},
 		"nothing left":              {func(o *object, _ *db.GhostTarget, _ *Playbook) { o.AmountRemaining = 0 }, "again"},
 		"another amount":            {func(o *object, _ *db.GhostTarget, _ *Playbook) { o.AmountRemaining = 4800 }, "again"},

@@ -41,8 +41,8 @@ func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, n
 		return nextStep{over: classWords(so.class)}, nil
 	case so.sent >= l.playbook.MaxAttempts:
 		return nextStep{over: "the attempts that the playbook allows are used up"}, nil
-	case l.playbook.TakeOver && !so.held:
-		return nextStep{kind: KindHold, moment: Moment{At: now, Reason: "before our first attempt", Probability: 1}}, nil
+	case l.playbook.CardBudget == 0:
+		return nextStep{over: "the playbook allows no attempt on a card"}, nil
 	}
 	attempt := so.sent + 1
 	moment, err := advisor.Next(ctx, Question{
@@ -54,6 +54,9 @@ func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, n
 	}
 	if moment.At.After(l.end) {
 		return nextStep{over: "the next moment that makes sense lies behind the window"}, nil
+	}
+	if l.playbook.TakeOver && !so.held { // only now that a charge will follow
+		return nextStep{kind: KindHold, moment: Moment{At: now, Reason: "before our first attempt", Probability: 1}}, nil
 	}
 	return nextStep{kind: KindPay, moment: moment}, nil
 }

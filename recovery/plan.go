@@ -119,7 +119,6 @@ func chargeKey(hunt uuid.UUID) string  { return "charge:" + hunt.String() }
 func messageKey(hunt uuid.UUID) string { return "message:" + hunt.String() }
 func endKey(hunt uuid.UUID) string     { return "end:" + hunt.String() }
 func beginKey(hunt uuid.UUID) string   { return "begin:" + hunt.String() }
-func accountKey(hunt uuid.UUID) string { return "account:" + hunt.String() }
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
@@ -136,26 +135,42 @@ func (p *planning) charge(ctx context.Context) error {
 	invoice := p.ghost.StripeInvoiceID
 	object := p.hash("invoice", invoice)
 	var so standing
+	idle := 0 // charges in a row that were planned and not sent
 	so.lastFailed, so.class, so.code = p.lastFailure()
 	for _, a := range p.attempts {
 		if a.Result == nil {
 			return nil // one at a time
 		}
 		same := string(a.Object) == string(object)
+		if same && a.Action == KindPay {
+			idle++
+			if *a.Result != "not_sent" {
+				idle = 0
+			}
+		}
 		so.held = so.held || same && a.Action == KindHold && *a.Result == "done"
 		if a.Action == KindPay && *a.Result != "not_sent" && *a.Result != "absent" {
 			so.sent++
 		}
 	}
+	if idle >= mostIdle {
+		return p.chargesOver(ctx, "several charges in a row were planned and could not be sent")
+	}
 	next, err := p.outlook().nextCharge(ctx, p.s.advisor, so, p.now)
 	if err != nil {
 		return err
+	}
+	if most, capped := p.playbook.DailyCap[p.hunt.Currency]; capped && p.owed(invoice) > most {
+		next.over = "the invoice is larger than the playbook's daily cap"
 	}
 	if next.over != "" {
 		return p.chargesOver(ctx, next.over)
 	}
 	return p.mutate(ctx, next.kind, invoice, p.owed(invoice), next.moment)
 }
+
+// mostIdle bounds how often a charge is planned anew that Stripe's state forbids each time.
+const mostIdle = 20
 
 // lastFailure is the latest of Stripe's and ours.
 func (p *planning) lastFailure() (at time.Time, class, code string) {

@@ -58,7 +58,8 @@ type charge struct {
 	} `json:"outcome"`
 	Method struct {
 		Card struct {
-			Brand string `json:"brand"`
+			Brand       string `json:"brand"`
+			Fingerprint string `json:"fingerprint"`
 		} `json:"card"`
 	} `json:"payment_method_details"`
 }

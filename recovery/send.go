@@ -21,9 +21,8 @@ import (
 
 const (
 	keyLife  = 20 * time.Hour   // a key that was first sent longer ago is never sent again: Stripe and Resend may forget it after 24 hours
-	sendTime = 30 * time.Second // between marking a task as sent and its request's leaving; half a lease
+	sendTime = 5 * time.Second  // between marking a task as sent and its request's leaving
 	oneADay  = 24 * time.Hour   // between charges
-	overdue  = time.Hour        // beyond its moment, after which a task is looked for at Stripe before it is first sent
 	mostSent = 6                // tries after which an unknown outcome is only read
 	settled  = 10 * time.Minute // after which a request that left no event was not executed, where it will not be sent again
 )
@@ -60,6 +59,9 @@ func (s *Service) HandleMutation(ctx context.Context, t *task.Task) error {
 		}
 	}
 	failpoint("looked")
+	if err := j.reader.Turn(ctx); err != nil {
+		return err
+	}
 	by := time.Now().Round(0).Add(sendTime)
 	if ok, err := j.mark(ctx); !ok {
 		return lost(err)
@@ -109,7 +111,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 	if j.ghost.Status != "open" && j.t.Kind != KindResume {
 		return false, j.end(ctx, notSent("the ghost is gone", false))
 	}
-	if j.now.Sub(j.p.PlannedFor) > overdue {
+	if j.now.Sub(j.t.RunAt) > keyLife { // a key as young as that keeps it from a second execution
 		if done, err := j.doneBefore(ctx); done || err != nil {
 			return false, err
 		}
@@ -122,13 +124,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 		return false, unhurried(err)
 	}
 	if j.t.Kind != KindPay {
-		if mutations[j.t.Kind].done(o) {
-			return false, j.conclude(ctx, outcome{status: "succeeded", result: "done", why: "it was so already"})
-		}
-		if o.Status == "paid" || o.Status == "void" {
-			return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: "the invoice is " + o.Status, outdated: true})
-		}
-		return true, nil
+		return j.lookAtStep(ctx, o)
 	}
 	charges, err := readCharges(ctx, j.reader, j.p.Customer, j.now)
 	if err != nil {
@@ -155,10 +151,33 @@ func (j *job) look(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// lookAtStep reads the invoice before a step that is no charge: nobody loses his subscription who has paid.
+func (j *job) lookAtStep(ctx context.Context, o object) (bool, error) {
+	if mutations[j.t.Kind].done(o) {
+		return false, j.conclude(ctx, outcome{status: "succeeded", result: "done", why: "it was so already"})
+	}
+	if j.t.Kind == KindResume {
+		return true, nil
+	}
+	if !ofInvoice(j.t.Kind) {
+		var err error
+		if o, err = readInvoice(ctx, j.reader, j.ghost.StripeInvoiceID); err != nil {
+			return false, unhurried(err)
+		}
+	}
+	switch {
+	case o.Status != "open" && o.Status != "uncollectible", o.PaidOutOfBand, o.AmountRemaining <= 0:
+		return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: "the invoice is " + o.Status, outdated: true})
+	case o.Intent.Status == "processing":
+		return false, j.wait(j.now.Add(oneADay))
+	}
+	return true, nil
+}
+
 // doneBefore looks for an execution of a task that is late and was never sent, as far as the database knows: a backup that was put back
-// knows nothing of what was sent since. Younger tasks are kept from a second execution by their key.
+// knows nothing of what was sent since.
 func (j *job) doneBefore(ctx context.Context) (bool, error) {
-	event, err := findExecution(ctx, j.reader, j.t.Kind, j.t.ID.String(), j.p.PlannedFor)
+	event, err := findExecution(ctx, j.reader, j.t.Kind, j.t.ID.String(), j.t.RunAt)
 	if errors.Is(err, errTooManyEvents) {
 		return true, j.review(ctx, "it is late, and the account has had too many events since to be sure that it was not sent before a backup was put back")
 	}
@@ -178,7 +197,7 @@ func (j *job) doneBefore(ctx context.Context) (bool, error) {
 // heldBefore says whether the invoice was taken over from Smart Retries already.
 func (j *job) heldBefore(ctx context.Context) (bool, error) {
 	attempts, err := j.s.queries.AttemptListOfObject(ctx, db.AttemptListOfObjectParams{
-		MerchantID: j.t.MerchantID, Object: j.reader.Hash("invoice", j.p.Object),
+		MerchantID: j.t.MerchantID, Object: j.object(),
 	})
 	if err != nil {
 		return false, fmt.Errorf("list attempts: %w", err)
@@ -186,6 +205,14 @@ func (j *job) heldBefore(ctx context.Context) (bool, error) {
 	return slices.ContainsFunc(attempts, func(a db.Attempt) bool {
 		return a.Action == KindHold && a.Result != nil && *a.Result == "done"
 	}), nil
+}
+
+// object is the keyed hash under which attempts are counted.
+func (j *job) object() []byte {
+	if ofInvoice(j.t.Kind) {
+		return j.reader.Hash("invoice", j.p.Object)
+	}
+	return j.reader.Hash("subscription", j.p.Object)
 }
 
 // wait puts the task off: nothing was sent, so that the same row may go later.
@@ -202,11 +229,15 @@ func (j *job) mark(ctx context.Context) (ok bool, err error) {
 		if err != nil {
 			return fmt.Errorf("ask whether the hunt goes on: %w", err)
 		}
-		if j.t.Kind == KindResume && why == "ended" {
+		if j.t.Kind == KindResume && (why == "ended" || why == "closed") {
 			why = "" // the payment that ended it is what lifts the pause
 		}
 		if why != "" {
 			return nil
+		}
+		if twin, err := queries.AttemptUnknown(ctx, db.AttemptUnknownParams{MerchantID: j.t.MerchantID, Object: j.object(), TaskID: j.t.ID}); err != nil || twin {
+			refused = j.wait(j.now.Add(time.Hour)) // another one may be out: what it did comes first
+			return err
 		}
 		if j.t.Kind == KindPay && j.t.FirstSentAt == nil {
 			if refused, err = j.withinCaps(ctx, queries); refused != nil || err != nil {
@@ -265,7 +296,7 @@ func (j *job) withinCaps(ctx context.Context, queries *db.Queries) (refused, err
 		return nil, fmt.Errorf("sum up charges: %w", err)
 	}
 	if asked+j.p.Amount > most {
-		return j.wait(j.now.Add(time.Hour)), nil
+		return j.wait(j.now.Add(time.Hour)), nil // it fits alone, or it would not have been planned
 	}
 	return nil, nil
 }
@@ -279,7 +310,9 @@ func (j *job) unanswered(ctx context.Context, err error) error {
 		return j.review(ctx, "Stripe knows this task's key from another request: find in the dashboard what task_"+j.t.ID.String()+" did")
 	case errors.As(err, &unknown) && unknown.Stored:
 		return j.rest(ctx)
-	case errors.As(err, &unknown), errors.Is(err, connect.ErrTooLate):
+	case errors.Is(err, connect.ErrTooLate):
+		return task.Snooze(time.Second)
+	case errors.As(err, &unknown):
 		return err // the same row and key again, with backoff
 	case errors.As(err, &read):
 		return unhurried(err)
@@ -296,11 +329,11 @@ func (j *job) rest(ctx context.Context) error {
 	return task.Snooze(max(j.t.FirstSentAt.Add(keyLife).Sub(wall), time.Minute))
 }
 
-// unhurried lets a task wait where Stripe asks for fewer requests: that is no failed try.
+// unhurried lets a task wait where Stripe fails or asks for fewer requests: that is no failed try of the task's.
 func unhurried(err error) error {
 	var read *connect.ReadError
-	if errors.As(err, &read) && read.SlowDown {
-		return task.Snooze(30 * time.Second)
+	if errors.As(err, &read) && !errors.Is(err, connect.ErrRevoked) && !errors.Is(err, connect.ErrNotFound) {
+		return task.Snooze(time.Minute)
 	}
 	return err
 }
@@ -460,7 +493,7 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 			return fmt.Errorf("note the pause: %w", err)
 		}
 	}
-	if j.t.Kind == KindPause || j.t.Kind == KindCancel || j.t.Kind == KindUncollectible {
+	if (j.t.Kind == KindPause || j.t.Kind == KindCancel || j.t.Kind == KindUncollectible) && !o.outdated {
 		return j.s.endHunt(ctx, tx, hunt, "exhausted", "the window is over; final step: "+mutations[j.t.Kind].words)
 	}
 	if o.result == "paid" || o.result == "processing" || o.outdated {

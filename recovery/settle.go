@@ -66,6 +66,8 @@ func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany
 	switch {
 	case j.t.Kind == KindPay && o.Intent.Status == "processing":
 		return false, task.Snooze(time.Hour) // the bank's answer brings an event
+	case age >= eventLife || age >= keyLife && o.Status == "paid":
+		return false, j.review(ctx, "it is not known any more what task_"+j.t.ID.String()+" did: look for it in the dashboard's log, and cancel it")
 	case tooMany && (age >= keyLife || why == "ended" || changed):
 		return false, j.review(ctx, "the account has had too many events since to find out what task_"+j.t.ID.String()+" did: look for it in the dashboard's log")
 	case age >= keyLife:
@@ -79,9 +81,25 @@ func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany
 		return false, task.Snooze(time.Minute)
 	case j.t.Attempt > mostSent:
 		return false, task.Snooze(30 * time.Minute)
+	case j.t.Kind != KindPay:
+		return true, nil
 	}
-	return true, nil
+	// What forbids a first send forbids another one.
+	charges, err := readCharges(ctx, j.reader, j.p.Customer, j.now)
+	if err != nil {
+		return false, unhurried(err)
+	}
+	if judge(o, charges, j.p, j.ghost, j.playbook, j.now) == (verdict{}) {
+		return true, nil
+	}
+	if age >= settled {
+		return false, j.conclude(ctx, absent)
+	}
+	return false, task.Snooze(time.Minute)
 }
+
+// eventLife is how long Stripe tells of an event, less a day.
+const eventLife = 29 * 24 * time.Hour
 
 // absent is the outcome of a request that Stripe never executed. A new attempt is a new row.
 var absent = outcome{status: "failed", result: "absent", why: "the request never reached Stripe"}

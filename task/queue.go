@@ -226,7 +226,7 @@ func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
 	for _, row := range fair {
 		q.take(alive, &Task{
 			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt,
+			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
 		})
 		if row.Scanned == fairMerchants {
 			next = row.LastScanned
@@ -245,7 +245,7 @@ func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
 	for _, row := range oldest {
 		q.take(alive, &Task{
 			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt,
+			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
 		})
 	}
 	return len(fair) + len(oldest), nil

@@ -23,6 +23,7 @@ type Task struct {
 	Attempt      int32 // 1 for the first try
 	Fence        int64
 	FirstSentAt  *time.Time
+	RunAt        time.Time // when it fell due, by PHANTOM's clock
 }
 
 // Handler does a task. Nil means done; the errors of this package say what else is to become of it; any other error is a failed

@@ -69,7 +69,7 @@ CREATE TABLE hunt_notes (
 );
 
 -- Every mutation of an object at Stripe that was planned, counted by object and action. Never archived: a number is given once, and
--- card networks count. object and card are keyed hashes. sent_at is by phantom_now(): caps and budgets count by it.
+-- card networks count. object and customer are keyed hashes. sent_at is by phantom_now(): caps and budgets count by it.
 CREATE TABLE attempts (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     object bytea NOT NULL,
@@ -80,7 +80,6 @@ CREATE TABLE attempts (
     customer bytea NOT NULL,
     currency text NOT NULL,
     amount bigint NOT NULL,
-    card bytea,
     reason text NOT NULL,                   -- why this moment
     probability double precision NOT NULL,  -- of this moment being chosen
     planned_for timestamptz NOT NULL,

@@ -51,6 +51,18 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AN
     AND NOT EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id
         AND t.status IN ('pending', 'running', 'parked', 'needs_review'));
 
+-- name: AttemptCancelGivenUp :execrows
+-- Those whose task a person has canceled, having looked at it.
+UPDATE attempts a SET result = 'not_sent'
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AND a.result IS NULL
+    AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled');
+
+-- name: AttemptUnknown :one
+-- Whether another request about an object may be out, whichever hunt it is of.
+SELECT EXISTS (SELECT 1 FROM attempts a
+    WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.object = sqlc.arg(object) AND a.task_id <> sqlc.arg(task_id)
+        AND a.sent_at IS NOT NULL AND a.result IS NULL) AS unknown;
+
 -- name: RecoveryCreate :execrows
 -- Each invoice once.
 INSERT INTO recoveries (merchant_id, invoice, hunt_id, currency, amount, cause, recovered_at)

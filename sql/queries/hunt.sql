@@ -28,6 +28,12 @@ SELECT * FROM hunts
 WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND state = 'active'
 ORDER BY id FOR NO KEY UPDATE;
 
+-- name: HuntListEndedOf :many
+-- The last ended hunt of each of these ghosts that was not stopped by anybody.
+SELECT DISTINCT ON (ghost_id) * FROM hunts
+WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND state = 'exhausted'
+ORDER BY ghost_id, began_at DESC;
+
 -- name: HuntListActiveOfPerson :many
 -- The hunts under way that have written to somebody.
 SELECT h.* FROM hunts h
@@ -51,6 +57,13 @@ UPDATE hunts SET paused = @paused WHERE merchant_id = @merchant_id AND id = @id;
 -- name: HuntAddInvoices :exec
 UPDATE hunts SET invoices = ARRAY(SELECT DISTINCT i FROM unnest(invoices || sqlc.arg(invoices)::text[]) AS i ORDER BY i)
 WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND NOT invoices @> sqlc.arg(invoices)::text[];
+
+-- name: HuntDropAll :exec
+-- A merchant works in the other mode now: what hunts were about is of another world. Their tasks find that out by themselves.
+UPDATE hunts SET invoices = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
+    ended_reason = CASE WHEN state = 'active' THEN 'the account was connected in the other mode (live or test)' ELSE ended_reason END,
+    ended_at = CASE WHEN state = 'active' THEN phantom_now() ELSE ended_at END
+WHERE merchant_id = $1 AND (state = 'active' OR invoices <> '{}');
 
 -- name: HuntForgetInvoices :exec
 -- For the purge of these ghosts.
@@ -91,6 +104,7 @@ SELECT CASE
     WHEN h.held_out OR h.mode <> 'recover' THEN 'untouched'
     WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
     WHEN m.disconnected_at IS NOT NULL THEN 'disconnected'
+    WHEN NOT EXISTS (SELECT 1 FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id AND g.status = 'open') THEN 'closed'
     ELSE '' END::text AS why
 FROM hunts h JOIN merchants m ON m.id = h.merchant_id
 WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id) FOR SHARE OF h;

@@ -52,7 +52,7 @@ UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
 WHERE t.id = ANY (ARRAY(SELECT id FROM due)) -- and not a join, which would be planned as a scan of the whole table
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at,
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at,
     (SELECT count(*) FROM merchant) AS scanned,
     coalesce((SELECT merchant_id FROM merchant ORDER BY hop DESC LIMIT 1), sqlc.arg(after))::uuid AS last_scanned;
 
@@ -65,7 +65,7 @@ WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the 
     SELECT d.ctid FROM scheduled_tasks d
     WHERE d.status = 'pending' AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at;
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at;
 
 -- name: TaskClaimOne :one
 -- One task and no other, if it is due.
@@ -73,7 +73,7 @@ UPDATE scheduled_tasks SET
     status = 'running', attempts = attempts + 1, fence = fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
 WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND status = 'pending' AND run_at <= phantom_now()
-RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at;
+RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at, run_at;
 
 -- name: TaskProgress :one
 -- How a task stands, and how many seconds are left: of a pending one until it is due, of a running one until its lease ends.
@@ -200,9 +200,10 @@ WHERE t.merchant_id = old.merchant_id AND t.id = old.id;
 UPDATE scheduled_tasks SET attempts = 0 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
 
 -- name: TaskMarkSent :one
--- By its holder's hand, before the request leaves: from then on its key may be known outside. Returns when that was first so.
+-- By its holder's hand, before the request leaves: from then on its key may be known outside. Returns when that was first so. A key that was first sent 20 hours ago or earlier is not sent again.
 UPDATE scheduled_tasks SET first_sent_at = coalesce(first_sent_at, clock_timestamp())
 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running'
+    AND (first_sent_at IS NULL OR first_sent_at > clock_timestamp() - interval '20 hours')
 RETURNING first_sent_at;
 
 -- name: TaskFinish :execrows
@@ -265,3 +266,15 @@ ORDER BY status, kind;
 -- For how many seconds the oldest due task has waited.
 SELECT greatest(coalesce(extract(epoch FROM phantom_now() - min(run_at)), 0), 0)::float8 AS seconds
 FROM scheduled_tasks WHERE status = 'pending';
+
+-- name: TaskCancelOutdated :execrows
+-- The pending charge that holds this key, has not been sent, and is of another invoice or amount.
+UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp(), last_error = 'what is owed has changed since'
+WHERE merchant_id = sqlc.arg(merchant_id) AND unique_key = sqlc.arg(unique_key)::text AND kind IN ('invoice_pay', 'invoice_hold')
+    AND status IN ('pending', 'parked') AND first_sent_at IS NULL
+    AND (params ->> 'object' <> sqlc.arg(object)::text OR kind = 'invoice_pay' AND (params ->> 'amount')::bigint <> sqlc.arg(amount)::bigint);
+
+-- name: TaskWakeMessages :execrows
+-- Those of a channel that wait for a person because its key was refused: it has been set anew.
+UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_now()
+WHERE merchant_id = sqlc.arg(merchant_id) AND kind = sqlc.arg(kind)::text AND status = 'needs_review' AND first_sent_at IS NULL;

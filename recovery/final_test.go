@@ -1,0 +1,96 @@
+package recovery
+
+import (
+	"strings"
+	"testing"
+
+	"phantom/sandbox"
+)
+
+// When the window is over the final step is taken once, and the hunt ends with it. A pause is lifted when the debt is paid after all.
+func TestFinalSteps(t *testing.T) {
+	t.Parallel()
+	for step, path := range map[string]string{
+		FinalNone: "", FinalPause: "POST /v1/subscriptions/", FinalCancel: "DELETE /v1/subscriptions/", FinalUncollectible: "POST /v1/invoices/",
+	} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 6})
+			b.audit()
+			b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, step, 1 })
+			if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+				t.Fatal(err)
+			}
+			b.work()
+			b.await("the hunts begin", func() bool {
+				return b.count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 6
+			})
+			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
+			b.await("the hunts end", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 6 })
+			taken := b.world.Ledger(b.account)
+			for _, e := range taken {
+				if path == "" || !strings.HasPrefix(e.Method+" "+e.Path, path) || e.Status != 200 {
+					t.Errorf("%s %s: %d", e.Method, e.Path, e.Status)
+				}
+			}
+			if path != "" && len(taken) != 6 {
+				t.Errorf("%d steps were taken, want 6", len(taken))
+			}
+			if step != FinalPause {
+				return
+			}
+			invoice := b.text("SELECT stripe_invoice_id FROM ghost_targets ORDER BY id LIMIT 1")
+			subscription := b.text("SELECT stripe_subscription_id FROM ghost_targets ORDER BY id LIMIT 1")
+			if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pay", ID: invoice}); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.ghosts.Refresh(t.Context(), b.merchant, subscription); err != nil {
+				t.Fatal(err)
+			}
+			b.await("the pause is lifted", func() bool {
+				return b.count("SELECT count(*) FROM attempts WHERE action = 'subscription_resume' AND result = 'done'") == 1
+			})
+			if n := b.count("SELECT count(*) FROM recoveries"); n != 1 {
+				t.Errorf("%d payments are counted, want 1", n)
+			}
+		})
+	}
+}
+
+// Where Smart Retries still runs, a hunt either takes the invoice over before its first charge, or leaves it alone until it stops.
+func TestTakeOver(t *testing.T) {
+	t.Parallel()
+	for _, takeOver := range []bool{true, false} {
+		b := setup(t, sandbox.Config{Merchants: 1})
+		b.audit()
+		b.recoverWith(func(p *Playbook) { p.TakeOver = takeOver })
+		if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+			t.Fatal(err)
+		}
+		b.work()
+		defer func() {
+			t.Log(b.text("SELECT coalesce(string_agg(kind || ' ' || status || ' ' || n || ' ' || a || ' ' || coalesce(e, ''), E'\n'), '') FROM (SELECT kind, status, count(*) AS n, max(attempts) AS a, left(max(last_error), 100) AS e FROM scheduled_tasks GROUP BY 1, 2) AS s"))
+		}()
+		b.await("all that is due is done", func() bool {
+			return b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+		})
+		held, charged := map[string]bool{}, 0
+		for _, e := range b.world.Ledger(b.account) {
+			switch {
+			case strings.HasSuffix(e.Path, "/pay"):
+				charged++
+				if takeOver && !held[e.Object] {
+					t.Errorf("%s was charged before it was taken over", e.Object)
+				}
+			case strings.HasPrefix(e.Path, "/v1/invoices/"):
+				held[e.Object] = true
+			}
+		}
+		if takeOver && len(held) == 0 || !takeOver && len(held) != 0 {
+			t.Errorf("take over %v: %d invoices were", takeOver, len(held))
+		}
+		if charged == 0 {
+			t.Errorf("take over %v: nothing was charged", takeOver)
+		}
+	}
+}
