@@ -91,16 +91,23 @@ func (q *Queries) HuntCountCharge(ctx context.Context, arg HuntCountChargeParams
 }
 
 const huntCreate = `-- name: HuntCreate :execrows
-INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
-SELECT g.merchant_id, $1, g.id, $2, $3, $4, $5, m.livemode,
-    g.decline_class, g.currency, g.amount,
-    ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
-FROM ghost_targets g JOIN merchants m ON m.id = g.merchant_id
-WHERE g.merchant_id = $6 AND g.id = $7 AND g.status = 'open'
-ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
+WITH created AS (
+    INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+    SELECT g.merchant_id, $3, g.id, $4, $5, $6, $7, m.livemode,
+        g.decline_class, g.currency, g.amount,
+        ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
+    FROM ghost_targets g JOIN merchants m ON m.id = g.merchant_id
+    WHERE g.merchant_id = $8 AND g.id = $9 AND g.status = 'open'
+    ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
+    RETURNING merchant_id, id
+)
+INSERT INTO hunt_notes (merchant_id, hunt_id, id, note)
+SELECT created.merchant_id, created.id, $1, $2::text FROM created
 `
 
 type HuntCreateParams struct {
+	NoteID          uuid.UUID
+	Note            string
 	ID              uuid.UUID
 	Customer        []byte
 	PlaybookVersion int32
@@ -113,6 +120,8 @@ type HuntCreateParams struct {
 // A ghost that is hunted already, or open no more, adds nothing.
 func (q *Queries) HuntCreate(ctx context.Context, arg HuntCreateParams) (int64, error) {
 	result, err := q.db.Exec(ctx, huntCreate,
+		arg.NoteID,
+		arg.Note,
 		arg.ID,
 		arg.Customer,
 		arg.PlaybookVersion,

@@ -52,12 +52,20 @@ func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid
 	}
 	begin := func(list []db.GhostTarget) error {
 		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			now, err := db.New(tx).Now(ctx)
+			if err != nil {
+				return fmt.Errorf("read clock: %w", err)
+			}
+			var tasks []task.New
 			for _, g := range list {
-				if err := s.begin(ctx, tx, playbook, g, hash, &result); err != nil {
+				of, err := s.begin(ctx, db.New(tx), playbook, g, now, hash, &result)
+				if err != nil {
 					return err
 				}
+				tasks = append(tasks, of...)
 			}
-			return nil
+			_, err = task.EnqueueKeyed(ctx, tx, merchantID, KindHunt, tasks)
+			return err
 		})
 	}
 	if ghosts != nil {
@@ -103,47 +111,40 @@ func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (Versioned, 
 	return s.SetPlaybook(ctx, merchantID, v.Playbook)
 }
 
-// begin stores one hunt with the task that plans its first steps, and the one that ends its window.
-func (s *Service) begin(ctx context.Context, tx db.DBTX, playbook Versioned, g db.GhostTarget, hash func(subject, value string) []byte, result *Started) error {
-	queries := db.New(tx)
+// begin stores one hunt. It returns its tasks: one that plans its first steps, and one that ends its window.
+func (s *Service) begin(ctx context.Context, queries *db.Queries, playbook Versioned, g db.GhostTarget, now time.Time,
+	hash func(subject, value string) []byte, result *Started) ([]task.New, error) {
 	if g.Amount < playbook.MinAmount[g.Currency] || g.Status != "open" {
 		result.Skipped++
-		return nil
+		return nil, nil
 	}
 	customer := hash("customer", g.StripeCustomerID)
 	held := heldOut(customer, playbook.HoldoutPercent)
+	words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode, playbook.Version)
+	if held {
+		words = "held out: this customer is left to what would have happened anyway, so that the others can be compared with them"
+	}
 	id := newID()
 	added, err := queries.HuntCreate(ctx, db.HuntCreateParams{
 		MerchantID: g.MerchantID, ID: id, GhostID: g.ID, Customer: customer, PlaybookVersion: playbook.Version, Mode: playbook.Mode, HeldOut: held,
+		NoteID: newID(), Note: words,
 	})
 	if err != nil {
-		return fmt.Errorf("create hunt: %w", err)
+		return nil, fmt.Errorf("create hunt: %w", err)
 	}
 	if added == 0 {
 		result.Skipped++
-		return nil
+		return nil, nil
 	}
 	result.Hunts++
-	words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode, playbook.Version)
+	tasks := []task.New{{
+		ID: newID(), UniqueKey: endKey(id), RunAt: now.Add(time.Duration(playbook.WindowDays) * 24 * time.Hour), Params: huntParams{id, "end"},
+	}}
 	if held {
 		result.HeldOut++
-		words = "held out: this customer is left to what would have happened anyway, so that the others can be compared with them"
+		return tasks, nil
 	}
-	if err := note(ctx, queries, g.MerchantID, id, uuid.Nil, words); err != nil {
-		return err
-	}
-	now, err := queries.Now(ctx)
-	if err != nil {
-		return fmt.Errorf("read clock: %w", err)
-	}
-	if _, err := task.Enqueue(ctx, tx, task.New{
-		MerchantID: g.MerchantID, Kind: KindHunt, UniqueKey: endKey(id), RunAt: now.Add(time.Duration(playbook.WindowDays) * 24 * time.Hour),
-		Params: huntParams{id, "end"},
-	}); err != nil || held {
-		return err
-	}
-	_, err = task.Enqueue(ctx, tx, task.New{MerchantID: g.MerchantID, Kind: KindHunt, UniqueKey: beginKey(id), Params: huntParams{id, "begin"}})
-	return err
+	return append(tasks, task.New{ID: newID(), UniqueKey: beginKey(id), RunAt: now, Params: huntParams{id, "begin"}}), nil
 }
 
 // Mutates says whether tasks of a kind change something at Stripe.

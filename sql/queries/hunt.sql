@@ -1,12 +1,17 @@
 -- name: HuntCreate :execrows
 -- A ghost that is hunted already, or open no more, adds nothing.
-INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
-SELECT g.merchant_id, sqlc.arg(id), g.id, sqlc.arg(customer), sqlc.arg(playbook_version), sqlc.arg(mode), sqlc.arg(held_out), m.livemode,
-    g.decline_class, g.currency, g.amount,
-    ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
-FROM ghost_targets g JOIN merchants m ON m.id = g.merchant_id
-WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = sqlc.arg(ghost_id) AND g.status = 'open'
-ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING;
+WITH created AS (
+    INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+    SELECT g.merchant_id, sqlc.arg(id), g.id, sqlc.arg(customer), sqlc.arg(playbook_version), sqlc.arg(mode), sqlc.arg(held_out), m.livemode,
+        g.decline_class, g.currency, g.amount,
+        ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
+    FROM ghost_targets g JOIN merchants m ON m.id = g.merchant_id
+    WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = sqlc.arg(ghost_id) AND g.status = 'open'
+    ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
+    RETURNING merchant_id, id
+)
+INSERT INTO hunt_notes (merchant_id, hunt_id, id, note)
+SELECT created.merchant_id, created.id, sqlc.arg(note_id), sqlc.arg(note)::text FROM created;
 
 -- name: HuntLock :one
 -- Until the transaction ends: what plans or stops a hunt comes before or after what is about to send for it.
