@@ -76,6 +76,11 @@ soak-stops: ## Race 1,000 webhooks against the charges that they stop
 bench-audit: ## Measure audits beside a loop over stripe-go: rate, memory, limiter, writing
 	cd bench && go run ./cmd/audit
 
+.PHONY: emulators
+emulators: ## Send to the emulators of Resend and Twilio that others wrote (npm emulate, Node 24)
+	@.ci/deps postgresql
+	.ci/emulators go test ./recovery -run '^TestEmulated' -count=1 -v -timeout 10m
+
 .PHONY: fuzz-messages
 fuzz-messages: ## Try 1,000,000 hostile texts in every field of every message
 	PHANTOM_CASES=1000000 go test ./recovery -run '^TestInjection$$' -count=1 -v -timeout 60m
