@@ -14,6 +14,7 @@ import (
 	"net/http/cookiejar"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -114,6 +115,7 @@ type demo struct {
 
 func (d *demo) run(ctx context.Context, stdout io.Writer) (err error) {
 	began := time.Now()
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // memory for time
 	defer func() {
 		for len(d.stops) > 0 {
 			last := len(d.stops) - 1

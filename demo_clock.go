@@ -13,7 +13,7 @@ import (
 
 const (
 	demoStride = 3 * time.Hour    // the clocks move so far at most
-	demoLeast  = 30 * time.Minute // and so far at least: a task begins by so much late
+	demoLeast  = 90 * time.Minute // and so far at least: a task begins by so much late
 	demoLook   = 6 * time.Hour    // how often the figures are read
 )
 
@@ -75,7 +75,7 @@ func (d *demo) settle(ctx context.Context) error {
 		}
 		idle = 0
 		select {
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(8 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
