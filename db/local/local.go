@@ -26,7 +26,7 @@ import "log/slog"
 type Config struct {
 	Dir      string       // where data, log and locks live; made if missing
 	Database string       // database to make sure of; default "phantom"
-	Unsafe   bool         // fsync, full_page_writes and synchronous_commit off: for tests only. An adopted server keeps its own
+	Unsafe   bool         // fsync, full_page_writes and synchronous_commit off: for tests and the demo alone. An adopted server keeps its own
 	Log      *slog.Logger // nil: discard
 
 	search search // where binaries are looked for; zero: the machine's usual places

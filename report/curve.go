@@ -1,0 +1,135 @@
+package report
+
+import (
+	"fmt"
+	"html/template"
+	"image/color"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
+	"gonum.org/v1/plot/vg"
+
+	"phantom/money"
+)
+
+// Curve is one line of a [CurveChart]: an amount by the day.
+type Curve struct {
+	Name   string
+	Strong bool // the one that the chart is about
+	Points []CurvePoint
+}
+
+// CurvePoint is an amount in minor units at a time, in days.
+type CurvePoint struct {
+	Day    float64
+	Amount int64
+}
+
+const curveHeight = 210 // points
+
+// CurveChart draws amounts of one currency over days, each curve with its name and last amount at its end. Id names the chart on the
+// page; title is for who cannot see it.
+func CurveChart(id, title, currency string, curves []Curve) (template.HTML, error) {
+	p := plot.New()
+	p.BackgroundColor = nil
+	p.X.Padding, p.Y.Padding = 4, 4
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.Color, axis.Tick.Color = light, light
+		axis.Tick.Label.Font, axis.Tick.Label.Color = sans(textSize, false), ink
+	}
+	var days float64
+	var most int64
+	for _, c := range curves {
+		for _, point := range c.Points {
+			days, most = max(days, point.Day), max(most, point.Amount)
+		}
+	}
+	p.Y.Min, p.Y.Max = 0, max(float64(most), 1)*1.08
+	p.X.Min, p.X.Max = 0, max(days, 1)*1.34 // room for the names
+	p.X.Tick.Marker = plot.TickerFunc(func(float64, float64) (ticks []plot.Tick) {
+		for day, every := 0.0, dayTicks(days); day <= days; day += every {
+			ticks = append(ticks, plot.Tick{Value: day, Label: fmt.Sprintf("day %.0f", day)})
+		}
+		return ticks
+	})
+	p.Y.Tick.Marker = plot.TickerFunc(func(least, most float64) (ticks []plot.Tick) {
+		for _, t := range (plot.DefaultTicks{}).Ticks(least, most) {
+			if t.Label != "" {
+				ticks = append(ticks, plot.Tick{Value: t.Value, Label: money.Format(int64(t.Value), currency)})
+			}
+		}
+		return ticks
+	})
+	description, ends := "", make([]float64, len(curves))
+	for i, c := range curves {
+		if len(c.Points) == 0 {
+			continue
+		}
+		shade, width := color.Color(middle), vg.Length(1.6)
+		if c.Strong {
+			shade, width = dark, 2.6
+		}
+		line, err := plotter.NewLine(steps(c.Points))
+		if err != nil {
+			return "", err
+		}
+		line.Color, line.Width = shade, width
+		p.Add(line)
+		last := c.Points[len(c.Points)-1]
+		ends[i] = apart(float64(last.Amount), ends[:i], p.Y.Max/6)
+		says := money.Format(last.Amount, currency)
+		for row, t := range []string{c.Name, says} {
+			label, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: days, Y: ends[i]}}, Labels: []string{t}})
+			if err != nil {
+				return "", err
+			}
+			label.TextStyle[0] = text.Style{Font: sans(textSize, row == 1), Color: shade, XAlign: text.XLeft, YAlign: text.YCenter, Handler: plot.DefaultTextHandler}
+			label.Offset = vg.Point{X: 8, Y: vg.Length(6 - 13*row)}
+			p.Add(label)
+		}
+		description += fmt.Sprintf("%s: %s at the end. ", c.Name, says)
+	}
+	return drawn(p, curveHeight, id, title, description)
+}
+
+// steps lets an amount stay until it changes.
+func steps(points []CurvePoint) (line plotter.XYs) {
+	for i, point := range points {
+		if i > 0 {
+			if point.Amount == points[i-1].Amount && i < len(points)-1 {
+				continue
+			}
+			line = append(line, plotter.XY{X: point.Day, Y: float64(points[i-1].Amount)})
+		}
+		line = append(line, plotter.XY{X: point.Day, Y: float64(point.Amount)})
+	}
+	return line
+}
+
+// apart moves a name away from others that it would cover.
+func apart(at float64, others []float64, least float64) float64 {
+	for _, other := range others {
+		if gap := at - other; gap >= 0 && gap < least {
+			return other + least
+		} else if gap < 0 && -gap < least {
+			return max(other-least, 0)
+		}
+	}
+	return at
+}
+
+func dayTicks(days float64) float64 {
+	for _, every := range []float64{1, 2, 5, 10} {
+		if days/every <= 7 {
+			return every
+		}
+	}
+	return 15
+}
+
+// Style is the style of our pages. A page that has it allows it alone by [Policy].
+func Style() template.CSS { return template.CSS(styleText) } //nolint:gosec // our own file
+
+// Policy is the content of the page's Content-Security-Policy: it loads nothing and runs nothing.
+func Policy() string { return policy }
