@@ -43,7 +43,7 @@ type demoConfig struct {
 func runDemo(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	var o demoConfig
 	flags := newFlags("demo")
-	flags.IntVar(&o.customers, "customers", 200, "customers of the merchant, from 1 to 2000")
+	flags.IntVar(&o.customers, "customers", 150, "customers of the merchant, from 1 to 2000; more take longer")
 	flags.IntVar(&o.days, "days", 60, "days to live through, from 1 to 90")
 	flags.Uint64Var(&o.seed, "seed", 1, "the same seed at the same hour makes the same merchant")
 	flags.StringVar(&o.path, "o", "demo.html", "the page to write")

@@ -34,7 +34,7 @@ func (d *demo) live(ctx context.Context, view *demoView) error {
 				return err
 			}
 		}
-		if err := d.theirs.look(ctx, d.start, d.now); err != nil {
+		if err := d.theirs.look(ctx, d.start); err != nil {
 			return err
 		}
 		if err := d.theirs.charge(ctx, d.now); err != nil {

@@ -40,7 +40,7 @@ func (w *demoWorld) figures() demoFigures {
 
 // sample notes what both sides stand at.
 func (d *demo) sample(ctx context.Context) error {
-	if err := d.ours.look(ctx, d.start, d.now); err != nil {
+	if err := d.ours.look(ctx, d.start); err != nil {
 		return err
 	}
 	figures, err := d.services.hunts.Figures(ctx, d.merchant)

@@ -145,7 +145,7 @@ type demoInvoice struct {
 }
 
 // look asks who owes what now, and what has become of what was owed before.
-func (w *demoWorld) look(ctx context.Context, start, now time.Time) error {
+func (w *demoWorld) look(ctx context.Context, start time.Time) error {
 	w.atRisk = map[string]int64{}
 	owing := map[string]bool{}
 	ghosts := w.box.Truth(w.account)

@@ -171,3 +171,42 @@ func TestWeeklyAudit(t *testing.T) {
 		t.Errorf("%d are planned for a merchant who has left", n)
 	}
 }
+
+// A refresh counts a card's attempts of the last 30 days by PHANTOM's clock, as the audit does, also where it is far ahead.
+func TestRefreshCountsAttemptsByPhantomsClock(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Seed: 3})
+	if err := b.world.AdvanceClock(70 * 24 * time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, b.pool, `CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+		RETURN now() + interval '1680 hours'`)
+	b.audit()
+	counts := func() (sum int) {
+		if err := b.pool.QueryRow(t.Context(), "SELECT coalesce(sum(card_attempts), 0) FROM ghost_targets").Scan(&sum); err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	before := counts()
+	rows, err := b.pool.Query(t.Context(), "SELECT DISTINCT stripe_subscription_id FROM ghost_targets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var subscriptions []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		subscriptions = append(subscriptions, id)
+	}
+	for _, id := range subscriptions {
+		if err := b.s.Refresh(t.Context(), b.merchant, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if after := counts(); before == 0 || after != before {
+		t.Errorf("the audit counts %d attempts, the refreshes of %d subscriptions %d", before, len(subscriptions), after)
+	}
+}

@@ -86,7 +86,11 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 	if err != nil {
 		return fmt.Errorf("list ghosts: %w", err)
 	}
-	read := &rereading{reader: reader, now: time.Now()}
+	now, err := s.queries.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	read := &rereading{reader: reader, now: now}
 	subject, err := read.subject(ctx, id, known)
 	if err != nil {
 		return err
