@@ -84,11 +84,7 @@ func CurveChart(id, title, currency string, curves []Curve) (template.HTML, erro
 			if err != nil {
 				return "", err
 			}
-<<<<<<< HEAD
-			label.TextStyle[0] = text.Style{Font: sans(row == 1), Color: shade, XAlign: text.XLeft, YAlign: text.YCenter, Handler: plot.DefaultTextHandler}
-=======
-			label.TextStyle[0] = text.Style{Font: sans(textSize, row == 1), Color: ink, XAlign: text.XLeft, YAlign: text.YCenter, Handler: plot.DefaultTextHandler}
->>>>>>> demo
+			label.TextStyle[0] = text.Style{Font: sans(row == 1), Color: ink, XAlign: text.XLeft, YAlign: text.YCenter, Handler: plot.DefaultTextHandler}
 			label.Offset = vg.Point{X: 8, Y: vg.Length(6 - 13*row)}
 			p.Add(label)
 		}
