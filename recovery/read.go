@@ -130,13 +130,35 @@ func readCharges(ctx context.Context, reader *connect.Reader, customer string, n
 const mostEventPages = 30
 
 // errTooManyEvents says that an account has had more events since than are looked through.
-var errTooManyEvents = errors.New("too many events since the request was sent to be sure of its outcome")
+var errTooManyEvents = errors.New("too many events around a charge to be sure whose it was")
 
-// findExecution looks for an event that our key has caused, of the kind's types, since the request was first sent. Its type is ""
-// where there is none: then the request was not executed, as far as Stripe has told by now.
-func findExecution(ctx context.Context, reader *connect.Reader, kind, taskID string, since time.Time) (eventType string, err error) {
+// findCharge looks for what a task's charge has done since a time: the type of the event that its key has left, "" where nothing was
+// executed. An execution leaves a charge on the invoice, and only around those of that time are the account's events looked through.
+func findCharge(ctx context.Context, reader *connect.Reader, p frozen, taskID string, since, now time.Time) (eventType string, err error) {
+	charges, err := readCharges(ctx, reader, p.Customer, now)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range charges {
+		at := time.Unix(c.Created, 0)
+		if c.Invoice != p.Object || at.Before(since.Add(-clockSkew)) {
+			continue
+		}
+		if eventType, err = findExecution(ctx, reader, KindPay, taskID, at.Add(-10*time.Second), at.Add(time.Minute)); eventType != "" || err != nil {
+			return eventType, err
+		}
+	}
+	return "", nil
+}
+
+// clockSkew is how far Stripe's clock and the database's may differ.
+const clockSkew = 2 * time.Minute
+
+// findExecution looks for an event that our key has caused, of the kind's types, within a span. Its type is "" where there is none.
+func findExecution(ctx context.Context, reader *connect.Reader, kind, taskID string, from, to time.Time) (eventType string, err error) {
 	query := url.Values{
-		"limit": {"100"}, "types[]": mutations[kind].events, "created[gte]": {strconv.FormatInt(since.Add(-time.Hour).Unix(), 10)},
+		"limit": {"100"}, "types[]": mutations[kind].events,
+		"created[gte]": {strconv.FormatInt(from.Unix(), 10)}, "created[lte]": {strconv.FormatInt(to.Unix(), 10)},
 	}
 	for range mostEventPages {
 		var page struct {

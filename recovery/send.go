@@ -177,9 +177,12 @@ func (j *job) lookAtStep(ctx context.Context, o object) (bool, error) {
 // doneBefore looks for an execution of a task that is late and was never sent, as far as the database knows: a backup that was put back
 // knows nothing of what was sent since.
 func (j *job) doneBefore(ctx context.Context) (bool, error) {
-	event, err := findExecution(ctx, j.reader, j.t.Kind, j.t.ID.String(), j.t.RunAt)
+	if j.t.Kind != KindPay {
+		return false, nil
+	}
+	event, err := findCharge(ctx, j.reader, j.p, j.t.ID.String(), j.t.RunAt, j.now)
 	if errors.Is(err, errTooManyEvents) {
-		return true, j.review(ctx, "it is late, and the account has had too many events since to be sure that it was not sent before a backup was put back")
+		return true, j.review(ctx, "it is late, and the account has had too many events at that time to be sure that it was not sent before a backup was put back")
 	}
 	if err != nil {
 		return false, unhurried(err)

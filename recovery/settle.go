@@ -29,7 +29,10 @@ func (j *job) settle(ctx context.Context) (again bool, err error) {
 	if attempt.SentAt != nil {
 		since = *attempt.SentAt // by the clock that events are told by
 	}
-	event, err := findExecution(ctx, j.reader, j.t.Kind, j.t.ID.String(), since)
+	event := ""
+	if j.t.Kind == KindPay { // of anything else the object tells, and a repetition changes nothing
+		event, err = findCharge(ctx, j.reader, j.p, j.t.ID.String(), since, j.now)
+	}
 	tooMany := errors.Is(err, errTooManyEvents)
 	if err != nil && !tooMany {
 		return false, unhurried(err)
@@ -66,10 +69,10 @@ func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany
 	switch {
 	case j.t.Kind == KindPay && o.Intent.Status == "processing":
 		return false, task.Snooze(time.Hour) // the bank's answer brings an event
-	case age >= eventLife || age >= keyLife && o.Status == "paid":
+	case age >= eventLife:
 		return false, j.review(ctx, "it is not known any more what task_"+j.t.ID.String()+" did: look for it in the dashboard's log, and cancel it")
 	case tooMany && (age >= keyLife || why == "ended" || changed):
-		return false, j.review(ctx, "the account has had too many events since to find out what task_"+j.t.ID.String()+" did: look for it in the dashboard's log")
+		return false, j.review(ctx, "the account has had too many events at that time to find out what task_"+j.t.ID.String()+" did: look for it in the dashboard's log")
 	case age >= keyLife:
 		return false, j.conclude(ctx, absent)
 	case why == "halted":
