@@ -65,7 +65,7 @@ func barChart(id, title, description string, bars []bar) (template.HTML, error) 
 		says.XYs[row] = plotter.XY{X: most, Y: float64(row)}
 	}
 	p.NominalY(names...)
-	p.Y.Tick.Label.Font = sans(textSize, false)
+	p.Y.Tick.Label.Font = sans(false)
 	p.Y.Tick.Label.Color = ink
 	p.Y.Tick.Label.YAlign = text.YCenter
 	if err := addBars(p, empty, track); err != nil {
@@ -85,7 +85,7 @@ func barChart(id, title, description string, bars []bar) (template.HTML, error) 
 		return "", err
 	}
 	for i := range labels.TextStyle {
-		labels.TextStyle[i] = text.Style{Font: sans(textSize, true), Color: ink, XAlign: text.XLeft, YAlign: text.YCenter, Handler: plot.DefaultTextHandler}
+		labels.TextStyle[i] = text.Style{Font: sans(true), Color: ink, XAlign: text.XLeft, YAlign: text.YCenter, Handler: plot.DefaultTextHandler}
 	}
 	labels.Offset = vg.Point{X: 8, Y: 2} // the axis sets its names this much higher
 	p.Add(labels)
@@ -104,7 +104,7 @@ func intervalChart(id, title, description string, low, value, high float64, says
 	room := (most - least) / 12
 	p.X.Min, p.X.Max = least-room, most+room
 	p.X.Color, p.X.Tick.Color = light, light
-	p.X.Tick.Label.Font, p.X.Tick.Label.Color = sans(textSize, false), ink
+	p.X.Tick.Label.Font, p.X.Tick.Label.Color = sans(false), ink
 	p.X.Tick.Marker = plot.TickerFunc(func(least, most float64) []plot.Tick {
 		var ticks []plot.Tick
 		for _, t := range (plot.DefaultTicks{}).Ticks(least, most) {
@@ -138,7 +138,7 @@ func intervalChart(id, title, description string, low, value, high float64, says
 	if err != nil {
 		return "", err
 	}
-	label.TextStyle[0] = text.Style{Font: sans(textSize, true), Color: ink, XAlign: text.XCenter, YAlign: text.YBottom, Handler: plot.DefaultTextHandler}
+	label.TextStyle[0] = text.Style{Font: sans(true), Color: ink, XAlign: text.XCenter, YAlign: text.YBottom, Handler: plot.DefaultTextHandler}
 	label.Offset = vg.Point{Y: 10}
 	p.Add(dot, label)
 	return drawn(p, 3*rowHeight, id, title, description)
@@ -170,8 +170,8 @@ func addBars(p *plot.Plot, values plotter.Values, shade color.Color) error {
 }
 
 // sans is the font by whose widths the chart is laid out. Its widths are those of Arial and Helvetica, which the page asks for.
-func sans(size vg.Length, bold bool) font.Font {
-	f := font.Font{Typeface: "Liberation", Variant: "Sans", Size: size}
+func sans(bold bool) font.Font {
+	f := font.Font{Typeface: "Liberation", Variant: "Sans", Size: textSize}
 	if bold {
 		f.Weight = xfont.WeightBold
 	}

@@ -36,7 +36,7 @@ func CurveChart(id, title, currency string, curves []Curve) (template.HTML, erro
 	p.X.Padding, p.Y.Padding = 4, 4
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Color, axis.Tick.Color = light, light
-		axis.Tick.Label.Font, axis.Tick.Label.Color = sans(textSize, false), ink
+		axis.Tick.Label.Font, axis.Tick.Label.Color = sans(false), ink
 	}
 	var days float64
 	var most int64
@@ -84,7 +84,7 @@ func CurveChart(id, title, currency string, curves []Curve) (template.HTML, erro
 			if err != nil {
 				return "", err
 			}
-			label.TextStyle[0] = text.Style{Font: sans(textSize, row == 1), Color: ink, XAlign: text.XLeft, YAlign: text.YCenter, Handler: plot.DefaultTextHandler}
+			label.TextStyle[0] = text.Style{Font: sans(row == 1), Color: ink, XAlign: text.XLeft, YAlign: text.YCenter, Handler: plot.DefaultTextHandler}
 			label.Offset = vg.Point{X: 8, Y: vg.Length(6 - 13*row)}
 			p.Add(label)
 		}
