@@ -61,7 +61,7 @@ var commands = []command{
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
 	{"stop", "halt every charge and message of hunts at once, or lift that", stopHunts},
 	{"purge", "remove what is over 90 days old; the workers do it daily", purge},
-	{"demo", "live through 60 days of a made-up merchant within a minute", runDemo},
+	{"demo", "live through 60 days of a made-up merchant in about a minute", runDemo},
 	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
 	{"version", "print the version", printVersion},
 }
