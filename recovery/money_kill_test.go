@@ -208,9 +208,9 @@ type moneyResult struct {
 
 // TestMoneySurvivesKills is the test that charges never happen twice: three worker processes that are killed at random and at named
 // points, while Stripe drops and spoils answers, forgets keys, and connections to the database break. PHANTOM_MONEY_TASKS and
-// PHANTOM_MONEY_KILLS set other numbers than 2,000 and 200.
+// PHANTOM_MONEY_KILLS set other numbers than 1,000 and 200.
 func TestMoneySurvivesKills(t *testing.T) {
-	r := moneyRun(t, workerSetting{}, envNumber(t, "PHANTOM_MONEY_TASKS", 2000), envNumber(t, "PHANTOM_MONEY_KILLS", 200))
+	r := moneyRun(t, workerSetting{}, envNumber(t, "PHANTOM_MONEY_TASKS", 1000), envNumber(t, "PHANTOM_MONEY_KILLS", 200))
 	if r.twiceByKey != 0 || r.twiceByAttempt != 0 || r.afterSettled != 0 || r.unsettled != 0 || r.duplicates != 0 {
 		t.Errorf("%+v", r)
 	}
@@ -224,7 +224,7 @@ func TestMoneySurvivesKills(t *testing.T) {
 func TestMoneyControls(t *testing.T) {
 	for name, setting := range map[string]workerSetting{"without the key": {NoKey: true}, "without the reads": {NoRead: true}} {
 		t.Run(name, func(t *testing.T) {
-			r := moneyRun(t, setting, envNumber(t, "PHANTOM_MONEY_TASKS", 2000)/4, envNumber(t, "PHANTOM_MONEY_KILLS", 200)/4)
+			r := moneyRun(t, setting, envNumber(t, "PHANTOM_MONEY_TASKS", 1000)/4, envNumber(t, "PHANTOM_MONEY_KILLS", 200)/4)
 			if r.twiceByKey+r.twiceByAttempt+r.afterSettled == 0 {
 				t.Errorf("nothing was charged twice: %+v", r)
 			}
