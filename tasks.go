@@ -236,13 +236,13 @@ func planAfterCancel(ctx context.Context, queries *db.Queries, row db.TaskShowRo
 	if !recovery.Mutates(row.Kind) {
 		return nil
 	}
-	canceled, err := queries.TaskGet(ctx, db.TaskGetParams{MerchantID: row.MerchantID, ID: row.ID})
+	params, err := queries.TaskGetParams(ctx, db.TaskGetParamsParams{MerchantID: row.MerchantID, ID: row.ID})
 	if err != nil {
 		return err
 	}
-	plan, err := recovery.PlanAgain(canceled)
-	if err != nil {
-		return err
+	plan, named := recovery.PlanAgain(row.MerchantID, params)
+	if !named {
+		return nil
 	}
 	if _, err := queries.TaskEnqueue(ctx, plan); err != nil {
 		return err
@@ -293,7 +293,7 @@ func reviewAdvice(row db.TaskShowRow) string {
 		text += "  first  look at the object that params name in Stripe's dashboard, as " + row.Account + ": this kind of task may move money\n" +
 			"         or write to a customer, and what it wanted may have happened already\n"
 	}
-	if row.TooOld {
+	if row.TooOld && !recovery.Mutates(row.Kind) {
 		return text + "  then   phantom tasks cancel " + row.ID.String() + "\n" +
 			"         Its key was first sent over 20 h ago and Stripe may have forgotten it, so it must not be tried again: close it with\n" +
 			"         cancel; the hunt plans a new attempt.\n"

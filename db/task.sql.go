@@ -491,6 +491,23 @@ func (q *Queries) TaskGet(ctx context.Context, arg TaskGetParams) (ScheduledTask
 	return i, err
 }
 
+const taskGetParams = `-- name: TaskGetParams :one
+SELECT params FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2
+`
+
+type TaskGetParamsParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// Without what is sealed, for commands that have no key.
+func (q *Queries) TaskGetParams(ctx context.Context, arg TaskGetParamsParams) ([]byte, error) {
+	row := q.db.QueryRow(ctx, taskGetParams, arg.MerchantID, arg.ID)
+	var params []byte
+	err := row.Scan(&params)
+	return params, err
+}
+
 const taskHeartbeat = `-- name: TaskHeartbeat :many
 UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => $1)
 FROM (SELECT unnest($3::uuid[]) AS merchant_id, unnest($2::uuid[]) AS id,

@@ -150,17 +150,15 @@ func (s *Service) begin(ctx context.Context, queries *db.Queries, playbook Versi
 // Mutates says whether tasks of a kind change something at Stripe.
 func Mutates(kind string) bool { _, ok := mutations[kind]; return ok }
 
-// PlanAgain is the task that has a hunt go on after a person has canceled one of its mutations.
-func PlanAgain(canceled db.ScheduledTask) (db.TaskEnqueueParams, error) {
+// PlanAgain is the task that has a hunt go on after a person has canceled one of its mutations, whose params these are.
+// It reports false where they name no hunt.
+func PlanAgain(merchantID uuid.UUID, canceled []byte) (db.TaskEnqueueParams, bool) {
 	var p frozen
-	if err := json.Unmarshal(canceled.Params, &p); err != nil {
-		return db.TaskEnqueueParams{}, fmt.Errorf("read the task's params: %w", err)
+	if err := json.Unmarshal(canceled, &p); err != nil || p.Hunt == uuid.Nil {
+		return db.TaskEnqueueParams{}, false
 	}
 	params, err := json.Marshal(huntParams{p.Hunt, "plan"})
-	if err != nil {
-		return db.TaskEnqueueParams{}, fmt.Errorf("marshal params: %w", err)
-	}
-	return db.TaskEnqueueParams{MerchantID: canceled.MerchantID, ID: newID(), Kind: KindHunt, Params: params}, nil
+	return db.TaskEnqueueParams{MerchantID: merchantID, ID: newID(), Kind: KindHunt, Params: params}, err == nil
 }
 
 // HandleHunt is the handler of [KindHunt].

@@ -278,3 +278,7 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND unique_key = sqlc.arg(unique_key):
 -- Those of a channel that wait for a person because its key was refused: it has been set anew.
 UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_now()
 WHERE merchant_id = sqlc.arg(merchant_id) AND kind = sqlc.arg(kind)::text AND status = 'needs_review' AND first_sent_at IS NULL;
+
+-- name: TaskGetParams :one
+-- Without what is sealed, for commands that have no key.
+SELECT params FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
