@@ -52,6 +52,10 @@ bench-queue: ## Measure the queue beside River
 bench-api: ## Measure the merchant API over 1,000,000 ghosts
 	cd bench && go run ./cmd/api
 
+.PHONY: bench-charges
+bench-charges: ## Measure due charges beside the sandbox's ceiling and beside River doing the bare call
+	cd bench && go run ./cmd/charges
+
 .PHONY: soak-queue
 soak-queue: ## Kill workers at random over 100,000 tasks
 	PHANTOM_TASKS=100000 go test -run TestKilledProcesses -v -timeout 30m ./task
