@@ -75,10 +75,11 @@ func (s *Service) HandleMutation(ctx context.Context, t *task.Task) error {
 	return lost(j.conclude(ctx, outcomeOf(t.Kind, answer)))
 }
 
-// lost makes nothing of a task that is somebody else's by now.
+// lost has a task looked at again that could not be marked or ended: it is somebody else's by now, and the queue changes nothing, or
+// its key has become too old in this very moment, and the next try settles it. Nil would call it done.
 func lost(err error) error {
 	if errors.Is(err, task.ErrLost) {
-		return nil
+		return task.Snooze(time.Second)
 	}
 	return err
 }
@@ -496,7 +497,14 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 			return fmt.Errorf("note the pause: %w", err)
 		}
 	}
-	if (j.t.Kind == KindPause || j.t.Kind == KindCancel || j.t.Kind == KindUncollectible) && !o.outdated {
+	final := j.t.Kind == KindPause || j.t.Kind == KindCancel || j.t.Kind == KindUncollectible
+	if final && o.outdated { // what is owed now, if anything, gets its final step once it is known
+		_, err := task.Enqueue(ctx, tx, task.New{
+			MerchantID: m, Kind: KindHunt, UniqueKey: endKey(hunt.ID), RunAt: j.now.Add(time.Hour), Params: huntParams{hunt.ID, "end"},
+		})
+		return err
+	}
+	if final {
 		return j.s.endHunt(ctx, tx, hunt, "exhausted", "the window is over; final step: "+mutations[j.t.Kind].words)
 	}
 	if o.result == "paid" || o.result == "processing" || o.outdated {
