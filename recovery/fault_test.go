@@ -28,7 +28,7 @@ func mixed(seed uint64) func(int) fault {
 func TestEmailOnceUnderFaults(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	p.world.faults = mixed(1)
+	p.world.set(func() { p.world.faults = mixed(1) })
 	const tasks = 40
 	var ids []uuid.UUID
 	for i := range tasks {
@@ -67,11 +67,11 @@ func TestEmailOnceUnderFaults(t *testing.T) {
 func TestSMSAtMostOnceUnderFaults(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	p.world.faults = mixed(2)
+	p.world.set(func() { p.world.faults = mixed(2) })
 	const tasks = 40
 	for i := range tasks {
 		who := person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}
-		p.world.phones[who.customer] = fmt.Sprintf("+1415555%04d", i)
+		p.world.set(func() { p.world.phones[who.customer] = fmt.Sprintf("+1415555%04d", i) })
 		id, _ := p.plan(who, SMS, "payment_failed")
 		for tries := 0; ; tries++ {
 			if status := p.try(id); status == "succeeded" || status == "needs_review" || status == "failed" {
@@ -84,6 +84,8 @@ func TestSMSAtMostOnceUnderFaults(t *testing.T) {
 			}
 		}
 	}
+	p.world.mutex.Lock()
+	defer p.world.mutex.Unlock()
 	took := map[string]int{}
 	for _, one := range p.world.texts {
 		if took[one.to]++; took[one.to] > 1 {
@@ -105,18 +107,19 @@ func TestKilledBeforeTheAnswer(t *testing.T) {
 			t.Parallel()
 			p := setupPost(t)
 			id, _ := p.plan(ada, channel, "payment_failed")
-			p.world.wait, p.world.arrived = make(chan struct{}), make(chan struct{}, 1)
+			wait, arrived := make(chan struct{}), make(chan struct{}, 1)
+			p.world.set(func() { p.world.wait, p.world.arrived = wait, arrived })
 			ctx, kill := context.WithCancel(t.Context())
 			claimed := p.claim(id)
 			done := make(chan error)
 			go func() { done <- p.s.HandleMessage(ctx, claimed) }()
-			<-p.world.arrived
+			<-arrived
 			kill()
 			if err := <-done; err == nil {
 				t.Fatal("the killed try succeeded")
 			}
 			p.world.mutex.Lock()
-			close(p.world.wait)
+			close(wait)
 			p.world.wait = nil
 			p.world.mutex.Unlock()
 			if state, _ := p.state(id); state != messageSending {
@@ -148,17 +151,18 @@ func TestNotRepeated(t *testing.T) {
 		{"another account", "UPDATE channels SET account = 'x' FROM messages m WHERE m.id = $1 AND provider = 'resend'"},
 		{"no account", "DELETE FROM channels USING messages m WHERE m.id = $1 AND provider = 'resend'"},
 	} {
-		p.world.faults = func(int) fault { return fail500 }
+		p.world.set(func() { p.world.faults = func(int) fault { return fail500 } })
 		id, _ := p.plan(person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}, Email, "payment_failed")
 		if status := p.try(id); status != "pending" {
 			t.Fatalf("%s: %s", test.name, status)
 		}
 		p.exec(test.change, id)
-		p.world.faults = nil
-		before := p.world.requests
+		p.world.set(func() { p.world.faults = nil })
+		before, _, _ := p.world.took()
 		status := p.try(id)
-		if state, why := p.state(id); status != "needs_review" || state != messageUnclear || why == "" || p.world.requests != before {
-			t.Errorf("%s: %s, %s, %s, %d requests more", test.name, status, state, why, p.world.requests-before)
+		after, _, _ := p.world.took()
+		if state, why := p.state(id); status != "needs_review" || state != messageUnclear || why == "" || after != before {
+			t.Errorf("%s: %s, %s, %s, %d requests more", test.name, status, state, why, after-before)
 		}
 		if row := p.row(id); row.SealedParams != nil || row.UniqueKey != nil {
 			t.Errorf("%s: %+v", test.name, row)
@@ -167,10 +171,10 @@ func TestNotRepeated(t *testing.T) {
 	// A halt only holds it back.
 	_, err := p.s.SetResend(t.Context(), p.merchant, resendKey, "billing@example.com")
 	p.must(err)
-	p.world.faults = func(int) fault { return dropAfter }
+	p.world.set(func() { p.world.faults = func(int) fault { return dropAfter } })
 	id, _ := p.plan(person{"cus_halt", "halt@example.com"}, Email, "payment_failed")
 	p.try(id)
-	p.world.faults = nil
+	p.world.set(func() { p.world.faults = nil })
 	p.exec("INSERT INTO halts (scope) VALUES ($1)", p.merchant)
 	if status := p.try(id); status != "pending" {
 		t.Errorf("halted: %s", status)
@@ -197,9 +201,9 @@ func TestRefusals(t *testing.T) {
 		{SMS, 400, `{"code":21211,"message":"canary"}`, messageFailed},
 		{SMS, 400, `{"code":21610,"message":"canary"}`, messageSkipped},
 	} {
-		p.world.status, p.world.answer = test.status, test.answer
+		p.world.set(func() { p.world.status, p.world.answer = test.status, test.answer })
 		who := person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}
-		p.world.phones[who.customer] = fmt.Sprintf("+1415555%04d", i)
+		p.world.set(func() { p.world.phones[who.customer] = fmt.Sprintf("+1415555%04d", i) })
 		id, _ := p.plan(who, test.channel, "payment_failed")
 		p.try(id)
 		if state, why := p.state(id); state != test.want || strings.Contains(why, "canary") {
@@ -210,7 +214,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("%d suppressed", n)
 	}
 	// Twilio's own word that it took nothing: later.
-	p.world.status, p.world.answer = 429, `{"code":20429}`
+	p.world.set(func() { p.world.status, p.world.answer = 429, `{"code":20429}` })
 	id, _ := p.plan(person{"cus_busy", ""}, SMS, "payment_failed")
 	p.try(id)
 	if state, _ := p.state(id); state != messagePlanned {
@@ -235,7 +239,8 @@ func TestStopBeforeTheFreeze(t *testing.T) {
 	}
 	p.must(tx.Commit(t.Context()))
 	p.must(<-done)
-	if state, why := p.state(id); state != messageSkipped || p.world.requests != 0 {
-		t.Errorf("%s, %s, %d requests", state, why, p.world.requests)
+	requests, _, _ := p.world.took()
+	if state, why := p.state(id); state != messageSkipped || requests != 0 {
+		t.Errorf("%s, %s, %d requests", state, why, requests)
 	}
 }

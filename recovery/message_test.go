@@ -88,8 +88,8 @@ func TestNotSent(t *testing.T) {
 	if n := p.count("SELECT count(*) FROM messages WHERE step = 0 AND planned_for > now() + interval '10 minutes'"); n != 1 {
 		t.Errorf("%d messages were put off, want the one in quiet hours", n)
 	}
-	if p.world.requests != 0 {
-		t.Errorf("%d requests to send", p.world.requests)
+	if requests, _, _ := p.world.took(); requests != 0 {
+		t.Errorf("%d requests to send", requests)
 	}
 }
 
@@ -111,7 +111,8 @@ func TestSuppressedPersons(t *testing.T) {
 	}
 	texted, _ := p.plan(ada, SMS, "reminder")
 	p.try(texted)
-	if state, why := p.state(texted); state != messageSent || len(p.world.texts) != 1 {
+	_, _, texts := p.world.took()
+	if state, why := p.state(texted); state != messageSent || texts != 1 {
 		t.Errorf("an SMS: %s, %s", state, why)
 	}
 	steps := []Step{{Channel: Email}, {Channel: Email}}
@@ -133,7 +134,7 @@ func TestRefusedKey(t *testing.T) {
 	p := setupPost(t)
 	for _, channel := range []string{Email, SMS} {
 		id, _ := p.plan(person{"cus_" + channel, channel + "@example.com"}, channel, "payment_failed")
-		p.world.status, p.world.answer = 403, `{"name":"invalid_api_key","code":20003}`
+		p.world.set(func() { p.world.status, p.world.answer = 403, `{"name":"invalid_api_key","code":20003}` })
 		if status := p.try(id); status != "needs_review" {
 			t.Errorf("%s: %s", channel, status)
 		}
@@ -144,7 +145,7 @@ func TestRefusedKey(t *testing.T) {
 		if row.LastError == nil || !strings.Contains(*row.LastError, "PUT /api/channels/") {
 			t.Errorf("%s: %v", channel, row.LastError)
 		}
-		p.world.status = 0
+		p.world.set(func() { p.world.status = 0 })
 		p.exec("UPDATE scheduled_tasks SET status = 'pending' WHERE id = $1", id)
 		if status := p.try(id); status != "succeeded" {
 			t.Errorf("%s with a good key: %s", channel, status)

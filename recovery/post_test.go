@@ -317,6 +317,20 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// set changes the world between the requests, or reads it: a request whose answer was lost may still be in its handler.
+func (w *world) set(change func()) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	change()
+}
+
+// took is what has happened so far: the requests to send, and the emails and SMS that were taken.
+func (w *world) took() (requests, emails, texts int) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.requests, len(w.emails), len(w.texts)
+}
+
 // begin counts a send and says what goes wrong with it.
 func (w *world) begin() fault {
 	w.requests++
