@@ -86,7 +86,7 @@ func merchantNamed(ctx context.Context, merchants *connect.Service, command, acc
 
 // seeThrough runs the audit in this process, or watches where another one runs it.
 func (c *config) seeThrough(ctx context.Context, pool *pgxpool.Pool, s services, merchant, id uuid.UUID, stderr io.Writer) error {
-	queue, err := c.newQueue(pool, s, newLogger(c, stderr))
+	queue, _, err := c.newQueues(pool, s, newLogger(c, stderr))
 	if err != nil {
 		return err
 	}

@@ -82,8 +82,11 @@ func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
 	return services{connect: account, ghosts: ghosts, hunts: hunts}
 }
 
-// newQueue is this process's part in the work. Handlers of all packages meet here.
-func (c *config) newQueue(pool *pgxpool.Pool, s services, log *slog.Logger) (*task.Queue, error) {
+// urgentWorkers are those that do what webhooks ask for beside the others: what they learn stops charges and messages.
+const urgentWorkers = 4
+
+// newQueues are this process's part in the work: of all kinds, and of the urgent ones. Handlers of all packages meet here.
+func (c *config) newQueues(pool *pgxpool.Pool, s services, log *slog.Logger) (all, urgent *task.Queue, err error) {
 	handlers := s.ghosts.Handlers()
 	maps.Copy(handlers, s.connect.Handlers())
 	maps.Copy(handlers, s.hunts.Handlers())
@@ -91,11 +94,14 @@ func (c *config) newQueue(pool *pgxpool.Pool, s services, log *slog.Logger) (*ta
 	if c.metrics != nil {
 		config.Observe = c.metrics.taskRan
 	}
-	queue, err := task.NewQueue(pool, config)
-	if err != nil {
-		return nil, fmt.Errorf("[WORKER] %w", err)
+	if all, err = task.NewQueue(pool, config); err != nil {
+		return nil, nil, fmt.Errorf("[WORKER] %w", err)
 	}
-	return queue, nil
+	config.Urgent, config.Workers, config.Log = true, urgentWorkers, log.With("queue", "urgent")
+	if urgent, err = task.NewQueue(pool, config); err != nil {
+		return nil, nil, fmt.Errorf("[WORKER] %w", err)
+	}
+	return all, urgent, nil
 }
 
 // startWorkers works until ctx ends; wait returns when everything is settled or given back.
@@ -103,7 +109,7 @@ func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s service
 	if c.workers == 0 {
 		return func() {}, nil
 	}
-	queue, err := c.newQueue(pool, s, log)
+	all, urgent, err := c.newQueues(pool, s, log)
 	if err != nil {
 		return nil, err
 	}
@@ -114,6 +120,7 @@ func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s service
 		log.Error("[WORKER] cannot plan the weekly audits: the next start does it", "cause", db.Describe(err))
 	}
 	var running sync.WaitGroup
-	running.Go(func() { queue.Run(ctx) })
+	running.Go(func() { all.Run(ctx) })
+	running.Go(func() { urgent.Run(ctx) })
 	return running.Wait, nil
 }

@@ -174,21 +174,6 @@ func (q *Queries) HuntEnd(ctx context.Context, arg HuntEndParams) (int64, error)
 	return result.RowsAffected(), nil
 }
 
-const huntEndCharges = `-- name: HuntEndCharges :exec
-UPDATE hunts SET charges_over = $1::text WHERE merchant_id = $2 AND id = $3 AND charges_over IS NULL
-`
-
-type HuntEndChargesParams struct {
-	Why        string
-	MerchantID uuid.UUID
-	ID         uuid.UUID
-}
-
-func (q *Queries) HuntEndCharges(ctx context.Context, arg HuntEndChargesParams) error {
-	_, err := q.db.Exec(ctx, huntEndCharges, arg.Why, arg.MerchantID, arg.ID)
-	return err
-}
-
 const huntForgetInvoices = `-- name: HuntForgetInvoices :exec
 UPDATE hunts SET invoices = '{}' WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND invoices <> '{}'
 `
@@ -205,7 +190,7 @@ func (q *Queries) HuntForgetInvoices(ctx context.Context, arg HuntForgetInvoices
 }
 
 const huntGet = `-- name: HuntGet :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at FROM hunts WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2
 `
 
 type HuntGetParams struct {
@@ -237,6 +222,7 @@ func (q *Queries) HuntGet(ctx context.Context, arg HuntGetParams) (Hunt, error) 
 		&i.Paused,
 		&i.BeganAt,
 		&i.EndedAt,
+		&i.InvoicesOver,
 	)
 	return i, err
 }
@@ -338,8 +324,31 @@ func (q *Queries) HuntGhostList(ctx context.Context, arg HuntGhostListParams) ([
 	return items, nil
 }
 
+const huntGiveUpInvoice = `-- name: HuntGiveUpInvoice :exec
+UPDATE hunts SET charges_over = $1::text, invoices_over = array_append(array_remove(invoices_over, $2::bytea), $2::bytea)
+WHERE merchant_id = $3 AND id = $4
+`
+
+type HuntGiveUpInvoiceParams struct {
+	Why        string
+	Invoice    []byte
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// No further charge of one of its invoices; of the hunt neither, until another one's is planned.
+func (q *Queries) HuntGiveUpInvoice(ctx context.Context, arg HuntGiveUpInvoiceParams) error {
+	_, err := q.db.Exec(ctx, huntGiveUpInvoice,
+		arg.Why,
+		arg.Invoice,
+		arg.MerchantID,
+		arg.ID,
+	)
+	return err
+}
+
 const huntList = `-- name: HuntList :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
 WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2::uuid)
     AND ($3::text IS NULL OR state = $3::text)
 ORDER BY id DESC LIMIT $4
@@ -388,6 +397,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 			&i.Paused,
 			&i.BeganAt,
 			&i.EndedAt,
+			&i.InvoicesOver,
 		); err != nil {
 			return nil, err
 		}
@@ -400,7 +410,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 }
 
 const huntListActiveOf = `-- name: HuntListActiveOf :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'active'
 ORDER BY id FOR NO KEY UPDATE
 `
@@ -441,6 +451,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 			&i.Paused,
 			&i.BeganAt,
 			&i.EndedAt,
+			&i.InvoicesOver,
 		); err != nil {
 			return nil, err
 		}
@@ -453,7 +464,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 }
 
 const huntListActiveOfPerson = `-- name: HuntListActiveOfPerson :many
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at FROM hunts h
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over FROM hunts h
 WHERE h.merchant_id = $1 AND h.state = 'active' AND EXISTS (
     SELECT 1 FROM messages m WHERE m.merchant_id = h.merchant_id AND m.hunt_id = h.id AND m.person = $2)
 ORDER BY h.id FOR NO KEY UPDATE
@@ -495,6 +506,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 			&i.Paused,
 			&i.BeganAt,
 			&i.EndedAt,
+			&i.InvoicesOver,
 		); err != nil {
 			return nil, err
 		}
@@ -507,7 +519,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 }
 
 const huntListEndedOf = `-- name: HuntListEndedOf :many
-SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at FROM hunts
+SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'exhausted'
 ORDER BY ghost_id, began_at DESC
 `
@@ -548,6 +560,7 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 			&i.Paused,
 			&i.BeganAt,
 			&i.EndedAt,
+			&i.InvoicesOver,
 		); err != nil {
 			return nil, err
 		}
@@ -620,7 +633,7 @@ func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams
 }
 
 const huntLoad = `-- name: HuntLoad :one
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 JOIN merchants m ON m.id = h.merchant_id
@@ -666,6 +679,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.Hunt.Paused,
 		&i.Hunt.BeganAt,
 		&i.Hunt.EndedAt,
+		&i.Hunt.InvoicesOver,
 		&i.GhostTarget.MerchantID,
 		&i.GhostTarget.ID,
 		&i.GhostTarget.StripeCustomerID,
@@ -722,7 +736,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 }
 
 const huntLock = `-- name: HuntLock :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
 `
 
 type HuntLockParams struct {
@@ -755,6 +769,7 @@ func (q *Queries) HuntLock(ctx context.Context, arg HuntLockParams) (Hunt, error
 		&i.Paused,
 		&i.BeganAt,
 		&i.EndedAt,
+		&i.InvoicesOver,
 	)
 	return i, err
 }
@@ -927,6 +942,20 @@ func (q *Queries) HuntNoteList(ctx context.Context, arg HuntNoteListParams) ([]H
 		return nil, err
 	}
 	return items, nil
+}
+
+const huntResumeCharges = `-- name: HuntResumeCharges :exec
+UPDATE hunts SET charges_over = NULL WHERE merchant_id = $1 AND id = $2 AND charges_over IS NOT NULL
+`
+
+type HuntResumeChargesParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+func (q *Queries) HuntResumeCharges(ctx context.Context, arg HuntResumeChargesParams) error {
+	_, err := q.db.Exec(ctx, huntResumeCharges, arg.MerchantID, arg.ID)
+	return err
 }
 
 const huntSetPaused = `-- name: HuntSetPaused :exec

@@ -141,28 +141,45 @@ func (q *Queries) MessageGetGhost(ctx context.Context, arg MessageGetGhostParams
 
 const messageGuard = `-- name: MessageGuard :one
 SELECT phantom_now()::timestamptz AS now,
-    EXISTS (SELECT 1 FROM halts WHERE scope IN ($1, '00000000-0000-0000-0000-000000000000')) AS halted,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN ($1, '00000000-0000-0000-0000-000000000000')) AS halted,
     EXISTS (SELECT 1 FROM suppressions s
-        WHERE s.merchant_id = $1 AND s.channel = $2 AND s.person = $3) AS suppressed
+        WHERE s.merchant_id = $1 AND s.channel = $2 AND s.person = $3) AS suppressed,
+    EXISTS (SELECT 1 FROM merchants m WHERE m.id = $1 AND m.disconnected_at IS NOT NULL) AS disconnected,
+    EXISTS (SELECT 1 FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
+        WHERE h.merchant_id = $1 AND h.id = $4 AND g.status = 'open') AS owing
 `
 
 type MessageGuardParams struct {
 	MerchantID uuid.UUID
 	Channel    string
 	Person     []byte
+	HuntID     uuid.UUID
 }
 
 type MessageGuardRow struct {
-	Now        time.Time
-	Halted     bool
-	Suppressed bool
+	Now          time.Time
+	Halted       bool
+	Suppressed   bool
+	Disconnected bool
+	Owing        bool
 }
 
-// What else forbids a message to a person.
+// What else forbids a message of a hunt to a person.
 func (q *Queries) MessageGuard(ctx context.Context, arg MessageGuardParams) (MessageGuardRow, error) {
-	row := q.db.QueryRow(ctx, messageGuard, arg.MerchantID, arg.Channel, arg.Person)
+	row := q.db.QueryRow(ctx, messageGuard,
+		arg.MerchantID,
+		arg.Channel,
+		arg.Person,
+		arg.HuntID,
+	)
 	var i MessageGuardRow
-	err := row.Scan(&i.Now, &i.Halted, &i.Suppressed)
+	err := row.Scan(
+		&i.Now,
+		&i.Halted,
+		&i.Suppressed,
+		&i.Disconnected,
+		&i.Owing,
+	)
 	return i, err
 }
 

@@ -203,6 +203,7 @@ type Hunt struct {
 	Paused          bool
 	BeganAt         time.Time
 	EndedAt         *time.Time
+	InvoicesOver    [][]byte
 }
 
 type HuntNote struct {

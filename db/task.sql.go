@@ -56,23 +56,25 @@ const taskCancelOutdated = `-- name: TaskCancelOutdated :execrows
 UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp(), last_error = 'what is owed has changed since'
 WHERE merchant_id = $1 AND unique_key = $2::text AND kind IN ('invoice_pay', 'invoice_hold')
     AND status IN ('pending', 'parked') AND first_sent_at IS NULL
-    AND (params ->> 'object' <> $3::text OR kind = 'invoice_pay' AND (params ->> 'amount')::bigint <> $4::bigint)
+    AND NOT EXISTS (
+        SELECT 1 FROM (SELECT unnest($3::text[]) AS invoice, unnest($4::bigint[]) AS amount) AS owed
+        WHERE params ->> 'object' = owed.invoice AND (kind = 'invoice_hold' OR (params ->> 'amount')::bigint = owed.amount))
 `
 
 type TaskCancelOutdatedParams struct {
 	MerchantID uuid.UUID
 	UniqueKey  string
-	Object     string
-	Amount     int64
+	Invoices   []string
+	Amounts    []int64
 }
 
-// The pending charge that holds this key, has not been sent, and is of another invoice or amount.
+// The pending charge that holds this key, has not been sent, and is of an invoice or amount that is not among these.
 func (q *Queries) TaskCancelOutdated(ctx context.Context, arg TaskCancelOutdatedParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskCancelOutdated,
 		arg.MerchantID,
 		arg.UniqueKey,
-		arg.Object,
-		arg.Amount,
+		arg.Invoices,
+		arg.Amounts,
 	)
 	if err != nil {
 		return 0, err
@@ -271,6 +273,65 @@ func (q *Queries) TaskClaimOne(ctx context.Context, arg TaskClaimOneParams) (Tas
 		&i.RunAt,
 	)
 	return i, err
+}
+
+const taskClaimUrgent = `-- name: TaskClaimUrgent :many
+UPDATE scheduled_tasks t SET
+    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => $1)
+WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
+    SELECT d.ctid FROM scheduled_tasks d
+    WHERE d.status = 'pending' AND d.kind IN ('webhook', 'refresh') AND d.run_at <= phantom_now()
+    ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at
+`
+
+type TaskClaimUrgentParams struct {
+	LeaseSeconds float64
+	Batch        int32
+}
+
+type TaskClaimUrgentRow struct {
+	MerchantID   uuid.UUID
+	ID           uuid.UUID
+	Kind         string
+	Params       []byte
+	SealedParams *vault.EncryptedToken
+	Attempts     int32
+	Fence        int64
+	FirstSentAt  *time.Time
+	RunAt        time.Time
+}
+
+// Whatever is due of the kinds by which PHANTOM learns what has happened, oldest first.
+func (q *Queries) TaskClaimUrgent(ctx context.Context, arg TaskClaimUrgentParams) ([]TaskClaimUrgentRow, error) {
+	rows, err := q.db.Query(ctx, taskClaimUrgent, arg.LeaseSeconds, arg.Batch)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TaskClaimUrgentRow
+	for rows.Next() {
+		var i TaskClaimUrgentRow
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.ID,
+			&i.Kind,
+			&i.Params,
+			&i.SealedParams,
+			&i.Attempts,
+			&i.Fence,
+			&i.FirstSentAt,
+			&i.RunAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const taskCountLive = `-- name: TaskCountLive :many

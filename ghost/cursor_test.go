@@ -154,7 +154,7 @@ func TestAuditsSurviveDeletedCursors(t *testing.T) {
 				t.Errorf("%d objects, without drafts %d", row.Objects, objects)
 			}
 			if strings.Contains(b.log.String(), "could not be read") {
-				t.Error("a window could not be read")
+				t.Errorf("a window could not be read\n%s", b.log)
 			}
 		})
 	}

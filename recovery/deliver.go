@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"phantom/connect"
 	"phantom/db"
 	"phantom/task"
 	"phantom/vault"
@@ -46,7 +47,7 @@ func (s *Service) guard(ctx context.Context, queries *db.Queries, m *message, l 
 		return now, fmt.Errorf("read hunt: %w", err)
 	}
 	// A statement of its own, after the wait for the hunt's row.
-	found, err := queries.MessageGuard(ctx, db.MessageGuardParams{MerchantID: t.MerchantID, Channel: m.Channel, Person: l.Person})
+	found, err := queries.MessageGuard(ctx, db.MessageGuardParams{MerchantID: t.MerchantID, HuntID: m.HuntID, Channel: m.Channel, Person: l.Person})
 	switch {
 	case err != nil:
 		return now, fmt.Errorf("read suppressions: %w", err)
@@ -54,6 +55,10 @@ func (s *Service) guard(ctx context.Context, queries *db.Queries, m *message, l 
 		return now, stop(skipped("the hunt has ended"))
 	case found.Suppressed:
 		return now, stop(skipped("the customer has asked not to be written to"))
+	case !found.Owing:
+		return now, stop(skipped("the ghost is gone"))
+	case found.Disconnected:
+		return now, connect.ErrRevoked
 	case found.Halted:
 		return now, task.Snooze(time.Minute)
 	}

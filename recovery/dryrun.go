@@ -80,7 +80,6 @@ func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.G
 		run.HeldOut++
 		return nil
 	}
-	l.invoice = g.StripeInvoiceID
 	return sim.begin(ctx, imagine(g, string(customer), l, l.began))
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -340,10 +341,7 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 		}
 		return s.endHunt(ctx, tx, hunt, state, reason)
 	}
-	ids := []string{ghost.StripeInvoiceID}
-	for _, i := range invoicesOf(ghost) {
-		ids = append(ids, i.ID)
-	}
+	ids, _ := owedInvoices(ghost)
 	if err := queries.HuntAddInvoices(ctx, db.HuntAddInvoicesParams{MerchantID: hunt.MerchantID, ID: hunt.ID, Invoices: ids}); err != nil {
 		return fmt.Errorf("note invoices: %w", err)
 	}
@@ -356,17 +354,12 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 	return s.planNext(ctx, tx, hunt.MerchantID, hunt.ID)
 }
 
-// dropOutdated cancels a charge that has not been sent and is of another invoice or amount than what is owed now.
+// dropOutdated cancels a charge that has not been sent and is of another invoice or amount than those that are owed now.
 func (s *Service) dropOutdated(ctx context.Context, tx db.DBTX, hunt db.Hunt, ghost db.GhostTarget) error {
 	queries := db.New(tx)
-	owed := ghost.Amount
-	for _, i := range invoicesOf(ghost) {
-		if i.ID == ghost.StripeInvoiceID {
-			owed = i.Amount
-		}
-	}
+	invoices, amounts := owedInvoices(ghost)
 	dropped, err := queries.TaskCancelOutdated(ctx, db.TaskCancelOutdatedParams{
-		MerchantID: hunt.MerchantID, UniqueKey: chargeKey(hunt.ID), Object: ghost.StripeInvoiceID, Amount: owed,
+		MerchantID: hunt.MerchantID, UniqueKey: chargeKey(hunt.ID), Invoices: invoices, Amounts: amounts,
 	})
 	if err != nil {
 		return fmt.Errorf("cancel an outdated charge: %w", err)
@@ -414,17 +407,19 @@ type invoiceOf struct {
 	Amount int64  `json:"amount"`
 }
 
+// invoicesOf are what a ghost owes, the oldest first: one at least.
 func invoicesOf(g db.GhostTarget) (list []invoiceOf) {
 	_ = json.Unmarshal(g.Invoices, &list) // our own; without it there is the oldest one
+	if !slices.ContainsFunc(list, func(i invoiceOf) bool { return i.ID == g.StripeInvoiceID }) {
+		list = slices.Insert(list, 0, invoiceOf{g.StripeInvoiceID, g.Amount})
+	}
 	return list
 }
 
-// owedOf is what remains of one of a ghost's invoices.
-func owedOf(g db.GhostTarget, invoice string) int64 {
+// owedInvoices are the same, as two columns.
+func owedInvoices(g db.GhostTarget) (ids []string, amounts []int64) {
 	for _, i := range invoicesOf(g) {
-		if i.ID == invoice {
-			return i.Amount
-		}
+		ids, amounts = append(ids, i.ID), append(amounts, i.Amount)
 	}
-	return g.Amount
+	return ids, amounts
 }

@@ -8,7 +8,7 @@ import (
 
 // verdict says whether a charge may be sent now. At most one of its fields is set; none means yes.
 type verdict struct {
-	over  string    // no: and no further charge of this hunt
+	over  string    // no: and no further charge of this invoice
 	again string    // no: but what is owed may be planned anew
 	hold  bool      // with again: once Smart Retries has let go
 	wait  time.Time // not before

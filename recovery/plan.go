@@ -1,9 +1,11 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -80,7 +82,7 @@ func windowEnd(h db.Hunt, p Playbook) time.Time {
 
 func (p *planning) outlook() outlook {
 	return outlook{
-		playbook: p.playbook, invoice: p.ghost.StripeInvoiceID, began: p.hunt.BeganAt, end: windowEnd(p.hunt, p.playbook),
+		playbook: p.playbook, began: p.hunt.BeganAt, end: windowEnd(p.hunt, p.playbook),
 		zone: zoneOf(p.merchant), category: category(p.merchant), livemode: p.hunt.Livemode, hash: p.hash,
 	}
 }
@@ -127,46 +129,66 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// charge plans the next charge, or first that Smart Retries lets go.
+// charge plans the next charge of the oldest invoice that may still be charged, or first that Smart Retries lets it go.
 func (p *planning) charge(ctx context.Context) error {
-	if p.hunt.ChargesOver != nil {
-		return nil
+	if slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return a.Result == nil }) {
+		return nil // one at a time
 	}
-	invoice := p.ghost.StripeInvoiceID
-	object := p.hash("invoice", invoice)
+	for _, invoice := range invoicesOf(p.ghost) {
+		object := p.hash("invoice", invoice.ID)
+		if slices.ContainsFunc(p.hunt.InvoicesOver, func(over []byte) bool { return bytes.Equal(over, object) }) {
+			continue
+		}
+		next, err := p.next(ctx, invoice, object)
+		if err != nil {
+			return err
+		}
+		if next.over != "" {
+			if err := p.giveUp(ctx, object, next.over); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := p.queries.HuntResumeCharges(ctx, db.HuntResumeChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID}); err != nil {
+			return fmt.Errorf("go on with the hunt's charges: %w", err)
+		}
+		return p.mutate(ctx, next.kind, invoice.ID, invoice.Amount, next.moment)
+	}
+	return nil
+}
+
+// next is what follows for one invoice.
+func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (nextStep, error) {
 	var so standing
 	idle := 0 // charges in a row that were planned and not sent
 	so.lastFailed, so.class, so.code = p.lastFailure()
 	for _, a := range p.attempts {
-		if a.Result == nil {
-			return nil // one at a time
+		if !bytes.Equal(a.Object, object) {
+			continue
 		}
-		same := string(a.Object) == string(object)
-		if same && a.Action == KindPay {
+		so.held = so.held || a.Action == KindHold && *a.Result == "done"
+		if a.Action != KindPay {
+			continue
+		}
+		switch *a.Result {
+		case "not_sent":
 			idle++
-			if *a.Result != "not_sent" {
-				idle = 0
-			}
-		}
-		so.held = so.held || same && a.Action == KindHold && *a.Result == "done"
-		if a.Action == KindPay && *a.Result != "not_sent" && *a.Result != "absent" {
+			continue
+		case "absent":
+		default:
 			so.sent++
 		}
+		idle = 0
 	}
 	if idle >= mostIdle {
-		return p.chargesOver(ctx, "several charges in a row were planned and could not be sent")
+		return nextStep{over: "several charges in a row were planned and could not be sent"}, nil
 	}
-	next, err := p.outlook().nextCharge(ctx, p.s.advisor, so, p.now)
-	if err != nil {
-		return err
+	if most, capped := p.playbook.DailyCap[p.hunt.Currency]; capped && invoice.Amount > most {
+		return nextStep{over: "the invoice is larger than the playbook's daily cap"}, nil
 	}
-	if most, capped := p.playbook.DailyCap[p.hunt.Currency]; capped && p.owed(invoice) > most {
-		next.over = "the invoice is larger than the playbook's daily cap"
-	}
-	if next.over != "" {
-		return p.chargesOver(ctx, next.over)
-	}
-	return p.mutate(ctx, next.kind, invoice, p.owed(invoice), next.moment)
+	l := p.outlook()
+	l.invoice = invoice.ID
+	return l.nextCharge(ctx, p.s.advisor, so, p.now)
 }
 
 // mostIdle bounds how often a charge is planned anew that Stripe's state forbids each time.
@@ -195,15 +217,18 @@ func (p *planning) lastFailure() (at time.Time, class, code string) {
 	return at, class, code
 }
 
-func (p *planning) chargesOver(ctx context.Context, why string) error {
-	if err := p.queries.HuntEndCharges(ctx, db.HuntEndChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID, Why: why}); err != nil {
-		return fmt.Errorf("end the hunt's charges: %w", err)
+func (p *planning) giveUp(ctx context.Context, invoice []byte, why string) error {
+	if err := p.queries.HuntGiveUpInvoice(ctx, db.HuntGiveUpInvoiceParams{
+		MerchantID: p.hunt.MerchantID, ID: p.hunt.ID, Invoice: invoice, Why: why,
+	}); err != nil {
+		return fmt.Errorf("end an invoice's charges: %w", err)
 	}
-	return note(ctx, p.queries, p.hunt.MerchantID, p.hunt.ID, uuid.Nil, "no further charge is planned: "+why)
+	words := "no further charge is planned: "
+	if len(invoicesOf(p.ghost)) > 1 {
+		words = "no further charge of one of the invoices is planned: "
+	}
+	return note(ctx, p.queries, p.hunt.MerchantID, p.hunt.ID, uuid.Nil, words+why)
 }
-
-// owed is what remains of one of the ghost's invoices.
-func (p *planning) owed(invoice string) int64 { return owedOf(p.ghost, invoice) }
 
 // mutate plans a mutation: its attempt with the next number, its task with the frozen request, and a line of history.
 func (p *planning) mutate(ctx context.Context, kind, object string, amount int64, m Moment) error {

@@ -463,10 +463,9 @@ func (j *job) end(ctx context.Context, o outcome) error {
 			return err
 		}
 		if o.over != "" && j.t.Kind == KindPay {
-			if err := queries.HuntEndCharges(ctx, db.HuntEndChargesParams{MerchantID: m, ID: j.p.Hunt, Why: o.over}); err != nil {
-				return fmt.Errorf("end the hunt's charges: %w", err)
+			if err := queries.HuntGiveUpInvoice(ctx, db.HuntGiveUpInvoiceParams{MerchantID: m, ID: j.p.Hunt, Invoice: j.object(), Why: o.over}); err != nil {
+				return fmt.Errorf("end the invoice's charges: %w", err)
 			}
-			hunt.ChargesOver = &o.over
 		}
 		if err := j.follow(ctx, tx, hunt, o); err != nil {
 			return err

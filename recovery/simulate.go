@@ -39,14 +39,16 @@ type imagined struct {
 	standing
 	ghost    db.GhostTarget
 	customer string
-	before   int // attempts on the invoice that came before the hunt
+	later    []invoiceOf // the invoices whose turn comes when this one's charges are over
+	amount   int64       // of this one
+	before   int         // attempts on it that came before the hunt
 	step     int
 	stopped  bool // its final step is taken
 }
 
 // imagine is a hunt of a ghost that begins, or began, as l says.
 func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) *imagined {
-	h := &imagined{outlook: l, ghost: g, customer: customer}
+	h := &imagined{outlook: l, ghost: g, customer: customer, later: invoicesOf(g)}
 	h.lastFailed, h.class = l.began.Add(-oneADay), g.DeclineClass
 	if g.LastFailedAt != nil {
 		h.lastFailed = *g.LastFailedAt
@@ -54,10 +56,21 @@ func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) *imagi
 	if g.DeclineCode != nil {
 		h.code = *g.DeclineCode
 	}
+	h.turn()
 	if h.lastFailed.After(now.AddDate(0, 0, -budgetDays)) {
-		h.before = max(int(g.AttemptCount)-max(len(invoicesOf(g))-1, 0), 0) // each of its other invoices has failed once at least
+		h.before = max(int(g.AttemptCount)-len(h.later), 0) // each of its other invoices has failed once at least
 	}
 	return h
+}
+
+// turn goes on with the next invoice. It reports false where there is none.
+func (h *imagined) turn() bool {
+	if len(h.later) == 0 {
+		return false
+	}
+	h.invoice, h.amount, h.later = h.later[0].ID, h.later[0].Amount, h.later[1:]
+	h.sent, h.held, h.before = 0, false, 1
+	return true
 }
 
 func newSimulation(advisor Advisor) *simulation {
@@ -121,10 +134,16 @@ func (s *simulation) message(h *imagined, now time.Time) {
 
 func (s *simulation) charge(ctx context.Context, h *imagined, now time.Time) error {
 	next, err := h.nextCharge(ctx, s.advisor, h.standing, now)
-	if err != nil || next.over != "" {
+	for err == nil && next.over != "" {
+		if !h.turn() {
+			return nil
+		}
+		next, err = h.nextCharge(ctx, s.advisor, h.standing, now)
+	}
+	if err != nil {
 		return err
 	}
-	p := Planned{At: next.moment.At, Action: actionTakeOver, Amount: owedOf(h.ghost, h.invoice), Reason: next.moment.Reason}
+	p := Planned{At: next.moment.At, Action: actionTakeOver, Amount: h.amount, Reason: next.moment.Reason}
 	if next.kind == KindPay {
 		p.Action, p.Probability = actionCharge, &next.moment.Probability
 	}
@@ -159,7 +178,10 @@ func (s *simulation) happen(ctx context.Context, next *happening, done func(Plan
 	case KindPay:
 		wait, over := s.checks(next)
 		if over {
-			return nil
+			if !h.turn() {
+				return nil
+			}
+			return s.charge(ctx, h, at)
 		}
 		if wait.After(at) {
 			next.At = wait

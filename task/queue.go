@@ -19,6 +19,7 @@ import (
 type Config struct {
 	ListenURL   string             // past any pooler: LISTEN needs a session
 	Handlers    map[string]Handler // by kind
+	Urgent      bool               // claims only the kinds by which PHANTOM learns what has happened, which must not wait behind others
 	Workers     int                // tasks at a time; 10
 	Batch       int                // rows of one claim at most; 200
 	Lease       time.Duration      // how long a task stays its process's without a heartbeat; 60 s
@@ -133,8 +134,10 @@ func (q *Queue) Run(ctx context.Context) {
 	}
 	settler.Go(func() { q.settle(alive) })
 	helpers.Go(func() { q.every(alive, q.config.Lease/4, "heartbeat", q.heartbeat) })
-	helpers.Go(func() { q.every(ctx, min(q.config.Poll, q.config.Lease/4), "rescue", q.rescue) })
-	helpers.Go(func() { q.every(ctx, time.Hour, "drop finished", q.dropFinished) })
+	if !q.config.Urgent { // the one beside it does the housekeeping for both
+		helpers.Go(func() { q.every(ctx, min(q.config.Poll, q.config.Lease/4), "rescue", q.rescue) })
+		helpers.Go(func() { q.every(ctx, time.Hour, "drop finished", q.dropFinished) })
+	}
 	helpers.Go(func() { q.listen(ctx) })
 
 	q.claimLoop(ctx, alive)
@@ -212,6 +215,9 @@ func (q *Queue) room() int {
 const fairMerchants = 32
 
 func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
+	if q.config.Urgent {
+		return q.claimUrgent(ctx, alive, room)
+	}
 	q.mutex.Lock()
 	after := q.after
 	q.tried = 0
@@ -249,6 +255,23 @@ func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
 		})
 	}
 	return len(fair) + len(oldest), nil
+}
+
+func (q *Queue) claimUrgent(ctx, alive context.Context, room int) (int, error) {
+	q.mutex.Lock()
+	q.tried = 0
+	q.mutex.Unlock()
+	urgent, err := q.queries.TaskClaimUrgent(ctx, db.TaskClaimUrgentParams{LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(room)})
+	if err != nil {
+		return 0, err
+	}
+	for _, row := range urgent {
+		q.take(alive, &Task{
+			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
+			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
+		})
+	}
+	return len(urgent), nil
 }
 
 // take hands a claimed task to the workers. There is room: no more is claimed than they and their stock hold.
@@ -357,6 +380,9 @@ func (q *Queue) rouse() {
 
 // untilNext is how long the claim loop may sleep: until the next task is due, Poll at most.
 func (q *Queue) untilNext(ctx context.Context) time.Duration {
+	if q.config.Urgent { // a new one notifies, and one that is tried again is found by the queue of all kinds
+		return q.config.Poll
+	}
 	seconds, err := q.queries.TaskSecondsToNext(ctx)
 	if err != nil {
 		return q.config.Poll

@@ -450,3 +450,31 @@ func TestKindIsAName(t *testing.T) {
 		}
 	}
 }
+
+// What a webhook asks for is done while all workers are busy and thousands of charges are due before it.
+func TestUrgentTasksPassABacklog(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if _, err := b.pool.Exec(t.Context(), `INSERT INTO scheduled_tasks (merchant_id, id, kind, run_at)
+		SELECT $1, gen_random_uuid(), 'slow', now() - interval '1 minute' FROM generate_series(1, 10000)`, b.merchant); err != nil {
+		t.Fatal(err)
+	}
+	handlers := map[string]task.Handler{
+		"slow":    func(ctx context.Context, _ *task.Task) error { <-ctx.Done(); return ctx.Err() },
+		"webhook": func(context.Context, *task.Task) error { return nil },
+	}
+	b.run(task.Config{Handlers: handlers, Workers: 2, Grace: time.Millisecond})
+	await(t, "the workers are busy", func() bool { return b.running() >= 2 })
+	b.run(task.Config{Handlers: handlers, Workers: 2, Grace: time.Millisecond, Urgent: true})
+	for range 20 {
+		b.awaitStatus(b.enqueue(task.New{Kind: "webhook"}), "succeeded")
+	}
+}
+
+func (b *bundle) running() (n int) {
+	b.t.Helper()
+	if err := b.pool.QueryRow(b.t.Context(), "SELECT count(*) FROM scheduled_tasks WHERE status = 'running'").Scan(&n); err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}

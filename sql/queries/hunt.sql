@@ -50,8 +50,13 @@ ORDER BY h.id FOR NO KEY UPDATE;
 UPDATE hunts SET state = sqlc.arg(state), ended_reason = sqlc.arg(reason)::text, ended_at = phantom_now()
 WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND state = 'active';
 
--- name: HuntEndCharges :exec
-UPDATE hunts SET charges_over = sqlc.arg(why)::text WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND charges_over IS NULL;
+-- name: HuntGiveUpInvoice :exec
+-- No further charge of one of its invoices; of the hunt neither, until another one's is planned.
+UPDATE hunts SET charges_over = sqlc.arg(why)::text, invoices_over = array_append(array_remove(invoices_over, sqlc.arg(invoice)::bytea), sqlc.arg(invoice)::bytea)
+WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id);
+
+-- name: HuntResumeCharges :exec
+UPDATE hunts SET charges_over = NULL WHERE merchant_id = $1 AND id = $2 AND charges_over IS NOT NULL;
 
 -- name: HuntCountCharge :exec
 UPDATE hunts SET charges = charges + 1 WHERE merchant_id = $1 AND id = $2;

@@ -26,11 +26,14 @@ SELECT state FROM hunts WHERE merchant_id = $1 AND id = $2 FOR SHARE;
 SELECT 1 FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE;
 
 -- name: MessageGuard :one
--- What else forbids a message to a person.
+-- What else forbids a message of a hunt to a person.
 SELECT phantom_now()::timestamptz AS now,
-    EXISTS (SELECT 1 FROM halts WHERE scope IN (sqlc.arg(merchant_id), '00000000-0000-0000-0000-000000000000')) AS halted,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (sqlc.arg(merchant_id), '00000000-0000-0000-0000-000000000000')) AS halted,
     EXISTS (SELECT 1 FROM suppressions s
-        WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.channel = sqlc.arg(channel) AND s.person = sqlc.arg(person)) AS suppressed;
+        WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.channel = sqlc.arg(channel) AND s.person = sqlc.arg(person)) AS suppressed,
+    EXISTS (SELECT 1 FROM merchants m WHERE m.id = sqlc.arg(merchant_id) AND m.disconnected_at IS NOT NULL) AS disconnected,
+    EXISTS (SELECT 1 FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
+        WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(hunt_id) AND g.status = 'open') AS owing;
 
 -- name: MessageListSent :many
 -- What was sent to a person within the longest cap, newest first.

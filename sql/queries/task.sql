@@ -67,6 +67,17 @@ WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the 
     ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
 RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at;
 
+-- name: TaskClaimUrgent :many
+-- Whatever is due of the kinds by which PHANTOM learns what has happened, oldest first.
+UPDATE scheduled_tasks t SET
+    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
+WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
+    SELECT d.ctid FROM scheduled_tasks d
+    WHERE d.status = 'pending' AND d.kind IN ('webhook', 'refresh') AND d.run_at <= phantom_now()
+    ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at;
+
 -- name: TaskClaimOne :one
 -- One task and no other, if it is due.
 UPDATE scheduled_tasks SET
@@ -268,11 +279,13 @@ SELECT greatest(coalesce(extract(epoch FROM phantom_now() - min(run_at)), 0), 0)
 FROM scheduled_tasks WHERE status = 'pending';
 
 -- name: TaskCancelOutdated :execrows
--- The pending charge that holds this key, has not been sent, and is of another invoice or amount.
+-- The pending charge that holds this key, has not been sent, and is of an invoice or amount that is not among these.
 UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp(), last_error = 'what is owed has changed since'
 WHERE merchant_id = sqlc.arg(merchant_id) AND unique_key = sqlc.arg(unique_key)::text AND kind IN ('invoice_pay', 'invoice_hold')
     AND status IN ('pending', 'parked') AND first_sent_at IS NULL
-    AND (params ->> 'object' <> sqlc.arg(object)::text OR kind = 'invoice_pay' AND (params ->> 'amount')::bigint <> sqlc.arg(amount)::bigint);
+    AND NOT EXISTS (
+        SELECT 1 FROM (SELECT unnest(sqlc.arg(invoices)::text[]) AS invoice, unnest(sqlc.arg(amounts)::bigint[]) AS amount) AS owed
+        WHERE params ->> 'object' = owed.invoice AND (kind = 'invoice_hold' OR (params ->> 'amount')::bigint = owed.amount));
 
 -- name: TaskWakeMessages :execrows
 -- Those of a channel that wait for a person because its key was refused: it has been set anew.
