@@ -209,17 +209,14 @@ func (d *demo) open(ctx context.Context) error {
 	return d.work(ctx, c)
 }
 
-// openDatabase starts a PostgreSQL of this run's own in a temporary folder.
+// openDatabase starts a PostgreSQL of this run's own in a temporary folder. What demos left that were killed goes first.
 func (d *demo) openDatabase(ctx context.Context) (url string, err error) {
-	folder, err := os.MkdirTemp("", "phantom-demo-")
+	folder, remove, err := local.Scratch(ctx, "phantom-demo", d.log)
 	if err != nil {
 		return "", fmt.Errorf("[DATABASE] the demo needs a temporary folder: %w", err)
 	}
-	d.onStop(func() { _ = os.RemoveAll(folder) })
-	if err := os.Chmod(folder, 0o711); err != nil { //nolint:gosec // as root, PostgreSQL's own user must be able to pass through
-		return "", err
-	}
-	server, err := local.Start(ctx, local.Config{Dir: filepath.Join(folder, "pg"), Unsafe: true, Log: d.log})
+	d.onStop(remove)
+	server, err := local.Start(ctx, local.Config{Dir: local.ScratchDir(folder), Unsafe: true, Log: d.log})
 	var missing *local.NotInstalledError
 	if errors.As(err, &missing) {
 		err = missing
