@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
@@ -299,10 +298,10 @@ func (d *demo) connect(ctx context.Context) error {
 		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 	}
 	hunts := d.services.hunts
-	if _, err := hunts.SetResend(ctx, d.merchant, sandbox.ResendKey+"_demo", "Billing <billing@example.com>"); err != nil {
+	if _, err := hunts.SetResend(ctx, d.merchant, sandbox.ResendKey, "Billing <billing@example.com>"); err != nil {
 		return fmt.Errorf("[SERVER] set up Resend: %w", err)
 	}
-	if _, err := hunts.SetTwilio(ctx, d.merchant, sandbox.TwilioSID, strings.Repeat(sandbox.TwilioToken, 3), "+14155550100"); err != nil {
+	if _, err := hunts.SetTwilio(ctx, d.merchant, sandbox.TwilioSID, sandbox.TwilioToken, "+14155550100"); err != nil {
 		return fmt.Errorf("[SERVER] set up Twilio: %w", err)
 	}
 	playbook := recovery.DefaultPlaybook()
