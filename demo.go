@@ -179,14 +179,11 @@ func (d *demo) open(ctx context.Context) error {
 		"PHANTOM_DEV": "1", "DATABASE_URL": url, "ENCRYPTION_KEY": hex.EncodeToString(key), "PUBLIC_URL": d.base,
 		"STRIPE_SECRET_KEY": sandbox.SecretKey, "STRIPE_CLIENT_ID": sandbox.ClientID, "STRIPE_WEBHOOK_SECRET": secret, "STRIPE_RATE_LIMIT": "0",
 		"STRIPE_API_BASE": d.ours.base, "STRIPE_CONNECT_BASE": d.ours.base,
-		"RESEND_API_BASE": d.ours.base, "TWILIO_API_BASE": d.ours.base,
 	}
 	c, err := loadConfig(func(name string) string { return environment[name] }, needs{database: true, key: true, stripe: true})
 	if err != nil {
 		return err
 	}
-	c.resendBase += "/resend"
-	c.twilioBase += "/twilio"
 	if err := proveVault(c.ring, d.log); err != nil {
 		return err
 	}
