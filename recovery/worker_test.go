@@ -15,7 +15,7 @@ import (
 const workerEnv = "PHANTOM_RECOVERY_TEST_WORKER"
 
 // workers are the processes that tests start. Each works until it is killed. A file with a build tag adds its own.
-var workers = map[string]func(setting []byte) error{}
+var workers = map[string]func(setting []byte) error{"post": postWorker}
 
 // workerMain runs the process as a worker if it is to be one.
 func workerMain() (code int, ok bool) {
