@@ -92,10 +92,11 @@ func (q *Queries) HuntCountCharge(ctx context.Context, arg HuntCountChargeParams
 
 const huntCreate = `-- name: HuntCreate :execrows
 WITH created AS (
-    INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+    INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices, owed)
     SELECT g.merchant_id, $3, g.id, $4, $5, $6, $7, m.livemode,
         g.decline_class, g.currency, g.amount,
-        ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
+        ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i),
+        coalesce((SELECT jsonb_object_agg(x ->> 'id', x -> 'amount') FROM jsonb_array_elements(g.invoices) x), jsonb_build_object(g.stripe_invoice_id, g.amount))
     FROM ghost_targets g JOIN merchants m ON m.id = g.merchant_id
     WHERE g.merchant_id = $8 AND g.id = $9 AND g.status = 'open'
     ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
@@ -137,7 +138,7 @@ func (q *Queries) HuntCreate(ctx context.Context, arg HuntCreateParams) (int64, 
 }
 
 const huntDropAll = `-- name: HuntDropAll :exec
-UPDATE hunts SET invoices = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
+UPDATE hunts SET invoices = '{}', owed = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
     ended_reason = CASE WHEN state = 'active' THEN 'the account was connected in the other mode (live or test)' ELSE ended_reason END,
     ended_at = CASE WHEN state = 'active' THEN phantom_now() ELSE ended_at END
 WHERE merchant_id = $1 AND (state = 'active' OR invoices <> '{}')
@@ -175,7 +176,7 @@ func (q *Queries) HuntEnd(ctx context.Context, arg HuntEndParams) (int64, error)
 }
 
 const huntForgetInvoices = `-- name: HuntForgetInvoices :exec
-UPDATE hunts SET invoices = '{}' WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND invoices <> '{}'
+UPDATE hunts SET invoices = '{}', owed = '{}' WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND invoices <> '{}'
 `
 
 type HuntForgetInvoicesParams struct {
@@ -190,7 +191,7 @@ func (q *Queries) HuntForgetInvoices(ctx context.Context, arg HuntForgetInvoices
 }
 
 const huntGet = `-- name: HuntGet :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2
 `
 
 type HuntGetParams struct {
@@ -216,6 +217,7 @@ func (q *Queries) HuntGet(ctx context.Context, arg HuntGetParams) (Hunt, error) 
 		&i.Currency,
 		&i.Amount,
 		&i.Invoices,
+		&i.Owed,
 		&i.Charges,
 		&i.Messages,
 		&i.ChargesOver,
@@ -348,7 +350,7 @@ func (q *Queries) HuntGiveUpInvoice(ctx context.Context, arg HuntGiveUpInvoicePa
 }
 
 const huntList = `-- name: HuntList :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
 WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2::uuid)
     AND ($3::text IS NULL OR state = $3::text)
 ORDER BY id DESC LIMIT $4
@@ -391,6 +393,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 			&i.Currency,
 			&i.Amount,
 			&i.Invoices,
+			&i.Owed,
 			&i.Charges,
 			&i.Messages,
 			&i.ChargesOver,
@@ -410,7 +413,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 }
 
 const huntListActiveOf = `-- name: HuntListActiveOf :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'active'
 ORDER BY id FOR NO KEY UPDATE
 `
@@ -445,6 +448,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 			&i.Currency,
 			&i.Amount,
 			&i.Invoices,
+			&i.Owed,
 			&i.Charges,
 			&i.Messages,
 			&i.ChargesOver,
@@ -464,7 +468,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 }
 
 const huntListActiveOfPerson = `-- name: HuntListActiveOfPerson :many
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over FROM hunts h
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.owed, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over FROM hunts h
 WHERE h.merchant_id = $1 AND h.state = 'active' AND EXISTS (
     SELECT 1 FROM messages m WHERE m.merchant_id = h.merchant_id AND m.hunt_id = h.id AND m.person = $2)
 ORDER BY h.id FOR NO KEY UPDATE
@@ -500,6 +504,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 			&i.Currency,
 			&i.Amount,
 			&i.Invoices,
+			&i.Owed,
 			&i.Charges,
 			&i.Messages,
 			&i.ChargesOver,
@@ -519,7 +524,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 }
 
 const huntListEndedOf = `-- name: HuntListEndedOf :many
-SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
+SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'exhausted'
 ORDER BY ghost_id, began_at DESC
 `
@@ -554,6 +559,7 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 			&i.Currency,
 			&i.Amount,
 			&i.Invoices,
+			&i.Owed,
 			&i.Charges,
 			&i.Messages,
 			&i.ChargesOver,
@@ -633,7 +639,7 @@ func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams
 }
 
 const huntLoad = `-- name: HuntLoad :one
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.owed, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 JOIN merchants m ON m.id = h.merchant_id
@@ -673,6 +679,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.Hunt.Currency,
 		&i.Hunt.Amount,
 		&i.Hunt.Invoices,
+		&i.Hunt.Owed,
 		&i.Hunt.Charges,
 		&i.Hunt.Messages,
 		&i.Hunt.ChargesOver,
@@ -736,7 +743,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 }
 
 const huntLock = `-- name: HuntLock :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
 `
 
 type HuntLockParams struct {
@@ -763,6 +770,7 @@ func (q *Queries) HuntLock(ctx context.Context, arg HuntLockParams) (Hunt, error
 		&i.Currency,
 		&i.Amount,
 		&i.Invoices,
+		&i.Owed,
 		&i.Charges,
 		&i.Messages,
 		&i.ChargesOver,

@@ -197,6 +197,7 @@ type Hunt struct {
 	Currency        string
 	Amount          int64
 	Invoices        []string
+	Owed            []byte
 	Charges         int32
 	Messages        int32
 	ChargesOver     *string

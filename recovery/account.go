@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -13,7 +14,8 @@ import (
 	"phantom/db"
 )
 
-// account reads the invoices of a hunt and counts those that are paid, each once, with what came before the payment.
+// account reads the invoices of a hunt and counts those that are paid, each once, with what has come for it since the hunt began and what
+// came before the payment.
 func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) error {
 	hunt, err := s.queries.HuntGet(ctx, db.HuntGetParams{MerchantID: merchantID, ID: huntID})
 	if err != nil {
@@ -22,6 +24,10 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 	reader, err := s.connect.Reader(ctx, merchantID)
 	if err != nil {
 		return err
+	}
+	owed := map[string]int64{}
+	if err := json.Unmarshal(hunt.Owed, &owed); err != nil {
+		return fmt.Errorf("read what was owed: %w", err)
 	}
 	allPaid := len(hunt.Invoices) > 0
 	for _, invoice := range hunt.Invoices {
@@ -32,21 +38,25 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 		if err != nil {
 			return err
 		}
-		allPaid = allPaid && o.Status == "paid"
-		if o.Status != "paid" || o.AmountPaid <= 0 {
+		if o.Status != "paid" {
+			allPaid = false
 			continue
 		}
-		paidAt := hunt.BeganAt
-		if o.Transitions.PaidAt != nil {
-			paidAt = time.Unix(*o.Transitions.PaidAt, 0)
+		charges, err := readPayments(ctx, reader, o)
+		if err != nil {
+			return err
+		}
+		money := moneySince(o, charges, owed, hunt.BeganAt)
+		if money.amount == 0 {
+			continue
 		}
 		object := reader.Hash("invoice", invoice)
-		cause, err := s.cause(ctx, hunt, object, o, paidAt)
+		cause, err := s.cause(ctx, hunt, object, o, money.at)
 		if err != nil {
 			return err
 		}
 		if _, err := s.queries.RecoveryCreate(ctx, db.RecoveryCreateParams{
-			MerchantID: merchantID, Invoice: object, HuntID: huntID, Currency: o.Currency, Amount: o.AmountPaid, Cause: cause, RecoveredAt: paidAt,
+			MerchantID: merchantID, Invoice: object, HuntID: huntID, Currency: o.Currency, Amount: money.amount, Cause: cause, RecoveredAt: money.at,
 		}); err != nil {
 			return fmt.Errorf("count the payment: %w", err)
 		}

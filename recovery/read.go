@@ -29,6 +29,7 @@ type object struct {
 	NextAttempt      *int64          `json:"next_payment_attempt"`
 	Pause            json.RawMessage `json:"pause_collection"`
 	Intent           struct {
+		ID     string `json:"id"`
 		Status string `json:"status"`
 	} `json:"payment_intent"`
 	Subscription struct {
@@ -44,7 +45,10 @@ type object struct {
 
 // charge is what is read of an attempt to charge.
 type charge struct {
+	ID          string `json:"id"`
 	Status      string `json:"status"`
+	Amount      int64  `json:"amount"`
+	Refunded    int64  `json:"amount_refunded"`
 	Invoice     string `json:"invoice"`
 	Created     int64  `json:"created"`
 	Disputed    bool   `json:"disputed"`
@@ -123,6 +127,18 @@ func readCharges(ctx context.Context, reader *connect.Reader, customer string, n
 	err := getJSON(ctx, reader, "/v1/charges", url.Values{
 		"customer": {customer}, "limit": {"100"}, "created[gte]": {strconv.FormatInt(now.AddDate(0, 0, -budgetDays).Unix(), 10)},
 	}, &page)
+	return page.Data, err
+}
+
+// readPayments reads the charges of an invoice, the newest first: one page, which holds more than anybody is charged.
+func readPayments(ctx context.Context, reader *connect.Reader, o object) ([]charge, error) {
+	if o.Intent.ID == "" {
+		return nil, nil
+	}
+	var page struct {
+		Data []charge `json:"data"`
+	}
+	err := getJSON(ctx, reader, "/v1/charges", url.Values{"payment_intent": {o.Intent.ID}, "limit": {"100"}}, &page)
 	return page.Data, err
 }
 

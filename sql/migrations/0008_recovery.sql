@@ -35,6 +35,7 @@ CREATE TABLE hunts (
     currency text NOT NULL,
     amount bigint NOT NULL,
     invoices text[] NOT NULL DEFAULT '{}',   -- that it is about; emptied by the purge
+    owed jsonb NOT NULL DEFAULT '{}',        -- what remained of each when it began: {"in_1": minor units}; emptied likewise
     charges integer NOT NULL DEFAULT 0,      -- sent
     messages integer NOT NULL DEFAULT 0,     -- sent
     charges_over text,                       -- why no further charge is planned
@@ -48,6 +49,7 @@ CREATE TABLE hunts (
     CONSTRAINT hunts_state_known CHECK (state IN ('active', 'recovered', 'exhausted', 'stopped')),
     CONSTRAINT hunts_ended_when_final CHECK ((state = 'active') = (ended_at IS NULL)),
     CONSTRAINT hunts_reason_when_final CHECK ((state = 'active') = (ended_reason IS NULL)),
+    CONSTRAINT hunts_owed_object CHECK (jsonb_typeof(owed) = 'object'),
     CONSTRAINT hunts_counts_not_negative CHECK (amount >= 0 AND charges >= 0 AND messages >= 0)
 );
 CREATE UNIQUE INDEX hunts_one_active_idx ON hunts (merchant_id, ghost_id) WHERE state = 'active';
@@ -98,7 +100,7 @@ CREATE INDEX attempts_hunt_idx ON attempts (merchant_id, hunt_id);
 CREATE INDEX attempts_customer_idx ON attempts (merchant_id, customer, sent_at) WHERE action = 'invoice_pay';
 CREATE INDEX attempts_sent_idx ON attempts (merchant_id, sent_at) WHERE action = 'invoice_pay';
 
--- Each paid invoice of a hunt, once. cause says what came before it: our charge, our message, or nothing of ours.
+-- Each paid invoice of a hunt, once, with what has come for it since the hunt began. cause says what came before it: our charge, our message, or nothing of ours.
 CREATE TABLE recoveries (
     merchant_id uuid NOT NULL,
     invoice bytea NOT NULL,

@@ -1,10 +1,11 @@
 -- name: HuntCreate :execrows
 -- A ghost that is hunted already, or open no more, adds nothing.
 WITH created AS (
-    INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+    INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices, owed)
     SELECT g.merchant_id, sqlc.arg(id), g.id, sqlc.arg(customer), sqlc.arg(playbook_version), sqlc.arg(mode), sqlc.arg(held_out), m.livemode,
         g.decline_class, g.currency, g.amount,
-        ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
+        ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i),
+        coalesce((SELECT jsonb_object_agg(x ->> 'id', x -> 'amount') FROM jsonb_array_elements(g.invoices) x), jsonb_build_object(g.stripe_invoice_id, g.amount))
     FROM ghost_targets g JOIN merchants m ON m.id = g.merchant_id
     WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = sqlc.arg(ghost_id) AND g.status = 'open'
     ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
@@ -70,14 +71,14 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND NOT invoices
 
 -- name: HuntDropAll :exec
 -- A merchant works in the other mode now: what hunts were about is of another world. Their tasks find that out by themselves.
-UPDATE hunts SET invoices = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
+UPDATE hunts SET invoices = '{}', owed = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
     ended_reason = CASE WHEN state = 'active' THEN 'the account was connected in the other mode (live or test)' ELSE ended_reason END,
     ended_at = CASE WHEN state = 'active' THEN phantom_now() ELSE ended_at END
 WHERE merchant_id = $1 AND (state = 'active' OR invoices <> '{}');
 
 -- name: HuntForgetInvoices :exec
 -- For the purge of these ghosts.
-UPDATE hunts SET invoices = '{}' WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND invoices <> '{}';
+UPDATE hunts SET invoices = '{}', owed = '{}' WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND invoices <> '{}';
 
 -- name: HuntNoteCreate :exec
 INSERT INTO hunt_notes (merchant_id, hunt_id, id, task_id, note) VALUES (@merchant_id, @hunt_id, @id, sqlc.narg(task_id), @note);
