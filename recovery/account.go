@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -51,7 +50,7 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 			continue
 		}
 		object := reader.Hash("invoice", invoice)
-		cause, err := s.cause(ctx, hunt, object, o, money.at)
+		cause, err := s.cause(ctx, reader, hunt, object, money)
 		if err != nil {
 			return err
 		}
@@ -88,7 +87,7 @@ func (s *Service) liftPause(ctx context.Context, tx db.DBTX, hunt db.Hunt) error
 }
 
 // cause says what came before a payment: our charge if it was that, else the last message before it, else nothing of ours.
-func (s *Service) cause(ctx context.Context, hunt db.Hunt, object []byte, o object, paidAt time.Time) (string, error) {
+func (s *Service) cause(ctx context.Context, reader *connect.Reader, hunt db.Hunt, object []byte, p payment) (string, error) {
 	if hunt.HeldOut || hunt.Mode != ModeRecover {
 		return "anyway", nil
 	}
@@ -96,12 +95,10 @@ func (s *Service) cause(ctx context.Context, hunt db.Hunt, object []byte, o obje
 	if err != nil {
 		return "", fmt.Errorf("list attempts: %w", err)
 	}
-	for _, a := range attempts {
-		if a.Action == KindPay && a.Result != nil && (*a.Result == "paid" || *a.Result == "processing") && !o.PaidOutOfBand {
-			return "charge", nil
-		}
+	if ours, err := chargedByUs(ctx, reader, attempts, p); ours || err != nil {
+		return "charge", err
 	}
-	channel, err := s.queries.HuntMessageBefore(ctx, db.HuntMessageBeforeParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, PaidAt: paidAt})
+	channel, err := s.queries.HuntMessageBefore(ctx, db.HuntMessageBeforeParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, PaidAt: p.at})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "anyway", nil
 	}
@@ -109,4 +106,30 @@ func (s *Service) cause(ctx context.Context, hunt db.Hunt, object []byte, o obje
 		return "", fmt.Errorf("read the message before: %w", err)
 	}
 	return channel, nil
+}
+
+// chargedByUs says whether one of these attempts made the charge that paid. An attempt that Stripe answered with paid did. A debit that
+// was under way may have failed since, and of an attempt whose outcome is unknown nothing is known: there the key of the request that
+// made the charge decides, and where Stripe does not tell it, the charge is not ours.
+func chargedByUs(ctx context.Context, reader *connect.Reader, attempts []db.Attempt, p payment) (bool, error) {
+	perhaps := map[string]bool{} // by key
+	for _, a := range attempts {
+		if a.Action != KindPay || a.SentAt == nil {
+			continue
+		}
+		if a.Result != nil && *a.Result == "paid" {
+			return true, nil
+		}
+		if a.Result == nil || *a.Result == "processing" {
+			perhaps["task_"+a.TaskID.String()] = true
+		}
+	}
+	if len(perhaps) == 0 || p.by == nil {
+		return false, nil
+	}
+	key, err := keyOf(ctx, reader, *p.by)
+	if errors.Is(err, errTooManyEvents) {
+		return false, nil
+	}
+	return perhaps[key], err
 }

@@ -7,7 +7,7 @@ import (
 	"phantom/sandbox"
 )
 
-// hunted begins a hunt of one ghost, whose charges wait for a day that does not come.
+// hunted begins the hunts of all ghosts.
 func (b *bench) hunted(change func(*Playbook)) {
 	b.t.Helper()
 	b.recoverWith(change)
@@ -16,10 +16,19 @@ func (b *bench) hunted(change func(*Playbook)) {
 	}
 }
 
-// turn gives the sandbox's world a turn about the first ghost's invoice.
-func (b *bench) turn(do string, amount int64) {
+// turn gives the sandbox's world a turn about the ghost's invoice.
+func (b *bench) turn(c sandbox.Change) {
 	b.t.Helper()
-	if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: do, Amount: amount, ID: b.text("SELECT stripe_invoice_id FROM ghost_targets")}); err != nil {
+	c.Account, c.ID = b.account, b.text("SELECT stripe_invoice_id FROM ghost_targets")
+	if _, err := b.world.Change(c); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// refresh hears of what has become of the ghost.
+func (b *bench) refresh() {
+	b.t.Helper()
+	if err := b.ghosts.Refresh(b.t.Context(), b.merchant, b.text("SELECT stripe_subscription_id FROM ghost_targets")); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -91,10 +100,8 @@ func TestPartlyPaidInvoiceCountsWithItsRest(t *testing.T) {
 			b.audit()
 			whole := b.count("SELECT amount FROM ghost_targets")
 			part := whole / 3
-			b.turn("pay_part", int64(part))
-			if err := b.ghosts.Refresh(t.Context(), b.merchant, b.text("SELECT stripe_subscription_id FROM ghost_targets")); err != nil {
-				t.Fatal(err)
-			}
+			b.turn(sandbox.Change{Do: "pay_part", Amount: int64(part)})
+			b.refresh()
 			if n := b.count("SELECT amount FROM ghost_targets"); n != whole-part {
 				t.Fatalf("%d of %d remain, want %d", n, whole, whole-part)
 			}
@@ -108,10 +115,8 @@ func TestPartlyPaidInvoiceCountsWithItsRest(t *testing.T) {
 			b.work()
 			if do != "our charge" {
 				b.await("the hunt begins", func() bool { return b.count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
-				b.turn(do, 0)
-				if err := b.ghosts.Refresh(t.Context(), b.merchant, b.text("SELECT stripe_subscription_id FROM ghost_targets")); err != nil {
-					t.Fatal(err)
-				}
+				b.turn(sandbox.Change{Do: do})
+				b.refresh()
 			}
 			b.await("the payment is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
 			if n := b.count("SELECT amount FROM recoveries"); n != whole-part {
@@ -119,4 +124,85 @@ func TestPartlyPaidInvoiceCountsWithItsRest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A debit that our charge began is ours when it settles. When it bounces and the customer pays otherwise, it is not: what came before
+// is the last message, or nothing.
+func TestDebitIsOursIfItPaid(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		bounces, wrote bool
+		then, want     string
+	}{
+		"it settles":                            {want: "charge"},
+		"it settles after a message":            {wrote: true, want: "charge"},
+		"it bounces, the customer pays":         {bounces: true, then: "pay", want: "anyway"},
+		"it bounces, the customer pays in cash": {bounces: true, then: "pay_out_of_band", want: "anyway"},
+		"it bounces after a message":            {bounces: true, wrote: true, then: "pay", want: "email"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+			b.movable()
+			b.audit()
+			b.turn(sandbox.Change{Do: "to_debit", Status: map[bool]string{true: "bounces"}[test.bounces]})
+			b.hunted(func(p *Playbook) { p.MaxAttempts = 2 }) // the first was Stripe's
+			b.work()
+			b.await("the debit begins", func() bool {
+				return b.count("SELECT count(*) FROM attempts WHERE result = 'processing'") == 1 && b.count("SELECT count(*) FROM ghost_targets WHERE closed_reason = 'payment_under_way'") == 1
+			})
+			if test.wrote {
+				b.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, planned_for, sent_at)
+					SELECT merchant_id, id, id, 0, 'email', 'x', 'sent', began_at, began_at FROM hunts`)
+			}
+			b.advance(5*24*time.Hour + time.Hour)
+			if test.then != "" {
+				b.turn(sandbox.Change{Do: test.then})
+			}
+			b.refresh()
+			b.await("the payment is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
+			if cause := b.text("SELECT cause FROM recoveries"); cause != test.want {
+				t.Errorf("it counts as %s, want %s", cause, test.want)
+			}
+		})
+	}
+}
+
+// A hunt may end by our own charge's webhook before the worker that sent it has stored the outcome: Stripe tells whose charge it was.
+func TestChargeOfUnknownOutcomeIsOursIfItPaid(t *testing.T) {
+	t.Parallel()
+	for _, ours := range []bool{true, false} {
+		b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+		b.audit()
+		if !ours {
+			b.turn(sandbox.Change{Do: "pay"})
+		}
+		b.hunted(nil)
+		if ours {
+			b.work()
+			b.await("the payment is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
+			b.exec("DELETE FROM recoveries")
+			b.exec("UPDATE attempts SET result = NULL")
+		} else {
+			b.exec(`INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at)
+				SELECT merchant_id, $1, 'invoice_pay', 1, id, id, customer, currency, amount, 'x', 1, began_at, began_at FROM hunts`, b.object())
+		}
+		hunt := b.text2id("SELECT id::text FROM hunts")
+		if err := b.s.account(t.Context(), b.merchant, hunt); err != nil {
+			t.Fatal(err)
+		}
+		if cause := b.text("SELECT cause FROM recoveries"); (cause == "charge") != ours {
+			t.Errorf("ours %v: it counts as %s", ours, cause)
+		}
+	}
+}
+
+// object is the keyed hash of the ghost's invoice.
+func (b *bench) object() []byte {
+	b.t.Helper()
+	reader, err := b.connect.Reader(b.t.Context(), b.merchant)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return reader.Hash("invoice", b.text("SELECT stripe_invoice_id FROM ghost_targets"))
 }
