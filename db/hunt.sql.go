@@ -191,7 +191,7 @@ func (q *Queries) HuntForgetInvoices(ctx context.Context, arg HuntForgetInvoices
 }
 
 const huntGet = `-- name: HuntGet :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, paid_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2
 `
 
 type HuntGetParams struct {
@@ -224,8 +224,33 @@ func (q *Queries) HuntGet(ctx context.Context, arg HuntGetParams) (Hunt, error) 
 		&i.Paused,
 		&i.BeganAt,
 		&i.EndedAt,
+		&i.PaidAt,
 		&i.InvoicesOver,
 	)
+	return i, err
+}
+
+const huntGetWindow = `-- name: HuntGetWindow :one
+SELECT (h.began_at + (p.body ->> 'window_days')::integer * interval '24 hours')::timestamptz AS ends, phantom_now()::timestamptz AS now
+FROM hunts h JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE h.merchant_id = $1 AND h.id = $2
+`
+
+type HuntGetWindowParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type HuntGetWindowRow struct {
+	Ends time.Time
+	Now  time.Time
+}
+
+// When a hunt's window ends, whether the hunt has ended before or not, and PHANTOM's time.
+func (q *Queries) HuntGetWindow(ctx context.Context, arg HuntGetWindowParams) (HuntGetWindowRow, error) {
+	row := q.db.QueryRow(ctx, huntGetWindow, arg.MerchantID, arg.ID)
+	var i HuntGetWindowRow
+	err := row.Scan(&i.Ends, &i.Now)
 	return i, err
 }
 
@@ -350,7 +375,7 @@ func (q *Queries) HuntGiveUpInvoice(ctx context.Context, arg HuntGiveUpInvoicePa
 }
 
 const huntList = `-- name: HuntList :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, paid_at, invoices_over FROM hunts
 WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2::uuid)
     AND ($3::text IS NULL OR state = $3::text)
 ORDER BY id DESC LIMIT $4
@@ -400,6 +425,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 			&i.Paused,
 			&i.BeganAt,
 			&i.EndedAt,
+			&i.PaidAt,
 			&i.InvoicesOver,
 		); err != nil {
 			return nil, err
@@ -413,7 +439,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 }
 
 const huntListActiveOf = `-- name: HuntListActiveOf :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, paid_at, invoices_over FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'active'
 ORDER BY id FOR NO KEY UPDATE
 `
@@ -455,6 +481,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 			&i.Paused,
 			&i.BeganAt,
 			&i.EndedAt,
+			&i.PaidAt,
 			&i.InvoicesOver,
 		); err != nil {
 			return nil, err
@@ -468,7 +495,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 }
 
 const huntListActiveOfPerson = `-- name: HuntListActiveOfPerson :many
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.owed, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over FROM hunts h
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.owed, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.paid_at, h.invoices_over FROM hunts h
 WHERE h.merchant_id = $1 AND h.state = 'active' AND EXISTS (
     SELECT 1 FROM messages m WHERE m.merchant_id = h.merchant_id AND m.hunt_id = h.id AND m.person = $2)
 ORDER BY h.id FOR NO KEY UPDATE
@@ -511,6 +538,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 			&i.Paused,
 			&i.BeganAt,
 			&i.EndedAt,
+			&i.PaidAt,
 			&i.InvoicesOver,
 		); err != nil {
 			return nil, err
@@ -524,7 +552,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 }
 
 const huntListEndedOf = `-- name: HuntListEndedOf :many
-SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
+SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, paid_at, invoices_over FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'exhausted'
 ORDER BY ghost_id, began_at DESC
 `
@@ -566,6 +594,7 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 			&i.Paused,
 			&i.BeganAt,
 			&i.EndedAt,
+			&i.PaidAt,
 			&i.InvoicesOver,
 		); err != nil {
 			return nil, err
@@ -639,7 +668,7 @@ func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams
 }
 
 const huntLoad = `-- name: HuntLoad :one
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.owed, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.owed, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.paid_at, h.invoices_over, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 JOIN merchants m ON m.id = h.merchant_id
@@ -686,6 +715,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.Hunt.Paused,
 		&i.Hunt.BeganAt,
 		&i.Hunt.EndedAt,
+		&i.Hunt.PaidAt,
 		&i.Hunt.InvoicesOver,
 		&i.GhostTarget.MerchantID,
 		&i.GhostTarget.ID,
@@ -743,7 +773,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 }
 
 const huntLock = `-- name: HuntLock :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, owed, charges, messages, charges_over, paused, began_at, ended_at, paid_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
 `
 
 type HuntLockParams struct {
@@ -777,6 +807,7 @@ func (q *Queries) HuntLock(ctx context.Context, arg HuntLockParams) (Hunt, error
 		&i.Paused,
 		&i.BeganAt,
 		&i.EndedAt,
+		&i.PaidAt,
 		&i.InvoicesOver,
 	)
 	return i, err
@@ -963,6 +994,22 @@ type HuntResumeChargesParams struct {
 
 func (q *Queries) HuntResumeCharges(ctx context.Context, arg HuntResumeChargesParams) error {
 	_, err := q.db.Exec(ctx, huntResumeCharges, arg.MerchantID, arg.ID)
+	return err
+}
+
+const huntSetPaid = `-- name: HuntSetPaid :exec
+UPDATE hunts SET paid_at = $1::timestamptz WHERE merchant_id = $2 AND id = $3 AND paid_at IS NULL
+`
+
+type HuntSetPaidParams struct {
+	PaidAt     time.Time
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// Once.
+func (q *Queries) HuntSetPaid(ctx context.Context, arg HuntSetPaidParams) error {
+	_, err := q.db.Exec(ctx, huntSetPaid, arg.PaidAt, arg.MerchantID, arg.ID)
 	return err
 }
 

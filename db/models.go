@@ -204,6 +204,7 @@ type Hunt struct {
 	Paused          bool
 	BeganAt         time.Time
 	EndedAt         *time.Time
+	PaidAt          *time.Time
 	InvoicesOver    [][]byte
 }
 

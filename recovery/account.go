@@ -11,10 +11,12 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/task"
 )
 
 // account reads the invoices of a hunt and counts those that are paid, each once, with what has come for it since the hunt began and what
-// came before the payment.
+// came before the payment. It notes when the debt with which the hunt began was paid, and where that is still owed and the hunt has ended
+// before its window, it has the hunt read once more when the window ends.
 func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) error {
 	hunt, err := s.queries.HuntGet(ctx, db.HuntGetParams{MerchantID: merchantID, ID: huntID})
 	if err != nil {
@@ -29,6 +31,7 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 		return fmt.Errorf("read what was owed: %w", err)
 	}
 	allPaid := len(hunt.Invoices) > 0
+	var first debt // with which the hunt began
 	for _, invoice := range hunt.Invoices {
 		o, err := readInvoice(ctx, reader, invoice)
 		if errors.Is(err, connect.ErrNotFound) {
@@ -37,33 +40,73 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 		if err != nil {
 			return err
 		}
-		if o.Status != "paid" {
-			allPaid = false
-			continue
-		}
-		charges, err := readPayments(ctx, reader, o)
+		allPaid = allPaid && o.Status == "paid"
+		money, err := s.book(ctx, reader, hunt, o, owed)
 		if err != nil {
 			return err
 		}
-		money := moneySince(o, charges, owed, hunt.BeganAt)
-		if money.amount == 0 {
-			continue
+		if _, known := owed[invoice]; known {
+			first.add(o, money)
 		}
-		object := reader.Hash("invoice", invoice)
-		cause, err := s.cause(ctx, reader, hunt, object, money)
-		if err != nil {
-			return err
-		}
-		if _, err := s.queries.RecoveryCreate(ctx, db.RecoveryCreateParams{
-			MerchantID: merchantID, Invoice: object, HuntID: huntID, Currency: o.Currency, Amount: money.amount, Cause: cause, RecoveredAt: money.at,
-		}); err != nil {
-			return fmt.Errorf("count the payment: %w", err)
-		}
+	}
+	if err := s.follow(ctx, hunt, first); err != nil {
+		return err
 	}
 	if !allPaid || !hunt.Paused {
 		return nil
 	}
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.liftPause(ctx, tx, hunt) })
+}
+
+// book counts what a paid invoice of a hunt has brought, once, and returns it.
+func (s *Service) book(ctx context.Context, reader *connect.Reader, hunt db.Hunt, o object, owed map[string]int64) (payment, error) {
+	if o.Status != "paid" {
+		return payment{}, nil
+	}
+	charges, err := readPayments(ctx, reader, o)
+	if err != nil {
+		return payment{}, err
+	}
+	money := moneySince(o, charges, owed, hunt.BeganAt)
+	if money.amount == 0 {
+		return money, nil
+	}
+	invoice := reader.Hash("invoice", o.ID)
+	cause, err := s.cause(ctx, reader, hunt, invoice, money)
+	if err != nil {
+		return money, err
+	}
+	if _, err := s.queries.RecoveryCreate(ctx, db.RecoveryCreateParams{
+		MerchantID: hunt.MerchantID, Invoice: invoice, HuntID: hunt.ID, Currency: o.Currency, Amount: money.amount, Cause: cause, RecoveredAt: money.at,
+	}); err != nil {
+		return money, fmt.Errorf("count the payment: %w", err)
+	}
+	return money, nil
+}
+
+// follow notes when a hunt's first debt was paid. Where it is still owed, it has a hunt that ended early, for whatever reason, read at the
+// end of its window: the arms of the comparison are followed equally long only if that does not depend on what was done to a customer.
+func (s *Service) follow(ctx context.Context, hunt db.Hunt, first debt) error {
+	if first.paid() {
+		if err := s.queries.HuntSetPaid(ctx, db.HuntSetPaidParams{MerchantID: hunt.MerchantID, ID: hunt.ID, PaidAt: first.last}); err != nil {
+			return fmt.Errorf("note the payment: %w", err)
+		}
+	}
+	if !first.owed || hunt.State == "active" { // an active one is read when its window ends it
+		return nil
+	}
+	window, err := s.queries.HuntGetWindow(ctx, db.HuntGetWindowParams{MerchantID: hunt.MerchantID, ID: hunt.ID})
+	if err != nil {
+		return fmt.Errorf("read the window: %w", err)
+	}
+	if !window.Ends.After(window.Now) {
+		return nil
+	}
+	at := window.Ends.Truncate(accountEvery).Add(accountEvery)
+	_, err = task.Enqueue(ctx, s.pool, task.New{
+		MerchantID: hunt.MerchantID, Kind: KindHunt, RunAt: at, UniqueKey: fmt.Sprintf("account:%s:%d", hunt.ID, at.Unix()), Params: huntParams{hunt.ID, "account"},
+	})
+	return err
 }
 
 // liftPause plans that the pause goes which was the hunt's final step: the debt is paid.

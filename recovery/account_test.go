@@ -4,6 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
 	"phantom/sandbox"
 )
 
@@ -205,4 +208,74 @@ func (b *bench) object() []byte {
 		b.t.Fatal(err)
 	}
 	return reader.Hash("invoice", b.text("SELECT stripe_invoice_id FROM ghost_targets"))
+}
+
+// Who pays in time counts, whoever he is and whatever became of his hunt: whether we hear of the payment at once, only when the window
+// is over, or had stopped before. Who pays later counts in neither arm.
+func TestArmsAreFollowedEquallyLong(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 10})
+	b.movable()
+	b.audit()
+	b.hunted(func(p *Playbook) { p.MaxAttempts, p.HoldoutPercent, p.WindowDays = 0, 20, 2 })
+	b.exec("UPDATE hunts SET held_out = x.n % 2 = 0 FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM hunts) AS x WHERE hunts.id = x.id")
+	type one struct {
+		ID, Ghost             uuid.UUID
+		Invoice, Subscription string
+	}
+	rows, err := b.pool.Query(t.Context(), `SELECT h.id, g.id, g.stripe_invoice_id, g.stripe_subscription_id
+		FROM hunts h JOIN ghost_targets g ON g.id = h.ghost_id ORDER BY h.id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[one])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pay := func(i int, heard bool) { // the i-th of either arm
+		t.Helper()
+		for _, h := range all[2*i : 2*i+2] {
+			if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pay_out_of_band", ID: h.Invoice}); err != nil {
+				t.Fatal(err)
+			}
+			if heard {
+				if err := b.ghosts.Refresh(t.Context(), b.merchant, h.Subscription); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	b.work()
+	b.calm()
+	for _, h := range all[2*2 : 2*3+2] {
+		if err := b.s.Stop(t.Context(), b.merchant, h.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.advance(oneADay)
+	pay(0, true)
+	pay(1, false)
+	pay(2, false) // stopped before
+	b.advance(oneADay + time.Hour)
+	pay(3, true) // stopped before, and too late
+	pay(4, true)
+	b.calm()
+	u := func() Uplift {
+		f, err := b.s.Figures(t.Context(), b.merchant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Uplift
+	}
+	if got := u(); got.Waiting != 10 {
+		t.Errorf("an hour after the window: %+v", got)
+	}
+	b.advance(oneADay)
+	b.calm()
+	if got, want := u(), (Arm{Customers: 5, Recovered: 3}); got.Treated != want || got.HeldOut != want {
+		t.Errorf("got %+v, want %v in either arm", got, want)
+	}
+	if n := b.count("SELECT count(*) FROM recoveries WHERE cause <> 'anyway'"); n != 0 {
+		t.Errorf("%d payments count as ours, and nothing was sent", n)
+	}
 }

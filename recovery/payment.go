@@ -1,8 +1,6 @@
 package recovery
 
-import (
-	"time"
-)
+import "time"
 
 // payment is what has come for an invoice since its hunt began.
 type payment struct {
@@ -46,3 +44,19 @@ func moneySince(o object, charges []charge, owed map[string]int64, began time.Ti
 	}
 	return p
 }
+
+// debt is what became of the invoices with which a hunt began.
+type debt struct {
+	owed bool      // something still is
+	last time.Time // when the last payment came; zero where none has
+}
+
+func (d *debt) add(o object, p payment) {
+	d.owed = d.owed || o.Status == "open" || o.Status == "uncollectible"
+	if p.amount > 0 {
+		d.last = later(d.last, p.at)
+	}
+}
+
+// paid says whether money came and nothing is owed any more. What a merchant gives up is not owed, and no payment.
+func (d debt) paid() bool { return !d.owed && !d.last.IsZero() }

@@ -42,6 +42,7 @@ CREATE TABLE hunts (
     paused boolean NOT NULL DEFAULT false,   -- its final step was a pause, which a payment lifts
     began_at timestamptz NOT NULL DEFAULT phantom_now(),
     ended_at timestamptz,
+    paid_at timestamptz,                     -- when the last of what was owed at the beginning was paid, whatever the hunt's state
     PRIMARY KEY (merchant_id, id),
     FOREIGN KEY (merchant_id, playbook_version) REFERENCES playbooks (merchant_id, version),
     CONSTRAINT hunts_customer_sha256 CHECK (octet_length(customer) = 32),

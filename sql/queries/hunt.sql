@@ -69,6 +69,16 @@ UPDATE hunts SET paused = @paused WHERE merchant_id = @merchant_id AND id = @id;
 UPDATE hunts SET invoices = ARRAY(SELECT DISTINCT i FROM unnest(invoices || sqlc.arg(invoices)::text[]) AS i ORDER BY i)
 WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND NOT invoices @> sqlc.arg(invoices)::text[];
 
+-- name: HuntSetPaid :exec
+-- Once.
+UPDATE hunts SET paid_at = sqlc.arg(paid_at)::timestamptz WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND paid_at IS NULL;
+
+-- name: HuntGetWindow :one
+-- When a hunt's window ends, whether the hunt has ended before or not, and PHANTOM's time.
+SELECT (h.began_at + (p.body ->> 'window_days')::integer * interval '24 hours')::timestamptz AS ends, phantom_now()::timestamptz AS now
+FROM hunts h JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id);
+
 -- name: HuntDropAll :exec
 -- A merchant works in the other mode now: what hunts were about is of another world. Their tasks find that out by themselves.
 UPDATE hunts SET invoices = '{}', owed = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
