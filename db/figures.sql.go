@@ -13,12 +13,13 @@ import (
 
 const figuresArms = `-- name: FiguresArms :many
 SELECT f.held_out,
-    count(*) FILTER (WHERE f.window_ends <= phantom_now()) AS customers,
-    count(*) FILTER (WHERE f.window_ends <= phantom_now() AND f.state = 'recovered' AND f.ended_at <= f.window_ends) AS recovered,
-    count(*) FILTER (WHERE f.window_ends > phantom_now()) AS waiting
+    count(*) FILTER (WHERE f.read_by <= phantom_now()) AS customers,
+    count(*) FILTER (WHERE f.read_by <= phantom_now() AND f.paid_at <= f.window_ends) AS recovered,
+    count(*) FILTER (WHERE f.read_by > phantom_now()) AS waiting
 FROM (
-    SELECT DISTINCT ON (h.customer) h.held_out, h.state, h.ended_at, (p.body ->> 'holdout_percent')::integer AS percent,
-        h.began_at + (p.body ->> 'window_days')::integer * interval '24 hours' AS window_ends
+    SELECT DISTINCT ON (h.customer) h.held_out, h.paid_at, (p.body ->> 'holdout_percent')::integer AS percent,
+        h.began_at + (p.body ->> 'window_days')::integer * interval '24 hours' AS window_ends,
+        h.began_at + ((p.body ->> 'window_days')::integer + 1) * interval '24 hours' AS read_by
     FROM hunts h
     JOIN merchants m ON m.id = h.merchant_id AND m.livemode = h.livemode
     JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
@@ -36,9 +37,11 @@ type FiguresArmsRow struct {
 	Waiting   int64
 }
 
-// Customers by the arm of their first hunt that was to recover, whatever was sent and however it ended: intention to treat. Recovered
-// hunts end early and the others do not, so who counts is decided by the window alone: it is over. What came after it counts in
-// neither arm. Who began when nobody could be held out was never drawn for an arm.
+// Customers by the arm of their first hunt that was to recover, whatever was sent and however it ended: intention to treat. What counts
+// is when the money came, not when a hunt ended by it: a hunt of a customer who is left alone may end days later. Recovered hunts end
+// early and the others do not, so who counts is decided by time alone, the same for both arms: the window is over, and so is the day
+// in which what was paid in it is read. What came after the window counts in neither arm. Who began when nobody could be held out was
+// never drawn for an arm.
 func (q *Queries) FiguresArms(ctx context.Context, merchantID uuid.UUID) ([]FiguresArmsRow, error) {
 	rows, err := q.db.Query(ctx, figuresArms, merchantID)
 	if err != nil {

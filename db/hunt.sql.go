@@ -91,10 +91,11 @@ func (q *Queries) HuntCountCharge(ctx context.Context, arg HuntCountChargeParams
 }
 
 const huntCreateMany = `-- name: HuntCreateMany :many
-INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices, owed)
 SELECT g.merchant_id, new.id, g.id, new.customer, $1, $2, new.held_out, m.livemode,
     g.decline_class, g.currency, g.amount,
-    ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
+    ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i),
+    coalesce((SELECT jsonb_object_agg(x ->> 'id', x -> 'amount') FROM jsonb_array_elements(g.invoices) x), jsonb_build_object(g.stripe_invoice_id, g.amount))
 FROM (SELECT unnest($3::uuid[]) AS id, unnest($4::uuid[]) AS ghost_id, unnest($5::bytea[]) AS customer,
     unnest($6::boolean[]) AS held_out) AS new
 JOIN ghost_targets g ON g.merchant_id = $7 AND g.id = new.ghost_id AND g.status = 'open'
@@ -143,7 +144,7 @@ func (q *Queries) HuntCreateMany(ctx context.Context, arg HuntCreateManyParams) 
 }
 
 const huntDropAll = `-- name: HuntDropAll :exec
-UPDATE hunts SET invoices = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
+UPDATE hunts SET invoices = '{}', owed = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
     ended_reason = CASE WHEN state = 'active' THEN 'the account was connected in the other mode (live or test)' ELSE ended_reason END,
     ended_at = CASE WHEN state = 'active' THEN phantom_now() ELSE ended_at END
 WHERE merchant_id = $1 AND (state = 'active' OR invoices <> '{}')
@@ -181,7 +182,7 @@ func (q *Queries) HuntEnd(ctx context.Context, arg HuntEndParams) (int64, error)
 }
 
 const huntForgetInvoices = `-- name: HuntForgetInvoices :exec
-UPDATE hunts SET invoices = '{}' WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND invoices <> '{}'
+UPDATE hunts SET invoices = '{}', owed = '{}' WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND invoices <> '{}'
 `
 
 type HuntForgetInvoicesParams struct {
@@ -196,7 +197,7 @@ func (q *Queries) HuntForgetInvoices(ctx context.Context, arg HuntForgetInvoices
 }
 
 const huntGet = `-- name: HuntGet :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts WHERE merchant_id = $1 AND id = $2
 `
 
 type HuntGetParams struct {
@@ -229,7 +230,33 @@ func (q *Queries) HuntGet(ctx context.Context, arg HuntGetParams) (Hunt, error) 
 		&i.BeganAt,
 		&i.EndedAt,
 		&i.InvoicesOver,
+		&i.Owed,
+		&i.PaidAt,
 	)
+	return i, err
+}
+
+const huntGetWindow = `-- name: HuntGetWindow :one
+SELECT (h.began_at + (p.body ->> 'window_days')::integer * interval '24 hours')::timestamptz AS ends, phantom_now()::timestamptz AS now
+FROM hunts h JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE h.merchant_id = $1 AND h.id = $2
+`
+
+type HuntGetWindowParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type HuntGetWindowRow struct {
+	Ends time.Time
+	Now  time.Time
+}
+
+// When a hunt's window ends, whether the hunt has ended before or not, and PHANTOM's time.
+func (q *Queries) HuntGetWindow(ctx context.Context, arg HuntGetWindowParams) (HuntGetWindowRow, error) {
+	row := q.db.QueryRow(ctx, huntGetWindow, arg.MerchantID, arg.ID)
+	var i HuntGetWindowRow
+	err := row.Scan(&i.Ends, &i.Now)
 	return i, err
 }
 
@@ -354,7 +381,7 @@ func (q *Queries) HuntGiveUpInvoice(ctx context.Context, arg HuntGiveUpInvoicePa
 }
 
 const huntList = `-- name: HuntList :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts
 WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2::uuid)
     AND ($3::text IS NULL OR state = $3::text)
 ORDER BY id DESC LIMIT $4
@@ -404,6 +431,8 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 			&i.BeganAt,
 			&i.EndedAt,
 			&i.InvoicesOver,
+			&i.Owed,
+			&i.PaidAt,
 		); err != nil {
 			return nil, err
 		}
@@ -416,7 +445,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 }
 
 const huntListActiveOf = `-- name: HuntListActiveOf :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'active'
 ORDER BY id FOR NO KEY UPDATE
 `
@@ -458,6 +487,8 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 			&i.BeganAt,
 			&i.EndedAt,
 			&i.InvoicesOver,
+			&i.Owed,
+			&i.PaidAt,
 		); err != nil {
 			return nil, err
 		}
@@ -470,7 +501,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 }
 
 const huntListActiveOfPerson = `-- name: HuntListActiveOfPerson :many
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over FROM hunts h
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at FROM hunts h
 WHERE h.merchant_id = $1 AND h.state = 'active' AND EXISTS (
     SELECT 1 FROM messages m WHERE m.merchant_id = h.merchant_id AND m.hunt_id = h.id AND m.person = $2)
 ORDER BY h.id FOR NO KEY UPDATE
@@ -513,6 +544,8 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 			&i.BeganAt,
 			&i.EndedAt,
 			&i.InvoicesOver,
+			&i.Owed,
+			&i.PaidAt,
 		); err != nil {
 			return nil, err
 		}
@@ -525,7 +558,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 }
 
 const huntListEndedOf = `-- name: HuntListEndedOf :many
-SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts
+SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'exhausted'
 ORDER BY ghost_id, began_at DESC
 `
@@ -567,6 +600,8 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 			&i.BeganAt,
 			&i.EndedAt,
 			&i.InvoicesOver,
+			&i.Owed,
+			&i.PaidAt,
 		); err != nil {
 			return nil, err
 		}
@@ -646,7 +681,7 @@ func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams
 }
 
 const huntLoad = `-- name: HuntLoad :one
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 JOIN merchants m ON m.id = h.merchant_id
@@ -693,6 +728,8 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.Hunt.BeganAt,
 		&i.Hunt.EndedAt,
 		&i.Hunt.InvoicesOver,
+		&i.Hunt.Owed,
+		&i.Hunt.PaidAt,
 		&i.GhostTarget.MerchantID,
 		&i.GhostTarget.ID,
 		&i.GhostTarget.StripeCustomerID,
@@ -749,7 +786,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 }
 
 const huntLock = `-- name: HuntLock :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
 `
 
 type HuntLockParams struct {
@@ -783,6 +820,8 @@ func (q *Queries) HuntLock(ctx context.Context, arg HuntLockParams) (Hunt, error
 		&i.BeganAt,
 		&i.EndedAt,
 		&i.InvoicesOver,
+		&i.Owed,
+		&i.PaidAt,
 	)
 	return i, err
 }
@@ -980,6 +1019,31 @@ func (q *Queries) HuntNoteList(ctx context.Context, arg HuntNoteListParams) ([]H
 	return items, nil
 }
 
+const huntReplacedBefore = `-- name: HuntReplacedBefore :one
+SELECT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = $1 AND h.ghost_id = $2
+    AND h.began_at > $3::timestamptz AND h.began_at <= $4::timestamptz) AS replaced
+`
+
+type HuntReplacedBeforeParams struct {
+	MerchantID uuid.UUID
+	GhostID    uuid.UUID
+	BeganAt    time.Time
+	At         time.Time
+}
+
+// Whether a later hunt of the same ghost had begun by then.
+func (q *Queries) HuntReplacedBefore(ctx context.Context, arg HuntReplacedBeforeParams) (bool, error) {
+	row := q.db.QueryRow(ctx, huntReplacedBefore,
+		arg.MerchantID,
+		arg.GhostID,
+		arg.BeganAt,
+		arg.At,
+	)
+	var replaced bool
+	err := row.Scan(&replaced)
+	return replaced, err
+}
+
 const huntResumeCharges = `-- name: HuntResumeCharges :exec
 UPDATE hunts SET charges_over = NULL WHERE merchant_id = $1 AND id = $2 AND charges_over IS NOT NULL
 `
@@ -991,6 +1055,22 @@ type HuntResumeChargesParams struct {
 
 func (q *Queries) HuntResumeCharges(ctx context.Context, arg HuntResumeChargesParams) error {
 	_, err := q.db.Exec(ctx, huntResumeCharges, arg.MerchantID, arg.ID)
+	return err
+}
+
+const huntSetPaid = `-- name: HuntSetPaid :exec
+UPDATE hunts SET paid_at = $1::timestamptz WHERE merchant_id = $2 AND id = $3 AND paid_at IS NULL
+`
+
+type HuntSetPaidParams struct {
+	PaidAt     time.Time
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// Once.
+func (q *Queries) HuntSetPaid(ctx context.Context, arg HuntSetPaidParams) error {
+	_, err := q.db.Exec(ctx, huntSetPaid, arg.PaidAt, arg.MerchantID, arg.ID)
 	return err
 }
 

@@ -204,6 +204,8 @@ type Hunt struct {
 	BeganAt         time.Time
 	EndedAt         *time.Time
 	InvoicesOver    [][]byte
+	Owed            []byte
+	PaidAt          *time.Time
 }
 
 type HuntNote struct {

@@ -204,8 +204,8 @@ func plantAudit(t testing.TB, pool *pgxpool.Pool, p plant) {
 func plantHunt(t testing.TB, pool *pgxpool.Pool, p plant) {
 	t.Helper()
 	if _, err := pool.Exec(t.Context(), `WITH playbook AS (INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, '{}') ON CONFLICT DO NOTHING)
-		INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
-		SELECT merchant_id, gen_random_uuid(), id, sha256('x'), 1, 'recover', false, false, decline_class, currency, amount, ARRAY[stripe_invoice_id]
+		INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices, owed)
+		SELECT merchant_id, gen_random_uuid(), id, sha256('x'), 1, 'recover', false, false, decline_class, currency, amount, ARRAY[stripe_invoice_id], jsonb_build_object(stripe_invoice_id, amount)
 		FROM ghost_targets WHERE merchant_id = $1 AND stripe_customer_id = $2`, p.merchant, "cus_"+p.canary()); err != nil {
 		t.Fatal(err)
 	}

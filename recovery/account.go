@@ -2,18 +2,21 @@ package recovery
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/task"
 )
 
-// account reads the invoices of a hunt and counts those that are paid, each once, with what came before the payment.
+// account reads the invoices of a hunt and counts those that are paid, each once, with what has come for it since the hunt began and what
+// came before the payment. It notes when the debt with which the hunt began was paid, and where that is still owed and the hunt has ended
+// before its window, it has the hunt read once more when the window ends.
 func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) error {
 	hunt, err := s.queries.HuntGet(ctx, db.HuntGetParams{MerchantID: merchantID, ID: huntID})
 	if err != nil {
@@ -23,7 +26,12 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 	if err != nil {
 		return err
 	}
-	allPaid := len(hunt.Invoices) > 0
+	owed := map[string]int64{}
+	if err := json.Unmarshal(hunt.Owed, &owed); err != nil {
+		return fmt.Errorf("read what was owed: %w", err)
+	}
+	settled, paid := true, false
+	var first debt // with which the hunt began
 	for _, invoice := range hunt.Invoices {
 		o, err := readInvoice(ctx, reader, invoice)
 		if errors.Is(err, connect.ErrNotFound) {
@@ -32,29 +40,79 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 		if err != nil {
 			return err
 		}
-		allPaid = allPaid && o.Status == "paid"
-		if o.Status != "paid" || o.AmountPaid <= 0 {
-			continue
-		}
-		paidAt := hunt.BeganAt
-		if o.Transitions.PaidAt != nil {
-			paidAt = time.Unix(*o.Transitions.PaidAt, 0)
-		}
-		object := reader.Hash("invoice", invoice)
-		cause, err := s.cause(ctx, hunt, object, o, paidAt)
+		settled, paid = settled && o.Status != "open" && o.Status != "uncollectible", paid || o.Status == "paid"
+		money, err := s.book(ctx, reader, hunt, o, owed)
 		if err != nil {
 			return err
 		}
-		if _, err := s.queries.RecoveryCreate(ctx, db.RecoveryCreateParams{
-			MerchantID: merchantID, Invoice: object, HuntID: huntID, Currency: o.Currency, Amount: o.AmountPaid, Cause: cause, RecoveredAt: paidAt,
-		}); err != nil {
-			return fmt.Errorf("count the payment: %w", err)
+		if _, known := owed[invoice]; known {
+			first.add(o, money)
 		}
 	}
-	if !allPaid || !hunt.Paused {
+	if err := s.follow(ctx, hunt, first); err != nil {
+		return err
+	}
+	if !settled || !paid || !hunt.Paused {
 		return nil
 	}
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.liftPause(ctx, tx, hunt) })
+}
+
+// book counts what a paid invoice of a hunt has brought, once, and returns it.
+func (s *Service) book(ctx context.Context, reader *connect.Reader, hunt db.Hunt, o object, owed map[string]int64) (payment, error) {
+	if o.Status != "paid" {
+		return payment{}, nil
+	}
+	charges, err := readPayments(ctx, reader, o)
+	if err != nil {
+		return payment{}, err
+	}
+	money := moneySince(o, charges, owed, hunt.BeganAt)
+	if money.amount == 0 {
+		return money, nil
+	}
+	// What came after another hunt of this ghost had begun is that one's.
+	if replaced, err := s.queries.HuntReplacedBefore(ctx, db.HuntReplacedBeforeParams{
+		MerchantID: hunt.MerchantID, GhostID: hunt.GhostID, BeganAt: hunt.BeganAt, At: money.at.Add(clockSkew),
+	}); err != nil || replaced {
+		return money, err
+	}
+	invoice := reader.Hash("invoice", o.ID)
+	cause, err := s.cause(ctx, reader, hunt, invoice, money)
+	if err != nil {
+		return money, err
+	}
+	if _, err := s.queries.RecoveryCreate(ctx, db.RecoveryCreateParams{
+		MerchantID: hunt.MerchantID, Invoice: invoice, HuntID: hunt.ID, Currency: o.Currency, Amount: money.amount, Cause: cause, RecoveredAt: money.at,
+	}); err != nil {
+		return money, fmt.Errorf("count the payment: %w", err)
+	}
+	return money, nil
+}
+
+// follow notes when a hunt's first debt was paid. Where it is still owed, it has a hunt that ended early, for whatever reason, read at the
+// end of its window: the arms of the comparison are followed equally long only if that does not depend on what was done to a customer.
+func (s *Service) follow(ctx context.Context, hunt db.Hunt, first debt) error {
+	if first.paid() {
+		if err := s.queries.HuntSetPaid(ctx, db.HuntSetPaidParams{MerchantID: hunt.MerchantID, ID: hunt.ID, PaidAt: first.last}); err != nil {
+			return fmt.Errorf("note the payment: %w", err)
+		}
+	}
+	if !first.owed || hunt.State == "active" { // an active one is read when its window ends it
+		return nil
+	}
+	window, err := s.queries.HuntGetWindow(ctx, db.HuntGetWindowParams{MerchantID: hunt.MerchantID, ID: hunt.ID})
+	if err != nil {
+		return fmt.Errorf("read the window: %w", err)
+	}
+	if !window.Ends.After(window.Now) {
+		return nil
+	}
+	at := window.Ends.Truncate(accountEvery).Add(accountEvery)
+	_, err = task.Enqueue(ctx, s.pool, task.New{
+		MerchantID: hunt.MerchantID, Kind: KindHunt, RunAt: at, UniqueKey: fmt.Sprintf("account:%s:%d", hunt.ID, at.Unix()), Params: huntParams{hunt.ID, "account"},
+	})
+	return err
 }
 
 // liftPause plans that the pause goes which was the hunt's final step: the debt is paid.
@@ -78,7 +136,7 @@ func (s *Service) liftPause(ctx context.Context, tx db.DBTX, hunt db.Hunt) error
 }
 
 // cause says what came before a payment: our charge if it was that, else the last message before it, else nothing of ours.
-func (s *Service) cause(ctx context.Context, hunt db.Hunt, object []byte, o object, paidAt time.Time) (string, error) {
+func (s *Service) cause(ctx context.Context, reader *connect.Reader, hunt db.Hunt, object []byte, p payment) (string, error) {
 	if hunt.HeldOut || hunt.Mode != ModeRecover {
 		return "anyway", nil
 	}
@@ -86,12 +144,10 @@ func (s *Service) cause(ctx context.Context, hunt db.Hunt, object []byte, o obje
 	if err != nil {
 		return "", fmt.Errorf("list attempts: %w", err)
 	}
-	for _, a := range attempts {
-		if a.Action == KindPay && a.Result != nil && (*a.Result == "paid" || *a.Result == "processing") && !o.PaidOutOfBand {
-			return "charge", nil
-		}
+	if ours, err := chargedByUs(ctx, reader, attempts, p); ours || err != nil {
+		return "charge", err
 	}
-	channel, err := s.queries.HuntMessageBefore(ctx, db.HuntMessageBeforeParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, PaidAt: paidAt})
+	channel, err := s.queries.HuntMessageBefore(ctx, db.HuntMessageBeforeParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, PaidAt: p.at})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "anyway", nil
 	}
@@ -99,4 +155,30 @@ func (s *Service) cause(ctx context.Context, hunt db.Hunt, object []byte, o obje
 		return "", fmt.Errorf("read the message before: %w", err)
 	}
 	return channel, nil
+}
+
+// chargedByUs says whether one of these attempts made the charge that paid. An attempt that Stripe answered with paid did. A debit that
+// was under way may have failed since, and of an attempt whose outcome is unknown nothing is known: there the key of the request that
+// made the charge decides, and where Stripe does not tell it, the charge is not ours.
+func chargedByUs(ctx context.Context, reader *connect.Reader, attempts []db.Attempt, p payment) (bool, error) {
+	perhaps := map[string]bool{} // by key
+	for _, a := range attempts {
+		if a.Action != KindPay || a.SentAt == nil {
+			continue
+		}
+		if a.Result != nil && *a.Result == "paid" {
+			return true, nil
+		}
+		if a.Result == nil || *a.Result == "processing" || *a.Result == "unknown" {
+			perhaps["task_"+a.TaskID.String()] = true
+		}
+	}
+	if len(perhaps) == 0 || p.by == nil {
+		return false, nil
+	}
+	key, err := keyOf(ctx, reader, *p.by)
+	if errors.Is(err, errTooManyEvents) {
+		return false, nil
+	}
+	return perhaps[key], err
 }

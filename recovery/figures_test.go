@@ -66,6 +66,7 @@ type hunted struct {
 	heldOut, test                          bool
 	amount                                 int64
 	age, took                              time.Duration
+	paid                                   time.Duration // after the beginning; 0: not
 	playbook                               int
 }
 
@@ -80,9 +81,10 @@ func (l *ledger) hunt(h hunted) uuid.UUID {
 	l.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency, decline_class, rule)
 		VALUES ($1, $2, $3, $4, 'in_1', $5, $6, $7, 'a rule')`, l.merchant, ghost, h.customer, "sub_"+id.String(), max(h.amount, 100), h.currency, h.class)
 	l.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency,
-		amount, invoices, began_at, ended_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $8 = 'active' THEN NULL ELSE 'x' END, $9, $10, $11, 1, '{in_1}',
-		phantom_now() - $12::interval, CASE WHEN $8 = 'active' THEN NULL ELSE phantom_now() - $12::interval + $13::interval END)`,
-		l.merchant, id, ghost, customer[:], max(h.playbook, 1), h.mode, h.heldOut, h.state, !h.test, h.class, h.currency, h.age, h.took)
+		amount, invoices, began_at, ended_at, paid_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $8 = 'active' THEN NULL ELSE 'x' END, $9, $10, $11, 1, '{in_1}',
+		phantom_now() - $12::interval, CASE WHEN $8 = 'active' THEN NULL ELSE phantom_now() - $12::interval + $13::interval END,
+		CASE WHEN $14::interval > '0' THEN phantom_now() - $12::interval + $14::interval END)`,
+		l.merchant, id, ghost, customer[:], max(h.playbook, 1), h.mode, h.heldOut, h.state, !h.test, h.class, h.currency, h.age, h.took, h.paid)
 	return id
 }
 
@@ -183,30 +185,39 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// A customer counts once, by his first hunt that was to recover, when its window is over, whatever was sent and however it ended.
+// A customer counts once, by his first hunt that was to recover, a day after its window is over, whatever was sent and however it ended.
+// What decides is when the money came, the same for both arms.
 func TestArms(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, dbtest.Pool(t), "acct_1")
 	l.playbook(2, 0)
-	over := 31 * oneADay
+	const window = 30 * oneADay
+	over := window + oneADay
 	both := func(h hunted) { // the same to both arms
 		h.heldOut = false
 		l.hunt(h)
 		h.heldOut = true
 		l.hunt(h)
 	}
-	both(hunted{age: over, state: "recovered", took: 3 * oneADay})
-	both(hunted{age: over, state: "exhausted", took: 30 * oneADay})
+	both(hunted{age: over, state: "recovered", took: 3 * oneADay, paid: 3 * oneADay})
+	both(hunted{age: over, state: "exhausted", took: window, paid: window - time.Hour}) // nobody had told us
+	both(hunted{age: over, state: "recovered", took: window + time.Hour, paid: oneADay})
+	both(hunted{age: over, state: "stopped", took: 3 * oneADay, paid: 20 * oneADay}) // stopped, and paid all the same
+	both(hunted{age: over, paid: 20 * oneADay})                                      // goes on for a newer invoice
+	want := Arm{Customers: 5, Recovered: 5}
+	both(hunted{age: over, state: "exhausted", took: window})
 	both(hunted{age: over, state: "stopped", took: 3 * oneADay})
-	both(hunted{age: over})                                                   // its last charge is still waited for
-	both(hunted{age: over, state: "recovered", took: 30*oneADay + time.Hour}) // too late
-	want := Arm{Customers: 5, Recovered: 1}
-	both(hunted{age: 29 * oneADay, state: "recovered", took: 3 * oneADay}) // ended early, within a window that goes on
-	both(hunted{age: 28 * oneADay, state: "recovered", took: oneADay})
-	both(hunted{age: 29 * oneADay})
-	both(hunted{age: over, state: "recovered", took: oneADay, test: true})
-	both(hunted{age: over, state: "recovered", took: oneADay, mode: ModeObserve})
-	l.hunt(hunted{age: over, state: "recovered", took: oneADay, playbook: 2}) // nobody could be held out
+	both(hunted{age: over})                                                                           // its last charge is still waited for
+	both(hunted{age: over, state: "recovered", took: 2 * oneADay})                                    // by a credit note
+	both(hunted{age: over, state: "recovered", took: window + time.Hour, paid: window + time.Second}) // too late
+	both(hunted{age: over + oneADay, state: "exhausted", took: window, paid: window + oneADay})       // likewise
+	want.Customers += 6
+	both(hunted{age: window - oneADay, state: "recovered", took: 3 * oneADay, paid: 3 * oneADay}) // within a window that goes on
+	both(hunted{age: over - time.Minute, state: "recovered", took: oneADay, paid: oneADay})       // what was paid is still being read
+	both(hunted{age: window - oneADay})
+	both(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, test: true})
+	both(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, mode: ModeObserve})
+	l.hunt(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, playbook: 2}) // nobody could be held out
 	check := func(treated, heldOut Arm, waiting int64) {
 		t.Helper()
 		if u := l.figures().Uplift; u.Treated != treated || u.HeldOut != heldOut || u.Waiting != waiting {
@@ -215,15 +226,15 @@ func TestArms(t *testing.T) {
 	}
 	check(want, want, 6)
 	for _, customer := range []string{"cus_1", "cus_2"} { // the first decides
-		l.hunt(hunted{customer: customer, age: over + oneADay, state: "exhausted", took: 30 * oneADay, heldOut: customer == "cus_2"})
-		l.hunt(hunted{customer: customer, age: over, state: "recovered", took: oneADay, heldOut: true})
-		l.hunt(hunted{customer: customer, age: 2 * over, state: "recovered", took: oneADay, mode: ModeObserve})
+		l.hunt(hunted{customer: customer, age: over + oneADay, state: "exhausted", took: window, heldOut: customer == "cus_2"})
+		l.hunt(hunted{customer: customer, age: over, state: "recovered", took: oneADay, paid: oneADay, heldOut: true})
+		l.hunt(hunted{customer: customer, age: 2 * over, state: "recovered", took: oneADay, paid: oneADay, mode: ModeObserve})
 		l.hunt(hunted{customer: customer, age: oneADay})
 	}
 	want.Customers++
 	check(want, want, 6)
-	l.hunt(hunted{customer: "cus_3", age: over + oneADay, state: "recovered", took: oneADay, playbook: 2})
-	l.hunt(hunted{customer: "cus_3", age: over, state: "recovered", took: oneADay})
+	l.hunt(hunted{customer: "cus_3", age: over + oneADay, state: "recovered", took: oneADay, paid: oneADay, playbook: 2})
+	l.hunt(hunted{customer: "cus_3", age: over, state: "recovered", took: oneADay, paid: oneADay})
 	check(want, want, 6)
 }
 
@@ -232,11 +243,11 @@ func TestUpliftOfAMerchant(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, dbtest.Pool(t), "acct_1")
 	for i := range 150 {
-		state := "exhausted"
-		if heldOut := i < 80; heldOut && i < 48 || i >= 80 && i < 80+56 {
-			state = "recovered"
+		h := hunted{heldOut: i < 80, state: "exhausted", took: 30 * oneADay, age: 60 * oneADay}
+		if h.heldOut && i < 48 || i >= 80 && i < 80+56 {
+			h.state, h.paid = "recovered", 30*oneADay
 		}
-		l.hunt(hunted{heldOut: i < 80, state: state, took: 30 * oneADay, age: 60 * oneADay})
+		l.hunt(h)
 	}
 	u := l.figures().Uplift
 	if u.Verdict != VerdictMore || math.Abs(*u.Difference-0.2) > 1e-9 || math.Abs(*u.Low-0.0524) > 0.0001 || math.Abs(*u.High-0.3339) > 0.0001 {

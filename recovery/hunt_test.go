@@ -80,3 +80,25 @@ func TestRecoverTakesThePlaceOfObserve(t *testing.T) {
 		t.Errorf("%d hunts recover, want 5", n)
 	}
 }
+
+// What hunts that recover bring is theirs, and not that of the hunts that only watched before them.
+func TestMoneyIsTheLaterHunts(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 4})
+	b.audit()
+	for _, mode := range []string{ModeObserve, ModeRecover} {
+		b.recoverWith(func(p *Playbook) { p.Mode = mode })
+		if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.exec("UPDATE hunts SET state = 'exhausted', ended_reason = 'the window is over' WHERE mode = 'observe'")
+	b.during(func() {
+		b.await("what was paid is counted", func() bool {
+			return b.count("SELECT count(*) FROM attempts WHERE result = 'paid'") > 0 && b.count("SELECT count(*) FROM recoveries") == b.count("SELECT count(*) FROM attempts WHERE result = 'paid'")
+		})
+	})
+	if n := b.count("SELECT count(*) FROM recoveries r JOIN hunts h ON h.id = r.hunt_id WHERE h.mode = 'observe' OR r.cause <> 'charge'"); n != 0 {
+		t.Errorf("%d payments are credited to hunts that watched", n)
+	}
+}

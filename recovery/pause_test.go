@@ -21,7 +21,9 @@ func paused(t *testing.T, ours bool) *bench {
 	b.during(func() {
 		b.await("the hunt begins", func() bool { return b.count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
 		if !ours {
-			b.change("pause_collection", "stripe_subscription_id")
+			if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pause_collection", ID: b.text("SELECT stripe_subscription_id FROM ghost_targets")}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
 		b.await("the hunt ends", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1 })
@@ -29,26 +31,11 @@ func paused(t *testing.T, ours bool) *bench {
 	return b
 }
 
-// change does something to the only ghost's invoice or subscription at Stripe.
-func (b *bench) change(do, column string) {
-	b.t.Helper()
-	if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: do, ID: b.text("SELECT " + column + " FROM ghost_targets")}); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-func (b *bench) refresh() {
-	b.t.Helper()
-	if err := b.ghosts.Refresh(b.t.Context(), b.merchant, b.text("SELECT stripe_subscription_id FROM ghost_targets")); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
 // A pause of the merchant's own is not lifted.
 func TestOnlyOurPauseIsLifted(t *testing.T) {
 	t.Parallel()
 	b := paused(t, false)
-	b.change("pay", "stripe_invoice_id")
+	b.turn(sandbox.Change{Do: "pay"})
 	b.refresh()
 	b.during(func() {
 		b.await("what was paid is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
@@ -64,7 +51,7 @@ func TestPauseIsLiftedInTheEnd(t *testing.T) {
 	t.Parallel()
 	b := paused(t, true)
 	b.exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
-	b.change("pay", "stripe_invoice_id")
+	b.turn(sandbox.Change{Do: "pay"})
 	b.refresh()
 	resumes := func() (n int) {
 		for _, e := range b.world.Ledger(b.account) {

@@ -30,6 +30,7 @@ type object struct {
 	NextAttempt      *int64          `json:"next_payment_attempt"`
 	Pause            json.RawMessage `json:"pause_collection"`
 	Intent           struct {
+		ID     string `json:"id"`
 		Status string `json:"status"`
 	} `json:"payment_intent"`
 	Subscription struct {
@@ -45,7 +46,10 @@ type object struct {
 
 // charge is what is read of an attempt to charge.
 type charge struct {
+	ID       string `json:"id"`
 	Status   string `json:"status"`
+	Amount   int64  `json:"amount"`
+	Refunded int64  `json:"amount_refunded"`
 	Invoice  string `json:"invoice"`
 	Created  int64  `json:"created"`
 	Disputed bool   `json:"disputed"`
@@ -146,6 +150,18 @@ func readCharges(ctx context.Context, reader *connect.Reader, customer string) (
 	return page.Data, err
 }
 
+// readPayments reads the charges of an invoice, the newest first: one page, which holds more than anybody is charged.
+func readPayments(ctx context.Context, reader *connect.Reader, o object) ([]charge, error) {
+	if o.Intent.ID == "" {
+		return nil, nil
+	}
+	var page struct {
+		Data []charge `json:"data"`
+	}
+	err := getJSON(ctx, reader, "/v1/charges", url.Values{"payment_intent": {o.Intent.ID}, "limit": {"100"}}, &page)
+	return page.Data, err
+}
+
 // mostEventPages bounds the search for an execution among all events of an account.
 const mostEventPages = 30
 
@@ -176,34 +192,65 @@ const clockSkew = 2 * time.Minute
 
 // findExecution looks for an event that our key has caused, of the kind's types, within a span. Its type is "" where there is none.
 func findExecution(ctx context.Context, reader *connect.Reader, kind, taskID string, from, to time.Time) (eventType string, err error) {
+	err = readEvents(ctx, reader, mutations[kind].events, from, to, func(e happened) bool {
+		// An invoice's event says more than a charge's.
+		if e.Request.Key == "task_"+taskID && (eventType == "" || strings.HasPrefix(e.Type, "invoice.")) {
+			eventType = e.Type
+		}
+		return eventType != ""
+	})
+	return eventType, err
+}
+
+// keyOf is the idempotency key of the request that made a charge. It is "" where somebody else did, or where Stripe tells no more: its
+// events live for 30 days.
+func keyOf(ctx context.Context, reader *connect.Reader, c charge) (key string, err error) {
+	at := time.Unix(c.Created, 0)
+	err = readEvents(ctx, reader, []string{"charge.pending", "charge.succeeded"}, at.Add(-10*time.Second), at.Add(time.Minute), func(e happened) bool {
+		if e.Data.Object.ID == c.ID && e.Request.Key != "" {
+			key = e.Request.Key
+		}
+		return key != ""
+	})
+	return key, err
+}
+
+// happened is what is read of an event.
+type happened struct {
+	ID   string `json:"id"`
+	Type string `json:"type"`
+	Data struct {
+		Object struct {
+			ID string `json:"id"`
+		} `json:"object"`
+	} `json:"data"`
+	Request struct {
+		Key string `json:"idempotency_key"`
+	} `json:"request"`
+}
+
+// readEvents reads the events of some types within a span, to the end of the page on which enough says that it has seen what it needs.
+func readEvents(ctx context.Context, reader *connect.Reader, types []string, from, to time.Time, enough func(happened) bool) error {
 	query := url.Values{
-		"limit": {"100"}, "types[]": mutations[kind].events,
+		"limit": {"100"}, "types[]": types,
 		"created[gte]": {strconv.FormatInt(from.Unix(), 10)}, "created[lte]": {strconv.FormatInt(to.Unix(), 10)},
 	}
 	for range mostEventPages {
 		var page struct {
-			Data []struct {
-				ID      string `json:"id"`
-				Type    string `json:"type"`
-				Request struct {
-					Key string `json:"idempotency_key"`
-				} `json:"request"`
-			} `json:"data"`
-			HasMore bool `json:"has_more"`
+			Data    []happened `json:"data"`
+			HasMore bool       `json:"has_more"`
 		}
 		if err := getJSON(ctx, reader, "/v1/events", query, &page); err != nil {
-			return "", err
+			return err
 		}
+		seen := false
 		for _, e := range page.Data {
-			// An invoice's event says more than a charge's.
-			if e.Request.Key == "task_"+taskID && (eventType == "" || strings.HasPrefix(e.Type, "invoice.")) {
-				eventType = e.Type
-			}
+			seen = enough(e) || seen
 		}
-		if eventType != "" || !page.HasMore || len(page.Data) == 0 {
-			return eventType, nil
+		if seen || !page.HasMore || len(page.Data) == 0 {
+			return nil
 		}
 		query.Set("starting_after", page.Data[len(page.Data)-1].ID)
 	}
-	return "", errTooManyEvents
+	return errTooManyEvents
 }

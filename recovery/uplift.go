@@ -2,7 +2,8 @@ package recovery
 
 import "math"
 
-// Arm is one side of the comparison: customers whose window is over, and those of them who paid all within it.
+// Arm is one side of the comparison: customers whose window is over, and those of them who paid within it all that they had owed when it
+// began.
 type Arm struct {
 	Customers int64 `json:"customers"`
 	Recovered int64 `json:"recovered"`
@@ -23,7 +24,7 @@ const (
 type Uplift struct {
 	Treated    Arm      `json:"treated"`
 	HeldOut    Arm      `json:"held_out"`
-	Waiting    int64    `json:"waiting"`    // customers of either arm whose window is not over; not in the arms yet
+	Waiting    int64    `json:"waiting"`    // customers of either arm whose window is not over, or was not a day ago; not in the arms yet
 	Difference *float64 `json:"difference"` // the treated share that recovered less the held-out one
 	Low        *float64 `json:"low"`        // 95 % interval of Difference
 	High       *float64 `json:"high"`

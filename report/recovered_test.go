@@ -24,8 +24,9 @@ func (b *bench) hunts(mode, currency, class string, heldOut bool, all, paid int,
 			state = "recovered"
 		}
 		b.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency,
-			amount, invoices, began_at, ended_at) SELECT $1, $2, $2, $3, 1, $4, $5, $6, CASE WHEN $6 <> 'active' THEN 'x' END, livemode, $7, $8, $9, '{}',
-			phantom_now() - $10::interval, CASE WHEN $6 <> 'active' THEN phantom_now() - $10::interval END FROM merchants WHERE id = $1`,
+			amount, invoices, began_at, ended_at, paid_at) SELECT $1, $2, $2, $3, 1, $4, $5, $6, CASE WHEN $6 <> 'active' THEN 'x' END, livemode, $7, $8, $9, '{}',
+			phantom_now() - $10::interval, CASE WHEN $6 <> 'active' THEN phantom_now() - $10::interval END,
+			CASE WHEN $6 = 'recovered' THEN phantom_now() - $10::interval END FROM merchants WHERE id = $1`,
 			b.merchant, id, hash[:], mode, heldOut, state, class, currency, amount, age)
 		if i < paid {
 			b.exec(`INSERT INTO recoveries (merchant_id, invoice, hunt_id, currency, amount, cause, recovered_at)

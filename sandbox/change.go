@@ -15,13 +15,13 @@ type Change struct {
 	// ID names the invoice, subscription, charge or dispute that Do is about; "" takes the first that fits.
 	ID string `json:"id"`
 
-	Amount   int64  `json:"amount"`   // refund: minor units; 0 means all
-	Status   string `json:"status"`   // dispute, update_dispute, close_dispute: the dispute's new status; "" means needs_response, under_review, lost
+	Amount   int64  `json:"amount"`   // refund: minor units, 0 means all; pay_part: likewise, less than what remains
+	Status   string `json:"status"`   // dispute, update_dispute, close_dispute: the dispute's new status; "" means needs_response, under_review, lost. to_debit: "bounces" or ""
 	Behavior string `json:"behavior"` // pause_collection: "" means void
 }
 
 // Turns are what Change.Do can be.
-var Turns = []string{"pay", "pay_out_of_band", "void", "mark_uncollectible", "fail_renewal", "cancel", "pause_collection",
+var Turns = []string{"pay", "pay_part", "pay_out_of_band", "to_debit", "void", "mark_uncollectible", "fail_renewal", "cancel", "pause_collection",
 	"resume_collection", "refund", "dispute", "update_dispute", "close_dispute", "deauthorize"}
 
 // Change gives the world a turn, at the sandbox's clock, and emits its events. It returns the id of what was changed or
@@ -54,7 +54,7 @@ func (s *Sandbox) Change(c Change) (id string, err error) {
 
 func (a *account) turn(c Change, now int64) (string, error) {
 	switch c.Do {
-	case "pay", "pay_out_of_band", "void", "mark_uncollectible":
+	case "pay", "pay_part", "pay_out_of_band", "to_debit", "void", "mark_uncollectible":
 		return a.turnInvoice(c, now)
 	case "fail_renewal", "cancel", "pause_collection", "resume_collection":
 		return a.turnSubscription(c, now)
@@ -114,7 +114,7 @@ func first[T object](t *table, id string, fits func(T) bool) (none T) {
 func (a *account) turnInvoice(c Change, now int64) (string, error) {
 	inv := first(a.tables["invoices"], c.ID, func(v *invoice) bool {
 		open := v.Status == "open" && (v.Attempted || v.CollectionMethod == "send_invoice" || c.ID != "") || v.Status == "uncollectible" && c.Do != "mark_uncollectible"
-		return open && a.pending(v) == nil && (c.ID != "" || v.TestClock == "") && (c.Do != "pay" || v.of.card != nil)
+		return open && a.pending(v) == nil && (c.ID != "" || v.TestClock == "") && (v.of.card != nil || c.Do == "pay_out_of_band" || c.Do == "void" || c.Do == "mark_uncollectible")
 	})
 	if inv == nil {
 		return "", errNothingFits
@@ -130,6 +130,16 @@ func (a *account) turnInvoice(c Change, now int64) (string, error) {
 			k.card.habit = liquid
 		}
 		k.attempt(inv, k.card, now)
+	case "pay_part":
+		if c.Amount <= 0 || c.Amount >= inv.AmountRemaining {
+			return "", fmt.Errorf("amount %d is no part of what remains", c.Amount)
+		}
+		k.payPart(inv, c.Amount, now)
+	case "to_debit": // the customer leaves a bank account in place of the card, which is charged from now on
+		k.card.habit, k.card.dies, inv.welcome = bankDebit, 0, c.Status != "bounces"
+		if !inv.welcome {
+			k.card.dies = now + 2*day // between the debit's beginning and its end
+		}
 	case "pay_out_of_band":
 		inv.PaidOutOfBand = true
 		k.markPaid(inv, now)

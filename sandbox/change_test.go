@@ -70,6 +70,10 @@ func TestChange(t *testing.T) {
 		if g == nil || g.Why != WhyFailed || b.get(subs+g.Subscription, token, nil).text("status") != "past_due" {
 			t.Fatalf("a failed renewal makes no ghost: %+v", g)
 		}
+		owed := ghost(inv).Amount
+		if turn(Change{Do: "pay_part", ID: inv, Amount: 2}, invoices, "status", "open", "charge.succeeded", "invoice.updated"); ghost(inv).Amount != owed-2 {
+			t.Errorf("a part of 2 came in, and %d are owed of %d", ghost(inv).Amount, owed)
+		}
 		if got := turn(Change{Do: do, ID: inv}, invoices, "status", c[0], c[1], "invoice.updated"); got != inv || ghost(inv) != nil {
 			t.Errorf("%s: %s is still owed: %+v", do, got, ghost(inv))
 		}

@@ -164,7 +164,7 @@ func (c *contract) failed(inv *invoice, t int64) {
 func (c *contract) settle(inv *invoice, t int64) {
 	ch := c.acc.pending(inv)
 	k := c.cust.cardOf(string(ch.PaymentMethod))
-	if d := c.acc.verdict(inv, k, t); d != nil {
+	if d := c.acc.verdict(inv, k, t); d != nil && !inv.welcome {
 		bounced := decline{class: "timed", code: "insufficient_funds", reason: "insufficient_funds"}
 		ch.Outcome = bounced.outcome("")
 		inv.AutoAdvance = inv.AutoAdvance && inv.AttemptCount < 2

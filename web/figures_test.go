@@ -26,8 +26,8 @@ func TestSummaryOfHunts(t *testing.T) {
 		for i := range all {
 			id, hash := uuid.Must(uuid.NewV7()), sha256.Sum256(fmt.Append(nil, merchant, heldOut, i))
 			exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency,
-				amount, invoices, began_at, ended_at) VALUES ($1, $2, $2, $3, 1, 'recover', $4, $5, 'x', false, 'timed', 'usd', 100, '{}',
-				phantom_now() - interval '31 days', phantom_now() - interval '2 days')`, merchant, id, hash[:], heldOut, map[bool]string{true: "recovered", false: "exhausted"}[i < recovered])
+				amount, invoices, began_at, ended_at, paid_at) VALUES ($1, $2, $2, $3, 1, 'recover', $4, $5, 'x', false, 'timed', 'usd', 100, '{}',
+				phantom_now() - interval '31 days', phantom_now() - interval '2 days', CASE WHEN $5 = 'recovered' THEN phantom_now() - interval '2 days' END)`, merchant, id, hash[:], heldOut, map[bool]string{true: "recovered", false: "exhausted"}[i < recovered])
 			if i < recovered {
 				exec(`INSERT INTO recoveries (merchant_id, invoice, hunt_id, currency, amount, cause, recovered_at)
 					VALUES ($1, $2, $3, 'usd', 100, $4, phantom_now())`, merchant, hash[:], id, map[bool]string{true: "anyway", false: "charge"}[heldOut])

@@ -1,9 +1,10 @@
 -- name: HuntCreateMany :many
 -- Those that were added: a ghost that is hunted already, or open no more, adds nothing.
-INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices, owed)
 SELECT g.merchant_id, new.id, g.id, new.customer, sqlc.arg(playbook_version), sqlc.arg(mode), new.held_out, m.livemode,
     g.decline_class, g.currency, g.amount,
-    ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
+    ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i),
+    coalesce((SELECT jsonb_object_agg(x ->> 'id', x -> 'amount') FROM jsonb_array_elements(g.invoices) x), jsonb_build_object(g.stripe_invoice_id, g.amount))
 FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(ghosts)::uuid[]) AS ghost_id, unnest(sqlc.arg(customers)::bytea[]) AS customer,
     unnest(sqlc.arg(helds)::boolean[]) AS held_out) AS new
 JOIN ghost_targets g ON g.merchant_id = sqlc.arg(merchant_id) AND g.id = new.ghost_id AND g.status = 'open'
@@ -13,6 +14,11 @@ RETURNING id;
 
 -- name: HuntShareGhosts :exec
 SELECT 1 FROM ghost_targets WHERE merchant_id = sqlc.arg(merchant_id) AND id = ANY (sqlc.arg(ghosts)::uuid[]) ORDER BY id FOR SHARE;
+
+-- name: HuntReplacedBefore :one
+-- Whether a later hunt of the same ghost had begun by then.
+SELECT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.ghost_id = sqlc.arg(ghost_id)
+    AND h.began_at > sqlc.arg(began_at)::timestamptz AND h.began_at <= sqlc.arg(at)::timestamptz) AS replaced;
 
 -- name: HuntNoteCreateMany :exec
 INSERT INTO hunt_notes (merchant_id, hunt_id, id, note)
@@ -74,16 +80,26 @@ UPDATE hunts SET paused = @paused WHERE merchant_id = @merchant_id AND id = @id;
 UPDATE hunts SET invoices = ARRAY(SELECT DISTINCT i FROM unnest(invoices || sqlc.arg(invoices)::text[]) AS i ORDER BY i)
 WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND NOT invoices @> sqlc.arg(invoices)::text[];
 
+-- name: HuntSetPaid :exec
+-- Once.
+UPDATE hunts SET paid_at = sqlc.arg(paid_at)::timestamptz WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND paid_at IS NULL;
+
+-- name: HuntGetWindow :one
+-- When a hunt's window ends, whether the hunt has ended before or not, and PHANTOM's time.
+SELECT (h.began_at + (p.body ->> 'window_days')::integer * interval '24 hours')::timestamptz AS ends, phantom_now()::timestamptz AS now
+FROM hunts h JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id);
+
 -- name: HuntDropAll :exec
 -- A merchant works in the other mode now: what hunts were about is of another world. Their tasks find that out by themselves.
-UPDATE hunts SET invoices = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
+UPDATE hunts SET invoices = '{}', owed = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
     ended_reason = CASE WHEN state = 'active' THEN 'the account was connected in the other mode (live or test)' ELSE ended_reason END,
     ended_at = CASE WHEN state = 'active' THEN phantom_now() ELSE ended_at END
 WHERE merchant_id = $1 AND (state = 'active' OR invoices <> '{}');
 
 -- name: HuntForgetInvoices :exec
 -- For the purge of these ghosts.
-UPDATE hunts SET invoices = '{}' WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND invoices <> '{}';
+UPDATE hunts SET invoices = '{}', owed = '{}' WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND invoices <> '{}';
 
 -- name: HuntNoteCreate :exec
 INSERT INTO hunt_notes (merchant_id, hunt_id, id, task_id, note) VALUES (@merchant_id, @hunt_id, @id, sqlc.narg(task_id), @note);
