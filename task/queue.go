@@ -23,7 +23,7 @@ type Config struct {
 	Workers     int                // tasks at a time; 10
 	Batch       int                // rows of one claim at most; 200
 	Lease       time.Duration      // how long a task stays its process's without a heartbeat; 60 s
-	Poll        time.Duration      // the safety net while idle; 5 s
+	Poll        time.Duration      // the safety net while idle, by which a run_at moved by hand is seen within 5 s; 4.5 s
 	MaxAttempts int32              // failed tries after which a person is asked; 8
 	RetryBase   time.Duration      // the first retry waits up to this, each further one up to twice as long; 5 s
 	RetryCap    time.Duration      // and none longer than this; 1 h
@@ -40,7 +40,7 @@ func (c Config) withDefaults() (Config, error) {
 		value *time.Duration
 		to    time.Duration
 	}{
-		{&c.Lease, time.Minute}, {&c.Poll, 5 * time.Second}, {&c.RetryBase, 5 * time.Second}, {&c.RetryCap, time.Hour},
+		{&c.Lease, time.Minute}, {&c.Poll, 4500 * time.Millisecond}, {&c.RetryBase, 5 * time.Second}, {&c.RetryCap, time.Hour},
 		{&c.Keep, 7 * 24 * time.Hour}, {&c.Grace, 20 * time.Second},
 	}
 	for _, d := range defaults {
