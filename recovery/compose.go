@@ -310,11 +310,11 @@ func within(d *jx.Decoder, field string, read func(*jx.Decoder) error) error {
 	})
 }
 
-// ofStripe makes Stripe's wish to slow down no failed try.
+// ofStripe makes Stripe's failures no failed try, and its wish to slow down a short wait.
 func ofStripe(err error) error {
 	var slow *connect.ReadError
 	if errors.As(err, &slow) && slow.SlowDown {
 		return task.Snooze(10 * time.Second)
 	}
-	return err
+	return unhurried(err)
 }

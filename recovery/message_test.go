@@ -2,8 +2,11 @@ package recovery
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
+
+	"phantom/task"
 )
 
 var ada = person{"cus_ada", address}
@@ -149,6 +152,32 @@ func TestRefusedKey(t *testing.T) {
 		p.exec("UPDATE scheduled_tasks SET status = 'pending' WHERE id = $1", id)
 		if status := p.try(id); status != "succeeded" {
 			t.Errorf("%s with a good key: %s", channel, status)
+		}
+	}
+}
+
+// An outage of Stripe's puts a message off and is no failed try of it.
+func TestMessageWaitsForStripe(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	for _, test := range []struct{ channel, path string }{{Email, "/v1/invoices/"}, {SMS, "/v1/invoices/"}, {SMS, "/v1/customers/"}} {
+		id, _ := p.plan(person{"cus_" + test.channel + test.path[4:6], test.path[4:6] + test.channel + "@example.com"}, test.channel, "payment_failed")
+		p.world.set(func() { p.world.down = test.path })
+		claimed := p.claim(id)
+		err := p.s.HandleMessage(t.Context(), claimed)
+		if err == nil || err.Error() != task.Snooze(0).Error() {
+			t.Errorf("%s without %s: %v", test.channel, test.path, err)
+		}
+		p.settle(claimed, err)
+		if state, _ := p.state(id); state != messagePlanned {
+			t.Errorf("%s without %s: %s", test.channel, test.path, state)
+		}
+		p.world.set(func() { p.world.down = "" })
+		p.world.set(func() {
+			p.world.phones["cus_"+test.channel+test.path[4:6]] = "+1415555014" + strconv.Itoa(len(p.world.texts))
+		})
+		if status := p.try(id); status != "succeeded" {
+			t.Errorf("%s with %s: %s\n%s", test.channel, test.path, status, p.log)
 		}
 	}
 }
