@@ -67,7 +67,7 @@ func (s *Service) beginMessage(ctx context.Context, m *message) error {
 	case m.Halted:
 		return task.Snooze(time.Minute)
 	}
-	quiet, err := s.quietUntil(ctx, m)
+	quiet, err := s.quietUntil(ctx, s.queries, m, m.Now)
 	if err != nil {
 		return err
 	}
@@ -92,8 +92,8 @@ func (s *Service) beginMessage(ctx context.Context, m *message) error {
 }
 
 // quietUntil is the first moment, now or later, at which the hunt's playbook lets a message be sent.
-func (s *Service) quietUntil(ctx context.Context, m *message) (time.Time, error) {
-	row, err := s.queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
+func (s *Service) quietUntil(ctx context.Context, queries *db.Queries, m *message, now time.Time) (time.Time, error) {
+	row, err := queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read playbook: %w", err)
 	}
@@ -101,7 +101,7 @@ func (s *Service) quietUntil(ctx context.Context, m *message) (time.Time, error)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return playbook.QuietHours.Next(m.Now, customerZone(m.Timezone)), nil
+	return playbook.QuietHours.Next(now, customerZone(m.Timezone)), nil
 }
 
 // customerZone is where a customer's day is told. Stripe does not say where a customer is: his merchant's zone stands for it.

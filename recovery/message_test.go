@@ -181,3 +181,23 @@ func TestMessageWaitsForStripe(t *testing.T) {
 		}
 	}
 }
+
+// Reading Stripe may take minutes, and the quiet hours may begin meanwhile.
+func TestQuietHoursBeginWhileStripeIsRead(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	p.exec("CREATE TABLE test_clock AS SELECT interval '0' AS ahead")
+	p.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + ahead FROM test_clock'")
+	p.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', jsonb_build_object('zone', 'UTC',
+		'from', to_char(now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI'), 'to', to_char(now() AT TIME ZONE 'UTC' + interval '3 hours', 'HH24:MI')))`)
+	id, _ := p.plan(ada, Email, "payment_failed")
+	p.world.reading = func() { p.exec("UPDATE test_clock SET ahead = interval '90 minutes'") }
+	if status := p.try(id); status != "pending" {
+		t.Errorf("task %s", status)
+	}
+	requests, _, _ := p.world.took()
+	state, _ := p.state(id)
+	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > now() + interval '2 hours' AND sent_at IS NULL"); n != 1 || requests != 0 || state != messagePlanned || p.row(id).FirstSentAt != nil {
+		t.Errorf("%d put off, %d requests to send, %s", n, requests, state)
+	}
+}

@@ -269,6 +269,7 @@ type world struct {
 	answer   string
 	wait     chan struct{} // if not nil, a send takes its message and waits here before it answers
 	arrived  chan struct{}
+	reading  func() // if not nil, called whenever an invoice is read
 	down     string // a path of Stripe's that is refused: by a 400, because a 500 is repeated for a minute and a half
 }
 
@@ -293,8 +294,11 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(path, "/v1/invoices/"):
 		id := strings.TrimPrefix(path, "/v1/invoices/")
 		w.mutex.Lock()
-		text := w.invoices[id]
+		text, reading := w.invoices[id], w.reading
 		w.mutex.Unlock()
+		if reading != nil {
+			reading()
+		}
 		if text == "" {
 			text = `"status":"open","amount_remaining":4900`
 		}
