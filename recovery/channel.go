@@ -267,9 +267,9 @@ func (s *Service) takeTest(ctx context.Context, merchantID uuid.UUID) (uuid.UUID
 	return id, nil
 }
 
-// checkSteps finds the steps that could not be sent: of a playbook that recovers, every template must exist and every channel be set up.
+// checkSteps finds the steps that could not be sent: every template must exist, and of a playbook that recovers every channel be set up.
 func (s *Service) checkSteps(ctx context.Context, merchantID uuid.UUID, p Playbook) error {
-	if p.Mode != ModeRecover || len(p.Steps) == 0 {
+	if len(p.Steps) == 0 {
 		return nil
 	}
 	channels, err := s.Channels(ctx, merchantID)
@@ -282,7 +282,7 @@ func (s *Service) checkSteps(ctx context.Context, merchantID uuid.UUID, p Playbo
 	}
 	for i, step := range p.Steps {
 		field := fmt.Sprintf("steps[%d]", i)
-		if step.Channel == Email && channels.Resend == nil || step.Channel == SMS && channels.Twilio == nil {
+		if p.Mode == ModeRecover && (step.Channel == Email && channels.Resend == nil || step.Channel == SMS && channels.Twilio == nil) {
 			return &FieldError{field + ".channel", "is not set up: PUT /api/channels/" + providerOf(step.Channel) + " first"}
 		}
 		if !slices.ContainsFunc(templates, func(t Template) bool { return t.Channel == step.Channel && t.Name == step.Template }) {
