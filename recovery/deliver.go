@@ -54,7 +54,9 @@ func (s *Service) guard(ctx context.Context, queries *db.Queries, m *message, l 
 	case state != "active":
 		return now, stop(skipped("the hunt has ended"))
 	case found.Suppressed:
-		return now, stop(skipped("the customer has asked not to be written to"))
+		e := skipped(whyStopped)
+		e.letter = l
+		return now, stop(e)
 	case !found.Owing:
 		return now, stop(skipped("the ghost is gone"))
 	case found.Disconnected:

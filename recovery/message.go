@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -131,6 +132,8 @@ type ending struct {
 	state   string // of the message
 	why     string // in plain words, without an address
 	outcome any    // of the task
+
+	letter *letter // of a message that is skipped because its person has said stop; else nil
 }
 
 func (e *ending) Error() string { return e.why }
@@ -167,6 +170,13 @@ func (s *Service) end(ctx context.Context, m *message, e ending) error {
 		if err := task.Finish(ctx, tx, t, e.status, e.outcome, e.why); err != nil {
 			return err
 		}
+		if e.letter != nil {
+			if err := queries.MessageNamePerson(ctx, db.MessageNamePersonParams{
+				MerchantID: t.MerchantID, ID: t.ID, Person: e.letter.Person, Persons: e.letter.Persons,
+			}); err != nil {
+				return err
+			}
+		}
 		if _, err := queries.MessageEnd(ctx, db.MessageEndParams{MerchantID: t.MerchantID, ID: t.ID, State: e.state, Why: e.why}); err != nil {
 			return err
 		}
@@ -177,6 +187,15 @@ func (s *Service) end(ctx context.Context, m *message, e ending) error {
 		}
 		if err := noteMessage(ctx, queries, m, e.note(m.MessageLoadRow)); err != nil {
 			return err
+		}
+		if e.letter != nil || slices.Contains(unreachable, e.why) {
+			hunt, err := queries.HuntGet(ctx, db.HuntGetParams{MerchantID: t.MerchantID, ID: m.HuntID})
+			if err != nil {
+				return err
+			}
+			if ended, err := s.endUnwanted(ctx, tx, hunt); ended || err != nil {
+				return err
+			}
 		}
 		return s.planNext(ctx, tx, t.MerchantID, m.HuntID)
 	})

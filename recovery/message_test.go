@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"phantom/task"
 )
 
@@ -107,7 +109,7 @@ func TestSuppressedPersons(t *testing.T) {
 	p.must(p.s.CheckUnsubscribe(t.Context(), token))
 	p.must(p.s.Unsubscribe(t.Context(), token))
 	p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
-	second, hunt := p.plan(person{"cus_other", strings.ToUpper(address)}, Email, "reminder")
+	second, _ := p.plan(person{"cus_other", strings.ToUpper(address)}, Email, "reminder")
 	p.try(second)
 	if state, why := p.state(second); state != messageSkipped || !strings.Contains(why, "asked not to be") {
 		t.Errorf("%s, %s", state, why)
@@ -118,16 +120,135 @@ func TestSuppressedPersons(t *testing.T) {
 	if state, why := p.state(texted); state != messageSent || texts != 1 {
 		t.Errorf("an SMS: %s, %s", state, why)
 	}
-	steps := []Step{{Channel: Email}, {Channel: Email}}
-	for _, want := range []bool{false, true} {
-		got, err := suppressedEverywhere(t.Context(), p.queries, p.merchant, hunt, steps)
-		if err != nil || got != want {
-			t.Errorf("suppressed everywhere: %v, %v, want %v", got, err, want)
-		}
-		p.exec("UPDATE messages SET person = (SELECT person FROM suppressions), persons = ARRAY(SELECT person FROM suppressions) WHERE id = $1", second)
+}
+
+// steps sets the channels of the playbook's steps.
+func (p *office) steps(channels ...string) {
+	p.t.Helper()
+	playbook := DefaultPlaybook()
+	playbook.Mode, playbook.QuietHours, playbook.Steps = ModeRecover, QuietHours{From: "00:00", To: "00:00", Zone: "customer"}, []Step{}
+	for _, channel := range channels {
+		playbook.Steps = append(playbook.Steps, Step{0, channel, "reminder"})
 	}
-	if got, _ := suppressedEverywhere(t.Context(), p.queries, p.merchant, hunt, append(steps, Step{Channel: SMS})); got {
-		t.Error("an SMS could still be sent")
+	body, err := json.Marshal(playbook)
+	p.must(err)
+	p.exec("UPDATE playbooks SET body = $1", body)
+}
+
+// stop is a person's word on a channel.
+func (p *office) stop(channel, value string) {
+	p.t.Helper()
+	hash, err := p.s.connect.Hasher(p.t.Context(), p.merchant)
+	p.must(err)
+	person := hasher(hash).email(value)
+	if channel == SMS {
+		person = hasher(hash).phone(value)
+	}
+	p.must(p.s.suppress(p.t.Context(), p.merchant, channel, person, "unsubscribed"))
+}
+
+func (p *office) hunt(id uuid.UUID) (state string) {
+	p.t.Helper()
+	p.must(p.pool.QueryRow(p.t.Context(), `SELECT state || CASE WHEN EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.kind = 'invoice_pay' AND t.status = 'pending' AND t.params ->> 'hunt' = h.id::text)
+		THEN ', charging' ELSE '' END FROM hunts h WHERE h.id = $1`, id).Scan(&state))
+	return state
+}
+
+// Who has unsubscribed from everything is charged no more: in none of his hunts, also in one that begins later or that has not written
+// yet, and also where he said stop to another hunt or a channel does not reach him at all.
+func TestUnsubscribedFromEverything(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		channels []string
+		play     func(p *office) uuid.UUID
+		want     string
+	}{
+		"his second hunt": {[]string{Email, Email}, func(p *office) uuid.UUID {
+			first, _ := p.plan(ada, Email, "reminder")
+			_, second := p.plan(ada, Email, "reminder")
+			p.try(first)
+			p.stop(Email, address)
+			return second
+		}, "stopped"},
+		"a hunt that begins later": {[]string{Email}, func(p *office) uuid.UUID {
+			p.stop(Email, address)
+			id, hunt := p.plan(ada, Email, "reminder")
+			p.try(id)
+			return hunt
+		}, "stopped"},
+		"another customer of the same address": {[]string{Email}, func(p *office) uuid.UUID {
+			first, _ := p.plan(ada, Email, "reminder")
+			p.try(first)
+			p.stop(Email, address)
+			p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
+			id, hunt := p.plan(person{"cus_other", strings.ToUpper(address)}, Email, "reminder")
+			p.try(id)
+			return hunt
+		}, "stopped"},
+		"an old STOP and an unsubscribe": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			texted, _ := p.plan(ada, SMS, "reminder")
+			p.try(texted)
+			p.stop(SMS, number)
+			id, hunt := p.plan(ada, Email, "reminder")
+			p.try(id)
+			p.stop(Email, address)
+			return hunt
+		}, "stopped"},
+		"a STOP that is lifted": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			texted, _ := p.plan(ada, SMS, "reminder")
+			p.try(texted)
+			p.stop(SMS, number)
+			p.exec("DELETE FROM suppressions")
+			id, hunt := p.plan(ada, Email, "reminder")
+			p.try(id)
+			p.stop(Email, address)
+			return hunt
+		}, "active, charging"},
+		"an unsubscribe alone": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			id, hunt := p.plan(ada, Email, "reminder")
+			p.try(id)
+			p.stop(Email, address)
+			return hunt
+		}, "active, charging"},
+		"an unsubscribe without a number": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			p.world.phones[ada.customer] = ""
+			p.stop(Email, address)
+			id, hunt := p.plan(ada, SMS, "reminder")
+			p.try(id)
+			return hunt
+		}, "stopped"},
+		"a STOP without an address": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			nobody := person{"cus_nobody", ""}
+			id, hunt := p.plan(nobody, SMS, "reminder")
+			p.try(id)
+			p.stop(SMS, number)
+			return hunt
+		}, "stopped"},
+		"neither an address nor a number, and no word": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			nobody := person{"cus_nobody", ""}
+			p.world.phones[nobody.customer] = ""
+			id, hunt := p.plan(nobody, SMS, "reminder")
+			p.try(id)
+			return hunt
+		}, "active, charging"},
+		"another address": {[]string{Email}, func(p *office) uuid.UUID {
+			first, _ := p.plan(ada, Email, "reminder")
+			p.try(first)
+			id, hunt := p.plan(person{ada.customer, "new@example.com"}, Email, "reminder")
+			p.stop(Email, address)
+			p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
+			p.try(id)
+			return hunt
+		}, "active, charging"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := setupPost(t)
+			p.steps(test.channels...)
+			if got := p.hunt(test.play(p)); got != test.want {
+				t.Errorf("%s, want %s\n%s", got, test.want, p.log)
+			}
+		})
 	}
 }
 
