@@ -13,6 +13,44 @@ import (
 	"phantom/vault"
 )
 
+const messageCancel = `-- name: MessageCancel :one
+WITH closed AS (
+    UPDATE scheduled_tasks t SET sealed_params = NULL, unique_key = NULL
+    WHERE t.merchant_id = $2 AND t.id = $3 AND t.status = 'canceled' AND t.kind IN ('email', 'sms')
+    RETURNING t.merchant_id, t.id, t.first_sent_at
+)
+UPDATE messages m SET state = CASE WHEN closed.first_sent_at IS NULL THEN 'skipped' ELSE 'unclear' END, why = $1::text
+FROM closed WHERE m.merchant_id = closed.merchant_id AND m.id = closed.id AND m.state IN ('planned', 'sending')
+RETURNING m.hunt_id, m.channel, m.template, m.state
+`
+
+type MessageCancelParams struct {
+	Why        string
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type MessageCancelRow struct {
+	HuntID   uuid.UUID
+	Channel  string
+	Template string
+	State    string
+}
+
+// Of a task that a person has canceled: the letter is forgotten, and the message ends. Whether it was sent is unclear where a request may
+// have left. Without a row there was nothing left to end.
+func (q *Queries) MessageCancel(ctx context.Context, arg MessageCancelParams) (MessageCancelRow, error) {
+	row := q.db.QueryRow(ctx, messageCancel, arg.Why, arg.MerchantID, arg.ID)
+	var i MessageCancelRow
+	err := row.Scan(
+		&i.HuntID,
+		&i.Channel,
+		&i.Template,
+		&i.State,
+	)
+	return i, err
+}
+
 const messageCloseTask = `-- name: MessageCloseTask :exec
 UPDATE scheduled_tasks SET sealed_params = NULL, unique_key = NULL
 WHERE merchant_id = $1 AND id = $2 AND fence = $3 AND status = 'running'

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
@@ -203,6 +204,25 @@ func (s *Service) end(ctx context.Context, m *message, e ending) error {
 		return fmt.Errorf("end the message: %w", err)
 	}
 	return nil
+}
+
+// Writes says whether tasks of a kind write to a customer.
+func Writes(kind string) bool { return kind == Email || kind == SMS }
+
+// CancelMessage ends the message of a task that a person has canceled in the same transaction, and says so in its hunt's history. The
+// hunt goes on with the next step by the task of [PlanAgain].
+func CancelMessage(ctx context.Context, tx db.DBTX, merchantID, taskID uuid.UUID) error {
+	queries := db.New(tx)
+	const why = "a person has canceled it"
+	row, err := queries.MessageCancel(ctx, db.MessageCancelParams{MerchantID: merchantID, ID: taskID, Why: why})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // it has ended before
+	}
+	if err != nil {
+		return fmt.Errorf("end the message: %w", err)
+	}
+	e := ending{state: row.State, why: why}
+	return note(ctx, queries, merchantID, row.HuntID, taskID, e.note(db.MessageLoadRow{Channel: row.Channel, Template: row.Template}))
 }
 
 func noteMessage(ctx context.Context, queries *db.Queries, m *message, text string) error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/db"
 	"phantom/task"
 )
 
@@ -320,5 +321,28 @@ func TestQuietHoursBeginWhileStripeIsRead(t *testing.T) {
 	state, _ := p.state(id)
 	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > now() + interval '2 hours' AND sent_at IS NULL"); n != 1 || requests != 0 || state != messagePlanned || p.row(id).FirstSentAt != nil {
 		t.Errorf("%d put off, %d requests to send, %s", n, requests, state)
+	}
+}
+
+// A message that a person has canceled leaves the hunt's next one to be planned.
+func TestCanceledMessageSilencesNoHunt(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	p.steps(Email, Email)
+	id, hunt := p.plan(ada, Email, "payment_failed")
+	canceled, err := p.queries.TaskCancel(t.Context(), db.TaskCancelParams{MerchantID: p.merchant, ID: id})
+	if p.must(err); canceled != 1 {
+		t.Fatal("it was not canceled")
+	}
+	p.must(CancelMessage(t.Context(), p.pool, p.merchant, id))
+	plan, ok := PlanAgain(p.merchant, p.row(id).Params)
+	if !ok {
+		t.Fatal("its params name no hunt")
+	}
+	_, err = p.queries.TaskEnqueue(t.Context(), plan)
+	p.must(err)
+	p.try(plan.ID)
+	if n := p.count("SELECT count(*) FROM messages m JOIN scheduled_tasks t USING (merchant_id, id) WHERE m.hunt_id = $1 AND m.step = 1 AND m.state = 'planned' AND t.status = 'pending'", hunt); n != 1 {
+		t.Errorf("%d next messages\n%s", n, p.log)
 	}
 }

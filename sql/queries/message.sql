@@ -72,6 +72,18 @@ WHERE merchant_id = @merchant_id AND id = @id AND state IN ('planned', 'sending'
 UPDATE scheduled_tasks SET sealed_params = NULL, unique_key = NULL
 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
 
+-- name: MessageCancel :one
+-- Of a task that a person has canceled: the letter is forgotten, and the message ends. Whether it was sent is unclear where a request may
+-- have left. Without a row there was nothing left to end.
+WITH closed AS (
+    UPDATE scheduled_tasks t SET sealed_params = NULL, unique_key = NULL
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(id) AND t.status = 'canceled' AND t.kind IN ('email', 'sms')
+    RETURNING t.merchant_id, t.id, t.first_sent_at
+)
+UPDATE messages m SET state = CASE WHEN closed.first_sent_at IS NULL THEN 'skipped' ELSE 'unclear' END, why = sqlc.arg(why)::text
+FROM closed WHERE m.merchant_id = closed.merchant_id AND m.id = closed.id AND m.state IN ('planned', 'sending')
+RETURNING m.hunt_id, m.channel, m.template, m.state;
+
 -- name: MessageCountSent :exec
 UPDATE hunts SET messages = messages + 1 WHERE merchant_id = $1 AND id = $2;
 
