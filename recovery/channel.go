@@ -131,7 +131,8 @@ func (s *Service) Channels(ctx context.Context, merchantID uuid.UUID) (Channels,
 	return all, nil
 }
 
-// DeleteChannel forgets an account. It fails with [ErrNotFound].
+// DeleteChannel forgets an account, whoever uses it: a key that has leaked must go at once. Messages on it are skipped as they fall due, and
+// their hunts go on. It fails with [ErrNotFound].
 func (s *Service) DeleteChannel(ctx context.Context, merchantID uuid.UUID, provider string) error {
 	count, err := s.queries.ChannelDelete(ctx, db.ChannelDeleteParams{MerchantID: merchantID, Provider: provider})
 	if err != nil {
