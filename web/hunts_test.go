@@ -317,8 +317,8 @@ func TestDryRun(t *testing.T) {
 		t.Errorf("of nothing: %s", got.body)
 	}
 	for range 250 {
-		c.add(seed{class: "low", failed: 3 * day, invoice: "in_low" + uuid.NewString()[:8]})
-		c.add(seed{class: "never", failed: 3 * day})
+		c.add(seed{class: "low", failed: 3 * day, invoice: "in_low" + uuid.NewString()[:8], email: uuid.NewString() + "@example.com"})
+		c.add(seed{class: "never", failed: 3 * day, email: uuid.NewString() + "@example.com"})
 	}
 	small := c.add(seed{amount: 10})
 	before := c.trace()
