@@ -69,8 +69,12 @@ soak-audit: ## Kill workers 200 times during audits
 	PHANTOM_AUDIT_KILLS=200 go test -run TestKilledAudits -v -timeout 30m ./ghost
 
 .PHONY: soak-money
-soak-money: ## Kill workers 1,000 times while 10,000 charges are due; then without the key, and without the reads
-	PHANTOM_MONEY_TASKS=10000 PHANTOM_MONEY_KILLS=1000 go test -count=1 -tags failpoints -run TestMoney -v -timeout 90m ./recovery
+soak-money: ## Kill workers 1,000 times and the database 20 times while 10,000 charges are due; then without the key, and without the reads
+	PHANTOM_MONEY_TASKS=10000 PHANTOM_MONEY_KILLS=1000 go test -count=1 -tags failpoints -run TestMoney -v -timeout 150m ./recovery
+
+.PHONY: soak-caps
+soak-caps: ## Work off 10,000 requests to write to seven persons in three processes that are killed
+	PHANTOM_LONG=1 go test -count=1 -run TestCapsHoldUnderHostileLoad -v -timeout 30m ./recovery
 
 .PHONY: soak-stops
 soak-stops: ## Race 1,000 webhooks against the charges that they stop

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -275,7 +276,17 @@ func (c *config) loadProviders(env environment) error {
 		}
 		*variable.target = base.String()
 	}
+	if c.stripeAPIBase != "" && (c.dev || c.stripeSecretKey == sandbox.SecretKey) {
+		c.useSandboxProviders(c.stripeAPIBase)
+	}
 	return nil
+}
+
+// useSandboxProviders sends messages to the sandbox at base, where no other place is named: whoever tries PHANTOM on made-up customers
+// means to write to nobody.
+func (c *config) useSandboxProviders(base string) {
+	c.resendBase = cmp.Or(c.resendBase, base+"/resend")
+	c.twilioBase = cmp.Or(c.twilioBase, base+"/twilio")
 }
 
 // loadRateLimit stays below what Stripe allows: some 100 reading requests a second, 25 in test mode.

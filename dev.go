@@ -173,12 +173,7 @@ func (c *config) standInStripe(folder string, log *slog.Logger) (stop func(), er
 	go live(world, ended)
 	base := "http://" + listener.Addr().String()
 	c.stripeAPIBase, c.stripeConnectBase = base, base
-	if c.resendBase == "" {
-		c.resendBase = base + "/resend"
-	}
-	if c.twilioBase == "" {
-		c.twilioBase = base + "/twilio"
-	}
+	c.useSandboxProviders(base)
 	log.Warn("[STRIPE] DEV MODE: the built-in sandbox in place of Stripe", "url", base)
 	return func() {
 		close(ended)

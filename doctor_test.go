@@ -82,7 +82,7 @@ func TestDoctor(t *testing.T) {
 	event("1 minute")
 	code, found, stderr := diagnose(t, variables)
 	wantStatuses(t, "a good server", found, nil)
-	if code != 0 || len(found) != 14 {
+	if code != 0 || len(found) != 15 {
 		t.Errorf("a good server: %d, %d checks, %s", code, len(found), stderr)
 	}
 	if !strings.Contains(found["stripe"].Detail, "test mode at http://127.0.0.1:") || !strings.Contains(found["merchants"].Detail, "1 connected, 0 disconnected") {
@@ -99,18 +99,30 @@ func TestDoctor(t *testing.T) {
 	}
 	insert("needs_review", "0", "")
 	insert("parked", "0", "")
+	if _, err := pool.Exec(t.Context(), `INSERT INTO halts (scope, halted_at) SELECT s, '2026-11-20 08:30Z' FROM merchants, unnest(ARRAY[id, $1]) s`, uuid.Nil); err != nil {
+		t.Fatal(err)
+	}
 	changed := maps.Clone(variables)
 	changed["STRIPE_WEBHOOK_SECRET"] = ""
 	code, found, _ = diagnose(t, changed)
-	wantStatuses(t, "little things", found, map[string]string{"webhook secret": "warn", "webhook events": "warn", "needs review": "warn"})
+	wantStatuses(t, "little things", found, map[string]string{"webhook secret": "warn", "webhook events": "warn", "needs review": "warn", "halts": "warn"})
 	if code != 0 || found["needs review"].Detail != "1 tasks wait for a person, 1 are parked until their merchant connects again" {
 		t.Errorf("little things: %d, %+v", code, found)
+	}
+	var account string
+	if err := pool.QueryRow(t.Context(), `SELECT stripe_user_id FROM merchants`).Scan(&account); err != nil {
+		t.Fatal(err)
+	}
+	want := "no charge and no message of all merchants since 2026-11-20T08:30:00Z (phantom stop --lift), of " + account +
+		" since 2026-11-20T08:30:00Z (phantom stop --merchant " + account + " --lift)"
+	if got := found["halts"].Detail; got != want {
+		t.Errorf("halts: %s, want %s", got, want)
 	}
 
 	changed = maps.Clone(variables)
 	changed["ENCRYPTION_KEY"], changed["STRIPE_SECRET_KEY"] = wrongKey, "sk_test_wrong"
 	code, found, stderr = diagnose(t, changed)
-	wantStatuses(t, "wrong keys", found, map[string]string{"keys": "fail", "stripe": "fail", "webhook events": "warn", "needs review": "warn"})
+	wantStatuses(t, "wrong keys", found, map[string]string{"keys": "fail", "stripe": "fail", "webhook events": "warn", "needs review": "warn", "halts": "warn"})
 	if code != 1 || !strings.HasSuffix(stderr, "phantom doctor: 2 checks failed\n") {
 		t.Errorf("wrong keys: %d, %s", code, stderr)
 	}
@@ -118,7 +130,7 @@ func TestDoctor(t *testing.T) {
 	changed["DATABASE_URL"], changed["ENCRYPTION_KEY"] = "postgres://u:canaryPassword@127.0.0.1:"+freePort(t)+"/x", ""
 	changed["STRIPE_SECRET_KEY"] = variables["STRIPE_SECRET_KEY"]
 	skipped := map[string]string{"configuration": "fail", "database": "fail"}
-	for _, name := range []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers"} {
+	for _, name := range []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "halts"} {
 		skipped[name] = "warn"
 	}
 	_, found, stderr = diagnose(t, changed)

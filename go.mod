@@ -63,3 +63,5 @@ require (
 	golang.org/x/crypto v0.46.0 // indirect
 	golang.org/x/text v0.41.0 // indirect
 )
+
+replace codeberg.org/go-fonts/liberation => ./report/fonts

@@ -62,8 +62,12 @@ func writeReport(ctx context.Context, args []string, getenv func(string) string,
 	return err
 }
 
-// writeWhole puts a file in place at once, over an older one, for its owner's eyes alone.
+// writeWhole puts a file in place at once, over an older one, for its owner's eyes alone. What is there and no file, such as /dev/null
+// or a pipe, is written to: root could put a file in its place.
 func writeWhole(path string, content []byte) error {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return os.WriteFile(path, content, 0o600)
+	}
 	file, err := os.CreateTemp(filepath.Dir(path), ".report-") // mode 0600
 	if err != nil {
 		return err

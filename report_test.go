@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
@@ -71,5 +73,28 @@ func TestReport(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 1 {
 		t.Errorf("%d files are left, %v", len(entries), err)
+	}
+}
+
+// What is no file stays what it is: as root, a page for /dev/null would take the device's place.
+func TestWriteWholeKeepsPipes(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan string, 1)
+	go func() {
+		text, err := os.ReadFile(path)
+		read <- fmt.Sprintf("%s %v", text, err)
+	}()
+	if err := writeWhole(path, []byte("page")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeNamedPipe {
+		t.Fatalf("it is replaced: %v, %v", info, err)
+	}
+	if got := <-read; got != "page <nil>" {
+		t.Errorf("read %q", got)
 	}
 }

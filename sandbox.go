@@ -48,6 +48,8 @@ func runSandbox(ctx context.Context, args []string, _ func(string) string, stdou
 	fmt.Fprintf(stdout, "STRIPE_API_BASE=%s STRIPE_CONNECT_BASE=%s STRIPE_SECRET_KEY=%s STRIPE_CLIENT_ID=%s\n",
 		base, base, sandbox.SecretKey, sandbox.ClientID)
 	fmt.Fprintln(stderr, "[STRIPE] SANDBOX: a stand-in for Stripe, no real money; start phantom with the variables above; ^C ends it")
+	fmt.Fprintf(stderr, "[STRIPE] SANDBOX: it is Resend and Twilio too; channels to connect: api_key %s; account_sid %s, auth_token %s\n",
+		sandbox.ResendKey, sandbox.TwilioSID, sandbox.TwilioToken)
 	server := newSandboxServer(world)
 	context.AfterFunc(ctx, func() {
 		_ = server.Close()

@@ -65,13 +65,18 @@ func printHalts(ctx context.Context, queries *db.Queries, stdout io.Writer) erro
 		return err
 	}
 	for _, h := range halts {
-		whose, command := "every charge and message of all merchants is", "phantom stop --lift"
-		if h.Account != "" {
-			whose, command = "every charge and message of "+h.Account+" is", "phantom stop --merchant "+h.Account+" --lift"
-		}
-		if _, err := fmt.Fprintf(stdout, "%s halted since %s; to go on: %s\n", whose, shortTime(&h.HaltedAt), command); err != nil {
+		whose, lift := haltWords(h.Account)
+		if _, err := fmt.Fprintf(stdout, "every charge and message of %s is halted since %s; to go on: %s\n", whose, shortTime(&h.HaltedAt), lift); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// haltWords says whose halt one is ("" is everybody) and which command lifts it.
+func haltWords(account string) (whose, lift string) {
+	if account == "" {
+		return "all merchants", "phantom stop --lift"
+	}
+	return account, "phantom stop --merchant " + account + " --lift"
 }

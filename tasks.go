@@ -230,6 +230,8 @@ func cancelTask(ctx context.Context, tx db.DBTX, row db.TaskShowRow, stderr io.W
 		return nil
 	case row.Status == "running":
 		return refusal(what + "runs at this moment: wait until that has ended")
+	case row.Status == "pending":
+		return refusal(what + "has been sent, and what it did is being found out: it ends by itself, or asks for you with status needs_review")
 	}
 	return refusal(what + "is " + row.Status + ": there is nothing left to cancel")
 }

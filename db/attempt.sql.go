@@ -13,7 +13,7 @@ import (
 )
 
 const attemptCancelGivenUp = `-- name: AttemptCancelGivenUp :execrows
-UPDATE attempts a SET result = 'not_sent'
+UPDATE attempts a SET result = CASE WHEN a.sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
 WHERE a.merchant_id = $1 AND a.hunt_id = $2 AND a.result IS NULL
     AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled')
 `
@@ -23,7 +23,7 @@ type AttemptCancelGivenUpParams struct {
 	HuntID     uuid.UUID
 }
 
-// Those whose task a person has canceled, having looked at it.
+// Those whose task a person has canceled, having looked at it. What may have been executed counts as that.
 func (q *Queries) AttemptCancelGivenUp(ctx context.Context, arg AttemptCancelGivenUpParams) (int64, error) {
 	result, err := q.db.Exec(ctx, attemptCancelGivenUp, arg.MerchantID, arg.HuntID)
 	if err != nil {
@@ -312,6 +312,30 @@ func (q *Queries) AttemptMarkSent(ctx context.Context, arg AttemptMarkSentParams
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const attemptPutOff = `-- name: AttemptPutOff :exec
+UPDATE attempts SET planned_for = $1::timestamptz, reason = $2::text, probability = 1
+WHERE merchant_id = $3 AND task_id = $4 AND result IS NULL AND sent_at IS NULL
+    AND planned_for < $1::timestamptz - interval '1 hour'
+`
+
+type AttemptPutOffParams struct {
+	PlannedFor time.Time
+	Reason     string
+	MerchantID uuid.UUID
+	TaskID     uuid.UUID
+}
+
+// A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment.
+func (q *Queries) AttemptPutOff(ctx context.Context, arg AttemptPutOffParams) error {
+	_, err := q.db.Exec(ctx, attemptPutOff,
+		arg.PlannedFor,
+		arg.Reason,
+		arg.MerchantID,
+		arg.TaskID,
+	)
+	return err
 }
 
 const attemptSumSent = `-- name: AttemptSumSent :one

@@ -90,50 +90,56 @@ func (q *Queries) HuntCountCharge(ctx context.Context, arg HuntCountChargeParams
 	return err
 }
 
-const huntCreate = `-- name: HuntCreate :execrows
-WITH created AS (
-    INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
-    SELECT g.merchant_id, $3, g.id, $4, $5, $6, $7, m.livemode,
-        g.decline_class, g.currency, g.amount,
-        ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
-    FROM ghost_targets g JOIN merchants m ON m.id = g.merchant_id
-    WHERE g.merchant_id = $8 AND g.id = $9 AND g.status = 'open'
-    ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
-    RETURNING merchant_id, id
-)
-INSERT INTO hunt_notes (merchant_id, hunt_id, id, note)
-SELECT created.merchant_id, created.id, $1, $2::text FROM created
+const huntCreateMany = `-- name: HuntCreateMany :many
+INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+SELECT g.merchant_id, new.id, g.id, new.customer, $1, $2, new.held_out, m.livemode,
+    g.decline_class, g.currency, g.amount,
+    ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
+FROM (SELECT unnest($3::uuid[]) AS id, unnest($4::uuid[]) AS ghost_id, unnest($5::bytea[]) AS customer,
+    unnest($6::boolean[]) AS held_out) AS new
+JOIN ghost_targets g ON g.merchant_id = $7 AND g.id = new.ghost_id AND g.status = 'open'
+JOIN merchants m ON m.id = g.merchant_id
+ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
+RETURNING id
 `
 
-type HuntCreateParams struct {
-	NoteID          uuid.UUID
-	Note            string
-	ID              uuid.UUID
-	Customer        []byte
+type HuntCreateManyParams struct {
 	PlaybookVersion int32
 	Mode            string
-	HeldOut         bool
+	Ids             []uuid.UUID
+	Ghosts          []uuid.UUID
+	Customers       [][]byte
+	Helds           []bool
 	MerchantID      uuid.UUID
-	GhostID         uuid.UUID
 }
 
-// A ghost that is hunted already, or open no more, adds nothing.
-func (q *Queries) HuntCreate(ctx context.Context, arg HuntCreateParams) (int64, error) {
-	result, err := q.db.Exec(ctx, huntCreate,
-		arg.NoteID,
-		arg.Note,
-		arg.ID,
-		arg.Customer,
+// Those that were added: a ghost that is hunted already, or open no more, adds nothing.
+func (q *Queries) HuntCreateMany(ctx context.Context, arg HuntCreateManyParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, huntCreateMany,
 		arg.PlaybookVersion,
 		arg.Mode,
-		arg.HeldOut,
+		arg.Ids,
+		arg.Ghosts,
+		arg.Customers,
+		arg.Helds,
 		arg.MerchantID,
-		arg.GhostID,
 	)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const huntDropAll = `-- name: HuntDropAll :exec
@@ -577,19 +583,26 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 const huntListTargets = `-- name: HuntListTargets :many
 SELECT g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices FROM ghost_targets g
 WHERE g.merchant_id = $1 AND g.status = 'open' AND g.id > $2
-    AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active')
-ORDER BY g.id LIMIT $3
+    AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active'
+        AND (h.mode = 'recover' OR $3::text = 'observe'))
+ORDER BY g.id LIMIT $4
 `
 
 type HuntListTargetsParams struct {
 	MerchantID uuid.UUID
 	After      uuid.UUID
+	Mode       string
 	Most       int32
 }
 
-// Open ghosts that are not hunted, page by page.
+// Open ghosts that are not hunted, or only watched where recover is asked for, page by page.
 func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams) ([]GhostTarget, error) {
-	rows, err := q.db.Query(ctx, huntListTargets, arg.MerchantID, arg.After, arg.Most)
+	rows, err := q.db.Query(ctx, huntListTargets,
+		arg.MerchantID,
+		arg.After,
+		arg.Mode,
+		arg.Most,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -778,9 +791,9 @@ func (q *Queries) HuntLock(ctx context.Context, arg HuntLockParams) (Hunt, error
 
 const huntMayNotSend = `-- name: HuntMayNotSend :one
 SELECT CASE
+    WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
     WHEN h.state <> 'active' THEN 'ended'
     WHEN h.held_out OR h.mode <> 'recover' THEN 'untouched'
-    WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
     WHEN m.disconnected_at IS NOT NULL THEN 'disconnected'
     WHEN NOT EXISTS (SELECT 1 FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id AND g.status = 'open') THEN 'closed'
     ELSE '' END::text AS why
@@ -910,6 +923,29 @@ func (q *Queries) HuntNoteCreate(ctx context.Context, arg HuntNoteCreateParams) 
 	return err
 }
 
+const huntNoteCreateMany = `-- name: HuntNoteCreateMany :exec
+INSERT INTO hunt_notes (merchant_id, hunt_id, id, note)
+SELECT $1, hunt_id, id, note FROM (SELECT unnest($2::uuid[]) AS hunt_id, unnest($3::uuid[]) AS id,
+    unnest($4::text[]) AS note) AS new
+`
+
+type HuntNoteCreateManyParams struct {
+	MerchantID uuid.UUID
+	Hunts      []uuid.UUID
+	Ids        []uuid.UUID
+	Notes      []string
+}
+
+func (q *Queries) HuntNoteCreateMany(ctx context.Context, arg HuntNoteCreateManyParams) error {
+	_, err := q.db.Exec(ctx, huntNoteCreateMany,
+		arg.MerchantID,
+		arg.Hunts,
+		arg.Ids,
+		arg.Notes,
+	)
+	return err
+}
+
 const huntNoteList = `-- name: HuntNoteList :many
 SELECT merchant_id, hunt_id, id, noted_at, task_id, note FROM hunt_notes WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY id
 `
@@ -972,5 +1008,19 @@ type HuntSetPausedParams struct {
 
 func (q *Queries) HuntSetPaused(ctx context.Context, arg HuntSetPausedParams) error {
 	_, err := q.db.Exec(ctx, huntSetPaused, arg.Paused, arg.MerchantID, arg.ID)
+	return err
+}
+
+const huntShareGhosts = `-- name: HuntShareGhosts :exec
+SELECT 1 FROM ghost_targets WHERE merchant_id = $1 AND id = ANY ($2::uuid[]) ORDER BY id FOR SHARE
+`
+
+type HuntShareGhostsParams struct {
+	MerchantID uuid.UUID
+	Ghosts     []uuid.UUID
+}
+
+func (q *Queries) HuntShareGhosts(ctx context.Context, arg HuntShareGhostsParams) error {
+	_, err := q.db.Exec(ctx, huntShareGhosts, arg.MerchantID, arg.Ghosts)
 	return err
 }

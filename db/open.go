@@ -81,8 +81,11 @@ func parseURL(text string) (*pgx.ConnConfig, error) {
 }
 
 func prepareConn(config *pgx.ConnConfig) {
-	// The one mode that a transaction pooler carries: nothing that is prepared outlives a statement. docs/adr/0003.
-	config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	// The one mode that a transaction pooler carries: nothing that is prepared outlives a statement. docs/adr/0003. Only who names
+	// another in the URL, and so knows that no pooler is there, gets it.
+	if named, err := url.Parse(config.ConnString()); err != nil || !named.Query().Has("default_query_exec_mode") {
+		config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "phantom"
 	}

@@ -15,7 +15,7 @@ import (
 
 const taskCancel = `-- name: TaskCancel :execrows
 UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp()
-WHERE merchant_id = $1 AND id = $2 AND status IN ('pending', 'parked', 'needs_review')
+WHERE merchant_id = $1 AND id = $2 AND status IN ('pending', 'parked', 'needs_review') AND (status <> 'pending' OR first_sent_at IS NULL)
 `
 
 type TaskCancelParams struct {
@@ -23,6 +23,7 @@ type TaskCancelParams struct {
 	ID         uuid.UUID
 }
 
+// One whose request may be out finds out by itself what that did, or ends in review: until then nobody may begin anew beside it.
 func (q *Queries) TaskCancel(ctx context.Context, arg TaskCancelParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskCancel, arg.MerchantID, arg.ID)
 	if err != nil {

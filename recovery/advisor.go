@@ -48,9 +48,6 @@ type candidate struct {
 // Next implements [Advisor].
 func (Heuristic) Next(_ context.Context, q Question) (Moment, error) {
 	from := q.NotBefore
-	if wait, ok := networkWait[q.Code]; ok && q.LastFailed.Add(wait).After(from) {
-		from = q.LastFailed.Add(wait)
-	}
 	var all []candidate
 	switch q.Class {
 	case "soon":

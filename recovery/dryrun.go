@@ -44,7 +44,7 @@ func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p Playbook) 
 	}
 	after := uuid.Nil
 	for {
-		list, err := s.queries.HuntListTargets(ctx, db.HuntListTargetsParams{MerchantID: merchantID, After: after, Most: startBatch})
+		list, err := s.queries.HuntListTargets(ctx, db.HuntListTargetsParams{MerchantID: merchantID, Mode: p.Mode, After: after, Most: startBatch})
 		if err != nil {
 			return run, fmt.Errorf("list ghosts: %w", err)
 		}

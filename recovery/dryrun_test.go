@@ -217,10 +217,10 @@ func inPairs(p *Playbook) {
 func (b *bench) correspond() {
 	b.t.Helper()
 	b.s.config.Dev = true // the links to pay lead to the sandbox
-	if _, err := b.s.SetResend(b.t.Context(), b.merchant, sandbox.ResendKey+"_dryrun", "Billing <billing@example.com>"); err != nil {
+	if _, err := b.s.SetResend(b.t.Context(), b.merchant, sandbox.ResendKey, "Billing <billing@example.com>"); err != nil {
 		b.t.Fatal(err)
 	}
-	if _, err := b.s.SetTwilio(b.t.Context(), b.merchant, sandbox.TwilioSID, strings.Repeat(sandbox.TwilioToken, 3), "+14155550100"); err != nil {
+	if _, err := b.s.SetTwilio(b.t.Context(), b.merchant, sandbox.TwilioSID, sandbox.TwilioToken, "+14155550100"); err != nil {
 		b.t.Fatal(err)
 	}
 	hash, err := b.connect.Hasher(b.t.Context(), b.merchant)

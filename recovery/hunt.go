@@ -52,22 +52,7 @@ func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid
 		return result, err
 	}
 	begin := func(list []db.GhostTarget) error {
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			now, err := db.New(tx).Now(ctx)
-			if err != nil {
-				return fmt.Errorf("read clock: %w", err)
-			}
-			var tasks []task.New
-			for _, g := range list {
-				of, err := s.begin(ctx, db.New(tx), playbook, g, now, hash, &result)
-				if err != nil {
-					return err
-				}
-				tasks = append(tasks, of...)
-			}
-			_, err = task.EnqueueKeyed(ctx, tx, merchantID, KindHunt, tasks)
-			return err
-		})
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.begin(ctx, tx, merchantID, playbook, list, hash, &result) })
 	}
 	if ghosts != nil {
 		list, err := s.queries.HuntGhostList(ctx, db.HuntGhostListParams{MerchantID: merchantID, Ids: ghosts})
@@ -81,7 +66,7 @@ func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid
 	}
 	after := uuid.Nil
 	for {
-		list, err := s.queries.HuntListTargets(ctx, db.HuntListTargetsParams{MerchantID: merchantID, After: after, Most: startBatch})
+		list, err := s.queries.HuntListTargets(ctx, db.HuntListTargetsParams{MerchantID: merchantID, Mode: playbook.Mode, After: after, Most: startBatch})
 		if err != nil {
 			return result, fmt.Errorf("list ghosts: %w", err)
 		}
@@ -112,40 +97,79 @@ func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (Versioned, 
 	return s.SetPlaybook(ctx, merchantID, v.Playbook)
 }
 
-// begin stores one hunt. It returns its tasks: one that plans its first steps, and one that ends its window.
-func (s *Service) begin(ctx context.Context, queries *db.Queries, playbook Versioned, g db.GhostTarget, now time.Time,
-	hash func(subject, value string) []byte, result *Started) ([]task.New, error) {
-	if g.Amount < playbook.MinAmount[g.Currency] || g.Status != "open" {
-		result.Skipped++
-		return nil, nil
+// begin stores the hunts of these ghosts with their tasks: one that plans its first steps, and one that ends its window. Where the
+// playbook recovers, a hunt that only watches ends for it.
+func (s *Service) begin(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, playbook Versioned, ghosts []db.GhostTarget,
+	hash func(subject, value string) []byte, result *Started) error {
+	queries := db.New(tx)
+	batch := db.HuntCreateManyParams{MerchantID: merchantID, PlaybookVersion: playbook.Version, Mode: playbook.Mode}
+	for _, g := range ghosts {
+		if g.Amount < playbook.MinAmount[g.Currency] || g.Status != "open" {
+			result.Skipped++
+			continue
+		}
+		customer := hash("customer", g.StripeCustomerID)
+		batch.Ids, batch.Ghosts, batch.Customers = append(batch.Ids, newID()), append(batch.Ghosts, g.ID), append(batch.Customers, customer)
+		batch.Helds = append(batch.Helds, heldOut(customer, playbook.HoldoutPercent))
 	}
-	customer := hash("customer", g.StripeCustomerID)
-	held := heldOut(customer, playbook.HoldoutPercent)
-	words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode, playbook.Version)
-	if held {
-		words = "held out: this customer is left to what would have happened anyway, so that the others can be compared with them"
+	// Whoever closes a ghost comes before this and is seen, or waits and sees the hunt.
+	if err := queries.HuntShareGhosts(ctx, db.HuntShareGhostsParams{MerchantID: merchantID, Ghosts: batch.Ghosts}); err != nil {
+		return fmt.Errorf("lock ghosts: %w", err)
 	}
-	id := newID()
-	added, err := queries.HuntCreate(ctx, db.HuntCreateParams{
-		MerchantID: g.MerchantID, ID: id, GhostID: g.ID, Customer: customer, PlaybookVersion: playbook.Version, Mode: playbook.Mode, HeldOut: held,
-		NoteID: newID(), Note: words,
-	})
+	if playbook.Mode == ModeRecover {
+		if err := s.replaceWatching(ctx, tx, merchantID, batch.Ghosts); err != nil {
+			return err
+		}
+	}
+	added, err := queries.HuntCreateMany(ctx, batch)
 	if err != nil {
-		return nil, fmt.Errorf("create hunt: %w", err)
+		return fmt.Errorf("create hunts: %w", err)
 	}
-	if added == 0 {
-		result.Skipped++
-		return nil, nil
+	now, err := queries.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("read clock: %w", err)
 	}
-	result.Hunts++
-	tasks := []task.New{{
-		ID: newID(), UniqueKey: endKey(id), RunAt: now.Add(time.Duration(playbook.WindowDays) * 24 * time.Hour), Params: huntParams{id, "end"},
-	}}
-	if held {
-		result.HeldOut++
-		return tasks, nil
+	result.Hunts += len(added)
+	result.Skipped += len(batch.Ids) - len(added)
+	begun, notes, tasks := unique(added), db.HuntNoteCreateManyParams{MerchantID: merchantID}, []task.New{}
+	for i, id := range batch.Ids {
+		if !begun[id] {
+			continue
+		}
+		words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode, playbook.Version)
+		if batch.Helds[i] {
+			result.HeldOut++
+			words = "held out: this customer is left to what would have happened anyway, so that the others can be compared with them"
+		} else {
+			tasks = append(tasks, task.New{ID: newID(), UniqueKey: beginKey(id), RunAt: now, Params: huntParams{id, "begin"}})
+		}
+		notes.Hunts, notes.Ids, notes.Notes = append(notes.Hunts, id), append(notes.Ids, newID()), append(notes.Notes, words)
+		tasks = append(tasks, task.New{
+			ID: newID(), UniqueKey: endKey(id), RunAt: now.Add(time.Duration(playbook.WindowDays) * 24 * time.Hour), Params: huntParams{id, "end"},
+		})
 	}
-	return append(tasks, task.New{ID: newID(), UniqueKey: beginKey(id), RunAt: now, Params: huntParams{id, "begin"}}), nil
+	if err := queries.HuntNoteCreateMany(ctx, notes); err != nil {
+		return fmt.Errorf("note: %w", err)
+	}
+	_, err = task.EnqueueKeyed(ctx, tx, merchantID, KindHunt, tasks)
+	return err
+}
+
+// replaceWatching ends the hunts of these ghosts that only watch, so that hunts that recover can begin.
+func (s *Service) replaceWatching(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, ghosts []uuid.UUID) error {
+	hunts, err := db.New(tx).HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
+	if err != nil {
+		return fmt.Errorf("list hunts: %w", err)
+	}
+	for _, hunt := range hunts {
+		if hunt.Mode != ModeObserve {
+			continue
+		}
+		if err := s.endHunt(ctx, tx, hunt, "stopped", "a hunt in mode recover takes its place"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Mutates says whether tasks of a kind change something at Stripe.
@@ -183,7 +207,7 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 			if _, err := db.New(tx).AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: t.MerchantID, HuntID: p.Hunt}); err != nil {
 				return fmt.Errorf("close what was given up: %w", err)
 			}
-			return s.planNext(ctx, tx, t.MerchantID, p.Hunt)
+			return s.goOn(ctx, tx, t.MerchantID, p.Hunt)
 		})
 	case "end":
 		return s.closeWindow(ctx, t.MerchantID, p.Hunt)
@@ -191,6 +215,27 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 		return unhurried(s.account(ctx, t.MerchantID, p.Hunt))
 	}
 	return task.Review(errors.New("the task's params ask for something unknown"))
+}
+
+// goOn plans what follows after a person has canceled something: if that was the final step, nothing does.
+func (s *Service) goOn(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.UUID) error {
+	queries := db.New(tx)
+	hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
+	if err != nil {
+		return fmt.Errorf("lock hunt: %w", err)
+	}
+	if hunt.State != "active" {
+		return nil
+	}
+	p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
+	there, err := p.load(ctx)
+	if err != nil {
+		return err
+	}
+	if there && p.now.After(windowEnd(hunt, p.playbook)) && len(p.attempts) > 0 && isFinal(p.attempts[len(p.attempts)-1].Action) {
+		return s.endHunt(ctx, tx, hunt, "exhausted", "the window is over; its final step was canceled")
+	}
+	return s.planNext(ctx, tx, merchantID, huntID)
 }
 
 // closeWindow takes the playbook's final step, or ends the hunt without one. A charge that is still under way is waited for.
@@ -239,6 +284,11 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		return task.Snooze(10 * time.Minute)
 	}
 	return err
+}
+
+// isFinal says whether a kind is a playbook's final step.
+func isFinal(kind string) bool {
+	return kind == KindPause || kind == KindCancel || kind == KindUncollectible
 }
 
 var finalKinds = map[string]string{FinalPause: KindPause, FinalCancel: KindCancel, FinalUncollectible: KindUncollectible}

@@ -49,3 +49,34 @@ func TestHuntsOfAWorld(t *testing.T) {
 		t.Errorf("recoveries and recovered hunts differ by %d", n)
 	}
 }
+
+// Hunts that only watch make room for hunts that recover.
+func TestRecoverTakesThePlaceOfObserve(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 5})
+	b.audit()
+	start := func(want Started) {
+		t.Helper()
+		if got, err := b.s.Start(t.Context(), b.merchant, nil); err != nil || got != want {
+			t.Fatalf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+	b.recoverWith(func(p *Playbook) { p.Mode = ModeObserve })
+	start(Started{Hunts: 5})
+	start(Started{})
+	recovering := DefaultPlaybook()
+	recovering.Mode, recovering.HoldoutPercent, recovering.Steps = ModeRecover, 0, []Step{}
+	run, err := b.s.DryRun(t.Context(), b.merchant, recovering)
+	if err != nil || run.Hunts != 5 || len(run.Data) == 0 {
+		t.Errorf("the dry run foretells %+v, %v", run.Started, err)
+	}
+	b.recoverWith(nil)
+	start(Started{Hunts: 5})
+	start(Started{})
+	if n := b.count("SELECT count(*) FROM hunts WHERE mode = 'observe' AND state = 'stopped' AND ended_reason LIKE '%takes its place'"); n != 5 {
+		t.Errorf("%d hunts that watch have ended, want 5", n)
+	}
+	if n := b.count("SELECT count(*) FROM hunts WHERE mode = 'recover' AND state = 'active'"); n != 5 {
+		t.Errorf("%d hunts recover, want 5", n)
+	}
+}

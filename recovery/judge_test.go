@@ -187,3 +187,43 @@ func TestJudge(t *testing.T) {
 		t.Error("a customer with a dispute is charged")
 	}
 }
+
+// What forbids a charge beside the budgets: an open dispute however old its charge is, a network that has asked to wait, and any attempt
+// of the last day, Stripe's and paid ones too.
+func TestJudgeOfOtherCharges(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_700_000_000, 0)
+	owed := object{Status: "open", AmountRemaining: 4900, Currency: "usd", CollectionMethod: "charge_automatically", Attempted: true}
+	owed.Subscription.Status = "past_due"
+	p := frozen{Object: "in_1", Amount: 4900, Currency: "usd"}
+	made := func(age time.Duration, status string, change func(*charge)) charge {
+		c := charge{Status: status, Invoice: "in_0", Created: now.Add(-age).Unix()}
+		c.Outcome.NetworkStatus = "approved_by_network"
+		if change != nil {
+			change(&c)
+		}
+		return c
+	}
+	day := 24 * time.Hour
+	for _, test := range []struct {
+		name string
+		c    charge
+		over bool
+		wait time.Duration
+	}{
+		{"nothing of note", made(40*day, "succeeded", nil), false, 0},
+		{"an old charge, disputed", made(40*day, "succeeded", func(c *charge) { c.Disputed, c.Dispute.Status = true, "needs_response" }), true, 0},
+		{"an old dispute that was won", made(40*day, "succeeded", func(c *charge) { c.Disputed, c.Dispute.Status = true, "won" }), false, 0},
+		{"paid an hour ago", made(time.Hour, "succeeded", nil), false, 23 * time.Hour},
+		{"the network asks for ten days", made(2*day, "failed", func(c *charge) { c.Outcome.NetworkAdviceCode, c.Method.Card.Brand = "30", "mastercard" }), false, 8 * day},
+	} {
+		got := judge(owed, []charge{test.c}, p, db.GhostTarget{Access: "likely"}, DefaultPlaybook(), now)
+		wait := time.Duration(0)
+		if !got.wait.IsZero() {
+			wait = got.wait.Sub(now)
+		}
+		if (got.over != "") != test.over || wait != test.wait || (got.why != "") != (wait != 0) {
+			t.Errorf("%s: %+v", test.name, got)
+		}
+	}
+}

@@ -87,3 +87,43 @@ func TestFinalStepSparesWhoHasPaid(t *testing.T) {
 		}
 	}
 }
+
+// A charge that a person gives up, having been sent, counts as one that may have been executed: for the day, the budgets and the caps.
+func TestGivenUpChargeCounts(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+	b.audit()
+	b.recoverWith(nil)
+	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")); err != nil {
+		t.Fatal(err)
+	}
+	id := b.planned(KindPay)
+	b.exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp(), run_at = phantom_now() + interval '1 hour' WHERE id = $1", id)
+	b.exec("UPDATE attempts SET sent_at = phantom_now() WHERE task_id = $1", id)
+	cancel := db.TaskCancelParams{MerchantID: b.merchant, ID: id}
+	if n, err := b.queries.TaskCancel(t.Context(), cancel); n != 0 || err != nil {
+		t.Fatalf("a charge that may be out was canceled: %d, %v", n, err)
+	}
+	b.exec("UPDATE scheduled_tasks SET status = 'needs_review' WHERE id = $1", id)
+	if n, err := b.queries.TaskCancel(t.Context(), cancel); n != 1 || err != nil {
+		t.Fatalf("a person cannot give it up: %d, %v", n, err)
+	}
+	again, _ := PlanAgain(b.merchant, []byte(b.text("SELECT params FROM scheduled_tasks WHERE id = $1", id)))
+	if _, err := b.queries.TaskEnqueue(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	b.during(func() {
+		b.await("the next charge waits for a day", func() bool {
+			return b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result IS NULL AND reason LIKE 'put off: %' AND planned_for > phantom_now() + interval '23 hours'") == 1
+		})
+	})
+	if got := b.text("SELECT result FROM attempts WHERE task_id = $1", id); got != "unknown" {
+		t.Errorf("it counts as %s", got)
+	}
+	if n := len(b.world.AllExecutions()); n != 0 {
+		t.Errorf("%d charges were executed", n)
+	}
+}

@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
@@ -27,10 +29,10 @@ import (
 	"phantom/task"
 )
 
-// workerEnv makes the test binary a worker process; it holds a workerSetting.
-const workerEnv = "PHANTOM_RECOVERY_TEST_WORKER"
-
-const workerLease = 2 * time.Second
+const (
+	slots       = 3 // worker processes at a time
+	workerLease = 2 * time.Second
+)
 
 type workerSetting struct {
 	Database string
@@ -46,21 +48,12 @@ var points = []string{
 }
 
 func init() {
-	workerMain = func() (int, bool) {
-		text := os.Getenv(workerEnv)
-		if text == "" {
-			return 0, false
-		}
+	workers["money"] = func(text []byte) error {
 		var w workerSetting
-		if err := json.Unmarshal([]byte(text), &w); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1, true
+		if err := json.Unmarshal(text, &w); err != nil {
+			return err
 		}
-		if err := w.run(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1, true
-		}
-		return 0, true
+		return w.run()
 	}
 }
 
@@ -140,14 +133,13 @@ func (d deathNote) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// keep runs one process after the other in a slot.
+// keep runs one process after the other in a slot. None may end but by being killed.
 func (f *fleet) keep(slot int) {
 	defer f.group.Done()
+	setting := f.setting
+	setting.Database += fmt.Sprint("&application_name=worker-", slot) // a private server's URL has a query
 	for {
-		text, _ := json.Marshal(f.setting)
-		command := exec.Command(os.Args[0])
-		command.Env = append(os.Environ(), workerEnv+"="+string(text))
-		command.Stderr, command.Stdout = os.Stderr, deathNote{f}
+		command := newWorker(f.b.t, "money", setting, deathNote{f}, os.Stderr)
 		f.mutex.Lock()
 		if f.stopped {
 			f.mutex.Unlock()
@@ -161,7 +153,11 @@ func (f *fleet) keep(slot int) {
 		f.running[slot] = command
 		f.mutex.Unlock()
 		_ = command.Wait()
-		f.kills.Add(1)
+		if killed(command.ProcessState) {
+			f.kills.Add(1)
+		} else {
+			f.b.t.Errorf("a worker ended by itself: %v", command.ProcessState)
+		}
 	}
 }
 
@@ -202,17 +198,22 @@ type moneyResult struct {
 	twiceByKey             int // keys that were executed more than once
 	twiceByAttempt         int // invoices that were charged for more than once: each has one attempt a day
 	afterSettled           int // executions more than two seconds after the invoice was paid or voided from outside
+	unheard                int // keys that were executed though the database does not know of their having been sent
 	unsettled, review      int
 	duplicates, deathNotes int
+	crashes, restarts      int // of the database
 }
 
 // TestMoneySurvivesKills is the test that charges never happen twice: three worker processes that are killed at random and at named
-// points, while Stripe drops and spoils answers, forgets keys, and connections to the database break. PHANTOM_MONEY_TASKS and
-// PHANTOM_MONEY_KILLS set other numbers than 1,000 and 200.
+// points, while Stripe drops and spoils answers and forgets keys, connections to the database break, and the database itself crashes or
+// is restarted. PHANTOM_MONEY_TASKS and PHANTOM_MONEY_KILLS set other numbers than 1,000 and 200.
 func TestMoneySurvivesKills(t *testing.T) {
 	r := moneyRun(t, workerSetting{}, envNumber(t, "PHANTOM_MONEY_TASKS", 1000), envNumber(t, "PHANTOM_MONEY_KILLS", 200))
-	if r.twiceByKey != 0 || r.twiceByAttempt != 0 || r.afterSettled != 0 || r.unsettled != 0 || r.duplicates != 0 {
+	if r.twiceByKey != 0 || r.twiceByAttempt != 0 || r.afterSettled != 0 || r.unheard != 0 || r.unsettled != 0 || r.duplicates != 0 {
 		t.Errorf("%+v", r)
+	}
+	if r.crashes < 3 || r.restarts < 3 {
+		t.Errorf("the database crashed %d times and was restarted %d times", r.crashes, r.restarts)
 	}
 	if r.deathNotes < len(points) {
 		t.Errorf("processes died at %d of %d named points", r.deathNotes, len(points))
@@ -234,7 +235,8 @@ func TestMoneyControls(t *testing.T) {
 }
 
 func moneyRun(t *testing.T, setting workerSetting, tasks, kills int) moneyResult {
-	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: tasks})
+	server := dbtest.NewPrivate(t)
+	b := setupOn(t, sandbox.Config{Merchants: 1, OpenInvoices: tasks}, dbtest.Open(t, server.URL(), dbtest.Ring(t)))
 	b.audit()
 	b.recoverWith(nil)
 	started, err := b.s.Start(t.Context(), b.merchant, nil)
@@ -254,21 +256,71 @@ func moneyRun(t *testing.T, setting workerSetting, tasks, kills int) moneyResult
 	setting.Database, setting.Stripe = b.pool.Config().ConnString(), b.url
 	setting.Chance = min(0.5, float64(kills)/float64(tasks)/8)
 	f := &fleet{b: b, setting: setting, running: map[int]*exec.Cmd{}}
-	for slot := range 3 {
+	for slot := range slots {
 		f.group.Add(1)
 		go f.keep(slot)
 	}
 	defer f.stop()
-	settledAt := b.disturb(f, kills)
+	d := disturbance{server: server, settledAt: map[string]time.Time{}}
+	b.disturb(f, &d, tasks, kills)
 	f.stop()
-	return b.moneyResult(f, settledAt, tasks)
+	return b.moneyResult(f, &d, tasks)
 }
 
-// disturb kills, breaks connections, forgets keys, and pays and voids from outside, until everything that is due is settled. It returns
-// when which invoice was settled from outside.
-func (b *bench) disturb(f *fleet, kills int) map[string]time.Time {
+// disturbance is what a run has had to bear beside kills and spoilt answers.
+type disturbance struct {
+	server                               *dbtest.Private
+	settledAt                            map[string]time.Time // when which invoice was settled from outside
+	crashes, restarts, broken, forgotten int
+}
+
+// restart takes the database away and brings it back while workers go on, die and start, and returns once all of them work with it again.
+func (b *bench) restart(f *fleet, d *disturbance, killing bool) {
+	crash := d.crashes <= d.restarts
+	if crash {
+		d.crashes++
+	} else {
+		d.restarts++
+	}
+	done := make(chan error, 1)
+	go func() { done <- d.server.Restart(crash) }()
+	for waiting := true; waiting; {
+		select {
+		case err := <-done:
+			if err != nil {
+				b.t.Fatal(err)
+			}
+			waiting = false
+		case <-time.After(time.Duration(20+rand.IntN(100)) * time.Millisecond):
+			if killing {
+				f.killOne()
+			}
+		}
+	}
+	b.pool.Reset()
+	back := map[string]bool{} // one after the other: they still die at named points
+	b.await("every worker claims and listens after a restart of the database", func() bool {
+		rows, err := b.pool.Query(b.t.Context(), `SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'worker-%'
+			GROUP BY application_name HAVING bool_or(query LIKE 'LISTEN%') AND bool_or(query LIKE '%scheduled_tasks%')`)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, name := range names {
+			back[name] = true
+		}
+		return len(back) == slots
+	})
+}
+
+// disturb kills, breaks connections, restarts the database, forgets keys, and pays and voids from outside, until everything that is due
+// is settled.
+func (b *bench) disturb(f *fleet, d *disturbance, tasks, kills int) {
 	ctx := b.t.Context()
-	settledAt := map[string]time.Time{}
+	ends := max(8, tasks/500) // of the database, at equal parts of the way
 	var open []string
 	rows, err := b.pool.Query(ctx, "SELECT stripe_invoice_id FROM ghost_targets ORDER BY id")
 	if err != nil {
@@ -281,7 +333,7 @@ func (b *bench) disturb(f *fleet, kills int) map[string]time.Time {
 		}
 		open = append(open, id)
 	}
-	for deadline := time.Now().Add(40 * time.Minute); ; {
+	for deadline := time.Now().Add(5*time.Minute + time.Duration(tasks)*400*time.Millisecond); ; {
 		if time.Now().After(deadline) {
 			b.t.Fatal("not everything was settled in time")
 		}
@@ -289,10 +341,14 @@ func (b *bench) disturb(f *fleet, kills int) map[string]time.Time {
 			OR kind = 'invoice_pay' AND status = 'pending' AND run_at < phantom_now() + interval '3 seconds'`)
 		asleep := b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'pending' AND first_sent_at IS NOT NULL")
 		killing := int(f.kills.Load()) < kills
-		if live == 0 && asleep == 0 {
-			return settledAt
+		reading := !f.setting.NoRead // or nothing ever settles a key that is too old
+		if live == 0 && (asleep == 0 || !reading) {
+			return
 		}
-		if live == 0 || live < 5 && !killing { // what waits for its key to be too old has waited long enough
+		if n := d.crashes + d.restarts; n < ends && live < tasks-n*tasks/ends {
+			b.restart(f, d, killing)
+		}
+		if reading && (live == 0 || live < 5 && !killing) { // what waits for its key to be too old has waited long enough
 			b.exec(`UPDATE scheduled_tasks SET first_sent_at = first_sent_at - interval '21 hours', run_at = phantom_now()
 				WHERE status = 'pending' AND first_sent_at > clock_timestamp() - interval '20 hours'`)
 		}
@@ -303,28 +359,34 @@ func (b *bench) disturb(f *fleet, kills int) map[string]time.Time {
 		switch dice := rand.IntN(40); {
 		case dice == 0:
 			b.world.ForgetKeys()
+			d.forgotten++
 		case dice == 1:
+			d.broken++
 			b.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 		case dice < 12 && len(open) > 0:
 			id := open[rand.IntN(len(open))]
 			do := []string{"pay_out_of_band", "void"}[rand.IntN(2)]
 			if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: do, ID: id}); err == nil {
-				settledAt[id] = time.Now()
+				d.settledAt[id] = time.Now()
 			}
 		}
 	}
 }
 
-func (b *bench) moneyResult(f *fleet, settledAt map[string]time.Time, tasks int) (r moneyResult) {
-	r.tasks, r.kills = tasks, int(f.kills.Load())
+func (b *bench) moneyResult(f *fleet, d *disturbance, tasks int) (r moneyResult) {
+	r.tasks, r.kills, r.crashes, r.restarts = tasks, int(f.kills.Load()), d.crashes, d.restarts
 	byInvoice := map[string]int{}
+	var keys []string
 	for _, e := range b.world.Ledger(b.account) {
 		if e.Method != http.MethodPost || !strings.HasSuffix(e.Path, "/pay") {
 			continue
 		}
 		r.executions++
 		byInvoice[e.Object]++
-		if at, ok := settledAt[e.Object]; ok && e.At.After(at.Add(2*time.Second)) {
+		if e.Key != "" {
+			keys = append(keys, e.Key)
+		}
+		if at, ok := d.settledAt[e.Object]; ok && e.At.After(at.Add(2*time.Second)) {
 			r.afterSettled++
 		}
 		if e.Repeated {
@@ -336,6 +398,8 @@ func (b *bench) moneyResult(f *fleet, settledAt map[string]time.Time, tasks int)
 			r.twiceByAttempt++
 		}
 	}
+	r.unheard = b.count(`SELECT count(*) FROM unnest($1::text[]) AS sent (key)
+		WHERE NOT EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = key AND sent_at IS NOT NULL)`, keys)
 	r.unsettled = b.count("SELECT count(*) FROM attempts WHERE result IS NULL AND planned_for < phantom_now()")
 	r.review = b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'needs_review'")
 	r.duplicates = b.count(`SELECT (SELECT count(*) - count(DISTINCT (object, action, number)) FROM attempts)
@@ -347,7 +411,7 @@ func (b *bench) moneyResult(f *fleet, settledAt map[string]time.Time, tasks int)
 		return true
 	})
 	slices.Sort(died)
-	b.t.Logf("%d tasks, %d kills, %d executions, %d settled from outside, %d for review; died at: %s",
-		r.tasks, r.kills, r.executions, len(settledAt), r.review, strings.Join(died, ", "))
+	b.t.Logf("%d tasks, %d kills, %d crashes and %d restarts of the database, connections broken %d times, keys forgotten %d times: %d executions, %d settled from outside, %d for review; died at: %s",
+		r.tasks, r.kills, r.crashes, r.restarts, d.broken, d.forgotten, r.executions, len(d.settledAt), r.review, strings.Join(died, ", "))
 	return r
 }

@@ -46,7 +46,7 @@ func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, n
 	}
 	attempt := so.sent + 1
 	moment, err := advisor.Next(ctx, Question{
-		Class: so.class, Code: so.code, Attempt: attempt, LastFailed: so.lastFailed, NotBefore: later(now, so.lastFailed.Add(oneADay)),
+		Class: so.class, Code: so.code, Attempt: attempt, LastFailed: so.lastFailed, NotBefore: later(now, so.lastFailed.Add(max(oneADay, networkWait[so.code]))),
 		NotAfter: l.end, Zone: l.zone, Category: l.category, Livemode: l.livemode, Seed: l.seed(attempt),
 	})
 	if err != nil {

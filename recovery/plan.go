@@ -149,6 +149,9 @@ func (p *planning) charge(ctx context.Context) error {
 			}
 			continue
 		}
+		if p.hunt.ChargesOver == nil {
+			return p.mutate(ctx, next.kind, invoice.ID, invoice.Amount, next.moment)
+		}
 		if err := p.queries.HuntResumeCharges(ctx, db.HuntResumeChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID}); err != nil {
 			return fmt.Errorf("go on with the hunt's charges: %w", err)
 		}
@@ -160,28 +163,23 @@ func (p *planning) charge(ctx context.Context) error {
 // next is what follows for one invoice.
 func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (nextStep, error) {
 	var so standing
-	idle := 0 // charges in a row that were planned and not sent
+	idle := 0 // requests in a row that were planned and not executed
 	so.lastFailed, so.class, so.code = p.lastFailure()
 	for _, a := range p.attempts {
 		if !bytes.Equal(a.Object, object) {
 			continue
 		}
 		so.held = so.held || a.Action == KindHold && *a.Result == "done"
-		if a.Action != KindPay {
-			continue
-		}
-		switch *a.Result {
-		case "not_sent":
+		switch {
+		case *a.Result == "not_sent" || *a.Result == "absent":
 			idle++
-			continue
-		case "absent":
-		default:
+		case a.Action == KindPay:
 			so.sent++
+			idle = 0
 		}
-		idle = 0
 	}
 	if idle >= mostIdle {
-		return nextStep{over: "several charges in a row were planned and could not be sent"}, nil
+		return nextStep{over: "several requests in a row were planned and could not be sent"}, nil
 	}
 	if most, capped := p.playbook.DailyCap[p.hunt.Currency]; capped && invoice.Amount > most {
 		return nextStep{over: "the invoice is larger than the playbook's daily cap"}, nil

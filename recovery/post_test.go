@@ -64,17 +64,12 @@ func (b *lockedText) String() string {
 
 func setupPost(t *testing.T) *office {
 	t.Helper()
-	return setupPostOn(t, dbtest.Pool(t))
-}
-
-func setupPostOn(t *testing.T, pool *pgxpool.Pool) *office {
-	t.Helper()
 	w := newWorld()
 	server := httptest.NewServer(w)
 	t.Cleanup(server.Close)
-	p := &office{t: t, pool: pool, world: w, url: server.URL, log: &lockedText{}}
+	p := &office{t: t, pool: dbtest.Pool(t), world: w, url: server.URL, log: &lockedText{}}
 	p.queries = db.New(p.pool)
-	p.s = p.service(p.pool)
+	p.s = postService(p.pool, p.url, p.log)
 	p.merchant = p.newMerchant("acct_1")
 	t.Cleanup(func() {
 		for _, secret := range []string{resendKey, twilioToken, address, number, "canary"} {
@@ -86,12 +81,12 @@ func setupPostOn(t *testing.T, pool *pgxpool.Pool) *office {
 	return p
 }
 
-// service is a Service of another process.
-func (p *office) service(pool *pgxpool.Pool) *Service {
-	log := slog.New(slog.NewTextHandler(p.log, nil))
-	account := connect.New(connect.Config{SecretKey: "sk_test_x", ClientID: "ca_x", APIBase: p.url, ConnectBase: p.url, Log: log}, pool)
+// postService is what a process wires together whose Stripe, Resend and Twilio are the stand-ins at url.
+func postService(pool *pgxpool.Pool, url string, text io.Writer) *Service {
+	log := slog.New(slog.NewTextHandler(text, nil))
+	account := connect.New(connect.Config{SecretKey: "sk_test_x", ClientID: "ca_x", APIBase: url, ConnectBase: url, Log: log}, pool)
 	return New(pool, account, nil, Config{
-		ResendBase: p.url + "/resend", TwilioBase: p.url + "/twilio", PublicURL: "https://phantom.example", Dev: true, Log: log,
+		ResendBase: url + "/resend", TwilioBase: url + "/twilio", PublicURL: "https://phantom.example", Dev: true, Log: log,
 	})
 }
 
@@ -155,15 +150,6 @@ func (p *office) plan(who person, channel, template string) (id, hunt uuid.UUID)
 	})
 	p.must(err)
 	return id, hunt
-}
-
-func (p *office) queue(s *Service) *task.Queue {
-	p.t.Helper()
-	queue, err := task.NewQueue(s.pool, task.Config{
-		ListenURL: s.pool.Config().ConnString(), Handlers: s.Handlers(), Log: slog.New(slog.NewTextHandler(p.log, nil)),
-	})
-	p.must(err)
-	return queue
 }
 
 // try runs a task once, now, whatever it was put off to, and says what became of it.

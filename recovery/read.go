@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,10 +45,13 @@ type object struct {
 
 // charge is what is read of an attempt to charge.
 type charge struct {
-	Status      string `json:"status"`
-	Invoice     string `json:"invoice"`
-	Created     int64  `json:"created"`
-	Disputed    bool   `json:"disputed"`
+	Status   string `json:"status"`
+	Invoice  string `json:"invoice"`
+	Created  int64  `json:"created"`
+	Disputed bool   `json:"disputed"`
+	Dispute  struct {
+		Status string `json:"status"`
+	} `json:"dispute"`
 	FailureCode string `json:"failure_code"`
 	Outcome     struct {
 		NetworkStatus      string `json:"network_status"`
@@ -62,6 +66,11 @@ type charge struct {
 			Fingerprint string `json:"fingerprint"`
 		} `json:"card"`
 	} `json:"payment_method_details"`
+}
+
+// contested says whether a dispute about the charge is open.
+func (c charge) contested() bool {
+	return c.Disputed && c.Dispute.Status != "won" && c.Dispute.Status != "lost" && c.Dispute.Status != "warning_closed"
 }
 
 func (c charge) blocked() bool { return c.Outcome.NetworkStatus == "not_sent_to_network" }
@@ -115,13 +124,24 @@ func readObject(ctx context.Context, reader *connect.Reader, kind, id string) (o
 
 const budgetDays = 30 // of the card networks' limits
 
-// readCharges reads a customer's charges of the last 30 days, the newest first: one page, which holds more than any budget.
-func readCharges(ctx context.Context, reader *connect.Reader, customer string, now time.Time) ([]charge, error) {
+// recent are those of a customer's charges that the networks' limits count, by date alone.
+func recent(charges []charge, now time.Time) []charge {
+	from := now.AddDate(0, 0, -budgetDays).Unix()
+	end := slices.IndexFunc(charges, func(c charge) bool { return c.Created < from })
+	if end < 0 {
+		return charges
+	}
+	return charges[:end]
+}
+
+// readCharges reads a customer's last charges with their disputes, the newest first: one page, which holds more than any budget, and
+// years of a subscription.
+func readCharges(ctx context.Context, reader *connect.Reader, customer string) ([]charge, error) {
 	var page struct {
 		Data []charge `json:"data"`
 	}
 	err := getJSON(ctx, reader, "/v1/charges", url.Values{
-		"customer": {customer}, "limit": {"100"}, "created[gte]": {strconv.FormatInt(now.AddDate(0, 0, -budgetDays).Unix(), 10)},
+		"customer": {customer}, "limit": {"100"}, "expand[]": {"data.dispute"},
 	}, &page)
 	return page.Data, err
 }
@@ -135,7 +155,7 @@ var errTooManyEvents = errors.New("too many events around a charge to be sure wh
 // findCharge looks for what a task's charge has done since a time: the type of the event that its key has left, "" where nothing was
 // executed. An execution leaves a charge on the invoice, and only around those of that time are the account's events looked through.
 func findCharge(ctx context.Context, reader *connect.Reader, p frozen, taskID string, since, now time.Time) (eventType string, err error) {
-	charges, err := readCharges(ctx, reader, p.Customer, now)
+	charges, err := readCharges(ctx, reader, p.Customer)
 	if err != nil {
 		return "", err
 	}

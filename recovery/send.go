@@ -20,11 +20,12 @@ import (
 )
 
 const (
-	keyLife  = 20 * time.Hour   // a key that was first sent longer ago is never sent again: Stripe and Resend may forget it after 24 hours
-	sendTime = 5 * time.Second  // between marking a task as sent and its request's leaving
-	oneADay  = 24 * time.Hour   // between charges
-	mostSent = 6                // tries after which an unknown outcome is only read
-	settled  = 10 * time.Minute // after which a request that left no event was not executed, where it will not be sent again
+	keyLife   = 20 * time.Hour   // a key that was first sent longer ago is never sent again: Stripe and Resend may forget it after 24 hours
+	sendTime  = 5 * time.Second  // between marking a task as sent and its request's leaving
+	oneADay   = 24 * time.Hour   // between charges
+	freshness = 5 * time.Second  // of what was read before a request leaves
+	mostSent  = 6                // tries after which an unknown outcome is only read
+	settled   = 10 * time.Minute // after which a request that left no event was not executed, where it will not be sent again
 )
 
 // job is one try at a mutation.
@@ -49,19 +50,10 @@ func (s *Service) HandleMutation(ctx context.Context, t *task.Task) error {
 	if err := j.load(ctx); err != nil {
 		return err
 	}
-	ready := j.look
-	if t.FirstSentAt != nil {
-		ready = j.settle
-	}
-	if !unread {
-		if ok, err := ready(ctx); !ok {
-			return lost(err)
-		}
+	if ok, err := j.ready(ctx); !ok {
+		return lost(err)
 	}
 	failpoint("looked")
-	if err := j.reader.Turn(ctx); err != nil {
-		return err
-	}
 	by := time.Now().Round(0).Add(sendTime)
 	if ok, err := j.mark(ctx); !ok {
 		return lost(err)
@@ -72,7 +64,30 @@ func (s *Service) HandleMutation(ctx context.Context, t *task.Task) error {
 	if err != nil {
 		return lost(j.unanswered(ctx, err))
 	}
-	return lost(j.conclude(ctx, outcomeOf(t.Kind, answer)))
+	return lost(j.end(ctx, outcomeOf(t.Kind, answer)))
+}
+
+// ready looks until the request may leave, with Stripe's pace waited for: what was seen is not older than freshness then.
+func (j *job) ready(ctx context.Context) (bool, error) {
+	look := j.look
+	if j.t.FirstSentAt != nil {
+		look = j.settle
+	}
+	for range 3 {
+		if !unread {
+			if ok, err := look(ctx); !ok {
+				return false, err
+			}
+		}
+		seen := time.Now()
+		if err := j.reader.Turn(ctx); err != nil {
+			return false, err
+		}
+		if time.Since(seen) < freshness {
+			return true, nil
+		}
+	}
+	return false, task.Snooze(time.Minute)
 }
 
 // lost has a task looked at again that could not be marked or ended: it is somebody else's by now, and the queue changes nothing, or
@@ -124,21 +139,30 @@ func (j *job) look(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, unhurried(err)
 	}
-	if j.t.Kind != KindPay {
+	if j.t.Kind != KindPay && j.t.Kind != KindHold {
 		return j.lookAtStep(ctx, o)
 	}
-	charges, err := readCharges(ctx, j.reader, j.p.Customer, j.now)
+	if j.t.Kind == KindHold {
+		if mutations[KindHold].done(o) {
+			return false, j.end(ctx, outcome{status: "succeeded", result: "done", why: "it was so already"})
+		}
+		o.NextAttempt = nil // that is what it ends
+	}
+	charges, err := readCharges(ctx, j.reader, j.p.Customer)
 	if err != nil {
 		return false, unhurried(err)
 	}
 	v := judge(o, charges, j.p, j.ghost, j.playbook, j.now)
+	if j.t.Kind == KindHold && v.wait.Before(j.now.Add(oneADay)) && o.Attempted {
+		v.wait = time.Time{} // the charge that follows waits for it
+	}
 	if v.hold {
 		held, err := j.heldBefore(ctx)
 		if err != nil {
 			return false, err
 		}
 		if held { // somebody has turned Smart Retries on again: theirs goes first
-			v = verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour)}
+			v = verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour), why: afterTheirs}
 		}
 	}
 	switch {
@@ -147,7 +171,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 	case v.again != "":
 		return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: v.again, outdated: !v.hold})
 	case !v.wait.IsZero():
-		return false, j.wait(v.wait)
+		return false, j.wait(ctx, j.s.queries, v.wait, v.why)
 	}
 	return true, nil
 }
@@ -155,7 +179,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 // lookAtStep reads the invoice before a step that is no charge: nobody loses his subscription who has paid.
 func (j *job) lookAtStep(ctx context.Context, o object) (bool, error) {
 	if mutations[j.t.Kind].done(o) {
-		return false, j.conclude(ctx, outcome{status: "succeeded", result: "done", why: "it was so already"})
+		return false, j.end(ctx, outcome{status: "succeeded", result: "done", why: "it was so already", others: true})
 	}
 	if j.t.Kind == KindResume {
 		return true, nil
@@ -170,7 +194,7 @@ func (j *job) lookAtStep(ctx context.Context, o object) (bool, error) {
 	case o.Status != "open" && o.Status != "uncollectible", o.PaidOutOfBand, o.AmountRemaining <= 0:
 		return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: "the invoice is " + o.Status, outdated: true})
 	case o.Intent.Status == "processing":
-		return false, j.wait(j.now.Add(oneADay))
+		return false, j.wait(ctx, j.s.queries, j.now.Add(oneADay), underWay)
 	}
 	return true, nil
 }
@@ -195,7 +219,7 @@ func (j *job) doneBefore(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, unhurried(err)
 	}
-	return true, j.conclude(ctx, o)
+	return true, j.end(ctx, o)
 }
 
 // heldBefore says whether the invoice was taken over from Smart Retries already.
@@ -219,8 +243,16 @@ func (j *job) object() []byte {
 	return j.reader.Hash("subscription", j.p.Object)
 }
 
-// wait puts the task off: nothing was sent, so that the same row may go later.
-func (j *job) wait(until time.Time) error { return task.Snooze(max(until.Sub(j.now), time.Minute)) }
+// wait puts the task off: nothing was sent, so that the same row may go later. The attempt tells that this moment is not the one that
+// was chosen.
+func (j *job) wait(ctx context.Context, queries *db.Queries, until time.Time, why string) error {
+	if err := queries.AttemptPutOff(ctx, db.AttemptPutOffParams{
+		MerchantID: j.t.MerchantID, TaskID: j.t.ID, PlannedFor: until, Reason: "put off: " + why,
+	}); err != nil {
+		return fmt.Errorf("put the attempt off: %w", err)
+	}
+	return task.Snooze(max(until.Sub(j.now), time.Minute))
+}
 
 // mark commits that the request leaves now, after the last checks: whoever stops the hunt comes before this and is seen, or waits and
 // comes after.
@@ -240,7 +272,7 @@ func (j *job) mark(ctx context.Context) (ok bool, err error) {
 			return nil
 		}
 		if twin, err := queries.AttemptUnknown(ctx, db.AttemptUnknownParams{MerchantID: j.t.MerchantID, Object: j.object(), TaskID: j.t.ID}); err != nil || twin {
-			refused = j.wait(j.now.Add(time.Hour)) // another one may be out: what it did comes first
+			refused = task.Snooze(time.Hour) // another one may be out: what it did comes first
 			return err
 		}
 		if j.t.Kind == KindPay && j.t.FirstSentAt == nil {
@@ -283,10 +315,10 @@ func (j *job) withinCaps(ctx context.Context, queries *db.Queries) (refused, err
 		return nil, fmt.Errorf("count charges: %w", err)
 	}
 	if sent.Day > 0 {
-		return j.wait(sent.Last.Add(oneADay)), nil
+		return j.wait(ctx, queries, sent.Last.Add(oneADay), onceADay), nil
 	}
 	if sent.Month >= int64(j.playbook.CardBudget) {
-		return j.wait(j.now.Add(oneADay)), nil
+		return j.wait(ctx, queries, j.now.Add(oneADay), budgetSpent), nil
 	}
 	most, capped := j.playbook.DailyCap[j.p.Currency]
 	if !capped {
@@ -300,7 +332,7 @@ func (j *job) withinCaps(ctx context.Context, queries *db.Queries) (refused, err
 		return nil, fmt.Errorf("sum up charges: %w", err)
 	}
 	if asked+j.p.Amount > most {
-		return j.wait(j.now.Add(time.Hour)), nil // it fits alone, or it would not have been planned
+		return j.wait(ctx, queries, j.now.Add(time.Hour), "the playbook's daily cap is reached"), nil // it fits alone, or it would not have been planned
 	}
 	return nil, nil
 }
@@ -349,6 +381,7 @@ type outcome struct {
 	why         string // in plain words
 	class, code string // of a decline
 	over        string // why no further charge is planned; "" where one may be
+	others      bool   // somebody else had done it before
 	outdated    bool   // what was planned is not so any more: the next look at the ghost says what follows
 }
 
@@ -434,11 +467,7 @@ func classWords(class string) string {
 	return "no reason was given"
 }
 
-// conclude ends the task with what became of it, and plans what follows, in one transaction.
-func (j *job) conclude(ctx context.Context, o outcome) error {
-	return j.end(ctx, o)
-}
-
+// end ends the task with what became of it, and plans what follows, in one transaction.
 func (j *job) end(ctx context.Context, o outcome) error {
 	failpoint("concluding")
 	err := pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
@@ -462,7 +491,7 @@ func (j *job) end(ctx context.Context, o outcome) error {
 		if err := note(ctx, queries, m, j.p.Hunt, j.t.ID, j.words(o)); err != nil {
 			return err
 		}
-		if o.over != "" && j.t.Kind == KindPay {
+		if o.over != "" && (j.t.Kind == KindPay || j.t.Kind == KindHold) {
 			if err := queries.HuntGiveUpInvoice(ctx, db.HuntGiveUpInvoiceParams{MerchantID: m, ID: j.p.Hunt, Invoice: j.object(), Why: o.over}); err != nil {
 				return fmt.Errorf("end the invoice's charges: %w", err)
 			}
@@ -491,12 +520,12 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 		}
 	}
 	switch {
-	case o.result == "done" && (j.t.Kind == KindPause || j.t.Kind == KindResume):
+	case o.result == "done" && !o.others && j.t.Kind == KindPause, o.result == "done" && j.t.Kind == KindResume:
 		if err := queries.HuntSetPaused(ctx, db.HuntSetPausedParams{MerchantID: m, ID: hunt.ID, Paused: j.t.Kind == KindPause}); err != nil {
 			return fmt.Errorf("note the pause: %w", err)
 		}
 	}
-	final := j.t.Kind == KindPause || j.t.Kind == KindCancel || j.t.Kind == KindUncollectible
+	final := isFinal(j.t.Kind)
 	if final && o.outdated { // what is owed now, if anything, gets its final step once it is known
 		_, err := task.Enqueue(ctx, tx, task.New{
 			MerchantID: m, Kind: KindHunt, UniqueKey: endKey(hunt.ID), RunAt: j.now.Add(time.Hour), Params: huntParams{hunt.ID, "end"},
@@ -508,6 +537,9 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 	}
 	if o.result == "paid" || o.result == "processing" || o.outdated {
 		return nil // the next look at the ghost says what follows
+	}
+	if j.t.Kind == KindResume && o.result == "absent" { // the debt is paid, and the pause still there
+		return j.s.accountLater(ctx, tx, hunt)
 	}
 	return j.s.planNext(ctx, tx, m, hunt.ID)
 }

@@ -43,7 +43,7 @@ func (j *job) settle(ctx context.Context) (again bool, err error) {
 		if err != nil {
 			return false, unhurried(err)
 		}
-		return false, j.conclude(ctx, o)
+		return false, j.end(ctx, o)
 	}
 	o, err := readObject(ctx, j.reader, j.t.Kind, j.p.Object)
 	if err != nil && !errors.Is(err, connect.ErrNotFound) {
@@ -56,11 +56,14 @@ func (j *job) settle(ctx context.Context) (again bool, err error) {
 // settleBy decides by the object where no event tells.
 func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany bool) (again bool, err error) {
 	if j.t.Kind != KindPay && mutations[j.t.Kind].done(o) {
-		return false, j.conclude(ctx, outcome{status: "succeeded", result: "done"}) // whoever did it, it is what was wanted
+		return false, j.end(ctx, outcome{status: "succeeded", result: "done"}) // whoever did it, it is what was wanted
 	}
 	why, err := j.s.queries.HuntMayNotSend(ctx, db.HuntMayNotSendParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
 	if err != nil {
 		return false, fmt.Errorf("ask whether the hunt goes on: %w", err)
+	}
+	if j.t.Kind == KindResume && (why == "ended" || why == "closed") {
+		why = "" // as in mark
 	}
 	changed := o.Status != "open" || o.AmountRemaining != j.p.Amount || o.Currency != j.p.Currency
 	if j.t.Kind != KindPay {
@@ -74,12 +77,12 @@ func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany
 	case tooMany && (age >= keyLife || why == "ended" || changed):
 		return false, j.review(ctx, "the account has had too many events at that time to find out what task_"+j.t.ID.String()+" did: look for it in the dashboard's log")
 	case age >= keyLife:
-		return false, j.conclude(ctx, absent)
+		return false, j.end(ctx, absent)
 	case why == "halted":
 		return false, task.Snooze(time.Minute)
 	case why != "" || changed:
 		if age >= settled {
-			return false, j.conclude(ctx, absent)
+			return false, j.end(ctx, absent)
 		}
 		return false, task.Snooze(time.Minute)
 	case j.t.Attempt > mostSent:
@@ -88,7 +91,7 @@ func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany
 		return true, nil
 	}
 	// What forbids a first send forbids another one.
-	charges, err := readCharges(ctx, j.reader, j.p.Customer, j.now)
+	charges, err := readCharges(ctx, j.reader, j.p.Customer)
 	if err != nil {
 		return false, unhurried(err)
 	}
@@ -96,7 +99,7 @@ func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany
 		return true, nil
 	}
 	if age >= settled {
-		return false, j.conclude(ctx, absent)
+		return false, j.end(ctx, absent)
 	}
 	return false, task.Snooze(time.Minute)
 }
@@ -120,7 +123,7 @@ func (j *job) outcomeOfEvent(ctx context.Context, event string) (outcome, error)
 	case "invoice.payment_action_required":
 		return declined("customer", "authentication_required"), nil
 	}
-	charges, err := readCharges(ctx, j.reader, j.p.Customer, j.now)
+	charges, err := readCharges(ctx, j.reader, j.p.Customer)
 	if err != nil {
 		return outcome{}, err
 	}

@@ -23,16 +23,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if workerMain != nil {
-		if code, ok := workerMain(); ok {
-			os.Exit(code)
-		}
+	if code, ok := workerMain(); ok {
+		os.Exit(code)
 	}
 	os.Exit(dbtest.Main(m))
 }
-
-// workerMain, in builds that have one, makes the test binary a worker process where it is asked to be one.
-var workerMain func() (code int, ok bool)
 
 // atOnce is an advisor that does not wait.
 type atOnce struct{}
@@ -88,13 +83,17 @@ func services(pool *pgxpool.Pool, stripe string, advisor Advisor, log *slog.Logg
 
 func setup(t *testing.T, config sandbox.Config) *bench {
 	t.Helper()
+	return setupOn(t, config, dbtest.Pool(t))
+}
+
+func setupOn(t *testing.T, config sandbox.Config, pool *pgxpool.Pool) *bench {
+	t.Helper()
 	world, err := sandbox.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(world)
 	t.Cleanup(server.Close)
-	pool := dbtest.Pool(t)
 	b := &bench{t: t, pool: pool, queries: db.New(pool), world: world, url: server.URL, log: &lockedBuffer{}}
 	b.connect, b.ghosts, b.s = services(pool, server.URL, atOnce{}, slog.New(slog.NewTextHandler(b.log, nil)))
 	b.account, b.merchant = b.handshake()

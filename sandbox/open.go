@@ -16,6 +16,9 @@ var lost = []decline{
 	unknownDecline,
 }
 
+// shortOfFunds is [insufficientFunds] of a network that does not say when to come back: these invoices can be tried now.
+var shortOfFunds = func() decline { d := insufficientFunds; d.masterc = ""; return d }()
+
 // populateOpen plans the world of Config.OpenInvoices: customers who have paid once, whose first renewal failed for want of
 // funds four to 25 days ago, and whose merchant has taken the invoice out of the retry calendar since. When tried again,
 // every other one pays and the rest are declined, in all the ways of lost.
@@ -27,7 +30,7 @@ func (a *account) populateOpen() {
 		k := w.card(liquid)
 		c := w.subscribe(k)
 		failed := c.periodStart(1)
-		w.dead(k, failed-day, insufficientFunds)
+		w.dead(k, failed-day, shortOfFunds)
 		c.at(failed+2*hour, func(t int64) { // an hour after the attempt
 			for _, inv := range c.open {
 				inv.setAutoAdvance(false, t)

@@ -20,12 +20,12 @@ const (
 	SecretKey = "sk_test_phantom_sandbox"
 	// ClientID is the platform's Connect client id where Config names no other.
 	ClientID = "ca_phantom_sandbox"
-	// ResendKey is one of the keys that /resend/ accepts.
-	ResendKey = "re_sandbox"
+	// ResendKey is one of the keys that /resend/ accepts. It has the shape of Resend's own, as the next two have of Twilio's.
+	ResendKey = "re_sandbox1_000000000000000000000000"
 	// TwilioSID is one of the accounts that /twilio/ accepts, and the one that a phone writes to before anybody has used another.
 	TwilioSID = "AC00000000000000000000000000000000"
 	// TwilioToken is an auth token of any account.
-	TwilioToken = "twiliosandbox"
+	TwilioToken = "twiliosandbox0000000000000000000"
 
 	// APIVersion is the version whose shapes are served, whatever Stripe-Version asks for.
 	APIVersion = "2023-10-16"

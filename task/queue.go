@@ -87,6 +87,7 @@ type Queue struct {
 	open  int                 // claimed and not tried yet, or being tried
 	tried int                 // since the last claim
 	low   int                 // so few open tasks wake the claim loop
+	more  bool                // more may be due than was claimed
 	after uuid.UUID           // where the next fair share starts
 }
 
@@ -190,8 +191,14 @@ func (q *Queue) claimLoop(ctx, alive context.Context) {
 			failures = 0
 			q.config.Log.Info("[WORKER] claims tasks again")
 		}
-		if count == 0 {
+		if count < room { // nothing more is due, and an ended task makes nothing due: its hand need not ask
+			q.mutex.Lock()
+			q.more = false
+			q.mutex.Unlock()
 			q.sleep(ctx, q.untilNext(ctx))
+			q.mutex.Lock()
+			q.tried = 0 // however many were tried meanwhile, it was not at full speed
+			q.mutex.Unlock()
 		}
 	}
 }
@@ -201,6 +208,7 @@ func (q *Queue) claimLoop(ctx, alive context.Context) {
 func (q *Queue) room() int {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
+	q.more = true // until a claim says otherwise
 	stock := max(q.config.Workers, min(2*q.tried, q.config.Batch+q.config.Workers))
 	room := min(stock-q.open, q.config.Batch)
 	q.low = max(stock/2, q.config.Workers-1)
@@ -296,7 +304,7 @@ func (q *Queue) worker() {
 		q.mutex.Lock()
 		q.open--
 		q.tried++
-		wanting := q.open <= q.low
+		wanting := q.more && q.open <= q.low
 		q.mutex.Unlock()
 		if wanting {
 			q.rouse()

@@ -81,7 +81,9 @@ func (q *Queue) write(ctx context.Context, batch []result) {
 		}
 	}
 	q.mutex.Unlock()
-	q.rouse()
+	if len(other.Ids) > 0 { // some may be due again
+		q.rouse()
+	}
 }
 
 func (q *Queue) persist(ctx context.Context, count int, write func() (int64, error)) {

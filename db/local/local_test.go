@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,7 +23,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestMain lets the test binary be another process that uses the server of a folder: `local.test use-server <folder> <binaries>`.
+// TestMain lets the test binary be another process that uses the server of a folder: `local.test use-server <folder> <binaries>`; a
+// binaries of "scratch" has it make a scratch folder, and the server in it.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "use-server" {
 		if err := useServer(os.Args[2], os.Args[3]); err != nil {
@@ -37,7 +39,14 @@ func TestMain(m *testing.M) {
 // useServer says "started" or "adopted", waits for the end of stdin, stops and says "stopped".
 func useServer(dir, binaries string) error {
 	cfg := Config{Dir: dir, Unsafe: true}
-	if binaries != "" {
+	if binaries == "scratch" {
+		scratch, remove, err := Scratch(context.Background(), "trial", slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		defer remove()
+		cfg.Dir = ScratchDir(scratch)
+	} else if binaries != "" {
 		cfg.search = only(binaries)
 	}
 	s, err := Start(context.Background(), cfg)

@@ -40,6 +40,12 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.currency = sqlc.arg(currency) 
 -- name: AttemptMarkSent :execrows
 UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()) WHERE merchant_id = $1 AND task_id = $2 AND result IS NULL;
 
+-- name: AttemptPutOff :exec
+-- A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment.
+UPDATE attempts SET planned_for = sqlc.arg(planned_for)::timestamptz, reason = sqlc.arg(reason)::text, probability = 1
+WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL AND sent_at IS NULL
+    AND planned_for < sqlc.arg(planned_for)::timestamptz - interval '1 hour';
+
 -- name: AttemptFinish :execrows
 UPDATE attempts SET result = sqlc.arg(result)::text, decline_class = nullif(sqlc.arg(decline_class)::text, ''), decline_code = nullif(sqlc.arg(decline_code)::text, '')
 WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL;
@@ -52,8 +58,8 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AN
         AND t.status IN ('pending', 'running', 'parked', 'needs_review'));
 
 -- name: AttemptCancelGivenUp :execrows
--- Those whose task a person has canceled, having looked at it.
-UPDATE attempts a SET result = 'not_sent'
+-- Those whose task a person has canceled, having looked at it. What may have been executed counts as that.
+UPDATE attempts a SET result = CASE WHEN a.sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
 WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AND a.result IS NULL
     AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled');
 

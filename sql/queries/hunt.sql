@@ -1,17 +1,23 @@
--- name: HuntCreate :execrows
--- A ghost that is hunted already, or open no more, adds nothing.
-WITH created AS (
-    INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
-    SELECT g.merchant_id, sqlc.arg(id), g.id, sqlc.arg(customer), sqlc.arg(playbook_version), sqlc.arg(mode), sqlc.arg(held_out), m.livemode,
-        g.decline_class, g.currency, g.amount,
-        ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
-    FROM ghost_targets g JOIN merchants m ON m.id = g.merchant_id
-    WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = sqlc.arg(ghost_id) AND g.status = 'open'
-    ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
-    RETURNING merchant_id, id
-)
+-- name: HuntCreateMany :many
+-- Those that were added: a ghost that is hunted already, or open no more, adds nothing.
+INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices)
+SELECT g.merchant_id, new.id, g.id, new.customer, sqlc.arg(playbook_version), sqlc.arg(mode), new.held_out, m.livemode,
+    g.decline_class, g.currency, g.amount,
+    ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i)
+FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(ghosts)::uuid[]) AS ghost_id, unnest(sqlc.arg(customers)::bytea[]) AS customer,
+    unnest(sqlc.arg(helds)::boolean[]) AS held_out) AS new
+JOIN ghost_targets g ON g.merchant_id = sqlc.arg(merchant_id) AND g.id = new.ghost_id AND g.status = 'open'
+JOIN merchants m ON m.id = g.merchant_id
+ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
+RETURNING id;
+
+-- name: HuntShareGhosts :exec
+SELECT 1 FROM ghost_targets WHERE merchant_id = sqlc.arg(merchant_id) AND id = ANY (sqlc.arg(ghosts)::uuid[]) ORDER BY id FOR SHARE;
+
+-- name: HuntNoteCreateMany :exec
 INSERT INTO hunt_notes (merchant_id, hunt_id, id, note)
-SELECT created.merchant_id, created.id, sqlc.arg(note_id), sqlc.arg(note)::text FROM created;
+SELECT sqlc.arg(merchant_id), hunt_id, id, note FROM (SELECT unnest(sqlc.arg(hunts)::uuid[]) AS hunt_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
+    unnest(sqlc.arg(notes)::text[]) AS note) AS new;
 
 -- name: HuntLock :one
 -- Until the transaction ends: what plans or stops a hunt comes before or after what is about to send for it.
@@ -88,10 +94,11 @@ INSERT INTO hunt_notes (merchant_id, hunt_id, id, task_id, note) VALUES (@mercha
 SELECT * FROM hunt_notes WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY id;
 
 -- name: HuntListTargets :many
--- Open ghosts that are not hunted, page by page.
+-- Open ghosts that are not hunted, or only watched where recover is asked for, page by page.
 SELECT g.* FROM ghost_targets g
 WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND g.id > sqlc.arg(after)
-    AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active')
+    AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active'
+        AND (h.mode = 'recover' OR sqlc.arg(mode)::text = 'observe'))
 ORDER BY g.id LIMIT sqlc.arg(most);
 
 -- name: HuntLoad :one
@@ -112,9 +119,9 @@ SELECT * FROM ghost_targets WHERE merchant_id = sqlc.arg(merchant_id) AND id = A
 -- name: HuntMayNotSend :one
 -- Why nothing may be sent for a hunt now, or ''. The lock on the hunt's row lets a stop come before, and be seen, or wait.
 SELECT CASE
+    WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
     WHEN h.state <> 'active' THEN 'ended'
     WHEN h.held_out OR h.mode <> 'recover' THEN 'untouched'
-    WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
     WHEN m.disconnected_at IS NOT NULL THEN 'disconnected'
     WHEN NOT EXISTS (SELECT 1 FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id AND g.status = 'open') THEN 'closed'
     ELSE '' END::text AS why

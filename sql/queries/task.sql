@@ -163,8 +163,9 @@ FROM scheduled_tasks WHERE status = 'pending';
 SELECT * FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
 
 -- name: TaskCancel :execrows
+-- One whose request may be out finds out by itself what that did, or ends in review: until then nobody may begin anew beside it.
 UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp()
-WHERE merchant_id = $1 AND id = $2 AND status IN ('pending', 'parked', 'needs_review');
+WHERE merchant_id = $1 AND id = $2 AND status IN ('pending', 'parked', 'needs_review') AND (status <> 'pending' OR first_sent_at IS NULL);
 
 -- name: TaskRetry :execrows
 -- After a person has looked at it: all tries anew, at once.

@@ -1,0 +1,124 @@
+package recovery
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"phantom/sandbox"
+)
+
+// paused is a world whose one hunt has ended with a pause: ours, or one that the merchant had made before.
+func paused(t *testing.T, ours bool) *bench {
+	t.Helper()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+	b.audit()
+	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalPause, 1 })
+	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.during(func() {
+		b.await("the hunt begins", func() bool { return b.count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
+		if !ours {
+			b.change("pause_collection", "stripe_subscription_id")
+		}
+		b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+		b.await("the hunt ends", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1 })
+	})
+	return b
+}
+
+// change does something to the only ghost's invoice or subscription at Stripe.
+func (b *bench) change(do, column string) {
+	b.t.Helper()
+	if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: do, ID: b.text("SELECT " + column + " FROM ghost_targets")}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bench) refresh() {
+	b.t.Helper()
+	if err := b.ghosts.Refresh(b.t.Context(), b.merchant, b.text("SELECT stripe_subscription_id FROM ghost_targets")); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// A pause of the merchant's own is not lifted.
+func TestOnlyOurPauseIsLifted(t *testing.T) {
+	t.Parallel()
+	b := paused(t, false)
+	b.change("pay", "stripe_invoice_id")
+	b.refresh()
+	b.during(func() {
+		b.await("what was paid is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
+		b.calm()
+	})
+	for _, e := range b.world.Ledger(b.account) {
+		t.Errorf("%s %s was executed", e.Method, e.Path)
+	}
+}
+
+// Lifting a pause waits for a halt, and comes again after an answer that was none.
+func TestPauseIsLiftedInTheEnd(t *testing.T) {
+	t.Parallel()
+	b := paused(t, true)
+	b.exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
+	b.change("pay", "stripe_invoice_id")
+	b.refresh()
+	resumes := func() (n int) {
+		for _, e := range b.world.Ledger(b.account) {
+			if e.Method == http.MethodPost && strings.HasPrefix(e.Path, "/v1/subscriptions/") && e.Status == 200 {
+				n++
+			}
+		}
+		return n - 1 // the pause itself
+	}
+	b.during(func() {
+		b.await("it is planned and put off", func() bool {
+			return b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'subscription_resume' AND status = 'pending' AND run_at > phantom_now() + interval '30 seconds'") == 1
+		})
+		if n := resumes(); n != 0 {
+			t.Fatalf("lifted %d times in spite of the halt", n)
+		}
+		b.exec("DELETE FROM halts")
+		b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/subscriptions/", Drop: true})
+		b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'subscription_resume'")
+		b.await("the pause is lifted", func() bool {
+			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'subscription_resume' AND status = 'pending'")
+			return resumes() == 1 && b.count("SELECT count(*) FROM hunts WHERE paused") == 0
+		})
+	})
+}
+
+// A final step that a person cancels is not taken, and its hunt ends.
+func TestCanceledFinalStepEndsTheHunt(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+	b.movable()
+	b.audit()
+	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalCancel, 1 })
+	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 day' WHERE params ->> 'do' = 'begin'")
+	b.advance(25 * time.Hour)
+	if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'end'")); err != nil {
+		t.Fatal(err)
+	}
+	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = now() WHERE kind = 'subscription_cancel'")
+	params := b.text("SELECT params FROM scheduled_tasks WHERE kind = 'subscription_cancel'")
+	again, ok := PlanAgain(b.merchant, []byte(params))
+	if !ok {
+		t.Fatal("the canceled task names no hunt")
+	}
+	if _, err := b.queries.TaskEnqueue(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	b.during(func() {
+		b.await("the hunt ends", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1 })
+	})
+	if n := len(b.world.Ledger(b.account)); n != 0 {
+		t.Errorf("%d mutations were executed", n)
+	}
+}

@@ -1,0 +1,7 @@
+// Package liberationserifbolditalic stands in for a font that no chart uses.
+package liberationserifbolditalic
+
+import "codeberg.org/go-fonts/liberation/liberationsansregular"
+
+// TTF is Liberation Sans.
+var TTF = liberationsansregular.TTF
