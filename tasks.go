@@ -167,7 +167,7 @@ func tasksOne(action string, args []string, stdout, stderr io.Writer) (func(cont
 			case "retry":
 				err = retryTask(ctx, queries, row, stderr)
 			case "cancel":
-				err = cancelTask(ctx, queries, row, stderr)
+				err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return cancelTask(ctx, tx, row, stderr) })
 			}
 		}
 		var refused refusal
@@ -216,15 +216,18 @@ func retryTask(ctx context.Context, queries *db.Queries, row db.TaskShowRow, std
 	return queries.TaskNotify(ctx)
 }
 
-func cancelTask(ctx context.Context, queries *db.Queries, row db.TaskShowRow, stderr io.Writer) error {
+func cancelTask(ctx context.Context, tx db.DBTX, row db.TaskShowRow, stderr io.Writer) error {
 	what := fmt.Sprintf("phantom tasks cancel: task %s ", row.ID)
-	changed, err := queries.TaskCancel(ctx, db.TaskCancelParams{MerchantID: row.MerchantID, ID: row.ID})
+	changed, err := db.New(tx).TaskCancel(ctx, db.TaskCancelParams{MerchantID: row.MerchantID, ID: row.ID})
 	switch {
 	case err != nil:
 		return err
 	case changed == 1:
+		if err := planAfterCancel(ctx, tx, row); err != nil {
+			return err
+		}
 		fmt.Fprintf(stderr, "task %s is canceled: it is never run again\n", row.ID)
-		return planAfterCancel(ctx, queries, row)
+		return nil
 	case row.Status == "running":
 		return refusal(what + "runs at this moment: wait until that has ended")
 	case row.Status == "pending":
@@ -233,9 +236,15 @@ func cancelTask(ctx context.Context, queries *db.Queries, row db.TaskShowRow, st
 	return refusal(what + "is " + row.Status + ": there is nothing left to cancel")
 }
 
-// planAfterCancel has a hunt go on whose charge a person has given up, having looked at it.
-func planAfterCancel(ctx context.Context, queries *db.Queries, row db.TaskShowRow) error {
-	if !recovery.Mutates(row.Kind) {
+// planAfterCancel has a hunt go on whose charge or message a person has given up, having looked at it.
+func planAfterCancel(ctx context.Context, tx db.DBTX, row db.TaskShowRow) error {
+	queries := db.New(tx)
+	switch {
+	case recovery.Writes(row.Kind):
+		if err := recovery.CancelMessage(ctx, tx, row.MerchantID, row.ID); err != nil {
+			return err
+		}
+	case !recovery.Mutates(row.Kind):
 		return nil
 	}
 	params, err := queries.TaskGetParams(ctx, db.TaskGetParamsParams{MerchantID: row.MerchantID, ID: row.ID})

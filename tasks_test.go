@@ -87,6 +87,7 @@ func TestTasksReview(t *testing.T) {
 	pool := dbtest.Open(t, url, dbtest.Ring(t))
 	seedMerchants(t, pool, 1)
 	const old = "close it with cancel; the hunt plans a new attempt"
+	const out = "has been sent, and what it did is being found out: it ends by itself, or asks for you with status needs_review" // once retried
 	for _, test := range []struct {
 		kind, status, sent string
 		shown, notShown    string
@@ -94,8 +95,8 @@ func TestTasksReview(t *testing.T) {
 		cancel             string
 	}{
 		{"audit", "needs_review", "", "either phantom tasks retry", "dashboard", "", ""},
-		{"invoice_pay", "needs_review", "19 hours", "look at the object that params name in Stripe's dashboard, as acct_0", old, "", ""},
-		{"invoice_pay", "needs_review", "21 hours", "look at the object that params name in Stripe's dashboard, as acct_0", old, "", ""},
+		{"invoice_pay", "needs_review", "19 hours", "look at the object that params name in Stripe's dashboard, as acct_0", old, "", out},
+		{"invoice_pay", "needs_review", "21 hours", "look at the object that params name in Stripe's dashboard, as acct_0", old, "", out},
 		{"email", "needs_review", "21 hours", "must not be tried again", "phantom tasks retry", "was first sent over 20 h ago, and Stripe may have forgotten its key: " + old, ""},
 		{"audit", "pending", "", "", "What to do", "is pending: it is tried again by itself", ""},
 		{"audit", "running", "", "", "What to do", "is running: it is tried again by itself", "runs at this moment: wait until that has ended"},
@@ -135,6 +136,47 @@ func TestTasksReview(t *testing.T) {
 }
 
 // Every misuse ends with exit code 1 and one line that says what to do.
+// A message that a person cancels ends, keeps no letter, and does not silence its hunt.
+func TestTasksCancelMessage(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	pool := dbtest.Open(t, url, dbtest.Ring(t))
+	seedMerchants(t, pool, 1)
+	for _, test := range []struct{ kind, status, sent, before, want string }{
+		{"email", "pending", "", "planned", "skipped: a person has canceled it"},
+		{"sms", "parked", "", "planned", "skipped: a person has canceled it"},
+		{"email", "needs_review", "1 hour", "sending", "unclear: a person has canceled it"},
+		{"email", "needs_review", "21 hours", "unclear", "unclear: "}, // it has ended before
+	} {
+		id, hunt := seedTask(t, pool, 0, test.kind, test.status, test.sent, ""), uuid.NewString()
+		for _, statement := range []string{
+			`INSERT INTO playbooks (merchant_id, version, body) SELECT merchant_id, 1, '{}' FROM scheduled_tasks WHERE id = $1 AND $2 <> '' AND $3 <> '' ON CONFLICT DO NOTHING`,
+			`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
+				SELECT merchant_id, $2::uuid, gen_random_uuid(), sha256('x'), 1, 'recover', false, false, 'timed', 'usd', 1 FROM scheduled_tasks WHERE id = $1 AND $3 <> ''`,
+			`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for, state) SELECT merchant_id, id, $2::uuid, 0, kind, 'reminder', now(), $3 FROM scheduled_tasks WHERE id = $1`,
+			`UPDATE scheduled_tasks SET unique_key = 'message:' || $2::text, params = jsonb_build_object('hunt', $2::text) WHERE id = $1 AND $3 <> ''`,
+		} {
+			if _, err := pool.Exec(t.Context(), statement, id, hunt, test.before); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if code, _, stderr := tasksCommand(t, url, "cancel", id); code != 0 {
+			t.Fatal(stderr)
+		}
+		var message, task string
+		var plans, notes int
+		if err := pool.QueryRow(t.Context(), `SELECT (SELECT state || ': ' || coalesce(why, '') FROM messages WHERE id = $1),
+			(SELECT concat_ws(' ', status, unique_key, CASE WHEN sealed_params_key_id IS NOT NULL THEN 'sealed' END) FROM scheduled_tasks WHERE id = $1),
+			(SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND status = 'pending' AND params ->> 'hunt' = $2 AND params ->> 'do' = 'plan'),
+			(SELECT count(*) FROM hunt_notes WHERE hunt_id = $2::uuid AND note LIKE 'The %')`, id, hunt).Scan(&message, &task, &plans, &notes); err != nil {
+			t.Fatal(err)
+		}
+		if message != test.want || task != "canceled" || plans != 1 || notes > 1 || (test.before != "unclear") != (notes == 1) {
+			t.Errorf("%s %s: message %s, task %s, %d plans, %d notes", test.kind, test.status, message, task, plans, notes)
+		}
+	}
+}
+
 func TestTasksMisuse(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)

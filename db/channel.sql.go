@@ -210,6 +210,26 @@ func (q *Queries) TemplateGet(ctx context.Context, arg TemplateGetParams) (Templ
 	return i, err
 }
 
+const templateIsUsed = `-- name: TemplateIsUsed :one
+SELECT EXISTS (SELECT 1 FROM hunts h JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+    WHERE h.merchant_id = $1 AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out
+        AND p.body @> jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('channel', $2::text, 'template', $3::text)))) AS used
+`
+
+type TemplateIsUsedParams struct {
+	MerchantID uuid.UUID
+	Channel    string
+	Name       string
+}
+
+// By a hunt under way that writes: its version of the playbook may be an older one.
+func (q *Queries) TemplateIsUsed(ctx context.Context, arg TemplateIsUsedParams) (bool, error) {
+	row := q.db.QueryRow(ctx, templateIsUsed, arg.MerchantID, arg.Channel, arg.Name)
+	var used bool
+	err := row.Scan(&used)
+	return used, err
+}
+
 const templateList = `-- name: TemplateList :many
 SELECT merchant_id, channel, name, subject, html, body, updated_at FROM templates WHERE merchant_id = $1 ORDER BY channel, name
 `

@@ -502,9 +502,10 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 
 const huntListActiveOfPerson = `-- name: HuntListActiveOfPerson :many
 SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at FROM hunts h
-WHERE h.merchant_id = $1 AND h.state = 'active' AND EXISTS (
-    SELECT 1 FROM messages m WHERE m.merchant_id = h.merchant_id AND m.hunt_id = h.id AND m.person = $2)
-ORDER BY h.id FOR NO KEY UPDATE
+WHERE h.merchant_id = $1 AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out AND h.customer IN (
+    SELECT o.customer FROM messages m JOIN hunts o ON o.merchant_id = m.merchant_id AND o.id = m.hunt_id
+    WHERE m.merchant_id = $1 AND m.persons @> ARRAY[$2::bytea])
+ORDER BY h.id FOR NO KEY UPDATE OF h
 `
 
 type HuntListActiveOfPersonParams struct {
@@ -512,7 +513,8 @@ type HuntListActiveOfPersonParams struct {
 	Person     []byte
 }
 
-// The hunts under way that have written to somebody.
+// The hunts under way of every customer whom a message of any hunt has named as this person, but those that leave him alone anyway: who is
+// held out stays comparable.
 func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActiveOfPersonParams) ([]Hunt, error) {
 	rows, err := q.db.Query(ctx, huntListActiveOfPerson, arg.MerchantID, arg.Person)
 	if err != nil {

@@ -84,3 +84,103 @@ func (q *Queries) HuntReadSent(ctx context.Context, merchantID uuid.UUID) ([]Hun
 	}
 	return items, nil
 }
+
+const messageReadNumbers = `-- name: MessageReadNumbers :many
+SELECT DISTINCT ON (h.customer) h.customer, coalesce(m.person, '')::bytea AS person
+FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
+WHERE m.merchant_id = $1 AND m.channel = 'sms' AND (octet_length(m.person) = 32 OR m.why = ANY ($2::text[]))
+ORDER BY h.customer, m.id DESC
+`
+
+type MessageReadNumbersParams struct {
+	MerchantID  uuid.UUID
+	Unreachable []string
+}
+
+type MessageReadNumbersRow struct {
+	Customer []byte
+	Person   []byte
+}
+
+// What the newest SMS that was thought of says of each customer's number: its keyed hash, or empty for none.
+func (q *Queries) MessageReadNumbers(ctx context.Context, arg MessageReadNumbersParams) ([]MessageReadNumbersRow, error) {
+	rows, err := q.db.Query(ctx, messageReadNumbers, arg.MerchantID, arg.Unreachable)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []MessageReadNumbersRow
+	for rows.Next() {
+		var i MessageReadNumbersRow
+		if err := rows.Scan(&i.Customer, &i.Person); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const messageReadSent = `-- name: MessageReadSent :many
+SELECT persons, channel, sent_at::timestamptz AS sent_at FROM messages
+WHERE merchant_id = $1 AND sent_at > phantom_now() - interval '30 days'
+ORDER BY sent_at, id
+`
+
+type MessageReadSentRow struct {
+	Persons [][]byte
+	Channel string
+	SentAt  time.Time
+}
+
+// The messages of a merchant within the longest cap, the oldest first.
+func (q *Queries) MessageReadSent(ctx context.Context, merchantID uuid.UUID) ([]MessageReadSentRow, error) {
+	rows, err := q.db.Query(ctx, messageReadSent, merchantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []MessageReadSentRow
+	for rows.Next() {
+		var i MessageReadSentRow
+		if err := rows.Scan(&i.Persons, &i.Channel, &i.SentAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const suppressionReadAll = `-- name: SuppressionReadAll :many
+SELECT channel, person FROM suppressions WHERE merchant_id = $1 ORDER BY channel, person
+`
+
+type SuppressionReadAllRow struct {
+	Channel string
+	Person  []byte
+}
+
+func (q *Queries) SuppressionReadAll(ctx context.Context, merchantID uuid.UUID) ([]SuppressionReadAllRow, error) {
+	rows, err := q.db.Query(ctx, suppressionReadAll, merchantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []SuppressionReadAllRow
+	for rows.Next() {
+		var i SuppressionReadAllRow
+		if err := rows.Scan(&i.Channel, &i.Person); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

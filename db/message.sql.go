@@ -13,6 +13,44 @@ import (
 	"phantom/vault"
 )
 
+const messageCancel = `-- name: MessageCancel :one
+WITH closed AS (
+    UPDATE scheduled_tasks t SET sealed_params = NULL, unique_key = NULL
+    WHERE t.merchant_id = $2 AND t.id = $3 AND t.status = 'canceled' AND t.kind IN ('email', 'sms')
+    RETURNING t.merchant_id, t.id, t.first_sent_at
+)
+UPDATE messages m SET state = CASE WHEN closed.first_sent_at IS NULL THEN 'skipped' ELSE 'unclear' END, why = $1::text
+FROM closed WHERE m.merchant_id = closed.merchant_id AND m.id = closed.id AND m.state IN ('planned', 'sending')
+RETURNING m.hunt_id, m.channel, m.template, m.state
+`
+
+type MessageCancelParams struct {
+	Why        string
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type MessageCancelRow struct {
+	HuntID   uuid.UUID
+	Channel  string
+	Template string
+	State    string
+}
+
+// Of a task that a person has canceled: the letter is forgotten, and the message ends. Whether it was sent is unclear where a request may
+// have left. Without a row there was nothing left to end.
+func (q *Queries) MessageCancel(ctx context.Context, arg MessageCancelParams) (MessageCancelRow, error) {
+	row := q.db.QueryRow(ctx, messageCancel, arg.Why, arg.MerchantID, arg.ID)
+	var i MessageCancelRow
+	err := row.Scan(
+		&i.HuntID,
+		&i.Channel,
+		&i.Template,
+		&i.State,
+	)
+	return i, err
+}
+
 const messageCloseTask = `-- name: MessageCloseTask :exec
 UPDATE scheduled_tasks SET sealed_params = NULL, unique_key = NULL
 WHERE merchant_id = $1 AND id = $2 AND fence = $3 AND status = 'running'
@@ -28,6 +66,54 @@ type MessageCloseTaskParams struct {
 func (q *Queries) MessageCloseTask(ctx context.Context, arg MessageCloseTaskParams) error {
 	_, err := q.db.Exec(ctx, messageCloseTask, arg.MerchantID, arg.ID, arg.Fence)
 	return err
+}
+
+const messageCountChannels = `-- name: MessageCountChannels :one
+SELECT count(*) FILTER (WHERE NOT known.stopped AND NOT known.nobody) AS open, count(*) FILTER (WHERE known.stopped) AS stopped
+FROM unnest($1::text[]) AS step (channel)
+CROSS JOIN LATERAL (
+    SELECT 1 AS rank, EXISTS (SELECT 1 FROM suppressions s
+            WHERE s.merchant_id = $2 AND s.channel = 'email' AND s.person = $3::bytea) AS stopped,
+        octet_length($3::bytea) = 0 AS nobody
+    WHERE step.channel = 'email'
+    UNION ALL
+    (SELECT 1, EXISTS (SELECT 1 FROM suppressions s
+            WHERE s.merchant_id = m.merchant_id AND s.channel = 'sms' AND s.person = m.person), octet_length(m.person) IS NULL
+    FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
+    WHERE step.channel = 'sms' AND h.merchant_id = $2 AND h.customer = $4 AND m.channel = 'sms'
+        AND (octet_length(m.person) = 32 OR m.why = ANY ($5::text[]))
+    ORDER BY m.id DESC LIMIT 1)
+    UNION ALL
+    SELECT 2, false, false -- where nothing is known
+    ORDER BY rank LIMIT 1) AS known
+`
+
+type MessageCountChannelsParams struct {
+	Channels    []string
+	MerchantID  uuid.UUID
+	Email       []byte
+	Customer    []byte
+	Unreachable []string
+}
+
+type MessageCountChannelsRow struct {
+	Open    int64
+	Stopped int64
+}
+
+// On how many of these channels a customer could still be written to, and on how many he has said stop. His address is that of his ghost,
+// empty for none; his number that of the newest message of any of his hunts, none where that one found none, and unknown before.
+func (q *Queries) MessageCountChannels(ctx context.Context, arg MessageCountChannelsParams) (MessageCountChannelsRow, error) {
+	row := q.db.QueryRow(ctx, messageCountChannels,
+		arg.Channels,
+		arg.MerchantID,
+		arg.Email,
+		arg.Customer,
+		arg.Unreachable,
+	)
+	var i MessageCountChannelsRow
+	err := row.Scan(&i.Open, &i.Stopped)
+	return i, err
 }
 
 const messageCountSent = `-- name: MessageCountSent :exec
@@ -303,25 +389,26 @@ func (q *Queries) MessageLockPersons(ctx context.Context, keys []int64) error {
 	return err
 }
 
-const messageOpenChannels = `-- name: MessageOpenChannels :one
-SELECT count(*) FROM unnest($1::text[]) AS step (channel)
-WHERE NOT EXISTS (
-    SELECT 1 FROM messages m JOIN suppressions s ON s.merchant_id = m.merchant_id AND s.channel = m.channel AND s.person = m.person
-    WHERE m.merchant_id = $2 AND m.hunt_id = $3 AND m.channel = step.channel)
+const messageNamePerson = `-- name: MessageNamePerson :exec
+UPDATE messages SET person = $1, persons = $2 WHERE merchant_id = $3 AND id = $4 AND state = 'planned'
 `
 
-type MessageOpenChannelsParams struct {
-	Channels   []string
+type MessageNamePersonParams struct {
+	Person     []byte
+	Persons    [][]byte
 	MerchantID uuid.UUID
-	HuntID     uuid.UUID
+	ID         uuid.UUID
 }
 
-// How many of these channels a hunt may still write on: those on which it has written to nobody, or not to somebody who has said stop.
-func (q *Queries) MessageOpenChannels(ctx context.Context, arg MessageOpenChannelsParams) (int64, error) {
-	row := q.db.QueryRow(ctx, messageOpenChannels, arg.Channels, arg.MerchantID, arg.HuntID)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
+// Of a message that is not sent because of who it is for: what is known of him counts when the next one is thought of.
+func (q *Queries) MessageNamePerson(ctx context.Context, arg MessageNamePersonParams) error {
+	_, err := q.db.Exec(ctx, messageNamePerson,
+		arg.Person,
+		arg.Persons,
+		arg.MerchantID,
+		arg.ID,
+	)
+	return err
 }
 
 const messageSealTask = `-- name: MessageSealTask :execrows
@@ -428,6 +515,18 @@ func (q *Queries) SuppressionAdd(ctx context.Context, arg SuppressionAddParams) 
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const suppressionExists = `-- name: SuppressionExists :one
+SELECT EXISTS (SELECT 1 FROM suppressions WHERE merchant_id = $1) AS some
+`
+
+// Whether anybody at all has told a merchant to stop.
+func (q *Queries) SuppressionExists(ctx context.Context, merchantID uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, suppressionExists, merchantID)
+	var some bool
+	err := row.Scan(&some)
+	return some, err
 }
 
 const suppressionHolds = `-- name: SuppressionHolds :one

@@ -152,6 +152,37 @@ func (q *Queries) PurgeAuditSubscriptions(ctx context.Context, arg PurgeAuditSub
 	return result.RowsAffected(), nil
 }
 
+const purgeCloseAttempts = `-- name: PurgeCloseAttempts :exec
+UPDATE attempts SET result = CASE WHEN sent_at IS NULL THEN 'not_sent' ELSE 'absent' END
+WHERE merchant_id = $1 AND task_id = ANY ($2::uuid[]) AND result IS NULL
+`
+
+type PurgeCloseAttemptsParams struct {
+	MerchantID uuid.UUID
+	Tasks      []uuid.UUID
+}
+
+// Of deleted tasks. What was sent over 20 hours ago and never settled counts as not executed: nobody can find out any more.
+func (q *Queries) PurgeCloseAttempts(ctx context.Context, arg PurgeCloseAttemptsParams) error {
+	_, err := q.db.Exec(ctx, purgeCloseAttempts, arg.MerchantID, arg.Tasks)
+	return err
+}
+
+const purgeCloseMessages = `-- name: PurgeCloseMessages :exec
+UPDATE messages SET state = CASE WHEN state = 'planned' THEN 'skipped' ELSE 'unclear' END, why = 'purged'
+WHERE merchant_id = $1 AND id = ANY ($2::uuid[]) AND state IN ('planned', 'sending')
+`
+
+type PurgeCloseMessagesParams struct {
+	MerchantID uuid.UUID
+	Tasks      []uuid.UUID
+}
+
+func (q *Queries) PurgeCloseMessages(ctx context.Context, arg PurgeCloseMessagesParams) error {
+	_, err := q.db.Exec(ctx, purgeCloseMessages, arg.MerchantID, arg.Tasks)
+	return err
+}
+
 const purgeCountGhosts = `-- name: PurgeCountGhosts :one
 SELECT count(*) FROM ghost_targets WHERE discovered_at <= $1 AND merchant_id = ANY ($2::uuid[])
 `

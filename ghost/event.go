@@ -172,7 +172,7 @@ func (s *Service) handleEvent(ctx context.Context, t *task.Task, refresh func(co
 	if errors.Is(err, connect.ErrNotFound) {
 		return task.Cancel(err)
 	}
-	return unhurried(err)
+	return unhurried(ctx, err)
 }
 
 // subscriptionOf climbs from a dispute over its charge and the charge's invoice to the subscription, from wherever the event stands.

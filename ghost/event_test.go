@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -459,6 +460,34 @@ func TestHandleEventFails(t *testing.T) {
 		if err := queue.RunOne(t.Context(), b.merchant, id); !errors.As(err, &status) || status.Status != test.want {
 			t.Errorf("%s: %v, want %s", name, err, test.want)
 		}
+	}
+}
+
+// An outage of Stripe's is no failed try: after some of those a stop would wait for a person.
+func TestAnOutageIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Customers: 1})
+	snoozed := task.Snooze(0).Error()
+	down := func(context.Context, uuid.UUID, string) error {
+		return fmt.Errorf("read: %w", &connect.ReadError{Err: errors.New("stripe answered 500")})
+	}
+	event := &task.Task{MerchantID: b.merchant, Kind: KindWebhook, Params: []byte(`{"subscription":"sub_x"}`)}
+	if err := b.s.handleEvent(t.Context(), event, down); err == nil || err.Error() != snoozed {
+		t.Errorf("an event's subscription: %v", err)
+	}
+	b.world.Fail(sandbox.Fault{Path: "/v1/", Status: http.StatusBadRequest, Times: 1000}) // the reader itself repeats a 500 for a minute and a half
+	event.Params = []byte(`{"object":"in_x","invoice":"in_x"}`)
+	if err := b.s.HandleEvent(t.Context(), event); err == nil || err.Error() != snoozed {
+		t.Errorf("an event's invoice: %v", err)
+	}
+	refresh := &task.Task{MerchantID: b.merchant, Kind: KindRefresh, Params: []byte(`{"subscription":"sub_x"}`)}
+	if err := b.s.HandleRefresh(t.Context(), refresh); err == nil || err.Error() != snoozed {
+		t.Errorf("a refresh: %v", err)
+	}
+	ending, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.s.HandleRefresh(ending, refresh); err == nil || err.Error() == snoozed {
+		t.Errorf("a refresh of a process that ends: %v", err) // is given back at once
 	}
 }
 

@@ -43,7 +43,7 @@ func (b *batch) purge(ctx context.Context, q *db.Queries, cutoff time.Time, wait
 	gone := db.PurgeDeleteGhostsParams{MerchantID: b.merchant}
 	var objects []string
 	for _, g := range ghosts {
-		if slices.ContainsFunc(stripeIDs(g), func(id string) bool { return blocked[id] }) {
+		if slices.ContainsFunc(idsOf(g), func(id string) bool { return blocked[id] }) {
 			for _, id := range stripeIDs(g) {
 				borne[id] = true
 			}
@@ -126,7 +126,7 @@ func (b *batch) purgeTasks(ctx context.Context, q *db.Queries, ghosts []db.Purge
 	}
 	named := make(map[uuid.UUID][]string)
 	for _, g := range ghosts {
-		for _, id := range stripeIDs(g) {
+		for _, id := range idsOf(g) {
 			if borne[id] {
 				continue
 			}
@@ -147,10 +147,15 @@ func (b *batch) purgeTasks(ctx context.Context, q *db.Queries, ghosts []db.Purge
 		return nil, nil, fmt.Errorf("delete tasks: %w", err)
 	}
 	b.purged.Tasks = int64(len(deleted))
+	gone := make([]uuid.UUID, 0, len(deleted))
 	for _, task := range deleted {
+		gone = append(gone, task.ID)
 		if task.Event != "" {
 			events = append(events, task.Event)
 		}
+	}
+	if err := closeRecords(ctx, q, b.merchant, gone); err != nil {
+		return nil, nil, err
 	}
 	left, err := q.PurgeListTasksLeft(ctx, db.PurgeListTasksLeftParams{MerchantID: b.merchant, Ids: ids})
 	if err != nil {
@@ -165,9 +170,24 @@ func (b *batch) purgeTasks(ctx context.Context, q *db.Queries, ghosts []db.Purge
 	return blocked, events, nil
 }
 
+// closeRecords ends what waits for the outcome of tasks that are gone. It will not be known any more, and whoever waited for it, a later
+// hunt of the same invoice among them, would do so for ever.
+func closeRecords(ctx context.Context, q *db.Queries, merchant uuid.UUID, tasks []uuid.UUID) error {
+	if err := q.PurgeCloseAttempts(ctx, db.PurgeCloseAttemptsParams{MerchantID: merchant, Tasks: tasks}); err != nil {
+		return fmt.Errorf("close attempts: %w", err)
+	}
+	if err := q.PurgeCloseMessages(ctx, db.PurgeCloseMessagesParams{MerchantID: merchant, Tasks: tasks}); err != nil {
+		return fmt.Errorf("close messages: %w", err)
+	}
+	return nil
+}
+
 func stripeIDs(g db.PurgeListGhostsRow) []string {
 	return []string{g.StripeCustomerID, g.StripeSubscriptionID, g.StripeInvoiceID}
 }
+
+// idsOf are all that a task may name a ghost by: that of a message holds no id of Stripe's, and sealed an address and a name.
+func idsOf(g db.PurgeListGhostsRow) []string { return append(stripeIDs(g), g.ID.String()) }
 
 // mentions says which tasks name which of the wanted ids. No index could: a task's params are its kind's own, and an index over
 // them would cost each of a task's changes of state. One look serves many ghosts instead.
@@ -183,10 +203,10 @@ const clockSkew = 10 * time.Minute
 // lookThroughTasks finds the tasks of a merchant that name one of the ghosts.
 func (s *Service) lookThroughTasks(ctx context.Context, merchant uuid.UUID, ghosts []db.PurgeListGhostsRow) (*mentions, error) {
 	m := &mentions{
-		wanted: make(map[string]struct{}, 3*len(ghosts)), tasks: make(map[string][]uuid.UUID), since: firstID(time.Now().Add(-clockSkew)),
+		wanted: make(map[string]struct{}, 4*len(ghosts)), tasks: make(map[string][]uuid.UUID), since: firstID(time.Now().Add(-clockSkew)),
 	}
 	for _, g := range ghosts {
-		for _, id := range stripeIDs(g) {
+		for _, id := range idsOf(g) {
 			m.wanted[id] = struct{}{}
 		}
 	}

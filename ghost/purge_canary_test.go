@@ -200,9 +200,18 @@ func plantAudit(t testing.TB, pool *pgxpool.Pool, p plant) {
 	execute(t, pool, `INSERT INTO ghost_refreshes VALUES ($1, $2, 1, clock_timestamp() - make_interval(days => $3))`, p.merchant, []byte("sub_"+canary), 90*int(seen/time.Hour))
 }
 
-// plantHunt writes a hunt of the ghost.
+// plantHunt writes a hunt of the ghost, and a task of it whose letter is sealed: it names the ghost and the hunt alone.
 func plantHunt(t testing.TB, pool *pgxpool.Pool, p plant) {
 	t.Helper()
+	taskID, sent := oldID(), time.Time{}
+	if p.number%2 == 0 {
+		sent = time.Now().Add(-21 * time.Hour)
+	}
+	defer execute(t, pool, `INSERT INTO scheduled_tasks (merchant_id, id, kind, status, params, sealed_params, first_sent_at)
+		SELECT h.merchant_id, $3, 'email', $4, jsonb_build_object('hunt', h.id, 'ghost', h.ghost_id, 'step', 0, 'template', 'reminder'), $5, nullif($6::timestamptz, '0001-01-01 00:00:00+00')
+		FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id WHERE g.merchant_id = $1 AND g.stripe_customer_id = $2`,
+		p.merchant, "cus_"+p.canary(), taskID, []string{"parked", "needs_review", "pending"}[p.number%3],
+		sealed("scheduled_tasks.sealed_params", taskID.String(), `{"to":"letter`+p.canary()+`@example.com"}`), sent)
 	if _, err := pool.Exec(t.Context(), `WITH playbook AS (INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, '{}') ON CONFLICT DO NOTHING)
 		INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices, owed)
 		SELECT merchant_id, gen_random_uuid(), id, sha256('x'), 1, 'recover', false, false, decline_class, currency, amount, ARRAY[stripe_invoice_id], jsonb_build_object(stripe_invoice_id, amount)

@@ -3,6 +3,7 @@ package ghost
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"strings"
 	"testing"
@@ -158,6 +159,47 @@ func TestPurgeLeavesWhatIsUnderWay(t *testing.T) {
 	execute(t, pool, "UPDATE scheduled_tasks SET status = 'pending', lease_until = NULL, finished_at = NULL, first_sent_at = first_sent_at - interval '1 day'")
 	if p := purged(t, service); p != (Purged{Ghosts: 3, Tasks: 3, Events: 3}) {
 		t.Errorf("purged %+v, want the other three", p)
+	}
+}
+
+// A message's task names its ghost by PHANTOM's own id, and an attempt whose task is gone must not be waited for.
+func TestPurgeClosesWhatTasksLeave(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	merchant := newMerchant(t, pool, "acct_1")
+	ghost, hunt := addGhost(t, pool, merchant, "cus_1", "1", old), uuid.Must(uuid.NewV7())
+	execute(t, pool, "INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, '{}')", merchant)
+	execute(t, pool, `INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
+		VALUES ($1, $2, $3, sha256('x'), 1, 'recover', false, false, 'timed', 'usd', 100)`, merchant, hunt, ghost)
+	names := map[string]string{"hunt": hunt.String(), "ghost": ghost.String()}
+	attempt := func(number int, sent string) {
+		id := addTask(t, pool, merchant, names)
+		execute(t, pool, "UPDATE scheduled_tasks SET status = 'needs_review', first_sent_at = clock_timestamp() - nullif($2, '')::interval WHERE id = $1", id, sent)
+		execute(t, pool, `INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at)
+			VALUES ($1, sha256('in'), 'invoice_pay', $2, $3, $4, sha256('x'), 'usd', 100, '', 1, now(), now() - nullif($5, '')::interval)`, merchant, number, id, hunt, sent)
+	}
+	message := func(step int, state, sent string) {
+		id := addTask(t, pool, merchant, names)
+		execute(t, pool, "UPDATE scheduled_tasks SET status = 'parked', first_sent_at = clock_timestamp() - nullif($3, '')::interval, sealed_params = $2 WHERE id = $1", id,
+			sealed("scheduled_tasks.sealed_params", id.String(), "a letter"), sent)
+		execute(t, pool, "INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for, state) VALUES ($1, $2, $3, $4, 'email', 'x', now(), $5)", merchant, id, hunt, step, state)
+	}
+	attempt(1, "21 hours")
+	attempt(2, "")
+	message(0, "sending", "21 hours")
+	message(1, "planned", "")
+	if p := purged(t, service); p != (Purged{Ghosts: 1, Tasks: 4}) {
+		t.Errorf("purged %+v", p)
+	}
+	var left string
+	if err := pool.QueryRow(t.Context(), `SELECT concat_ws(' ', (SELECT string_agg(coalesce(result, 'open'), ' ' ORDER BY number) FROM attempts),
+		(SELECT string_agg(state, ' ' ORDER BY step) FROM messages))`).Scan(&left); err != nil || left != "absent not_sent unclear skipped" {
+		t.Errorf("%s, %v", left, err)
+	}
+	waiting, err := service.queries.AttemptUnknown(t.Context(), db.AttemptUnknownParams{MerchantID: merchant, TaskID: uuid.Must(uuid.NewV7()), Object: func() []byte { h := sha256.Sum256([]byte("in")); return h[:] }()})
+	if err != nil || waiting {
+		t.Errorf("another charge of the invoice would wait: %v, %v", waiting, err)
 	}
 }
 

@@ -47,16 +47,24 @@ func (s *Service) HandleRefresh(ctx context.Context, t *task.Task) error {
 	if err := json.Unmarshal(t.Params, &p); err != nil || p.Subscription == "" {
 		return task.Review(errors.New("the task's params name no subscription"))
 	}
-	return s.Refresh(ctx, t.MerchantID, p.Subscription)
+	return unhurried(ctx, s.Refresh(ctx, t.MerchantID, p.Subscription))
 }
 
-// unhurried lets a task wait where Stripe asks for fewer requests: that is no failed try.
-func unhurried(err error) error {
-	if asksToSlowDown([]error{err}) {
+// unhurried lets a task wait where Stripe fails or asks for fewer requests: that is no failed try. Eight of those would leave the task to
+// a person after a quarter of an hour, and what it was to bring, the end of a hunt among it, would come no more.
+func unhurried(ctx context.Context, err error) error {
+	var read *connect.ReadError
+	switch {
+	case ctx.Err() != nil, !errors.As(err, &read), errors.Is(err, connect.ErrRevoked), errors.Is(err, connect.ErrNotFound):
+		return err
+	case read.SlowDown:
 		return task.Snooze(slowDown)
 	}
-	return err
+	return task.Snooze(outage)
 }
+
+// outage is how long a task waits that Stripe gives no usable answer, after all that the reader has tried.
+const outage = time.Minute
 
 // errOvertaken says that an audit began after we did: what it reads is newer than what we have.
 var errOvertaken = errors.New("an audit began in the meantime")

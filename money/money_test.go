@@ -2,6 +2,7 @@ package money
 
 import (
 	"math"
+	"slices"
 	"testing"
 )
 
@@ -48,6 +49,28 @@ func TestCount(t *testing.T) {
 	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
 		if got := Count(n); got != want {
 			t.Errorf("Count(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestKnown(t *testing.T) {
+	t.Parallel()
+	if !slices.IsSorted(currencies) || len(slices.Compact(slices.Clone(currencies))) != len(currencies) {
+		t.Error("the table is not in order, and is searched by it")
+	}
+	for _, currency := range []string{"usd", "eur", "aed", "zmw", "jpy", "kwd", "ghs", "xcg", "hrk"} {
+		if !Known(currency) {
+			t.Errorf("%s is not known", currency)
+		}
+	}
+	for currency := range decimals {
+		if !Known(currency) {
+			t.Errorf("%s has decimals and is not known", currency)
+		}
+	}
+	for _, currency := range []string{"", "uds", "USD", "us", "euro", "xxx", "zzz"} {
+		if Known(currency) {
+			t.Errorf("%q is known", currency)
 		}
 	}
 }

@@ -131,7 +131,8 @@ func (s *Service) Channels(ctx context.Context, merchantID uuid.UUID) (Channels,
 	return all, nil
 }
 
-// DeleteChannel forgets an account. It fails with [ErrNotFound].
+// DeleteChannel forgets an account, whoever uses it: a key that has leaked must go at once. Messages on it are skipped as they fall due, and
+// their hunts go on. It fails with [ErrNotFound].
 func (s *Service) DeleteChannel(ctx context.Context, merchantID uuid.UUID, provider string) error {
 	count, err := s.queries.ChannelDelete(ctx, db.ChannelDeleteParams{MerchantID: merchantID, Provider: provider})
 	if err != nil {
@@ -267,9 +268,9 @@ func (s *Service) takeTest(ctx context.Context, merchantID uuid.UUID) (uuid.UUID
 	return id, nil
 }
 
-// checkSteps finds the steps that could not be sent: of a playbook that recovers, every template must exist and every channel be set up.
+// checkSteps finds the steps that could not be sent: every template must exist, and of a playbook that recovers every channel be set up.
 func (s *Service) checkSteps(ctx context.Context, merchantID uuid.UUID, p Playbook) error {
-	if p.Mode != ModeRecover || len(p.Steps) == 0 {
+	if len(p.Steps) == 0 {
 		return nil
 	}
 	channels, err := s.Channels(ctx, merchantID)
@@ -282,7 +283,7 @@ func (s *Service) checkSteps(ctx context.Context, merchantID uuid.UUID, p Playbo
 	}
 	for i, step := range p.Steps {
 		field := fmt.Sprintf("steps[%d]", i)
-		if step.Channel == Email && channels.Resend == nil || step.Channel == SMS && channels.Twilio == nil {
+		if p.Mode == ModeRecover && (step.Channel == Email && channels.Resend == nil || step.Channel == SMS && channels.Twilio == nil) {
 			return &FieldError{field + ".channel", "is not set up: PUT /api/channels/" + providerOf(step.Channel) + " first"}
 		}
 		if !slices.ContainsFunc(templates, func(t Template) bool { return t.Channel == step.Channel && t.Name == step.Template }) {

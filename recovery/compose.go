@@ -18,6 +18,7 @@ import (
 	"phantom/db"
 	"phantom/money"
 	"phantom/task"
+	"phantom/vault"
 )
 
 // letter is a message as it will leave, and who it is for. It is what is sealed.
@@ -61,7 +62,7 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 		return nil, err
 	}
 	m.hash = reader.Hash
-	email, err := ghostEmail(m.GhostID, ghost)
+	email, err := ghostEmail(m.GhostID, ghost.Email)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 	}
 	if m.Channel == Email {
 		if email == "" {
-			return nil, stop(skipped("the customer has no usable email address"))
+			return nil, stop(skipped(whyNoEmail))
 		}
 		l.Person = m.hash.email(email)
 	}
@@ -103,6 +104,17 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 }
 
 func stop(e ending) error { return &e }
+
+// Why a message is skipped because of who it is for.
+const (
+	whyStopped  = "the customer has asked not to be written to"
+	whyNoEmail  = "the customer has no usable email address"
+	whyNoPhone  = "the customer has no phone number"
+	whyNoMobile = "the customer's phone number is no mobile number of a country that is written to"
+)
+
+// unreachable are those that say that a customer cannot be reached on a channel. They are looked for among the messages of before.
+var unreachable = []string{whyNoEmail, whyNoPhone, whyNoMobile}
 
 func (s *Service) composeEmail(m *message, l *letter, wording Template, customer fields, account channel, to string) error {
 	name, ok := sender(account.from)
@@ -138,9 +150,9 @@ func (s *Service) composeSMS(ctx context.Context, m *message, l *letter, wording
 	to, ok := parsePhone(owner.phone, owner.country)
 	switch {
 	case owner.phone == "":
-		return stop(skipped("the customer has no phone number"))
+		return stop(skipped(whyNoPhone))
 	case !ok || !textable(to):
-		return stop(skipped("the customer's phone number is no mobile number of a country that is written to"))
+		return stop(skipped(whyNoMobile))
 	case customer.Company == "":
 		return stop(skipped("the account at Stripe has no public name"))
 	}
@@ -155,11 +167,11 @@ func (s *Service) composeSMS(ctx context.Context, m *message, l *letter, wording
 }
 
 // ghostEmail opens a ghost's address, "" where there is none that can be written to.
-func ghostEmail(id uuid.UUID, ghost db.MessageGetGhostRow) (string, error) {
-	if ghost.Email == nil {
+func ghostEmail(id uuid.UUID, email *vault.EncryptedToken) (string, error) {
+	if email == nil {
 		return "", nil
 	}
-	address, err := ghost.Email.Reveal("ghost_targets.email:" + id.String())
+	address, err := email.Reveal("ghost_targets.email:" + id.String())
 	if err != nil {
 		return "", err
 	}
@@ -310,11 +322,11 @@ func within(d *jx.Decoder, field string, read func(*jx.Decoder) error) error {
 	})
 }
 
-// ofStripe makes Stripe's wish to slow down no failed try.
+// ofStripe makes Stripe's failures no failed try, and its wish to slow down a short wait.
 func ofStripe(err error) error {
 	var slow *connect.ReadError
 	if errors.As(err, &slow) && slow.SlowDown {
 		return task.Snooze(10 * time.Second)
 	}
-	return err
+	return unhurried(err)
 }

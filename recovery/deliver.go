@@ -54,7 +54,9 @@ func (s *Service) guard(ctx context.Context, queries *db.Queries, m *message, l 
 	case state != "active":
 		return now, stop(skipped("the hunt has ended"))
 	case found.Suppressed:
-		return now, stop(skipped("the customer has asked not to be written to"))
+		e := skipped(whyStopped)
+		e.letter = l
+		return now, stop(e)
 	case !found.Owing:
 		return now, stop(skipped("the ghost is gone"))
 	case found.Disconnected:
@@ -87,6 +89,14 @@ func (s *Service) freeze(ctx context.Context, m *message, l *letter) error {
 	now, err := s.guard(ctx, queries, m, l)
 	if err != nil {
 		return err
+	}
+	// It may have become night while Stripe was read.
+	quiet, err := s.quietUntil(ctx, queries, m, now)
+	if err != nil {
+		return err
+	}
+	if quiet.After(now) {
+		return &putOff{now, quiet}
 	}
 	if err := s.underCaps(ctx, queries, m, l.Persons, now); err != nil {
 		return err
@@ -236,15 +246,16 @@ func (s *Service) thawed(ctx context.Context, m *message) (*letter, error) {
 
 // mayRepeat looks before an email is sent again. As guard, its error may be an [*ending] or a snooze.
 func (s *Service) mayRepeat(ctx context.Context, m *message, l *letter) error {
-	if _, err := s.guard(ctx, s.queries, m, l); err != nil {
-		return err
-	}
-	quiet, err := s.quietUntil(ctx, m)
+	now, err := s.guard(ctx, s.queries, m, l)
 	if err != nil {
 		return err
 	}
-	if quiet.After(m.Now) {
-		return task.Snooze(quiet.Sub(m.Now))
+	quiet, err := s.quietUntil(ctx, s.queries, m, now)
+	if err != nil {
+		return err
+	}
+	if quiet.After(now) {
+		return task.Snooze(quiet.Sub(now))
 	}
 	reader, err := s.connect.Reader(ctx, m.task.MerchantID)
 	if err != nil {

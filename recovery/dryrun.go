@@ -24,7 +24,8 @@ type DryRun struct {
 
 // DryRun says what [Service.Start] would begin for all open ghosts with this playbook, and what those hunts would do in their first
 // seven days if every charge were declined for the same reason as the last one. It stores nothing and asks Stripe nothing: what only Stripe
-// knows at that moment (a payment meanwhile, a retry of Smart Retries, a dispute) is not in it. In mode observe it is what recover would do.
+// knows at that moment (a payment meanwhile, a retry of Smart Retries, a dispute, a customer's number) is not in it. In mode observe it is
+// what recover would do.
 func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p Playbook) (DryRun, error) {
 	run := DryRun{Data: []Planned{}}
 	if err := s.checkSteps(ctx, merchantID, p); err != nil {
@@ -74,13 +75,21 @@ func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.G
 		run.Skipped++
 		return nil
 	}
-	run.Hunts++
 	customer := l.hash("customer", g.StripeCustomerID)
+	h, err := imagine(g, string(customer), l, l.began)
+	if err != nil {
+		return err
+	}
+	if sim.letters.unwanted(h) { // before it is decided who is held out: both groups lack them
+		run.Skipped++
+		return nil
+	}
+	run.Hunts++
 	if heldOut(customer, l.playbook.HoldoutPercent) {
 		run.HeldOut++
 		return nil
 	}
-	return sim.begin(ctx, imagine(g, string(customer), l, l.began))
+	return sim.begin(ctx, h)
 }
 
 // lookAhead is the outlook of a hunt that begins now, without its invoice.
@@ -100,7 +109,7 @@ func (s *Service) lookAhead(ctx context.Context, merchantID uuid.UUID, p Playboo
 	return l, nil
 }
 
-// remember tells a simulation of the charges that count against budgets and caps already.
+// remember tells a simulation of the charges and messages that count against budgets and caps already, and of who wants none.
 func (s *Service) remember(ctx context.Context, merchantID uuid.UUID, sim *simulation) error {
 	sent, err := s.queries.HuntReadSent(ctx, merchantID)
 	if err != nil {
@@ -111,5 +120,5 @@ func (s *Service) remember(ctx context.Context, merchantID uuid.UUID, sim *simul
 		sim.cards[string(a.Customer)]++
 		sim.asked[a.Currency] = append(sim.asked[a.Currency], asked{a.SentAt, a.Amount})
 	}
-	return nil
+	return sim.letters.load(ctx, s.queries, merchantID)
 }

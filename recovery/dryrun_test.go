@@ -3,6 +3,9 @@ package recovery
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -160,6 +163,7 @@ func TestDryRunIsWhatHappens(t *testing.T) {
 		"a small budget":    func(p *Playbook) { p.CardBudget = 5 },
 		"with a holdout":    func(p *Playbook) { p.HoldoutPercent = 20 },
 		"above a minimum":   func(p *Playbook) { p.MinAmount = map[string]int64{"usd": 3000, "eur": 3000, "jpy": 3000} },
+		"with messages":     inPairs,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -171,6 +175,9 @@ func TestDryRunIsWhatHappens(t *testing.T) {
 			p := DefaultPlaybook()
 			p.Mode, p.HoldoutPercent, p.Steps = ModeRecover, 0, []Step{}
 			change(&p)
+			if len(p.Steps) > 0 {
+				b.correspond()
+			}
 			run, err := b.s.DryRun(t.Context(), b.merchant, p)
 			if err != nil {
 				t.Fatal(err)
@@ -187,13 +194,175 @@ func TestDryRunIsWhatHappens(t *testing.T) {
 				t.Errorf("%+v have begun, %+v were foretold", started, run.Started)
 			}
 			b.during(func() { b.live(began.Add(dryRunTime)) })
-			sent := b.sent(began)
-			t.Logf("%d hunts, %d foretold, %d done", started.Hunts, len(run.Data), len(sent))
-			if len(run.Data) == 0 {
+			charges, messages := parted(run.Data)
+			sent, written := b.sent(began), b.written(began)
+			t.Logf("%d hunts, %d and %d foretold, %d and %d done", started.Hunts, len(charges), len(messages), len(sent), len(written))
+			if len(charges) == 0 || (len(messages) == 0) != (len(p.Steps) == 0) {
 				t.Fatal("nothing was foretold")
 			}
-			compareRuns(t, run.Data, sent)
+			compareRuns(t, charges, sent)
+			compareRuns(t, messages, written)
 		})
+	}
+}
+
+// inPairs sets more steps than the caps let through in their days.
+func inPairs(p *Playbook) {
+	for _, days := range []int{0, 0, 1, 2} {
+		p.Steps = append(p.Steps, Step{days, Email, "reminder"}, Step{days, SMS, "reminder"})
+	}
+}
+
+// correspond sets up both channels, and takes some customers' addresses from them, or their wish to be written to, or a day of it.
+func (b *bench) correspond() {
+	b.t.Helper()
+	b.s.config.Dev = true // the links to pay lead to the sandbox
+	if _, err := b.s.SetResend(b.t.Context(), b.merchant, sandbox.ResendKey, "Billing <billing@example.com>"); err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.s.SetTwilio(b.t.Context(), b.merchant, sandbox.TwilioSID, sandbox.TwilioToken, "+14155550100"); err != nil {
+		b.t.Fatal(err)
+	}
+	hash, err := b.connect.Hasher(b.t.Context(), b.merchant)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ghosts, err := b.queries.HuntListTargets(b.t.Context(), db.HuntListTargetsParams{MerchantID: b.merchant, Most: 1000})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for i, g := range ghosts {
+		address, err := ghostEmail(g.ID, g.Email)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		contact := url.Values{"phone": {fmt.Sprintf("+1415555%04d", i)}}
+		switch i % 4 {
+		case 1:
+			contact.Set("email", "")
+			b.exec("UPDATE ghost_targets SET email = NULL WHERE id = $1", g.ID)
+		case 2:
+			b.exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed')", b.merchant, hasher(hash).email(address))
+		case 3: // written to by a hunt of before
+			b.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for, state, sent_at, persons)
+				SELECT merchant_id, gen_random_uuid(), id, 0, 'email', 'x', began_at, 'sent', phantom_now() - interval '10 hours', ARRAY[customer] FROM hunts WHERE ghost_id = $1 LIMIT 1`, g.ID)
+		}
+		b.contact(g.StripeCustomerID, contact)
+	}
+}
+
+// contact changes a customer at Stripe.
+func (b *bench) contact(customer string, fields url.Values) {
+	b.t.Helper()
+	merchant, err := b.queries.MerchantGet(b.t.Context(), b.merchant)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	token, err := merchant.AccessToken.Reveal("merchants.access_token:" + b.account)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.url+"/v1/customers/"+customer, strings.NewReader(fields.Encode()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		b.t.Fatal(response.Status)
+	}
+}
+
+func parted(all []Planned) (charges, messages []Planned) {
+	for _, p := range all {
+		if p.Template == "" {
+			charges = append(charges, p)
+			continue
+		}
+		p.Invoice, p.Amount, p.Currency, p.Reason = p.Ghost.String()+p.Action, 0, "", "" // by which they are put in order
+		messages = append(messages, p)
+	}
+	return charges, messages
+}
+
+// written are the messages of the hunts that began since.
+func (b *bench) written(since time.Time) (list []Planned) {
+	b.t.Helper()
+	rows, err := b.pool.Query(b.t.Context(), `SELECT m.sent_at, h.ghost_id, m.channel, m.template FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
+		WHERE h.began_at >= $1 AND m.state = 'sent' ORDER BY m.sent_at`, since)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var p Planned
+		if err := rows.Scan(&p.At, &p.Ghost, &p.Action, &p.Template); err != nil {
+			b.t.Fatal(err)
+		}
+		p.Invoice = p.Ghost.String() + p.Action
+		list = append(list, p)
+	}
+	if err := rows.Err(); err != nil {
+		b.t.Fatal(err)
+	}
+	return list
+}
+
+// No card is charged for invoices that were sent to the customer, and nothing is taken over; who wants no message at all is not hunted.
+func TestDryRunPlansNoneOfWhatIsSkipped(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1})
+	b.audit()
+	sent := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open' AND rule LIKE 'The invoice was sent%'")
+	all := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
+	if sent == 0 || sent == all {
+		t.Fatalf("%d of %d ghosts have sent invoices", sent, all)
+	}
+	p := DefaultPlaybook()
+	p.HoldoutPercent, p.TakeOver = 0, true
+	run, err := b.s.DryRun(t.Context(), b.merchant, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	acts := map[string]int{}
+	for _, one := range run.Data {
+		acts[one.Action]++
+		if one.Action != Email && b.count("SELECT count(*) FROM ghost_targets WHERE id = $1 AND rule LIKE 'The invoice was sent%'", one.Ghost) != 0 {
+			t.Errorf("%+v", one)
+		}
+	}
+	if run.Hunts != all || acts[actionCharge] == 0 || acts[actionTakeOver] == 0 || acts[Email] == 0 {
+		t.Errorf("%d hunts of %d ghosts: %v", run.Hunts, all, acts)
+	}
+	hash, err := b.connect.Hasher(t.Context(), b.merchant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ghosts, err := b.queries.HuntListTargets(t.Context(), db.HuntListTargetsParams{MerchantID: b.merchant, Most: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unwanted := 0
+	for i, g := range ghosts {
+		address, err := ghostEmail(g.ID, g.Email)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 && address != "" {
+			unwanted++
+			b.exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed') ON CONFLICT DO NOTHING", b.merchant, hasher(hash).email(address))
+			if got, err := suppressedCustomer(t.Context(), b.queries, g, hash, p.Steps); !got || err != nil {
+				t.Errorf("a customer who has unsubscribed: %v, %v", got, err)
+			}
+		}
+	}
+	if run, err = b.s.DryRun(t.Context(), b.merchant, p); err != nil || run.Skipped < unwanted || run.Hunts+run.Skipped != all || unwanted == 0 {
+		t.Errorf("%+v skipped and begun, %d of %d want no message: %v", run.Started, unwanted, all, err)
 	}
 }
 

@@ -27,7 +27,7 @@ type huntParams struct {
 type Started struct {
 	Hunts   int `json:"hunts"`
 	HeldOut int `json:"held_out"`
-	Skipped int `json:"skipped"` // below the minimum, hunted already, or open no more
+	Skipped int `json:"skipped"` // below the minimum, hunted already, open no more, or of a customer who wants no message any more
 }
 
 // ErrOff says that the merchant's playbook is off.
@@ -102,11 +102,25 @@ func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (Versioned, 
 func (s *Service) begin(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, playbook Versioned, ghosts []db.GhostTarget,
 	hash func(subject, value string) []byte, result *Started) error {
 	queries := db.New(tx)
+	some, err := queries.SuppressionExists(ctx, merchantID)
+	if err != nil {
+		return fmt.Errorf("read suppressions: %w", err)
+	}
 	batch := db.HuntCreateManyParams{MerchantID: merchantID, PlaybookVersion: playbook.Version, Mode: playbook.Mode}
 	for _, g := range ghosts {
 		if g.Amount < playbook.MinAmount[g.Currency] || g.Status != "open" {
 			result.Skipped++
 			continue
+		}
+		if some { // whichever arm he would be in
+			unwanted, err := suppressedCustomer(ctx, queries, g, hash, playbook.Steps)
+			if err != nil {
+				return err
+			}
+			if unwanted {
+				result.Skipped++
+				continue
+			}
 		}
 		customer := hash("customer", g.StripeCustomerID)
 		batch.Ids, batch.Ghosts, batch.Customers = append(batch.Ids, newID()), append(batch.Ghosts, g.ID), append(batch.Customers, customer)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
@@ -67,7 +69,7 @@ func (s *Service) beginMessage(ctx context.Context, m *message) error {
 	case m.Halted:
 		return task.Snooze(time.Minute)
 	}
-	quiet, err := s.quietUntil(ctx, m)
+	quiet, err := s.quietUntil(ctx, s.queries, m, m.Now)
 	if err != nil {
 		return err
 	}
@@ -92,8 +94,8 @@ func (s *Service) beginMessage(ctx context.Context, m *message) error {
 }
 
 // quietUntil is the first moment, now or later, at which the hunt's playbook lets a message be sent.
-func (s *Service) quietUntil(ctx context.Context, m *message) (time.Time, error) {
-	row, err := s.queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
+func (s *Service) quietUntil(ctx context.Context, queries *db.Queries, m *message, now time.Time) (time.Time, error) {
+	row, err := queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read playbook: %w", err)
 	}
@@ -101,7 +103,7 @@ func (s *Service) quietUntil(ctx context.Context, m *message) (time.Time, error)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return playbook.QuietHours.Next(m.Now, customerZone(m.Timezone)), nil
+	return playbook.QuietHours.Next(now, customerZone(m.Timezone)), nil
 }
 
 // customerZone is where a customer's day is told. Stripe does not say where a customer is: his merchant's zone stands for it.
@@ -131,6 +133,8 @@ type ending struct {
 	state   string // of the message
 	why     string // in plain words, without an address
 	outcome any    // of the task
+
+	letter *letter // of a message that is skipped because its person has said stop; else nil
 }
 
 func (e *ending) Error() string { return e.why }
@@ -167,6 +171,13 @@ func (s *Service) end(ctx context.Context, m *message, e ending) error {
 		if err := task.Finish(ctx, tx, t, e.status, e.outcome, e.why); err != nil {
 			return err
 		}
+		if e.letter != nil {
+			if err := queries.MessageNamePerson(ctx, db.MessageNamePersonParams{
+				MerchantID: t.MerchantID, ID: t.ID, Person: e.letter.Person, Persons: e.letter.Persons,
+			}); err != nil {
+				return err
+			}
+		}
 		if _, err := queries.MessageEnd(ctx, db.MessageEndParams{MerchantID: t.MerchantID, ID: t.ID, State: e.state, Why: e.why}); err != nil {
 			return err
 		}
@@ -178,12 +189,40 @@ func (s *Service) end(ctx context.Context, m *message, e ending) error {
 		if err := noteMessage(ctx, queries, m, e.note(m.MessageLoadRow)); err != nil {
 			return err
 		}
+		if e.letter != nil || slices.Contains(unreachable, e.why) {
+			hunt, err := queries.HuntGet(ctx, db.HuntGetParams{MerchantID: t.MerchantID, ID: m.HuntID})
+			if err != nil {
+				return err
+			}
+			if ended, err := s.endUnwanted(ctx, tx, hunt); ended || err != nil {
+				return err
+			}
+		}
 		return s.planNext(ctx, tx, t.MerchantID, m.HuntID)
 	})
 	if err != nil {
 		return fmt.Errorf("end the message: %w", err)
 	}
 	return nil
+}
+
+// Writes says whether tasks of a kind write to a customer.
+func Writes(kind string) bool { return kind == Email || kind == SMS }
+
+// CancelMessage ends the message of a task that a person has canceled in the same transaction, and says so in its hunt's history. The
+// hunt goes on with the next step by the task of [PlanAgain].
+func CancelMessage(ctx context.Context, tx db.DBTX, merchantID, taskID uuid.UUID) error {
+	queries := db.New(tx)
+	const why = "a person has canceled it"
+	row, err := queries.MessageCancel(ctx, db.MessageCancelParams{MerchantID: merchantID, ID: taskID, Why: why})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // it has ended before
+	}
+	if err != nil {
+		return fmt.Errorf("end the message: %w", err)
+	}
+	e := ending{state: row.State, why: why}
+	return note(ctx, queries, merchantID, row.HuntID, taskID, e.note(db.MessageLoadRow{Channel: row.Channel, Template: row.Template}))
 }
 
 func noteMessage(ctx context.Context, queries *db.Queries, m *message, text string) error {

@@ -2,8 +2,14 @@ package recovery
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/uuid"
+
+	"phantom/db"
+	"phantom/task"
 )
 
 var ada = person{"cus_ada", address}
@@ -104,7 +110,7 @@ func TestSuppressedPersons(t *testing.T) {
 	p.must(p.s.CheckUnsubscribe(t.Context(), token))
 	p.must(p.s.Unsubscribe(t.Context(), token))
 	p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
-	second, hunt := p.plan(person{"cus_other", strings.ToUpper(address)}, Email, "reminder")
+	second, _ := p.plan(person{"cus_other", strings.ToUpper(address)}, Email, "reminder")
 	p.try(second)
 	if state, why := p.state(second); state != messageSkipped || !strings.Contains(why, "asked not to be") {
 		t.Errorf("%s, %s", state, why)
@@ -115,16 +121,135 @@ func TestSuppressedPersons(t *testing.T) {
 	if state, why := p.state(texted); state != messageSent || texts != 1 {
 		t.Errorf("an SMS: %s, %s", state, why)
 	}
-	steps := []Step{{Channel: Email}, {Channel: Email}}
-	for _, want := range []bool{false, true} {
-		got, err := suppressedEverywhere(t.Context(), p.queries, p.merchant, hunt, steps)
-		if err != nil || got != want {
-			t.Errorf("suppressed everywhere: %v, %v, want %v", got, err, want)
-		}
-		p.exec("UPDATE messages SET person = (SELECT person FROM suppressions), persons = ARRAY(SELECT person FROM suppressions) WHERE id = $1", second)
+}
+
+// steps sets the channels of the playbook's steps.
+func (p *office) steps(channels ...string) {
+	p.t.Helper()
+	playbook := DefaultPlaybook()
+	playbook.Mode, playbook.QuietHours, playbook.Steps = ModeRecover, QuietHours{From: "00:00", To: "00:00", Zone: "customer"}, []Step{}
+	for _, channel := range channels {
+		playbook.Steps = append(playbook.Steps, Step{0, channel, "reminder"})
 	}
-	if got, _ := suppressedEverywhere(t.Context(), p.queries, p.merchant, hunt, append(steps, Step{Channel: SMS})); got {
-		t.Error("an SMS could still be sent")
+	body, err := json.Marshal(playbook)
+	p.must(err)
+	p.exec("UPDATE playbooks SET body = $1", body)
+}
+
+// stop is a person's word on a channel.
+func (p *office) stop(channel, value string) {
+	p.t.Helper()
+	hash, err := p.s.connect.Hasher(p.t.Context(), p.merchant)
+	p.must(err)
+	person := hasher(hash).email(value)
+	if channel == SMS {
+		person = hasher(hash).phone(value)
+	}
+	p.must(p.s.suppress(p.t.Context(), p.merchant, channel, person, "unsubscribed"))
+}
+
+func (p *office) hunt(id uuid.UUID) (state string) {
+	p.t.Helper()
+	p.must(p.pool.QueryRow(p.t.Context(), `SELECT state || CASE WHEN EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.kind = 'invoice_pay' AND t.status = 'pending' AND t.params ->> 'hunt' = h.id::text)
+		THEN ', charging' ELSE '' END FROM hunts h WHERE h.id = $1`, id).Scan(&state))
+	return state
+}
+
+// Who has unsubscribed from everything is charged no more: in none of his hunts, also in one that begins later or that has not written
+// yet, and also where he said stop to another hunt or a channel does not reach him at all.
+func TestUnsubscribedFromEverything(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		channels []string
+		play     func(p *office) uuid.UUID
+		want     string
+	}{
+		"his second hunt": {[]string{Email, Email}, func(p *office) uuid.UUID {
+			first, _ := p.plan(ada, Email, "reminder")
+			_, second := p.plan(ada, Email, "reminder")
+			p.try(first)
+			p.stop(Email, address)
+			return second
+		}, "stopped"},
+		"a hunt that begins later": {[]string{Email}, func(p *office) uuid.UUID {
+			p.stop(Email, address)
+			id, hunt := p.plan(ada, Email, "reminder")
+			p.try(id)
+			return hunt
+		}, "stopped"},
+		"another customer of the same address": {[]string{Email}, func(p *office) uuid.UUID {
+			first, _ := p.plan(ada, Email, "reminder")
+			p.try(first)
+			p.stop(Email, address)
+			p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
+			id, hunt := p.plan(person{"cus_other", strings.ToUpper(address)}, Email, "reminder")
+			p.try(id)
+			return hunt
+		}, "stopped"},
+		"an old STOP and an unsubscribe": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			texted, _ := p.plan(ada, SMS, "reminder")
+			p.try(texted)
+			p.stop(SMS, number)
+			id, hunt := p.plan(ada, Email, "reminder")
+			p.try(id)
+			p.stop(Email, address)
+			return hunt
+		}, "stopped"},
+		"a STOP that is lifted": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			texted, _ := p.plan(ada, SMS, "reminder")
+			p.try(texted)
+			p.stop(SMS, number)
+			p.exec("DELETE FROM suppressions")
+			id, hunt := p.plan(ada, Email, "reminder")
+			p.try(id)
+			p.stop(Email, address)
+			return hunt
+		}, "active, charging"},
+		"an unsubscribe alone": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			id, hunt := p.plan(ada, Email, "reminder")
+			p.try(id)
+			p.stop(Email, address)
+			return hunt
+		}, "active, charging"},
+		"an unsubscribe without a number": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			p.world.phones[ada.customer] = ""
+			p.stop(Email, address)
+			id, hunt := p.plan(ada, SMS, "reminder")
+			p.try(id)
+			return hunt
+		}, "stopped"},
+		"a STOP without an address": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			nobody := person{"cus_nobody", ""}
+			id, hunt := p.plan(nobody, SMS, "reminder")
+			p.try(id)
+			p.stop(SMS, number)
+			return hunt
+		}, "stopped"},
+		"neither an address nor a number, and no word": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+			nobody := person{"cus_nobody", ""}
+			p.world.phones[nobody.customer] = ""
+			id, hunt := p.plan(nobody, SMS, "reminder")
+			p.try(id)
+			return hunt
+		}, "active, charging"},
+		"another address": {[]string{Email}, func(p *office) uuid.UUID {
+			first, _ := p.plan(ada, Email, "reminder")
+			p.try(first)
+			id, hunt := p.plan(person{ada.customer, "new@example.com"}, Email, "reminder")
+			p.stop(Email, address)
+			p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
+			p.try(id)
+			return hunt
+		}, "active, charging"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := setupPost(t)
+			p.steps(test.channels...)
+			if got := p.hunt(test.play(p)); got != test.want {
+				t.Errorf("%s, want %s\n%s", got, test.want, p.log)
+			}
+		})
 	}
 }
 
@@ -150,5 +275,74 @@ func TestRefusedKey(t *testing.T) {
 		if status := p.try(id); status != "succeeded" {
 			t.Errorf("%s with a good key: %s", channel, status)
 		}
+	}
+}
+
+// An outage of Stripe's puts a message off and is no failed try of it.
+func TestMessageWaitsForStripe(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	for _, test := range []struct{ channel, path string }{{Email, "/v1/invoices/"}, {SMS, "/v1/invoices/"}, {SMS, "/v1/customers/"}} {
+		id, _ := p.plan(person{"cus_" + test.channel + test.path[4:6], test.path[4:6] + test.channel + "@example.com"}, test.channel, "payment_failed")
+		p.world.set(func() { p.world.down = test.path })
+		claimed := p.claim(id)
+		err := p.s.HandleMessage(t.Context(), claimed)
+		if err == nil || err.Error() != task.Snooze(0).Error() {
+			t.Errorf("%s without %s: %v", test.channel, test.path, err)
+		}
+		p.settle(claimed, err)
+		if state, _ := p.state(id); state != messagePlanned {
+			t.Errorf("%s without %s: %s", test.channel, test.path, state)
+		}
+		p.world.set(func() { p.world.down = "" })
+		p.world.set(func() {
+			p.world.phones["cus_"+test.channel+test.path[4:6]] = "+1415555014" + strconv.Itoa(len(p.world.texts))
+		})
+		if status := p.try(id); status != "succeeded" {
+			t.Errorf("%s with %s: %s\n%s", test.channel, test.path, status, p.log)
+		}
+	}
+}
+
+// Reading Stripe may take minutes, and the quiet hours may begin meanwhile.
+func TestQuietHoursBeginWhileStripeIsRead(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	p.exec("CREATE TABLE test_clock AS SELECT interval '0' AS ahead")
+	p.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + ahead FROM test_clock'")
+	p.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', jsonb_build_object('zone', 'UTC',
+		'from', to_char(now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI'), 'to', to_char(now() AT TIME ZONE 'UTC' + interval '3 hours', 'HH24:MI')))`)
+	id, _ := p.plan(ada, Email, "payment_failed")
+	p.world.reading = func() { p.exec("UPDATE test_clock SET ahead = interval '90 minutes'") }
+	if status := p.try(id); status != "pending" {
+		t.Errorf("task %s", status)
+	}
+	requests, _, _ := p.world.took()
+	state, _ := p.state(id)
+	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > now() + interval '2 hours' AND sent_at IS NULL"); n != 1 || requests != 0 || state != messagePlanned || p.row(id).FirstSentAt != nil {
+		t.Errorf("%d put off, %d requests to send, %s", n, requests, state)
+	}
+}
+
+// A message that a person has canceled leaves the hunt's next one to be planned.
+func TestCanceledMessageSilencesNoHunt(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	p.steps(Email, Email)
+	id, hunt := p.plan(ada, Email, "payment_failed")
+	canceled, err := p.queries.TaskCancel(t.Context(), db.TaskCancelParams{MerchantID: p.merchant, ID: id})
+	if p.must(err); canceled != 1 {
+		t.Fatal("it was not canceled")
+	}
+	p.must(CancelMessage(t.Context(), p.pool, p.merchant, id))
+	plan, ok := PlanAgain(p.merchant, p.row(id).Params)
+	if !ok {
+		t.Fatal("its params name no hunt")
+	}
+	_, err = p.queries.TaskEnqueue(t.Context(), plan)
+	p.must(err)
+	p.try(plan.ID)
+	if n := p.count("SELECT count(*) FROM messages m JOIN scheduled_tasks t USING (merchant_id, id) WHERE m.hunt_id = $1 AND m.step = 1 AND m.state = 'planned' AND t.status = 'pending'", hunt); n != 1 {
+		t.Errorf("%d next messages\n%s", n, p.log)
 	}
 }

@@ -37,7 +37,13 @@ func (s *Service) observe(ctx context.Context, tx db.DBTX, merchantID, huntID uu
 		return nil
 	}
 	sim := newSimulation(s.advisor)
-	h := imagine(p.ghost, string(hunt.Customer), p.outlook(), p.now)
+	h, err := imagine(p.ghost, string(hunt.Customer), p.outlook(), p.now)
+	if err != nil {
+		return err
+	}
+	if err := sim.letters.loadOne(ctx, queries, merchantID, h); err != nil {
+		return err
+	}
 	if err := sim.begin(ctx, h); err != nil {
 		return err
 	}

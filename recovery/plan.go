@@ -143,6 +143,9 @@ func (p *planning) charge(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if isSent(p.ghost) {
+			next.over = "the invoice was sent to the customer, and no card is charged for it"
+		}
 		if next.over != "" {
 			if err := p.giveUp(ctx, object, next.over); err != nil {
 				return err

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/money"
 )
 
 // Modes of a playbook.
@@ -26,7 +27,8 @@ const (
 	ModeRecover = "recover"
 )
 
-// Playbook is what a merchant wants of his hunts. Its JSON is part of the HTTP API; what is left out takes its default.
+// Playbook is what a merchant wants of his hunts. Its JSON is part of the HTTP API; what is left out takes its default, and nothing may be
+// null.
 type Playbook struct {
 	Mode           string           `json:"mode"`
 	TakeOver       bool             `json:"take_over"`       // from Smart Retries; else it is waited for
@@ -108,14 +110,8 @@ func ParsePlaybook(text []byte) (Playbook, error) {
 	if err := checkNames(text); err != nil {
 		return p, err
 	}
-	if p.MinAmount == nil {
-		p.MinAmount = map[string]int64{}
-	}
-	if p.DailyCap == nil {
-		p.DailyCap = map[string]int64{}
-	}
-	if p.Steps == nil {
-		p.Steps = DefaultPlaybook().Steps
+	if p.Steps == nil { // those of the default that the window has room for
+		p.Steps = slices.DeleteFunc(DefaultPlaybook().Steps, func(step Step) bool { return step.AfterDays > p.WindowDays })
 	}
 	return p, p.validate()
 }
@@ -152,8 +148,11 @@ func (p *Playbook) validate() error {
 	}
 	for field, amounts := range map[string]map[string]int64{"min_amount": p.MinAmount, "daily_cap": p.DailyCap} {
 		for _, currency := range slices.Sorted(maps.Keys(amounts)) {
-			if !currencyShape.MatchString(currency) || amounts[currency] < 0 {
+			switch {
+			case !currencyShape.MatchString(currency) || amounts[currency] < 0:
 				return &FieldError{field, "must map currencies in three lower-case letters to whole numbers of minor units"}
+			case !money.Known(currency): // it would be a limit that never holds
+				return &FieldError{field, "must name currencies that Stripe has, such as usd or eur"}
 			}
 		}
 	}
@@ -173,12 +172,18 @@ func (p *Playbook) validate() error {
 	return nil
 }
 
+// isZone takes the names of IANA's zones and not what else lies beside them on many machines, which others lack: copies under posix/,
+// zones that count leap seconds under right/, and the machine's own.
 func isZone(name string) bool {
 	if name == "customer" {
 		return true
 	}
+	first, _, _ := strings.Cut(name, "/")
+	if slices.Contains([]string{"", "Local", "localtime", "posix", "posixrules", "right", "Factory"}, first) {
+		return false
+	}
 	_, err := time.LoadLocation(name)
-	return err == nil && name != "" && name != "Local"
+	return err == nil
 }
 
 // zone is where quiet hours are told.
@@ -235,7 +240,7 @@ func versioned(row db.Playbook) (Versioned, error) {
 }
 
 // SetPlaybook stores a playbook as the merchant's newest version, which hunts that begin from now on keep. Every template that its
-// steps name must exist, and every channel be set up, if it is to recover: else it fails with a [*FieldError].
+// steps name must exist, and every channel be set up if it is to recover: else it fails with a [*FieldError].
 func (s *Service) SetPlaybook(ctx context.Context, merchantID uuid.UUID, p Playbook) (Versioned, error) {
 	if err := s.checkSteps(ctx, merchantID, p); err != nil {
 		return Versioned{}, err
@@ -243,6 +248,9 @@ func (s *Service) SetPlaybook(ctx context.Context, merchantID uuid.UUID, p Playb
 	body, err := json.Marshal(p)
 	if err != nil {
 		return Versioned{}, fmt.Errorf("marshal playbook: %w", err)
+	}
+	if _, err := ParsePlaybook(body); err != nil { // whoever reads it later does so by the same rules
+		return Versioned{}, err
 	}
 	var version int32
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {

@@ -17,9 +17,11 @@ func TestPlaybooksAreRead(t *testing.T) {
 		return p
 	}
 	for text, want := range map[string]Playbook{
-		`{}`:          DefaultPlaybook(),
-		` {} ` + "\n": DefaultPlaybook(),
-		`{"mode":null,"steps":null,"min_amount":null,"quiet_hours":null,"max_attempts":null}`: DefaultPlaybook(),
+		`{}`:                 DefaultPlaybook(),
+		` {} ` + "\n":        DefaultPlaybook(),
+		`{"window_days":7}`:  change(func(p *Playbook) { p.WindowDays, p.Steps = 7, p.Steps[:2] }), // no room for the third
+		`{"window_days":1}`:  change(func(p *Playbook) { p.WindowDays, p.Steps = 1, p.Steps[:1] }),
+		`{"window_days":12}`: change(func(p *Playbook) { p.WindowDays = 12 }),
 		`{"mode":"recover"}`: change(func(p *Playbook) { p.Mode = ModeRecover }),
 		`{"steps":[]}`:       change(func(p *Playbook) { p.Steps = []Step{} }),
 		`{"steps":[{"channel":"sms","template":"x"}]}`: change(func(p *Playbook) { p.Steps = []Step{{0, "sms", "x"}} }), // no remnant of the default's
@@ -75,7 +77,14 @@ func TestFaultyPlaybooks(t *testing.T) {
 		{"steps[1].after_days", `{"steps":[{"after_days":5,"channel":"sms","template":"x"},{"after_days":4,"channel":"sms","template":"x"}]}`},
 		{"steps[0].after_days", `{"steps":[{"after_days":1,"after_days":1,"channel":"sms","template":"x"}]}`},
 		{"steps.after_days", `{"steps":[{"after_days":` + huge + `}]}`},
-		{"steps[0].channel", `{"steps":[{}]}`}, {"steps[0].channel", `{"steps":[null]}`}, {"steps[0].channel", `{"steps":[{"channel":"fax","template":"x"}]}`},
+		{"steps[0].channel", `{"steps":[{}]}`}, {"steps[0].channel", `{"steps":[{"channel":"fax","template":"x"}]}`},
+		{"body", `null`}, {"body", " null\n"}, {"mode", `{"mode":null}`}, {"steps", `{"steps":null}`}, {"steps[0]", `{"steps":[null]}`},
+		{"steps[0].after_days", `{"steps":[{"after_days":null,"channel":"sms","template":"x"}]}`}, {"take_over", `{"take_over":null}`},
+		{"max_attempts", `{"max_attempts":null}`}, {"quiet_hours", `{"quiet_hours":null}`}, {"quiet_hours.zone", `{"quiet_hours":{"zone":null}}`},
+		{"min_amount", `{"min_amount":null}`}, {"min_amount", `{"min_amount":{"usd":null}}`}, {"daily_cap", `{"daily_cap":{"eur":1,"usd":null}}`}, {"daily_cap", `{"daily_cap":null}`},
+		{"daily_cap", `{"daily_cap":{"uds":1}}`}, {"min_amount", `{"min_amount":{"usd":1,"xxx":1}}`}, {"steps[0].after_days", `{"window_days":3,"steps":[{"after_days":4,"channel":"sms","template":"x"}]}`},
+		{"quiet_hours.zone", `{"quiet_hours":{"zone":"posixrules"}}`}, {"quiet_hours.zone", `{"quiet_hours":{"zone":"posix/Europe/Berlin"}}`},
+		{"quiet_hours.zone", `{"quiet_hours":{"zone":"right/Europe/Berlin"}}`}, {"quiet_hours.zone", `{"quiet_hours":{"zone":"localtime"}}`},
 		{"steps[0].template", `{"steps":[{"channel":"sms"}]}`}, {"steps[0].template", `{"steps":[{"channel":"sms","template":"X7q"}]}`},
 		{"steps[0].template", `{"steps":[{"channel":"sms","template":"../x7q"}]}`}, {"steps[0].template", `{"steps":[{"channel":"sms","template":"` + strings.Repeat("x", 65) + `"}]}`},
 		{"final_step", `{"final_step":""}`}, {"final_step", `{"final_step":"x7q"}`}, {"final_step", `{"final_step":false}`},

@@ -255,6 +255,8 @@ type world struct {
 	answer   string
 	wait     chan struct{} // if not nil, a send takes its message and waits here before it answers
 	arrived  chan struct{}
+	reading  func() // if not nil, called whenever an invoice is read
+	down     string // a path of Stripe's that is refused: by a 400, because a 500 is repeated for a minute and a half
 }
 
 type taking struct{ id, body string }
@@ -269,12 +271,20 @@ func newWorld() *world {
 }
 
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	w.mutex.Lock()
+	down := w.down != "" && strings.HasPrefix(r.URL.Path, w.down)
+	w.mutex.Unlock()
 	switch path := r.URL.Path; {
+	case down:
+		rw.WriteHeader(http.StatusBadRequest)
 	case strings.HasPrefix(path, "/v1/invoices/"):
 		id := strings.TrimPrefix(path, "/v1/invoices/")
 		w.mutex.Lock()
-		text := w.invoices[id]
+		text, reading := w.invoices[id], w.reading
 		w.mutex.Unlock()
+		if reading != nil {
+			reading()
+		}
 		if text == "" {
 			text = `"status":"open","amount_remaining":4900`
 		}

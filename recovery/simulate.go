@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +27,7 @@ type simulation struct {
 	last    map[string]time.Time // of the charges to a customer's cards
 	cards   map[string]int       // attempts on a customer's cards within 30 days
 	asked   map[string][]asked   // by currency, the oldest first
+	letters *correspondence
 }
 
 type asked struct {
@@ -39,6 +41,7 @@ type imagined struct {
 	standing
 	ghost    db.GhostTarget
 	customer string
+	email    string      // the person behind his address, "" for none
 	later    []invoiceOf // the invoices whose turn comes when this one's charges are over
 	amount   int64       // of this one
 	before   int         // attempts on it that came before the hunt
@@ -47,7 +50,11 @@ type imagined struct {
 }
 
 // imagine is a hunt of a ghost that begins, or began, as l says.
-func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) *imagined {
+func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) (*imagined, error) {
+	address, err := ghostEmail(g.ID, g.Email)
+	if err != nil {
+		return nil, err
+	}
 	h := &imagined{outlook: l, ghost: g, customer: customer, later: invoicesOf(g)}
 	h.lastFailed, h.class = l.began.Add(-oneADay), g.DeclineClass
 	if g.LastFailedAt != nil {
@@ -56,11 +63,20 @@ func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) *imagi
 	if g.DeclineCode != nil {
 		h.code = *g.DeclineCode
 	}
+	if address != "" {
+		h.email = string(hasher(l.hash).email(address))
+	}
 	h.turn()
 	if h.lastFailed.After(now.AddDate(0, 0, -budgetDays)) {
 		h.before = max(int(g.AttemptCount)-len(h.later), 0) // each of its other invoices has failed once at least
 	}
-	return h
+	return h, nil
+}
+
+// isSent says whether a ghost's invoices were sent to the customer: no card is charged for them, and Smart Retries has nothing to do with
+// them. The rule is that of ghost.Judge.
+func isSent(g db.GhostTarget) bool {
+	return strings.HasPrefix(g.Rule, "The invoice was sent to the customer")
 }
 
 // turn goes on with the next invoice. It reports false where there is none.
@@ -74,7 +90,7 @@ func (h *imagined) turn() bool {
 }
 
 func newSimulation(advisor Advisor) *simulation {
-	return &simulation{advisor: advisor, last: map[string]time.Time{}, cards: map[string]int{}, asked: map[string][]asked{}}
+	return &simulation{advisor: advisor, last: map[string]time.Time{}, cards: map[string]int{}, asked: map[string][]asked{}, letters: newCorrespondence()}
 }
 
 // happening is something that is planned for a time.
@@ -133,6 +149,9 @@ func (s *simulation) message(h *imagined, now time.Time) {
 }
 
 func (s *simulation) charge(ctx context.Context, h *imagined, now time.Time) error {
+	if isSent(h.ghost) {
+		return nil
+	}
 	next, err := h.nextCharge(ctx, s.advisor, h.standing, now)
 	for err == nil && next.over != "" {
 		if !h.turn() {
@@ -201,12 +220,35 @@ func (s *simulation) happen(ctx context.Context, next *happening, done func(Plan
 	case KindPause, KindCancel, KindUncollectible:
 		done(next.Planned)
 		h.stopped = true
-	default: // a message
-		done(next.Planned)
-		h.step++
-		s.message(h, at)
+	default:
+		s.write(next, done)
 	}
 	return nil
+}
+
+// write does with a message what [Service.beginMessage] and [Service.freeze] do.
+func (s *simulation) write(next *happening, done func(Planned)) {
+	h, at := next.hunt, next.At
+	if quiet := h.playbook.QuietHours.Next(at, h.zone); quiet.After(at) {
+		next.At = quiet
+		heap.Push(&s.queue, next)
+		return
+	}
+	if free := s.letters.allowed(h, next.kind, at); free.After(at) {
+		next.At, next.Reason = free, "a step of the playbook, when the limits on messages to one person allow it"
+		heap.Push(&s.queue, next)
+		return
+	}
+	switch {
+	case !s.letters.skips(h, next.kind):
+		done(next.Planned)
+		s.letters.wrote(h, next.kind, at)
+	case s.letters.unwanted(h):
+		h.stopped = true
+		return
+	}
+	h.step++
+	s.message(h, at)
 }
 
 // checks are those of [judge] and of [job.withinCaps] that need no answer of Stripe's.

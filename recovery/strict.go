@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"regexp"
@@ -11,7 +12,7 @@ import (
 var fieldShape = regexp.MustCompile(`^[a-z_]+$`)
 
 // checkNames finds what encoding/json takes without a word and what nobody should guess at where money is asked for: a field that is
-// given twice, and one that differs from ours in case. text is a playbook that was decoded, so its fields are ours but for that. Its
+// given twice, one that differs from ours in case, and null, which would be taken for the default or for zero. text is a playbook that was decoded, so its fields are ours but for that. Its
 // error is a [*FieldError].
 func checkNames(text []byte) error { return checkValue(json.NewDecoder(bytes.NewReader(text)), "") }
 
@@ -21,6 +22,8 @@ func checkValue(d *json.Decoder, path string) error {
 		return err
 	}
 	switch token {
+	case nil:
+		return &FieldError{cmp.Or(path, "body"), "must not be null"}
 	case json.Delim('['):
 		for i := 0; d.More(); i++ {
 			if err := checkValue(d, fmt.Sprintf("%s[%d]", path, i)); err != nil {

@@ -12,14 +12,15 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/connect"
 	"phantom/db"
 )
 
 // ErrSignature says that a request is not Twilio's, or is for no merchant who has an account there.
 var ErrSignature = errors.New("the signature does not fit the request")
 
-// suppress keeps a person from being written to on a channel, for ever or until he lifts it. Hunts that could write to nobody any more
-// end with it, in one transaction: who wants to hear nothing is not charged either.
+// suppress keeps a person from being written to on a channel, for ever or until he lifts it. Hunts of his that could write to nobody any
+// more end with it, in one transaction: who wants to hear nothing is not charged either.
 func (s *Service) suppress(ctx context.Context, merchantID uuid.UUID, channel string, person []byte, reason string) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
@@ -31,27 +32,45 @@ func (s *Service) suppress(ctx context.Context, merchantID uuid.UUID, channel st
 			return fmt.Errorf("suppress: %w", err)
 		}
 		for _, hunt := range hunts {
-			row, err := queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: merchantID, Version: hunt.PlaybookVersion})
-			if err != nil {
-				return fmt.Errorf("read playbook: %w", err)
-			}
-			playbook, err := versioned(row)
-			if err != nil {
+			if _, err := s.endUnwanted(ctx, tx, hunt); err != nil {
 				return err
-			}
-			everywhere, err := suppressedEverywhere(ctx, queries, merchantID, hunt.ID, playbook.Steps)
-			if err != nil {
-				return err
-			}
-			if everywhere {
-				if err := s.endHunt(ctx, tx, hunt, "stopped", "the customer wants no message any more"); err != nil {
-					return err
-				}
 			}
 		}
 		return nil
 	})
 }
+
+// endUnwanted ends a hunt, whose row the caller has locked, if its customer has said stop wherever he could be written to.
+func (s *Service) endUnwanted(ctx context.Context, tx db.DBTX, hunt db.Hunt) (ended bool, err error) {
+	queries := db.New(tx)
+	ghost, err := queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: hunt.MerchantID, ID: hunt.GhostID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil // what purged it has ended the hunt, or will
+	}
+	if err != nil {
+		return false, fmt.Errorf("read ghost: %w", err)
+	}
+	row, err := queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: hunt.MerchantID, Version: hunt.PlaybookVersion})
+	if err != nil {
+		return false, fmt.Errorf("read playbook: %w", err)
+	}
+	playbook, err := versioned(row)
+	if err != nil {
+		return false, err
+	}
+	hash, err := connect.HasherIn(ctx, tx, hunt.MerchantID)
+	if err != nil {
+		return false, err
+	}
+	unwanted, err := suppressedCustomer(ctx, queries, ghost, hash, playbook.Steps)
+	if err != nil || !unwanted {
+		return false, err
+	}
+	return true, s.endHunt(ctx, tx, hunt, "stopped", whyUnwanted)
+}
+
+// whyUnwanted is why a hunt ends, or is not begun, whose customer has said stop on every channel.
+const whyUnwanted = "the customer wants no message any more"
 
 // CheckUnsubscribe fails with [ErrNotFound] unless token is one that [Service.Unsubscribe] takes.
 func (s *Service) CheckUnsubscribe(ctx context.Context, token string) error {
@@ -115,17 +134,32 @@ func (s *Service) ReceiveSMS(ctx context.Context, merchantID uuid.UUID, form url
 	return nil
 }
 
-// suppressedEverywhere says whether a hunt can write to nobody any more: the person has said stop on every channel of its steps.
-func suppressedEverywhere(ctx context.Context, queries *db.Queries, merchantID, huntID uuid.UUID, steps []Step) (bool, error) {
+// suppressedCustomer says whether a ghost's customer has unsubscribed from everything: he has said stop on a channel of these steps, and
+// on all the others he has said so too or cannot be reached. What was written to him in any of his hunts counts. Of a number nothing is
+// known before the first SMS: until then that channel is open.
+func suppressedCustomer(ctx context.Context, queries *db.Queries, ghost db.GhostTarget, hash hasher, steps []Step) (bool, error) {
 	var names []string
 	for _, step := range steps {
 		if !slices.Contains(names, step.Channel) {
 			names = append(names, step.Channel)
 		}
 	}
-	open, err := queries.MessageOpenChannels(ctx, db.MessageOpenChannelsParams{Channels: names, MerchantID: merchantID, HuntID: huntID})
+	if len(names) == 0 {
+		return false, nil
+	}
+	address, err := ghostEmail(ghost.ID, ghost.Email)
+	if err != nil {
+		return false, err
+	}
+	email := []byte{}
+	if address != "" {
+		email = hash.email(address)
+	}
+	channels, err := queries.MessageCountChannels(ctx, db.MessageCountChannelsParams{
+		Channels: names, MerchantID: ghost.MerchantID, Email: email, Customer: hash("customer", ghost.StripeCustomerID), Unreachable: unreachable,
+	})
 	if err != nil {
 		return false, fmt.Errorf("read suppressions: %w", err)
 	}
-	return len(names) > 0 && open == 0, nil
+	return channels.Open == 0 && channels.Stopped > 0, nil
 }

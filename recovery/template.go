@@ -165,7 +165,7 @@ func (s *Service) SetTemplate(ctx context.Context, merchantID uuid.UUID, t Templ
 }
 
 // DeleteTemplate forgets a merchant's wording; ours of that name, if there is one, takes its place. It fails with [ErrNotFound], and
-// with a [*FieldError] where his playbook could not be followed any more.
+// with a [*FieldError] where his playbook, or the version of it that a running hunt keeps, could not be followed any more.
 func (s *Service) DeleteTemplate(ctx context.Context, merchantID uuid.UUID, channel, name string) error {
 	if _, ok := ourTemplate(channel, name); !ok {
 		playbook, err := s.Playbook(ctx, merchantID)
@@ -174,6 +174,13 @@ func (s *Service) DeleteTemplate(ctx context.Context, merchantID uuid.UUID, chan
 		}
 		if slices.ContainsFunc(playbook.Steps, func(step Step) bool { return step.Channel == channel && step.Template == name }) {
 			return &FieldError{"name", "is that of a template in a step of the playbook: change the playbook first"}
+		}
+		used, err := s.queries.TemplateIsUsed(ctx, db.TemplateIsUsedParams{MerchantID: merchantID, Channel: channel, Name: name})
+		if err != nil {
+			return fmt.Errorf("look for hunts that use it: %w", err)
+		}
+		if used {
+			return &FieldError{"name", "is that of a template which running hunts still use: they keep the playbook that they began with. Wait for their end, or stop them"}
 		}
 	}
 	count, err := s.queries.TemplateDelete(ctx, db.TemplateDeleteParams{MerchantID: merchantID, Channel: channel, Name: name})

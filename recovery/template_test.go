@@ -313,3 +313,32 @@ func FuzzFields(f *testing.F) {
 		}
 	})
 }
+
+// A running hunt keeps the version of the playbook that it began with, and the template that this names.
+func TestTemplatesOfRunningHuntsStay(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	wording := Template{Channel: SMS, Name: "mine", Text: "{{.Company}}: {{.PayURL}}"}
+	_, err := p.s.SetTemplate(t.Context(), p.merchant, wording)
+	p.must(err)
+	playbook := DefaultPlaybook()
+	playbook.Mode, playbook.Steps = ModeRecover, []Step{{0, Email, "reminder"}, {1, SMS, "mine"}}
+	old, err := p.s.SetPlaybook(t.Context(), p.merchant, playbook)
+	p.must(err)
+	_, hunt := p.plan(ada, Email, "reminder")
+	p.exec("UPDATE hunts SET playbook_version = $1", old.Version)
+	refused := func(rule string) {
+		t.Helper()
+		var wrong *FieldError
+		if err := p.s.DeleteTemplate(t.Context(), p.merchant, SMS, "mine"); !errors.As(err, &wrong) || wrong.Field != "name" || !strings.Contains(wrong.Rule, rule) {
+			t.Errorf("%v, want %q", err, rule)
+		}
+	}
+	refused("change the playbook first")
+	playbook.Steps = playbook.Steps[:1]
+	_, err = p.s.SetPlaybook(t.Context(), p.merchant, playbook)
+	p.must(err)
+	refused("running hunts")
+	p.must(p.s.Stop(t.Context(), p.merchant, hunt))
+	p.must(p.s.DeleteTemplate(t.Context(), p.merchant, SMS, "mine"))
+}

@@ -73,8 +73,9 @@ func TestPlaybook(t *testing.T) {
 		t.Errorf("a neighbour's: %s", got.body)
 	}
 	for body, field := range map[string]string{
-		"": "body", "[]": "body", "null x": "body", `{"x":1}`: "body", `{"version":1}`: "body", `{"mode":"x"}`: "mode", `{"mode":"off","mode":"off"}`: "mode", `{"max_attempts":1e99}`: "max_attempts",
+		"": "body", "[]": "body", "null": "body", "null x": "body", `{"x":1}`: "body", `{"version":1}`: "body", `{"mode":"x"}`: "mode", `{"mode":"off","mode":"off"}`: "mode", `{"max_attempts":1e99}`: "max_attempts",
 		`{"quiet_hours":{"zone":"x"}}`: "quiet_hours.zone", `{"steps":[{"channel":"fax","template":"x"}]}`: "steps[0].channel", `{"min_amount":{"USD":1}}`: "min_amount",
+		`{"daily_cap":{"uds":1}}`: "daily_cap", `{"mode":null}`: "mode", `{"steps":[{"channel":"sms","template":"none_such"}]}`: "steps[0].template", // in mode observe too
 	} {
 		c.call("PUT", "/api/playbook", body).wantInvalid(t, field)
 		c.call("PUT", "/api/playbook?dry_run=true", body).wantInvalid(t, field)
@@ -316,8 +317,8 @@ func TestDryRun(t *testing.T) {
 		t.Errorf("of nothing: %s", got.body)
 	}
 	for range 250 {
-		c.add(seed{class: "low", failed: 3 * day, invoice: "in_low" + uuid.NewString()[:8]})
-		c.add(seed{class: "never", failed: 3 * day})
+		c.add(seed{class: "low", failed: 3 * day, invoice: "in_low" + uuid.NewString()[:8], email: uuid.NewString() + "@example.com"})
+		c.add(seed{class: "never", failed: 3 * day, email: uuid.NewString() + "@example.com"})
 	}
 	small := c.add(seed{amount: 10})
 	before := c.trace()

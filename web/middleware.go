@@ -107,6 +107,14 @@ func capBody(next http.Handler) http.Handler {
 	})
 }
 
+// logged is a request's path as a log may show it: whoever has the token of an address to unsubscribe can use it.
+func logged(r *http.Request) string {
+	if strings.HasPrefix(r.URL.Path, "/u/") {
+		return "/u/{token}"
+	}
+	return r.URL.Path
+}
+
 // recoverPanics answers 500 and logs where it happened. The panic's own text is logged only if it comes from the runtime: another
 // one may quote a secret.
 func (s *Server) recoverPanics(next http.Handler) http.Handler {
@@ -123,7 +131,7 @@ func (s *Server) recoverPanics(next http.Handler) http.Handler {
 			if fault, ok := cause.(runtime.Error); ok {
 				text = fault.Error()
 			}
-			s.config.Log.Error("[SERVER] panic", "method", r.Method, "path", r.URL.Path, "cause", text, "stack", string(debug.Stack()))
+			s.config.Log.Error("[SERVER] panic", "method", r.Method, "path", logged(r), "cause", text, "stack", string(debug.Stack()))
 			writeError(w, http.StatusInternalServerError, "internal", "Something went wrong on our side.")
 		}()
 		next.ServeHTTP(w, r)

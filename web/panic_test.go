@@ -68,6 +68,24 @@ func TestPanics(t *testing.T) {
 	}
 }
 
+// The token of an address to unsubscribe is a credential: it is in no log, however its request fails.
+func TestTokensAreNotLogged(t *testing.T) {
+	t.Parallel()
+	const token = "canaryToken7Zq3vT7w"
+	var log bytes.Buffer
+	s := New(Config{Log: slog.New(slog.NewJSONHandler(&log, nil))})
+	broken := s.recoverPanics(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("purple") }))
+	for _, target := range []string{"/u/" + token, "/%75/" + token, "/u/" + token + "?x=" + token} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			broken.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, target, nil))
+			s.fail(httptest.NewRecorder(), httptest.NewRequest(method, target, nil), errors.New("disk is purple"))
+		}
+	}
+	if text := log.String(); strings.Contains(text, token) || strings.Count(text, `"path":"/u/{token}"`) != 12 {
+		t.Error(text)
+	}
+}
+
 // A handler that gives up its connection on purpose is no fault.
 func TestAbortPasses(t *testing.T) {
 	t.Parallel()

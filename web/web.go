@@ -200,7 +200,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case db.Unavailable(err):
 		s.failKnown(w, r, &connect.Error{Code: connect.CodeDatabaseUnavailable, Message: "The database is not available. Try again in a moment.", Cause: err})
 	default:
-		s.config.Log.Error("[SERVER] request failed", "method", r.Method, "path", r.URL.Path, "cause", db.Describe(err))
+		s.config.Log.Error("[SERVER] request failed", "method", r.Method, "path", logged(r), "cause", db.Describe(err))
 		writeError(w, http.StatusInternalServerError, "internal", "Something went wrong on our side.")
 	}
 }

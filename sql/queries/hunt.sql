@@ -52,11 +52,13 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::
 ORDER BY ghost_id, began_at DESC;
 
 -- name: HuntListActiveOfPerson :many
--- The hunts under way that have written to somebody.
+-- The hunts under way of every customer whom a message of any hunt has named as this person, but those that leave him alone anyway: who is
+-- held out stays comparable.
 SELECT h.* FROM hunts h
-WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.state = 'active' AND EXISTS (
-    SELECT 1 FROM messages m WHERE m.merchant_id = h.merchant_id AND m.hunt_id = h.id AND m.person = sqlc.arg(person))
-ORDER BY h.id FOR NO KEY UPDATE;
+WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out AND h.customer IN (
+    SELECT o.customer FROM messages m JOIN hunts o ON o.merchant_id = m.merchant_id AND o.id = m.hunt_id
+    WHERE m.merchant_id = sqlc.arg(merchant_id) AND m.persons @> ARRAY[sqlc.arg(person)::bytea])
+ORDER BY h.id FOR NO KEY UPDATE OF h;
 
 -- name: HuntEnd :execrows
 UPDATE hunts SET state = sqlc.arg(state), ended_reason = sqlc.arg(reason)::text, ended_at = phantom_now()

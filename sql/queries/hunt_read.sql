@@ -7,6 +7,22 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.action = 'invoice_pay' AND a.s
     AND coalesce(a.result, '') NOT IN ('not_sent', 'absent')
 ORDER BY a.sent_at, a.task_id;
 
+-- name: MessageReadSent :many
+-- The messages of a merchant within the longest cap, the oldest first.
+SELECT persons, channel, sent_at::timestamptz AS sent_at FROM messages
+WHERE merchant_id = $1 AND sent_at > phantom_now() - interval '30 days'
+ORDER BY sent_at, id;
+
+-- name: MessageReadNumbers :many
+-- What the newest SMS that was thought of says of each customer's number: its keyed hash, or empty for none.
+SELECT DISTINCT ON (h.customer) h.customer, coalesce(m.person, '')::bytea AS person
+FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
+WHERE m.merchant_id = sqlc.arg(merchant_id) AND m.channel = 'sms' AND (octet_length(m.person) = 32 OR m.why = ANY (sqlc.arg(unreachable)::text[]))
+ORDER BY h.customer, m.id DESC;
+
+-- name: SuppressionReadAll :many
+SELECT channel, person FROM suppressions WHERE merchant_id = $1 ORDER BY channel, person;
+
 -- name: HaltReadAccounts :many
 -- What is halted: '' is everybody, and comes first.
 SELECT coalesce(m.stripe_user_id, '')::text AS account, x.halted_at FROM halts x LEFT JOIN merchants m ON m.id = x.scope

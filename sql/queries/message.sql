@@ -72,15 +72,45 @@ WHERE merchant_id = @merchant_id AND id = @id AND state IN ('planned', 'sending'
 UPDATE scheduled_tasks SET sealed_params = NULL, unique_key = NULL
 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
 
+-- name: MessageCancel :one
+-- Of a task that a person has canceled: the letter is forgotten, and the message ends. Whether it was sent is unclear where a request may
+-- have left. Without a row there was nothing left to end.
+WITH closed AS (
+    UPDATE scheduled_tasks t SET sealed_params = NULL, unique_key = NULL
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(id) AND t.status = 'canceled' AND t.kind IN ('email', 'sms')
+    RETURNING t.merchant_id, t.id, t.first_sent_at
+)
+UPDATE messages m SET state = CASE WHEN closed.first_sent_at IS NULL THEN 'skipped' ELSE 'unclear' END, why = sqlc.arg(why)::text
+FROM closed WHERE m.merchant_id = closed.merchant_id AND m.id = closed.id AND m.state IN ('planned', 'sending')
+RETURNING m.hunt_id, m.channel, m.template, m.state;
+
 -- name: MessageCountSent :exec
 UPDATE hunts SET messages = messages + 1 WHERE merchant_id = $1 AND id = $2;
 
--- name: MessageOpenChannels :one
--- How many of these channels a hunt may still write on: those on which it has written to nobody, or not to somebody who has said stop.
-SELECT count(*) FROM unnest(sqlc.arg(channels)::text[]) AS step (channel)
-WHERE NOT EXISTS (
-    SELECT 1 FROM messages m JOIN suppressions s ON s.merchant_id = m.merchant_id AND s.channel = m.channel AND s.person = m.person
-    WHERE m.merchant_id = sqlc.arg(merchant_id) AND m.hunt_id = sqlc.arg(hunt_id) AND m.channel = step.channel);
+-- name: MessageNamePerson :exec
+-- Of a message that is not sent because of who it is for: what is known of him counts when the next one is thought of.
+UPDATE messages SET person = @person, persons = @persons WHERE merchant_id = @merchant_id AND id = @id AND state = 'planned';
+
+-- name: MessageCountChannels :one
+-- On how many of these channels a customer could still be written to, and on how many he has said stop. His address is that of his ghost,
+-- empty for none; his number that of the newest message of any of his hunts, none where that one found none, and unknown before.
+SELECT count(*) FILTER (WHERE NOT known.stopped AND NOT known.nobody) AS open, count(*) FILTER (WHERE known.stopped) AS stopped
+FROM unnest(sqlc.arg(channels)::text[]) AS step (channel)
+CROSS JOIN LATERAL (
+    SELECT 1 AS rank, EXISTS (SELECT 1 FROM suppressions s
+            WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.channel = 'email' AND s.person = sqlc.arg(email)::bytea) AS stopped,
+        octet_length(sqlc.arg(email)::bytea) = 0 AS nobody
+    WHERE step.channel = 'email'
+    UNION ALL
+    (SELECT 1, EXISTS (SELECT 1 FROM suppressions s
+            WHERE s.merchant_id = m.merchant_id AND s.channel = 'sms' AND s.person = m.person), octet_length(m.person) IS NULL
+    FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
+    WHERE step.channel = 'sms' AND h.merchant_id = sqlc.arg(merchant_id) AND h.customer = sqlc.arg(customer) AND m.channel = 'sms'
+        AND (octet_length(m.person) = 32 OR m.why = ANY (sqlc.arg(unreachable)::text[]))
+    ORDER BY m.id DESC LIMIT 1)
+    UNION ALL
+    SELECT 2, false, false -- where nothing is known
+    ORDER BY rank LIMIT 1) AS known;
 
 -- name: SuppressionAdd :execrows
 INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES (@merchant_id, @channel, @person, @reason)
@@ -88,6 +118,10 @@ ON CONFLICT (merchant_id, channel, person) DO NOTHING;
 
 -- name: SuppressionLift :execrows
 DELETE FROM suppressions WHERE merchant_id = $1 AND channel = $2 AND person = $3;
+
+-- name: SuppressionExists :one
+-- Whether anybody at all has told a merchant to stop.
+SELECT EXISTS (SELECT 1 FROM suppressions WHERE merchant_id = $1) AS some;
 
 -- name: SuppressionHolds :one
 SELECT EXISTS (SELECT 1 FROM suppressions WHERE merchant_id = $1 AND channel = $2 AND person = $3) AS holds;

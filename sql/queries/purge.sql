@@ -51,6 +51,15 @@ DELETE FROM scheduled_tasks d WHERE d.merchant_id = @merchant_id AND d.id = ANY 
     ORDER BY t.id FOR UPDATE SKIP LOCKED))
 RETURNING d.id, coalesce(d.params ->> 'event', '')::text AS event;
 
+-- name: PurgeCloseAttempts :exec
+-- Of deleted tasks. What was sent over 20 hours ago and never settled counts as not executed: nobody can find out any more.
+UPDATE attempts SET result = CASE WHEN sent_at IS NULL THEN 'not_sent' ELSE 'absent' END
+WHERE merchant_id = @merchant_id AND task_id = ANY (sqlc.arg(tasks)::uuid[]) AND result IS NULL;
+
+-- name: PurgeCloseMessages :exec
+UPDATE messages SET state = CASE WHEN state = 'planned' THEN 'skipped' ELSE 'unclear' END, why = 'purged'
+WHERE merchant_id = @merchant_id AND id = ANY (sqlc.arg(tasks)::uuid[]) AND state IN ('planned', 'sending');
+
 -- name: PurgeListTasksLeft :many
 SELECT id FROM scheduled_tasks WHERE merchant_id = @merchant_id AND id = ANY (sqlc.arg(ids)::uuid[]) ORDER BY id;
 
