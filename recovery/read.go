@@ -170,7 +170,7 @@ var errTooManyEvents = errors.New("too many events around a charge to be sure wh
 
 // findCharge looks for what a task's charge has done since a time: the type of the event that its key has left, "" where nothing was
 // executed. An execution leaves a charge on the invoice, and only around those of that time are the account's events looked through.
-func findCharge(ctx context.Context, reader *connect.Reader, p frozen, taskID string, since, now time.Time) (eventType string, err error) {
+func findCharge(ctx context.Context, reader *connect.Reader, p frozen, taskID string, since time.Time) (eventType string, err error) {
 	charges, err := readCharges(ctx, reader, p.Customer)
 	if err != nil {
 		return "", err

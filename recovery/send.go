@@ -205,7 +205,7 @@ func (j *job) doneBefore(ctx context.Context) (bool, error) {
 	if j.t.Kind != KindPay {
 		return false, nil
 	}
-	event, err := findCharge(ctx, j.reader, j.p, j.t.ID.String(), j.t.RunAt, j.now)
+	event, err := findCharge(ctx, j.reader, j.p, j.t.ID.String(), j.t.RunAt)
 	if errors.Is(err, errTooManyEvents) {
 		return true, j.review(ctx, "it is late, and the account has had too many events at that time to be sure that it was not sent before a backup was put back")
 	}

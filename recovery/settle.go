@@ -31,7 +31,7 @@ func (j *job) settle(ctx context.Context) (again bool, err error) {
 	}
 	event := ""
 	if j.t.Kind == KindPay { // of anything else the object tells, and a repetition changes nothing
-		event, err = findCharge(ctx, j.reader, j.p, j.t.ID.String(), since, j.now)
+		event, err = findCharge(ctx, j.reader, j.p, j.t.ID.String(), since)
 	}
 	tooMany := errors.Is(err, errTooManyEvents)
 	if err != nil && !tooMany {
