@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +81,9 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 		}
 		l.Person = m.hash.email(email)
 	}
+	if err := undisputed(ctx, reader, ghost.StripeCustomerID); err != nil {
+		return nil, err
+	}
 	invoice, err := readBill(ctx, reader, ghost.StripeInvoiceID)
 	if err != nil {
 		return nil, err
@@ -104,6 +108,18 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 }
 
 func stop(e ending) error { return &e }
+
+// undisputed fails with an [*ending] where a customer disputes one of his charges: whoever does is in his bank's hands.
+func undisputed(ctx context.Context, reader *connect.Reader, customer string) error {
+	charges, err := readCharges(ctx, reader, customer)
+	if err != nil {
+		return ofStripe(err)
+	}
+	if slices.ContainsFunc(charges, charge.contested) {
+		return stop(skipped("the customer disputes a charge"))
+	}
+	return nil
+}
 
 // Why a message is skipped because of who it is for.
 const (

@@ -261,6 +261,16 @@ func (s *Service) mayRepeat(ctx context.Context, m *message, l *letter) error {
 	if err != nil {
 		return err
 	}
+	ghost, err := s.queries.MessageGetGhost(ctx, db.MessageGetGhostParams{MerchantID: m.task.MerchantID, ID: m.GhostID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return stop(skipped("the ghost is gone"))
+	}
+	if err != nil {
+		return fmt.Errorf("read ghost: %w", err)
+	}
+	if err := undisputed(ctx, reader, ghost.StripeCustomerID); err != nil {
+		return err
+	}
 	invoice, err := readBill(ctx, reader, l.Invoice)
 	if err != nil {
 		return err

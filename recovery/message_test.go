@@ -54,6 +54,7 @@ func TestEmailIsSent(t *testing.T) {
 func TestNotSent(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
+	p.world.disputed["cus_14"] = true
 	p.world.invoices["in_paid"] = `"status":"paid","amount_remaining":0`
 	for _, test := range []struct {
 		name    string
@@ -71,6 +72,7 @@ func TestNotSent(t *testing.T) {
 		{"held out", person{"cus_6", "f@example.com"}, Email, "UPDATE hunts SET held_out = true WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "writes to nobody"},
 		{"a closed ghost", person{"cus_7", "g@example.com"}, Email, "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = now() WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "ghost is gone"},
 		{"a paid invoice", person{"cus_8", "h@example.com"}, Email, "UPDATE ghost_targets SET stripe_invoice_id = 'in_paid' WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "settled"},
+		{"a dispute about another charge", person{"cus_14", "n@example.com"}, Email, "", messageSkipped, "disputes a charge"},
 		{"an unknown template", person{"cus_9", "i@example.com"}, Email, "UPDATE messages SET template = 'none' WHERE id = $1", messageFailed, "does not exist"},
 		{"a bad template", person{"cus_10", "j@example.com"}, Email, "WITH t AS (INSERT INTO templates SELECT merchant_id, 'email', 'bad', 'x', '<p>', 'x' FROM messages WHERE id = $1) UPDATE messages SET template = 'bad' WHERE id = $1", messageFailed, "html must link"},
 		{"halted", person{"cus_11", "k@example.com"}, Email, "INSERT INTO halts (scope) SELECT merchant_id FROM messages WHERE id = $1", messagePlanned, ""},

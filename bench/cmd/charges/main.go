@@ -1,6 +1,6 @@
-// Command charges measures due charges: a whole charge as PHANTOM does it (two reads, the caps, the mutation, its record and what follows)
-// beside River doing the one bare call and recording its result, and beside the sandbox's own ceiling for that call. All in one process
-// on one PostgreSQL, in turns.
+// Command charges measures due tasks of one Stripe call each, marked, sent through PHANTOM's one door and recorded, beside River doing the
+// same bare call and recording its result, and beside the sandbox's own ceiling for that call; and whole charges as PHANTOM does them (two
+// reads, the caps, the mutation, its record and what follows). All in one process on one PostgreSQL, in turns.
 package main
 
 import (
@@ -51,7 +51,7 @@ func run(ctx context.Context, rounds, charges int) (err error) {
 	folder := filepath.Join(os.TempDir(), "phantom-bench-"+strconv.Itoa(os.Getpid()))
 	rates := map[string][]float64{}
 	for range rounds {
-		for name, side := range map[string]func(context.Context, *world) error{"ceiling": ceiling, "river": riverSide, "ours": ours} {
+		for name, side := range map[string]func(context.Context, *world) error{"ceiling": ceiling, "river": riverSide, "call": oneCall, "charge": ours} {
 			took, err := loop(ctx, folder, charges, side)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -61,10 +61,12 @@ func run(ctx context.Context, rounds, charges int) (err error) {
 	}
 	median := func(name string) float64 { slices.Sort(rates[name]); return rates[name][len(rates[name])/2] }
 	fmt.Printf("%d charges a loop, %d at a time, medians of %d loops\n", charges, workers, rounds)
-	for _, name := range []string{"ceiling", "river", "ours"} {
+	for _, name := range []string{"ceiling", "river", "call", "charge"} {
 		fmt.Printf("%-8s %.0f a second (%.0f to %.0f)\n", name, median(name), rates[name][0], rates[name][len(rates[name])-1])
 	}
-	fmt.Printf("ours beside the sandbox's ceiling: %.2f, bar 0.8\nours beside River's bare call: %.2f\n", median("ours")/median("ceiling"), median("ours")/median("river"))
+	for _, name := range []string{"call", "charge"} {
+		fmt.Printf("one %s beside the sandbox's ceiling: %.2f (bar 0.8 of a call), beside River's bare call: %.2f\n", name, median(name)/median("ceiling"), median(name)/median("river"))
+	}
 	return nil
 }
 
@@ -304,6 +306,62 @@ func riverSide(ctx context.Context, w *world) error {
 	}
 	<-c.all
 	return queue.Stop(ctx)
+}
+
+// oneCall is a task with one Stripe call in it: marked as sent, sent through the one door, and ended with its result.
+func oneCall(ctx context.Context, w *world) error {
+	var left atomic.Int64
+	left.Store(int64(len(w.invoices)))
+	all := make(chan struct{})
+	handler := func(ctx context.Context, t *task.Task) error {
+		reader, err := w.connect.Reader(ctx, t.MerchantID)
+		if err != nil {
+			return err
+		}
+		if err := reader.Turn(ctx); err != nil {
+			return err
+		}
+		by := time.Now().Add(5 * time.Second)
+		if err := task.MarkSent(ctx, w.pool, t); err != nil {
+			return err
+		}
+		answer, err := reader.Mutate(ctx, t, by)
+		if err != nil {
+			return err
+		}
+		if err := task.Finish(ctx, w.pool, t, "succeeded", answer.Status, ""); err != nil {
+			return err
+		}
+		if left.Add(-1) == 0 {
+			close(all)
+		}
+		return nil
+	}
+	queue, err := task.NewQueue(w.pool, task.Config{
+		ListenURL: w.pool.Config().ConnString(), Handlers: map[string]task.Handler{"bare_call": handler}, Workers: workers, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range w.invoices {
+		request := connect.Mutation{Method: http.MethodPost, Path: "/v1/invoices/" + id + "/pay"}
+		if _, err := task.Enqueue(ctx, w.pool, task.New{MerchantID: w.merchant, Kind: "bare_call", Params: map[string]any{"request": request}}); err != nil {
+			return err
+		}
+	}
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer stop()
+	w.start = time.Now()
+	group.Go(func() { queue.Run(running) })
+	select {
+	case <-all:
+		return nil
+	case <-time.After(5 * time.Minute):
+		return errors.New("the calls did not end within 5 minutes")
+	}
 }
 
 // ours plans every charge first, and is timed from when they may go to when each has its result.
