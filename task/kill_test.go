@@ -37,7 +37,7 @@ func workerProcess(url string) int {
 		return 1
 	}
 	queue, err := task.NewQueue(pool, task.Config{
-		ListenURL: url, Workers: 5, Batch: 100, Lease: workerLease, MaxAttempts: 6, RetryBase: 10 * time.Millisecond, Poll: 200 * time.Millisecond,
+		ListenURL: url, Workers: 5, Batch: 100, Lease: workerLease, RetryBase: 10 * time.Millisecond, Poll: 200 * time.Millisecond,
 		Log: slog.New(slog.DiscardHandler),
 		Handlers: map[string]task.Handler{
 			"count":  func(context.Context, *task.Task) error { time.Sleep(time.Millisecond); return nil },
