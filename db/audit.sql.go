@@ -40,6 +40,7 @@ type AuditAddChargesParams struct {
 	Card         []byte
 	DayOfWeek    int16
 	HourOfDay    int16
+	Zone         *string
 }
 
 type AuditAddDisputesParams struct {
@@ -389,7 +390,8 @@ WITH suspects AS (
         array_agg(c.created_at ORDER BY c.created_at) AS ats, array_agg(c.outcome ORDER BY c.created_at) AS outcomes,
         array_agg(coalesce(c.decline_class, '') ORDER BY c.created_at) AS classes,
         array_agg(coalesce(c.decline_code, '') ORDER BY c.created_at) AS codes,
-        array_agg(coalesce(c.card, '') ORDER BY c.created_at) AS cards
+        array_agg(coalesce(c.card, '') ORDER BY c.created_at) AS cards,
+        array_agg(coalesce(c.zone, '') ORDER BY c.created_at) AS zones
     FROM audit_charges c
     LEFT JOIN audit_disputes p ON p.merchant_id = c.merchant_id AND p.audit_id = c.audit_id AND p.charge = c.disputed AND p.is_open
     WHERE c.merchant_id = $1 AND c.audit_id = $2 AND c.sequence IN (SELECT debts.id FROM debts)
@@ -404,7 +406,7 @@ SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, 
     d.id, d.status, d.created_at, d.send_invoice, d.currency, d.amount_remaining, d.attempt_count, d.due_at, d.paid_out_of_band, d.email,
     coalesce(n.status, '') AS intent, coalesce(t.refunded, false) AS refunded, coalesce(t.disputed, false) AS disputed,
     t.ats::timestamptz[] AS ats, t.outcomes::text[] AS outcomes, t.classes::text[] AS classes, t.codes::text[] AS codes,
-    t.cards::bytea[] AS cards, coalesce(recent.attempts, 0)::integer AS card_attempts
+    t.cards::bytea[] AS cards, t.zones::text[] AS zones, coalesce(recent.attempts, 0)::integer AS card_attempts
 FROM debts d
 LEFT JOIN audit_subscriptions s ON s.merchant_id = d.merchant_id AND s.audit_id = d.audit_id AND s.id = d.subscription
 LEFT JOIN audit_intents n ON n.merchant_id = d.merchant_id AND n.audit_id = d.audit_id AND n.invoice = d.id
@@ -441,6 +443,7 @@ type AuditListDebtsRow struct {
 	Classes            []string
 	Codes              []string
 	Cards              [][]byte
+	Zones              []string
 	CardAttempts       int32
 }
 
@@ -478,6 +481,7 @@ func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) 
 			&i.Classes,
 			&i.Codes,
 			&i.Cards,
+			&i.Zones,
 			&i.CardAttempts,
 		); err != nil {
 			return nil, err

@@ -42,6 +42,7 @@ func (r iteratorForAuditAddCharges) Values() ([]interface{}, error) {
 		r.rows[0].Card,
 		r.rows[0].DayOfWeek,
 		r.rows[0].HourOfDay,
+		r.rows[0].Zone,
 	}, nil
 }
 
@@ -50,7 +51,7 @@ func (r iteratorForAuditAddCharges) Err() error {
 }
 
 func (q *Queries) AuditAddCharges(ctx context.Context, arg []AuditAddChargesParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"audit_charges"}, []string{"merchant_id", "audit_id", "sequence", "disputed", "created_at", "outcome", "refunded", "decline_class", "decline_code", "brand", "card", "day_of_week", "hour_of_day"}, &iteratorForAuditAddCharges{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"audit_charges"}, []string{"merchant_id", "audit_id", "sequence", "disputed", "created_at", "outcome", "refunded", "decline_class", "decline_code", "brand", "card", "day_of_week", "hour_of_day", "zone"}, &iteratorForAuditAddCharges{rows: arg})
 }
 
 // iteratorForAuditAddDisputes implements pgx.CopyFromSource.

@@ -99,7 +99,7 @@ func (q *Queries) GhostListFresher(ctx context.Context, arg GhostListFresherPara
 }
 
 const ghostListOfSubscription = `-- name: GhostListOfSubscription :many
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id
 `
 
 type GhostListOfSubscriptionParams struct {
@@ -142,6 +142,7 @@ func (q *Queries) GhostListOfSubscription(ctx context.Context, arg GhostListOfSu
 			&i.UpdatedAt,
 			&i.ClosedAt,
 			&i.Invoices,
+			&i.Zone,
 		); err != nil {
 			return nil, err
 		}
@@ -154,7 +155,7 @@ func (q *Queries) GhostListOfSubscription(ctx context.Context, arg GhostListOfSu
 }
 
 const ghostListOfSubscriptions = `-- name: GhostListOfSubscriptions :many
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices FROM ghost_targets
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets
 WHERE merchant_id = $1 AND stripe_subscription_id = ANY ($2::text[]) ORDER BY stripe_subscription_id, currency, id
 `
 
@@ -198,6 +199,7 @@ func (q *Queries) GhostListOfSubscriptions(ctx context.Context, arg GhostListOfS
 			&i.UpdatedAt,
 			&i.ClosedAt,
 			&i.Invoices,
+			&i.Zone,
 		); err != nil {
 			return nil, err
 		}
@@ -356,9 +358,11 @@ func (q *Queries) GhostTotals(ctx context.Context, merchantID uuid.UUID) ([]Ghos
 
 const ghostUpsert = `-- name: GhostUpsert :execrows
 INSERT INTO ghost_targets AS g (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency,
-    invoices, rule, hidden, decline_class, decline_code, attempt_count, card, card_attempts, first_failed_at, last_failed_at)
+    invoices, rule, hidden, decline_class, decline_code, attempt_count, card, card_attempts, first_failed_at, last_failed_at,
+    zone)
 SELECT $1, id, customer, subscription, invoice, CASE WHEN has_email THEN email END, amount, currency,
-    owed, rule, hidden, class, nullif(code, ''), attempts, CASE WHEN card <> '' THEN card END, card_attempts, first_failed, last_failed
+    owed, rule, hidden, class, nullif(code, ''), attempts, CASE WHEN card <> '' THEN card END, card_attempts, first_failed, last_failed,
+    nullif(zone, '')
 FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS customer,
     unnest($4::text[]) AS subscription, unnest($5::text[]) AS invoice,
     unnest($6::sealed_token[]) AS email, unnest($7::boolean[]) AS has_email,
@@ -367,20 +371,20 @@ FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS customer,
     unnest($13::text[]) AS class, unnest($14::text[]) AS code,
     unnest($15::integer[]) AS attempts, unnest($16::bytea[]) AS card,
     unnest($17::integer[]) AS card_attempts, unnest($18::timestamptz[]) AS first_failed,
-    unnest($19::timestamptz[]) AS last_failed) AS found
+    unnest($19::timestamptz[]) AS last_failed, unnest($20::text[]) AS zone) AS found
 ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_and_currency DO UPDATE SET
     stripe_invoice_id = excluded.stripe_invoice_id, invoices = excluded.invoices, amount = excluded.amount, rule = excluded.rule, hidden = excluded.hidden,
     email = CASE WHEN excluded.id = g.id THEN excluded.email ELSE g.email END,
     decline_class = excluded.decline_class, decline_code = excluded.decline_code, attempt_count = excluded.attempt_count,
     card = excluded.card, card_attempts = excluded.card_attempts,
-    first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at,
+    first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at, zone = excluded.zone,
     status = 'open', closed_reason = NULL, closed_at = NULL, updated_at = clock_timestamp()
 WHERE g.closed_reason IS DISTINCT FROM 'no_access'
-    AND ($20::boolean OR (g.stripe_invoice_id, g.amount, g.rule, g.hidden, g.decline_class, g.decline_code, g.attempt_count,
-        g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.status)
+    AND ($21::boolean OR (g.stripe_invoice_id, g.amount, g.rule, g.hidden, g.decline_class, g.decline_code, g.attempt_count,
+        g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.zone, g.status)
         IS DISTINCT FROM (excluded.stripe_invoice_id, excluded.amount, excluded.rule, excluded.hidden, excluded.decline_class,
         excluded.decline_code, excluded.attempt_count, excluded.card, excluded.card_attempts, excluded.first_failed_at,
-        excluded.last_failed_at, 'open'))
+        excluded.last_failed_at, excluded.zone, 'open'))
 `
 
 type GhostUpsertParams struct {
@@ -403,6 +407,7 @@ type GhostUpsertParams struct {
 	CardAttempts  []int32
 	FirstFailed   []time.Time
 	LastFailed    []time.Time
+	Zones         []string
 	Anyway        bool
 }
 
@@ -429,6 +434,7 @@ func (q *Queries) GhostUpsert(ctx context.Context, arg GhostUpsertParams) (int64
 		arg.CardAttempts,
 		arg.FirstFailed,
 		arg.LastFailed,
+		arg.Zones,
 		arg.Anyway,
 	)
 	if err != nil {

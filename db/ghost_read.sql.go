@@ -75,7 +75,7 @@ UPDATE ghost_targets SET
     closed_at = coalesce(closed_at, phantom_now()),
     updated_at = clock_timestamp()
 WHERE merchant_id = $1 AND id = $2
-RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices
+RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone
 `
 
 type GhostAccessNoneParams struct {
@@ -113,6 +113,7 @@ func (q *Queries) GhostAccessNone(ctx context.Context, arg GhostAccessNoneParams
 		&i.UpdatedAt,
 		&i.ClosedAt,
 		&i.Invoices,
+		&i.Zone,
 	)
 	return i, err
 }
@@ -123,7 +124,7 @@ UPDATE ghost_targets SET
     closed_reason = CASE WHEN closed_reason = 'no_access' THEN 'access_proven' ELSE closed_reason END,
     updated_at = clock_timestamp()
 WHERE merchant_id = $1 AND id = $2
-RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices
+RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone
 `
 
 type GhostAccessProvenParams struct {
@@ -161,12 +162,13 @@ func (q *Queries) GhostAccessProven(ctx context.Context, arg GhostAccessProvenPa
 		&i.UpdatedAt,
 		&i.ClosedAt,
 		&i.Invoices,
+		&i.Zone,
 	)
 	return i, err
 }
 
 const ghostRead = `-- name: GhostRead :one
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices FROM ghost_targets WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets WHERE merchant_id = $1 AND id = $2
 `
 
 type GhostReadParams struct {
@@ -203,13 +205,14 @@ func (q *Queries) GhostRead(ctx context.Context, arg GhostReadParams) (GhostTarg
 		&i.UpdatedAt,
 		&i.ClosedAt,
 		&i.Invoices,
+		&i.Zone,
 	)
 	return i, err
 }
 
 const ghostReadPage = `-- name: GhostReadPage :many
 
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices FROM ghost_targets
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets
 WHERE merchant_id = $1 AND id > $2
     AND ($3::text IS NULL OR status = $3)
     AND ($4::text IS NULL OR currency = $4)
@@ -274,6 +277,7 @@ func (q *Queries) GhostReadPage(ctx context.Context, arg GhostReadPageParams) ([
 			&i.UpdatedAt,
 			&i.ClosedAt,
 			&i.Invoices,
+			&i.Zone,
 		); err != nil {
 			return nil, err
 		}

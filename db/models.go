@@ -77,6 +77,7 @@ type AuditCharge struct {
 	Card         []byte
 	DayOfWeek    int16
 	HourOfDay    int16
+	Zone         *string
 }
 
 type AuditDispute struct {
@@ -175,6 +176,7 @@ type GhostTarget struct {
 	UpdatedAt            time.Time
 	ClosedAt             *time.Time
 	Invoices             []byte
+	Zone                 *string
 }
 
 type Halt struct {

@@ -211,7 +211,9 @@ func debtOf(row db.AuditListDebtsRow) Debt {
 		Email: reveal(row.Email, "audit_invoices.email:"+row.ID),
 	}
 	for i, at := range row.Ats {
-		d.Attempts = append(d.Attempts, Attempt{At: at, Outcome: row.Outcomes[i], Class: row.Classes[i], Code: row.Codes[i], Card: row.Cards[i]})
+		d.Attempts = append(d.Attempts, Attempt{
+			At: at, Outcome: row.Outcomes[i], Class: row.Classes[i], Code: row.Codes[i], Card: row.Cards[i], Zone: row.Zones[i],
+		})
 	}
 	return d
 }

@@ -37,6 +37,7 @@ type Attempt struct {
 	Outcome     string // 'succeeded', 'failed', 'pending' or 'blocked'
 	Class, Code string
 	Card        []byte // keyed hash of its fingerprint
+	Zone        string // the customer's time zone, "" where no country is known
 }
 
 // Finding is a ghost: what a customer owes for one subscription in one currency.
@@ -49,6 +50,8 @@ type Finding struct {
 	Attempts, CardAttempts         int32
 	FirstFailed, LastFailed        *time.Time
 	Card                           []byte
+	Zone                           string // that of the last failure that tells one
+	zoneAt                         time.Time
 }
 
 // OwedInvoice is an invoice of a ghost, as ghost_targets.invoices holds it.
@@ -205,6 +208,9 @@ func (f *Finding) addAttempts(d Debt) {
 		failed++
 		if f.failed(a.At) {
 			f.Class, f.Code, f.Card, f.CardAttempts = cmp.Or(a.Class, "unknown"), a.Code, a.Card, d.CardAttempts
+		}
+		if a.Zone != "" && !a.At.Before(f.zoneAt) {
+			f.Zone, f.zoneAt = a.Zone, a.At
 		}
 	}
 	if failed == 0 {

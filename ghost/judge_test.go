@@ -163,6 +163,33 @@ func TestFindingCountsAttempts(t *testing.T) {
 	}
 }
 
+// The last failure that tells a country says where the customer lives, whatever debt it was for.
+func TestFindingTellsTheZone(t *testing.T) {
+	t.Parallel()
+	in := func(zones ...string) func(*Debt) {
+		return func(d *Debt) {
+			for i, zone := range zones {
+				d.Attempts[i].Zone = zone
+			}
+		}
+	}
+	for _, test := range []struct {
+		older, newer func(*Debt)
+		want         string
+	}{
+		{nil, nil, ""},
+		{in("Asia/Tokyo", ""), nil, "Asia/Tokyo"},
+		{in("Asia/Tokyo", "Europe/Berlin"), nil, "Europe/Berlin"},
+		{in("Asia/Tokyo", "Europe/Berlin"), in("Europe/Paris", ""), "Europe/Paris"},
+		{func(d *Debt) { in("", "Asia/Tokyo")(d); d.Attempts[1].At = now.AddDate(0, 0, -1) }, in("", "Europe/Paris"), "Asia/Tokyo"},
+	} {
+		found, _ := Judge(Subscription{Status: "past_due"}, []Debt{debt(10, test.newer), debt(40, test.older)}, func(string) bool { return false }, now)
+		if got := found[0].Zone; got != test.want {
+			t.Errorf("%q, want %q", got, test.want)
+		}
+	}
+}
+
 // Why a ghost closes, in a word.
 func TestReason(t *testing.T) {
 	t.Parallel()

@@ -210,9 +210,9 @@ func (b *bench) state(id uuid.UUID) string {
 // versionless describes every ghost by what an audit finds of it.
 func (b *bench) versionless() (all []string) {
 	for _, g := range b.ghosts() {
-		all = append(all, fmt.Sprintf("%s %s %s %d %s %s %t %s %s %d %d %x %v %v %s", g.StripeCustomerID, g.StripeSubscriptionID,
+		all = append(all, fmt.Sprintf("%s %s %s %d %s %s %t %s %s %d %d %x %v %v %s %s", g.StripeCustomerID, g.StripeSubscriptionID,
 			g.StripeInvoiceID, g.Amount, g.Currency, g.Status, g.Hidden, g.DeclineClass, text0(g.DeclineCode), g.AttemptCount, g.CardAttempts,
-			g.Card, g.FirstFailedAt, g.LastFailedAt, reveal(g.Email, emailContext(g.ID))))
+			g.Card, g.FirstFailedAt, g.LastFailedAt, text0(g.Zone), reveal(g.Email, emailContext(g.ID))))
 	}
 	slices.Sort(all)
 	return all

@@ -228,9 +228,9 @@ var nobodys = strings.Fields(`
 	attempt_budgets api_keys liquidity_oracle merchants oauth_states oracle_contributions vault_sentinels
 	audits.state audits.totals audit_windows.list audit_windows.state audit_subscriptions.status audit_invoices.status audit_invoices.currency
 	audit_invoices.email_key_id audit_intents.status audit_charges.outcome audit_charges.decline_class audit_charges.decline_code
-	audit_charges.brand audit_charges.card
+	audit_charges.brand audit_charges.card audit_charges.zone
 	ghost_targets.email_key_id ghost_targets.currency ghost_targets.access ghost_targets.decline_class ghost_targets.decline_code
-	ghost_targets.rule ghost_targets.status ghost_targets.closed_reason ghost_targets.card
+	ghost_targets.rule ghost_targets.status ghost_targets.closed_reason ghost_targets.card ghost_targets.zone
 	scheduled_tasks.kind scheduled_tasks.status scheduled_tasks.sealed_params_key_id webhook_events.type webhook_events.account`)
 
 // canaries is how many different canaries of each sort a column holds.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -314,6 +315,9 @@ func (f *facts) addCharge(c *charge) {
 	if c.outcome() == "failed" || c.outcome() == "blocked" {
 		class, code := c.decline()
 		row.DeclineClass, row.DeclineCode = &class, &code
+		if zone := zoneToStore(c, f.audit.reader.Merchant); zone != "" {
+			row.Zone = &zone
+		}
 	}
 	// A million hashes cost a second: only those are made that the budget of a card, or a debt's last attempt, may need.
 	if c.fingerprint != "" && (row.DeclineClass != nil || c.created > f.audit.budgetFrom) {
@@ -332,6 +336,15 @@ func (a *audit) zoneOf(c *charge) *time.Location {
 		zone = *a.reader.Merchant.Timezone
 	}
 	return customerZone(country, zone)
+}
+
+// zoneToStore is the name of the zone of who was charged, or "" where the charge tells no country that has one.
+func zoneToStore(c *charge, m db.Merchant) string {
+	country := cmp.Or(c.country, c.cardCountry)
+	if countryZones[strings.ToUpper(country)] == nil {
+		return ""
+	}
+	return customerZone(country, text0(m.Timezone)).String()
 }
 
 // store copies the facts in.

@@ -277,6 +277,7 @@ func (r *rereading) addAttempts(d *Debt, charges []charge) {
 		a := Attempt{At: at(c.created), Outcome: c.outcome()}
 		if a.Outcome == "failed" || a.Outcome == "blocked" {
 			a.Class, a.Code = c.decline()
+			a.Zone = zoneToStore(&c, r.reader.Merchant)
 		}
 		if c.fingerprint != "" && (a.Class != "" || c.created > r.now.AddDate(0, 0, -budgetDays-1).Unix()) {
 			a.Card = r.reader.Hash("card", c.fingerprint)

@@ -102,7 +102,7 @@ func same(g db.GhostTarget, f Finding) bool {
 		return true
 	}
 	return g.Status == "open" && g.StripeInvoiceID == f.Invoice && g.Amount == f.Amount && g.Rule == f.Rule && g.Hidden == f.Hidden &&
-		g.DeclineClass == f.Class && text0(g.DeclineCode) == f.Code && g.AttemptCount == f.Attempts && bytes.Equal(g.Card, f.Card) &&
+		g.DeclineClass == f.Class && text0(g.DeclineCode) == f.Code && g.AttemptCount == f.Attempts && bytes.Equal(g.Card, f.Card) && text0(g.Zone) == f.Zone &&
 		g.CardAttempts == f.CardAttempts && sameTime(g.FirstFailedAt, f.FirstFailed) && sameTime(g.LastFailedAt, f.LastFailed) &&
 		reveal(g.Email, emailContext(g.ID)) == f.Email && slices.Equal(owedInvoices(g), f.Invoices)
 }
@@ -215,4 +215,5 @@ func addFinding(p *db.GhostUpsertParams, f found) {
 	p.CardAttempts = append(p.CardAttempts, f.CardAttempts)
 	p.FirstFailed = append(p.FirstFailed, *f.FirstFailed)
 	p.LastFailed = append(p.LastFailed, *f.LastFailed)
+	p.Zones = append(p.Zones, f.Zone)
 }

@@ -76,6 +76,7 @@ func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.G
 		return nil
 	}
 	customer := l.hash("customer", g.StripeCustomerID)
+	l.zone = zoneNamed(g.Zone, l.zone)
 	h, err := imagine(g, string(customer), l, l.began)
 	if err != nil {
 		return err
@@ -92,13 +93,13 @@ func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.G
 	return sim.begin(ctx, h)
 }
 
-// lookAhead is the outlook of a hunt that begins now, without its invoice.
+// lookAhead is the outlook of a hunt that begins now, without its invoice, in its merchant's zone.
 func (s *Service) lookAhead(ctx context.Context, merchantID uuid.UUID, p Playbook) (l outlook, err error) {
 	merchant, err := s.queries.MerchantGet(ctx, merchantID)
 	if err != nil {
 		return l, fmt.Errorf("read merchant: %w", err)
 	}
-	l = outlook{playbook: p, zone: zoneOf(merchant), category: category(merchant), livemode: merchant.Livemode}
+	l = outlook{playbook: p, zone: zoneOf(nil, merchant.Timezone), category: category(merchant), livemode: merchant.Livemode}
 	if l.hash, err = s.connect.Hasher(ctx, merchantID); err != nil {
 		return l, err
 	}

@@ -164,6 +164,7 @@ func TestDryRunIsWhatHappens(t *testing.T) {
 		"with a holdout":    func(p *Playbook) { p.HoldoutPercent = 20 },
 		"above a minimum":   func(p *Playbook) { p.MinAmount = map[string]int64{"usd": 3000, "eur": 3000, "jpy": 3000} },
 		"with messages":     inPairs,
+		"customers abroad":  inPairs,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -171,6 +172,9 @@ func TestDryRunIsWhatHappens(t *testing.T) {
 				t.Skip("it waits hour by hour, which takes minutes: PHANTOM_LONG=1 runs it")
 			}
 			b := losers(t, 60)
+			if name == "customers abroad" {
+				b.abroad()
+			}
 			b.s.advisor = Heuristic{}
 			p := DefaultPlaybook()
 			p.Mode, p.HoldoutPercent, p.Steps = ModeRecover, 0, []Step{}

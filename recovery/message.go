@@ -103,19 +103,7 @@ func (s *Service) quietUntil(ctx context.Context, queries *db.Queries, m *messag
 	if err != nil {
 		return time.Time{}, err
 	}
-	return playbook.QuietHours.Next(now, customerZone(m.Timezone)), nil
-}
-
-// customerZone is where a customer's day is told. Stripe does not say where a customer is: his merchant's zone stands for it.
-func customerZone(merchant *string) *time.Location {
-	if merchant == nil {
-		return time.UTC
-	}
-	zone, err := time.LoadLocation(*merchant)
-	if err != nil {
-		return time.UTC
-	}
-	return zone
+	return playbook.QuietHours.Next(now, zoneOf(m.Zone, m.Timezone)), nil
 }
 
 // putOff hands a message to a later moment. That is no failed try.

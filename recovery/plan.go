@@ -83,7 +83,7 @@ func windowEnd(h db.Hunt, p Playbook) time.Time {
 func (p *planning) outlook() outlook {
 	return outlook{
 		playbook: p.playbook, began: p.hunt.BeganAt, end: windowEnd(p.hunt, p.playbook),
-		zone: zoneOf(p.merchant), category: category(p.merchant), livemode: p.hunt.Livemode, hash: p.hash,
+		zone: zoneOf(p.ghost.Zone, p.merchant.Timezone), category: category(p.merchant), livemode: p.hunt.Livemode, hash: p.hash,
 	}
 }
 
@@ -259,7 +259,7 @@ func (p *planning) mutate(ctx context.Context, kind, object string, amount int64
 		return err
 	}
 	return note(ctx, p.queries, p.hunt.MerchantID, p.hunt.ID, id, fmt.Sprintf("planned for %s: %s (%s)",
-		m.At.In(zoneOf(p.merchant)).Format("Mon 2 Jan 15:04 MST"), mutations[kind].words, m.Reason))
+		m.At.In(zoneOf(p.ghost.Zone, p.merchant.Timezone)).Format("Mon 2 Jan 15:04 MST"), mutations[kind].words, m.Reason))
 }
 
 func category(m db.Merchant) string {
@@ -269,12 +269,19 @@ func category(m db.Merchant) string {
 	return *m.BusinessCategory
 }
 
-// zoneOf is where a merchant's customers are taken to live: his own zone, where nothing better is known.
-func zoneOf(m db.Merchant) *time.Location {
-	if m.Timezone != nil && *m.Timezone != "Local" {
-		if zone, err := time.LoadLocation(*m.Timezone); err == nil {
-			return zone
-		}
+// zoneOf is where a ghost's customer is taken to live: in the zone that his charges tell, or else in his merchant's.
+func zoneOf(ghost, merchant *string) *time.Location {
+	return zoneNamed(ghost, zoneNamed(merchant, time.UTC))
+}
+
+// zoneNamed is another zone where the name is none, and never this machine's own.
+func zoneNamed(name *string, otherwise *time.Location) *time.Location {
+	if name == nil || *name == "" || *name == "Local" {
+		return otherwise
 	}
-	return time.UTC
+	zone, err := time.LoadLocation(*name)
+	if err != nil {
+		return otherwise
+	}
+	return zone
 }

@@ -14,3 +14,7 @@ ALTER TABLE attempts
 
 -- What a webhook asks for does not wait behind a backlog of charges: these few are found without looking at the others.
 CREATE INDEX scheduled_tasks_urgent_idx ON scheduled_tasks (run_at) WHERE status = 'pending' AND kind IN ('webhook', 'refresh');
+
+-- The customer's time zone (an IANA name), by the country of the card's or the bill's holder. Null is the merchant's: no charge told.
+ALTER TABLE ghost_targets ADD COLUMN zone text;
+ALTER TABLE audit_charges ADD COLUMN zone text;

@@ -84,8 +84,8 @@ INSERT INTO audit_intents (merchant_id, audit_id, invoice, status) VALUES ($1, $
 
 -- name: AuditAddCharges :copyfrom
 INSERT INTO audit_charges (merchant_id, audit_id, sequence, disputed, created_at, outcome, refunded, decline_class, decline_code, brand,
-    card, day_of_week, hour_of_day)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+    card, day_of_week, hour_of_day, zone)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
 
 -- name: AuditAddDisputes :copyfrom
 INSERT INTO audit_disputes (merchant_id, audit_id, charge, is_open) VALUES ($1, $2, $3, $4);
@@ -141,7 +141,8 @@ WITH suspects AS (
         array_agg(c.created_at ORDER BY c.created_at) AS ats, array_agg(c.outcome ORDER BY c.created_at) AS outcomes,
         array_agg(coalesce(c.decline_class, '') ORDER BY c.created_at) AS classes,
         array_agg(coalesce(c.decline_code, '') ORDER BY c.created_at) AS codes,
-        array_agg(coalesce(c.card, '') ORDER BY c.created_at) AS cards
+        array_agg(coalesce(c.card, '') ORDER BY c.created_at) AS cards,
+        array_agg(coalesce(c.zone, '') ORDER BY c.created_at) AS zones
     FROM audit_charges c
     LEFT JOIN audit_disputes p ON p.merchant_id = c.merchant_id AND p.audit_id = c.audit_id AND p.charge = c.disputed AND p.is_open
     WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.sequence IN (SELECT debts.id FROM debts)
@@ -156,7 +157,7 @@ SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, 
     d.id, d.status, d.created_at, d.send_invoice, d.currency, d.amount_remaining, d.attempt_count, d.due_at, d.paid_out_of_band, d.email,
     coalesce(n.status, '') AS intent, coalesce(t.refunded, false) AS refunded, coalesce(t.disputed, false) AS disputed,
     t.ats::timestamptz[] AS ats, t.outcomes::text[] AS outcomes, t.classes::text[] AS classes, t.codes::text[] AS codes,
-    t.cards::bytea[] AS cards, coalesce(recent.attempts, 0)::integer AS card_attempts
+    t.cards::bytea[] AS cards, t.zones::text[] AS zones, coalesce(recent.attempts, 0)::integer AS card_attempts
 FROM debts d
 LEFT JOIN audit_subscriptions s ON s.merchant_id = d.merchant_id AND s.audit_id = d.audit_id AND s.id = d.subscription
 LEFT JOIN audit_intents n ON n.merchant_id = d.merchant_id AND n.audit_id = d.audit_id AND n.invoice = d.id

@@ -58,9 +58,11 @@ ORDER BY g.stripe_subscription_id;
 -- Many findings in one statement. What has not changed is not written, and what the merchant's app said has no access stays closed.
 -- The e-mail is sealed for the id that stands beside it: where another process was first, its row keeps its own.
 INSERT INTO ghost_targets AS g (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency,
-    invoices, rule, hidden, decline_class, decline_code, attempt_count, card, card_attempts, first_failed_at, last_failed_at)
+    invoices, rule, hidden, decline_class, decline_code, attempt_count, card, card_attempts, first_failed_at, last_failed_at,
+    zone)
 SELECT sqlc.arg(merchant_id), id, customer, subscription, invoice, CASE WHEN has_email THEN email END, amount, currency,
-    owed, rule, hidden, class, nullif(code, ''), attempts, CASE WHEN card <> '' THEN card END, card_attempts, first_failed, last_failed
+    owed, rule, hidden, class, nullif(code, ''), attempts, CASE WHEN card <> '' THEN card END, card_attempts, first_failed, last_failed,
+    nullif(zone, '')
 FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(customers)::text[]) AS customer,
     unnest(sqlc.arg(subscriptions)::text[]) AS subscription, unnest(sqlc.arg(invoices)::text[]) AS invoice,
     unnest(sqlc.arg(emails)::sealed_token[]) AS email, unnest(sqlc.arg(has_emails)::boolean[]) AS has_email,
@@ -69,20 +71,20 @@ FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(customers)::te
     unnest(sqlc.arg(classes)::text[]) AS class, unnest(sqlc.arg(codes)::text[]) AS code,
     unnest(sqlc.arg(attempts)::integer[]) AS attempts, unnest(sqlc.arg(cards)::bytea[]) AS card,
     unnest(sqlc.arg(card_attempts)::integer[]) AS card_attempts, unnest(sqlc.arg(first_failed)::timestamptz[]) AS first_failed,
-    unnest(sqlc.arg(last_failed)::timestamptz[]) AS last_failed) AS found
+    unnest(sqlc.arg(last_failed)::timestamptz[]) AS last_failed, unnest(sqlc.arg(zones)::text[]) AS zone) AS found
 ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_and_currency DO UPDATE SET
     stripe_invoice_id = excluded.stripe_invoice_id, invoices = excluded.invoices, amount = excluded.amount, rule = excluded.rule, hidden = excluded.hidden,
     email = CASE WHEN excluded.id = g.id THEN excluded.email ELSE g.email END,
     decline_class = excluded.decline_class, decline_code = excluded.decline_code, attempt_count = excluded.attempt_count,
     card = excluded.card, card_attempts = excluded.card_attempts,
-    first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at,
+    first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at, zone = excluded.zone,
     status = 'open', closed_reason = NULL, closed_at = NULL, updated_at = clock_timestamp()
 WHERE g.closed_reason IS DISTINCT FROM 'no_access'
     AND (sqlc.arg(anyway)::boolean OR (g.stripe_invoice_id, g.amount, g.rule, g.hidden, g.decline_class, g.decline_code, g.attempt_count,
-        g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.status)
+        g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.zone, g.status)
         IS DISTINCT FROM (excluded.stripe_invoice_id, excluded.amount, excluded.rule, excluded.hidden, excluded.decline_class,
         excluded.decline_code, excluded.attempt_count, excluded.card, excluded.card_attempts, excluded.first_failed_at,
-        excluded.last_failed_at, 'open'));
+        excluded.last_failed_at, excluded.zone, 'open'));
 
 -- name: GhostClose :execrows
 UPDATE ghost_targets g SET status = 'closed', closed_reason = ended.reason, closed_at = clock_timestamp(), updated_at = clock_timestamp()

@@ -109,6 +109,7 @@ func findings(merchant uuid.UUID) (batches []db.GhostUpsertParams) {
 		p.CardAttempts = append(p.CardAttempts, 2)
 		p.FirstFailed = append(p.FirstFailed, now.AddDate(0, -1, 0))
 		p.LastFailed = append(p.LastFailed, now)
+		p.Zones = append(p.Zones, "Europe/Berlin")
 	}
 	return batches
 }
@@ -118,11 +119,12 @@ func copyIn(ctx context.Context, pool interface {
 }, p db.GhostUpsertParams) error {
 	_, err := pool.CopyFrom(ctx, pgx.Identifier{"ghost_targets"}, []string{
 		"merchant_id", "id", "stripe_customer_id", "stripe_subscription_id", "stripe_invoice_id", "email", "amount", "currency", "rule",
-		"hidden", "decline_class", "decline_code", "attempt_count", "card", "card_attempts", "first_failed_at", "last_failed_at",
+		"hidden", "decline_class", "decline_code", "attempt_count", "card", "card_attempts", "first_failed_at", "last_failed_at", "zone",
 	}, pgx.CopyFromSlice(len(p.Ids), func(i int) ([]any, error) {
 		return []any{
 			p.MerchantID, p.Ids[i], p.Customers[i], p.Subscriptions[i], p.Invoices[i], p.Emails[i], p.Amounts[i], p.Currencies[i], p.Rules[i],
 			p.Hiddens[i], p.Classes[i], p.Codes[i], p.Attempts[i], p.Cards[i], p.CardAttempts[i], p.FirstFailed[i], p.LastFailed[i],
+			p.Zones[i],
 		}, nil
 	}))
 	return err
