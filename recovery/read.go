@@ -180,7 +180,12 @@ func findCharge(ctx context.Context, reader *connect.Reader, p frozen, taskID st
 		if c.Invoice != p.Object || at.Before(since.Add(-clockSkew)) {
 			continue
 		}
-		if eventType, err = findExecution(ctx, reader, KindPay, taskID, at.Add(-10*time.Second), at.Add(time.Minute)); eventType != "" || err != nil {
+		// Nearly always it stands right beside its charge, and a minute of a busy account has more events than are looked through.
+		eventType, err = findExecution(ctx, reader, KindPay, taskID, at.Add(-2*time.Second), at.Add(3*time.Second))
+		if eventType == "" && err == nil {
+			eventType, err = findExecution(ctx, reader, KindPay, taskID, at.Add(-10*time.Second), at.Add(time.Minute))
+		}
+		if eventType != "" || err != nil {
 			return eventType, err
 		}
 	}

@@ -74,7 +74,7 @@ func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany
 		return false, task.Snooze(time.Hour) // the bank's answer brings an event
 	case age >= eventLife:
 		return false, j.review(ctx, "it is not known any more what task_"+j.t.ID.String()+" did: look for it in the dashboard's log, and cancel it")
-	case tooMany && (age >= keyLife || why == "ended" || changed):
+	case tooMany: // a charge has been made since, and it may be ours: nothing leaves again on the key's word alone
 		return false, j.review(ctx, "the account has had too many events at that time to find out what task_"+j.t.ID.String()+" did: look for it in the dashboard's log")
 	case age >= keyLife:
 		return false, j.end(ctx, absent)
