@@ -175,11 +175,8 @@ func findCharge(ctx context.Context, reader *connect.Reader, p frozen, taskID st
 	if err != nil {
 		return "", err
 	}
-	for _, c := range charges {
+	for _, c := range chargesSince(charges, p, since) {
 		at := time.Unix(c.Created, 0)
-		if c.Invoice != p.Object || at.Before(since.Add(-clockSkew)) {
-			continue
-		}
 		// Nearly always it stands right beside its charge, and a minute of a busy account has more events than are looked through.
 		eventType, err = findExecution(ctx, reader, KindPay, taskID, at.Add(-2*time.Second), at.Add(3*time.Second))
 		if eventType == "" && err == nil {
@@ -190,6 +187,16 @@ func findCharge(ctx context.Context, reader *connect.Reader, p frozen, taskID st
 		}
 	}
 	return "", nil
+}
+
+// chargesSince are those that a task, first sent at a time, may have made.
+func chargesSince(charges []charge, p frozen, since time.Time) (list []charge) {
+	for _, c := range charges {
+		if c.Invoice == p.Object && !time.Unix(c.Created, 0).Before(since.Add(-clockSkew)) {
+			list = append(list, c)
+		}
+	}
+	return list
 }
 
 // clockSkew is how far Stripe's clock and the database's may differ.

@@ -50,11 +50,11 @@ func (j *job) settle(ctx context.Context) (again bool, err error) {
 		return false, unhurried(err)
 	}
 	failpoint("reread")
-	return j.settleBy(ctx, o, age, tooMany)
+	return j.settleBy(ctx, o, since, age, tooMany)
 }
 
-// settleBy decides by the object where no event tells.
-func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany bool) (again bool, err error) {
+// settleBy decides by the object where no event tells. since is the first sending's time by PHANTOM's clock.
+func (j *job) settleBy(ctx context.Context, o object, since time.Time, age time.Duration, tooMany bool) (again bool, err error) {
 	if j.t.Kind != KindPay && mutations[j.t.Kind].done(o) {
 		return false, j.end(ctx, outcome{status: "succeeded", result: "done"}) // whoever did it, it is what was wanted
 	}
@@ -90,12 +90,13 @@ func (j *job) settleBy(ctx context.Context, o object, age time.Duration, tooMany
 	case j.t.Kind != KindPay:
 		return true, nil
 	}
-	// What forbids a first send forbids another one.
+	// What forbids a first send forbids another one, and so does any charge since: it is ours until an event says whose it is, though it
+	// be one that no budget counts.
 	charges, err := readCharges(ctx, j.reader, j.p.Customer)
 	if err != nil {
 		return false, unhurried(err)
 	}
-	if judge(o, charges, j.p, j.ghost, j.playbook, j.now) == (verdict{}) {
+	if len(chargesSince(charges, j.p, since)) == 0 && judge(o, charges, j.p, j.ghost, j.playbook, j.now) == (verdict{}) {
 		return true, nil
 	}
 	if age >= settled {
