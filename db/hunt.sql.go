@@ -905,6 +905,23 @@ func (q *Queries) HuntMessageCreate(ctx context.Context, arg HuntMessageCreatePa
 	return err
 }
 
+const huntMessageDropCanceled = `-- name: HuntMessageDropCanceled :exec
+DELETE FROM messages m WHERE m.merchant_id = $1 AND m.hunt_id = $2 AND m.state = 'skipped' AND m.why = $3::text
+    AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = m.merchant_id AND t.id = m.id AND t.status = 'canceled')
+`
+
+type HuntMessageDropCanceledParams struct {
+	MerchantID uuid.UUID
+	HuntID     uuid.UUID
+	Why        string
+}
+
+// Of those skipped for a reason: whose task was canceled before a worker took it.
+func (q *Queries) HuntMessageDropCanceled(ctx context.Context, arg HuntMessageDropCanceledParams) error {
+	_, err := q.db.Exec(ctx, huntMessageDropCanceled, arg.MerchantID, arg.HuntID, arg.Why)
+	return err
+}
+
 const huntMessageGetLast = `-- name: HuntMessageGetLast :one
 SELECT step, state, sent_at FROM messages WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY step DESC LIMIT 1
 `

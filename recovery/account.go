@@ -11,7 +11,6 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
-	"phantom/task"
 )
 
 // account reads the invoices of a hunt and counts those that are paid, each once, with what has come for it since the hunt began and what
@@ -55,7 +54,7 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 	if !settled || !paid || !hunt.Paused {
 		return nil
 	}
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.liftPause(ctx, tx, hunt) })
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.liftPause(ctx, tx, merchantID, huntID) })
 }
 
 // book counts what a paid invoice of a hunt has brought, once, and returns it.
@@ -108,23 +107,17 @@ func (s *Service) follow(ctx context.Context, hunt db.Hunt, first debt) error {
 	if !window.Ends.After(window.Now) {
 		return nil
 	}
-	at := window.Ends.Truncate(accountEvery).Add(accountEvery)
-	_, err = task.Enqueue(ctx, s.pool, task.New{
-		MerchantID: hunt.MerchantID, Kind: KindHunt, RunAt: at, UniqueKey: fmt.Sprintf("account:%s:%d", hunt.ID, at.Unix()), Params: huntParams{hunt.ID, "account"},
-	})
-	return err
+	return accountAfter(ctx, s.pool, hunt, window.Ends)
 }
 
 // liftPause plans that the pause goes which was the hunt's final step: the debt is paid.
-func (s *Service) liftPause(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
-	queries := db.New(tx)
-	hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: hunt.MerchantID, ID: hunt.ID})
+func (s *Service) liftPause(ctx context.Context, tx db.DBTX, merchantID, huntID uuid.UUID) error {
+	p, err := s.lock(ctx, tx, merchantID, huntID)
 	if err != nil {
-		return fmt.Errorf("lock hunt: %w", err)
+		return err
 	}
-	p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
 	there, err := p.load(ctx)
-	if err != nil || !there || !hunt.Paused {
+	if err != nil || !there || !p.hunt.Paused {
 		return err
 	}
 	for _, a := range p.attempts {
@@ -132,7 +125,7 @@ func (s *Service) liftPause(ctx context.Context, tx db.DBTX, hunt db.Hunt) error
 			return nil // it is planned
 		}
 	}
-	return p.mutate(ctx, KindResume, p.ghost.StripeSubscriptionID, hunt.Amount, Moment{At: p.now, Reason: "the debt is paid", Probability: 1})
+	return p.mutate(ctx, KindResume, p.ghost.StripeSubscriptionID, p.hunt.Amount, Moment{At: p.now, Reason: "the debt is paid", Probability: 1})
 }
 
 // cause says what came before a payment: our charge if it was that, else the last message before it, else nothing of ours.

@@ -171,6 +171,31 @@ func TestDebitIsOursIfItPaid(t *testing.T) {
 	}
 }
 
+// While a debit is under way nobody is written to; when it bounces, the message that was planned is planned again.
+func TestMessageComesBackAfterADebit(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+	b.movable()
+	b.audit()
+	b.turn(sandbox.Change{Do: "to_debit", Status: "bounces"})
+	b.correspond()
+	b.hunted(func(p *Playbook) {
+		p.MaxAttempts, p.Steps = 2, []Step{{AfterDays: 9, Channel: Email, Template: "payment_failed"}, {AfterDays: 12, Channel: Email, Template: "reminder"}}
+	})
+	b.work()
+	b.await("the debit begins", func() bool {
+		return b.count("SELECT count(*) FROM ghost_targets WHERE closed_reason = 'payment_under_way'") == 1
+	})
+	if n := b.count("SELECT count(*) FROM messages") + b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'email' AND status = 'pending'"); n != 0 {
+		t.Errorf("%d messages are planned while the debit is under way", n)
+	}
+	b.advance(5*24*time.Hour + time.Hour)
+	b.refresh()
+	b.await("its first message is planned again", func() bool {
+		return b.count("SELECT count(*) FROM messages m JOIN scheduled_tasks t ON t.id = m.id WHERE m.step = 0 AND m.state = 'planned' AND t.status = 'pending'") == 1
+	})
+}
+
 // A hunt may end by our own charge's webhook before the worker that sent it has stored the outcome: Stripe tells whose charge it was.
 func TestChargeOfUnknownOutcomeIsOursIfItPaid(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package recovery
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"phantom/sandbox"
 )
@@ -54,6 +55,49 @@ func TestFinalSteps(t *testing.T) {
 				t.Errorf("%d payments are counted, want 1", n)
 			}
 		})
+	}
+}
+
+// Who owes several invoices has each of them marked, and the hunt ends with the last.
+func TestFinalStepMarksEveryInvoice(t *testing.T) {
+	t.Parallel()
+	b := losers(t, 6)
+	b.advance(36 * 24 * time.Hour) // every subscription has been renewed, and its new invoice has failed
+	b.audit()
+	owed := b.count("SELECT sum(jsonb_array_length(invoices)) FROM ghost_targets WHERE status = 'open'")
+	ghosts := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
+	if owed <= ghosts {
+		t.Fatalf("%d ghosts owe %d invoices", ghosts, owed)
+	}
+	change := func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalUncollectible, 1 }
+	playbook := DefaultPlaybook()
+	playbook.Mode, playbook.HoldoutPercent, playbook.Steps = ModeRecover, 0, []Step{}
+	change(&playbook)
+	run, err := b.s.DryRun(t.Context(), b.merchant, playbook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foretold := map[string]bool{}
+	for _, p := range run.Data {
+		foretold[p.Invoice] = p.Action == FinalUncollectible
+	}
+	b.hunted(change)
+	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
+	b.during(func() {
+		b.await("the hunts end", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 })
+	})
+	marked := map[string]bool{}
+	for _, e := range b.world.Ledger(b.account) {
+		if strings.HasSuffix(e.Path, "/pay") {
+			continue // of the hunts before
+		}
+		if !strings.HasSuffix(e.Path, "/mark_uncollectible") || e.Status != 200 || marked[e.Object] || !foretold[e.Object] {
+			t.Errorf("%s %s: %d", e.Method, e.Path, e.Status)
+		}
+		marked[e.Object] = true
+	}
+	if n := b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'"); len(marked) != owed || n != ghosts {
+		t.Errorf("%d of %d invoices were marked, and %d of %d hunts ended by that", len(marked), owed, n, ghosts)
 	}
 }
 

@@ -233,66 +233,51 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 
 // goOn plans what follows after a person has canceled something: if that was the final step, nothing does.
 func (s *Service) goOn(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.UUID) error {
-	queries := db.New(tx)
-	hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
-	if err != nil {
-		return fmt.Errorf("lock hunt: %w", err)
+	p, err := s.lock(ctx, tx, merchantID, huntID)
+	if err != nil || p.hunt.State != "active" {
+		return err
 	}
-	if hunt.State != "active" {
-		return nil
-	}
-	p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
 	there, err := p.load(ctx)
 	if err != nil {
 		return err
 	}
-	if there && p.now.After(windowEnd(hunt, p.playbook)) && len(p.attempts) > 0 && isFinal(p.attempts[len(p.attempts)-1].Action) {
-		return s.endHunt(ctx, tx, hunt, "exhausted", "the window is over; its final step was canceled")
+	if there && p.now.After(windowEnd(p.hunt, p.playbook)) && len(p.attempts) > 0 && isFinal(p.attempts[len(p.attempts)-1].Action) {
+		return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over; its final step was canceled")
 	}
-	return s.planNext(ctx, tx, merchantID, huntID)
+	return p.plan(ctx)
 }
 
 // closeWindow takes the playbook's final step, or ends the hunt without one. A charge that is still under way is waited for.
 func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID) error {
 	waiting := false
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		queries := db.New(tx)
-		hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
-		if err != nil {
-			return fmt.Errorf("lock hunt: %w", err)
+		p, err := s.lock(ctx, tx, merchantID, huntID)
+		if err != nil || p.hunt.State != "active" {
+			return err
 		}
-		if hunt.State != "active" {
-			return nil
-		}
-		p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
 		there, err := p.load(ctx)
 		if err != nil {
 			return err
 		}
-		kind := finalKinds[p.playbook.FinalStep]
-		if !there || hunt.HeldOut || hunt.Mode != ModeRecover || kind == "" || p.ghost.Status != "open" {
-			return s.endHunt(ctx, tx, hunt, "exhausted", "the window is over")
+		if !there || p.hunt.HeldOut || p.hunt.Mode != ModeRecover || finalKinds[p.playbook.FinalStep] == "" || p.ghost.Status != "open" {
+			return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over")
 		}
-		if err := cancelUnsent(ctx, queries, hunt, "the window is over"); err != nil {
+		if err := cancelUnsent(ctx, p.queries, p.hunt, "the window is over"); err != nil {
 			return err
 		}
-		if _, err := queries.AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
+		if _, err := p.queries.AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
 			return fmt.Errorf("close what was given up: %w", err)
 		}
-		if p.attempts, err = queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
+		if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
 			return fmt.Errorf("list attempts: %w", err)
 		}
-		for _, a := range p.attempts {
-			if a.Result == nil {
-				waiting = true
-				return nil
-			}
+		if waiting = slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return a.Result == nil }); waiting {
+			return nil
 		}
-		object := p.ghost.StripeSubscriptionID
-		if ofInvoice(kind) {
-			object = p.ghost.StripeInvoiceID
+		if planned, err := p.final(ctx); planned || err != nil {
+			return err
 		}
-		return p.mutate(ctx, kind, object, p.ghost.Amount, Moment{At: p.now, Reason: "the playbook's final step", Probability: 1})
+		return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over")
 	})
 	if err == nil && waiting {
 		return task.Snooze(10 * time.Minute)
@@ -342,18 +327,23 @@ func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, state, 
 	if err := note(ctx, queries, hunt.MerchantID, hunt.ID, uuid.Nil, state+": "+reason); err != nil {
 		return err
 	}
-	return s.accountLater(ctx, tx, hunt)
+	return accountLater(ctx, tx, hunt)
 }
 
 // accountLater has what a hunt has brought counted at the end of the running five seconds. Whatever changes until then is seen by that
 // count, and what changes while it runs falls into the next five.
-func (s *Service) accountLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
+func accountLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
 	now, err := db.New(tx).Now(ctx)
 	if err != nil {
 		return fmt.Errorf("read clock: %w", err)
 	}
-	at := now.Truncate(accountEvery).Add(accountEvery)
-	_, err = task.Enqueue(ctx, tx, task.New{
+	return accountAfter(ctx, tx, hunt, now)
+}
+
+// accountAfter has it counted at the end of the five seconds that hold a moment.
+func accountAfter(ctx context.Context, tx db.DBTX, hunt db.Hunt, moment time.Time) error {
+	at := moment.Truncate(accountEvery).Add(accountEvery)
+	_, err := task.Enqueue(ctx, tx, task.New{
 		MerchantID: hunt.MerchantID, Kind: KindHunt, RunAt: at, UniqueKey: fmt.Sprintf("account:%s:%d", hunt.ID, at.Unix()), Params: huntParams{hunt.ID, "account"},
 	})
 	return err
@@ -379,7 +369,7 @@ func (s *Service) GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid
 		return fmt.Errorf("list ended hunts: %w", err)
 	}
 	for _, hunt := range ended { // it may have been paid since
-		if err := s.accountLater(ctx, tx, hunt); err != nil {
+		if err := accountLater(ctx, tx, hunt); err != nil {
 			return err
 		}
 	}
@@ -401,7 +391,14 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 		case "paid":
 			state = "recovered"
 		case "payment_under_way": // it may fail yet, and the ghost come back
-			return cancelUnsent(ctx, queries, hunt, "a payment is under way")
+			if err := cancelUnsent(ctx, queries, hunt, underWay); err != nil {
+				return err
+			}
+			// Its step is planned once more then. What a worker holds is skipped.
+			if err := queries.HuntMessageDropCanceled(ctx, db.HuntMessageDropCanceledParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Why: underWay}); err != nil {
+				return fmt.Errorf("drop a message: %w", err)
+			}
+			return nil
 		}
 		return s.endHunt(ctx, tx, hunt, state, reason)
 	}
@@ -409,7 +406,7 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 	if err := queries.HuntAddInvoices(ctx, db.HuntAddInvoicesParams{MerchantID: hunt.MerchantID, ID: hunt.ID, Invoices: ids}); err != nil {
 		return fmt.Errorf("note invoices: %w", err)
 	}
-	if err := s.accountLater(ctx, tx, hunt); err != nil {
+	if err := accountLater(ctx, tx, hunt); err != nil {
 		return err
 	}
 	if err := s.dropOutdated(ctx, tx, hunt, ghost); err != nil {

@@ -14,34 +14,26 @@ import (
 // observe writes into the history of a hunt that only watches what it would do in its first seven days, thought through as by
 // [Service.DryRun] but for this hunt alone. It does nothing else.
 func (s *Service) observe(ctx context.Context, tx db.DBTX, merchantID, huntID uuid.UUID) error {
-	queries := db.New(tx)
-	hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
-	if err != nil {
-		return fmt.Errorf("lock hunt: %w", err)
+	p, err := s.lock(ctx, tx, merchantID, huntID)
+	if err != nil || p.hunt.State != "active" || p.hunt.HeldOut || p.hunt.Mode != ModeObserve {
+		return err
 	}
-	if hunt.State != "active" || hunt.HeldOut || hunt.Mode != ModeObserve {
-		return nil
-	}
-	notes, err := queries.HuntNoteList(ctx, db.HuntNoteListParams{MerchantID: merchantID, HuntID: huntID})
+	notes, err := p.queries.HuntNoteList(ctx, db.HuntNoteListParams{MerchantID: merchantID, HuntID: huntID})
 	if err != nil {
 		return fmt.Errorf("list notes: %w", err)
 	}
 	if len(notes) > 1 { // besides its beginning: the task comes again after its worker died
 		return nil
 	}
-	p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
-	if there, err := p.load(ctx); err != nil || !there {
+	if there, err := p.load(ctx); err != nil || !there || p.ghost.Status != "open" {
 		return err
 	}
-	if p.ghost.Status != "open" {
-		return nil
-	}
 	sim := newSimulation(s.advisor)
-	h, err := imagine(p.ghost, string(hunt.Customer), p.outlook(), p.now)
+	h, err := imagine(p.ghost, string(p.hunt.Customer), p.outlook(), p.now)
 	if err != nil {
 		return err
 	}
-	if err := sim.letters.loadOne(ctx, queries, merchantID, h); err != nil {
+	if err := sim.letters.loadOne(ctx, p.queries, merchantID, h); err != nil {
 		return err
 	}
 	if err := sim.begin(ctx, h); err != nil {
@@ -52,10 +44,10 @@ func (s *Service) observe(ctx context.Context, tx db.DBTX, merchantID, huntID uu
 		return err
 	}
 	if len(planned) == 0 {
-		return note(ctx, queries, merchantID, huntID, uuid.Nil, "in mode recover nothing would be done in the first seven days")
+		return note(ctx, p.queries, merchantID, huntID, uuid.Nil, "in mode recover nothing would be done in the first seven days")
 	}
 	for _, one := range planned {
-		if err := note(ctx, queries, merchantID, huntID, uuid.Nil, one.words(h.zone)); err != nil {
+		if err := note(ctx, p.queries, merchantID, huntID, uuid.Nil, one.words(h.zone)); err != nil {
 			return err
 		}
 	}

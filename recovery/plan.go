@@ -19,34 +19,30 @@ import (
 // planNext plans the next charge and the next message of a hunt, where there is none under way, in the caller's transaction. It may be
 // called at any time and any number of times.
 func (s *Service) planNext(ctx context.Context, tx db.DBTX, merchantID, huntID uuid.UUID) error {
+	p, err := s.lock(ctx, tx, merchantID, huntID)
+	if err != nil {
+		return err
+	}
+	return p.plan(ctx)
+}
+
+// lock keeps a hunt as it is until the caller's transaction ends.
+func (s *Service) lock(ctx context.Context, tx db.DBTX, merchantID, huntID uuid.UUID) (*planning, error) {
 	queries := db.New(tx)
 	hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
 	if err != nil {
-		return fmt.Errorf("lock hunt: %w", err)
+		return nil, fmt.Errorf("lock hunt: %w", err)
 	}
-	if hunt.State != "active" || hunt.HeldOut || hunt.Mode != ModeRecover {
-		return nil
-	}
-	p := &planning{s: s, tx: tx, queries: queries, hunt: hunt}
-	there, err := p.load(ctx)
-	if err != nil {
-		return err
-	}
-	if !there || p.ghost.Status != "open" {
-		return nil // what closed it ends the hunt
-	}
-	if err := p.message(ctx); err != nil {
-		return err
-	}
-	return p.charge(ctx)
+	return &planning{s: s, tx: tx, queries: queries, hunt: hunt}, nil
 }
 
-// planning is one look at a hunt.
+// planning is one look at a hunt whose row is locked. All from ghost on is there once it is loaded.
 type planning struct {
-	s        *Service
-	tx       db.DBTX
-	queries  *db.Queries
-	hunt     db.Hunt
+	s       *Service
+	tx      db.DBTX
+	queries *db.Queries
+	hunt    db.Hunt
+
 	ghost    db.GhostTarget
 	playbook Playbook
 	attempts []db.Attempt
@@ -65,7 +61,7 @@ func (p *planning) load(ctx context.Context) (there bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("load hunt: %w", err)
 	}
-	p.ghost, p.merchant, p.now = row.GhostTarget, row.Merchant, row.Now
+	p.hunt, p.ghost, p.merchant, p.now = row.Hunt, row.GhostTarget, row.Merchant, row.Now
 	if p.playbook, err = ParsePlaybook(row.Playbook); err != nil {
 		return false, fmt.Errorf("read playbook %d: %w", p.hunt.PlaybookVersion, err)
 	}
@@ -74,6 +70,24 @@ func (p *planning) load(ctx context.Context) (there bool, err error) {
 	}
 	p.hash, err = connect.HasherOf(ctx, p.tx, p.merchant)
 	return err == nil, err
+}
+
+// plan plans what comes next, where there is none under way.
+func (p *planning) plan(ctx context.Context) error {
+	if p.hunt.State != "active" || p.hunt.HeldOut || p.hunt.Mode != ModeRecover {
+		return nil
+	}
+	there, err := p.load(ctx)
+	if err != nil {
+		return err
+	}
+	if !there || p.ghost.Status != "open" {
+		return nil // what closed it ends the hunt
+	}
+	if err := p.message(ctx); err != nil {
+		return err
+	}
+	return p.charge(ctx)
 }
 
 func windowEnd(h db.Hunt, p Playbook) time.Time {
@@ -260,6 +274,22 @@ func (p *planning) mutate(ctx context.Context, kind, object string, amount int64
 	}
 	return note(ctx, p.queries, p.hunt.MerchantID, p.hunt.ID, id, fmt.Sprintf("planned for %s: %s (%s)",
 		m.At.In(zoneOf(p.ghost.Zone, p.merchant.Timezone)).Format("Mon 2 Jan 15:04 MST"), mutations[kind].words, m.Reason))
+}
+
+// final plans the playbook's final step; where that marks invoices, of the oldest one that has had none. It reports false where there is
+// no such invoice.
+func (p *planning) final(ctx context.Context) (planned bool, err error) {
+	kind, m := finalKinds[p.playbook.FinalStep], Moment{At: p.now, Reason: "the playbook's final step", Probability: 1}
+	if !ofInvoice(kind) {
+		return true, p.mutate(ctx, kind, p.ghost.StripeSubscriptionID, p.ghost.Amount, m)
+	}
+	for _, invoice := range invoicesOf(p.ghost) {
+		object := p.hash("invoice", invoice.ID)
+		if !slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return a.Action == kind && bytes.Equal(a.Object, object) }) {
+			return true, p.mutate(ctx, kind, invoice.ID, invoice.Amount, m)
+		}
+	}
+	return false, nil
 }
 
 func category(m db.Merchant) string {

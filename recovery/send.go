@@ -532,16 +532,26 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 		})
 		return err
 	}
+	next := &planning{s: j.s, tx: tx, queries: queries, hunt: hunt}
 	if final {
+		if j.t.Kind == KindUncollectible { // there may be other invoices
+			if there, err := next.load(ctx); err != nil {
+				return err
+			} else if there && next.ghost.Status == "open" {
+				if planned, err := next.final(ctx); planned || err != nil {
+					return err
+				}
+			}
+		}
 		return j.s.endHunt(ctx, tx, hunt, "exhausted", "the window is over; final step: "+mutations[j.t.Kind].words)
 	}
 	if o.result == "paid" || o.result == "processing" || o.outdated {
 		return nil // the next look at the ghost says what follows
 	}
 	if j.t.Kind == KindResume && o.result == "absent" { // the debt is paid, and the pause still there
-		return j.s.accountLater(ctx, tx, hunt)
+		return accountLater(ctx, tx, hunt)
 	}
-	return j.s.planNext(ctx, tx, m, hunt.ID)
+	return next.plan(ctx)
 }
 
 func (j *job) words(o outcome) string {

@@ -217,8 +217,14 @@ func (s *simulation) happen(ctx context.Context, next *happening, done func(Plan
 		done(next.Planned)
 		h.held = true
 		return s.charge(ctx, h, at)
-	case KindPause, KindCancel, KindUncollectible:
+	case KindPause, KindCancel:
 		done(next.Planned)
+		h.stopped = true
+	case KindUncollectible:
+		for _, invoice := range invoicesOf(h.ghost) {
+			next.Invoice, next.Amount = invoice.ID, invoice.Amount
+			done(next.Planned)
+		}
 		h.stopped = true
 	default:
 		s.write(next, done)

@@ -164,6 +164,11 @@ VALUES (@merchant_id, @id, @hunt_id, @step, @channel, @template, @planned_for);
 -- name: HuntMessageSkipPlanned :exec
 UPDATE messages SET state = 'skipped', why = @why WHERE merchant_id = @merchant_id AND hunt_id = @hunt_id AND state = 'planned';
 
+-- name: HuntMessageDropCanceled :exec
+-- Of those skipped for a reason: whose task was canceled before a worker took it.
+DELETE FROM messages m WHERE m.merchant_id = sqlc.arg(merchant_id) AND m.hunt_id = sqlc.arg(hunt_id) AND m.state = 'skipped' AND m.why = sqlc.arg(why)::text
+    AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = m.merchant_id AND t.id = m.id AND t.status = 'canceled');
+
 -- name: HuntMessageBefore :one
 -- The channel of the last message that was sent before a payment.
 SELECT channel FROM messages
