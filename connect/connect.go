@@ -19,12 +19,13 @@ import (
 
 // Config is the platform's side of Stripe Connect.
 type Config struct {
-	SecretKey   string // the platform's sk_… or rk_…
-	ClientID    string // ca_…
-	APIBase     string // "" is api.stripe.com
-	ConnectBase string // "" is connect.stripe.com
-	RedirectURI string // PUBLIC_URL/api/auth/callback
-	RateLimit   int    // reading requests a second and account; 0 = no limit
+	SecretKey   string        // the platform's sk_… or rk_…
+	ClientID    string        // ca_…
+	APIBase     string        // "" is api.stripe.com
+	ConnectBase string        // "" is connect.stripe.com
+	RedirectURI string        // PUBLIC_URL/api/auth/callback
+	RateLimit   int           // reading requests a second and account; 0 = no limit
+	Patience    time.Duration // how long a read is repeated while Stripe fails or asks to slow down; 0 is 90 seconds
 	Log         *slog.Logger
 
 	// Observe, if not nil, is called after each request to Stripe with the answer's status, 0 for none, and how long it took until its

@@ -2,6 +2,7 @@ package connect
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -32,6 +33,8 @@ var (
 	ErrRevoked = errors.New("stripe does not accept the merchant's token: the merchant must connect again")
 	// ErrNotFound says that Stripe does not know the object.
 	ErrNotFound = errors.New("stripe does not know the object")
+	// ErrRefused says that Stripe does not take the request as it is, and will not later.
+	ErrRefused = errors.New("stripe does not take the request")
 )
 
 // ReadError is a failure of Stripe's. It quotes nothing of its answer.
@@ -171,12 +174,9 @@ func (r *Reader) updateFacts(ctx context.Context) error {
 	return nil
 }
 
-// Patience of one Get: how long it is repeated while Stripe fails, and while it asks to slow down.
-const readPatience = 90 * time.Second
-
 // Get reads path and hands the answer to decode, which must not keep the decoder's bytes. Decode may be called again after an
 // answer that broke off, so it must start anew each time. Stripe's failures are repeated with backoff and its wish to slow down is
-// obeyed by all processes. Where Stripe is to blame it fails with a [*ReadError], which may be [ErrRevoked] or [ErrNotFound].
+// obeyed by all processes. Where Stripe is to blame it fails with a [*ReadError], which may be [ErrRevoked], [ErrNotFound] or [ErrRefused].
 func (r *Reader) Get(ctx context.Context, path string, query url.Values, decode func(*jx.Decoder) error) error {
 	if len(query) > 0 {
 		path += "?" + query.Encode()
@@ -184,7 +184,7 @@ func (r *Reader) Get(ctx context.Context, path string, query url.Values, decode 
 	delays := backoff.NewExponentialBackOff()
 	delays.InitialInterval, delays.MaxInterval = 200*time.Millisecond, 10*time.Second
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, r.get(ctx, path, decode) },
-		backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(readPatience))
+		backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(cmp.Or(r.service.config.Patience, 90*time.Second)))
 	return err
 }
 
@@ -248,7 +248,7 @@ func (r *Reader) refusal(ctx context.Context, response *http.Response, body []by
 	case status >= 500, status == http.StatusConflict, status == http.StatusRequestTimeout:
 		return err
 	default:
-		return backoff.Permanent(err)
+		return backoff.Permanent(&ReadError{Err: fmt.Errorf("%w (%w)", ErrRefused, err)})
 	}
 }
 

@@ -113,7 +113,7 @@ func stop(e ending) error { return &e }
 func undisputed(ctx context.Context, reader *connect.Reader, customer string) error {
 	charges, err := readCharges(ctx, reader, customer)
 	if err != nil {
-		return ofStripe(err)
+		return ofStripe(ctx, err)
 	}
 	if slices.ContainsFunc(charges, charge.contested) {
 		return stop(skipped("the customer disputes a charge"))
@@ -257,7 +257,7 @@ func readBill(ctx context.Context, reader *connect.Reader, id string) (*invoice,
 	case errors.Is(err, connect.ErrNotFound):
 		return nil, stop(skipped("the invoice is gone"))
 	case err != nil:
-		return nil, ofStripe(err)
+		return nil, ofStripe(ctx, err)
 	}
 	return i, nil
 }
@@ -312,7 +312,7 @@ func readCustomer(ctx context.Context, reader *connect.Reader, id string) (*cust
 	case errors.Is(err, connect.ErrNotFound):
 		return nil, stop(skipped("the customer is gone"))
 	case err != nil:
-		return nil, ofStripe(err)
+		return nil, ofStripe(ctx, err)
 	}
 	return c, nil
 }
@@ -339,10 +339,10 @@ func within(d *jx.Decoder, field string, read func(*jx.Decoder) error) error {
 }
 
 // ofStripe makes Stripe's failures no failed try, and its wish to slow down a short wait.
-func ofStripe(err error) error {
+func ofStripe(ctx context.Context, err error) error {
 	var slow *connect.ReadError
 	if errors.As(err, &slow) && slow.SlowDown {
 		return task.Snooze(10 * time.Second)
 	}
-	return unhurried(err)
+	return unhurried(ctx, err)
 }

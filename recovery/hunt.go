@@ -226,7 +226,7 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 	case "end":
 		return s.closeWindow(ctx, t.MerchantID, p.Hunt)
 	case "account":
-		return unhurried(s.account(ctx, t.MerchantID, p.Hunt))
+		return unhurried(ctx, s.account(ctx, t.MerchantID, p.Hunt))
 	}
 	return task.Review(errors.New("the task's params ask for something unknown"))
 }

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/connect"
 	"phantom/db"
 	"phantom/sandbox"
 	"phantom/task"
@@ -61,6 +63,26 @@ func TestAgedKeyIsNeitherSentNorDone(t *testing.T) {
 	}
 	if n := len(b.world.AllExecutions()); n != 0 {
 		t.Errorf("%d charges were executed", n)
+	}
+}
+
+// What Stripe refuses for good comes to a person in the end; an outage does not, however long it lasts.
+func TestRefusedReadsComeToAPerson(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]string{http.StatusBadRequest: "needs_review", http.StatusServiceUnavailable: "pending"} {
+		b, id := setupCharge(t)
+		b.connect = connect.New(connect.Config{APIBase: b.url, Patience: time.Millisecond, Log: slog.New(slog.DiscardHandler)}, b.pool)
+		b.s = New(b.pool, b.connect, atOnce{}, Config{Log: slog.New(slog.DiscardHandler)})
+		b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/invoices/", Times: -1, Status: status})
+		b.exec("UPDATE scheduled_tasks SET attempts = 7 WHERE id = $1", id)
+		b.during(func() {
+			b.await("it is tried", func() bool {
+				return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND fence > 0 AND status <> 'running'", id) == 1
+			})
+		})
+		if got := b.text("SELECT status FROM scheduled_tasks WHERE id = $1", id); got != want {
+			t.Errorf("after %d it is %s, want %s", status, got, want)
+		}
 	}
 }
 

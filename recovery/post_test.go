@@ -84,7 +84,7 @@ func setupPost(t *testing.T) *office {
 // postService is what a process wires together whose Stripe, Resend and Twilio are the stand-ins at url.
 func postService(pool *pgxpool.Pool, url string, text io.Writer) *Service {
 	log := slog.New(slog.NewTextHandler(text, nil))
-	account := connect.New(connect.Config{SecretKey: "sk_test_x", ClientID: "ca_x", APIBase: url, ConnectBase: url, Log: log}, pool)
+	account := connect.New(connect.Config{SecretKey: "sk_test_x", ClientID: "ca_x", APIBase: url, ConnectBase: url, Patience: time.Millisecond, Log: log}, pool)
 	return New(pool, account, nil, Config{
 		ResendBase: url + "/resend", TwilioBase: url + "/twilio", PublicURL: "https://phantom.example", Dev: true, Log: log,
 	})
@@ -257,7 +257,7 @@ type world struct {
 	wait     chan struct{} // if not nil, a send takes its message and waits here before it answers
 	arrived  chan struct{}
 	reading  func() // if not nil, called whenever an invoice is read
-	down     string // a path of Stripe's that is refused: by a 400, because a 500 is repeated for a minute and a half
+	down     string // a path of Stripe's that fails
 }
 
 type taking struct{ id, body string }
@@ -277,7 +277,7 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mutex.Unlock()
 	switch path := r.URL.Path; {
 	case down:
-		rw.WriteHeader(http.StatusBadRequest)
+		rw.WriteHeader(http.StatusServiceUnavailable)
 	case strings.HasPrefix(path, "/v1/invoices/"):
 		id := strings.TrimPrefix(path, "/v1/invoices/")
 		w.mutex.Lock()

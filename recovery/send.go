@@ -42,6 +42,10 @@ type job struct {
 
 // HandleMutation is the handler of every kind that changes something at Stripe.
 func (s *Service) HandleMutation(ctx context.Context, t *task.Task) error {
+	return lost(unhurried(ctx, s.mutate(ctx, t)))
+}
+
+func (s *Service) mutate(ctx context.Context, t *task.Task) error {
 	j := &job{s: s, t: t}
 	if err := json.Unmarshal(t.Params, &j.p); err != nil || j.p.Hunt == uuid.Nil {
 		return task.Review(errors.New("the task's params cannot be read"))
@@ -51,20 +55,20 @@ func (s *Service) HandleMutation(ctx context.Context, t *task.Task) error {
 		return err
 	}
 	if ok, err := j.ready(ctx); !ok {
-		return lost(err)
+		return err
 	}
 	failpoint("looked")
 	by := time.Now().Round(0).Add(sendTime)
 	if ok, err := j.mark(ctx); !ok {
-		return lost(err)
+		return err
 	}
 	failpoint("marked")
 	answer, err := j.reader.Mutate(ctx, t, by)
 	failpoint("answered")
 	if err != nil {
-		return lost(j.unanswered(ctx, err))
+		return j.unanswered(ctx, err)
 	}
-	return lost(j.end(ctx, outcomeOf(t.Kind, answer)))
+	return j.end(ctx, outcomeOf(t.Kind, answer))
 }
 
 // ready looks until the request may leave, with Stripe's pace waited for: what was seen is not older than freshness then.
@@ -137,7 +141,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 		return false, j.end(ctx, notSent("Stripe does not know it any more", true))
 	}
 	if err != nil {
-		return false, unhurried(err)
+		return false, err
 	}
 	if j.t.Kind != KindPay && j.t.Kind != KindHold {
 		return j.lookAtStep(ctx, o)
@@ -150,7 +154,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 	}
 	charges, err := readCharges(ctx, j.reader, j.p.Customer)
 	if err != nil {
-		return false, unhurried(err)
+		return false, err
 	}
 	v := judge(o, charges, j.p, j.ghost, j.playbook, j.now)
 	if j.t.Kind == KindHold && v.wait.Before(j.now.Add(oneADay)) && o.Attempted {
@@ -187,7 +191,7 @@ func (j *job) lookAtStep(ctx context.Context, o object) (bool, error) {
 	if !ofInvoice(j.t.Kind) {
 		var err error
 		if o, err = readInvoice(ctx, j.reader, j.ghost.StripeInvoiceID); err != nil {
-			return false, unhurried(err)
+			return false, err
 		}
 	}
 	switch {
@@ -210,14 +214,14 @@ func (j *job) doneBefore(ctx context.Context) (bool, error) {
 		return true, j.review(ctx, "it is late, and the account has had too many events at that time to be sure that it was not sent before a backup was put back")
 	}
 	if err != nil {
-		return false, unhurried(err)
+		return false, err
 	}
 	if event == "" {
 		return false, nil
 	}
 	o, err := j.outcomeOfEvent(ctx, event)
 	if err != nil {
-		return false, unhurried(err)
+		return false, err
 	}
 	return true, j.end(ctx, o)
 }
@@ -337,10 +341,9 @@ func (j *job) withinCaps(ctx context.Context, queries *db.Queries) (refused, err
 	return nil, nil
 }
 
-// unanswered says what becomes of a task whose request has no final answer.
+// unanswered says what becomes of a task whose request has no final answer. What it returns itself is the same row and key again.
 func (j *job) unanswered(ctx context.Context, err error) error {
 	var unknown *connect.UnknownError
-	var read *connect.ReadError
 	switch {
 	case errors.Is(err, connect.ErrKeyReused):
 		return j.review(ctx, "Stripe knows this task's key from another request: find in the dashboard what task_"+j.t.ID.String()+" did")
@@ -348,10 +351,6 @@ func (j *job) unanswered(ctx context.Context, err error) error {
 		return j.rest(ctx)
 	case errors.Is(err, connect.ErrTooLate):
 		return task.Snooze(time.Second)
-	case errors.As(err, &unknown):
-		return err // the same row and key again, with backoff
-	case errors.As(err, &read):
-		return unhurried(err)
 	}
 	return err
 }
@@ -365,10 +364,11 @@ func (j *job) rest(ctx context.Context) error {
 	return task.Snooze(max(j.t.FirstSentAt.Add(keyLife).Sub(wall), time.Minute))
 }
 
-// unhurried lets a task wait where Stripe fails or asks for fewer requests: that is no failed try of the task's.
-func unhurried(err error) error {
+// unhurried lets a task wait where Stripe fails or asks for fewer requests: that is no failed try of the task's. What Stripe refuses for
+// good is one, and what a process that ends has broken off is neither.
+func unhurried(ctx context.Context, err error) error {
 	var read *connect.ReadError
-	if errors.As(err, &read) && !errors.Is(err, connect.ErrRevoked) && !errors.Is(err, connect.ErrNotFound) {
+	if ctx.Err() == nil && errors.As(err, &read) && !errors.Is(err, connect.ErrRevoked) && !errors.Is(err, connect.ErrNotFound) && !errors.Is(err, connect.ErrRefused) {
 		return task.Snooze(time.Minute)
 	}
 	return err

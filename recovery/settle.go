@@ -35,19 +35,19 @@ func (j *job) settle(ctx context.Context) (again bool, err error) {
 	}
 	tooMany := errors.Is(err, errTooManyEvents)
 	if err != nil && !tooMany {
-		return false, unhurried(err)
+		return false, err
 	}
 	failpoint("searched")
 	if event != "" {
 		o, err := j.outcomeOfEvent(ctx, event)
 		if err != nil {
-			return false, unhurried(err)
+			return false, err
 		}
 		return false, j.end(ctx, o)
 	}
 	o, err := readObject(ctx, j.reader, j.t.Kind, j.p.Object)
 	if err != nil && !errors.Is(err, connect.ErrNotFound) {
-		return false, unhurried(err)
+		return false, err
 	}
 	failpoint("reread")
 	return j.settleBy(ctx, o, since, age, tooMany)
@@ -94,7 +94,7 @@ func (j *job) settleBy(ctx context.Context, o object, since time.Time, age time.
 	// be one that no budget counts.
 	charges, err := readCharges(ctx, j.reader, j.p.Customer)
 	if err != nil {
-		return false, unhurried(err)
+		return false, err
 	}
 	if len(chargesSince(charges, j.p, since)) == 0 && judge(o, charges, j.p, j.ghost, j.playbook, j.now) == (verdict{}) {
 		return true, nil
