@@ -1,6 +1,7 @@
 // Command charges measures due tasks of one Stripe call each, marked, sent through PHANTOM's one door and recorded, beside River doing the
 // same bare call and recording its result, and beside the sandbox's own ceiling for that call; and whole charges as PHANTOM does them (two
-// reads, the caps, the mutation, its record and what follows). All in one process on one PostgreSQL, in turns.
+// reads, the caps, the mutation, its record and what follows). All in one process on one PostgreSQL, in turns: once with a sandbox that
+// answers at once, and once with one that takes as long as a distant Stripe.
 package main
 
 import (
@@ -40,32 +41,41 @@ const workers = 32
 func main() {
 	rounds := flag.Int("rounds", 5, "loops of each side")
 	charges := flag.Int("charges", 2000, "charges in a loop")
+	latency := flag.Duration("latency", 100*time.Millisecond, "what a distant Stripe adds to each request")
 	flag.Parse()
-	if err := run(context.Background(), *rounds, *charges); err != nil {
+	if err := run(context.Background(), *rounds, *charges, *latency); err != nil {
 		fmt.Fprintln(os.Stderr, "charges:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, rounds, charges int) (err error) {
+var sides = []struct {
+	name string
+	run  func(context.Context, *world) error
+}{{"ceiling", ceiling}, {"river", riverSide}, {"call", oneCall}, {"charge", ours}}
+
+func run(ctx context.Context, rounds, charges int, latency time.Duration) (err error) {
 	folder := filepath.Join(os.TempDir(), "phantom-bench-"+strconv.Itoa(os.Getpid()))
-	rates := map[string][]float64{}
-	for range rounds {
-		for name, side := range map[string]func(context.Context, *world) error{"ceiling": ceiling, "river": riverSide, "call": oneCall, "charge": ours} {
-			took, err := loop(ctx, folder, charges, side)
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+	for _, added := range []time.Duration{0, latency} {
+		rates := map[string][]float64{}
+		for range rounds {
+			for _, side := range sides {
+				took, err := loop(ctx, folder, charges, added, side.run)
+				if err != nil {
+					return fmt.Errorf("%s: %w", side.name, err)
+				}
+				rates[side.name] = append(rates[side.name], float64(charges)/took.Seconds())
 			}
-			rates[name] = append(rates[name], float64(charges)/took.Seconds())
 		}
-	}
-	median := func(name string) float64 { slices.Sort(rates[name]); return rates[name][len(rates[name])/2] }
-	fmt.Printf("%d charges a loop, %d at a time, medians of %d loops\n", charges, workers, rounds)
-	for _, name := range []string{"ceiling", "river", "call", "charge"} {
-		fmt.Printf("%-8s %.0f a second (%.0f to %.0f)\n", name, median(name), rates[name][0], rates[name][len(rates[name])-1])
-	}
-	for _, name := range []string{"call", "charge"} {
-		fmt.Printf("one %s beside the sandbox's ceiling: %.2f (bar 0.8 of a call), beside River's bare call: %.2f\n", name, median(name)/median("ceiling"), median(name)/median("river"))
+		median := func(name string) float64 { slices.Sort(rates[name]); return rates[name][len(rates[name])/2] }
+		fmt.Printf("%d charges a loop, %d at a time, medians of %d loops, each request takes %s longer\n", charges, workers, rounds, added)
+		for _, side := range sides {
+			fmt.Printf("%-8s %.0f a second (%.0f to %.0f), %.2f of the ceiling\n", side.name, median(side.name), rates[side.name][0],
+				rates[side.name][len(rates[side.name])-1], median(side.name)/median("ceiling"))
+		}
+		for _, name := range []string{"call", "charge"} {
+			fmt.Printf("one %s beside River's bare call: %.2f\n", name, median(name)/median("river"))
+		}
 	}
 	return nil
 }
@@ -89,7 +99,7 @@ func (atOnce) Next(_ context.Context, q recovery.Question) (recovery.Moment, err
 	return recovery.Moment{At: q.NotBefore, Reason: "at once", Probability: 1}, nil
 }
 
-func loop(ctx context.Context, folder string, charges int, side func(context.Context, *world) error) (took time.Duration, err error) {
+func loop(ctx context.Context, folder string, charges int, latency time.Duration, side func(context.Context, *world) error) (took time.Duration, err error) {
 	server, err := local.Start(ctx, local.Config{Dir: folder, Database: "phantom_bench", Unsafe: true})
 	if err != nil {
 		return 0, err
@@ -102,13 +112,20 @@ func loop(ctx context.Context, folder string, charges int, side func(context.Con
 	if err != nil {
 		return 0, err
 	}
-	host := httptest.NewServer(stripe)
+	var distant atomic.Bool // once the world is there
+	host := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if distant.Load() {
+			time.Sleep(latency)
+		}
+		stripe.ServeHTTP(rw, r)
+	}))
 	defer host.Close()
 	w, err := newWorld(ctx, server.URL(), host.URL)
 	if err != nil {
 		return 0, err
 	}
 	defer w.pool.Close()
+	distant.Store(true)
 	if err := side(ctx, w); err != nil {
 		return 0, err
 	}
