@@ -185,7 +185,7 @@ func TestBootFailures(t *testing.T) {
 		},
 		"newer schema": {
 			change: map[string]string{"DATABASE_URL": newer},
-			line:   "[DATABASE] the schema is at version 999 and this binary knows only 9: run a newer phantom",
+			line:   "[DATABASE] the schema is at version 999 and this binary knows only 10: run a newer phantom",
 		},
 		"publishable key": {
 			change: map[string]string{"STRIPE_SECRET_KEY": "pk_test_1"},
@@ -208,8 +208,12 @@ func TestBootFailures(t *testing.T) {
 			line:   "[STRIPE] only one of STRIPE_API_BASE and STRIPE_CONNECT_BASE is set: provide both, or neither for Stripe itself",
 		},
 		"a live key in the clear": {
-			change: map[string]string{"STRIPE_SECRET_KEY": "sk_live_1", "STRIPE_API_BASE": "http://127.0.0.1:1", "STRIPE_CONNECT_BASE": "https://connect.example.com"},
+			change: map[string]string{"STRIPE_SECRET_KEY": "sk_live_1", "PUBLIC_URL": "https://phantom.example.com", "STRIPE_API_BASE": "http://127.0.0.1:1", "STRIPE_CONNECT_BASE": "https://connect.example.com"},
 			line:   "[STRIPE] STRIPE_API_BASE is not https: a live key is never sent over a plain connection",
+		},
+		"a live key without an address that customers can reach": {
+			change: map[string]string{"STRIPE_SECRET_KEY": "sk_live_1", "PUBLIC_URL": ""},
+			line:   "[SERVER] PUBLIC_URL must begin with https:// where the key is a live one: provide the address that the server is reached under, for phantom work too; the links in messages to customers lead there",
 		},
 		"dev mode with a live key": {
 			change: map[string]string{"PHANTOM_DEV": "1", "STRIPE_SECRET_KEY": "sk_live_1"},

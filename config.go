@@ -43,6 +43,7 @@ type config struct {
 	missing []string // what need asks for and the environment lacks: in dev mode, what stand-ins replace
 	dev     bool     // stand-ins may take the place of what is missing
 	sandbox bool     // Stripe is replaced by the built-in sandbox
+	adopted bool     // the private PostgreSQL of dev mode ran before: another process works with it
 }
 
 // needs says which of the required variables a subcommand uses.
@@ -152,8 +153,14 @@ func (c *config) loadAddress(env environment) error {
 		text = "http://localhost:" + strconv.Itoa(c.port)
 	}
 	var err error
-	c.publicURL, err = parseBase("SERVER", "PUBLIC_URL", text)
-	return err
+	if c.publicURL, err = parseBase("SERVER", "PUBLIC_URL", text); err != nil {
+		return err
+	}
+	if isLive(c.stripeSecretKey) && c.publicURL.Scheme != "https" {
+		return errors.New("[SERVER] PUBLIC_URL must begin with https:// where the key is a live one: provide the address that the server is reached under, " +
+			"for phantom work too; the links in messages to customers lead there")
+	}
+	return nil
 }
 
 func (c *config) loadDatabase(env environment) error {

@@ -93,7 +93,7 @@ func TestProviderBases(t *testing.T) {
 		{"its key without dev mode", map[string]string{"STRIPE_API_BASE": own, "STRIPE_SECRET_KEY": sandbox.SecretKey}, own + "/resend", own + "/twilio"},
 		{"another place for one", map[string]string{"PHANTOM_DEV": "1", "STRIPE_API_BASE": own, "RESEND_API_BASE": "http://127.0.0.1:9"}, "http://127.0.0.1:9", own + "/twilio"},
 		{"another stand-in for Stripe, in production", map[string]string{"STRIPE_API_BASE": own, "STRIPE_SECRET_KEY": "sk_test_1"}, real, real},
-		{"production", map[string]string{"STRIPE_SECRET_KEY": "sk_live_1"}, real, real},
+		{"production", map[string]string{"STRIPE_SECRET_KEY": "sk_live_1", "PUBLIC_URL": "https://phantom.example.com"}, real, real},
 	} {
 		set := map[string]string{"DATABASE_URL": "postgres://localhost/x", "ENCRYPTION_KEY": dbtest.Key, "STRIPE_CLIENT_ID": "ca_1", "STRIPE_CONNECT_BASE": c.set["STRIPE_API_BASE"]}
 		maps.Copy(set, c.set)

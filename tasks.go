@@ -194,13 +194,16 @@ func retryTask(ctx context.Context, queries *db.Queries, row db.TaskShowRow, std
 	default:
 		return refusal(what + "is " + row.Status + ": a finished task is never run again")
 	}
-	if row.TooOld && !recovery.Mutates(row.Kind) { // a mutation's key is not sent again: its outcome is read
+	if recovery.Writes(row.Kind) && row.Message != "planned" && row.Message != "sending" {
+		return refusal(what + "has ended its message, which is not sent again: look for it in the log of Resend or Twilio, and close it with cancel")
+	}
+	if row.TooOld && !recovery.Mutates(row.Kind) && !recovery.Writes(row.Kind) { // a mutation's key is not sent again: its outcome is read
 		return refusal(what + "was first sent over 20 h ago, and Stripe may have forgotten its key: close it with cancel; the hunt plans a new attempt")
 	}
 	retry := func() (int64, error) {
 		return queries.TaskRetryYoung(ctx, db.TaskRetryYoungParams{MerchantID: row.MerchantID, ID: row.ID})
 	}
-	if recovery.Mutates(row.Kind) {
+	if recovery.Mutates(row.Kind) || recovery.Writes(row.Kind) { // they look before they send, and know how old a key is
 		retry = func() (int64, error) {
 			return queries.TaskRetry(ctx, db.TaskRetryParams{MerchantID: row.MerchantID, ID: row.ID})
 		}
@@ -265,7 +268,7 @@ func showTask(row db.TaskShowRow, stdout io.Writer) error {
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	line := func(name, value string) { fmt.Fprintf(table, "%s\t%s\n", name, value) }
 	line("id", row.ID.String())
-	line("key at Stripe", "task_"+row.ID.String())
+	line("idempotency key", "task_"+row.ID.String())
 	line("status", row.Status)
 	line("kind", row.Kind)
 	line("merchant", row.Account)
@@ -300,6 +303,9 @@ func reviewAdvice(row db.TaskShowRow) string {
 	}
 	text := "needs_review means that PHANTOM has stopped: it is not sure that another try is right, and a person decides.\n" +
 		"Why this one: " + why + "\n\nWhat to do:\n"
+	if recovery.Writes(row.Kind) {
+		return text + messageAdvice(row)
+	}
 	if !slices.Contains(harmless, row.Kind) {
 		text += "  first  look at the object that params name in Stripe's dashboard, as " + row.Account + ": this kind of task may move money\n" +
 			"         or write to a customer, and what it wanted may have happened already\n"
@@ -311,6 +317,22 @@ func reviewAdvice(row db.TaskShowRow) string {
 	}
 	return text + "  either phantom tasks retry " + row.ID.String() + "   once the cause is gone: it runs at once, under the same key\n" +
 		"  or     phantom tasks cancel " + row.ID.String() + "  if it is not wanted any more, or has happened already\n"
+}
+
+// messageAdvice is for an email or an SMS.
+func messageAdvice(row db.TaskShowRow) string {
+	retry, cancel := "phantom tasks retry "+row.ID.String(), "phantom tasks cancel "+row.ID.String()
+	switch row.Message {
+	case "planned": // nothing has left
+		return "  either mend the cause: setting the channel anew (PUT /api/channels/resend or /twilio) lets it go by itself; for anything else\n" +
+			"         " + retry + "\n" +
+			"  or     " + cancel + "   if it is not wanted any more: the hunt goes on with its next step\n"
+	case "sending":
+		return "  either " + retry + "   once the cause is gone: an email goes under the same key, which Resend knows; an SMS is only looked up\n" +
+			"  or     " + cancel + "   if the log of Resend or Twilio shows it, or it is not wanted any more\n"
+	}
+	return "  first  look in the log of Resend (emails) or Twilio (SMS) whether it was sent, at the time of 'first sent': it is not sent again\n" +
+		"  then   " + cancel + "   the hunt has planned its next step already\n"
 }
 
 // oneLine keeps a stored text from breaking the table or driving the terminal.

@@ -97,7 +97,7 @@ func TestTasksReview(t *testing.T) {
 		{"audit", "needs_review", "", "either phantom tasks retry", "dashboard", "", ""},
 		{"invoice_pay", "needs_review", "19 hours", "look at the object that params name in Stripe's dashboard, as acct_0", old, "", out},
 		{"invoice_pay", "needs_review", "21 hours", "look at the object that params name in Stripe's dashboard, as acct_0", old, "", out},
-		{"email", "needs_review", "21 hours", "must not be tried again", "phantom tasks retry", "was first sent over 20 h ago, and Stripe may have forgotten its key: " + old, ""},
+		{"email", "needs_review", "21 hours", "it is not sent again", "phantom tasks retry", "has ended its message, which is not sent again: look for it in the log of Resend or Twilio, and close it with cancel", ""},
 		{"audit", "pending", "", "", "What to do", "is pending: it is tried again by itself", ""},
 		{"audit", "running", "", "", "What to do", "is running: it is tried again by itself", "runs at this moment: wait until that has ended"},
 		{"audit", "parked", "", "", "What to do", "is parked: it goes on by itself when acct_0 connects again", ""},

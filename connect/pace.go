@@ -26,6 +26,7 @@ type pace struct {
 	waited     func(time.Duration)
 
 	turn   chan struct{} // held by whose turn is next
+	gate   chan struct{} // held by the one of all that are not urgent who may ask for the turn
 	block                // whose slots are being used
 	coming chan reserved // the next one, once it is asked for
 	asked  bool
@@ -44,6 +45,14 @@ type reserved struct {
 	err error
 }
 
+type urgentKey struct{}
+
+// Urgent marks requests that go before others of the same account: what a webhook asks for may stop them. Every second turn at least is
+// theirs.
+func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgentKey{}, true) }
+
+func isUrgent(ctx context.Context) bool { return ctx.Value(urgentKey{}) != nil }
+
 // paceOf returns the one pace that this process keeps for an account.
 func (s *Service) paceOf(merchantID uuid.UUID) *pace {
 	if s.config.RateLimit <= 0 {
@@ -54,7 +63,7 @@ func (s *Service) paceOf(merchantID uuid.UUID) *pace {
 	if s.paces[merchantID] == nil {
 		s.paces[merchantID] = &pace{
 			merchantID: merchantID, queries: s.queries, most: float64(s.config.RateLimit) * paceShare, waited: s.config.Waited,
-			turn: make(chan struct{}, 1), coming: make(chan reserved, 1),
+			turn: make(chan struct{}, 1), gate: make(chan struct{}, 1), coming: make(chan reserved, 1),
 		}
 	}
 	return s.paces[merchantID]
@@ -67,6 +76,14 @@ func (p *pace) wait(ctx context.Context) error {
 	}
 	if p.waited != nil {
 		defer func(started time.Time) { p.waited(time.Since(started)) }(time.Now())
+	}
+	if !isUrgent(ctx) {
+		select {
+		case p.gate <- struct{}{}:
+			defer func() { <-p.gate }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	select {
 	case p.turn <- struct{}{}:

@@ -55,13 +55,15 @@ SELECT count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '720 hours') 
     count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '24 hours') AS day,
     coalesce(max(a.sent_at), 'epoch')::timestamptz AS last
 FROM attempts a
-WHERE a.merchant_id = $1 AND a.customer = $2 AND a.action = 'invoice_pay' AND a.sent_at IS NOT NULL
-    AND a.task_id <> $3 AND coalesce(a.result, '') NOT IN ('not_sent', 'absent')
+WHERE a.merchant_id = $1 AND (a.customer = $2 OR a.card = $3::bytea)
+    AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours'
+    AND a.task_id <> $4 AND coalesce(a.result, '') NOT IN ('not_sent', 'absent')
 `
 
 type AttemptCountSentParams struct {
 	MerchantID uuid.UUID
 	Customer   []byte
+	Card       []byte
 	TaskID     uuid.UUID
 }
 
@@ -71,9 +73,14 @@ type AttemptCountSentRow struct {
 	Last  time.Time
 }
 
-// Charges sent to a customer's cards within 30 days, within a day, and how many seconds ago the last one was.
+// Charges sent to a customer's cards, or with this card for whomever, within 30 days and within a day, and when the last one was.
 func (q *Queries) AttemptCountSent(ctx context.Context, arg AttemptCountSentParams) (AttemptCountSentRow, error) {
-	row := q.db.QueryRow(ctx, attemptCountSent, arg.MerchantID, arg.Customer, arg.TaskID)
+	row := q.db.QueryRow(ctx, attemptCountSent,
+		arg.MerchantID,
+		arg.Customer,
+		arg.Card,
+		arg.TaskID,
+	)
 	var i AttemptCountSentRow
 	err := row.Scan(&i.Month, &i.Day, &i.Last)
 	return i, err
@@ -149,7 +156,7 @@ func (q *Queries) AttemptFinish(ctx context.Context, arg AttemptFinishParams) (i
 }
 
 const attemptGet = `-- name: AttemptGet :one
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code FROM attempts WHERE merchant_id = $1 AND task_id = $2
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card FROM attempts WHERE merchant_id = $1 AND task_id = $2
 `
 
 type AttemptGetParams struct {
@@ -177,12 +184,13 @@ func (q *Queries) AttemptGet(ctx context.Context, arg AttemptGetParams) (Attempt
 		&i.Result,
 		&i.DeclineClass,
 		&i.DeclineCode,
+		&i.Card,
 	)
 	return i, err
 }
 
 const attemptListOfHunt = `-- name: AttemptListOfHunt :many
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id
 `
 
 type AttemptListOfHuntParams struct {
@@ -216,6 +224,7 @@ func (q *Queries) AttemptListOfHunt(ctx context.Context, arg AttemptListOfHuntPa
 			&i.Result,
 			&i.DeclineClass,
 			&i.DeclineCode,
+			&i.Card,
 		); err != nil {
 			return nil, err
 		}
@@ -228,7 +237,7 @@ func (q *Queries) AttemptListOfHunt(ctx context.Context, arg AttemptListOfHuntPa
 }
 
 const attemptListOfObject = `-- name: AttemptListOfObject :many
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number
 `
 
 type AttemptListOfObjectParams struct {
@@ -262,6 +271,7 @@ func (q *Queries) AttemptListOfObject(ctx context.Context, arg AttemptListOfObje
 			&i.Result,
 			&i.DeclineClass,
 			&i.DeclineCode,
+			&i.Card,
 		); err != nil {
 			return nil, err
 		}
@@ -273,18 +283,33 @@ func (q *Queries) AttemptListOfObject(ctx context.Context, arg AttemptListOfObje
 	return items, nil
 }
 
-const attemptLockCustomer = `-- name: AttemptLockCustomer :exec
-SELECT pg_advisory_xact_lock(hashtextextended('charge ' || $1::uuid || encode($2::bytea, 'hex'), 0))
+const attemptLock = `-- name: AttemptLock :exec
+WITH hunt AS MATERIALIZED (
+    SELECT 1 AS held FROM hunts h WHERE h.merchant_id = $2 AND h.id = $3 FOR SHARE
+), customer AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(hashtextextended('charge ' || $2::uuid || encode($4::bytea, 'hex'), 0)) AS held FROM hunt
+)
+SELECT CASE WHEN octet_length($1::bytea) > 0
+    THEN pg_advisory_xact_lock(hashtextextended('card ' || $2::uuid || encode($1::bytea, 'hex'), 0))::text END AS held
+FROM customer
 `
 
-type AttemptLockCustomerParams struct {
+type AttemptLockParams struct {
+	Card       []byte
 	MerchantID uuid.UUID
+	Hunt       uuid.UUID
 	Customer   []byte
 }
 
-// What follows in the transaction counts what was sent to a customer's cards, and for the merchant, one at a time.
-func (q *Queries) AttemptLockCustomer(ctx context.Context, arg AttemptLockCustomerParams) error {
-	_, err := q.db.Exec(ctx, attemptLockCustomer, arg.MerchantID, arg.Customer)
+// What follows in the transaction counts what was sent to a customer and with his card one at a time, and a stop of the hunt has come before,
+// or waits. First the hunt, then the customer, then the card.
+func (q *Queries) AttemptLock(ctx context.Context, arg AttemptLockParams) error {
+	_, err := q.db.Exec(ctx, attemptLock,
+		arg.Card,
+		arg.MerchantID,
+		arg.Hunt,
+		arg.Customer,
+	)
 	return err
 }
 
@@ -298,16 +323,18 @@ func (q *Queries) AttemptLockMerchant(ctx context.Context, merchantID uuid.UUID)
 }
 
 const attemptMarkSent = `-- name: AttemptMarkSent :execrows
-UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()) WHERE merchant_id = $1 AND task_id = $2 AND result IS NULL
+UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()), card = coalesce(card, $1::bytea)
+WHERE merchant_id = $2 AND task_id = $3 AND result IS NULL
 `
 
 type AttemptMarkSentParams struct {
+	Card       []byte
 	MerchantID uuid.UUID
 	TaskID     uuid.UUID
 }
 
 func (q *Queries) AttemptMarkSent(ctx context.Context, arg AttemptMarkSentParams) (int64, error) {
-	result, err := q.db.Exec(ctx, attemptMarkSent, arg.MerchantID, arg.TaskID)
+	result, err := q.db.Exec(ctx, attemptMarkSent, arg.Card, arg.MerchantID, arg.TaskID)
 	if err != nil {
 		return 0, err
 	}

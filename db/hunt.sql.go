@@ -617,6 +617,36 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 	return items, nil
 }
 
+const huntListPausedOf = `-- name: HuntListPausedOf :many
+SELECT id FROM hunts WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND paused ORDER BY id
+`
+
+type HuntListPausedOfParams struct {
+	MerchantID uuid.UUID
+	Ghosts     []uuid.UUID
+}
+
+// Hunts of these ghosts whose final step was a pause that still holds.
+func (q *Queries) HuntListPausedOf(ctx context.Context, arg HuntListPausedOfParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, huntListPausedOf, arg.MerchantID, arg.Ghosts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const huntListTargets = `-- name: HuntListTargets :many
 SELECT g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone FROM ghost_targets g
 WHERE g.merchant_id = $1 AND g.status = 'open' AND g.id > $2
@@ -841,7 +871,7 @@ SELECT CASE
     WHEN NOT EXISTS (SELECT 1 FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id AND g.status = 'open') THEN 'closed'
     ELSE '' END::text AS why
 FROM hunts h JOIN merchants m ON m.id = h.merchant_id
-WHERE h.merchant_id = $1 AND h.id = $2 FOR SHARE OF h
+WHERE h.merchant_id = $1 AND h.id = $2
 `
 
 type HuntMayNotSendParams struct {
@@ -849,7 +879,7 @@ type HuntMayNotSendParams struct {
 	ID         uuid.UUID
 }
 
-// Why nothing may be sent for a hunt now, or ”. The lock on the hunt's row lets a stop come before, and be seen, or wait.
+// Why nothing may be sent for a hunt now, or ”. Whoever is about to send has locked the hunt in a statement of its own before.
 func (q *Queries) HuntMayNotSend(ctx context.Context, arg HuntMayNotSendParams) (string, error) {
 	row := q.db.QueryRow(ctx, huntMayNotSend, arg.MerchantID, arg.ID)
 	var why string

@@ -309,7 +309,7 @@ func (q *Queries) MessageListSent(ctx context.Context, arg MessageListSentParams
 
 const messageLoad = `-- name: MessageLoad :one
 SELECT m.hunt_id, m.step, m.channel, m.template, m.state, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out,
-    h.state AS hunt_state, ghost.zone, merchant.timezone, phantom_now()::timestamptz AS now, clock_timestamp()::timestamptz AS clock,
+    h.state AS hunt_state, h.began_at, ghost.zone, merchant.timezone, phantom_now()::timestamptz AS now, clock_timestamp()::timestamptz AS clock,
     EXISTS (SELECT 1 FROM halts WHERE scope IN (m.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted
 FROM messages m
 JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
@@ -335,6 +335,7 @@ type MessageLoadRow struct {
 	Mode            string
 	HeldOut         bool
 	HuntState       string
+	BeganAt         time.Time
 	Zone            *string
 	Timezone        *string
 	Now             time.Time
@@ -358,6 +359,7 @@ func (q *Queries) MessageLoad(ctx context.Context, arg MessageLoadParams) (Messa
 		&i.Mode,
 		&i.HeldOut,
 		&i.HuntState,
+		&i.BeganAt,
 		&i.Zone,
 		&i.Timezone,
 		&i.Now,

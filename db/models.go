@@ -38,6 +38,7 @@ type Attempt struct {
 	Result       *string
 	DeclineClass *string
 	DeclineCode  *string
+	Card         []byte
 }
 
 type AttemptBudget struct {

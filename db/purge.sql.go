@@ -153,7 +153,7 @@ func (q *Queries) PurgeAuditSubscriptions(ctx context.Context, arg PurgeAuditSub
 }
 
 const purgeCloseAttempts = `-- name: PurgeCloseAttempts :exec
-UPDATE attempts SET result = CASE WHEN sent_at IS NULL THEN 'not_sent' ELSE 'absent' END
+UPDATE attempts SET result = CASE WHEN sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
 WHERE merchant_id = $1 AND task_id = ANY ($2::uuid[]) AND result IS NULL
 `
 
@@ -162,7 +162,7 @@ type PurgeCloseAttemptsParams struct {
 	Tasks      []uuid.UUID
 }
 
-// Of deleted tasks. What was sent over 20 hours ago and never settled counts as not executed: nobody can find out any more.
+// Of deleted tasks. What was sent over 20 hours ago and never settled counts as executed: nobody can find out any more.
 func (q *Queries) PurgeCloseAttempts(ctx context.Context, arg PurgeCloseAttemptsParams) error {
 	_, err := q.db.Exec(ctx, purgeCloseAttempts, arg.MerchantID, arg.Tasks)
 	return err

@@ -1065,8 +1065,10 @@ const taskShow = `-- name: TaskShow :one
 SELECT t.merchant_id, t.id, m.stripe_user_id AS account, t.kind, t.status, t.run_at, t.attempts, t.first_sent_at, t.created_at,
     t.finished_at, t.outcome, t.last_error, t.params, t.lease_until,
     (t.sealed_params_key_id IS NOT NULL)::boolean AS sealed,
-    coalesce(t.first_sent_at < clock_timestamp() - interval '20 hours', false)::boolean AS too_old
+    coalesce(t.first_sent_at < clock_timestamp() - interval '20 hours', false)::boolean AS too_old,
+    coalesce(x.state, '')::text AS message
 FROM scheduled_tasks t JOIN merchants m ON m.id = t.merchant_id
+LEFT JOIN messages x ON x.merchant_id = t.merchant_id AND x.id = t.id
 WHERE t.id = $1
 `
 
@@ -1087,6 +1089,7 @@ type TaskShowRow struct {
 	LeaseUntil  *time.Time
 	Sealed      bool
 	TooOld      bool
+	Message     string
 }
 
 // For the operator. too_old: its key was first sent so long ago that Stripe may have forgotten it.
@@ -1110,6 +1113,7 @@ func (q *Queries) TaskShow(ctx context.Context, id uuid.UUID) (TaskShowRow, erro
 		&i.LeaseUntil,
 		&i.Sealed,
 		&i.TooOld,
+		&i.Message,
 	)
 	return i, err
 }

@@ -157,7 +157,7 @@ var errOutdated = errors.New("the merchant has connected since, or has left befo
 
 // HandleEvent is the handler of [KindWebhook]: it finds the subscription that an event is about and has it read anew.
 func (s *Service) HandleEvent(ctx context.Context, t *task.Task) error {
-	return s.handleEvent(ctx, t, s.Refresh)
+	return s.handleEvent(connect.Urgent(ctx), t, s.Refresh)
 }
 
 func (s *Service) handleEvent(ctx context.Context, t *task.Task, refresh func(context.Context, uuid.UUID, string) error) error {

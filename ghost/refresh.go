@@ -47,7 +47,7 @@ func (s *Service) HandleRefresh(ctx context.Context, t *task.Task) error {
 	if err := json.Unmarshal(t.Params, &p); err != nil || p.Subscription == "" {
 		return task.Review(errors.New("the task's params name no subscription"))
 	}
-	return unhurried(ctx, s.Refresh(ctx, t.MerchantID, p.Subscription))
+	return unhurried(ctx, s.Refresh(connect.Urgent(ctx), t.MerchantID, p.Subscription))
 }
 
 // unhurried lets a task wait where Stripe fails or asks for fewer requests: that is no failed try. Eight of those would leave the task to
@@ -158,10 +158,26 @@ func keepCardAttempts(found []Finding, s subject, now time.Time) {
 		f := &found[i]
 		for _, g := range s.known {
 			if s.is(g, *f) && len(f.Card) > 0 && bytes.Equal(g.Card, f.Card) && (g.ClosedAt == nil || g.ClosedAt.After(since)) {
-				f.CardAttempts = max(f.CardAttempts, g.CardAttempts)
+				f.CardAttempts = max(f.CardAttempts, g.CardAttempts+s.triedSince(*f, g))
 			}
 		}
 	}
+}
+
+// triedSince counts the attempts on a finding's card, for the subscription's unpaid invoices, that came after the last one which its ghost
+// knew of: they are not among those that an audit has counted.
+func (s subject) triedSince(f Finding, g db.GhostTarget) (n int32) {
+	if g.LastFailedAt == nil {
+		return 0
+	}
+	for _, d := range s.debts {
+		for _, a := range d.Attempts {
+			if a.At.After(*g.LastFailedAt) && (a.Outcome == "failed" || a.Outcome == "succeeded") && bytes.Equal(a.Card, f.Card) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // rereading reads one subscription with what decides about it.

@@ -53,10 +53,13 @@ func plain(text string, most int) string {
 	return strings.TrimSpace(string(runes[:min(len(runes), most)]))
 }
 
+// linked is what mail programs make a link of. "J. R. Smith" and "St. Mary" are none.
+var linked = regexp.MustCompile(`[\pL\pN]\.\pL{2,}`)
+
 // addressee is a customer's name for a greeting, "" where it is rather a message of its own: it holds markup or a link.
 func addressee(text string) string {
 	name := plain(text, 60)
-	if strings.ContainsAny(name, "<>{}[]|\\@") || strings.Contains(name, "//") || strings.Contains(strings.ToLower(name), "www.") {
+	if strings.ContainsAny(name, "<>{}[]|\\@/:") || linked.MatchString(name) {
 		return ""
 	}
 	return name

@@ -33,8 +33,8 @@ type Advisor interface {
 }
 
 // Heuristic is the advisor until statistics say better. What failed for lack of money is tried on the mornings after paydays (the
-// first, the fifteenth, the last working day, Fridays), a bank's "within hours" two to eight hours later, anything else after two to
-// four days by daylight. Among the nearest such moments one is drawn, nearer ones more often, so that what others would have brought can
+// first, the fifteenth, the last working day, Fridays), a bank's "within hours" two to eight hours later or, where one attempt a day holds
+// it back, in the first hours that are allowed, anything else by daylight after two days, and a day more with each attempt, five at most. Among the nearest such moments one is drawn, nearer ones more often, so that what others would have brought can
 // be learned.
 type Heuristic struct{}
 
@@ -52,19 +52,16 @@ func (Heuristic) Next(_ context.Context, q Question) (Moment, error) {
 	switch q.Class {
 	case "soon":
 		for i, hours := range []int{2, 4, 8} {
-			at := q.LastFailed.Add(time.Duration(hours) * time.Hour)
+			at, reason := q.LastFailed.Add(time.Duration(hours)*time.Hour), "the bank asked to be tried again within hours"
 			if at.Before(from) {
-				at = from.Add(time.Duration(i) * time.Hour)
+				at, reason = from.Add(time.Duration(i)*time.Hour), "the bank asked to be tried again soon: in the first hours that are allowed"
 			}
-			all = append(all, candidate{at, "the bank asked to be tried again within hours", weights[i]})
+			all = append(all, candidate{at, reason, weights[i]})
 		}
 	case "timed":
 		all = paydays(from.In(q.Zone))
 	default:
-		base := from
-		if two := q.LastFailed.AddDate(0, 0, 2); two.After(base) {
-			base = two
-		}
+		base := later(from, q.LastFailed.AddDate(0, 0, min(max(q.Attempt, 1)+1, 5)))
 		for i := range 3 {
 			for _, hour := range []int{10, 15} {
 				at := atHour(base.In(q.Zone).AddDate(0, 0, i), hour)

@@ -53,6 +53,7 @@ type TwilioChannel struct {
 	AccountSID string    `json:"account_sid"`
 	From       string    `json:"from"`
 	UpdatedAt  time.Time `json:"updated_at"`
+	WebhookURL string    `json:"webhook_url"` // where Twilio must send incoming messages: STOP comes there
 }
 
 var (
@@ -110,7 +111,7 @@ func (s *Service) SetTwilio(ctx context.Context, merchantID uuid.UUID, account, 
 	if err := s.wake(ctx, merchantID, SMS); err != nil {
 		return TwilioChannel{}, err
 	}
-	return TwilioChannel{account, from, at}, nil
+	return TwilioChannel{account, from, at, s.twilioURL(merchantID)}, nil
 }
 
 // Channels shows what a merchant has set up.
@@ -125,7 +126,7 @@ func (s *Service) Channels(ctx context.Context, merchantID uuid.UUID) (Channels,
 		case Resend:
 			all.Resend = &ResendChannel{row.Sender, row.UpdatedAt}
 		case Twilio:
-			all.Twilio = &TwilioChannel{row.Account, row.Sender, row.UpdatedAt}
+			all.Twilio = &TwilioChannel{row.Account, row.Sender, row.UpdatedAt, s.twilioURL(merchantID)}
 		}
 	}
 	return all, nil

@@ -81,7 +81,7 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 		}
 		l.Person = m.hash.email(email)
 	}
-	if err := undisputed(ctx, reader, ghost.StripeCustomerID); err != nil {
+	if err := writable(ctx, reader, ghost.StripeCustomerID, ghost.StripeInvoiceID); err != nil {
 		return nil, err
 	}
 	invoice, err := readBill(ctx, reader, ghost.StripeInvoiceID)
@@ -109,14 +109,18 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 
 func stop(e ending) error { return &e }
 
-// undisputed fails with an [*ending] where a customer disputes one of his charges: whoever does is in his bank's hands.
-func undisputed(ctx context.Context, reader *connect.Reader, customer string) error {
+// writable fails where a customer must not be written to about an invoice now: with an [*ending] where he disputes one of his charges, for
+// he is in his bank's hands, and with a snooze where a bank is still moving the money for it.
+func writable(ctx context.Context, reader *connect.Reader, customer, invoice string) error {
 	charges, err := readCharges(ctx, reader, customer)
 	if err != nil {
 		return ofStripe(ctx, err)
 	}
 	if slices.ContainsFunc(charges, charge.contested) {
 		return stop(skipped("the customer disputes a charge"))
+	}
+	if slices.ContainsFunc(charges, func(c charge) bool { return c.Status == "pending" && c.Invoice == invoice }) {
+		return task.Snooze(oneADay)
 	}
 	return nil
 }

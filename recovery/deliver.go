@@ -151,7 +151,7 @@ func (s *Service) send(ctx context.Context, m *message, l *letter, first bool) e
 	case got.outcome == keyRefused:
 		return task.Review(errors.New(got.why))
 	case first && got.outcome == busy:
-		return task.Snooze(time.Minute)
+		return task.Snooze(max(got.wait, time.Minute))
 	default:
 		return again(m)
 	}
@@ -268,7 +268,7 @@ func (s *Service) mayRepeat(ctx context.Context, m *message, l *letter) error {
 	if err != nil {
 		return fmt.Errorf("read ghost: %w", err)
 	}
-	if err := undisputed(ctx, reader, ghost.StripeCustomerID); err != nil {
+	if err := writable(ctx, reader, ghost.StripeCustomerID, l.Invoice); err != nil {
 		return err
 	}
 	invoice, err := readBill(ctx, reader, l.Invoice)

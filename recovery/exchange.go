@@ -91,5 +91,6 @@ const (
 type answer struct {
 	outcome sendResult
 	id      string
-	why     string // plain words without an address
+	why     string        // plain words without an address
+	wait    time.Duration // with busy: how long the provider is left alone, a minute at least
 }

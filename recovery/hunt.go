@@ -241,7 +241,7 @@ func (s *Service) goOn(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.U
 	if err != nil {
 		return err
 	}
-	if there && p.now.After(windowEnd(p.hunt, p.playbook)) && len(p.attempts) > 0 && isFinal(p.attempts[len(p.attempts)-1].Action) {
+	if there && p.now.After(windowEnd(p.hunt, p.playbook)) && slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return isFinal(a.Action) }) {
 		return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over; its final step was canceled")
 	}
 	return p.plan(ctx)
@@ -249,7 +249,7 @@ func (s *Service) goOn(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.U
 
 // closeWindow takes the playbook's final step, or ends the hunt without one. A charge that is still under way is waited for.
 func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID) error {
-	waiting := false
+	var wait time.Duration
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		p, err := s.lock(ctx, tx, merchantID, huntID)
 		if err != nil || p.hunt.State != "active" {
@@ -258,6 +258,10 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		there, err := p.load(ctx)
 		if err != nil {
 			return err
+		}
+		if there && p.ghost.ClosedReason != nil && *p.ghost.ClosedReason == closedUnderWay && finalKinds[p.playbook.FinalStep] != "" {
+			wait = oneADay // until it is known what became of the payment
+			return nil
 		}
 		if !there || p.hunt.HeldOut || p.hunt.Mode != ModeRecover || finalKinds[p.playbook.FinalStep] == "" || p.ghost.Status != "open" {
 			return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over")
@@ -271,7 +275,8 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
 			return fmt.Errorf("list attempts: %w", err)
 		}
-		if waiting = slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return a.Result == nil }); waiting {
+		if slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return a.Result == nil }) {
+			wait = 10 * time.Minute
 			return nil
 		}
 		if planned, err := p.final(ctx); planned || err != nil {
@@ -279,9 +284,31 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		}
 		return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over")
 	})
-	if err == nil && waiting {
-		return task.Snooze(10 * time.Minute)
+	if err == nil && wait > 0 {
+		return task.Snooze(wait)
 	}
+	return err
+}
+
+// closedUnderWay is why a ghost is closed whose payment a bank still moves, as package ghost has it.
+const closedUnderWay = "payment_under_way"
+
+// closeLater has a hunt's window closed once more, where it is over. Its end may be planned already.
+func (s *Service) closeLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
+	window, err := db.New(tx).HuntGetWindow(ctx, db.HuntGetWindowParams{MerchantID: hunt.MerchantID, ID: hunt.ID})
+	if err != nil {
+		return fmt.Errorf("read the window: %w", err)
+	}
+	if window.Ends.After(window.Now) {
+		return nil
+	}
+	return planEnd(ctx, tx, hunt, window.Now.Add(time.Hour))
+}
+
+func planEnd(ctx context.Context, tx db.DBTX, hunt db.Hunt, at time.Time) error {
+	_, err := task.Enqueue(ctx, tx, task.New{
+		MerchantID: hunt.MerchantID, Kind: KindHunt, UniqueKey: endKey(hunt.ID), RunAt: at, Params: huntParams{hunt.ID, "end"},
+	})
 	return err
 }
 
@@ -390,7 +417,7 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 		switch reason {
 		case "paid":
 			state = "recovered"
-		case "payment_under_way": // it may fail yet, and the ghost come back
+		case closedUnderWay: // it may fail yet, and the ghost come back
 			if err := cancelUnsent(ctx, queries, hunt, underWay); err != nil {
 				return err
 			}
@@ -398,7 +425,7 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 			if err := queries.HuntMessageDropCanceled(ctx, db.HuntMessageDropCanceledParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Why: underWay}); err != nil {
 				return fmt.Errorf("drop a message: %w", err)
 			}
-			return nil
+			return s.closeLater(ctx, tx, hunt) // it may have been the final step that was canceled
 		}
 		return s.endHunt(ctx, tx, hunt, state, reason)
 	}
@@ -445,6 +472,16 @@ func (s *Service) GhostsExpire(ctx context.Context, tx db.DBTX, merchantID uuid.
 			return err
 		}
 	}
+	paused, err := db.New(tx).HuntListPausedOf(ctx, db.HuntListPausedOfParams{MerchantID: merchantID, Ghosts: ghosts})
+	if err != nil {
+		return fmt.Errorf("list paused hunts: %w", err)
+	}
+	for _, id := range paused {
+		task.Log(ctx, s.log).Warn("[WORKER] a subscription stays paused: its hunt's customer is purged, and PHANTOM cannot lift the pause when he pays; lift it at Stripe", "hunt", id)
+		if err := note(ctx, db.New(tx), merchantID, id, uuid.Nil, "purged while our pause of the subscription holds: lift it at Stripe when the customer pays"); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -475,6 +512,16 @@ func invoicesOf(g db.GhostTarget) (list []invoiceOf) {
 		list = slices.Insert(list, 0, invoiceOf{g.StripeInvoiceID, g.Amount})
 	}
 	return list
+}
+
+// owedOf is what remains of one of them.
+func owedOf(g db.GhostTarget, invoice string) int64 {
+	for _, i := range invoicesOf(g) {
+		if i.ID == invoice {
+			return i.Amount
+		}
+	}
+	return 0
 }
 
 // owedInvoices are the same, as two columns.

@@ -1,6 +1,9 @@
 package recovery
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // A hunt gives its invoices up one by one: when the attempts on the first are used up, the next one has its own.
 func TestEachInvoiceHasItsAttempts(t *testing.T) {
@@ -28,5 +31,55 @@ func TestEachInvoiceHasItsAttempts(t *testing.T) {
 	if n := b.count(`SELECT count(*) FROM attempts a JOIN attempts b ON b.customer = a.customer AND b.task_id <> a.task_id
 		AND b.sent_at >= a.sent_at AND b.sent_at < a.sent_at + interval '24 hours' WHERE a.action = 'invoice_pay' AND b.action = 'invoice_pay'`); n != 0 {
 		t.Errorf("%d charges came within a day of another to the same customer", n)
+	}
+}
+
+// A dry run foretells of several invoices what happens: one above the daily cap is passed over for the next, and the messages are about the
+// oldest, whichever is charged.
+func TestDryRunOfSeveralInvoices(t *testing.T) {
+	t.Parallel()
+	b := losers(t, 12)
+	b.advance(36 * 24 * time.Hour)
+	b.audit()
+	b.correspond()
+	const most = 1_000_000
+	b.exec("UPDATE ghost_targets SET invoices = jsonb_set(invoices, '{0,amount}', to_jsonb($1::bigint)), amount = amount + $1 WHERE status = 'open' AND jsonb_array_length(invoices) = 2", 2*most)
+	p := DefaultPlaybook()
+	p.Mode, p.HoldoutPercent, p.DailyCap = ModeRecover, 0, map[string]int64{"usd": most, "eur": most, "jpy": most}
+	p.MaxAttempts, p.WindowDays, p.Steps = 12, 60, []Step{{0, Email, "payment_failed"}}
+	run, err := b.s.DryRun(t.Context(), b.merchant, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.s.SetPlaybook(t.Context(), b.merchant, p); err != nil {
+		t.Fatal(err)
+	}
+	began := b.now()
+	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 hour' WHERE kind <> 'hunt'")
+	b.during(func() {
+		b.await("the hunts begin", func() bool {
+			return b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND params ->> 'do' = 'begin' AND status IN ('pending', 'running')") == 0
+		})
+	})
+	charges := 0
+	for _, one := range run.Data {
+		switch one.Action {
+		case actionCharge, actionTakeOver:
+			charges++
+			if one.Amount > most || b.count("SELECT count(*) FROM scheduled_tasks WHERE kind LIKE 'invoice_%' AND created_at > now() - interval '1 hour' AND params ->> 'object' = $1 AND (params ->> 'amount')::bigint = $2", one.Invoice, one.Amount) == 0 {
+				t.Errorf("%+v is foretold and not planned", one)
+			}
+		case Email:
+			if b.count("SELECT count(*) FROM ghost_targets WHERE id = $1 AND stripe_invoice_id = $2 AND (invoices -> 0 ->> 'amount')::bigint = $3", one.Ghost, one.Invoice, one.Amount) != 1 {
+				t.Errorf("%+v is not about the oldest invoice", one)
+			}
+		}
+	}
+	hunts := b.count("SELECT count(*) FROM hunts WHERE began_at >= $1", began)
+	if charges == 0 || hunts == 0 {
+		t.Fatalf("%d hunts, %d charges are foretold", hunts, charges)
 	}
 }

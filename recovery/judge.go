@@ -56,18 +56,7 @@ func judge(o object, charges []charge, p frozen, ghost db.GhostTarget, playbook 
 		return verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour), why: afterTheirs} // two retriers at once are the largest risk
 	}
 	charges = recent(charges, now)
-	playbook.CardBudget -= max(int(ghost.CardAttempts)-countSent(charges), 0) // on the same card for other customers
 	return judgeCharges(charges, p, playbook, now)
-}
-
-// countSent is how many charges have reached a card's network.
-func countSent(charges []charge) (n int) {
-	for _, c := range charges {
-		if !c.blocked() {
-			n++
-		}
-	}
-	return n
 }
 
 func alive(status string) bool {

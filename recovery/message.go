@@ -69,6 +69,13 @@ func (s *Service) beginMessage(ctx context.Context, m *message) error {
 	case m.Halted:
 		return task.Snooze(time.Minute)
 	}
+	playbook, err := s.playbookOf(ctx, s.queries, m)
+	if err != nil {
+		return err
+	}
+	if m.Now.After(windowEnd(db.Hunt{BeganAt: m.BeganAt}, playbook)) { // it waited: for a cap, a quiet hour, a provider
+		return s.end(ctx, m, skipped("the window is over"))
+	}
 	quiet, err := s.quietUntil(ctx, s.queries, m, m.Now)
 	if err != nil {
 		return err
@@ -95,15 +102,21 @@ func (s *Service) beginMessage(ctx context.Context, m *message) error {
 
 // quietUntil is the first moment, now or later, at which the hunt's playbook lets a message be sent.
 func (s *Service) quietUntil(ctx context.Context, queries *db.Queries, m *message, now time.Time) (time.Time, error) {
-	row, err := queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read playbook: %w", err)
-	}
-	playbook, err := versioned(row)
+	playbook, err := s.playbookOf(ctx, queries, m)
 	if err != nil {
 		return time.Time{}, err
 	}
 	return playbook.QuietHours.Next(now, zoneOf(m.Zone, m.Timezone)), nil
+}
+
+// playbookOf is the version that the hunt keeps.
+func (s *Service) playbookOf(ctx context.Context, queries *db.Queries, m *message) (Playbook, error) {
+	row, err := queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
+	if err != nil {
+		return Playbook{}, fmt.Errorf("read playbook: %w", err)
+	}
+	v, err := versioned(row)
+	return v.Playbook, err
 }
 
 // putOff hands a message to a later moment. That is no failed try.

@@ -68,6 +68,7 @@ func TestNotSent(t *testing.T) {
 		{"no real address", person{"cus_2", "a@b\r\nBcc: c@example.com"}, Email, "", messageSkipped, "email address"},
 		{"two addresses", person{"cus_3", "a@example.com, b@example.com"}, Email, "", messageSkipped, "email address"},
 		{"a stopped hunt", person{"cus_4", "d@example.com"}, Email, "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "hunt has ended"},
+		{"behind the window", person{"cus_15", "o@example.com"}, Email, "UPDATE hunts SET began_at = began_at - interval '90 days' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "window is over"},
 		{"observing", person{"cus_5", "e@example.com"}, Email, "UPDATE hunts SET mode = 'observe' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "writes to nobody"},
 		{"held out", person{"cus_6", "f@example.com"}, Email, "UPDATE hunts SET held_out = true WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "writes to nobody"},
 		{"a closed ghost", person{"cus_7", "g@example.com"}, Email, "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = now() WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "ghost is gone"},
@@ -259,9 +260,19 @@ func TestUnsubscribedFromEverything(t *testing.T) {
 func TestRefusedKey(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	for _, channel := range []string{Email, SMS} {
-		id, _ := p.plan(person{"cus_" + channel, channel + "@example.com"}, channel, "payment_failed")
-		p.world.set(func() { p.world.status, p.world.answer = 403, `{"name":"invalid_api_key","code":20003}` })
+	for i, test := range []struct {
+		channel string
+		status  int
+		answer  string
+	}{
+		{Email, 403, `{"name":"invalid_api_key"}`}, {SMS, 403, `{"code":20003}`},
+		{SMS, 400, `{"code":21606}`}, // a sender's number that may not send
+	} {
+		channel := test.channel
+		id, _ := p.plan(person{"cus_" + strconv.Itoa(i), "canary" + strconv.Itoa(i) + "@example.com"}, channel, "payment_failed")
+		p.world.set(func() {
+			p.world.status, p.world.answer, p.world.phones["cus_"+strconv.Itoa(i)] = test.status, test.answer, "+1415555012"+strconv.Itoa(i)
+		})
 		if status := p.try(id); status != "needs_review" {
 			t.Errorf("%s: %s", channel, status)
 		}
@@ -346,5 +357,42 @@ func TestCanceledMessageSilencesNoHunt(t *testing.T) {
 	p.try(plan.ID)
 	if n := p.count("SELECT count(*) FROM messages m JOIN scheduled_tasks t USING (merchant_id, id) WHERE m.hunt_id = $1 AND m.step = 1 AND m.state = 'planned' AND t.status = 'pending'", hunt); n != 1 {
 		t.Errorf("%d next messages\n%s", n, p.log)
+	}
+}
+
+// What Resend says of its own plan is no lost answer: nothing was taken, and the message waits as it was.
+func TestQuotaIsNoLostAnswer(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	id, _ := p.plan(ada, Email, "payment_failed")
+	p.world.set(func() { p.world.status, p.world.answer = 429, `{"name":"monthly_quota_exceeded"}` })
+	status := p.try(id)
+	if state, _ := p.state(id); status != "pending" || state != messagePlanned || p.row(id).FirstSentAt != nil {
+		t.Errorf("task %s, message %s", status, state)
+	}
+	p.world.set(func() { p.world.status = 0 })
+	if status := p.try(id); status != "succeeded" {
+		t.Errorf("with room again: %s", status)
+	}
+}
+
+// Nobody is told that his payment failed, and asked to pay, whose bank is moving the money at the moment.
+func TestNoMessageBesideADebitUnderWay(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	for _, channel := range []string{Email, SMS} {
+		who := person{"cus_debit" + channel, channel + "@example.com"}
+		id, _ := p.plan(who, channel, "payment_failed")
+		var invoice string
+		p.must(p.pool.QueryRow(t.Context(), "SELECT stripe_invoice_id FROM ghost_targets WHERE stripe_customer_id = $1", who.customer).Scan(&invoice))
+		p.world.set(func() { p.world.pending[who.customer], p.world.phones[who.customer] = invoice, number })
+		status := p.try(id)
+		if state, _ := p.state(id); status != "pending" || state != messagePlanned {
+			t.Errorf("%s: task %s, message %s", channel, status, state)
+		}
+		p.world.set(func() { delete(p.world.pending, who.customer) })
+		if status := p.try(id); status != "succeeded" {
+			t.Errorf("%s after it has bounced: %s\n%s", channel, status, p.log)
+		}
 	}
 }

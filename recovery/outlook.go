@@ -11,7 +11,9 @@ import (
 // hunt that was never begun can be thought through by the same rules ([Service.DryRun]).
 type outlook struct {
 	playbook   Playbook
-	invoice    string
+	invoice    string // whose charge is thought of
+	amount     int64  // of it, minor units
+	currency   string
 	began, end time.Time
 	zone       *time.Location
 	category   string
@@ -43,6 +45,9 @@ func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, n
 		return nextStep{over: "the attempts that the playbook allows are used up"}, nil
 	case l.playbook.CardBudget == 0:
 		return nextStep{over: "the playbook allows no attempt on a card"}, nil
+	}
+	if most, capped := l.playbook.DailyCap[l.currency]; capped && l.amount > most {
+		return nextStep{over: "the invoice is larger than the playbook's daily cap"}, nil
 	}
 	attempt := so.sent + 1
 	moment, err := advisor.Next(ctx, Question{

@@ -98,6 +98,7 @@ func (p *planning) outlook() outlook {
 	return outlook{
 		playbook: p.playbook, began: p.hunt.BeganAt, end: windowEnd(p.hunt, p.playbook),
 		zone: zoneOf(p.ghost.Zone, p.merchant.Timezone), category: category(p.merchant), livemode: p.hunt.Livemode, hash: p.hash,
+		currency: p.hunt.Currency,
 	}
 }
 
@@ -198,11 +199,8 @@ func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (
 	if idle >= mostIdle {
 		return nextStep{over: "several requests in a row were planned and could not be sent"}, nil
 	}
-	if most, capped := p.playbook.DailyCap[p.hunt.Currency]; capped && invoice.Amount > most {
-		return nextStep{over: "the invoice is larger than the playbook's daily cap"}, nil
-	}
 	l := p.outlook()
-	l.invoice = invoice.ID
+	l.invoice, l.amount = invoice.ID, invoice.Amount
 	return l.nextCharge(ctx, p.s.advisor, so, p.now)
 }
 
@@ -285,7 +283,9 @@ func (p *planning) final(ctx context.Context) (planned bool, err error) {
 	}
 	for _, invoice := range invoicesOf(p.ghost) {
 		object := p.hash("invoice", invoice.ID)
-		if !slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return a.Action == kind && bytes.Equal(a.Object, object) }) {
+		if !slices.ContainsFunc(p.attempts, func(a db.Attempt) bool {
+			return a.Action == kind && bytes.Equal(a.Object, object) && *a.Result != "absent"
+		}) {
 			return true, p.mutate(ctx, kind, invoice.ID, invoice.Amount, m)
 		}
 	}

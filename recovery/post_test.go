@@ -246,6 +246,7 @@ type world struct {
 	invoices map[string]string // by id: JSON in place of the default
 	phones   map[string]string // by customer
 	disputed map[string]bool   // by customer
+	pending  map[string]string // by customer: the invoice that his bank is paying
 	emails   map[string]taking // by idempotency key: what Resend has taken
 	bodies   map[string]string // the first bytes under a key
 	changed  int               // requests with the key of another's bytes
@@ -268,7 +269,7 @@ type smsTaken struct {
 }
 
 func newWorld() *world {
-	return &world{invoices: map[string]string{}, phones: map[string]string{}, disputed: map[string]bool{}, emails: map[string]taking{}, bodies: map[string]string{}}
+	return &world{invoices: map[string]string{}, phones: map[string]string{}, disputed: map[string]bool{}, pending: map[string]string{}, emails: map[string]taking{}, bodies: map[string]string{}}
 }
 
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
@@ -301,8 +302,12 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(rw, `{"id":%q,"object":"customer","phone":%q,"address":{"country":"US"}}`, id, phone)
 	case path == "/v1/charges":
 		w.mutex.Lock()
-		disputed := w.disputed[r.URL.Query().Get("customer")]
+		disputed, pending := w.disputed[r.URL.Query().Get("customer")], w.pending[r.URL.Query().Get("customer")]
 		w.mutex.Unlock()
+		if pending != "" {
+			fmt.Fprintf(rw, `{"data":[{"status":"pending","invoice":%q}]}`, pending)
+			return
+		}
 		if disputed {
 			fmt.Fprint(rw, `{"data":[{"status":"succeeded","disputed":true,"dispute":{"status":"needs_response"}}]}`)
 			return

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/resend/resend-go/v2"
 )
@@ -79,8 +80,10 @@ func (e *exchange) ofResend() answer {
 	switch {
 	case !e.left:
 		return answer{outcome: busy, why: "Resend could not be reached"}
+	case e.status == http.StatusTooManyRequests && (name == "daily_quota_exceeded" || name == "monthly_quota_exceeded"): // Resend's own word that it took nothing
+		return answer{outcome: busy, why: why + ": the plan allows no more emails for now (https://resend.com/settings/usage)", wait: time.Hour}
 	case e.status == 0, e.status < 400, e.status >= 500, e.status == http.StatusRequestTimeout, e.status == http.StatusTooManyRequests:
-		// 429 is no exception: what stands between us and Resend may answer it for a request that arrived.
+		// A mere 429 is no exception: what stands between us and Resend may answer it for a request that arrived.
 		return answer{outcome: unknown, why: why}
 	case e.status == http.StatusConflict && name == "invalid_idempotent_request":
 		return answer{outcome: conflict, why: why}

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,7 +130,12 @@ func (j *job) load(ctx context.Context) (err error) {
 // verdict that puts it off.
 func (j *job) look(ctx context.Context) (bool, error) {
 	if j.ghost.Status != "open" && j.t.Kind != KindResume {
-		return false, j.end(ctx, notSent("the ghost is gone", false))
+		o := notSent("the ghost is gone", false)
+		o.outdated = j.ghost.ClosedReason != nil && *j.ghost.ClosedReason == closedUnderWay // it may come back
+		return false, j.end(ctx, o)
+	}
+	if (j.t.Kind == KindPay || j.t.Kind == KindHold) && j.now.After(windowEnd(j.hunt, j.playbook)) { // it waited: for a pace, a cap, a merchant
+		return false, j.end(ctx, notSent("the window is over", false))
 	}
 	if j.now.Sub(j.t.RunAt) > keyLife { // a key as young as that keeps it from a second execution
 		if done, err := j.doneBefore(ctx); done || err != nil {
@@ -156,7 +162,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	v := judge(o, charges, j.p, j.ghost, j.playbook, j.now)
+	v := j.judge(o, charges)
 	if j.t.Kind == KindHold && v.wait.Before(j.now.Add(oneADay)) && o.Attempted {
 		v.wait = time.Time{} // the charge that follows waits for it
 	}
@@ -180,27 +186,63 @@ func (j *job) look(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// lookAtStep reads the invoice before a step that is no charge: nobody loses his subscription who has paid.
+// lookAtStep looks before a step that is no charge: nobody loses his subscription who has paid.
 func (j *job) lookAtStep(ctx context.Context, o object) (bool, error) {
 	if mutations[j.t.Kind].done(o) {
 		return false, j.end(ctx, outcome{status: "succeeded", result: "done", why: "it was so already", others: true})
 	}
+	v, err := j.judgeStep(ctx, o)
+	switch {
+	case err != nil:
+		return false, err
+	case v.over != "":
+		return false, j.end(ctx, notSent(v.over, false))
+	case v.again != "":
+		return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: v.again, outdated: true})
+	case !v.wait.IsZero():
+		return false, j.wait(ctx, j.s.queries, v.wait, v.why)
+	}
+	return true, nil
+}
+
+// judgeStep reads what may forbid a step that is no charge. Lifting our own pause nothing does.
+func (j *job) judgeStep(ctx context.Context, o object) (v verdict, err error) {
 	if j.t.Kind == KindResume {
-		return true, nil
+		return verdict{}, nil
 	}
 	if !ofInvoice(j.t.Kind) {
-		var err error
 		if o, err = readInvoice(ctx, j.reader, j.ghost.StripeInvoiceID); err != nil {
-			return false, err
+			return verdict{}, err
 		}
+	}
+	charges, err := readCharges(ctx, j.reader, j.p.Customer)
+	if err != nil {
+		return verdict{}, err
 	}
 	switch {
 	case o.Status != "open" && o.Status != "uncollectible", o.PaidOutOfBand, o.AmountRemaining <= 0:
-		return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: "the invoice is " + o.Status, outdated: true})
+		return verdict{again: "the invoice is " + o.Status}, nil
+	case slices.ContainsFunc(charges, charge.contested):
+		return verdict{over: "the customer disputes a charge"}, nil
 	case o.Intent.Status == "processing":
-		return false, j.wait(ctx, j.s.queries, j.now.Add(oneADay), underWay)
+		return verdict{wait: j.now.Add(oneADay), why: underWay}, nil
+	case o.Status == "open" && o.NextAttempt != nil:
+		return verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour), why: afterTheirs}, nil
 	}
-	return true, nil
+	return verdict{}, nil
+}
+
+// judge is [judge] with what other customers have used up of the budget of the ghost's card.
+func (j *job) judge(o object, charges []charge) verdict {
+	own := 0
+	for _, c := range recent(charges, j.now) {
+		if card := c.Method.Card.Fingerprint; card != "" && !c.blocked() && bytes.Equal(j.reader.Hash("card", card), j.ghost.Card) {
+			own++
+		}
+	}
+	playbook := j.playbook
+	playbook.CardBudget -= max(int(j.ghost.CardAttempts)-own, 0)
+	return judge(o, charges, j.p, j.ghost, playbook, j.now)
 }
 
 // doneBefore looks for an execution of a task that is late and was never sent, as far as the database knows: a backup that was put back
@@ -265,15 +307,9 @@ func (j *job) mark(ctx context.Context) (ok bool, err error) {
 	var why string
 	err = pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
-		why, err = queries.HuntMayNotSend(ctx, db.HuntMayNotSendParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
-		if err != nil {
-			return fmt.Errorf("ask whether the hunt goes on: %w", err)
-		}
-		if j.t.Kind == KindResume && (why == "ended" || why == "closed") {
-			why = "" // the payment that ended it is what lifts the pause
-		}
-		if why != "" {
-			return nil
+		// A statement sees what was committed before it began: all that is waited for comes first, and what is asked last is true.
+		if err := queries.AttemptLock(ctx, db.AttemptLockParams{MerchantID: j.t.MerchantID, Hunt: j.p.Hunt, Customer: j.hunt.Customer, Card: j.ghost.Card}); err != nil {
+			return fmt.Errorf("lock the hunt and the customer: %w", err)
 		}
 		if twin, err := queries.AttemptUnknown(ctx, db.AttemptUnknownParams{MerchantID: j.t.MerchantID, Object: j.object(), TaskID: j.t.ID}); err != nil || twin {
 			refused = task.Snooze(time.Hour) // another one may be out: what it did comes first
@@ -284,7 +320,10 @@ func (j *job) mark(ctx context.Context) (ok bool, err error) {
 				return err
 			}
 		}
-		if _, err := queries.AttemptMarkSent(ctx, db.AttemptMarkSentParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID}); err != nil {
+		if why, err = j.mayNotSend(ctx, queries); why != "" || err != nil {
+			return err
+		}
+		if _, err := queries.AttemptMarkSent(ctx, db.AttemptMarkSentParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID, Card: j.ghost.Card}); err != nil {
 			return fmt.Errorf("mark the attempt: %w", err)
 		}
 		failpoint("marking")
@@ -307,14 +346,23 @@ func (j *job) mark(ctx context.Context) (ok bool, err error) {
 	return false, j.end(ctx, notSent("the hunt has "+why, false))
 }
 
-// withinCaps asks what was sent to the customer and for the merchant, one transaction at a time. A cap that is reached puts the task
+// mayNotSend says why nothing may be sent for the hunt now, or "".
+func (j *job) mayNotSend(ctx context.Context, queries *db.Queries) (string, error) {
+	why, err := queries.HuntMayNotSend(ctx, db.HuntMayNotSendParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
+	if err != nil {
+		return "", fmt.Errorf("ask whether the hunt goes on: %w", err)
+	}
+	if j.t.Kind == KindResume && (why == "ended" || why == "closed") {
+		return "", nil // the payment that ended it is what lifts the pause
+	}
+	return why, nil
+}
+
+// withinCaps asks what was sent to the customer, with his card and for the merchant, one transaction at a time. A cap that is reached puts the task
 // off.
 func (j *job) withinCaps(ctx context.Context, queries *db.Queries) (refused, err error) {
 	m := j.t.MerchantID
-	if err := queries.AttemptLockCustomer(ctx, db.AttemptLockCustomerParams{MerchantID: m, Customer: j.hunt.Customer}); err != nil {
-		return nil, fmt.Errorf("lock the customer: %w", err)
-	}
-	sent, err := queries.AttemptCountSent(ctx, db.AttemptCountSentParams{MerchantID: m, Customer: j.hunt.Customer, TaskID: j.t.ID})
+	sent, err := queries.AttemptCountSent(ctx, db.AttemptCountSentParams{MerchantID: m, Customer: j.hunt.Customer, Card: j.ghost.Card, TaskID: j.t.ID})
 	if err != nil {
 		return nil, fmt.Errorf("count charges: %w", err)
 	}
@@ -526,11 +574,8 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 		}
 	}
 	final := isFinal(j.t.Kind)
-	if final && o.outdated { // what is owed now, if anything, gets its final step once it is known
-		_, err := task.Enqueue(ctx, tx, task.New{
-			MerchantID: m, Kind: KindHunt, UniqueKey: endKey(hunt.ID), RunAt: j.now.Add(time.Hour), Params: huntParams{hunt.ID, "end"},
-		})
-		return err
+	if final && (o.outdated || o.result == "absent") { // what is owed now, if anything, gets its final step once it is known
+		return planEnd(ctx, tx, hunt, j.now.Add(time.Hour))
 	}
 	next := &planning{s: j.s, tx: tx, queries: queries, hunt: hunt}
 	if final {
@@ -543,7 +588,11 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 				}
 			}
 		}
-		return j.s.endHunt(ctx, tx, hunt, "exhausted", "the window is over; final step: "+mutations[j.t.Kind].words)
+		reason := "the window is over; final step: " + mutations[j.t.Kind].words
+		if o.result != "done" {
+			reason = "the window is over; its final step was not taken: " + o.why
+		}
+		return j.s.endHunt(ctx, tx, hunt, "exhausted", reason)
 	}
 	if o.result == "paid" || o.result == "processing" || o.outdated {
 		return nil // the next look at the ghost says what follows

@@ -58,12 +58,9 @@ func (j *job) settleBy(ctx context.Context, o object, since time.Time, age time.
 	if j.t.Kind != KindPay && mutations[j.t.Kind].done(o) {
 		return false, j.end(ctx, outcome{status: "succeeded", result: "done"}) // whoever did it, it is what was wanted
 	}
-	why, err := j.s.queries.HuntMayNotSend(ctx, db.HuntMayNotSendParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
+	why, err := j.mayNotSend(ctx, j.s.queries)
 	if err != nil {
-		return false, fmt.Errorf("ask whether the hunt goes on: %w", err)
-	}
-	if j.t.Kind == KindResume && (why == "ended" || why == "closed") {
-		why = "" // as in mark
+		return false, err
 	}
 	changed := o.Status != "open" || o.AmountRemaining != j.p.Amount || o.Currency != j.p.Currency
 	if j.t.Kind != KindPay {
@@ -87,22 +84,33 @@ func (j *job) settleBy(ctx context.Context, o object, since time.Time, age time.
 		return false, task.Snooze(time.Minute)
 	case j.t.Attempt > mostSent:
 		return false, task.Snooze(30 * time.Minute)
-	case j.t.Kind != KindPay:
-		return true, nil
 	}
-	// What forbids a first send forbids another one, and so does any charge since: it is ours until an event says whose it is, though it
-	// be one that no budget counts.
-	charges, err := readCharges(ctx, j.reader, j.p.Customer)
-	if err != nil {
-		return false, err
-	}
-	if len(chargesSince(charges, j.p, since)) == 0 && judge(o, charges, j.p, j.ghost, j.playbook, j.now) == (verdict{}) {
-		return true, nil
+	if forbidden, err := j.forbidden(ctx, o, since); !forbidden || err != nil {
+		return err == nil, err
 	}
 	if age >= settled {
 		return false, j.end(ctx, absent)
 	}
 	return false, task.Snooze(time.Minute)
+}
+
+// forbidden says whether what forbids a first send forbids another one. For a charge so does any charge since: it is ours until an event
+// says whose it is, though it be one that no budget counts.
+func (j *job) forbidden(ctx context.Context, o object, since time.Time) (bool, error) {
+	if j.t.Kind != KindPay && j.t.Kind != KindHold {
+		v, err := j.judgeStep(ctx, o)
+		return v != verdict{}, err
+	}
+	charges, err := readCharges(ctx, j.reader, j.p.Customer)
+	if err != nil {
+		return false, err
+	}
+	if j.t.Kind == KindHold {
+		o.NextAttempt = nil // that is what it ends
+		v := j.judge(o, charges)
+		return v.over != "" || v.again != "", nil
+	}
+	return len(chargesSince(charges, j.p, since)) != 0 || j.judge(o, charges) != verdict{}, nil
 }
 
 // eventLife is how long Stripe tells of an event, less a day.

@@ -43,7 +43,6 @@ type imagined struct {
 	customer string
 	email    string      // the person behind his address, "" for none
 	later    []invoiceOf // the invoices whose turn comes when this one's charges are over
-	amount   int64       // of this one
 	before   int         // attempts on it that came before the hunt
 	step     int
 	stopped  bool // its final step is taken
@@ -56,6 +55,7 @@ func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) (*imag
 		return nil, err
 	}
 	h := &imagined{outlook: l, ghost: g, customer: customer, later: invoicesOf(g)}
+	h.currency = g.Currency
 	h.lastFailed, h.class = l.began.Add(-oneADay), g.DeclineClass
 	if g.LastFailedAt != nil {
 		h.lastFailed = *g.LastFailedAt
@@ -118,7 +118,7 @@ func (q *queue) Pop() any {
 }
 
 func (s *simulation) plan(h *imagined, kind string, p Planned) {
-	p.Ghost, p.Invoice, p.Currency = h.ghost.ID, h.invoice, h.ghost.Currency
+	p.Ghost, p.Invoice, p.Currency = h.ghost.ID, cmp.Or(p.Invoice, h.invoice), h.ghost.Currency
 	s.number++
 	heap.Push(&s.queue, &happening{Planned: p, number: s.number, hunt: h, kind: kind})
 }
@@ -145,7 +145,8 @@ func (s *simulation) message(h *imagined, now time.Time) {
 	if at.After(later(h.began.AddDate(0, 0, step.AfterDays), now)) {
 		reason += ", when the quiet hours are over"
 	}
-	s.plan(h, step.Channel, Planned{At: at, Action: step.Channel, Template: step.Template, Amount: h.ghost.Amount, Reason: reason})
+	invoice := h.ghost.StripeInvoiceID // the oldest one, whichever is being charged
+	s.plan(h, step.Channel, Planned{At: at, Action: step.Channel, Template: step.Template, Invoice: invoice, Amount: owedOf(h.ghost, invoice), Reason: reason})
 }
 
 func (s *simulation) charge(ctx context.Context, h *imagined, now time.Time) error {
@@ -214,6 +215,12 @@ func (s *simulation) happen(ctx context.Context, next *happening, done func(Plan
 		h.sent, h.lastFailed = h.sent+1, at
 		return s.charge(ctx, h, at)
 	case KindHold:
+		if _, over := s.checks(next); over {
+			if !h.turn() {
+				return nil
+			}
+			return s.charge(ctx, h, at)
+		}
 		done(next.Planned)
 		h.held = true
 		return s.charge(ctx, h, at)

@@ -90,10 +90,14 @@ func (s *Service) Unsubscribe(ctx context.Context, token string) error {
 // TwilioPath is where Twilio tells of a merchant's incoming SMS.
 func TwilioPath(merchantID uuid.UUID) string { return "/api/webhooks/twilio/" + merchantID.String() }
 
-// What ends messages to a number, and what lets them come again, as carriers in the United States understand it.
+func (s *Service) twilioURL(merchantID uuid.UUID) string {
+	return s.config.PublicURL + TwilioPath(merchantID)
+}
+
+// What ends messages to a number, and what lets them come again, as Twilio understands it where the account has no words of its own.
 // https://help.twilio.com/articles/223134027
 var (
-	stopWords  = []string{"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT"}
+	stopWords  = []string{"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
 	startWords = []string{"START", "UNSTOP"}
 )
 
@@ -106,7 +110,7 @@ func (s *Service) ReceiveSMS(ctx context.Context, merchantID uuid.UUID, form url
 		return err
 	}
 	// An unknown merchant takes the same way to the same answer.
-	want := twilioSignature(account.secret, s.config.PublicURL+TwilioPath(merchantID), form)
+	want := twilioSignature(account.secret, s.twilioURL(merchantID), form)
 	if !hmac.Equal([]byte(want), []byte(signature)) || !known {
 		return ErrSignature
 	}
@@ -122,7 +126,11 @@ func (s *Service) ReceiveSMS(ctx context.Context, merchantID uuid.UUID, form url
 		return err
 	}
 	person := hasher(hash).phone(from)
-	switch word := strings.ToUpper(strings.TrimSpace(form.Get("Body"))); {
+	word := form.Get("OptOutType") // Advanced Opt-Out: Twilio's reading of whatever words the account has, in any language
+	if word == "" {
+		word = form.Get("Body")
+	}
+	switch word = strings.ToUpper(strings.TrimSpace(word)); {
 	case slices.Contains(stopWords, word):
 		return s.suppress(ctx, merchantID, SMS, person, "stop")
 	case slices.Contains(startWords, word):

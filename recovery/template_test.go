@@ -342,3 +342,18 @@ func TestTemplatesOfRunningHuntsStay(t *testing.T) {
 	p.must(p.s.Stop(t.Context(), p.merchant, hunt))
 	p.must(p.s.DeleteTemplate(t.Context(), p.merchant, SMS, "mine"))
 }
+
+// A name is greeted only where it is one: what a mail program would make a link of is somebody's message in the merchant's name.
+func TestAddressee(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Ada Canary", "J. R. Smith", "St. Mary's", "Müller & Söhne GmbH", "李小龍", "O'Neill Jr."} {
+		if got := addressee(name); got != name {
+			t.Errorf("%q is greeted as %q", name, got)
+		}
+	}
+	for _, name := range []string{"evil.com", "Claim your prize: evil.com/x", "win at evil.example", "https:evil", "a@b.c", "<b>Ada</b>", "//evil", "пример.рф", "1.io"} {
+		if got := addressee(name); got != "" {
+			t.Errorf("%q is greeted as %q", name, got)
+		}
+	}
+}

@@ -100,6 +100,9 @@ const (
 	twilioOptedOut = 21610
 )
 
+// twilioSender are those about the sender's number: no text to anybody can leave.
+var twilioSender = []int{21212, 21601, 21603, 21606, 21659, 21660}
+
 func (e *exchange) ofTwilio() answer {
 	var problem struct {
 		Code int `json:"code"` // its message quotes the number
@@ -115,6 +118,8 @@ func (e *exchange) ofTwilio() answer {
 		return answer{outcome: unknown, why: why}
 	case problem.Code == twilioOptedOut:
 		return answer{outcome: optedOut, why: "the customer has told Twilio STOP"}
+	case slices.Contains(twilioSender, problem.Code):
+		return answer{outcome: keyRefused, why: why + ": check that from is a number that this account may send SMS from, and set the channel anew (PUT /api/channels/twilio)"}
 	case e.status == http.StatusUnauthorized, e.status == http.StatusForbidden:
 		return answer{outcome: keyRefused, why: why + ": check the account, and set the channel anew (PUT /api/channels/twilio)"}
 	default:

@@ -47,5 +47,6 @@ func Finish(ctx context.Context, tx db.DBTX, t *Task, status string, outcome any
 	if changed == 0 {
 		return ErrLost
 	}
+	t.finished = status
 	return nil
 }

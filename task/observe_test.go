@@ -23,6 +23,9 @@ func TestObserve(t *testing.T) {
 		Handlers: map[string]task.Handler{
 			"good": func(context.Context, *task.Task) error { time.Sleep(20 * time.Millisecond); return nil },
 			"bad":  func(context.Context, *task.Task) error { return task.Fail(errors.New("no")) },
+			"self": func(ctx context.Context, t *task.Task) error {
+				return task.Finish(ctx, b.pool, t, "needs_review", nil, "unclear")
+			},
 			"wild": func(context.Context, *task.Task) error { panic("no") },
 			"late": func(context.Context, *task.Task) error {
 				if tries++; tries == 1 {
@@ -39,13 +42,15 @@ func TestObserve(t *testing.T) {
 			longest = max(longest, took)
 		},
 	})
+	self := b.enqueue(task.New{Kind: "self"})
 	good, bad, wild, late := b.enqueue(task.New{Kind: "good"}), b.enqueue(task.New{Kind: "bad"}), b.enqueue(task.New{Kind: "wild"}), b.enqueue(task.New{Kind: "late"})
 	b.awaitStatus(good, "succeeded")
 	b.awaitStatus(bad, "failed")
 	b.awaitStatus(wild, "needs_review")
 	b.awaitStatus(late, "succeeded")
+	b.awaitStatus(self, "needs_review")
 	stop()
-	want := map[string]int{"good succeeded": 1, "bad failed": 1, "wild pending": 1, "wild needs_review": 1, "late pending": 1, "late succeeded": 1}
+	want := map[string]int{"good succeeded": 1, "bad failed": 1, "self needs_review": 1, "wild pending": 1, "wild needs_review": 1, "late pending": 1, "late succeeded": 1}
 	if !maps.Equal(seen, want) || longest < 20*time.Millisecond || longest > 10*time.Second {
 		t.Errorf("saw %v, the longest %s", seen, longest)
 	}

@@ -323,7 +323,13 @@ func (q *Queue) try(h *held) (r result) {
 	}
 	if q.config.Observe != nil {
 		started := time.Now()
-		defer func() { q.config.Observe(h.task.Kind, r.status, time.Since(started)) }()
+		defer func() {
+			status := r.status
+			if status == "succeeded" && h.task.finished != "" { // the handler has written down itself what became of it
+				status = h.task.finished
+			}
+			q.config.Observe(h.task.Kind, status, time.Since(started))
+		}()
 	}
 	err := q.call(handler, h)
 	var asked *verdict

@@ -168,7 +168,11 @@ func (q *Queue) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		conn, err := pgx.Connect(ctx, q.config.ListenURL)
 		if err == nil {
-			_, err = conn.Exec(ctx, "LISTEN phantom_task")
+			statement := "LISTEN phantom_task"
+			if q.config.Urgent {
+				statement += " -- urgent" // phantom doctor counts processes by the other one's
+			}
+			_, err = conn.Exec(ctx, statement)
 			for q.rouse(); err == nil; q.rouse() {
 				_, err = conn.WaitForNotification(ctx)
 			}

@@ -24,6 +24,8 @@ type Task struct {
 	Fence        int64
 	FirstSentAt  *time.Time
 	RunAt        time.Time // when it fell due, by PHANTOM's clock
+
+	finished string // what its handler has made of it by [Finish]
 }
 
 // Handler does a task. Nil means done; the errors of this package say what else is to become of it; any other error is a failed

@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"phantom/recovery"
 )
 
 const (
@@ -128,6 +130,9 @@ func TestChannels(t *testing.T) {
 	got := c.call("GET", "/api/channels", "")
 	if !strings.Contains(got.body, `"from":"Example Billing \u003cbilling@example.com\u003e"`) || !strings.Contains(got.body, `"account_sid":"`+twilioSID+`","from":"+14155550100"`) {
 		t.Errorf("shown: %s", got.body)
+	}
+	if want := `"webhook_url":"` + b.public + recovery.TwilioPath(c.id) + `"`; !strings.Contains(got.body, want) {
+		t.Errorf("%s is not in %s", want, got.body)
 	}
 	if got := other.call("GET", "/api/channels", ""); got.body != `{"resend":null,"twilio":null}` {
 		t.Errorf("another merchant sees %s", got.body)
@@ -304,11 +309,21 @@ func TestIncomingSMS(t *testing.T) {
 		want bool
 	}{
 		{"hello", false}, {"please STOP that", false}, {"stop", true}, {"START", false}, {" StopAll\n", true}, {"unstop", false}, {"UNSUBSCRIBE", true}, {"start", false},
-		{"Cancel", true}, {"start", false}, {"END", true}, {"start", false}, {"quit", true}, {"quit", true},
+		{"Revoke", true}, {"start", false}, {"OPTOUT", true}, {"start", false}, {"Cancel", true}, {"start", false}, {"END", true}, {"start", false}, {"quit", true}, {"quit", true},
 	} {
 		f := form(step.word)
 		if got := post(path, f, sign(twilioToken, b.public+path, f)); got.status != 204 || got.body != "" || b.suppressed("sms", person) != step.want {
 			t.Errorf("%q: %d %s", step.word, got.status, got.body)
+		}
+	}
+	for _, step := range []struct {
+		word, kind string
+		want       bool
+	}{{"arret", "STOP", true}, {"ENCORE", "START", false}, {"AIDE", "HELP", false}, {"STOP", "", true}} {
+		f := form(step.word)
+		f.Set("OptOutType", step.kind)
+		if got := post(path, f, sign(twilioToken, b.public+path, f)); got.status != 204 || b.suppressed("sms", person) != step.want {
+			t.Errorf("%q, which Twilio took for %q: %d %s", step.word, step.kind, got.status, got.body)
 		}
 	}
 	f := form("START")

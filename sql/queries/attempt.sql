@@ -15,20 +15,29 @@ SELECT * FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_
 -- name: AttemptListOfObject :many
 SELECT * FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number;
 
--- name: AttemptLockCustomer :exec
--- What follows in the transaction counts what was sent to a customer's cards, and for the merchant, one at a time.
-SELECT pg_advisory_xact_lock(hashtextextended('charge ' || sqlc.arg(merchant_id)::uuid || encode(sqlc.arg(customer)::bytea, 'hex'), 0));
+-- name: AttemptLock :exec
+-- What follows in the transaction counts what was sent to a customer and with his card one at a time, and a stop of the hunt has come before,
+-- or waits. First the hunt, then the customer, then the card.
+WITH hunt AS MATERIALIZED (
+    SELECT 1 AS held FROM hunts h WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(hunt) FOR SHARE
+), customer AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock(hashtextextended('charge ' || sqlc.arg(merchant_id)::uuid || encode(sqlc.arg(customer)::bytea, 'hex'), 0)) AS held FROM hunt
+)
+SELECT CASE WHEN octet_length(sqlc.narg(card)::bytea) > 0
+    THEN pg_advisory_xact_lock(hashtextextended('card ' || sqlc.arg(merchant_id)::uuid || encode(sqlc.narg(card)::bytea, 'hex'), 0))::text END AS held
+FROM customer;
 
 -- name: AttemptLockMerchant :exec
 SELECT pg_advisory_xact_lock(hashtextextended('charge ' || sqlc.arg(merchant_id)::uuid, 0));
 
 -- name: AttemptCountSent :one
--- Charges sent to a customer's cards within 30 days, within a day, and how many seconds ago the last one was.
+-- Charges sent to a customer's cards, or with this card for whomever, within 30 days and within a day, and when the last one was.
 SELECT count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '720 hours') AS month,
     count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '24 hours') AS day,
     coalesce(max(a.sent_at), 'epoch')::timestamptz AS last
 FROM attempts a
-WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.customer = sqlc.arg(customer) AND a.action = 'invoice_pay' AND a.sent_at IS NOT NULL
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND (a.customer = sqlc.arg(customer) OR a.card = sqlc.narg(card)::bytea)
+    AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours'
     AND a.task_id <> sqlc.arg(task_id) AND coalesce(a.result, '') NOT IN ('not_sent', 'absent');
 
 -- name: AttemptSumSent :one
@@ -38,7 +47,8 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.currency = sqlc.arg(currency) 
     AND a.sent_at > phantom_now() - interval '24 hours' AND a.task_id <> sqlc.arg(task_id) AND coalesce(a.result, '') NOT IN ('not_sent', 'absent');
 
 -- name: AttemptMarkSent :execrows
-UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()) WHERE merchant_id = $1 AND task_id = $2 AND result IS NULL;
+UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()), card = coalesce(card, sqlc.narg(card)::bytea)
+WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL;
 
 -- name: AttemptPutOff :exec
 -- A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment.

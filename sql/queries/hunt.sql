@@ -133,7 +133,7 @@ SELECT * FROM ghost_targets WHERE merchant_id = $1 AND id = $2;
 SELECT * FROM ghost_targets WHERE merchant_id = sqlc.arg(merchant_id) AND id = ANY (sqlc.arg(ids)::uuid[]) ORDER BY id;
 
 -- name: HuntMayNotSend :one
--- Why nothing may be sent for a hunt now, or ''. The lock on the hunt's row lets a stop come before, and be seen, or wait.
+-- Why nothing may be sent for a hunt now, or ''. Whoever is about to send has locked the hunt in a statement of its own before.
 SELECT CASE
     WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
     WHEN h.state <> 'active' THEN 'ended'
@@ -142,7 +142,7 @@ SELECT CASE
     WHEN NOT EXISTS (SELECT 1 FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id AND g.status = 'open') THEN 'closed'
     ELSE '' END::text AS why
 FROM hunts h JOIN merchants m ON m.id = h.merchant_id
-WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id) FOR SHARE OF h;
+WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id);
 
 -- name: HaltCreate :execrows
 INSERT INTO halts (scope) VALUES ($1) ON CONFLICT DO NOTHING;
@@ -163,6 +163,10 @@ VALUES (@merchant_id, @id, @hunt_id, @step, @channel, @template, @planned_for);
 
 -- name: HuntMessageSkipPlanned :exec
 UPDATE messages SET state = 'skipped', why = @why WHERE merchant_id = @merchant_id AND hunt_id = @hunt_id AND state = 'planned';
+
+-- name: HuntListPausedOf :many
+-- Hunts of these ghosts whose final step was a pause that still holds.
+SELECT id FROM hunts WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND paused ORDER BY id;
 
 -- name: HuntMessageDropCanceled :exec
 -- Of those skipped for a reason: whose task was canceled before a worker took it.

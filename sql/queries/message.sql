@@ -1,7 +1,7 @@
 -- name: MessageLoad :one
 -- A message with its hunt, and whether a halt holds it back.
 SELECT m.hunt_id, m.step, m.channel, m.template, m.state, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out,
-    h.state AS hunt_state, ghost.zone, merchant.timezone, phantom_now()::timestamptz AS now, clock_timestamp()::timestamptz AS clock,
+    h.state AS hunt_state, h.began_at, ghost.zone, merchant.timezone, phantom_now()::timestamptz AS now, clock_timestamp()::timestamptz AS clock,
     EXISTS (SELECT 1 FROM halts WHERE scope IN (m.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted
 FROM messages m
 JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id

@@ -52,8 +52,8 @@ DELETE FROM scheduled_tasks d WHERE d.merchant_id = @merchant_id AND d.id = ANY 
 RETURNING d.id, coalesce(d.params ->> 'event', '')::text AS event;
 
 -- name: PurgeCloseAttempts :exec
--- Of deleted tasks. What was sent over 20 hours ago and never settled counts as not executed: nobody can find out any more.
-UPDATE attempts SET result = CASE WHEN sent_at IS NULL THEN 'not_sent' ELSE 'absent' END
+-- Of deleted tasks. What was sent over 20 hours ago and never settled counts as executed: nobody can find out any more.
+UPDATE attempts SET result = CASE WHEN sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
 WHERE merchant_id = @merchant_id AND task_id = ANY (sqlc.arg(tasks)::uuid[]) AND result IS NULL;
 
 -- name: PurgeCloseMessages :exec

@@ -1,0 +1,205 @@
+package recovery
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/sandbox"
+)
+
+// setupStep is a world with one hunt whose window is over and whose final step, the subscription's cancelation, is due.
+func setupStep(t *testing.T) *bench {
+	t.Helper()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+	b.audit()
+	b.hunted(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalCancel, 1 })
+	b.exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
+	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt'")
+	for _, do := range []string{"begin", "end"} {
+		if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = '"+do+"'")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+func (b *bench) canceled() (n int) {
+	for _, e := range b.world.Ledger(b.account) {
+		if e.Method == http.MethodDelete && strings.HasPrefix(e.Path, "/v1/subscriptions/") && e.Status == http.StatusOK {
+			n++
+		}
+	}
+	return n
+}
+
+// A final step whose first request was lost on its way is looked at again before it leaves once more: who has paid since, or disputes,
+// keeps his subscription.
+func TestFinalStepIsLookedAtBeforeItLeavesAgain(t *testing.T) {
+	t.Parallel()
+	for _, do := range []string{"pay_out_of_band", "dispute", ""} {
+		b := setupStep(t)
+		c := sandbox.Change{Account: b.account, Do: do}
+		if do == "pay_out_of_band" {
+			c.ID = b.text("SELECT stripe_invoice_id FROM ghost_targets")
+		}
+		b.world.Fail(sandbox.Fault{Method: http.MethodDelete, Path: "/v1/subscriptions/", Drop: true, Hold: func() {
+			if _, err := b.world.Change(c); err != nil && do != "" {
+				t.Error(err)
+			}
+		}})
+		id := b.planned(KindCancel)
+		b.during(func() {
+			b.await("it is looked at again", func() bool {
+				return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (fence > 1 AND status = 'pending' AND run_at > phantom_now() OR finished_at IS NOT NULL)", id) == 1
+			})
+		})
+		if n := b.canceled(); (n == 0) != (do != "") {
+			t.Errorf("after %q the subscription was canceled %d times", do, n)
+		}
+	}
+}
+
+// A final step waits for Smart Retries, and leaves those alone who dispute a charge.
+func TestFinalStepWaitsAndSpares(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1})
+	b.audit()
+	b.hunted(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalCancel, 1 })
+	if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "dispute"}); err != nil {
+		t.Fatal(err)
+	}
+	b.exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
+	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
+	b.during(func() {
+		b.await("all that is due is done", func() bool {
+			return b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+		})
+	})
+	waiting := b.count("SELECT count(*) FROM attempts WHERE action = $1 AND result IS NULL AND reason LIKE '%Smart Retries tries first'", KindCancel)
+	if waiting == 0 || b.canceled() == 0 {
+		t.Errorf("%d wait for Smart Retries, %d subscriptions were canceled", waiting, b.canceled())
+	}
+	for _, e := range b.world.Ledger(b.account) {
+		var o struct {
+			Next *int64 `json:"next_payment_attempt"`
+		}
+		reader, err := b.connect.Reader(t.Context(), b.merchant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		invoice := b.text("SELECT stripe_invoice_id FROM ghost_targets WHERE stripe_subscription_id = $1", e.Object)
+		if err := getJSON(t.Context(), reader, "/v1/invoices/"+invoice, nil, &o); err != nil {
+			t.Fatal(err)
+		}
+		if o.Next != nil && time.Unix(*o.Next, 0).After(time.Now()) {
+			t.Errorf("%s was canceled before Smart Retries had ended", e.Object)
+		}
+	}
+}
+
+// A hunt says of its final step what became of it.
+func TestRefusedFinalStepIsToldAsThat(t *testing.T) {
+	t.Parallel()
+	b := setupStep(t)
+	b.world.Fail(sandbox.Fault{Method: http.MethodDelete, Path: "/v1/subscriptions/", Status: http.StatusBadRequest})
+	_ = b.queue().RunOne(t.Context(), b.merchant, b.planned(KindCancel))
+	if why := b.text("SELECT state || ': ' || ended_reason FROM hunts"); why != "exhausted: the window is over; its final step was not taken: Stripe refused the request" {
+		t.Errorf("the hunt is %s", why)
+	}
+}
+
+// A final step that is due while a bank debit begins is taken later, if the debit bounces: the hunt does not stay as it is for ever.
+func TestFinalStepComesBackAfterADebit(t *testing.T) {
+	t.Parallel()
+	b := setupStep(t)
+	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() + interval '1 hour' WHERE kind = $1", KindCancel)
+	b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'payment_under_way', closed_at = phantom_now()")
+	if err := b.s.GhostsChanged(t.Context(), b.pool, b.merchant, []uuid.UUID{b.text2id("SELECT id::text FROM ghost_targets")}); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'end' AND status = 'pending'"); n != 1 {
+		t.Errorf("%d ends are planned", n)
+	}
+	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end' AND status = 'pending'")
+	b.during(func() {
+		b.await("the hunt waits for the bank", func() bool {
+			return b.count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'end' AND status = 'pending' AND run_at > phantom_now() + interval '20 hours'") == 1
+		})
+	})
+	if state := b.text("SELECT state FROM hunts"); state != "active" || b.canceled() != 0 {
+		t.Errorf("the hunt is %s, %d subscriptions were canceled", state, b.canceled())
+	}
+	b.exec("UPDATE ghost_targets SET status = 'open', closed_reason = NULL, closed_at = NULL") // it has bounced
+	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end' AND status = 'pending'")
+	b.during(func() {
+		b.await("the final step is planned again", func() bool {
+			return b.count("SELECT count(*) FROM attempts WHERE action = $1", KindCancel) == 2
+		})
+	})
+}
+
+// A charge that has waited until its hunt's window was over is not sent.
+func TestNoChargeBehindTheWindow(t *testing.T) {
+	t.Parallel()
+	b, id := setupCharge(t)
+	b.exec("UPDATE hunts SET began_at = began_at - interval '60 days'")
+	_ = b.queue().RunOne(t.Context(), b.merchant, id)
+	if n := len(b.world.Ledger(b.account)); n != 0 {
+		t.Errorf("%d charges were executed", n)
+	}
+	if result := b.text("SELECT coalesce(result, 'none') FROM attempts WHERE task_id = $1", id); result != "not_sent" {
+		t.Errorf("its result is %s", result)
+	}
+}
+
+// One card of several customers is charged once a day, and all its attempts count against its budget.
+func TestOneCardOfSeveralCustomers(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 8})
+	b.audit()
+	b.exec("UPDATE ghost_targets SET card = decode(repeat('ab', 32), 'hex')")
+	b.hunted(nil)
+	b.during(func() {
+		b.await("one is charged and the others wait", func() bool {
+			return b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0 &&
+				b.count("SELECT count(*) FROM attempts WHERE result IS NOT NULL") > 0
+		})
+	})
+	if n := len(b.world.Ledger(b.account)); n != 1 {
+		t.Errorf("%d charges with one card on one day", n)
+	}
+}
+
+// Whoever stops a hunt while a charge waits for its row is heard, though he writes nothing into that row.
+func TestMarkHearsAStopThatItWaitedFor(t *testing.T) {
+	t.Parallel()
+	b, id := setupCharge(t)
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	for _, statement := range []string{"SELECT 1 FROM hunts FOR NO KEY UPDATE", "INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')"} {
+		if _, err := tx.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- b.queue().RunOne(t.Context(), b.merchant, id) }()
+	b.await("the charge waits", func() bool {
+		return b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
+	})
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.await("it is put off", func() bool {
+		return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND status = 'pending' AND first_sent_at IS NULL AND run_at > phantom_now()", id) == 1
+	})
+	if n := len(b.world.Ledger(b.account)); n != 0 {
+		t.Errorf("%d charges left after the halt", n)
+	}
+}
