@@ -37,11 +37,19 @@ type drainableListener struct {
 var errDrained = errors.New("listener is drained")
 
 func (l *drainableListener) Accept() (net.Conn, error) {
-	conn, err := l.TCPListener.Accept()
-	if err != nil && l.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil, errDrained
+	for {
+		conn, err := l.TCPListener.Accept()
+		if err == nil || !l.draining.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return conn, err
+		}
+		// On a busy machine the tail may be over before anybody has looked: Go does not ask the system then.
+		if !connectionsWait(l.TCPListener) {
+			return nil, errDrained
+		}
+		if err := l.SetDeadline(time.Now().Add(acceptTail)); err != nil {
+			return nil, err
+		}
 	}
-	return conn, err
 }
 
 func (l *drainableListener) drain() error {

@@ -29,3 +29,18 @@ func refuseConnections(listener *net.TCPListener) error {
 	}
 	return failed
 }
+
+// connectionsWait says whether connections that are made wait to be accepted.
+func connectionsWait(listener *net.TCPListener) (some bool) {
+	raw, err := listener.SyscallConn()
+	if err != nil {
+		return false
+	}
+	if err := raw.Control(func(fd uintptr) {
+		ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		some = err == nil && ready > 0
+	}); err != nil {
+		return false
+	}
+	return some
+}
