@@ -1,0 +1,237 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/decline"
+	"phantom/money"
+	"phantom/task"
+)
+
+// outcome is what became of a mutation.
+type outcome struct {
+	status      string // the task's
+	result      string // the attempt's
+	why         string // in plain words
+	class, code string // of a decline
+	over        string // why no further charge is planned; "" where one may be
+	others      bool   // somebody else had done it before
+	outdated    bool   // what was planned is not so any more: the next look at the ghost says what follows
+}
+
+// MarshalJSON is the shape of scheduled_tasks.outcome.
+func (o outcome) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Result       string `json:"result"`
+		DeclineClass string `json:"decline_class,omitempty"`
+		DeclineCode  string `json:"decline_code,omitempty"`
+	}{o.result, o.class, o.code})
+}
+
+func notSent(why string, over bool) outcome {
+	o := outcome{status: "canceled", result: "not_sent", why: why}
+	if over {
+		o.over = why
+	}
+	return o
+}
+
+// outcomeOf reads Stripe's final word.
+func outcomeOf(kind string, a connect.Answer) outcome {
+	var body struct {
+		Status string
+		Error  struct {
+			Code               string `json:"code"`
+			DeclineCode        string `json:"decline_code"`
+			AdviceCode         string `json:"advice_code"`
+			NetworkAdviceCode  string `json:"network_advice_code"`
+			NetworkDeclineCode string `json:"network_decline_code"`
+			PaymentMethod      struct {
+				Card struct {
+					Brand string `json:"brand"`
+				} `json:"card"`
+			} `json:"payment_method"`
+		}
+	}
+	_ = json.Unmarshal(a.Body, &body) // it is valid; what is missing stays ""
+	switch {
+	case a.Status < 300 && kind != KindPay:
+		return outcome{status: "succeeded", result: "done"}
+	case a.Status < 300 && body.Status == "paid":
+		return outcome{status: "succeeded", result: "paid", why: "paid"}
+	case a.Status < 300:
+		return outcome{status: "succeeded", result: "processing", why: "the bank is still moving the money"}
+	case a.Status == http.StatusPaymentRequired:
+		code := body.Error.DeclineCode
+		if code == "" && body.Error.Code != "card_declined" {
+			code = body.Error.Code
+		}
+		return declined(decline.Classify(body.Error.NetworkAdviceCode, body.Error.AdviceCode, code, body.Error.NetworkDeclineCode,
+			body.Error.PaymentMethod.Card.Brand))
+	}
+	why := "Stripe refused the request"
+	if body.Error.Code != "" {
+		why += ": " + body.Error.Code
+	}
+	return outcome{status: "failed", result: "refused", why: why, over: why}
+}
+
+func declined(class, code string) outcome {
+	o := outcome{status: "failed", result: "declined", why: "declined: " + classWords(class), class: class, code: code}
+	if class == "never" || class == "customer" {
+		o.over = o.why
+	}
+	return o
+}
+
+// classWords says what a decline class means for a customer's card.
+func classWords(class string) string {
+	switch class {
+	case "never":
+		return "the bank allows no further attempt on this card"
+	case "customer":
+		return "the customer must act first"
+	case "timed":
+		return "there was not enough money"
+	case "low":
+		return "the bank gave no reason"
+	case "soon":
+		return "the bank could not answer at that moment"
+	}
+	return "no reason was given"
+}
+
+// end ends the task with what became of it, and plans what follows, in one transaction.
+func (j *job) end(ctx context.Context, o outcome) error {
+	failpoint("concluding")
+	err := pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
+		queries, m := db.New(tx), j.t.MerchantID
+		hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: m, ID: j.p.Hunt})
+		if err != nil {
+			return fmt.Errorf("lock hunt: %w", err)
+		}
+		why := o.why
+		if o.status == "succeeded" {
+			why = "" // no error
+		}
+		if err := task.Finish(ctx, tx, j.t, o.status, o, why); err != nil {
+			return err
+		}
+		if _, err := queries.AttemptFinish(ctx, db.AttemptFinishParams{
+			MerchantID: m, TaskID: j.t.ID, Result: o.result, DeclineClass: o.class, DeclineCode: o.code,
+		}); err != nil {
+			return fmt.Errorf("finish the attempt: %w", err)
+		}
+		if err := note(ctx, queries, m, j.p.Hunt, j.t.ID, j.words(o)); err != nil {
+			return err
+		}
+		if o.over != "" && (j.t.Kind == KindPay || j.t.Kind == KindHold) {
+			if err := queries.HuntGiveUpInvoice(ctx, db.HuntGiveUpInvoiceParams{MerchantID: m, ID: j.p.Hunt, Invoice: j.object(), Why: o.over}); err != nil {
+				return fmt.Errorf("end the invoice's charges: %w", err)
+			}
+		}
+		if err := j.follow(ctx, tx, hunt, o); err != nil {
+			return err
+		}
+		failpoint("ending")
+		return nil
+	})
+	failpoint("ended")
+	return err
+}
+
+// follow is what an outcome brings about.
+func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) error {
+	queries, m := db.New(tx), j.t.MerchantID
+	if j.t.Kind == KindPay && (o.result == "paid" || o.result == "processing" || o.result == "declined") {
+		if err := queries.HuntCountCharge(ctx, db.HuntCountChargeParams{MerchantID: m, ID: hunt.ID}); err != nil {
+			return fmt.Errorf("count the charge: %w", err)
+		}
+	}
+	if (o.result != "not_sent" || o.outdated) && j.s.config.Refresh != nil {
+		if err := j.s.config.Refresh(ctx, tx, m, j.p.Subscription); err != nil {
+			return fmt.Errorf("have the ghost judged anew: %w", err)
+		}
+	}
+	switch {
+	case o.result == "done" && !o.others && j.t.Kind == KindPause, o.result == "done" && j.t.Kind == KindResume:
+		if err := queries.HuntSetPaused(ctx, db.HuntSetPausedParams{MerchantID: m, ID: hunt.ID, Paused: j.t.Kind == KindPause}); err != nil {
+			return fmt.Errorf("note the pause: %w", err)
+		}
+	}
+	final := isFinal(j.t.Kind)
+	if final && (o.outdated || o.result == "absent") { // what is owed now, if anything, gets its final step once it is known
+		return planEnd(ctx, tx, hunt, j.now.Add(time.Hour))
+	}
+	next := &planning{s: j.s, tx: tx, queries: queries, hunt: hunt}
+	if final {
+		if j.t.Kind == KindUncollectible { // there may be other invoices
+			if there, err := next.load(ctx); err != nil {
+				return err
+			} else if there && next.ghost.Status == "open" {
+				if planned, err := next.final(ctx); planned || err != nil {
+					return err
+				}
+			}
+		}
+		reason := "the window is over; final step: " + mutations[j.t.Kind].words
+		if o.result != "done" {
+			reason = "the window is over; its final step was not taken: " + o.why
+		}
+		return j.s.endHunt(ctx, tx, hunt, "exhausted", reason)
+	}
+	if o.result == "paid" || o.result == "processing" || o.outdated {
+		return nil // the next look at the ghost says what follows
+	}
+	if j.t.Kind == KindResume && o.result == "absent" { // the debt is paid, and the pause still there
+		return accountLater(ctx, tx, hunt)
+	}
+	return next.plan(ctx)
+}
+
+func (j *job) words(o outcome) string {
+	words := mutations[j.t.Kind].words
+	if j.t.Kind == KindPay {
+		words = fmt.Sprintf("%s, attempt %d, %s", words, j.p.Number, money.Format(j.p.Amount, j.p.Currency))
+	}
+	switch {
+	case o.result == "not_sent":
+		return words + ": not sent, because " + o.why
+	case o.why != "":
+		return words + ": " + o.why
+	}
+	return words + ": done"
+}
+
+// review leaves the task to a person. The hunt plans no further charge until then: the task keeps its place.
+func (j *job) review(ctx context.Context, why string) error {
+	return pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
+		if err := task.Finish(ctx, tx, j.t, "needs_review", nil, why); err != nil {
+			return err
+		}
+		return note(ctx, db.New(tx), j.t.MerchantID, j.p.Hunt, j.t.ID, mutations[j.t.Kind].words+": left to a person, because "+why)
+	})
+}
+
+// note writes a line of a hunt's history. It names nobody.
+func note(ctx context.Context, queries *db.Queries, merchant, hunt, taskID uuid.UUID, text string) error {
+	row := db.HuntNoteCreateParams{MerchantID: merchant, HuntID: hunt, ID: newID(), Note: text}
+	if taskID != uuid.Nil {
+		row.TaskID = &taskID
+	}
+	if err := queries.HuntNoteCreate(ctx, row); err != nil {
+		return fmt.Errorf("note: %w", err)
+	}
+	return nil
+}
+
+func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) } // fails only without randomness, which Go ends the process for
