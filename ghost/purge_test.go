@@ -194,7 +194,7 @@ func TestPurgeClosesWhatTasksLeave(t *testing.T) {
 	}
 	var left string
 	if err := pool.QueryRow(t.Context(), `SELECT concat_ws(' ', (SELECT string_agg(coalesce(result, 'open'), ' ' ORDER BY number) FROM attempts),
-		(SELECT string_agg(state, ' ' ORDER BY step) FROM messages))`).Scan(&left); err != nil || left != "absent not_sent unclear skipped" {
+		(SELECT string_agg(state, ' ' ORDER BY step) FROM messages))`).Scan(&left); err != nil || left != "unknown not_sent unclear skipped" {
 		t.Errorf("%s, %v", left, err)
 	}
 	waiting, err := service.queries.AttemptUnknown(t.Context(), db.AttemptUnknownParams{MerchantID: merchant, TaskID: uuid.Must(uuid.NewV7()), Object: func() []byte { h := sha256.Sum256([]byte("in")); return h[:] }()})
