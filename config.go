@@ -43,7 +43,7 @@ type config struct {
 	missing []string // what need asks for and the environment lacks: in dev mode, what stand-ins replace
 	dev     bool     // stand-ins may take the place of what is missing
 	sandbox bool     // Stripe is replaced by the built-in sandbox
-	adopted bool     // the private PostgreSQL of dev mode ran before: another process works with it
+	alone   bool     // the database is dev mode's private one, and no other process works with it
 }
 
 // needs says which of the required variables a subcommand uses.

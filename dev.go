@@ -81,7 +81,7 @@ func (c *config) standInDatabase(ctx context.Context, folder string, log *slog.L
 	if err != nil {
 		return nil, fmt.Errorf("[DATABASE] %w", err)
 	}
-	c.databaseURL, c.databaseDirectURL, c.adopted = server.URL(), server.URL(), server.Adopted()
+	c.databaseURL, c.databaseDirectURL, c.alone = server.URL(), server.URL(), !server.Adopted()
 	log.Warn("[DATABASE] DEV MODE: private PostgreSQL in place of DATABASE_URL", "url", server.URL(), "adopted", server.Adopted())
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)

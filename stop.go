@@ -32,7 +32,7 @@ func stopHunts(ctx context.Context, args []string, getenv func(string) string, s
 		return err
 	}
 	defer end()
-	if c.dev && !c.adopted { // or the halt of a database that nobody works with would look like one
+	if c.alone { // or the halt of a database that nobody works with would look like one
 		return errors.New("[DATABASE] DATABASE_URL is not set, and no PHANTOM in dev mode runs from this folder: nothing is halted; set DATABASE_URL as it is set for the server")
 	}
 	pool, err := c.openSchema(ctx, func() (*pgxpool.Pool, error) { return db.OpenWithoutKeyring(ctx, c.databaseURL) })

@@ -44,9 +44,31 @@ func TestStopCommand(t *testing.T) {
 		if code != step.code || !regexp.MustCompile("^"+step.stdout+"$").MatchString(p.stdout.String()) || !strings.Contains(p.stderr.String(), step.stderr) {
 			t.Errorf("%v: exit code %d, stdout %q, stderr %q", step.args, code, p.stdout, p.stderr)
 		}
+		if len(step.args) == 0 { // dev mode beside a database of one's own is no stand-in
+			dev := start(t, map[string]string{"DATABASE_URL": url, "PHANTOM_DEV": "1"}, []string{"stop"})
+			if code := dev.wait(t); code != 0 {
+				t.Errorf("in dev mode: exit code %d, stderr %q", code, dev.stderr)
+			}
+		}
 		var halts int
 		if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM halts").Scan(&halts); err != nil || halts != step.halts {
 			t.Errorf("%v: %d halts, %v; want %d", step.args, halts, err, step.halts)
 		}
 	}
+}
+
+// Without a database and without a server in dev mode beside it nothing is halted, and that is no success; beside one its database is.
+func TestStopHaltsNoDatabaseOfItsOwn(t *testing.T) {
+	t.Parallel()
+	variables, in := devMode(t)
+	stop := func(code int, stdout, stderr string) {
+		t.Helper()
+		p := start(t, variables, []string{"stop"}, in)
+		if got := p.wait(t); got != code || !strings.Contains(p.stdout.String(), stdout) || !strings.Contains(p.stderr.String(), stderr) {
+			t.Errorf("exit code %d, stdout %q, stderr %q", got, p.stdout, p.stderr)
+		}
+	}
+	stop(1, "", "nothing is halted; set DATABASE_URL")
+	ready(t, variables, in)
+	stop(0, "every charge and message of all merchants is halted", "")
 }
