@@ -15,6 +15,7 @@ func TestRefreshKeepsTheCardsAttempts(t *testing.T) {
 		kept         bool
 	}{
 		{"the same card", "SELECT 1", true},
+		{"tried since", "UPDATE ghost_targets SET first_failed_at = first_failed_at - interval '1 second', last_failed_at = last_failed_at - interval '1 second', card_attempts = card_attempts - 1", true},
 		{"closed since", "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = now() - interval '20 days'", true},
 		{"closed long ago", "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = now() - interval '31 days'", false},
 		{"another card", "UPDATE ghost_targets SET card = sha256('other')", false},

@@ -54,7 +54,7 @@ func TestNoHuntOfAGhostThatCloses(t *testing.T) {
 		done <- err
 	}()
 	b.await("it waits for whoever closes the ghost, or is through", func() bool {
-		return len(done) == 1 || b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
+		return len(done) == 1 || b.blocked()
 	})
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)

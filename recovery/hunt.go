@@ -294,7 +294,7 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 const closedUnderWay = "payment_under_way"
 
 // closeLater has a hunt's window closed once more, where it is over. Its end may be planned already.
-func (s *Service) closeLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
+func closeLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
 	window, err := db.New(tx).HuntGetWindow(ctx, db.HuntGetWindowParams{MerchantID: hunt.MerchantID, ID: hunt.ID})
 	if err != nil {
 		return fmt.Errorf("read the window: %w", err)
@@ -425,7 +425,7 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 			if err := queries.HuntMessageDropCanceled(ctx, db.HuntMessageDropCanceledParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Why: underWay}); err != nil {
 				return fmt.Errorf("drop a message: %w", err)
 			}
-			return s.closeLater(ctx, tx, hunt) // it may have been the final step that was canceled
+			return closeLater(ctx, tx, hunt) // it may have been the final step that was canceled
 		}
 		return s.endHunt(ctx, tx, hunt, state, reason)
 	}

@@ -179,8 +179,8 @@ func (j *job) mayNotSend(ctx context.Context, queries *db.Queries) (string, erro
 	return why, nil
 }
 
-// withinCaps asks what was sent to the customer, with his card and for the merchant, one transaction at a time. A cap that is reached puts the task
-// off.
+// withinCaps asks what was sent to the customer, with his card and for the merchant, one transaction at a time. A cap that is reached puts
+// the task off.
 func (j *job) withinCaps(ctx context.Context, queries *db.Queries) (refused, err error) {
 	m := j.t.MerchantID
 	sent, err := queries.AttemptCountSent(ctx, db.AttemptCountSentParams{MerchantID: m, Customer: j.hunt.Customer, Card: j.ghost.Card, TaskID: j.t.ID})

@@ -199,6 +199,11 @@ func (b *bench) exec(query string, args ...any) {
 	}
 }
 
+// blocked says whether somebody waits for a lock.
+func (b *bench) blocked() bool {
+	return b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
+}
+
 // await fails the test if ok does not come true within three minutes, which a busy machine may need.
 func (b *bench) await(what string, ok func() bool) {
 	b.t.Helper()

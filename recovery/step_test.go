@@ -191,7 +191,7 @@ func TestMarkHearsAStopThatItWaitedFor(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- b.queue().RunOne(t.Context(), b.merchant, id) }()
 	b.await("the charge waits", func() bool {
-		return b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
+		return b.blocked()
 	})
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
@@ -201,5 +201,26 @@ func TestMarkHearsAStopThatItWaitedFor(t *testing.T) {
 	})
 	if n := len(b.world.Ledger(b.account)); n != 0 {
 		t.Errorf("%d charges left after the halt", n)
+	}
+}
+
+// What other customers have tried with a card uses up its budget, which is 15; the customer's own attempt is counted once.
+func TestOthersUseUpTheCardsBudget(t *testing.T) {
+	t.Parallel()
+	for others, want := range map[int]string{13: "sent", 14: "put off: " + budgetSpent, 15: "not sent"} {
+		b, id := setupCharge(t)
+		if own := b.count("SELECT card_attempts FROM ghost_targets"); own != 1 {
+			t.Fatalf("the customer has tried %d times", own)
+		}
+		b.exec("UPDATE ghost_targets SET card_attempts = card_attempts + $1", others)
+		b.during(func() {
+			b.await("it is sent, or not", func() bool {
+				return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (finished_at IS NOT NULL OR fence > 0 AND status = 'pending' AND run_at > phantom_now())", id) == 1
+			})
+		})
+		got := b.text("SELECT CASE WHEN sent_at IS NOT NULL THEN 'sent' WHEN result = 'not_sent' THEN 'not sent' ELSE reason END FROM attempts WHERE task_id = $1", id)
+		if got != want || (len(b.world.Ledger(b.account)) == 1) != (want == "sent") {
+			t.Errorf("beside %d attempts of others: %s, want %s", others, got, want)
+		}
 	}
 }
