@@ -28,6 +28,8 @@ type Config struct {
 	Patience    time.Duration // how long a read is repeated while Stripe fails or asks to slow down; 0 is 90 seconds
 	Log         *slog.Logger
 
+	Now func() time.Time // the wall clock; nil is time.Now. A simulation sets its own
+
 	// Observe, if not nil, is called after each request to Stripe with the answer's status, 0 for none, and how long it took until its
 	// header was there. Waited, if not nil, is called with how long a request waited for the account's pace. Both must be quick.
 	Observe func(status int, took time.Duration)
@@ -61,6 +63,9 @@ const stripeTimeout = 10 * time.Second
 
 // New returns a Service over pool.
 func New(config Config, pool *pgxpool.Pool) *Service {
+	if config.Now == nil {
+		config.Now = time.Now
+	}
 	api := backend(stripe.APIBackend, config.APIBase, observed{capped{newTransport(), maxAnswer}, config.Observe})
 	return &Service{
 		config:  config,

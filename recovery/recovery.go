@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -48,6 +49,8 @@ type Config struct {
 	Dev        bool   // links to pay may lead to the sandbox
 	Log        *slog.Logger
 
+	Now func() time.Time // the wall clock; nil is time.Now. A simulation sets its own
+
 	// Refresh has a subscription read anew and judged, as after a webhook, once tx has committed.
 	Refresh func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscription string) error
 }
@@ -66,6 +69,9 @@ type Service struct {
 func New(pool *pgxpool.Pool, connect *connect.Service, advisor Advisor, config Config) *Service {
 	if advisor == nil {
 		advisor = Heuristic{}
+	}
+	if config.Now == nil {
+		config.Now = time.Now
 	}
 	return &Service{pool: pool, queries: db.New(pool), connect: connect, advisor: advisor, config: config, log: config.Log}
 }

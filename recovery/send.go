@@ -54,7 +54,7 @@ func (s *Service) mutate(ctx context.Context, t *task.Task) error {
 		return err
 	}
 	failpoint("looked")
-	by := time.Now().Round(0).Add(sendTime)
+	by := s.config.Now().Round(0).Add(sendTime)
 	if ok, err := j.mark(ctx); !ok {
 		return err
 	}
@@ -79,11 +79,11 @@ func (j *job) ready(ctx context.Context) (bool, error) {
 				return false, err
 			}
 		}
-		seen := time.Now()
+		seen := j.s.config.Now()
 		if err := j.reader.Turn(ctx); err != nil {
 			return false, err
 		}
-		if time.Since(seen) < freshness {
+		if j.s.config.Now().Sub(seen) < freshness {
 			return true, nil
 		}
 	}
