@@ -50,42 +50,6 @@ func (q *Queries) AttemptCancelUnsent(ctx context.Context, arg AttemptCancelUnse
 	return err
 }
 
-const attemptCountSent = `-- name: AttemptCountSent :one
-SELECT count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '720 hours') AS month,
-    count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '24 hours') AS day,
-    coalesce(max(a.sent_at), 'epoch')::timestamptz AS last
-FROM attempts a
-WHERE a.merchant_id = $1 AND (a.customer = $2 OR a.card = $3::bytea)
-    AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours'
-    AND a.task_id <> $4 AND coalesce(a.result, '') NOT IN ('not_sent', 'absent')
-`
-
-type AttemptCountSentParams struct {
-	MerchantID uuid.UUID
-	Customer   []byte
-	Card       []byte
-	TaskID     uuid.UUID
-}
-
-type AttemptCountSentRow struct {
-	Month int64
-	Day   int64
-	Last  time.Time
-}
-
-// Charges sent to a customer's cards, or with this card for whomever, within 30 days and within a day, and when the last one was.
-func (q *Queries) AttemptCountSent(ctx context.Context, arg AttemptCountSentParams) (AttemptCountSentRow, error) {
-	row := q.db.QueryRow(ctx, attemptCountSent,
-		arg.MerchantID,
-		arg.Customer,
-		arg.Card,
-		arg.TaskID,
-	)
-	var i AttemptCountSentRow
-	err := row.Scan(&i.Month, &i.Day, &i.Last)
-	return i, err
-}
-
 const attemptCreate = `-- name: AttemptCreate :one
 INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for)
 SELECT $1, $2, $3::text, coalesce(max(a.number), 0) + 1, $4, $5, $6,
@@ -129,14 +93,19 @@ func (q *Queries) AttemptCreate(ctx context.Context, arg AttemptCreateParams) (i
 }
 
 const attemptFinish = `-- name: AttemptFinish :execrows
-UPDATE attempts SET result = $1::text, decline_class = nullif($2::text, ''), decline_code = nullif($3::text, '')
-WHERE merchant_id = $4 AND task_id = $5 AND result IS NULL
+UPDATE attempts SET result = $1::text, decline_class = nullif($2::text, ''), decline_code = nullif($3::text, ''),
+    charge = coalesce($4::bytea, charge), code = nullif($5::text, ''),
+    planned_for = coalesce($6::timestamptz, planned_for)
+WHERE merchant_id = $7 AND task_id = $8 AND result IS NULL
 `
 
 type AttemptFinishParams struct {
 	Result       string
 	DeclineClass string
 	DeclineCode  string
+	Charge       []byte
+	Code         string
+	NotBefore    *time.Time
 	MerchantID   uuid.UUID
 	TaskID       uuid.UUID
 }
@@ -146,6 +115,9 @@ func (q *Queries) AttemptFinish(ctx context.Context, arg AttemptFinishParams) (i
 		arg.Result,
 		arg.DeclineClass,
 		arg.DeclineCode,
+		arg.Charge,
+		arg.Code,
+		arg.NotBefore,
 		arg.MerchantID,
 		arg.TaskID,
 	)
@@ -156,7 +128,7 @@ func (q *Queries) AttemptFinish(ctx context.Context, arg AttemptFinishParams) (i
 }
 
 const attemptGet = `-- name: AttemptGet :one
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card FROM attempts WHERE merchant_id = $1 AND task_id = $2
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card, charge, clear_until, code FROM attempts WHERE merchant_id = $1 AND task_id = $2
 `
 
 type AttemptGetParams struct {
@@ -185,12 +157,15 @@ func (q *Queries) AttemptGet(ctx context.Context, arg AttemptGetParams) (Attempt
 		&i.DeclineClass,
 		&i.DeclineCode,
 		&i.Card,
+		&i.Charge,
+		&i.ClearUntil,
+		&i.Code,
 	)
 	return i, err
 }
 
 const attemptListOfHunt = `-- name: AttemptListOfHunt :many
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card, charge, clear_until, code FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id
 `
 
 type AttemptListOfHuntParams struct {
@@ -225,6 +200,9 @@ func (q *Queries) AttemptListOfHunt(ctx context.Context, arg AttemptListOfHuntPa
 			&i.DeclineClass,
 			&i.DeclineCode,
 			&i.Card,
+			&i.Charge,
+			&i.ClearUntil,
+			&i.Code,
 		); err != nil {
 			return nil, err
 		}
@@ -237,7 +215,7 @@ func (q *Queries) AttemptListOfHunt(ctx context.Context, arg AttemptListOfHuntPa
 }
 
 const attemptListOfObject = `-- name: AttemptListOfObject :many
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card, charge, clear_until, code FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number
 `
 
 type AttemptListOfObjectParams struct {
@@ -272,6 +250,9 @@ func (q *Queries) AttemptListOfObject(ctx context.Context, arg AttemptListOfObje
 			&i.DeclineClass,
 			&i.DeclineCode,
 			&i.Card,
+			&i.Charge,
+			&i.ClearUntil,
+			&i.Code,
 		); err != nil {
 			return nil, err
 		}
@@ -286,30 +267,22 @@ func (q *Queries) AttemptListOfObject(ctx context.Context, arg AttemptListOfObje
 const attemptLock = `-- name: AttemptLock :exec
 WITH hunt AS MATERIALIZED (
     SELECT 1 AS held FROM hunts h WHERE h.merchant_id = $2 AND h.id = $3 FOR SHARE
-), customer AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock(hashtextextended('charge ' || $2::uuid || encode($4::bytea, 'hex'), 0)) AS held FROM hunt
 )
 SELECT CASE WHEN octet_length($1::bytea) > 0
     THEN pg_advisory_xact_lock(hashtextextended('card ' || $2::uuid || encode($1::bytea, 'hex'), 0))::text END AS held
-FROM customer
+FROM hunt
 `
 
 type AttemptLockParams struct {
 	Card       []byte
 	MerchantID uuid.UUID
 	Hunt       uuid.UUID
-	Customer   []byte
 }
 
-// What follows in the transaction counts what was sent to a customer and with his card one at a time, and a stop of the hunt has come before,
-// or waits. First the hunt, then the customer, then the card.
+// What follows in the transaction counts what was sent with a card one at a time, and a stop of the hunt has come before, or waits. First
+// the hunt, then the card.
 func (q *Queries) AttemptLock(ctx context.Context, arg AttemptLockParams) error {
-	_, err := q.db.Exec(ctx, attemptLock,
-		arg.Card,
-		arg.MerchantID,
-		arg.Hunt,
-		arg.Customer,
-	)
+	_, err := q.db.Exec(ctx, attemptLock, arg.Card, arg.MerchantID, arg.Hunt)
 	return err
 }
 
@@ -323,7 +296,7 @@ func (q *Queries) AttemptLockMerchant(ctx context.Context, merchantID uuid.UUID)
 }
 
 const attemptMarkSent = `-- name: AttemptMarkSent :execrows
-UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()), card = coalesce(card, $1::bytea)
+UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()), card = coalesce($1::bytea, card)
 WHERE merchant_id = $2 AND task_id = $3 AND result IS NULL
 `
 
@@ -333,6 +306,7 @@ type AttemptMarkSentParams struct {
 	TaskID     uuid.UUID
 }
 
+// The card is the one that Stripe will charge now.
 func (q *Queries) AttemptMarkSent(ctx context.Context, arg AttemptMarkSentParams) (int64, error) {
 	result, err := q.db.Exec(ctx, attemptMarkSent, arg.Card, arg.MerchantID, arg.TaskID)
 	if err != nil {
@@ -342,21 +316,28 @@ func (q *Queries) AttemptMarkSent(ctx context.Context, arg AttemptMarkSentParams
 }
 
 const attemptPutOff = `-- name: AttemptPutOff :exec
-UPDATE attempts SET planned_for = $1::timestamptz, reason = $2::text, probability = 1
-WHERE merchant_id = $3 AND task_id = $4 AND result IS NULL AND sent_at IS NULL
-    AND planned_for < $1::timestamptz - interval '1 hour'
+UPDATE attempts SET code = $1::text, clear_until = greatest(clear_until, $2::timestamptz),
+    planned_for = CASE WHEN planned_for < $3::timestamptz - interval '1 hour' THEN $3::timestamptz ELSE planned_for END,
+    reason = CASE WHEN planned_for < $3::timestamptz - interval '1 hour' THEN $4::text ELSE reason END,
+    probability = CASE WHEN planned_for < $3::timestamptz - interval '1 hour' THEN 1 ELSE probability END
+WHERE merchant_id = $5 AND task_id = $6 AND result IS NULL AND sent_at IS NULL
 `
 
 type AttemptPutOffParams struct {
+	Code       string
+	ClearUntil *time.Time
 	PlannedFor time.Time
 	Reason     string
 	MerchantID uuid.UUID
 	TaskID     uuid.UUID
 }
 
-// A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment.
+// A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment. What was looked at is clear: no charge
+// from before is this attempt's.
 func (q *Queries) AttemptPutOff(ctx context.Context, arg AttemptPutOffParams) error {
 	_, err := q.db.Exec(ctx, attemptPutOff,
+		arg.Code,
+		arg.ClearUntil,
 		arg.PlannedFor,
 		arg.Reason,
 		arg.MerchantID,
@@ -403,6 +384,85 @@ func (q *Queries) AttemptUnknown(ctx context.Context, arg AttemptUnknownParams) 
 	var unknown bool
 	err := row.Scan(&unknown)
 	return unknown, err
+}
+
+const cardAttemptAdd = `-- name: CardAttemptAdd :exec
+INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
+SELECT $1, charge, card, at, reached FROM (SELECT unnest($2::bytea[]) AS charge, unnest($3::bytea[]) AS card,
+    unnest($4::timestamptz[]) AS at, unnest($5::boolean[]) AS reached) AS seen
+ORDER BY charge
+ON CONFLICT DO NOTHING
+`
+
+type CardAttemptAddParams struct {
+	MerchantID uuid.UUID
+	Charges    [][]byte
+	Cards      [][]byte
+	Ats        []time.Time
+	Reached    []bool
+}
+
+// Failed charges, each once, whoever has seen it first.
+func (q *Queries) CardAttemptAdd(ctx context.Context, arg CardAttemptAddParams) error {
+	_, err := q.db.Exec(ctx, cardAttemptAdd,
+		arg.MerchantID,
+		arg.Charges,
+		arg.Cards,
+		arg.Ats,
+		arg.Reached,
+	)
+	return err
+}
+
+const cardAttemptList = `-- name: CardAttemptList :many
+SELECT c.charge, c.at FROM card_attempts c
+WHERE c.merchant_id = $1 AND c.card = $2 AND c.reached AND c.at > phantom_now() - interval '720 hours'
+UNION ALL
+SELECT a.charge, a.sent_at FROM attempts a
+WHERE a.merchant_id = $1 AND (a.card = $2 OR a.card IS NULL AND a.customer = $3)
+    AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours' AND a.task_id <> $4
+    AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
+    AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge)
+ORDER BY at DESC
+`
+
+type CardAttemptListParams struct {
+	MerchantID uuid.UUID
+	Card       []byte
+	Customer   []byte
+	TaskID     uuid.UUID
+}
+
+type CardAttemptListRow struct {
+	Charge []byte
+	At     time.Time
+}
+
+// The attempts on a card within the 30 days that card networks count, the newest first: those in the ledger, and charges of ours that are
+// out or whose charge the ledger has not heard of. What was sent before the card was stored counts by its customer.
+func (q *Queries) CardAttemptList(ctx context.Context, arg CardAttemptListParams) ([]CardAttemptListRow, error) {
+	rows, err := q.db.Query(ctx, cardAttemptList,
+		arg.MerchantID,
+		arg.Card,
+		arg.Customer,
+		arg.TaskID,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CardAttemptListRow
+	for rows.Next() {
+		var i CardAttemptListRow
+		if err := rows.Scan(&i.Charge, &i.At); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const recoveryCreate = `-- name: RecoveryCreate :execrows

@@ -399,7 +399,7 @@ WITH suspects AS (
 ), recent AS (
     SELECT c.card, count(*) AS attempts FROM audit_charges c
     WHERE c.merchant_id = $1 AND c.audit_id = $2 AND c.card IS NOT NULL
-        AND c.outcome IN ('succeeded', 'failed') AND c.created_at > phantom_now() - interval '30 days'
+        AND c.outcome = 'failed' AND c.created_at > phantom_now() - interval '30 days'
     GROUP BY c.card
 )
 SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, '') AS subscription_status, coalesce(s.paused, false) AS paused,

@@ -382,6 +382,26 @@ func (q *Queries) HuntGiveUpInvoice(ctx context.Context, arg HuntGiveUpInvoicePa
 	return err
 }
 
+const huntHalted = `-- name: HuntHalted :one
+SELECT EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (m.id, '00000000-0000-0000-0000-000000000000')) AS halted,
+    (m.disconnected_at IS NOT NULL)::boolean AS disconnected, phantom_now()::timestamptz AS now
+FROM merchants m WHERE m.id = $1
+`
+
+type HuntHaltedRow struct {
+	Halted       bool
+	Disconnected bool
+	Now          time.Time
+}
+
+// Whether something halts a merchant's hunts, and PHANTOM's time.
+func (q *Queries) HuntHalted(ctx context.Context, id uuid.UUID) (HuntHaltedRow, error) {
+	row := q.db.QueryRow(ctx, huntHalted, id)
+	var i HuntHaltedRow
+	err := row.Scan(&i.Halted, &i.Disconnected, &i.Now)
+	return i, err
+}
+
 const huntList = `-- name: HuntList :many
 SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts
 WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2::uuid)
@@ -716,7 +736,10 @@ func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams
 }
 
 const huntLoad = `-- name: HuntLoad :one
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, phantom_now()::timestamptz AS now
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook, (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id
+        ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
+    phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 JOIN merchants m ON m.id = h.merchant_id
@@ -734,10 +757,13 @@ type HuntLoadRow struct {
 	GhostTarget GhostTarget
 	Merchant    Merchant
 	Playbook    []byte
+	Newest      []byte
+	Halted      bool
 	Now         time.Time
 }
 
-// A hunt with all that decides about its next step, and PHANTOM's time. Without a row its ghost is gone.
+// A hunt with all that decides about its next step: its playbook and the newest one, whether something halts it, and PHANTOM's time.
+// Without a row its ghost is gone. Whoever is about to send has locked the hunt in a statement of its own before.
 func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow, error) {
 	row := q.db.QueryRow(ctx, huntLoad, arg.MerchantID, arg.ID)
 	var i HuntLoadRow
@@ -816,6 +842,8 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.Merchant.HashSalt,
 		&i.Merchant.HashSaltKeyID,
 		&i.Playbook,
+		&i.Newest,
+		&i.Halted,
 		&i.Now,
 	)
 	return i, err
@@ -860,31 +888,6 @@ func (q *Queries) HuntLock(ctx context.Context, arg HuntLockParams) (Hunt, error
 		&i.PaidAt,
 	)
 	return i, err
-}
-
-const huntMayNotSend = `-- name: HuntMayNotSend :one
-SELECT CASE
-    WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
-    WHEN h.state <> 'active' THEN 'ended'
-    WHEN h.held_out OR h.mode <> 'recover' THEN 'untouched'
-    WHEN m.disconnected_at IS NOT NULL THEN 'disconnected'
-    WHEN NOT EXISTS (SELECT 1 FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id AND g.status = 'open') THEN 'closed'
-    ELSE '' END::text AS why
-FROM hunts h JOIN merchants m ON m.id = h.merchant_id
-WHERE h.merchant_id = $1 AND h.id = $2
-`
-
-type HuntMayNotSendParams struct {
-	MerchantID uuid.UUID
-	ID         uuid.UUID
-}
-
-// Why nothing may be sent for a hunt now, or ”. Whoever is about to send has locked the hunt in a statement of its own before.
-func (q *Queries) HuntMayNotSend(ctx context.Context, arg HuntMayNotSendParams) (string, error) {
-	row := q.db.QueryRow(ctx, huntMayNotSend, arg.MerchantID, arg.ID)
-	var why string
-	err := row.Scan(&why)
-	return why, err
 }
 
 const huntMessageBefore = `-- name: HuntMessageBefore :one

@@ -12,6 +12,45 @@ import (
 	"github.com/google/uuid"
 )
 
+const cardAttemptCount = `-- name: CardAttemptCount :many
+SELECT tried.card, count(*) AS attempts, max(tried.at)::timestamptz AS last FROM (
+    SELECT c.card, c.at FROM card_attempts c
+    WHERE c.merchant_id = $1 AND c.reached AND c.at > phantom_now() - interval '720 hours'
+    UNION ALL
+    SELECT a.card, a.sent_at FROM attempts a
+    WHERE a.merchant_id = $1 AND a.card IS NOT NULL AND a.action = 'invoice_pay'
+        AND a.sent_at > phantom_now() - interval '720 hours' AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
+        AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge)) AS tried
+GROUP BY tried.card ORDER BY tried.card
+`
+
+type CardAttemptCountRow struct {
+	Card     []byte
+	Attempts int64
+	Last     time.Time
+}
+
+// As CardAttemptList counts them: the attempts on each card of a merchant within 30 days, and when the last one was.
+func (q *Queries) CardAttemptCount(ctx context.Context, merchantID uuid.UUID) ([]CardAttemptCountRow, error) {
+	rows, err := q.db.Query(ctx, cardAttemptCount, merchantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CardAttemptCountRow
+	for rows.Next() {
+		var i CardAttemptCountRow
+		if err := rows.Scan(&i.Card, &i.Attempts, &i.Last); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const haltReadAccounts = `-- name: HaltReadAccounts :many
 SELECT coalesce(m.stripe_user_id, '')::text AS account, x.halted_at FROM halts x LEFT JOIN merchants m ON m.id = x.scope
 ORDER BY account
@@ -45,21 +84,20 @@ func (q *Queries) HaltReadAccounts(ctx context.Context) ([]HaltReadAccountsRow, 
 
 const huntReadSent = `-- name: HuntReadSent :many
 
-SELECT a.customer, a.currency, a.amount, a.sent_at::timestamptz AS sent_at FROM attempts a
-WHERE a.merchant_id = $1 AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours'
+SELECT a.currency, a.amount, a.sent_at::timestamptz AS sent_at FROM attempts a
+WHERE a.merchant_id = $1 AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '24 hours'
     AND coalesce(a.result, '') NOT IN ('not_sent', 'absent')
 ORDER BY a.sent_at, a.task_id
 `
 
 type HuntReadSentRow struct {
-	Customer []byte
 	Currency string
 	Amount   int64
 	SentAt   time.Time
 }
 
 // What the dry run reads of hunts, and phantom stop of halts.
-// The charges of a merchant within the 30 days that card networks count, the oldest first.
+// What a merchant's charges have asked for within a day, the oldest first.
 func (q *Queries) HuntReadSent(ctx context.Context, merchantID uuid.UUID) ([]HuntReadSentRow, error) {
 	rows, err := q.db.Query(ctx, huntReadSent, merchantID)
 	if err != nil {
@@ -69,12 +107,7 @@ func (q *Queries) HuntReadSent(ctx context.Context, merchantID uuid.UUID) ([]Hun
 	var items []HuntReadSentRow
 	for rows.Next() {
 		var i HuntReadSentRow
-		if err := rows.Scan(
-			&i.Customer,
-			&i.Currency,
-			&i.Amount,
-			&i.SentAt,
-		); err != nil {
+		if err := rows.Scan(&i.Currency, &i.Amount, &i.SentAt); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -39,6 +39,9 @@ type Attempt struct {
 	DeclineClass *string
 	DeclineCode  *string
 	Card         []byte
+	Charge       []byte
+	ClearUntil   time.Time
+	Code         *string
 }
 
 type AttemptBudget struct {
@@ -132,6 +135,14 @@ type AuditWindow struct {
 	Cursor     *string
 	Objects    int64
 	Error      *string
+}
+
+type CardAttempt struct {
+	MerchantID uuid.UUID
+	Charge     []byte
+	Card       []byte
+	At         time.Time
+	Reached    bool
 }
 
 type Channel struct {

@@ -212,6 +212,7 @@ type facts struct {
 	intents       []db.AuditAddIntentsParams
 	charges       []db.AuditAddChargesParams
 	disputes      []db.AuditAddDisputesParams
+	tried         cardAttempts
 }
 
 func (f *facts) reset() { f.rewind(facts{}) }
@@ -226,6 +227,7 @@ func (f *facts) rewind(to facts) {
 	f.intents = f.intents[:len(to.intents)]
 	f.charges = f.charges[:len(to.charges)]
 	f.disputes = f.disputes[:len(to.disputes)]
+	f.tried.rewind(&to.tried)
 }
 
 // add reads one object of a list and keeps what of it may decide something. stays says that Stripe will always know the object; of
@@ -324,6 +326,8 @@ func (f *facts) addCharge(c *charge) {
 		row.Card = f.audit.reader.Hash("card", c.fingerprint)
 	}
 	f.charges = append(f.charges, row)
+	f.tried.hash, f.tried.from = f.audit.reader.Hash, f.audit.budgetFrom
+	f.tried.add(c)
 }
 
 // zoneOf is the time zone of who was charged.
@@ -374,7 +378,7 @@ func (f *facts) store(ctx context.Context, queries *db.Queries) error {
 			return err
 		}
 	}
-	return nil
+	return f.tried.store(ctx, queries, f.audit.row.MerchantID)
 }
 
 func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) } // fails only without randomness, which Go ends the process for

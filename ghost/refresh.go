@@ -140,6 +140,9 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 		if err := w.store(ctx, tx, nil); err != nil {
 			return err
 		}
+		if err := read.seen.store(ctx, queries, merchant); err != nil {
+			return err
+		}
 		// Of closed ghosts too: a payment after a hunt's end is counted, and lifts its pause.
 		ids := make([]uuid.UUID, len(subject.known))
 		for i, g := range subject.known {
@@ -172,7 +175,7 @@ func (s subject) triedSince(f Finding, g db.GhostTarget) (n int32) {
 	}
 	for _, d := range s.debts {
 		for _, a := range d.Attempts {
-			if a.At.After(*g.LastFailedAt) && (a.Outcome == "failed" || a.Outcome == "succeeded") && bytes.Equal(a.Card, f.Card) {
+			if a.At.After(*g.LastFailedAt) && a.Outcome == "failed" && bytes.Equal(a.Card, f.Card) {
 				n++
 			}
 		}
@@ -184,6 +187,7 @@ func (s subject) triedSince(f Finding, g db.GhostTarget) (n int32) {
 type rereading struct {
 	reader *connect.Reader
 	now    time.Time
+	seen   cardAttempts
 }
 
 // subject reads the subscription, its newest invoices and all its unpaid ones, and the attempts for those that are unpaid or a known
@@ -242,8 +246,15 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 	if err := group.Wait(); err != nil {
 		return subject{}, err
 	}
+	r.seen = cardAttempts{hash: r.reader.Hash, from: r.now.AddDate(0, 0, -budgetDays).Unix()}
+	for _, c := range recent {
+		r.seen.add(&c)
+	}
 	for _, a := range attempts {
 		r.addAttempts(&s.debts[a.debt], a.charges)
+		for _, c := range a.charges {
+			r.seen.add(&c)
+		}
 	}
 	r.countCards(s.debts, recent)
 	return s, nil
@@ -313,10 +324,7 @@ func (r *rereading) countCards(debts []Debt, recent []charge) {
 		}
 		last := d.Attempts[len(d.Attempts)-1].Card
 		for _, c := range recent {
-			if outcome := c.outcome(); outcome != "succeeded" && outcome != "failed" || c.fingerprint == "" {
-				continue
-			}
-			if slices.Equal(r.reader.Hash("card", c.fingerprint), last) {
+			if c.outcome() == "failed" && c.fingerprint != "" && slices.Equal(r.reader.Hash("card", c.fingerprint), last) {
 				d.CardAttempts++
 			}
 		}

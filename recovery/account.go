@@ -1,16 +1,19 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/task"
 )
 
 // account reads the invoices of a hunt and counts those that are paid, each once, with what has come for it since the hunt began and what
@@ -29,7 +32,7 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 	if err := json.Unmarshal(hunt.Owed, &owed); err != nil {
 		return fmt.Errorf("read what was owed: %w", err)
 	}
-	settled, paid := true, false
+	settled, paid, wait := true, false, time.Duration(0)
 	var first debt // with which the hunt began
 	for _, invoice := range hunt.Invoices {
 		o, err := readInvoice(ctx, reader, invoice)
@@ -41,6 +44,10 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 		}
 		settled, paid = settled && o.Status != "open" && o.Status != "uncollectible", paid || o.Status == "paid"
 		money, err := s.book(ctx, reader, hunt, o, owed)
+		var unsure *errUnsure
+		if errors.As(err, &unsure) { // the rest need not wait for it
+			wait, err = max(wait, unsure.wait), nil
+		}
 		if err != nil {
 			return err
 		}
@@ -51,11 +58,21 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 	if err := s.follow(ctx, hunt, first); err != nil {
 		return err
 	}
-	if !settled || !paid || !hunt.Paused {
-		return nil
+	if settled && paid && hunt.Paused {
+		if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.liftPause(ctx, tx, merchantID, huntID) }); err != nil {
+			return err
+		}
 	}
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.liftPause(ctx, tx, merchantID, huntID) })
+	if wait > 0 {
+		return task.Snooze(wait)
+	}
+	return nil
 }
+
+// errUnsure says that it is not known yet whose charge has paid: a payment is counted once, and to whom is not guessed.
+type errUnsure struct{ wait time.Duration }
+
+func (*errUnsure) Error() string { return "no event tells yet whose charge has paid" }
 
 // book counts what a paid invoice of a hunt has brought, once, and returns it.
 func (s *Service) book(ctx context.Context, reader *connect.Reader, hunt db.Hunt, o object, owed map[string]int64) (payment, error) {
@@ -137,7 +154,7 @@ func (s *Service) cause(ctx context.Context, reader *connect.Reader, hunt db.Hun
 	if err != nil {
 		return "", fmt.Errorf("list attempts: %w", err)
 	}
-	if ours, err := chargedByUs(ctx, reader, attempts, p); ours || err != nil {
+	if ours, err := s.chargedByUs(ctx, reader, attempts, p); ours || err != nil {
 		return "charge", err
 	}
 	channel, err := s.queries.HuntMessageBefore(ctx, db.HuntMessageBeforeParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, PaidAt: p.at})
@@ -150,28 +167,41 @@ func (s *Service) cause(ctx context.Context, reader *connect.Reader, hunt db.Hun
 	return channel, nil
 }
 
-// chargedByUs says whether one of these attempts made the charge that paid. An attempt that Stripe answered with paid did. A debit that
-// was under way may have failed since, and of an attempt whose outcome is unknown nothing is known: there the key of the request that
-// made the charge decides, and where Stripe does not tell it, the charge is not ours.
-func chargedByUs(ctx context.Context, reader *connect.Reader, attempts []db.Attempt, p payment) (bool, error) {
+// chargedByUs says whether one of these attempts made the charge that paid. One that knows its charge says so by that. An attempt that
+// Stripe answered with paid did. A debit that was under way may have failed since, and of an attempt whose outcome is unknown nothing is
+// known: there the key of the request that made the charge decides. Its event may be late, which is an [*errUnsure]; where it never comes,
+// the charge is not ours.
+func (s *Service) chargedByUs(ctx context.Context, reader *connect.Reader, attempts []db.Attempt, p payment) (bool, error) {
 	perhaps := map[string]bool{} // by key
 	for _, a := range attempts {
-		if a.Action != KindPay || a.SentAt == nil {
-			continue
-		}
-		if a.Result != nil && *a.Result == "paid" {
+		switch {
+		case a.Action != KindPay || a.SentAt == nil:
+		case a.Charge != nil:
+			if p.by != nil && bytes.Equal(a.Charge, reader.Hash("charge", p.by.ID)) {
+				return true, nil
+			}
+		case a.Result != nil && *a.Result == "paid":
 			return true, nil
-		}
-		if a.Result == nil || *a.Result == "processing" || *a.Result == "unknown" {
+		case a.Result == nil || *a.Result == "processing" || *a.Result == "unknown":
 			perhaps["task_"+a.TaskID.String()] = true
 		}
 	}
 	if len(perhaps) == 0 || p.by == nil {
 		return false, nil
 	}
-	key, err := keyOf(ctx, reader, *p.by)
+	key, known, err := keyOf(ctx, reader, *p.by)
 	if errors.Is(err, errTooManyEvents) {
 		return false, nil
 	}
-	return perhaps[key], err
+	if err != nil || known {
+		return perhaps[key], err
+	}
+	now, err := s.queries.Now(ctx)
+	if err != nil {
+		return false, fmt.Errorf("read clock: %w", err)
+	}
+	if age := now.Sub(p.by.at()); age < eventPatience {
+		return false, &errUnsure{min(max(age/4, time.Minute), 6*time.Hour)}
+	}
+	return false, nil
 }

@@ -112,7 +112,7 @@ func stop(e ending) error { return &e }
 // writable fails where a customer must not be written to about an invoice now: with an [*ending] where he disputes one of his charges, for
 // he is in his bank's hands, and with a snooze where a bank is still moving the money for it.
 func writable(ctx context.Context, reader *connect.Reader, customer, invoice string) error {
-	charges, err := readCharges(ctx, reader, customer)
+	charges, err := readCharges(ctx, reader, customer, time.Now())
 	if err != nil {
 		return ofStripe(ctx, err)
 	}

@@ -117,9 +117,14 @@ func (s *Service) remember(ctx context.Context, merchantID uuid.UUID, sim *simul
 		return fmt.Errorf("list charges: %w", err)
 	}
 	for _, a := range sent {
-		sim.last[string(a.Customer)] = a.SentAt // the oldest come first
-		sim.cards[string(a.Customer)]++
 		sim.asked[a.Currency] = append(sim.asked[a.Currency], asked{a.SentAt, a.Amount})
+	}
+	tried, err := s.queries.CardAttemptCount(ctx, merchantID)
+	if err != nil {
+		return fmt.Errorf("count attempts on cards: %w", err)
+	}
+	for _, c := range tried {
+		sim.last[string(c.Card)], sim.cards[string(c.Card)] = c.Last, int(c.Attempts)
 	}
 	return sim.letters.load(ctx, s.queries, merchantID)
 }

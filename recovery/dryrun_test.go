@@ -258,6 +258,12 @@ func (b *bench) correspond() {
 // contact changes a customer at Stripe.
 func (b *bench) contact(customer string, fields url.Values) {
 	b.t.Helper()
+	b.post("/v1/customers/"+customer, fields)
+}
+
+// post changes something at Stripe as the merchant does.
+func (b *bench) post(path string, fields url.Values) {
+	b.t.Helper()
 	merchant, err := b.queries.MerchantGet(b.t.Context(), b.merchant)
 	if err != nil {
 		b.t.Fatal(err)
@@ -266,7 +272,7 @@ func (b *bench) contact(customer string, fields url.Values) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.url+"/v1/customers/"+customer, strings.NewReader(fields.Encode()))
+	request, err := http.NewRequestWithContext(b.t.Context(), http.MethodPost, b.url+path, strings.NewReader(fields.Encode()))
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -354,7 +355,43 @@ func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, state, 
 	if err := note(ctx, queries, hunt.MerchantID, hunt.ID, uuid.Nil, state+": "+reason); err != nil {
 		return err
 	}
+	if state != "recovered" {
+		if err := s.giveBack(ctx, tx, hunt); err != nil {
+			return err
+		}
+	}
 	return accountLater(ctx, tx, hunt)
+}
+
+// giveBack plans that Smart Retries gets back what a hunt has taken over from it and what nobody would collect any more, unless the
+// playbook keeps it. It may be called any number of times.
+func (s *Service) giveBack(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
+	p := &planning{s: s, tx: tx, queries: db.New(tx), hunt: hunt}
+	there, err := p.load(ctx)
+	if err != nil || there && !p.playbook.GiveBack {
+		return err
+	}
+	if !there {
+		if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID}); err != nil {
+			return fmt.Errorf("list attempts: %w", err)
+		}
+		if slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return isTaken(p.attempts, a.Object) }) {
+			return note(ctx, p.queries, hunt.MerchantID, hunt.ID, uuid.Nil, "purged while an invoice is taken over from Smart Retries: turn on its automatic collection at Stripe")
+		}
+		return nil
+	}
+	for _, invoice := range hunt.Invoices {
+		object := p.hash("invoice", invoice)
+		if !isTaken(p.attempts, object) || slices.ContainsFunc(p.attempts, func(a db.Attempt) bool {
+			return a.Action == KindRelease && a.Result == nil && bytes.Equal(a.Object, object)
+		}) {
+			continue
+		}
+		if err := p.mutate(ctx, KindRelease, invoice, owedOf(p.ghost, invoice), Moment{At: p.now, Reason: "the hunt has ended without a payment", Probability: 1}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // accountLater has what a hunt has brought counted at the end of the running five seconds. Whatever changes until then is seen by that
@@ -418,11 +455,11 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 		case "paid":
 			state = "recovered"
 		case closedUnderWay: // it may fail yet, and the ghost come back
-			if err := cancelUnsent(ctx, queries, hunt, underWay); err != nil {
+			if err := cancelUnsent(ctx, queries, hunt, codeUnderWay.words()); err != nil {
 				return err
 			}
 			// Its step is planned once more then. What a worker holds is skipped.
-			if err := queries.HuntMessageDropCanceled(ctx, db.HuntMessageDropCanceledParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Why: underWay}); err != nil {
+			if err := queries.HuntMessageDropCanceled(ctx, db.HuntMessageDropCanceledParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Why: codeUnderWay.words()}); err != nil {
 				return fmt.Errorf("drop a message: %w", err)
 			}
 			return closeLater(ctx, tx, hunt) // it may have been the final step that was canceled

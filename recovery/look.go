@@ -8,25 +8,35 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"phantom/connect"
 	"phantom/db"
 	"phantom/task"
 )
 
-// look reads the object before anything was sent. It reports false where the task is not to be sent now, having ended it or with the
-// verdict that puts it off.
+// look reads at Stripe what decides, before anything was sent. It reports false where the task is not to be sent now, having ended it or
+// with the error that puts it off. What may change soonest, the invoice, is read last.
 func (j *job) look(ctx context.Context) (bool, error) {
-	if j.ghost.Status != "open" && j.t.Kind != KindResume {
-		o := notSent("the ghost is gone", false)
-		o.outdated = j.ghost.ClosedReason != nil && *j.ghost.ClosedReason == closedUnderWay // it may come back
-		return false, j.end(ctx, o)
+	if r := mayLeave(j.t.Kind, j.p, j.facts, j.now); !r.yes() { // before Stripe is asked anything
+		return false, j.obey(ctx, r)
 	}
-	if (j.t.Kind == KindPay || j.t.Kind == KindHold) && j.now.After(windowEnd(j.hunt, j.playbook)) { // it waited: for a pace, a cap, a merchant
-		return false, j.end(ctx, notSent("the window is over", false))
+	if err := j.readCharges(ctx, j.attempt.ClearUntil); err != nil {
+		return false, err
 	}
-	if j.now.Sub(j.t.RunAt) > keyLife { // a key as young as that keeps it from a second execution
-		if done, err := j.doneBefore(ctx); done || err != nil {
+	if j.t.Kind == KindPay {
+		// A database that was put back knows nothing of what was sent since, and no time of its own says how late it is.
+		done, err := j.findExecution(ctx, j.charges, j.attempt.ClearUntil)
+		if err != nil {
 			return false, err
+		}
+		switch {
+		case done.charge != nil:
+			return false, j.end(ctx, done.charge.outcome())
+		case done.crowd:
+			return false, j.review(ctx, "the account has had too many events around a charge of this invoice to be sure that it was not sent before a backup was put back")
+		case len(done.unsure) > 0:
+			return false, j.awaitEvent(ctx, done.unsure)
 		}
 	}
 	o, err := readObject(ctx, j.reader, j.t.Kind, j.p.Object)
@@ -36,136 +46,138 @@ func (j *job) look(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if j.t.Kind != KindPay && j.t.Kind != KindHold {
-		return j.lookAtStep(ctx, o)
-	}
-	if j.t.Kind == KindHold {
-		if mutations[KindHold].done(o) {
-			return false, j.end(ctx, outcome{status: "succeeded", result: "done", why: "it was so already"})
-		}
-		o.NextAttempt = nil // that is what it ends
-	}
-	charges, err := readCharges(ctx, j.reader, j.p.Customer)
-	if err != nil {
-		return false, err
-	}
-	v := j.judge(o, charges)
-	if j.t.Kind == KindHold && v.wait.Before(j.now.Add(oneADay)) && o.Attempted {
-		v.wait = time.Time{} // the charge that follows waits for it
-	}
-	if v.hold {
-		held, err := j.heldBefore(ctx)
+	if j.t.Kind != KindPay && mutations[j.t.Kind].done(o) {
+		done, err := j.doneBefore(ctx, o)
 		if err != nil {
 			return false, err
 		}
-		if held { // somebody has turned Smart Retries on again: theirs goes first
-			v = verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour), why: afterTheirs}
-		}
+		return false, j.end(ctx, done)
 	}
-	switch {
-	case v.over != "":
-		return false, j.end(ctx, notSent(v.over, true))
-	case v.again != "":
-		return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: v.again, outdated: !v.hold})
-	case !v.wait.IsZero():
-		return false, j.wait(ctx, j.s.queries, v.wait, v.why)
+	if err := j.see(ctx, o); err != nil {
+		return false, err
+	}
+	if r := mayLeave(j.t.Kind, j.p, j.facts, j.now); !r.yes() {
+		return false, j.obey(ctx, r)
 	}
 	return true, nil
 }
 
-// lookAtStep looks before a step that is no charge: nobody loses his subscription who has paid.
-func (j *job) lookAtStep(ctx context.Context, o object) (bool, error) {
-	if mutations[j.t.Kind].done(o) {
-		return false, j.end(ctx, outcome{status: "succeeded", result: "done", why: "it was so already", others: true})
+// readCharges reads the charges of the customer, for what asks for them.
+func (j *job) readCharges(ctx context.Context, since time.Time) (err error) {
+	if j.t.Kind == KindResume || j.t.Kind == KindRelease {
+		return nil
 	}
-	v, err := j.judgeStep(ctx, o)
-	switch {
-	case err != nil:
-		return false, err
-	case v.over != "":
-		return false, j.end(ctx, notSent(v.over, false))
-	case v.again != "":
-		return false, j.end(ctx, outcome{status: "canceled", result: "not_sent", why: v.again, outdated: true})
-	case !v.wait.IsZero():
-		return false, j.wait(ctx, j.s.queries, v.wait, v.why)
+	j.charges, err = readCharges(ctx, j.reader, j.p.Customer, since.Add(-clockSkew))
+	if errors.Is(err, errTooManyCharges) {
+		return task.Review(err)
 	}
-	return true, nil
+	return err
 }
 
-// judgeStep reads what may forbid a step that is no charge. Lifting our own pause nothing does.
-func (j *job) judgeStep(ctx context.Context, o object) (v verdict, err error) {
-	if j.t.Kind == KindResume {
-		return verdict{}, nil
-	}
-	if !ofInvoice(j.t.Kind) {
-		if o, err = readInvoice(ctx, j.reader, j.ghost.StripeInvoiceID); err != nil {
-			return verdict{}, err
+// see makes facts of what was read; o is read last but for the invoice of a final step.
+func (j *job) see(ctx context.Context, o object) (err error) {
+	seen := &stripeFacts{object: o, charges: j.charges}
+	switch kind := j.t.Kind; {
+	case kind == KindPay && o.NextAttempt != nil, kind == KindRelease:
+		if seen.taken, err = j.takenOver(ctx, o); err != nil {
+			return err
+		}
+	case kind == KindUncollectible:
+		seen.invoice = o
+	case isFinal(kind):
+		if seen.paying, err = readPaying(ctx, j.reader, j.p.Object); err != nil {
+			return err
+		}
+		if seen.invoice, err = readInvoice(ctx, j.reader, j.ghost.StripeInvoiceID); err != nil {
+			return err
 		}
 	}
-	charges, err := readCharges(ctx, j.reader, j.p.Customer)
-	if err != nil {
-		return verdict{}, err
-	}
-	switch {
-	case o.Status != "open" && o.Status != "uncollectible", o.PaidOutOfBand, o.AmountRemaining <= 0:
-		return verdict{again: "the invoice is " + o.Status}, nil
-	case slices.ContainsFunc(charges, charge.contested):
-		return verdict{over: "the customer disputes a charge"}, nil
-	case o.Intent.Status == "processing":
-		return verdict{wait: j.now.Add(oneADay), why: underWay}, nil
-	case o.Status == "open" && o.NextAttempt != nil:
-		return verdict{wait: time.Unix(*o.NextAttempt, 0).Add(time.Hour), why: afterTheirs}, nil
-	}
-	return verdict{}, nil
+	j.facts.stripe = seen
+	return nil
 }
 
-// judge is [judge] with what other customers have used up of the budget of the ghost's card.
-func (j *job) judge(o object, charges []charge) verdict {
-	own := 0
-	for _, c := range recent(charges, j.now) {
-		if card := c.Method.Card.Fingerprint; card != "" && !c.blocked() && bytes.Equal(j.reader.Hash("card", card), j.ghost.Card) {
-			own++
+// doneBefore is the outcome of a step whose effect the object shows already, though PHANTOM has sent nothing: somebody else has done it, or
+// a hunt of before whose take-over still stands.
+func (j *job) doneBefore(ctx context.Context, o object) (outcome, error) {
+	why := outcome{status: "succeeded", result: "done", why: "it was so already", others: true}
+	if j.t.Kind == KindHold {
+		taken, err := j.takenOver(ctx, o)
+		if err != nil {
+			return why, err
+		}
+		why.others = !taken
+	}
+	if why.others {
+		why.gate = codeNotOurs
+	}
+	return why, nil
+}
+
+// obey does what the gate says: the task waits, or ends with what follows from that.
+func (j *job) obey(ctx context.Context, r ruling) error {
+	if r.code == codeDisconnected {
+		return connect.ErrRevoked
+	}
+	o := outcome{status: "canceled", result: "not_sent", why: r.code.words(), gate: r.code}
+	switch r.code.effect() {
+	case waits:
+		if r.code == codeAttemptsUsedUp && len(invoicesOf(j.ghost)) > 1 { // its place is another invoice's meanwhile
+			o.until = r.until
+			return j.end(ctx, o)
+		}
+		return j.wait(ctx, r)
+	case ends:
+		o.over = o.why
+	case expires:
+		o.outdated = r.code != codeTakeOverFirst
+	case drops:
+	}
+	return j.end(ctx, o)
+}
+
+// takenOver says whether it is PHANTOM that keeps Smart Retries from an invoice. The invoice names the task that took it over.
+func (j *job) takenOver(ctx context.Context, o object) (bool, error) {
+	attempts, err := j.attemptsOnObject(ctx)
+	if err != nil {
+		return false, err
+	}
+	return isTaken(attempts, j.object()) && (j.t.Kind == KindPay || slices.ContainsFunc(attempts, func(a db.Attempt) bool {
+		return a.Action == KindHold && a.TaskID.String() == o.Metadata[marker]
+	})), nil
+}
+
+func (j *job) attemptsOnObject(ctx context.Context) ([]db.Attempt, error) {
+	attempts, err := j.s.queries.AttemptListOfObject(ctx, db.AttemptListOfObjectParams{MerchantID: j.t.MerchantID, Object: j.object()})
+	if err != nil {
+		return nil, fmt.Errorf("list attempts: %w", err)
+	}
+	return attempts, nil
+}
+
+// isTaken says whether PHANTOM has taken an object over and not given it back, as far as these attempts tell.
+func isTaken(attempts []db.Attempt, object []byte) (taken bool) {
+	var last uuid.UUID // ids grow with time
+	for _, a := range attempts {
+		if a.Result == nil || *a.Result != "done" || a.Action != KindHold && a.Action != KindRelease || !bytes.Equal(a.Object, object) {
+			continue
+		}
+		if bytes.Compare(a.TaskID[:], last[:]) > 0 {
+			last, taken = a.TaskID, a.Action == KindHold && (a.Code == nil || code(*a.Code) != codeNotOurs)
 		}
 	}
-	playbook := j.playbook
-	playbook.CardBudget -= max(int(j.ghost.CardAttempts)-own, 0)
-	return judge(o, charges, j.p, j.ghost, playbook, j.now)
+	return taken
 }
 
-// doneBefore looks for an execution of a task that is late and was never sent, as far as the database knows: a backup that was put back
-// knows nothing of what was sent since.
-func (j *job) doneBefore(ctx context.Context) (bool, error) {
-	if j.t.Kind != KindPay {
-		return false, nil
+// isLetGo says whether Smart Retries has let go of an object, whoever made it.
+func isLetGo(attempts []db.Attempt, object []byte) (free bool) {
+	var last uuid.UUID
+	for _, a := range attempts {
+		done := a.Result != nil && *a.Result == "done" && (a.Action == KindHold || a.Action == KindRelease) && bytes.Equal(a.Object, object)
+		if done && bytes.Compare(a.TaskID[:], last[:]) > 0 {
+			last, free = a.TaskID, a.Action == KindHold
+		}
 	}
-	event, err := findCharge(ctx, j.reader, j.p, j.t.ID.String(), j.t.RunAt)
-	if errors.Is(err, errTooManyEvents) {
-		return true, j.review(ctx, "it is late, and the account has had too many events at that time to be sure that it was not sent before a backup was put back")
-	}
-	if err != nil {
-		return false, err
-	}
-	if event == "" {
-		return false, nil
-	}
-	o, err := j.outcomeOfEvent(ctx, event)
-	if err != nil {
-		return false, err
-	}
-	return true, j.end(ctx, o)
-}
-
-// heldBefore says whether the invoice was taken over from Smart Retries already.
-func (j *job) heldBefore(ctx context.Context) (bool, error) {
-	attempts, err := j.s.queries.AttemptListOfObject(ctx, db.AttemptListOfObjectParams{
-		MerchantID: j.t.MerchantID, Object: j.object(),
-	})
-	if err != nil {
-		return false, fmt.Errorf("list attempts: %w", err)
-	}
-	return slices.ContainsFunc(attempts, func(a db.Attempt) bool {
-		return a.Action == KindHold && a.Result != nil && *a.Result == "done"
-	}), nil
+	return free
 }
 
 // object is the keyed hash under which attempts are counted.
@@ -176,13 +188,29 @@ func (j *job) object() []byte {
 	return j.reader.Hash("subscription", j.p.Object)
 }
 
+// eventPatience is how long an event of a charge is waited for before a person is asked. Stripe's come within seconds.
+const eventPatience = 3 * 24 * time.Hour
+
+// awaitEvent puts a task off beside charges of which nobody knows yet who made them: they may be its own. Nothing leaves meanwhile. The
+// longer it takes, the more rarely it is asked, and at last a person is.
+func (j *job) awaitEvent(ctx context.Context, charges []charge) error {
+	oldest := slices.MinFunc(charges, func(a, b charge) int { return int(a.Created - b.Created) })
+	age := j.now.Sub(oldest.at())
+	if age >= eventPatience {
+		return j.review(ctx, "no event tells who made a charge of this invoice, and it may be this task's: look in the dashboard for the request with the key task_"+j.t.ID.String())
+	}
+	return task.Snooze(min(max(age/4, time.Minute), 6*time.Hour))
+}
+
 // wait puts the task off: nothing was sent, so that the same row may go later. The attempt tells that this moment is not the one that
-// was chosen.
-func (j *job) wait(ctx context.Context, queries *db.Queries, until time.Time, why string) error {
-	if err := queries.AttemptPutOff(ctx, db.AttemptPutOffParams{
-		MerchantID: j.t.MerchantID, TaskID: j.t.ID, PlannedFor: until, Reason: "put off: " + why,
-	}); err != nil {
+// was chosen, and that no charge from before this look is its own.
+func (j *job) wait(ctx context.Context, r ruling) error {
+	p := db.AttemptPutOffParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID, PlannedFor: r.until, Reason: "put off: " + r.code.words(), Code: string(r.code)}
+	if j.facts.stripe != nil && j.t.FirstSentAt == nil { // all its charges up to the beginning of this look are known
+		p.ClearUntil = &j.now
+	}
+	if err := j.s.queries.AttemptPutOff(ctx, p); err != nil {
 		return fmt.Errorf("put the attempt off: %w", err)
 	}
-	return task.Snooze(max(until.Sub(j.now), time.Minute))
+	return task.Snooze(max(r.until.Sub(j.now), time.Minute))
 }

@@ -23,9 +23,13 @@ type outcome struct {
 	result      string // the attempt's
 	why         string // in plain words
 	class, code string // of a decline
+	charge      string // that was made; "" where none is known
 	over        string // why no further charge is planned; "" where one may be
 	others      bool   // somebody else had done it before
 	outdated    bool   // what was planned is not so any more: the next look at the ghost says what follows
+
+	gate  code      // why the gate let nothing leave
+	until time.Time // before which the gate will not let it leave
 }
 
 // MarshalJSON is the shape of scheduled_tasks.outcome.
@@ -49,34 +53,38 @@ func notSent(why string, over bool) outcome {
 func outcomeOf(kind string, a connect.Answer) outcome {
 	var body struct {
 		Status string
+		Charge json.RawMessage `json:"charge"` // an id, or the whole
 		Error  struct {
+			Charge             string `json:"charge"`
 			Code               string `json:"code"`
 			DeclineCode        string `json:"decline_code"`
 			AdviceCode         string `json:"advice_code"`
 			NetworkAdviceCode  string `json:"network_advice_code"`
 			NetworkDeclineCode string `json:"network_decline_code"`
-			PaymentMethod      struct {
-				Card struct {
-					Brand string `json:"brand"`
-				} `json:"card"`
-			} `json:"payment_method"`
+			PaymentMethod      method `json:"payment_method"`
 		}
 	}
 	_ = json.Unmarshal(a.Body, &body) // it is valid; what is missing stays ""
+	var charge method                 // read for its id alone
+	_ = json.Unmarshal(body.Charge, &charge)
 	switch {
 	case a.Status < 300 && kind != KindPay:
 		return outcome{status: "succeeded", result: "done"}
 	case a.Status < 300 && body.Status == "paid":
-		return outcome{status: "succeeded", result: "paid", why: "paid"}
+		return outcome{status: "succeeded", result: "paid", why: "paid", charge: charge.ID}
 	case a.Status < 300:
-		return outcome{status: "succeeded", result: "processing", why: "the bank is still moving the money"}
+		return outcome{status: "succeeded", result: "processing", why: "the bank is still moving the money", charge: charge.ID}
 	case a.Status == http.StatusPaymentRequired:
 		code := body.Error.DeclineCode
 		if code == "" && body.Error.Code != "card_declined" {
 			code = body.Error.Code
 		}
-		return declined(decline.Classify(body.Error.NetworkAdviceCode, body.Error.AdviceCode, code, body.Error.NetworkDeclineCode,
-			body.Error.PaymentMethod.Card.Brand))
+		o := declined(decline.Classify(body.Error.NetworkAdviceCode, body.Error.AdviceCode, code, body.Error.NetworkDeclineCode,
+			body.Error.PaymentMethod.Brand))
+		if o.charge = body.Error.Charge; body.Error.PaymentMethod.rail() == railDebit && o.class != "timed" {
+			o.over = codeDebitRefused.words()
+		}
+		return o
 	}
 	why := "Stripe refused the request"
 	if body.Error.Code != "" {
@@ -126,9 +134,16 @@ func (j *job) end(ctx context.Context, o outcome) error {
 		if err := task.Finish(ctx, tx, j.t, o.status, o, why); err != nil {
 			return err
 		}
-		if _, err := queries.AttemptFinish(ctx, db.AttemptFinishParams{
-			MerchantID: m, TaskID: j.t.ID, Result: o.result, DeclineClass: o.class, DeclineCode: o.code,
-		}); err != nil {
+		finish := db.AttemptFinishParams{
+			MerchantID: m, TaskID: j.t.ID, Result: o.result, DeclineClass: o.class, DeclineCode: o.code, Code: string(o.gate),
+		}
+		if o.charge != "" {
+			finish.Charge = j.reader.Hash("charge", o.charge)
+		}
+		if !o.until.IsZero() {
+			finish.NotBefore = &o.until
+		}
+		if _, err := queries.AttemptFinish(ctx, finish); err != nil {
 			return fmt.Errorf("finish the attempt: %w", err)
 		}
 		if err := note(ctx, queries, m, j.p.Hunt, j.t.ID, j.words(o)); err != nil {
@@ -167,6 +182,12 @@ func (j *job) follow(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) e
 		if err := queries.HuntSetPaused(ctx, db.HuntSetPausedParams{MerchantID: m, ID: hunt.ID, Paused: j.t.Kind == KindPause}); err != nil {
 			return fmt.Errorf("note the pause: %w", err)
 		}
+	}
+	if j.t.Kind == KindRelease || hunt.State != "active" && j.t.Kind == KindHold && o.result == "done" {
+		if j.t.Kind == KindHold || o.result == "absent" { // its hunt has ended meanwhile, or it did not arrive: it is given back all the same
+			return j.s.giveBack(ctx, tx, hunt)
+		}
+		return nil
 	}
 	final := isFinal(j.t.Kind)
 	if final && (o.outdated || o.result == "absent") { // what is owed now, if anything, gets its final step once it is known

@@ -26,13 +26,16 @@ type standing struct {
 	class, code string // of the last failure, Stripe's or ours
 	lastFailed  time.Time
 	sent        int
-	held        bool // Smart Retries has let go of the invoice
+	asked       []time.Time // when those were sent, the newest first
+	notBefore   time.Time   // when the invoice's attempts refill, as a look has found; zero where none has
+	held        bool        // Smart Retries has let go of the invoice
 }
 
 // nextStep is the mutation that follows, or why none does.
 type nextStep struct {
 	kind   string
 	moment Moment
+	waits  bool // for the invoice's attempts to refill: another invoice may be charged meanwhile
 	over   string
 }
 
@@ -41,17 +44,19 @@ func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, n
 	switch {
 	case so.class == "never" || so.class == "customer":
 		return nextStep{over: classWords(so.class)}, nil
-	case so.sent >= l.playbook.MaxAttempts:
-		return nextStep{over: "the attempts that the playbook allows are used up"}, nil
-	case l.playbook.CardBudget == 0:
-		return nextStep{over: "the playbook allows no attempt on a card"}, nil
+	case l.playbook.MaxAttempts == 0 || l.playbook.CardBudget == 0:
+		return nextStep{over: codeNoBudget.words()}, nil
 	}
 	if most, capped := l.playbook.DailyCap[l.currency]; capped && l.amount > most {
 		return nextStep{over: "the invoice is larger than the playbook's daily cap"}, nil
 	}
 	attempt := so.sent + 1
+	free := later(so.notBefore, refill(so.asked, l.playbook.MaxAttempts, budgetDays*oneADay))
+	if free.After(l.end) {
+		return nextStep{over: codeAttemptsUsedUp.words()}, nil
+	}
 	moment, err := advisor.Next(ctx, Question{
-		Class: so.class, Code: so.code, Attempt: attempt, LastFailed: so.lastFailed, NotBefore: later(now, so.lastFailed.Add(max(oneADay, networkWait[so.code]))),
+		Class: so.class, Code: so.code, Attempt: attempt, LastFailed: so.lastFailed, NotBefore: later(later(now, free), so.lastFailed.Add(max(oneADay, networkWait[so.code]))),
 		NotAfter: l.end, Zone: l.zone, Category: l.category, Livemode: l.livemode, Seed: l.seed(attempt),
 	})
 	if err != nil {
@@ -59,6 +64,9 @@ func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, n
 	}
 	if moment.At.After(l.end) {
 		return nextStep{over: "the next moment that makes sense lies behind the window"}, nil
+	}
+	if free.After(now) {
+		return nextStep{kind: KindPay, moment: moment, waits: true}, nil
 	}
 	if l.playbook.TakeOver && !so.held { // only now that a charge will follow
 		return nextStep{kind: KindHold, moment: Moment{At: now, Reason: "before our first attempt", Probability: 1}}, nil

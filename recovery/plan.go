@@ -62,7 +62,7 @@ func (p *planning) load(ctx context.Context) (there bool, err error) {
 		return false, fmt.Errorf("load hunt: %w", err)
 	}
 	p.hunt, p.ghost, p.merchant, p.now = row.Hunt, row.GhostTarget, row.Merchant, row.Now
-	if p.playbook, err = ParsePlaybook(row.Playbook); err != nil {
+	if p.playbook, err = playbookOf(row.Playbook, row.Newest); err != nil {
 		return false, fmt.Errorf("read playbook %d: %w", p.hunt.PlaybookVersion, err)
 	}
 	if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: m, HuntID: p.hunt.ID}); err != nil {
@@ -149,33 +149,42 @@ func (p *planning) charge(ctx context.Context) error {
 	if slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return a.Result == nil }) {
 		return nil // one at a time
 	}
+	var next nextStep
+	var chosen invoiceOf
 	for _, invoice := range invoicesOf(p.ghost) {
 		object := p.hash("invoice", invoice.ID)
 		if slices.ContainsFunc(p.hunt.InvoicesOver, func(over []byte) bool { return bytes.Equal(over, object) }) {
 			continue
 		}
-		next, err := p.next(ctx, invoice, object)
+		one, err := p.next(ctx, invoice, object)
 		if err != nil {
 			return err
 		}
 		if isSent(p.ghost) {
-			next.over = "the invoice was sent to the customer, and no card is charged for it"
+			one.over = codeSentInvoice.words()
 		}
-		if next.over != "" {
-			if err := p.giveUp(ctx, object, next.over); err != nil {
+		if one.over != "" {
+			if err := p.giveUp(ctx, object, one.over); err != nil {
 				return err
 			}
 			continue
 		}
-		if p.hunt.ChargesOver == nil {
-			return p.mutate(ctx, next.kind, invoice.ID, invoice.Amount, next.moment)
+		if next.kind == "" || !one.waits || one.moment.At.Before(next.moment.At) {
+			next, chosen = one, invoice
 		}
+		if !one.waits {
+			break
+		}
+	}
+	if next.kind == "" {
+		return nil
+	}
+	if p.hunt.ChargesOver != nil {
 		if err := p.queries.HuntResumeCharges(ctx, db.HuntResumeChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID}); err != nil {
 			return fmt.Errorf("go on with the hunt's charges: %w", err)
 		}
-		return p.mutate(ctx, next.kind, invoice.ID, invoice.Amount, next.moment)
 	}
-	return nil
+	return p.mutate(ctx, next.kind, chosen.ID, chosen.Amount, next.moment)
 }
 
 // next is what follows for one invoice.
@@ -187,15 +196,22 @@ func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (
 		if !bytes.Equal(a.Object, object) {
 			continue
 		}
-		so.held = so.held || a.Action == KindHold && *a.Result == "done"
 		switch {
 		case *a.Result == "not_sent" || *a.Result == "absent":
 			idle++
+			if a.Code != nil && code(*a.Code) == codeAttemptsUsedUp {
+				so.notBefore = later(so.notBefore, a.PlannedFor)
+			}
 		case a.Action == KindPay:
 			so.sent++
+			if a.SentAt != nil && *a.Result != "paid" {
+				so.asked = append(so.asked, *a.SentAt)
+			}
 			idle = 0
 		}
 	}
+	slices.SortFunc(so.asked, func(a, b time.Time) int { return b.Compare(a) })
+	so.held = isLetGo(p.attempts, object)
 	if idle >= mostIdle {
 		return nextStep{over: "several requests in a row were planned and could not be sent"}, nil
 	}
@@ -245,9 +261,12 @@ func (p *planning) giveUp(ctx context.Context, invoice []byte, why string) error
 
 // mutate plans a mutation: its attempt with the next number, its task with the frozen request, and a line of history.
 func (p *planning) mutate(ctx context.Context, kind, object string, amount int64, m Moment) error {
-	id, subject := newID(), "subscription"
+	id, subject, key := newID(), "subscription", chargeKey(p.hunt.ID)
 	if ofInvoice(kind) {
 		subject = "invoice"
+	}
+	if kind == KindRelease { // of each invoice, beside whatever else there is
+		key = fmt.Sprintf("release:%s:%x", p.hunt.ID, p.hash(subject, object)[:8])
 	}
 	number, err := p.queries.AttemptCreate(ctx, db.AttemptCreateParams{
 		MerchantID: p.hunt.MerchantID, Object: p.hash(subject, object), Action: kind, TaskID: id, HuntID: p.hunt.ID, Customer: p.hunt.Customer,
@@ -257,10 +276,10 @@ func (p *planning) mutate(ctx context.Context, kind, object string, amount int64
 		return fmt.Errorf("number the attempt: %w", err)
 	}
 	added, err := task.Enqueue(ctx, p.tx, task.New{
-		MerchantID: p.hunt.MerchantID, ID: id, Kind: kind, RunAt: m.At, UniqueKey: chargeKey(p.hunt.ID),
+		MerchantID: p.hunt.MerchantID, ID: id, Kind: kind, RunAt: m.At, UniqueKey: key,
 		Params: frozen{
 			Hunt: p.hunt.ID, Ghost: p.hunt.GhostID, Object: object, Subscription: p.ghost.StripeSubscriptionID, Customer: p.ghost.StripeCustomerID,
-			Number: number, Amount: amount, Currency: p.hunt.Currency, Request: mutations[kind].request(object), Reason: m.Reason, Probability: m.Probability, PlannedFor: m.At,
+			Number: number, Amount: amount, Currency: p.hunt.Currency, Request: mutations[kind].request(object, id.String()), Reason: m.Reason, Probability: m.Probability, PlannedFor: m.At,
 		},
 	})
 	if err != nil {

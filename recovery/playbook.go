@@ -32,8 +32,8 @@ const (
 type Playbook struct {
 	Mode           string           `json:"mode"`
 	TakeOver       bool             `json:"take_over"`       // from Smart Retries; else it is waited for
-	MaxAttempts    int              `json:"max_attempts"`    // on one invoice within 30 days, Stripe's own counted in
-	CardBudget     int              `json:"card_budget"`     // on all invoices of a customer within 30 days, Stripe's own counted in
+	MaxAttempts    int              `json:"max_attempts"`    // on one invoice with one card within 30 days, Stripe's own counted in
+	CardBudget     int              `json:"card_budget"`     // on one card within 30 days, whoever tried it
 	WindowDays     int              `json:"window_days"`     // after which a hunt ends
 	MinAmount      map[string]int64 `json:"min_amount"`      // minor units by currency, below which nobody is hunted
 	DailyCap       map[string]int64 `json:"daily_cap"`       // minor units by currency that are asked for in 24 hours at most
@@ -41,6 +41,9 @@ type Playbook struct {
 	Steps          []Step           `json:"steps"`           // messages, in order
 	FinalStep      string           `json:"final_step"`      // when all was in vain
 	HoldoutPercent int              `json:"holdout_percent"` // of customers who are left alone, to compare with
+
+	GiveBack          bool `json:"give_back"`            // what was taken over, to Smart Retries where a hunt ends without payment
+	FinalStepIfPaying bool `json:"final_step_if_paying"` // pause or cancel where the newest invoice is paid, too
 }
 
 // QuietHours are local times, from 00:00 to 23:59; they may span midnight, and From = To is none.
@@ -79,12 +82,12 @@ func DefaultPlaybook() Playbook {
 			{AfterDays: 4, Channel: "email", Template: "reminder"},
 			{AfterDays: 12, Channel: "email", Template: "last_notice"},
 		},
-		FinalStep: FinalNone, HoldoutPercent: 5,
+		FinalStep: FinalNone, HoldoutPercent: 5, GiveBack: true,
 	}
 }
 
 const onlyFields = "takes only mode, take_over, max_attempts, card_budget, window_days, min_amount, daily_cap, quiet_hours " +
-	"{from, to, zone}, steps [{after_days, channel, template}], final_step, holdout_percent"
+	"{from, to, zone}, steps [{after_days, channel, template}], final_step, final_step_if_paying, give_back, holdout_percent"
 
 // ParsePlaybook reads a playbook's JSON. What is left out takes its default; a fault is a [*FieldError].
 func ParsePlaybook(text []byte) (Playbook, error) {
@@ -211,6 +214,24 @@ func (q QuietHours) Next(at time.Time, customer *time.Location) time.Time {
 		until = time.Date(local.Year(), local.Month(), local.Day()+1, end.Hour(), end.Minute(), 0, 0, local.Location())
 	}
 	return until
+}
+
+// under is a hunt's plan under the limits of another playbook, the newest one: what a merchant lowers or switches off holds for what
+// runs. The mode, the caps, the budgets, the minimum and the quiet hours are limits; all else is the plan.
+func (p Playbook) under(newest Playbook) Playbook {
+	p.Mode, p.MaxAttempts, p.CardBudget = newest.Mode, newest.MaxAttempts, newest.CardBudget
+	p.MinAmount, p.DailyCap, p.QuietHours = newest.MinAmount, newest.DailyCap, newest.QuietHours
+	return p
+}
+
+// playbookOf reads a hunt's playbook under the newest one.
+func playbookOf(plan, newest []byte) (Playbook, error) {
+	p, err := ParsePlaybook(plan)
+	if err != nil || bytes.Equal(plan, newest) {
+		return p, err
+	}
+	n, err := ParsePlaybook(newest)
+	return p.under(n), err
 }
 
 // Versioned is a stored playbook; version 0 is the default that nobody has stored.

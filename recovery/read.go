@@ -1,13 +1,11 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/url"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -33,15 +31,52 @@ type object struct {
 		ID     string `json:"id"`
 		Status string `json:"status"`
 	} `json:"payment_intent"`
-	Subscription struct {
-		Status string          `json:"status"`
-		Pause  json.RawMessage `json:"pause_collection"`
-	} `json:"subscription"`
-	Transitions struct {
+	Subscription contract          `json:"subscription"`
+	Customer     payer             `json:"customer"`
+	Method       method            `json:"default_payment_method"` // of this invoice alone
+	Source       method            `json:"default_source"`
+	Metadata     map[string]string `json:"metadata"`
+	Transitions  struct {
 		PaidAt *int64 `json:"paid_at"`
 	} `json:"status_transitions"`
 
 	Paused bool `json:"-"`
+}
+
+// contract is what is read of an invoice's subscription.
+type contract struct {
+	Status string          `json:"status"`
+	Pause  json.RawMessage `json:"pause_collection"`
+	Method method          `json:"default_payment_method"`
+	Source method          `json:"default_source"`
+}
+
+// payer is what is read of an invoice's customer.
+type payer struct {
+	Settings struct {
+		Method method `json:"default_payment_method"`
+	} `json:"invoice_settings"`
+	Source method `json:"default_source"`
+}
+
+// UnmarshalJSON takes an id alone for a customer of whom nothing was asked.
+func (p *payer) UnmarshalJSON(text []byte) error {
+	type plain payer
+	if len(text) == 0 || text[0] != '{' {
+		return nil
+	}
+	return json.Unmarshal(text, (*plain)(p))
+}
+
+// method is what Stripe will charge for an invoice: the first that is set of the invoice's own, its subscription's, and its customer's.
+// https://docs.stripe.com/billing/subscriptions/payment-methods-setting
+func (o object) method() method {
+	for _, m := range []method{o.Method, o.Source, o.Subscription.Method, o.Subscription.Source, o.Customer.Settings.Method, o.Customer.Source} {
+		if m.known() {
+			return m
+		}
+	}
+	return method{}
 }
 
 // charge is what is read of an attempt to charge.
@@ -64,13 +99,17 @@ type charge struct {
 		NetworkAdviceCode  string `json:"network_advice_code"`
 		NetworkDeclineCode string `json:"network_decline_code"`
 	} `json:"outcome"`
-	Method struct {
-		Card struct {
-			Brand       string `json:"brand"`
-			Fingerprint string `json:"fingerprint"`
-		} `json:"card"`
-	} `json:"payment_method_details"`
+	Method   method `json:"payment_method_details"`
+	MethodID string `json:"payment_method"`
 }
+
+// key tells the card or the account that was charged from others, as [method.key] does.
+func (c charge) key() string { return cmp.Or(c.Method.Fingerprint, c.MethodID) }
+
+func (c charge) at() time.Time { return time.Unix(c.Created, 0) }
+
+// declined says whether a charge has reached the network and was refused there: that is what the networks count.
+func (c charge) declined() bool { return c.Status == "failed" && !c.blocked() }
 
 // contested says whether a dispute about the charge is open.
 func (c charge) contested() bool {
@@ -84,7 +123,7 @@ func (c charge) class() (class, code string) {
 	if reason == "" && c.FailureCode != "card_declined" {
 		reason = c.FailureCode
 	}
-	return decline.Classify(c.Outcome.NetworkAdviceCode, c.Outcome.AdviceCode, reason, c.Outcome.NetworkDeclineCode, c.Method.Card.Brand)
+	return decline.Classify(c.Outcome.NetworkAdviceCode, c.Outcome.AdviceCode, reason, c.Outcome.NetworkDeclineCode, c.Method.Brand)
 }
 
 // getJSON reads one object.
@@ -98,22 +137,55 @@ func getJSON(ctx context.Context, reader *connect.Reader, path string, query url
 	})
 }
 
-// readInvoice reads an invoice with its payment and its subscription.
+// invoiceParts are what a look expands: the payment, and where the payment method may stand.
+var invoiceParts = []string{
+	"payment_intent", "default_payment_method", "default_source", "subscription.default_payment_method", "subscription.default_source",
+	"customer.invoice_settings.default_payment_method", "customer.default_source",
+}
+
+// readInvoice reads an invoice with its payment, its subscription, and the payment methods that Stripe may charge for it.
 func readInvoice(ctx context.Context, reader *connect.Reader, id string) (object, error) {
 	var o object
-	err := getJSON(ctx, reader, "/v1/invoices/"+url.PathEscape(id), url.Values{"expand[]": {"payment_intent", "subscription"}}, &o)
+	err := getJSON(ctx, reader, "/v1/invoices/"+url.PathEscape(id), url.Values{"expand[]": invoiceParts}, &o)
 	return o, err
 }
 
 // readSubscription reads a subscription.
 func readSubscription(ctx context.Context, reader *connect.Reader, id string) (object, error) {
 	var o struct {
-		ID     string          `json:"id"`
-		Status string          `json:"status"`
-		Pause  json.RawMessage `json:"pause_collection"`
+		ID       string            `json:"id"`
+		Status   string            `json:"status"`
+		Pause    json.RawMessage   `json:"pause_collection"`
+		Metadata map[string]string `json:"metadata"`
 	}
 	err := getJSON(ctx, reader, "/v1/subscriptions/"+url.PathEscape(id), nil, &o)
-	return object{ID: o.ID, Status: o.Status, Paused: present(o.Pause)}, err
+	return object{ID: o.ID, Status: o.Status, Paused: present(o.Pause), Metadata: o.Metadata}, err
+}
+
+// readPaying says whether the newest invoice of a subscription is paid. One that is void or still a draft is none.
+func readPaying(ctx context.Context, reader *connect.Reader, subscription string) (bool, error) {
+	query := url.Values{"subscription": {subscription}, "limit": {"100"}}
+	for {
+		var page struct {
+			Data []struct {
+				ID     string `json:"id"`
+				Status string `json:"status"`
+			} `json:"data"`
+			HasMore bool `json:"has_more"`
+		}
+		if err := getJSON(ctx, reader, "/v1/invoices", query, &page); err != nil {
+			return false, err
+		}
+		for _, i := range page.Data { // the newest first
+			if i.Status != "void" && i.Status != "draft" {
+				return i.Status == "paid", nil
+			}
+		}
+		if !page.HasMore || len(page.Data) == 0 {
+			return false, nil
+		}
+		query.Set("starting_after", page.Data[len(page.Data)-1].ID)
+	}
 }
 
 func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
@@ -126,28 +198,31 @@ func readObject(ctx context.Context, reader *connect.Reader, kind, id string) (o
 	return readSubscription(ctx, reader, id)
 }
 
-const budgetDays = 30 // of the card networks' limits
+// mostChargePages bounds how many charges of one customer are read.
+const mostChargePages = 50
 
-// recent are those of a customer's charges that the networks' limits count, by date alone.
-func recent(charges []charge, now time.Time) []charge {
-	from := now.AddDate(0, 0, -budgetDays).Unix()
-	end := slices.IndexFunc(charges, func(c charge) bool { return c.Created < from })
-	if end < 0 {
-		return charges
-	}
-	return charges[:end]
-}
+// errTooManyCharges says that a customer has had more charges since than are read.
+var errTooManyCharges = errors.New("too many charges of one customer")
 
-// readCharges reads a customer's last charges with their disputes, the newest first: one page, which holds more than any budget, and
-// years of a subscription.
-func readCharges(ctx context.Context, reader *connect.Reader, customer string) ([]charge, error) {
-	var page struct {
-		Data []charge `json:"data"`
+// readCharges reads a customer's charges with their disputes, the newest first: the last hundred, which is years of a subscription, and on
+// until all since a time are read.
+func readCharges(ctx context.Context, reader *connect.Reader, customer string, since time.Time) (charges []charge, err error) {
+	query := url.Values{"customer": {customer}, "limit": {"100"}, "expand[]": {"data.dispute"}}
+	for range mostChargePages {
+		var page struct {
+			Data    []charge `json:"data"`
+			HasMore bool     `json:"has_more"`
+		}
+		if err := getJSON(ctx, reader, "/v1/charges", query, &page); err != nil {
+			return nil, err
+		}
+		charges = append(charges, page.Data...)
+		if !page.HasMore || len(page.Data) == 0 || charges[len(charges)-1].at().Before(since) {
+			return charges, nil
+		}
+		query.Set("starting_after", charges[len(charges)-1].ID)
 	}
-	err := getJSON(ctx, reader, "/v1/charges", url.Values{
-		"customer": {customer}, "limit": {"100"}, "expand[]": {"data.dispute"},
-	}, &page)
-	return page.Data, err
+	return nil, errTooManyCharges
 }
 
 // readPayments reads the charges of an invoice, the newest first: one page, which holds more than anybody is charged.
@@ -160,109 +235,4 @@ func readPayments(ctx context.Context, reader *connect.Reader, o object) ([]char
 	}
 	err := getJSON(ctx, reader, "/v1/charges", url.Values{"payment_intent": {o.Intent.ID}, "limit": {"100"}}, &page)
 	return page.Data, err
-}
-
-// mostEventPages bounds the search for an execution among all events of an account.
-const mostEventPages = 30
-
-// errTooManyEvents says that an account has had more events since than are looked through.
-var errTooManyEvents = errors.New("too many events around a charge to be sure whose it was")
-
-// findCharge looks for what a task's charge has done since a time: the type of the event that its key has left, "" where nothing was
-// executed. An execution leaves a charge on the invoice, and only around those of that time are the account's events looked through.
-func findCharge(ctx context.Context, reader *connect.Reader, p frozen, taskID string, since time.Time) (eventType string, err error) {
-	charges, err := readCharges(ctx, reader, p.Customer)
-	if err != nil {
-		return "", err
-	}
-	for _, c := range chargesSince(charges, p, since) {
-		at := time.Unix(c.Created, 0)
-		// Nearly always it stands right beside its charge, and a minute of a busy account has more events than are looked through.
-		eventType, err = findExecution(ctx, reader, KindPay, taskID, at.Add(-2*time.Second), at.Add(3*time.Second))
-		if eventType == "" && err == nil {
-			eventType, err = findExecution(ctx, reader, KindPay, taskID, at.Add(-10*time.Second), at.Add(time.Minute))
-		}
-		if eventType != "" || err != nil {
-			return eventType, err
-		}
-	}
-	return "", nil
-}
-
-// chargesSince are those that a task, first sent at a time, may have made.
-func chargesSince(charges []charge, p frozen, since time.Time) (list []charge) {
-	for _, c := range charges {
-		if c.Invoice == p.Object && !time.Unix(c.Created, 0).Before(since.Add(-clockSkew)) {
-			list = append(list, c)
-		}
-	}
-	return list
-}
-
-// clockSkew is how far Stripe's clock and the database's may differ.
-const clockSkew = 2 * time.Minute
-
-// findExecution looks for an event that our key has caused, of the kind's types, within a span. Its type is "" where there is none.
-func findExecution(ctx context.Context, reader *connect.Reader, kind, taskID string, from, to time.Time) (eventType string, err error) {
-	err = readEvents(ctx, reader, mutations[kind].events, from, to, func(e happened) bool {
-		// An invoice's event says more than a charge's.
-		if e.Request.Key == "task_"+taskID && (eventType == "" || strings.HasPrefix(e.Type, "invoice.")) {
-			eventType = e.Type
-		}
-		return eventType != ""
-	})
-	return eventType, err
-}
-
-// keyOf is the idempotency key of the request that made a charge. It is "" where somebody else did, or where Stripe tells no more: its
-// events live for 30 days.
-func keyOf(ctx context.Context, reader *connect.Reader, c charge) (key string, err error) {
-	at := time.Unix(c.Created, 0)
-	err = readEvents(ctx, reader, []string{"charge.pending", "charge.succeeded"}, at.Add(-10*time.Second), at.Add(time.Minute), func(e happened) bool {
-		if e.Data.Object.ID == c.ID && e.Request.Key != "" {
-			key = e.Request.Key
-		}
-		return key != ""
-	})
-	return key, err
-}
-
-// happened is what is read of an event.
-type happened struct {
-	ID   string `json:"id"`
-	Type string `json:"type"`
-	Data struct {
-		Object struct {
-			ID string `json:"id"`
-		} `json:"object"`
-	} `json:"data"`
-	Request struct {
-		Key string `json:"idempotency_key"`
-	} `json:"request"`
-}
-
-// readEvents reads the events of some types within a span, to the end of the page on which enough says that it has seen what it needs.
-func readEvents(ctx context.Context, reader *connect.Reader, types []string, from, to time.Time, enough func(happened) bool) error {
-	query := url.Values{
-		"limit": {"100"}, "types[]": types,
-		"created[gte]": {strconv.FormatInt(from.Unix(), 10)}, "created[lte]": {strconv.FormatInt(to.Unix(), 10)},
-	}
-	for range mostEventPages {
-		var page struct {
-			Data    []happened `json:"data"`
-			HasMore bool       `json:"has_more"`
-		}
-		if err := getJSON(ctx, reader, "/v1/events", query, &page); err != nil {
-			return err
-		}
-		seen := false
-		for _, e := range page.Data {
-			seen = enough(e) || seen
-		}
-		if seen || !page.HasMore || len(page.Data) == 0 {
-			return nil
-		}
-		query.Set("starting_after", page.Data[len(page.Data)-1].ID)
-	}
-	return errTooManyEvents
 }

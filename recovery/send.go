@@ -16,24 +16,24 @@ import (
 )
 
 const (
-	keyLife   = 20 * time.Hour   // a key that was first sent longer ago is never sent again: Stripe and Resend may forget it after 24 hours
-	sendTime  = 5 * time.Second  // between marking a task as sent and its request's leaving
-	oneADay   = 24 * time.Hour   // between charges
-	freshness = 5 * time.Second  // of what was read before a request leaves
-	mostSent  = 6                // tries after which an unknown outcome is only read
-	settled   = 10 * time.Minute // after which a request that left no event was not executed, where it will not be sent again
+	keyLife   = 20 * time.Hour  // a key that was first sent longer ago is never sent again: Stripe and Resend may forget it after 24 hours
+	oneADay   = 24 * time.Hour  // between charges
+	freshness = 5 * time.Second // from the beginning of what was read to the request's leaving
+	mostSent  = 6               // tries after which an unknown outcome is only read
 )
 
 // job is one try at a mutation.
 type job struct {
-	s        *Service
-	t        *task.Task
-	p        frozen
-	reader   *connect.Reader
-	hunt     db.Hunt
-	ghost    db.GhostTarget
-	playbook Playbook
-	now      time.Time // by PHANTOM's clock, as Stripe's objects tell it
+	s       *Service
+	t       *task.Task
+	p       frozen
+	reader  *connect.Reader
+	attempt db.Attempt
+	hunt    db.Hunt
+	ghost   db.GhostTarget // zero where it is gone
+	now     time.Time      // by PHANTOM's clock, as Stripe's objects tell it
+	facts   facts
+	charges []charge // the customer's, the newest first
 }
 
 // HandleMutation is the handler of every kind that changes something at Stripe.
@@ -50,11 +50,11 @@ func (s *Service) mutate(ctx context.Context, t *task.Task) error {
 	if err := j.load(ctx); err != nil {
 		return err
 	}
-	if ok, err := j.ready(ctx); !ok {
+	by, ok, err := j.ready(ctx)
+	if !ok {
 		return err
 	}
 	failpoint("looked")
-	by := s.config.Now().Round(0).Add(sendTime)
 	if ok, err := j.mark(ctx); !ok {
 		return err
 	}
@@ -67,27 +67,33 @@ func (s *Service) mutate(ctx context.Context, t *task.Task) error {
 	return j.end(ctx, outcomeOf(t.Kind, answer))
 }
 
-// ready looks until the request may leave, with Stripe's pace waited for: what was seen is not older than freshness then.
-func (j *job) ready(ctx context.Context) (bool, error) {
+// ready looks until the request may leave, with Stripe's pace waited for. by is when the first thing that was read becomes too old: the
+// request leaves before that, or not at all.
+func (j *job) ready(ctx context.Context) (by time.Time, ok bool, err error) {
 	look := j.look
 	if j.t.FirstSentAt != nil {
 		look = j.settle
 	}
-	for range 3 {
-		if !unread {
-			if ok, err := look(ctx); !ok {
-				return false, err
+	for try := range 3 {
+		by = j.s.config.Now().Round(0).Add(freshness) // by the wall clock, which goes on while a machine sleeps
+		if try > 0 {
+			if err := j.load(ctx); err != nil {
+				return by, false, err
 			}
 		}
-		seen := j.s.config.Now()
-		if err := j.reader.Turn(ctx); err != nil {
-			return false, err
+		if !unread {
+			if ok, err := look(ctx); !ok {
+				return by, false, err
+			}
 		}
-		if j.s.config.Now().Sub(seen) < freshness {
-			return true, nil
+		if err := j.reader.Turn(ctx); err != nil {
+			return by, false, err
+		}
+		if j.s.config.Now().Round(0).Before(by) {
+			return by, true, nil
 		}
 	}
-	return false, task.Snooze(time.Minute)
+	return by, false, task.Snooze(time.Minute)
 }
 
 // lost has a task looked at again that could not be marked or ended: it is somebody else's by now, and the queue changes nothing, or
@@ -103,48 +109,84 @@ func (j *job) load(ctx context.Context) (err error) {
 	if j.reader, err = j.s.connect.Reader(ctx, j.t.MerchantID); err != nil {
 		return err
 	}
-	row, err := j.s.queries.HuntLoad(ctx, db.HuntLoadParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
-	if errors.Is(err, pgx.ErrNoRows) { // the ghost is gone: what was sent is still to be settled
-		if j.hunt, err = j.s.queries.HuntGet(ctx, db.HuntGetParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt}); err != nil {
+	if j.attempt, err = j.s.queries.AttemptGet(ctx, db.AttemptGetParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID}); err != nil {
+		return fmt.Errorf("read attempt: %w", err)
+	}
+	if err := j.loadHunt(ctx, j.s.queries); err != nil {
+		return err
+	}
+	j.facts.stripe, j.facts.ledger = nil, nil
+	return nil
+}
+
+// loadHunt reads what the database says of the hunt now. A ghost that is gone leaves its hunt: what was sent for it is still to be settled.
+func (j *job) loadHunt(ctx context.Context, queries *db.Queries) error {
+	row, err := queries.HuntLoad(ctx, db.HuntLoadParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
+	if errors.Is(err, pgx.ErrNoRows) {
+		if j.hunt, err = queries.HuntGet(ctx, db.HuntGetParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt}); err != nil {
 			return fmt.Errorf("read hunt: %w", err)
 		}
-		j.now, err = j.s.queries.Now(ctx)
-		return err
+		now, err := queries.HuntHalted(ctx, j.t.MerchantID)
+		if err != nil {
+			return fmt.Errorf("read halts: %w", err)
+		}
+		j.now, j.ghost = now.Now, db.GhostTarget{}
+		j.facts.hunt = huntFacts{hunt: j.hunt, halted: now.Halted, disconnected: now.Disconnected}
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("load hunt: %w", err)
 	}
 	j.hunt, j.ghost, j.now = row.Hunt, row.GhostTarget, row.Now
-	if j.playbook, err = ParsePlaybook(row.Playbook); err != nil {
-		return fmt.Errorf("read playbook %d: %w", j.hunt.PlaybookVersion, err)
-	}
-	return nil
+	j.facts.hunt, err = factsOf(row)
+	return err
 }
 
-// mark commits that the request leaves now, after the last checks: whoever stops the hunt comes before this and is seen, or waits and
-// comes after.
+func factsOf(row db.HuntLoadRow) (huntFacts, error) {
+	playbook, err := playbookOf(row.Playbook, row.Newest)
+	if err != nil {
+		return huntFacts{}, fmt.Errorf("read playbook %d: %w", row.Hunt.PlaybookVersion, err)
+	}
+	return huntFacts{
+		hunt: row.Hunt, ghost: row.GhostTarget, playbook: playbook, halted: row.Halted, disconnected: row.Merchant.DisconnectedAt != nil,
+	}, nil
+}
+
+// mark commits that the request leaves now, after the gate was asked for the last time: whoever stops the hunt comes before this and is
+// seen, or waits and comes after.
 func (j *job) mark(ctx context.Context) (ok bool, err error) {
-	var refused error
-	var why string
+	var r ruling
 	err = pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
-		// A statement sees what was committed before it began: all that is waited for comes first, and what is asked last is true.
-		if err := queries.AttemptLock(ctx, db.AttemptLockParams{MerchantID: j.t.MerchantID, Hunt: j.p.Hunt, Customer: j.hunt.Customer, Card: j.ghost.Card}); err != nil {
-			return fmt.Errorf("lock the hunt and the customer: %w", err)
+		var card []byte
+		if j.t.Kind == KindPay && j.facts.stripe != nil {
+			card = j.hashOf(j.facts.stripe.object.method().key())
 		}
-		if twin, err := queries.AttemptUnknown(ctx, db.AttemptUnknownParams{MerchantID: j.t.MerchantID, Object: j.object(), TaskID: j.t.ID}); err != nil || twin {
-			refused = task.Snooze(time.Hour) // another one may be out: what it did comes first
+		// A statement sees what was committed before it began: all that is waited for comes first, and what is asked last is true.
+		if err := queries.AttemptLock(ctx, db.AttemptLockParams{MerchantID: j.t.MerchantID, Hunt: j.p.Hunt, Card: card}); err != nil {
+			return fmt.Errorf("lock the hunt and the card: %w", err)
+		}
+		if err := j.loadHunt(ctx, queries); err != nil {
 			return err
 		}
-		if j.t.Kind == KindPay && j.t.FirstSentAt == nil {
-			if refused, err = j.withinCaps(ctx, queries); refused != nil || err != nil {
+		if _, capped := j.facts.hunt.playbook.DailyCap[j.p.Currency]; capped && j.t.Kind == KindPay {
+			if err := queries.AttemptLockMerchant(ctx, j.t.MerchantID); err != nil {
+				return fmt.Errorf("lock the merchant's cap: %w", err)
+			}
+			if err := j.loadHunt(ctx, queries); err != nil {
 				return err
 			}
 		}
-		if why, err = j.mayNotSend(ctx, queries); why != "" || err != nil {
+		if err := j.count(ctx, queries, card); err != nil {
 			return err
 		}
-		if _, err := queries.AttemptMarkSent(ctx, db.AttemptMarkSentParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID, Card: j.ghost.Card}); err != nil {
+		if r = mayLeave(j.t.Kind, j.p, j.facts, j.now); !r.yes() {
+			return nil
+		}
+		if err := j.enterSeen(ctx, queries); err != nil {
+			return err
+		}
+		if _, err := queries.AttemptMarkSent(ctx, db.AttemptMarkSentParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID, Card: card}); err != nil {
 			return fmt.Errorf("mark the attempt: %w", err)
 		}
 		failpoint("marking")
@@ -153,61 +195,36 @@ func (j *job) mark(ctx context.Context) (ok bool, err error) {
 	switch {
 	case err != nil:
 		return false, err
-	case refused != nil:
-		return false, refused
-	case why == "":
+	case r.yes():
 		return true, nil
-	case why == "halted":
-		return false, task.Snooze(time.Minute)
-	case j.t.FirstSentAt != nil:
+	case j.t.FirstSentAt != nil && r.code != codeDisconnected:
 		return false, task.Snooze(time.Minute) // stopped and unknown: the next try reads, and does not send
-	case why == "disconnected":
-		return false, connect.ErrRevoked
 	}
-	return false, j.end(ctx, notSent("the hunt has "+why, false))
+	return false, j.obey(ctx, r)
 }
 
-// mayNotSend says why nothing may be sent for the hunt now, or "".
-func (j *job) mayNotSend(ctx context.Context, queries *db.Queries) (string, error) {
-	why, err := queries.HuntMayNotSend(ctx, db.HuntMayNotSendParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
-	if err != nil {
-		return "", fmt.Errorf("ask whether the hunt goes on: %w", err)
-	}
-	if j.t.Kind == KindResume && (why == "ended" || why == "closed") {
-		return "", nil // the payment that ended it is what lifts the pause
-	}
-	return why, nil
-}
-
-// withinCaps asks what was sent to the customer, with his card and for the merchant, one transaction at a time. A cap that is reached puts
-// the task off.
-func (j *job) withinCaps(ctx context.Context, queries *db.Queries) (refused, err error) {
+// count asks the ledger what was sent with the card and for the merchant, and adds what the look has seen. Both are locked.
+func (j *job) count(ctx context.Context, queries *db.Queries, card []byte) error {
 	m := j.t.MerchantID
-	sent, err := queries.AttemptCountSent(ctx, db.AttemptCountSentParams{MerchantID: m, Customer: j.hunt.Customer, Card: j.ghost.Card, TaskID: j.t.ID})
-	if err != nil {
-		return nil, fmt.Errorf("count charges: %w", err)
+	f := &ledgerFacts{}
+	var err error
+	if f.twin, err = queries.AttemptUnknown(ctx, db.AttemptUnknownParams{MerchantID: m, Object: j.object(), TaskID: j.t.ID}); err != nil {
+		return fmt.Errorf("ask for another request: %w", err)
 	}
-	if sent.Day > 0 {
-		return j.wait(ctx, queries, sent.Last.Add(oneADay), onceADay), nil
+	if len(card) > 0 {
+		rows, err := queries.CardAttemptList(ctx, db.CardAttemptListParams{MerchantID: m, Card: card, Customer: j.hunt.Customer, TaskID: j.t.ID})
+		if err != nil {
+			return fmt.Errorf("count attempts: %w", err)
+		}
+		f.attempts = j.unite(rows, card)
 	}
-	if sent.Month >= int64(j.playbook.CardBudget) {
-		return j.wait(ctx, queries, j.now.Add(oneADay), budgetSpent), nil
+	if _, capped := j.facts.hunt.playbook.DailyCap[j.p.Currency]; capped && j.t.Kind == KindPay {
+		if f.asked, err = queries.AttemptSumSent(ctx, db.AttemptSumSentParams{MerchantID: m, Currency: j.p.Currency, TaskID: j.t.ID}); err != nil {
+			return fmt.Errorf("sum up charges: %w", err)
+		}
 	}
-	most, capped := j.playbook.DailyCap[j.p.Currency]
-	if !capped {
-		return nil, nil
-	}
-	if err := queries.AttemptLockMerchant(ctx, m); err != nil {
-		return nil, fmt.Errorf("lock the merchant's cap: %w", err)
-	}
-	asked, err := queries.AttemptSumSent(ctx, db.AttemptSumSentParams{MerchantID: m, Currency: j.p.Currency, TaskID: j.t.ID})
-	if err != nil {
-		return nil, fmt.Errorf("sum up charges: %w", err)
-	}
-	if asked+j.p.Amount > most {
-		return j.wait(ctx, queries, j.now.Add(time.Hour), "the playbook's daily cap is reached"), nil // it fits alone, or it would not have been planned
-	}
-	return nil, nil
+	j.facts.ledger = f
+	return nil
 }
 
 // unanswered says what becomes of a task whose request has no final answer. What it returns itself is the same row and key again.

@@ -24,8 +24,8 @@ type simulation struct {
 	advisor Advisor
 	queue   queue
 	number  int
-	last    map[string]time.Time // of the charges to a customer's cards
-	cards   map[string]int       // attempts on a customer's cards within 30 days
+	last    map[string]time.Time // of the attempts on a card
+	cards   map[string]int       // attempts on a card within 30 days
 	asked   map[string][]asked   // by currency, the oldest first
 	letters *correspondence
 }
@@ -41,6 +41,7 @@ type imagined struct {
 	standing
 	ghost    db.GhostTarget
 	customer string
+	card     string      // that is charged, as far as is known: the one that failed last
 	email    string      // the person behind his address, "" for none
 	later    []invoiceOf // the invoices whose turn comes when this one's charges are over
 	before   int         // attempts on it that came before the hunt
@@ -56,6 +57,9 @@ func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) (*imag
 	}
 	h := &imagined{outlook: l, ghost: g, customer: customer, later: invoicesOf(g)}
 	h.currency = g.Currency
+	if h.card = string(g.Card); h.card == "" {
+		h.card = customer
+	}
 	h.lastFailed, h.class = l.began.Add(-oneADay), g.DeclineClass
 	if g.LastFailedAt != nil {
 		h.lastFailed = *g.LastFailedAt
@@ -85,7 +89,7 @@ func (h *imagined) turn() bool {
 		return false
 	}
 	h.invoice, h.amount, h.later = h.later[0].ID, h.later[0].Amount, h.later[1:]
-	h.sent, h.held, h.before = 0, false, 1
+	h.sent, h.asked, h.held, h.before = 0, nil, false, 1
 	return true
 }
 
@@ -125,7 +129,7 @@ func (s *simulation) plan(h *imagined, kind string, p Planned) {
 
 // begin plans a hunt's first message, its first charge and its end, as [Service.planNext] and [Service.begin] do.
 func (s *simulation) begin(ctx context.Context, h *imagined) error {
-	s.cards[h.customer] = max(s.cards[h.customer], int(h.ghost.CardAttempts))
+	s.cards[h.card] = max(s.cards[h.card], int(h.ghost.CardAttempts))
 	s.message(h, h.began)
 	if err := s.charge(ctx, h, h.began); err != nil {
 		return err
@@ -209,10 +213,10 @@ func (s *simulation) happen(ctx context.Context, next *happening, done func(Plan
 			return nil
 		}
 		done(next.Planned)
-		s.last[h.customer] = at
-		s.cards[h.customer]++
+		s.last[h.card] = at
+		s.cards[h.card]++
 		s.asked[next.Currency] = append(s.asked[next.Currency], asked{at, next.Amount})
-		h.sent, h.lastFailed = h.sent+1, at
+		h.sent, h.lastFailed, h.asked = h.sent+1, at, append([]time.Time{at}, h.asked...)
 		return s.charge(ctx, h, at)
 	case KindHold:
 		if _, over := s.checks(next); over {
@@ -264,16 +268,16 @@ func (s *simulation) write(next *happening, done func(Planned)) {
 	s.message(h, at)
 }
 
-// checks are those of [judge] and of [job.withinCaps] that need no answer of Stripe's.
+// checks are those of [mayLeave] that need no answer of Stripe's.
 func (s *simulation) checks(next *happening) (wait time.Time, over bool) {
 	h, at := next.hunt, next.At
 	if h.before+h.sent >= h.playbook.MaxAttempts {
 		return wait, true
 	}
-	if free := s.last[h.customer].Add(oneADay); free.After(at) {
+	if free := s.last[h.card].Add(oneADay); free.After(at) {
 		return free, false
 	}
-	if s.cards[h.customer] >= h.playbook.CardBudget {
+	if s.cards[h.card] >= h.playbook.CardBudget {
 		return at.Add(oneADay), false
 	}
 	most, capped := h.playbook.DailyCap[next.Currency]

@@ -16,13 +16,13 @@ type Change struct {
 	ID string `json:"id"`
 
 	Amount   int64  `json:"amount"`   // refund: minor units, 0 means all; pay_part: likewise, less than what remains
-	Status   string `json:"status"`   // dispute, update_dispute, close_dispute: the dispute's new status; "" means needs_response, under_review, lost. to_debit: "bounces" or ""
+	Status   string `json:"status"`   // new_card: "declines" or "". dispute, update_dispute, close_dispute: the dispute's new status; "" means needs_response, under_review, lost. to_debit: "bounces" or ""
 	Behavior string `json:"behavior"` // pause_collection: "" means void
 }
 
 // Turns are what Change.Do can be.
 var Turns = []string{"pay", "pay_part", "pay_out_of_band", "to_debit", "void", "mark_uncollectible", "fail_renewal", "cancel", "pause_collection",
-	"resume_collection", "refund", "dispute", "update_dispute", "close_dispute", "deauthorize"}
+	"resume_collection", "same_card", "new_card", "refund", "dispute", "update_dispute", "close_dispute", "deauthorize"}
 
 // Change gives the world a turn, at the sandbox's clock, and emits its events. It returns the id of what was changed or
 // made: for fail_renewal the new invoice. It fails if there is nothing fit for the turn.
@@ -56,7 +56,7 @@ func (a *account) turn(c Change, now int64) (string, error) {
 	switch c.Do {
 	case "pay", "pay_part", "pay_out_of_band", "to_debit", "void", "mark_uncollectible":
 		return a.turnInvoice(c, now)
-	case "fail_renewal", "cancel", "pause_collection", "resume_collection":
+	case "fail_renewal", "cancel", "pause_collection", "resume_collection", "same_card", "new_card":
 		return a.turnSubscription(c, now)
 	case "refund", "dispute":
 		ch := first(a.tables["charges"], c.ID, func(ch *charge) bool { return ch.Paid && !ch.Disputed && !ch.Refunded })
@@ -185,6 +185,21 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 		return "", errNothingFits
 	}
 	switch c.Do {
+	case "same_card": // that another customer has, from the next charge on
+		if k.card == nil || k.card.pm.Card == nil {
+			return "", errNothingFits
+		}
+		used := *k.card.pm.Card
+		used.Fingerprint = a.id("", 16, "fingerprint", "of everybody")
+		k.card.pm.Card = &used
+	case "new_card": // which pays, or with Status "declines" is as empty as the old one
+		w := &author{acc: a, r: stream(a.world.seed, "new card", k.cust.ID, len(k.cust.wallet)), epoch: now, start: now + 30, customer: k.cust}
+		fresh := w.card(liquid)
+		if c.Status == "declines" {
+			fresh.dies, fresh.end = now, insufficientFunds
+		}
+		k.switchCard(fresh)
+		a.emit(now, "customer.updated", k.cust, nil)
 	case "fail_renewal":
 		if k.card == nil || k.sub.CollectionMethod != "charge_automatically" {
 			return "", errNothingFits

@@ -75,11 +75,11 @@ func (h *history) append(dst []byte, kind string, n int, wanted expansions) []by
 
 // links says which fields of a kind can be expanded into which.
 var links = map[string]map[string]string{
-	"customers":        {"invoice_settings": "invoice_settings"},
+	"customers":        {"invoice_settings": "invoice_settings", "default_source": "payment_methods"},
 	"invoice_settings": {"default_payment_method": "payment_methods"},
-	"subscriptions":    {"customer": "customers", "latest_invoice": "invoices", "default_payment_method": "payment_methods"},
+	"subscriptions":    {"customer": "customers", "latest_invoice": "invoices", "default_payment_method": "payment_methods", "default_source": "payment_methods"},
 	"invoices": {"customer": "customers", "subscription": "subscriptions", "payment_intent": "payment_intents", "charge": "charges",
-		"default_payment_method": "payment_methods"},
+		"default_payment_method": "payment_methods", "default_source": "payment_methods"},
 	"charges":         {"customer": "customers", "invoice": "invoices", "payment_intent": "payment_intents", "dispute": "disputes"},
 	"payment_intents": {"customer": "customers", "invoice": "invoices", "latest_charge": "charges", "payment_method": "payment_methods"},
 	"payment_methods": {"customer": "customers"},

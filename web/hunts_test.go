@@ -15,7 +15,7 @@ import (
 
 const defaultPlaybook = `{"version":0,"mode":"observe","take_over":false,"max_attempts":8,"card_budget":15,"window_days":30,"min_amount":{},"daily_cap":{},` +
 	`"quiet_hours":{"from":"21:00","to":"08:00","zone":"customer"},"steps":[{"after_days":0,"channel":"email","template":"payment_failed"},` +
-	`{"after_days":4,"channel":"email","template":"reminder"},{"after_days":12,"channel":"email","template":"last_notice"}],"final_step":"none","holdout_percent":5}`
+	`{"after_days":4,"channel":"email","template":"reminder"},{"after_days":12,"channel":"email","template":"last_notice"}],"final_step":"none","holdout_percent":5,"give_back":true,"final_step_if_paying":false}`
 
 func (c *caller) count(query string, args ...any) (n int) {
 	c.b.t.Helper()

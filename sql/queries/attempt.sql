@@ -16,29 +16,38 @@ SELECT * FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_
 SELECT * FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number;
 
 -- name: AttemptLock :exec
--- What follows in the transaction counts what was sent to a customer and with his card one at a time, and a stop of the hunt has come before,
--- or waits. First the hunt, then the customer, then the card.
+-- What follows in the transaction counts what was sent with a card one at a time, and a stop of the hunt has come before, or waits. First
+-- the hunt, then the card.
 WITH hunt AS MATERIALIZED (
     SELECT 1 AS held FROM hunts h WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(hunt) FOR SHARE
-), customer AS MATERIALIZED (
-    SELECT pg_advisory_xact_lock(hashtextextended('charge ' || sqlc.arg(merchant_id)::uuid || encode(sqlc.arg(customer)::bytea, 'hex'), 0)) AS held FROM hunt
 )
 SELECT CASE WHEN octet_length(sqlc.narg(card)::bytea) > 0
     THEN pg_advisory_xact_lock(hashtextextended('card ' || sqlc.arg(merchant_id)::uuid || encode(sqlc.narg(card)::bytea, 'hex'), 0))::text END AS held
-FROM customer;
+FROM hunt;
 
 -- name: AttemptLockMerchant :exec
 SELECT pg_advisory_xact_lock(hashtextextended('charge ' || sqlc.arg(merchant_id)::uuid, 0));
 
--- name: AttemptCountSent :one
--- Charges sent to a customer's cards, or with this card for whomever, within 30 days and within a day, and when the last one was.
-SELECT count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '720 hours') AS month,
-    count(*) FILTER (WHERE a.sent_at > phantom_now() - interval '24 hours') AS day,
-    coalesce(max(a.sent_at), 'epoch')::timestamptz AS last
-FROM attempts a
-WHERE a.merchant_id = sqlc.arg(merchant_id) AND (a.customer = sqlc.arg(customer) OR a.card = sqlc.narg(card)::bytea)
-    AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours'
-    AND a.task_id <> sqlc.arg(task_id) AND coalesce(a.result, '') NOT IN ('not_sent', 'absent');
+-- name: CardAttemptList :many
+-- The attempts on a card within the 30 days that card networks count, the newest first: those in the ledger, and charges of ours that are
+-- out or whose charge the ledger has not heard of. What was sent before the card was stored counts by its customer.
+SELECT c.charge, c.at FROM card_attempts c
+WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.card = sqlc.arg(card) AND c.reached AND c.at > phantom_now() - interval '720 hours'
+UNION ALL
+SELECT a.charge, a.sent_at FROM attempts a
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND (a.card = sqlc.arg(card) OR a.card IS NULL AND a.customer = sqlc.arg(customer))
+    AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours' AND a.task_id <> sqlc.arg(task_id)
+    AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
+    AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge)
+ORDER BY at DESC;
+
+-- name: CardAttemptAdd :exec
+-- Failed charges, each once, whoever has seen it first.
+INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
+SELECT sqlc.arg(merchant_id), charge, card, at, reached FROM (SELECT unnest(sqlc.arg(charges)::bytea[]) AS charge, unnest(sqlc.arg(cards)::bytea[]) AS card,
+    unnest(sqlc.arg(ats)::timestamptz[]) AS at, unnest(sqlc.arg(reached)::boolean[]) AS reached) AS seen
+ORDER BY charge
+ON CONFLICT DO NOTHING;
 
 -- name: AttemptSumSent :one
 -- What a merchant's charges within a day have asked for.
@@ -47,17 +56,23 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.currency = sqlc.arg(currency) 
     AND a.sent_at > phantom_now() - interval '24 hours' AND a.task_id <> sqlc.arg(task_id) AND coalesce(a.result, '') NOT IN ('not_sent', 'absent');
 
 -- name: AttemptMarkSent :execrows
-UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()), card = coalesce(card, sqlc.narg(card)::bytea)
+-- The card is the one that Stripe will charge now.
+UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()), card = coalesce(sqlc.narg(card)::bytea, card)
 WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL;
 
 -- name: AttemptPutOff :exec
--- A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment.
-UPDATE attempts SET planned_for = sqlc.arg(planned_for)::timestamptz, reason = sqlc.arg(reason)::text, probability = 1
-WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL AND sent_at IS NULL
-    AND planned_for < sqlc.arg(planned_for)::timestamptz - interval '1 hour';
+-- A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment. What was looked at is clear: no charge
+-- from before is this attempt's.
+UPDATE attempts SET code = sqlc.arg(code)::text, clear_until = greatest(clear_until, sqlc.narg(clear_until)::timestamptz),
+    planned_for = CASE WHEN planned_for < sqlc.arg(planned_for)::timestamptz - interval '1 hour' THEN sqlc.arg(planned_for)::timestamptz ELSE planned_for END,
+    reason = CASE WHEN planned_for < sqlc.arg(planned_for)::timestamptz - interval '1 hour' THEN sqlc.arg(reason)::text ELSE reason END,
+    probability = CASE WHEN planned_for < sqlc.arg(planned_for)::timestamptz - interval '1 hour' THEN 1 ELSE probability END
+WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL AND sent_at IS NULL;
 
 -- name: AttemptFinish :execrows
-UPDATE attempts SET result = sqlc.arg(result)::text, decline_class = nullif(sqlc.arg(decline_class)::text, ''), decline_code = nullif(sqlc.arg(decline_code)::text, '')
+UPDATE attempts SET result = sqlc.arg(result)::text, decline_class = nullif(sqlc.arg(decline_class)::text, ''), decline_code = nullif(sqlc.arg(decline_code)::text, ''),
+    charge = coalesce(sqlc.narg(charge)::bytea, charge), code = nullif(sqlc.arg(code)::text, ''),
+    planned_for = coalesce(sqlc.narg(not_before)::timestamptz, planned_for)
 WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL;
 
 -- name: AttemptCancelUnsent :exec

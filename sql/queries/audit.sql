@@ -150,7 +150,7 @@ WITH suspects AS (
 ), recent AS (
     SELECT c.card, count(*) AS attempts FROM audit_charges c
     WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.card IS NOT NULL
-        AND c.outcome IN ('succeeded', 'failed') AND c.created_at > phantom_now() - interval '30 days'
+        AND c.outcome = 'failed' AND c.created_at > phantom_now() - interval '30 days'
     GROUP BY c.card
 )
 SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, '') AS subscription_status, coalesce(s.paused, false) AS paused,

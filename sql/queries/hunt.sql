@@ -118,8 +118,12 @@ WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND g.id > sql
 ORDER BY g.id LIMIT sqlc.arg(most);
 
 -- name: HuntLoad :one
--- A hunt with all that decides about its next step, and PHANTOM's time. Without a row its ghost is gone.
-SELECT sqlc.embed(h), sqlc.embed(g), sqlc.embed(m), p.body AS playbook, phantom_now()::timestamptz AS now
+-- A hunt with all that decides about its next step: its playbook and the newest one, whether something halts it, and PHANTOM's time.
+-- Without a row its ghost is gone. Whoever is about to send has locked the hunt in a statement of its own before.
+SELECT sqlc.embed(h), sqlc.embed(g), sqlc.embed(m), p.body AS playbook, (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id
+        ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
+    phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 JOIN merchants m ON m.id = h.merchant_id
@@ -132,17 +136,11 @@ SELECT * FROM ghost_targets WHERE merchant_id = $1 AND id = $2;
 -- name: HuntGhostList :many
 SELECT * FROM ghost_targets WHERE merchant_id = sqlc.arg(merchant_id) AND id = ANY (sqlc.arg(ids)::uuid[]) ORDER BY id;
 
--- name: HuntMayNotSend :one
--- Why nothing may be sent for a hunt now, or ''. Whoever is about to send has locked the hunt in a statement of its own before.
-SELECT CASE
-    WHEN EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) THEN 'halted'
-    WHEN h.state <> 'active' THEN 'ended'
-    WHEN h.held_out OR h.mode <> 'recover' THEN 'untouched'
-    WHEN m.disconnected_at IS NOT NULL THEN 'disconnected'
-    WHEN NOT EXISTS (SELECT 1 FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id AND g.status = 'open') THEN 'closed'
-    ELSE '' END::text AS why
-FROM hunts h JOIN merchants m ON m.id = h.merchant_id
-WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id);
+-- name: HuntHalted :one
+-- Whether something halts a merchant's hunts, and PHANTOM's time.
+SELECT EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (m.id, '00000000-0000-0000-0000-000000000000')) AS halted,
+    (m.disconnected_at IS NOT NULL)::boolean AS disconnected, phantom_now()::timestamptz AS now
+FROM merchants m WHERE m.id = $1;
 
 -- name: HaltCreate :execrows
 INSERT INTO halts (scope) VALUES ($1) ON CONFLICT DO NOTHING;

@@ -1,11 +1,23 @@
 -- What the dry run reads of hunts, and phantom stop of halts.
 
 -- name: HuntReadSent :many
--- The charges of a merchant within the 30 days that card networks count, the oldest first.
-SELECT a.customer, a.currency, a.amount, a.sent_at::timestamptz AS sent_at FROM attempts a
-WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours'
+-- What a merchant's charges have asked for within a day, the oldest first.
+SELECT a.currency, a.amount, a.sent_at::timestamptz AS sent_at FROM attempts a
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '24 hours'
     AND coalesce(a.result, '') NOT IN ('not_sent', 'absent')
 ORDER BY a.sent_at, a.task_id;
+
+-- name: CardAttemptCount :many
+-- As CardAttemptList counts them: the attempts on each card of a merchant within 30 days, and when the last one was.
+SELECT tried.card, count(*) AS attempts, max(tried.at)::timestamptz AS last FROM (
+    SELECT c.card, c.at FROM card_attempts c
+    WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.reached AND c.at > phantom_now() - interval '720 hours'
+    UNION ALL
+    SELECT a.card, a.sent_at FROM attempts a
+    WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.card IS NOT NULL AND a.action = 'invoice_pay'
+        AND a.sent_at > phantom_now() - interval '720 hours' AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
+        AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge)) AS tried
+GROUP BY tried.card ORDER BY tried.card;
 
 -- name: MessageReadSent :many
 -- The messages of a merchant within the longest cap, the oldest first.

@@ -1,0 +1,290 @@
+package recovery
+
+import (
+	"slices"
+	"time"
+
+	"phantom/db"
+)
+
+// facts are what the gate decides by. A part that is nil has not been asked for yet: the gate is asked with what PHANTOM's database says
+// before anything is read at Stripe, then with what Stripe says, and at last, in the transaction that marks a request as sent, with all of
+// it and the ledger. So the cheapest facts come first, and each time the same rules decide.
+type facts struct {
+	hunt   huntFacts
+	stripe *stripeFacts
+	ledger *ledgerFacts
+}
+
+// huntFacts are what the database says of a hunt.
+type huntFacts struct {
+	hunt         db.Hunt
+	ghost        db.GhostTarget // zero where it is gone
+	playbook     Playbook       // the plan of the hunt's version under the limits of the newest one
+	halted       bool
+	disconnected bool
+}
+
+// stripeFacts are what Stripe says of what is about to be changed. charges are the customer's, the newest first.
+type stripeFacts struct {
+	object  object // the invoice, or the subscription of a final step
+	invoice object // of a final step: the ghost's oldest unpaid invoice
+	charges []charge
+	paying  bool // of a final step: the newest invoice of the subscription is paid
+	taken   bool // of a charge: the invoice was taken over from Smart Retries before
+}
+
+// ledgerFacts are what the ledger says of the card that will be charged, and of the merchant.
+type ledgerFacts struct {
+	attempts []time.Time // on the card within 30 days, the newest first: see card_attempts
+	asked    int64       // in the charge's currency within 24 hours, minor units
+	twin     bool        // another request about the same object may be out
+}
+
+// ruling is the gate's answer. Without a code the request may leave.
+type ruling struct {
+	code  code
+	until time.Time // for a code that waits
+}
+
+func (r ruling) yes() bool { return r.code == "" }
+
+// code says why nothing may leave. Codes are stored in attempts.code; what they mean is in rules.
+type code string
+
+// effect is what a code brings about.
+type effect int
+
+const (
+	waits   effect = iota // the task is put off
+	ends                  // no further charge of the invoice is planned
+	expires               // what was planned is not so any more: what is owed now is looked at anew
+	drops                 // the task ends, and what made it end has its own consequences
+)
+
+const (
+	codeHalted          code = "halted"
+	codeDisconnected    code = "disconnected"
+	codeHuntEnded       code = "hunt_ended"
+	codeUntouched       code = "untouched"
+	codeGhostClosed     code = "ghost_closed"
+	codeGhostPays       code = "ghost_pays"
+	codeSwitchedOff     code = "switched_off"
+	codeWindowOver      code = "window_over"
+	codeBelowMinimum    code = "below_minimum"
+	codeInDispute       code = "in_dispute"
+	codeWasDisputed     code = "was_disputed"
+	codeWrittenOff      code = "written_off"
+	codeNotOpen         code = "not_open"
+	codeNothingLeft     code = "nothing_left"
+	codeAmountChanged   code = "amount_changed"
+	codeSentInvoice     code = "sent_invoice"
+	codeUnderWay        code = "under_way"
+	codeMustConfirm     code = "must_confirm"
+	codeNotTried        code = "not_tried"
+	codePaused          code = "collection_paused"
+	codeNotAlive        code = "subscription_ended"
+	codeStripeRetries   code = "stripe_retries"
+	codeTakeOverFirst   code = "take_over_first"
+	codePaying          code = "customer_pays"
+	codeNoMethod        code = "no_method"
+	codeUnknownMethod   code = "unknown_method"
+	codeCardDead        code = "card_dead"
+	codeMustAct         code = "customer_must_act"
+	codeIssuedInIndia   code = "issued_in_india"
+	codeDebitRefused    code = "debit_refused"
+	codeDebitPresented  code = "debit_presented"
+	codeDebitRests      code = "debit_rests"
+	codeAttemptsUsedUp  code = "attempts_used_up"
+	codeNoBudget        code = "no_budget"
+	codeCardBudgetSpent code = "card_budget"
+	codeNetworkLimit    code = "network_limit"
+	codeNetworkWaits    code = "network_waits"
+	codeOnceADay        code = "once_a_day"
+	codeTwinOut         code = "twin_out"
+	codeDailyCap        code = "daily_cap"
+	codeNotOurs         code = "not_ours"
+)
+
+// rules say of each code what it brings about, and what it is in plain words.
+var rules = map[code]struct {
+	effect effect
+	words  string
+}{
+	codeHalted:          {waits, "sends are halted"},
+	codeDisconnected:    {drops, "the merchant is disconnected"},
+	codeHuntEnded:       {drops, "the hunt has ended"},
+	codeUntouched:       {drops, "the hunt only watches"},
+	codeGhostClosed:     {drops, "the ghost is gone"},
+	codeGhostPays:       {expires, "a payment is under way"},
+	codeSwitchedOff:     {waits, "the newest playbook does not recover"},
+	codeWindowOver:      {drops, "the window is over"},
+	codeBelowMinimum:    {waits, "what is owed is below the newest playbook's minimum"},
+	codeInDispute:       {ends, "the customer disputes a charge"},
+	codeWasDisputed:     {ends, "the customer has disputed a charge"},
+	codeWrittenOff:      {ends, "the invoice was written off: the customer may pay it, and no card is charged for it"},
+	codeNotOpen:         {expires, "the invoice is not open any more"},
+	codeNothingLeft:     {expires, "nothing is left to pay"},
+	codeAmountChanged:   {expires, "the amount has changed since this was planned"},
+	codeSentInvoice:     {ends, "the invoice was sent to the customer, and no card is charged for it"},
+	codeUnderWay:        {waits, "a payment is under way"},
+	codeMustConfirm:     {ends, "the customer must confirm the payment at the bank"},
+	codeNotTried:        {waits, "Stripe has not tried yet"},
+	codePaused:          {ends, "the subscription's collection is paused: the service is granted"},
+	codeNotAlive:        {ends, "the subscription has ended"},
+	codeStripeRetries:   {waits, "Smart Retries tries first"},
+	codeTakeOverFirst:   {expires, "Smart Retries has not let go of the invoice"},
+	codePaying:          {drops, "the customer pays: the newest invoice is paid"},
+	codeNoMethod:        {ends, "the customer has no payment method on file"},
+	codeUnknownMethod:   {ends, "the payment method on file can only be charged by the customer"},
+	codeCardDead:        {ends, classWords("never")},
+	codeMustAct:         {ends, classWords("customer")},
+	codeIssuedInIndia:   {ends, "cards issued in India are not charged again without the customer"},
+	codeDebitRefused:    {ends, "the bank account was refused for another reason than a lack of money"},
+	codeDebitPresented:  {ends, "a bank debit is presented again twice at most"},
+	codeDebitRests:      {waits, "a bank takes days to answer a debit"},
+	codeAttemptsUsedUp:  {waits, "the attempts that the playbook allows are used up"},
+	codeNoBudget:        {ends, "the playbook allows no attempt on a card"},
+	codeCardBudgetSpent: {waits, "the attempts that the card may have within 30 days are used up"},
+	codeNetworkLimit:    {waits, "the card network's limit of attempts is reached"},
+	codeNetworkWaits:    {waits, "the card network asks to wait"},
+	codeOnceADay:        {waits, "one attempt a day"},
+	codeTwinOut:         {waits, "another request about it may be out"},
+	codeDailyCap:        {waits, "the playbook's daily cap is reached"},
+	codeNotOurs:         {drops, "it is not as PHANTOM has left it"},
+}
+
+func (c code) words() string  { return rules[c].words }
+func (c code) effect() effect { return rules[c].effect }
+
+// patience between two looks at something that only a person or the merchant changes.
+const (
+	haltPatience = time.Minute
+	offPatience  = 15 * time.Minute
+)
+
+// mayLeave is the one gate before everything that leaves for a hunt: a charge, a take-over, a final step, what takes one of these back, and
+// a message. p is what was planned; a message needs only its zero value. now is by PHANTOM's clock.
+func mayLeave(kind string, p frozen, f facts, now time.Time) ruling {
+	r := f.hunt.mayLeave(kind, p, now)
+	if !r.yes() || f.stripe == nil {
+		return r
+	}
+	switch {
+	case kind == KindPay || kind == KindHold:
+		r = f.stripe.mayCharge(kind, p, f.hunt, now)
+	case isFinal(kind):
+		r = f.stripe.mayEnd(f.hunt.playbook, now)
+	case kind == KindRelease:
+		r = f.stripe.mayRelease()
+	}
+	if !r.yes() || f.ledger == nil {
+		return r
+	}
+	if f.ledger.twin {
+		return ruling{codeTwinOut, now.Add(time.Hour)}
+	}
+	if kind != KindPay {
+		return ruling{}
+	}
+	return f.ledger.mayCharge(p, f.stripe.object.method(), f.hunt.playbook, now)
+}
+
+// mayLeave asks what PHANTOM's own database says. What takes back something of PHANTOM's own is bound by little: the hunt has ended.
+func (f huntFacts) mayLeave(kind string, p frozen, now time.Time) ruling {
+	charges := kind == KindPay || kind == KindHold
+	switch {
+	case f.disconnected:
+		return ruling{code: codeDisconnected}
+	case f.halted:
+		return ruling{codeHalted, now.Add(haltPatience)}
+	case kind == KindResume || kind == KindRelease:
+		return ruling{}
+	case f.hunt.State != "active":
+		return ruling{code: codeHuntEnded}
+	case f.hunt.HeldOut || f.hunt.Mode != ModeRecover:
+		return ruling{code: codeUntouched}
+	case f.ghost.ClosedReason != nil && *f.ghost.ClosedReason == closedUnderWay:
+		return ruling{code: codeGhostPays} // it may come back
+	case f.ghost.Status != "open":
+		return ruling{code: codeGhostClosed}
+	case !isFinal(kind) && now.After(windowEnd(f.hunt, f.playbook)): // it waited: for a pace, a cap, a merchant
+		return ruling{code: codeWindowOver}
+	case f.playbook.Mode != ModeRecover:
+		return ruling{codeSwitchedOff, now.Add(offPatience)}
+	case charges && f.ghost.Amount < f.playbook.MinAmount[p.Currency]:
+		return ruling{codeBelowMinimum, now.Add(oneADay)}
+	}
+	return ruling{}
+}
+
+// mayCharge reads what Stripe says right before a charge against what was planned, and one retrier at a time.
+func (f *stripeFacts) mayCharge(kind string, p frozen, h huntFacts, now time.Time) ruling {
+	o := f.object
+	switch {
+	case slices.ContainsFunc(f.charges, charge.contested):
+		return ruling{code: codeInDispute}
+	case o.Status == "uncollectible":
+		return ruling{code: codeWrittenOff}
+	case o.Status != "open":
+		return ruling{code: codeNotOpen}
+	case o.PaidOutOfBand, o.AmountRemaining <= 0:
+		return ruling{code: codeNothingLeft}
+	case o.AmountRemaining != p.Amount || o.Currency != p.Currency:
+		return ruling{code: codeAmountChanged}
+	case o.CollectionMethod != "charge_automatically":
+		return ruling{code: codeSentInvoice}
+	case o.Intent.Status == "processing":
+		return ruling{codeUnderWay, now.Add(oneADay)}
+	case o.Intent.Status == "requires_action":
+		return ruling{code: codeMustConfirm}
+	case !o.Attempted:
+		return ruling{codeNotTried, now.Add(2 * time.Hour)}
+	case present(o.Subscription.Pause):
+		return ruling{code: codePaused}
+	case !alive(o.Subscription.Status) && h.ghost.Access != "proven":
+		return ruling{code: codeNotAlive}
+	case kind == KindPay && o.NextAttempt != nil && h.playbook.TakeOver && !f.taken:
+		return ruling{code: codeTakeOverFirst}
+	case kind == KindPay && o.NextAttempt != nil: // two retriers at once are the largest risk
+		return ruling{codeStripeRetries, time.Unix(*o.NextAttempt, 0).Add(time.Hour)}
+	}
+	r := mayAsk(f.charges, p, o.method(), h.playbook, now)
+	if kind == KindHold && r.code.effect() == waits && r.until.Before(now.Add(oneADay)) {
+		return ruling{} // the charge that follows waits for it
+	}
+	return r
+}
+
+func alive(status string) bool {
+	return status == "active" || status == "past_due" || status == "trialing"
+}
+
+// mayEnd asks before a final step: nobody loses a subscription who has paid or disputes, or, unless the playbook says so, whose newest
+// invoice is paid.
+func (f *stripeFacts) mayEnd(playbook Playbook, now time.Time) ruling {
+	switch o := f.invoice; {
+	case o.Status != "open" && o.Status != "uncollectible", o.PaidOutOfBand, o.AmountRemaining <= 0:
+		return ruling{code: codeNotOpen}
+	case slices.ContainsFunc(f.charges, charge.contested):
+		return ruling{code: codeInDispute}
+	case o.Intent.Status == "processing":
+		return ruling{codeUnderWay, now.Add(oneADay)}
+	case f.paying && !playbook.FinalStepIfPaying:
+		return ruling{code: codePaying}
+	case o.Status == "open" && o.NextAttempt != nil:
+		return ruling{codeStripeRetries, time.Unix(*o.NextAttempt, 0).Add(time.Hour)}
+	}
+	return ruling{}
+}
+
+// mayRelease asks before an invoice is given back to Smart Retries.
+func (f *stripeFacts) mayRelease() ruling {
+	switch o := f.object; {
+	case o.Status != "open", o.AmountRemaining <= 0:
+		return ruling{code: codeNotOpen}
+	case o.AutoAdvance, !f.taken: // somebody has given it back, or has taken it themselves
+		return ruling{code: codeNotOurs}
+	}
+	return ruling{}
+}

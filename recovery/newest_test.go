@@ -1,0 +1,68 @@
+package recovery
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"phantom/sandbox"
+)
+
+func uuidOf(text string) uuid.UUID { return uuid.MustParse(text) }
+
+// What a merchant switches off or lowers holds for hunts that run, from the next send on. The plan stays the hunt's own. Nothing is asked of
+// Stripe for what the database forbids already.
+func TestNewestPlaybookHoldsForRunningHunts(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(*Playbook)
+		do     func(*bench)
+		want   code
+		reads  bool
+	}{
+		"switched off":         {func(p *Playbook) { p.Mode = ModeOff }, nil, codeSwitchedOff, false},
+		"to observe":           {func(p *Playbook) { p.Mode = ModeObserve }, nil, codeSwitchedOff, false},
+		"a minimum":            {func(p *Playbook) { p.MinAmount = everyCurrency(1 << 40) }, nil, codeBelowMinimum, false},
+		"a daily cap":          {func(p *Playbook) { p.DailyCap = everyCurrency(1) }, nil, codeDailyCap, true},
+		"no attempts any more": {func(p *Playbook) { p.MaxAttempts = 0 }, nil, codeNoBudget, true},
+		"one attempt":          {func(p *Playbook) { p.MaxAttempts = 1 }, nil, codeAttemptsUsedUp, true},
+		"a budget of one":      {func(p *Playbook) { p.CardBudget = 1 }, nil, codeCardBudgetSpent, true},
+		"halted": {nil, func(b *bench) {
+			b.exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
+		}, codeHalted, false},
+		"the plan alone": {func(p *Playbook) { p.FinalStep, p.TakeOver, p.WindowDays = FinalCancel, true, 1 }, nil, "", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, id := setupCharge(t)
+			if test.change != nil {
+				b.recoverWith(test.change)
+			}
+			if test.do != nil {
+				test.do(b)
+			}
+			var reads atomic.Int64
+			b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/", Times: -1, Hold: func() { reads.Add(1) }})
+			b.during(func() {
+				b.await("it is looked at", func() bool {
+					return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (finished_at IS NOT NULL OR fence > 0 AND status = 'pending' AND run_at > phantom_now())", id) == 1
+				})
+			})
+			if n := len(b.world.Ledger(b.account)); (n == 1) != (test.want == "") {
+				t.Errorf("%d charges were executed", n)
+			}
+			if got := b.text("SELECT coalesce(code, '') FROM attempts WHERE task_id = $1", id); got != string(test.want) {
+				t.Errorf("%q forbade it, want %q", got, test.want)
+			}
+			if (reads.Load() > 0) != test.reads {
+				t.Errorf("%d reads", reads.Load())
+			}
+		})
+	}
+}
+
+func everyCurrency(amount int64) map[string]int64 {
+	return map[string]int64{"usd": amount, "eur": amount, "jpy": amount, "gbp": amount}
+}
