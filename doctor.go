@@ -26,7 +26,7 @@ const (
 	lagTooMuch     = 15 * time.Minute
 	silenceNoted   = 24 * time.Hour
 	leaseNoted     = time.Minute // a living worker takes over within 15 seconds
-	haltsNamed     = 5
+	haltsNamed     = 5           // accounts of halts and of parked tasks
 )
 
 // check is one thing that was looked at.
@@ -210,7 +210,7 @@ func (d *diagnosis) checkSkew(name string, ahead time.Duration) {
 }
 
 func (d *diagnosis) checkDatabase(ctx context.Context) {
-	rest := []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "halts"}
+	rest := []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts"}
 	c := d.config
 	if c.databaseURL == "" {
 		d.skip("DATABASE_URL cannot be read", append([]string{"database"}, rest...)...)
@@ -249,9 +249,9 @@ func (d *diagnosis) checkDatabase(ctx context.Context) {
 	}
 	d.add("ok", "schema", "is this version's", "")
 	queries := db.New(pool)
-	for i, look := range []func(context.Context, *db.Queries) error{d.checkKeys, d.checkMerchants, d.checkTasks, d.checkHalts} {
+	for i, look := range []func(context.Context, *db.Queries) error{d.checkKeys, d.checkMerchants, d.checkTasks, d.checkParked, d.checkHalts} {
 		if err := look(ctx, queries); err != nil {
-			d.add("fail", []string{"keys", "merchants", "backlog", "halts"}[i], db.Describe(err), advice)
+			d.add("fail", []string{"keys", "merchants", "backlog", "parked", "halts"}[i], db.Describe(err), advice)
 		}
 	}
 }
@@ -344,7 +344,7 @@ func (d *diagnosis) checkTasks(ctx context.Context, queries *db.Queries) error {
 	default:
 		d.add("ok", "backlog", backlog, "")
 	}
-	review := fmt.Sprintf("%d tasks wait for a person, %d are parked until their merchant connects again", t.NeedsReview, t.Parked)
+	review := fmt.Sprintf("%d tasks wait for a person", t.NeedsReview)
 	if t.NeedsReview > 0 {
 		d.add("warn", "needs review", review, "phantom tasks list --status needs_review shows them")
 	} else {
@@ -362,7 +362,56 @@ func (d *diagnosis) checkTasks(ctx context.Context, queries *db.Queries) error {
 	return nil
 }
 
-// checkHalts names what phantom stop has halted: it is easily forgotten, and everything else looks well.
+// checkParked names the merchants whose tasks stand still. Of those who are connected it should be none, or for half an hour.
+func (d *diagnosis) checkParked(ctx context.Context, queries *db.Queries) error {
+	t, err := queries.DoctorTasks(ctx)
+	if err != nil {
+		return err
+	}
+	parked, err := queries.DoctorParked(ctx, haltsNamed)
+	if err != nil {
+		return err
+	}
+	if len(parked) == 0 {
+		d.add("ok", "parked", "no task is parked", "")
+		return nil
+	}
+	var said []string
+	connected := false
+	for _, p := range parked {
+		connected = connected || p.Connected
+		said = append(said, parkedWords(p))
+	}
+	if more := parked[0].Accounts - int64(len(said)); more > 0 {
+		said = append(said, fmt.Sprintf("%d more merchants", more))
+	}
+	detail := fmt.Sprintf("%d tasks wait for Stripe to accept their merchant's token: of %s", t.Parked, strings.Join(said, ", of "))
+	const back = "they go on by themselves when the merchant connects again from the server's first page"
+	if connected {
+		d.add("warn", "parked", detail, "Stripe refuses the token of a connected merchant and is asked again within half an hour; where it lasts, "+
+			"the merchant has to connect again")
+	} else {
+		d.add("ok", "parked", detail+"; "+back, "")
+	}
+	return nil
+}
+
+func parkedWords(p db.DoctorParkedRow) string {
+	words := p.Account + " " + fmt.Sprint(p.Tasks)
+	if p.Sent > 0 {
+		words += fmt.Sprintf(", %d of them sent with an unknown outcome", p.Sent)
+	}
+	state := "connected, refused"
+	if !p.Connected {
+		state = "disconnected"
+	}
+	if p.Since != nil {
+		state += " since " + shortTime(p.Since)
+	}
+	return words + " (" + state + ")"
+}
+
+// checkHalts names what is halted: it is easily forgotten, and everything else looks well. A merchant's own halt is their business.
 func (d *diagnosis) checkHalts(ctx context.Context, queries *db.Queries) error {
 	halts, err := queries.HaltReadAccounts(ctx)
 	if err != nil {
@@ -373,13 +422,17 @@ func (d *diagnosis) checkHalts(ctx context.Context, queries *db.Queries) error {
 		return nil
 	}
 	var said []string
+	status, advice := "ok", ""
+	if slices.ContainsFunc(halts, func(h db.HaltReadAccountsRow) bool { return h.By == byOperator }) {
+		status, advice = "warn", "when hunts may send again, lift it by the command in brackets"
+	}
 	for _, h := range halts[:min(len(halts), haltsNamed)] {
-		whose, lift := haltWords(h.Account)
+		whose, lift := haltWords(h)
 		said = append(said, fmt.Sprintf("%s since %s (%s)", whose, shortTime(&h.HaltedAt), lift))
 	}
 	if more := len(halts) - len(said); more > 0 {
 		said = append(said, fmt.Sprintf("%d more", more))
 	}
-	d.add("warn", "halts", "no charge and no message of "+strings.Join(said, ", of "), "when hunts may send again, lift it by the command in brackets")
+	d.add(status, "halts", "no charge and no message of "+strings.Join(said, ", of "), advice)
 	return nil
 }
