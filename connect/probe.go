@@ -13,29 +13,36 @@ import (
 	"phantom/task"
 )
 
-// KindProbe is the kind of the task that asks Stripe, as long as tasks of a connected merchant are parked, whether it accepts the
-// merchant's token again, and wakes them then.
+// KindProbe is the kind of the task that asks Stripe, as long as tasks of a connected merchant are
+// parked, whether it accepts the merchant's token again, and wakes them then.
 const KindProbe = "probe"
 
 const (
 	probeKey   = "probe" // one probe a merchant
 	probeFirst = time.Minute
 	probeMost  = 30 * time.Minute // between two questions
-	wakeGap    = time.Minute      // between two wakings by the success of other requests: what parks itself again at once is the probe's
+
+	// wakeGap is between two wakings by the success of other requests: what parks itself again at
+	// once is left to the probe.
+	wakeGap = time.Minute
 )
 
-// memory is what a process knows of a merchant's parked tasks: it spares every request a question to the database.
+// memory is what a process knows of a merchant's parked tasks: it spares every request a question
+// to the database.
 type memory struct {
 	parked bool
 	woken  time.Time
 }
 
-// park sets a running task aside and plans the probe that will wake it, in one transaction. It reports false where the merchant has
-// connected again, or the task is another worker's.
-func (s *Service) park(ctx context.Context, t *task.Task, connectedAt time.Time, why error) (parked bool, err error) {
+// park sets a running task aside and plans the probe that will wake it, in one transaction. It
+// reports false where the merchant has connected again, or the task is another worker's.
+func (s *Service) park(
+	ctx context.Context, t *task.Task, connectedAt time.Time, why error,
+) (parked bool, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		connected, err := db.New(tx).TaskParkHeld(ctx, db.TaskParkHeldParams{
-			MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, ConnectedAt: connectedAt, Error: why.Error(),
+			MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, ConnectedAt: connectedAt,
+			Error: why.Error(),
 		})
 		if errors.Is(err, pgx.ErrNoRows) {
 			return nil
@@ -62,12 +69,14 @@ func planProbe(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
 	if err != nil {
 		return fmt.Errorf("read clock: %w", err)
 	}
-	_, err = task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindProbe, RunAt: now.Add(probeFirst), UniqueKey: probeKey})
+	_, err = task.Enqueue(ctx, tx, task.New{
+		MerchantID: merchantID, Kind: KindProbe, RunAt: now.Add(probeFirst), UniqueKey: probeKey,
+	})
 	return err
 }
 
-// EnsureProbes plans a probe for every connected merchant who has parked tasks and none: from before there were any, or because
-// one came to rest otherwise.
+// EnsureProbes plans a probe for every connected merchant who has parked tasks and none: from
+// before there were any, or because one came to rest otherwise.
 func (s *Service) EnsureProbes(ctx context.Context) error {
 	if _, err := s.queries.ProbeRevive(ctx); err != nil {
 		return fmt.Errorf("revive probes: %w", err)
@@ -84,7 +93,8 @@ func (s *Service) EnsureProbes(ctx context.Context) error {
 	return nil
 }
 
-// accepted is called after each request of a merchant's that has succeeded: what this process has parked is woken.
+// accepted is called after each request of a merchant's that has succeeded: what this process has
+// parked is woken.
 func (s *Service) accepted(ctx context.Context, merchant db.Merchant) {
 	s.memoryMutex.Lock()
 	m := s.memories[merchant.ID]
@@ -103,7 +113,8 @@ func (s *Service) accepted(ctx context.Context, merchant db.Merchant) {
 		count, err = wake(ctx, tx, merchant.ID)
 		return err
 	}); err != nil {
-		task.Log(ctx, s.config.Log).Warn("[STRIPE] parked tasks cannot be woken now: the probe does it",
+		log := task.Log(ctx, s.config.Log)
+		log.Warn("[STRIPE] parked tasks cannot be woken now: the probe does it",
 			"account", merchant.StripeUserID, "cause", db.Describe(err))
 		return
 	}
@@ -112,12 +123,14 @@ func (s *Service) accepted(ctx context.Context, merchant db.Merchant) {
 
 func (s *Service) logWoken(ctx context.Context, merchant db.Merchant, count int64) {
 	if count > 0 {
-		task.Log(ctx, s.config.Log).Info("[STRIPE] the merchant's token is accepted again: parked tasks are woken",
+		log := task.Log(ctx, s.config.Log)
+		log.Info("[STRIPE] the merchant's token is accepted again: parked tasks are woken",
 			"account", merchant.StripeUserID, "tasks", count)
 	}
 }
 
-// HandleProbe is the handler of [KindProbe]. It fails for nothing: a probe that were left to a person would leave the tasks parked.
+// HandleProbe is the handler of [KindProbe]. It fails for nothing: a probe that were left to a
+// person would leave the tasks parked.
 func (s *Service) HandleProbe(ctx context.Context, t *task.Task) error {
 	state, err := s.queries.ProbeLoad(ctx, db.ProbeLoadParams{MerchantID: t.MerchantID, ID: t.ID})
 	if err == nil && state.Connected && state.Parked {
@@ -134,15 +147,17 @@ func (s *Service) HandleProbe(ctx context.Context, t *task.Task) error {
 	}
 	var read *ReadError
 	if ctx.Err() == nil && !errors.As(err, &read) && !errors.Is(err, ErrRevoked) {
-		task.Log(ctx, s.config.Log).Warn("[STRIPE] cannot ask whether a token is accepted again: it is asked later", "cause", db.Describe(err))
+		log := task.Log(ctx, s.config.Log)
+		log.Warn("[STRIPE] cannot ask whether a token is accepted again: it is asked later",
+			"cause", db.Describe(err))
 	}
 	// The longer it has lasted, the less often it is asked: each wait doubles the whole.
 	age := time.Duration(state.Age * float64(time.Second))
 	return task.Snooze(min(max(age, probeFirst), probeMost))
 }
 
-// endProbe wakes what is parked and ends the probe, under the lock of the merchant's row: whoever parks a task comes before that and is
-// seen, or comes after it and plans another probe.
+// endProbe wakes what is parked and ends the probe, under the lock of the merchant's row: whoever
+// parks a task comes before that and is seen, or comes after it and plans another probe.
 func (s *Service) endProbe(ctx context.Context, t *task.Task) error {
 	var merchant db.Merchant
 	var count int64

@@ -11,10 +11,12 @@ import (
 	"github.com/stripe/stripe-go/v76"
 )
 
-// ErrForbidden says that Stripe accepts the merchant's token, and does not let it do this. It is an [ErrRefused].
+// ErrForbidden says that Stripe accepts the merchant's token, and does not let it do this. It is an
+// [ErrRefused].
 var ErrForbidden = fmt.Errorf("%w: the merchant's token may not do this", ErrRefused)
 
-// isStripes says whether a body is an error of Stripe's own. Proxies and firewalls answer with 401 and 403, too.
+// isStripes says whether a body is an error of Stripe's own. Proxies and firewalls answer with 401
+// and 403, too.
 func isStripes(body []byte) bool {
 	var answer struct {
 		Error struct {
@@ -46,23 +48,25 @@ func (r *Reader) denied(ctx context.Context, status int, said error) error {
 	return &ReadError{Err: said} // Stripe contradicts itself
 }
 
-// prove asks Stripe once whether it accepts the merchant's token. It returns nil if it does, and a [*ReadError]
-// if it does not, which is [ErrRevoked], or if there is no clear answer. It never calls [Reader.Get] or denied.
+// prove asks Stripe once whether it accepts the merchant's token. It returns nil if it does, and a
+// [*ReadError] if it does not, which is [ErrRevoked], or if there is no clear answer. It never
+// calls [Reader.Get] or denied.
 func (r *Reader) prove(ctx context.Context) error {
-	waiting, cancel := context.WithTimeout(Urgent(ctx), 2*stripeTimeout) // the pace, and one request
+	waiting, cancel := context.WithTimeout(Urgent(ctx), 2*stripeTimeout) // the pace and one request
 	defer cancel()
 	err := r.fetch(waiting, "/v1/account", func(response *http.Response, body []byte) error {
 		var account struct {
 			ID string `json:"id"`
 		}
-		said := answered(response)
+		said, code := answered(response), stripeCode(r, response, body)
+		_ = json.Unmarshal(body, &account) // what is missing stays ""
 		switch status := response.StatusCode; {
-		case status == http.StatusOK && json.Unmarshal(body, &account) == nil && account.ID == r.Merchant.StripeUserID:
+		case status == http.StatusOK && account.ID == r.Merchant.StripeUserID:
 			r.service.accepted(ctx, r.Merchant)
 			return nil
 		case isDenied(status) && isStripes(body):
 			return &ReadError{Err: fmt.Errorf("%w (%w)", ErrRevoked, said)}
-		case status == http.StatusTooManyRequests && stripeCode(r, response, body) != stripe.ErrorCodeLockTimeout:
+		case status == http.StatusTooManyRequests && code != stripe.ErrorCodeLockTimeout:
 			return r.slowDown(ctx, response, said)
 		default:
 			return &ReadError{Err: said}
@@ -76,7 +80,8 @@ func (r *Reader) prove(ctx context.Context) error {
 
 // answered names an answer, without a word of it.
 func answered(response *http.Response) error {
-	return fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, response.Header.Get("Request-Id"))
+	id := response.Header.Get("Request-Id")
+	return fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, id)
 }
 
 // stripeCode is the code of an error of Stripe's, or "".

@@ -14,8 +14,10 @@ import (
 const probeListMissing = `-- name: ProbeListMissing :many
 SELECT m.id FROM merchants m
 WHERE m.disconnected_at IS NULL
-    AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = m.id AND t.status = 'parked' AND t.kind <> 'probe')
-    AND NOT EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = m.id AND t.kind = 'probe' AND t.status IN ('pending', 'running'))
+    AND EXISTS (SELECT 1 FROM scheduled_tasks t
+        WHERE t.merchant_id = m.id AND t.status = 'parked' AND t.kind <> 'probe')
+    AND NOT EXISTS (SELECT 1 FROM scheduled_tasks t
+        WHERE t.merchant_id = m.id AND t.kind = 'probe' AND t.status IN ('pending', 'running'))
 ORDER BY m.id LIMIT 1000
 `
 
@@ -43,7 +45,8 @@ func (q *Queries) ProbeListMissing(ctx context.Context) ([]uuid.UUID, error) {
 const probeLoad = `-- name: ProbeLoad :one
 
 SELECT (m.disconnected_at IS NULL)::boolean AS connected,
-    EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = m.id AND t.status = 'parked') AS parked,
+    EXISTS (SELECT 1 FROM scheduled_tasks t
+        WHERE t.merchant_id = m.id AND t.status = 'parked') AS parked,
     extract(epoch FROM clock_timestamp() - probe.created_at)::float8 AS age
 FROM scheduled_tasks probe JOIN merchants m ON m.id = probe.merchant_id
 WHERE probe.merchant_id = $1 AND probe.id = $2
@@ -60,7 +63,8 @@ type ProbeLoadRow struct {
 	Age       float64
 }
 
-// The probe asks whether Stripe accepts the token of a connected merchant again whose tasks are parked.
+// The probe asks whether Stripe accepts the token again of a connected merchant whose tasks are
+// parked.
 // age: for how many seconds it has been asked.
 func (q *Queries) ProbeLoad(ctx context.Context, arg ProbeLoadParams) (ProbeLoadRow, error) {
 	row := q.db.QueryRow(ctx, probeLoad, arg.MerchantID, arg.ID)

@@ -8,12 +8,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// halted is since when nothing is sent for the merchant, or null: by their own halt or the operator's.
+// halted is since when nothing is sent for the merchant, by their own halt or the operator's, or
+// null.
 type halted struct {
 	HaltedAt *time.Time `json:"halted_at"`
 }
 
-func (s *Server) halt(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+func (s *Server) halt(
+	ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID,
+) error {
 	if _, err := bodyFields(r); err != nil {
 		return err
 	}
@@ -25,7 +28,9 @@ func (s *Server) halt(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	return nil
 }
 
-func (s *Server) unhalt(ctx context.Context, w http.ResponseWriter, _ *http.Request, merchantID uuid.UUID) error {
+func (s *Server) unhalt(
+	ctx context.Context, w http.ResponseWriter, _ *http.Request, merchantID uuid.UUID,
+) error {
 	at, err := s.config.Recovery.Unhalt(ctx, merchantID)
 	if err != nil {
 		return err
