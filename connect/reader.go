@@ -221,34 +221,26 @@ func (r *Reader) fetch(ctx context.Context, path string, read func(response *htt
 	if err != nil {
 		return err
 	}
-	body := buffers.Get().(*bytes.Buffer)
-	defer buffers.Put(body)
-	body.Reset()
-	response, err := r.send(ctx, path, token, body)
-	if err != nil {
-		return err
-	}
-	return read(response, body.Bytes())
-}
-
-// send makes the request and reads the answer into body.
-func (r *Reader) send(ctx context.Context, path, token string, body *bytes.Buffer) (*http.Response, error) {
-	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
+	sending, cancel := context.WithTimeout(ctx, stripeTimeout)
 	defer cancel()
-	request, err := r.service.builder.NewRequest(http.MethodGet, path, token, "application/x-www-form-urlencoded", &stripe.Params{Context: ctx})
+	params := &stripe.Params{Context: sending}
+	request, err := r.service.builder.NewRequest(http.MethodGet, path, token, "application/x-www-form-urlencoded", params)
 	if err != nil {
-		return nil, scrub(err)
+		return scrub(err)
 	}
 	// Not the backend's own Call, which decodes whole objects, nor its CallStreaming, which panics when the connection fails.
 	response, err := r.service.reads.Do(request)
 	if err != nil {
-		return nil, &ReadError{Err: scrub(err)}
+		return &ReadError{Err: scrub(err)}
 	}
 	defer func() { _ = response.Body.Close() }()
+	body := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(body)
+	body.Reset()
 	if _, err := body.ReadFrom(response.Body); err != nil {
-		return nil, &ReadError{Err: scrub(err)}
+		return &ReadError{Err: scrub(err)}
 	}
-	return response, nil
+	return read(response, body.Bytes())
 }
 
 // refusal says what a status that is not 200 means.
