@@ -26,7 +26,7 @@ const (
 	lagTooMuch     = 15 * time.Minute
 	silenceNoted   = 24 * time.Hour
 	leaseNoted     = time.Minute // a living worker takes over within 15 seconds
-	haltsNamed     = 5
+	haltsNamed     = 5           // accounts of halts and of parked tasks
 )
 
 // check is one thing that was looked at.
@@ -210,7 +210,7 @@ func (d *diagnosis) checkSkew(name string, ahead time.Duration) {
 }
 
 func (d *diagnosis) checkDatabase(ctx context.Context) {
-	rest := []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "halts"}
+	rest := []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts"}
 	c := d.config
 	if c.databaseURL == "" {
 		d.skip("DATABASE_URL cannot be read", append([]string{"database"}, rest...)...)
@@ -249,9 +249,9 @@ func (d *diagnosis) checkDatabase(ctx context.Context) {
 	}
 	d.add("ok", "schema", "is this version's", "")
 	queries := db.New(pool)
-	for i, look := range []func(context.Context, *db.Queries) error{d.checkKeys, d.checkMerchants, d.checkTasks, d.checkHalts} {
+	for i, look := range []func(context.Context, *db.Queries) error{d.checkKeys, d.checkMerchants, d.checkTasks, d.checkParked, d.checkHalts} {
 		if err := look(ctx, queries); err != nil {
-			d.add("fail", []string{"keys", "merchants", "backlog", "halts"}[i], db.Describe(err), advice)
+			d.add("fail", []string{"keys", "merchants", "backlog", "parked", "halts"}[i], db.Describe(err), advice)
 		}
 	}
 }
@@ -344,7 +344,7 @@ func (d *diagnosis) checkTasks(ctx context.Context, queries *db.Queries) error {
 	default:
 		d.add("ok", "backlog", backlog, "")
 	}
-	review := fmt.Sprintf("%d tasks wait for a person, %d are parked until their merchant connects again", t.NeedsReview, t.Parked)
+	review := fmt.Sprintf("%d tasks wait for a person", t.NeedsReview)
 	if t.NeedsReview > 0 {
 		d.add("warn", "needs review", review, "phantom tasks list --status needs_review shows them")
 	} else {
@@ -359,27 +359,5 @@ func (d *diagnosis) checkTasks(ctx context.Context, queries *db.Queries) error {
 	default:
 		d.add("ok", "workers", workers+", every lease is fresh", "")
 	}
-	return nil
-}
-
-// checkHalts names what phantom stop has halted: it is easily forgotten, and everything else looks well.
-func (d *diagnosis) checkHalts(ctx context.Context, queries *db.Queries) error {
-	halts, err := queries.HaltReadAccounts(ctx)
-	if err != nil {
-		return err
-	}
-	if len(halts) == 0 {
-		d.add("ok", "halts", "nothing is halted", "")
-		return nil
-	}
-	var said []string
-	for _, h := range halts[:min(len(halts), haltsNamed)] {
-		whose, lift := haltWords(h.Account)
-		said = append(said, fmt.Sprintf("%s since %s (%s)", whose, shortTime(&h.HaltedAt), lift))
-	}
-	if more := len(halts) - len(said); more > 0 {
-		said = append(said, fmt.Sprintf("%d more", more))
-	}
-	d.add("warn", "halts", "no charge and no message of "+strings.Join(said, ", of "), "when hunts may send again, lift it by the command in brackets")
 	return nil
 }

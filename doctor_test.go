@@ -82,7 +82,7 @@ func TestDoctor(t *testing.T) {
 	event("1 minute")
 	code, found, stderr := diagnose(t, variables)
 	wantStatuses(t, "a good server", found, nil)
-	if code != 0 || len(found) != 15 {
+	if code != 0 || len(found) != 16 {
 		t.Errorf("a good server: %d, %d checks, %s", code, len(found), stderr)
 	}
 	if !strings.Contains(found["stripe"].Detail, "test mode at http://127.0.0.1:") || !strings.Contains(found["merchants"].Detail, "1 connected, 0 disconnected") {
@@ -105,8 +105,8 @@ func TestDoctor(t *testing.T) {
 	changed := maps.Clone(variables)
 	changed["STRIPE_WEBHOOK_SECRET"] = ""
 	code, found, _ = diagnose(t, changed)
-	wantStatuses(t, "little things", found, map[string]string{"webhook secret": "warn", "webhook events": "warn", "needs review": "warn", "halts": "warn"})
-	if code != 0 || found["needs review"].Detail != "1 tasks wait for a person, 1 are parked until their merchant connects again" {
+	wantStatuses(t, "little things", found, map[string]string{"webhook secret": "warn", "webhook events": "warn", "needs review": "warn", "parked": "warn", "halts": "warn"})
+	if code != 0 || found["needs review"].Detail != "1 tasks wait for a person" {
 		t.Errorf("little things: %d, %+v", code, found)
 	}
 	var account string
@@ -118,11 +118,45 @@ func TestDoctor(t *testing.T) {
 	if got := found["halts"].Detail; got != want {
 		t.Errorf("halts: %s, want %s", got, want)
 	}
+	if got := found["parked"].Detail; got != "1 tasks wait for Stripe to accept their merchant's token: of "+account+" 1 (connected, refused)" {
+		t.Errorf("parked: %s", got)
+	}
+	// A probe tells since when; a request that may be out is told apart; who has left is no warning, and neither is a merchant's own halt.
+	for _, statement := range []string{
+		`INSERT INTO scheduled_tasks (merchant_id, id, kind, created_at, run_at) SELECT id, gen_random_uuid(), 'probe', '2026-11-20 08:30Z', now() + interval '1 hour' FROM merchants`,
+		`UPDATE scheduled_tasks SET first_sent_at = now() WHERE status = 'parked'`,
+		`DELETE FROM halts`,
+		`INSERT INTO halts (scope, by, halted_at) SELECT id, 'merchant', '2026-11-20 08:30Z' FROM merchants`,
+	} {
+		if _, err := pool.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, found, _ = diagnose(t, changed)
+	if got := found["parked"].Detail; !strings.HasSuffix(got, account+" 1, 1 of them sent with an unknown outcome (connected, refused since 2026-11-20T08:30:00Z)") {
+		t.Errorf("parked: %s", got)
+	}
+	if got := found["halts"]; got.Status != "ok" ||
+		got.Detail != "no charge and no message of "+account+", by themselves, since 2026-11-20T08:30:00Z (the merchant's own DELETE /api/halt)" {
+		t.Errorf("halts: %+v", got)
+	}
+	for _, statement := range []string{
+		`DELETE FROM halts`, `INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')`,
+		`UPDATE merchants SET access_token = NULL, refresh_token = NULL, disconnected_at = '2026-11-21 08:30Z'`,
+	} {
+		if _, err := pool.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, found, _ = diagnose(t, changed)
+	if got := found["parked"]; got.Status != "ok" || !strings.Contains(got.Detail, "(disconnected since 2026-11-21T08:30:00Z); they go on by themselves") {
+		t.Errorf("parked: %+v", got)
+	}
 
 	changed = maps.Clone(variables)
 	changed["ENCRYPTION_KEY"], changed["STRIPE_SECRET_KEY"] = wrongKey, "sk_test_wrong"
 	code, found, stderr = diagnose(t, changed)
-	wantStatuses(t, "wrong keys", found, map[string]string{"keys": "fail", "stripe": "fail", "webhook events": "warn", "needs review": "warn", "halts": "warn"})
+	wantStatuses(t, "wrong keys", found, map[string]string{"keys": "fail", "stripe": "fail", "needs review": "warn", "halts": "warn"})
 	if code != 1 || !strings.HasSuffix(stderr, "phantom doctor: 2 checks failed\n") {
 		t.Errorf("wrong keys: %d, %s", code, stderr)
 	}
@@ -130,7 +164,7 @@ func TestDoctor(t *testing.T) {
 	changed["DATABASE_URL"], changed["ENCRYPTION_KEY"] = "postgres://u:canaryPassword@127.0.0.1:"+freePort(t)+"/x", ""
 	changed["STRIPE_SECRET_KEY"] = variables["STRIPE_SECRET_KEY"]
 	skipped := map[string]string{"configuration": "fail", "database": "fail"}
-	for _, name := range []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "halts"} {
+	for _, name := range []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts"} {
 		skipped[name] = "warn"
 	}
 	_, found, stderr = diagnose(t, changed)

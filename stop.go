@@ -14,6 +14,9 @@ import (
 	"phantom/db"
 )
 
+// byOperator tells the halts of phantom stop from the merchants' own: neither lifts the other's.
+const byOperator = "operator"
+
 // stopHunts halts every send of hunts, in all processes, until it is lifted. It needs nothing but the database, so that it works where little
 // else does.
 func stopHunts(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
@@ -48,9 +51,9 @@ func stopHunts(ctx context.Context, args []string, getenv func(string) string, s
 	}
 	queries := db.New(pool)
 	if *lift {
-		_, err = queries.HaltDelete(ctx, scope)
+		_, err = queries.HaltDelete(ctx, db.HaltDeleteParams{Scope: scope, By: byOperator})
 	} else {
-		_, err = queries.HaltCreate(ctx, scope)
+		_, err = queries.HaltCreate(ctx, db.HaltCreateParams{Scope: scope, By: byOperator})
 	}
 	if err != nil {
 		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
@@ -69,7 +72,7 @@ func printHalts(ctx context.Context, queries *db.Queries, stdout io.Writer) erro
 		return err
 	}
 	for _, h := range halts {
-		whose, lift := haltWords(h.Account)
+		whose, lift := haltWords(h)
 		if _, err := fmt.Fprintf(stdout, "every charge and message of %s is halted since %s; to go on: %s\n", whose, shortTime(&h.HaltedAt), lift); err != nil {
 			return err
 		}
@@ -77,10 +80,13 @@ func printHalts(ctx context.Context, queries *db.Queries, stdout io.Writer) erro
 	return nil
 }
 
-// haltWords says whose halt one is ("" is everybody) and which command lifts it.
-func haltWords(account string) (whose, lift string) {
-	if account == "" {
+// haltWords says whose halt one is and what lifts it.
+func haltWords(h db.HaltReadAccountsRow) (whose, lift string) {
+	switch {
+	case h.By != byOperator:
+		return h.Account + ", by themselves,", "the merchant's own DELETE /api/halt"
+	case h.Account == "":
 		return "all merchants", "phantom stop --lift"
 	}
-	return account, "phantom stop --merchant " + account + " --lift"
+	return h.Account, "phantom stop --merchant " + h.Account + " --lift"
 }

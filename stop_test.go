@@ -55,6 +55,24 @@ func TestStopCommand(t *testing.T) {
 			t.Errorf("%v: %d halts, %v; want %d", step.args, halts, err, step.halts)
 		}
 	}
+	// A merchant's own halt is named and not lifted.
+	if _, err := pool.Exec(t.Context(), "INSERT INTO halts (scope, by) SELECT id, 'merchant' FROM merchants WHERE stripe_user_id = $1", account); err != nil {
+		t.Fatal(err)
+	}
+	theirs := "every charge and message of " + account + ", by themselves, is halted since 20[0-9-]+T[0-9:]+Z; to go on: the merchant's own DELETE /api/halt\n"
+	for _, step := range []struct {
+		args   []string
+		stdout string
+	}{
+		{[]string{"--merchant", account}, one + theirs},
+		{[]string{"--merchant", account, "--lift"}, theirs},
+		{[]string{"--lift"}, theirs},
+	} {
+		p := start(t, map[string]string{"DATABASE_URL": url}, append([]string{"stop"}, step.args...))
+		if code := p.wait(t); code != 0 || !regexp.MustCompile("^"+step.stdout+"$").MatchString(p.stdout.String()) {
+			t.Errorf("%v beside a merchant's own: exit code %d, stdout %q, stderr %q", step.args, code, p.stdout, p.stderr)
+		}
+	}
 }
 
 // Without a database and without a server in dev mode beside it nothing is halted, and that is no success; beside one its database is.

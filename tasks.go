@@ -27,7 +27,7 @@ import (
 const tasksUsage = "phantom tasks list [--merchant acct_…] [--status STATUS] [--kind KIND] [--limit N] [--json] | show ID | retry ID | cancel ID"
 
 // harmless are the kinds that only read at Stripe, or do not leave this house. Every other kind may move money or write to somebody.
-var harmless = []string{ghost.KindAudit, ghost.KindRefresh, ghost.KindWebhook, ghost.KindPurge, connect.KindUnpark}
+var harmless = []string{ghost.KindAudit, ghost.KindRefresh, ghost.KindWebhook, ghost.KindPurge, connect.KindUnpark, connect.KindProbe}
 
 // tasks is the subcommand: its first argument says what to do. It reads no sealed column and needs no ENCRYPTION_KEY.
 func tasks(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
@@ -190,7 +190,7 @@ func retryTask(ctx context.Context, queries *db.Queries, row db.TaskShowRow, std
 	case "pending", "running":
 		return refusal(what + "is " + row.Status + ": it is tried again by itself")
 	case "parked":
-		return refusal(what + "is parked: it goes on by itself when " + row.Account + " connects again")
+		return refusal(what + "is parked: it goes on by itself when Stripe accepts " + row.Account + "'s token again, or " + row.Account + " connects again")
 	default:
 		return refusal(what + "is " + row.Status + ": a finished task is never run again")
 	}
@@ -233,6 +233,9 @@ func cancelTask(ctx context.Context, tx db.DBTX, row db.TaskShowRow, stderr io.W
 		return nil
 	case row.Status == "running":
 		return refusal(what + "runs at this moment: wait until that has ended")
+	case row.Status == "parked":
+		return refusal(what + "was sent before it was parked, and what it did is not known: when " + row.Account +
+			" is accepted or connects again it finds that out, and ends by itself or asks for you with status needs_review")
 	case row.Status == "pending":
 		return refusal(what + "has been sent, and what it did is being found out: it ends by itself, or asks for you with status needs_review")
 	}

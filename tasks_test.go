@@ -88,6 +88,7 @@ func TestTasksReview(t *testing.T) {
 	seedMerchants(t, pool, 1)
 	const old = "close it with cancel; the hunt plans a new attempt"
 	const out = "has been sent, and what it did is being found out: it ends by itself, or asks for you with status needs_review" // once retried
+	const onceBack = "when acct_0 is accepted or connects again it finds that out, and ends by itself or asks for you with status needs_review"
 	for _, test := range []struct {
 		kind, status, sent string
 		shown, notShown    string
@@ -100,7 +101,11 @@ func TestTasksReview(t *testing.T) {
 		{"email", "needs_review", "21 hours", "it is not sent again", "phantom tasks retry", "has ended its message, which is not sent again: look for it in the log of Resend or Twilio, and close it with cancel", ""},
 		{"audit", "pending", "", "", "What to do", "is pending: it is tried again by itself", ""},
 		{"audit", "running", "", "", "What to do", "is running: it is tried again by itself", "runs at this moment: wait until that has ended"},
-		{"audit", "parked", "", "", "What to do", "is parked: it goes on by itself when acct_0 connects again", ""},
+		{"audit", "parked", "", "", "What to do", "is parked: it goes on by itself when Stripe accepts acct_0's token again, or acct_0 connects again", ""},
+		{"invoice_pay", "parked", "1 hour", "", "What to do", "is parked: it goes on by itself when Stripe accepts acct_0's token again, or acct_0 connects again",
+			"was sent before it was parked, and what it did is not known: " + onceBack},
+		{"email", "parked", "21 hours", "", "What to do", "is parked: it goes on by itself when Stripe accepts acct_0's token again, or acct_0 connects again",
+			"was sent before it was parked, and what it did is not known: " + onceBack},
 		{"audit", "failed", "", "", "What to do", "is failed: a finished task is never run again", "is failed: there is nothing left to cancel"},
 		{"audit", "succeeded", "", "", "What to do", "is succeeded: a finished task is never run again", "is succeeded: there is nothing left to cancel"},
 	} {

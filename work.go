@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -120,7 +121,26 @@ func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s service
 		log.Error("[WORKER] cannot plan the weekly audits: the next start does it", "cause", db.Describe(err))
 	}
 	var running sync.WaitGroup
+	running.Go(func() { watchParked(ctx, s.connect, log) })
 	running.Go(func() { all.Run(ctx) })
 	running.Go(func() { urgent.Run(ctx) })
 	return running.Wait, nil
+}
+
+// parkedEvery is how often it is made sure that a probe asks for every connected merchant whose tasks are parked.
+const parkedEvery = 10 * time.Minute
+
+func watchParked(ctx context.Context, service *connect.Service, log *slog.Logger) {
+	tick := time.NewTicker(parkedEvery)
+	defer tick.Stop()
+	for {
+		if err := service.EnsureProbes(ctx); err != nil && ctx.Err() == nil {
+			log.Error("[WORKER] cannot plan the probes of parked tasks: it is tried again", "cause", db.Describe(err))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }

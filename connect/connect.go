@@ -56,6 +56,9 @@ type Service struct {
 
 	pacesMutex sync.Mutex
 	paces      map[uuid.UUID]*pace
+
+	memoryMutex sync.Mutex
+	memories    map[uuid.UUID]memory
 }
 
 // One HTTP attempt to Stripe takes this long at most. A handshake makes two.
@@ -78,6 +81,7 @@ func New(config Config, pool *pgxpool.Pool) *Service {
 
 		mutations: client(observed{capped{noReplay{newTransport()}, maxAnswer}, config.Observe}),
 		paces:     make(map[uuid.UUID]*pace),
+		memories:  make(map[uuid.UUID]memory),
 		live:      strings.HasPrefix(config.SecretKey, "sk_live_") || strings.HasPrefix(config.SecretKey, "rk_live_"),
 	}
 }

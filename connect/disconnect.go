@@ -22,7 +22,7 @@ const atOnce = 1000
 
 // Handlers are the kinds of tasks that this package does.
 func (s *Service) Handlers() map[string]task.Handler {
-	return map[string]task.Handler{KindUnpark: s.HandleUnpark}
+	return map[string]task.Handler{KindUnpark: s.HandleUnpark, KindProbe: s.HandleProbe}
 }
 
 // Disconnect forgets an account's tokens and parks its tasks, in the caller's transaction. It reports false, and changes nothing,
@@ -53,21 +53,28 @@ func (s *Service) reconnect(ctx context.Context, params db.MerchantCreateParams)
 			return err
 		}
 		// A statement of its own, after the lock on the merchant's row: it sees what was parked while we waited for that.
-		count, err := queries.TaskUnpark(ctx, db.TaskUnparkParams{MerchantID: id, Most: atOnce})
-		switch {
-		case err != nil:
-			return fmt.Errorf("wake tasks: %w", err)
-		case count == atOnce:
-			_, err = task.Enqueue(ctx, tx, task.New{MerchantID: id, Kind: KindUnpark})
-		case count > 0:
-			err = queries.TaskNotify(ctx)
-		}
+		_, err = wake(ctx, tx, id)
 		if err == nil && s.config.Connected != nil {
 			err = s.config.Connected(ctx, tx, id)
 		}
 		return err
 	})
 	return id, err
+}
+
+// wake makes a connected merchant's parked tasks pending, in the caller's transaction, and leaves those that are too many to a task.
+func wake(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (count int64, err error) {
+	queries := db.New(tx)
+	count, err = queries.TaskUnpark(ctx, db.TaskUnparkParams{MerchantID: merchantID, Most: atOnce})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("wake tasks: %w", err)
+	case count == atOnce:
+		_, err = task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindUnpark})
+	case count > 0:
+		err = queries.TaskNotify(ctx)
+	}
+	return count, err
 }
 
 // HandleUnpark is the handler of [KindUnpark]. It stops early where the merchant has left again.
@@ -83,8 +90,9 @@ func (s *Service) HandleUnpark(ctx context.Context, t *task.Task) error {
 	}
 }
 
-// Parking makes a handler that fails with [ErrRevoked] park its task until the merchant connects again. A plain [task.Park] could
-// come just after a reconnection has woken what was parked, and leave the task behind for ever; here the task is tried again instead.
+// Parking makes a handler that fails with [ErrRevoked] park its task until the merchant connects again or Stripe accepts the token
+// after all, which a task of [KindProbe] finds out. A plain [task.Park] could come just after a reconnection has woken what was
+// parked, and leave the task behind for ever; here the task is tried again instead.
 func (s *Service) Parking(handler task.Handler) task.Handler {
 	return func(ctx context.Context, t *task.Task) error {
 		connectedAt, err := s.queries.MerchantGetConnectedAt(ctx, t.MerchantID)
@@ -95,13 +103,11 @@ func (s *Service) Parking(handler task.Handler) task.Handler {
 		if !errors.Is(revoked, ErrRevoked) {
 			return revoked
 		}
-		parked, err := s.queries.TaskParkHeld(ctx, db.TaskParkHeldParams{
-			MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, ConnectedAt: connectedAt, Error: revoked.Error(),
-		})
+		parked, err := s.park(ctx, t, connectedAt, revoked)
 		switch {
 		case err != nil:
 			return fmt.Errorf("park: %w", err)
-		case parked == 0:
+		case !parked:
 			return task.Snooze(0)
 		}
 		return task.Park(revoked) // the queue finds it done

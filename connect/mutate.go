@@ -58,8 +58,8 @@ func (r *Reader) Turn(ctx context.Context) error { return r.pace.wait(ctx) }
 // a task whose first sending is committed: code without one cannot change anything. by is the wall-clock time at which it is too late, and
 // the caller has waited for its [Reader.Turn].
 //
-// An [Answer] is final. Else the error is an [*UnknownError], or it was not executed: [ErrKeyReused], [ErrTooLate], [ErrRevoked], or a
-// [*ReadError] with SlowDown.
+// An [Answer] is final. Else the error is an [*UnknownError], or it was not executed: [ErrKeyReused], [ErrTooLate], or a [*ReadError], which is
+// [ErrRevoked], [ErrForbidden], a wish to slow down, or a refusal that a second look has not explained.
 func (r *Reader) Mutate(ctx context.Context, t *task.Task, by time.Time) (Answer, error) {
 	if t.FirstSentAt == nil {
 		return Answer{}, errUnmarked
@@ -76,10 +76,10 @@ func (r *Reader) Mutate(ctx context.Context, t *task.Task, by time.Time) (Answer
 	if err != nil {
 		return Answer{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
+	sending, cancel := context.WithTimeout(ctx, stripeTimeout)
 	defer cancel()
 	request, err := r.service.builder.NewRequest(m.Method, m.Path, token, "application/x-www-form-urlencoded", &stripe.Params{
-		Context: ctx, IdempotencyKey: stripe.String("task_" + t.ID.String()),
+		Context: sending, IdempotencyKey: stripe.String("task_" + t.ID.String()),
 	})
 	if err != nil {
 		return Answer{}, scrub(err)
@@ -110,12 +110,14 @@ func (readCloser) Close() error { return nil }
 // answer tells what is final from what is not.
 func (r *Reader) answer(ctx context.Context, response *http.Response, body []byte) (Answer, error) {
 	replayed := response.Header.Get("Idempotent-Replayed") == "true"
-	said := fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, response.Header.Get("Request-Id"))
+	said := answered(response)
 	var refused *stripe.Error
 	errors.As(r.service.builder.ResponseToError(response, body), &refused)
 	switch status := response.StatusCode; {
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return Answer{}, &ReadError{Err: fmt.Errorf("%w (%w)", ErrRevoked, said)}
+	case isDenied(status) && !isStripes(body):
+		return Answer{}, &UnknownError{Err: said} // somebody on the way says nothing of what Stripe has done
+	case isDenied(status) && !replayed: // before Stripe looks at keys: nothing was executed
+		return Answer{}, r.denied(ctx, status, said)
 	case status == http.StatusTooManyRequests && (refused == nil || refused.Code != stripe.ErrorCodeLockTimeout):
 		if err := r.pace.slow(context.WithoutCancel(ctx), 0); err != nil {
 			return Answer{}, err
@@ -129,6 +131,7 @@ func (r *Reader) answer(ctx context.Context, response *http.Response, body []byt
 	case refused != nil && refused.Type == stripe.ErrorTypeIdempotency:
 		return Answer{}, fmt.Errorf("%w (%w)", ErrKeyReused, said)
 	default:
+		r.service.accepted(ctx, r.Merchant)
 		return Answer{Status: status, Body: body, Replayed: replayed}, nil
 	}
 }

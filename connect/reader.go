@@ -29,7 +29,8 @@ import (
 )
 
 var (
-	// ErrRevoked says that Stripe does not accept the merchant's token any more: he has to connect again.
+	// ErrRevoked says that Stripe does not accept the merchant's token any more: the merchant has to connect again. Stripe has said so
+	// twice, the second time of the account itself.
 	ErrRevoked = errors.New("stripe does not accept the merchant's token: the merchant must connect again")
 	// ErrNotFound says that Stripe does not know the object.
 	ErrNotFound = errors.New("stripe does not know the object")
@@ -183,24 +184,49 @@ func (r *Reader) Get(ctx context.Context, path string, query url.Values, decode 
 	}
 	delays := backoff.NewExponentialBackOff()
 	delays.InitialInterval, delays.MaxInterval = 200*time.Millisecond, 10*time.Second
-	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, r.get(ctx, path, decode) },
+	proved := false
+	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, r.get(ctx, path, decode, &proved) },
 		backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(cmp.Or(r.service.config.Patience, 90*time.Second)))
 	return err
 }
 
-func (r *Reader) get(ctx context.Context, path string, decode func(*jx.Decoder) error) error {
-	if err := r.pace.wait(ctx); err != nil {
+// get is one try of [Reader.Get]. proved says that an earlier one has asked about the token already.
+func (r *Reader) get(ctx context.Context, path string, decode func(*jx.Decoder) error, proved *bool) error {
+	err := r.fetch(ctx, path, func(response *http.Response, body []byte) error {
+		if response.StatusCode != http.StatusOK {
+			return r.refusal(ctx, response, body, proved)
+		}
+		decoder := jx.GetDecoder()
+		defer jx.PutDecoder(decoder)
+		decoder.ResetBytes(body)
+		if err := decode(decoder); err != nil {
+			return &ReadError{Err: errors.New("stripe's answer cannot be read")}
+		}
+		r.service.accepted(ctx, r.Merchant)
+		return nil
+	})
+	var read *ReadError
+	if err != nil && !errors.As(err, &read) { // no fault of Stripe's
 		return backoff.Permanent(err)
+	}
+	return err
+}
+
+// fetch sends one request at the account's pace and hands what comes back to read, which must not keep the body.
+func (r *Reader) fetch(ctx context.Context, path string, read func(response *http.Response, body []byte) error) error {
+	if err := r.pace.wait(ctx); err != nil {
+		return err
 	}
 	token, err := r.Merchant.AccessToken.Reveal(accessTokenContext(r.Merchant.StripeUserID))
 	if err != nil {
-		return backoff.Permanent(err)
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
+	sending, cancel := context.WithTimeout(ctx, stripeTimeout)
 	defer cancel()
-	request, err := r.service.builder.NewRequest(http.MethodGet, path, token, "application/x-www-form-urlencoded", &stripe.Params{Context: ctx})
+	params := &stripe.Params{Context: sending}
+	request, err := r.service.builder.NewRequest(http.MethodGet, path, token, "application/x-www-form-urlencoded", params)
 	if err != nil {
-		return backoff.Permanent(scrub(err))
+		return scrub(err)
 	}
 	// Not the backend's own Call, which decodes whole objects, nor its CallStreaming, which panics when the connection fails.
 	response, err := r.service.reads.Do(request)
@@ -214,42 +240,44 @@ func (r *Reader) get(ctx context.Context, path string, decode func(*jx.Decoder) 
 	if _, err := body.ReadFrom(response.Body); err != nil {
 		return &ReadError{Err: scrub(err)}
 	}
-	if response.StatusCode == http.StatusOK {
-		decoder := jx.GetDecoder()
-		defer jx.PutDecoder(decoder)
-		decoder.ResetBytes(body.Bytes())
-		if err := decode(decoder); err != nil {
-			return &ReadError{Err: errors.New("stripe's answer cannot be read")}
-		}
-		return nil
-	}
-	return r.refusal(ctx, response, body.Bytes())
+	return read(response, body.Bytes())
 }
 
 // refusal says what a status that is not 200 means.
-func (r *Reader) refusal(ctx context.Context, response *http.Response, body []byte) error {
-	err := &ReadError{Err: fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, response.Header.Get("Request-Id"))}
-	var refused *stripe.Error
-	errors.As(r.service.builder.ResponseToError(response, body), &refused)
+func (r *Reader) refusal(ctx context.Context, response *http.Response, body []byte, proved *bool) error {
+	said := answered(response)
+	code := stripeCode(r, response, body)
 	switch status := response.StatusCode; {
-	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return backoff.Permanent(&ReadError{Err: fmt.Errorf("%w (%w)", ErrRevoked, err)})
-	case status == http.StatusNotFound, refused != nil && refused.Code == stripe.ErrorCodeResourceMissing:
-		return backoff.Permanent(&ReadError{Err: fmt.Errorf("%w (%w)", ErrNotFound, err)})
-	case status == http.StatusTooManyRequests && refused != nil && refused.Code == stripe.ErrorCodeLockTimeout:
-		return err // somebody else works on the object: no matter of pace
-	case status == http.StatusTooManyRequests:
-		err.SlowDown = true
-		seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
-		if err := r.pace.slow(context.WithoutCancel(ctx), time.Duration(min(max(seconds, 0), 60))*time.Second); err != nil {
+	case isDenied(status) && (*proved || !isStripes(body)): // somebody on the way, or a second look that told nothing
+		return &ReadError{Err: said}
+	case isDenied(status):
+		*proved = true
+		err := r.denied(ctx, status, said)
+		if errors.Is(err, ErrRevoked) || errors.Is(err, ErrRefused) {
 			return backoff.Permanent(err)
 		}
 		return err
+	case status == http.StatusNotFound, code == stripe.ErrorCodeResourceMissing:
+		return backoff.Permanent(&ReadError{Err: fmt.Errorf("%w (%w)", ErrNotFound, said)})
+	case status == http.StatusTooManyRequests && code == stripe.ErrorCodeLockTimeout:
+		return &ReadError{Err: said} // somebody else works on the object: no matter of pace
+	case status == http.StatusTooManyRequests:
+		return r.slowDown(ctx, response, said)
 	case status >= 500, status == http.StatusConflict, status == http.StatusRequestTimeout:
-		return err
+		return &ReadError{Err: said}
 	default:
-		return backoff.Permanent(&ReadError{Err: fmt.Errorf("%w (%w)", ErrRefused, err)})
+		return backoff.Permanent(&ReadError{Err: fmt.Errorf("%w (%w)", ErrRefused, said)})
 	}
+}
+
+// slowDown does as Stripe asks.
+func (r *Reader) slowDown(ctx context.Context, response *http.Response, said error) error {
+	seconds, _ := strconv.Atoi(response.Header.Get("Retry-After"))
+	pause := time.Duration(min(max(seconds, 0), 60)) * time.Second
+	if err := r.pace.slow(context.WithoutCancel(ctx), pause); err != nil {
+		return err
+	}
+	return &ReadError{Err: said, SlowDown: true}
 }
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}

@@ -38,6 +38,55 @@ func (q *Queries) DoctorMerchants(ctx context.Context, livemode bool) (DoctorMer
 	return i, err
 }
 
+const doctorParked = `-- name: DoctorParked :many
+SELECT m.stripe_user_id AS account, (m.disconnected_at IS NULL)::boolean AS connected, parked.tasks, parked.sent,
+    coalesce(m.disconnected_at, (SELECT min(p.created_at) FROM scheduled_tasks p
+        WHERE p.merchant_id = m.id AND p.kind = 'probe' AND p.status IN ('pending', 'running'))) AS since,
+    count(*) OVER () AS accounts
+FROM (SELECT t.merchant_id, count(*) AS tasks, count(t.first_sent_at) AS sent FROM scheduled_tasks t WHERE t.status = 'parked'
+    GROUP BY t.merchant_id) AS parked
+JOIN merchants m ON m.id = parked.merchant_id
+ORDER BY m.disconnected_at IS NOT NULL, parked.tasks DESC, account LIMIT $1
+`
+
+type DoctorParkedRow struct {
+	Account   string
+	Connected bool
+	Tasks     int64
+	Sent      int64
+	Since     *time.Time
+	Accounts  int64
+}
+
+// Whose tasks are parked, and since when: the connected ones' first, of whom a probe tells. sent: whose request may be out. accounts: of
+// how many merchants all are.
+func (q *Queries) DoctorParked(ctx context.Context, most int32) ([]DoctorParkedRow, error) {
+	rows, err := q.db.Query(ctx, doctorParked, most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DoctorParkedRow
+	for rows.Next() {
+		var i DoctorParkedRow
+		if err := rows.Scan(
+			&i.Account,
+			&i.Connected,
+			&i.Tasks,
+			&i.Sent,
+			&i.Since,
+			&i.Accounts,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const doctorServer = `-- name: DoctorServer :one
 
 SELECT current_setting('server_version')::text AS version, current_setting('server_version_num')::integer AS number,

@@ -13,11 +13,17 @@ import (
 )
 
 const haltCreate = `-- name: HaltCreate :execrows
-INSERT INTO halts (scope) VALUES ($1) ON CONFLICT DO NOTHING
+INSERT INTO halts (scope, by) VALUES ($1, $2) ON CONFLICT DO NOTHING
 `
 
-func (q *Queries) HaltCreate(ctx context.Context, scope uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, haltCreate, scope)
+type HaltCreateParams struct {
+	Scope uuid.UUID
+	By    string
+}
+
+// The operator's and the merchant's stand beside each other.
+func (q *Queries) HaltCreate(ctx context.Context, arg HaltCreateParams) (int64, error) {
+	result, err := q.db.Exec(ctx, haltCreate, arg.Scope, arg.By)
 	if err != nil {
 		return 0, err
 	}
@@ -25,39 +31,33 @@ func (q *Queries) HaltCreate(ctx context.Context, scope uuid.UUID) (int64, error
 }
 
 const haltDelete = `-- name: HaltDelete :execrows
-DELETE FROM halts WHERE scope = $1
+DELETE FROM halts WHERE scope = $1 AND by = $2
 `
 
-func (q *Queries) HaltDelete(ctx context.Context, scope uuid.UUID) (int64, error) {
-	result, err := q.db.Exec(ctx, haltDelete, scope)
+type HaltDeleteParams struct {
+	Scope uuid.UUID
+	By    string
+}
+
+func (q *Queries) HaltDelete(ctx context.Context, arg HaltDeleteParams) (int64, error) {
+	result, err := q.db.Exec(ctx, haltDelete, arg.Scope, arg.By)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
 }
 
-const haltList = `-- name: HaltList :many
-SELECT scope, halted_at FROM halts ORDER BY scope
+const haltGetSince = `-- name: HaltGetSince :one
+SELECT halted_at FROM halts WHERE scope IN ($1, '00000000-0000-0000-0000-000000000000')
+ORDER BY halted_at LIMIT 1
 `
 
-func (q *Queries) HaltList(ctx context.Context) ([]Halt, error) {
-	rows, err := q.db.Query(ctx, haltList)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []Halt
-	for rows.Next() {
-		var i Halt
-		if err := rows.Scan(&i.Scope, &i.HaltedAt); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+// Since when nothing is sent for a merchant, whoever halted it. Without a row nothing is halted.
+func (q *Queries) HaltGetSince(ctx context.Context, merchantID uuid.UUID) (time.Time, error) {
+	row := q.db.QueryRow(ctx, haltGetSince, merchantID)
+	var halted_at time.Time
+	err := row.Scan(&halted_at)
+	return halted_at, err
 }
 
 const huntAddInvoices = `-- name: HuntAddInvoices :exec

@@ -52,16 +52,17 @@ func (q *Queries) CardAttemptCount(ctx context.Context, merchantID uuid.UUID) ([
 }
 
 const haltReadAccounts = `-- name: HaltReadAccounts :many
-SELECT coalesce(m.stripe_user_id, '')::text AS account, x.halted_at FROM halts x LEFT JOIN merchants m ON m.id = x.scope
-ORDER BY account
+SELECT coalesce(m.stripe_user_id, '')::text AS account, x.by, x.halted_at FROM halts x LEFT JOIN merchants m ON m.id = x.scope
+ORDER BY account, x.by DESC
 `
 
 type HaltReadAccountsRow struct {
 	Account  string
+	By       string
 	HaltedAt time.Time
 }
 
-// What is halted: ” is everybody, and comes first.
+// What is halted, and by whom: ” is everybody, and comes first.
 func (q *Queries) HaltReadAccounts(ctx context.Context) ([]HaltReadAccountsRow, error) {
 	rows, err := q.db.Query(ctx, haltReadAccounts)
 	if err != nil {
@@ -71,7 +72,7 @@ func (q *Queries) HaltReadAccounts(ctx context.Context) ([]HaltReadAccountsRow, 
 	var items []HaltReadAccountsRow
 	for rows.Next() {
 		var i HaltReadAccountsRow
-		if err := rows.Scan(&i.Account, &i.HaltedAt); err != nil {
+		if err := rows.Scan(&i.Account, &i.By, &i.HaltedAt); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -194,6 +194,7 @@ type GhostTarget struct {
 type Halt struct {
 	Scope    uuid.UUID
 	HaltedAt time.Time
+	By       string
 }
 
 type Hunt struct {

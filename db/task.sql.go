@@ -15,7 +15,7 @@ import (
 
 const taskCancel = `-- name: TaskCancel :execrows
 UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp()
-WHERE merchant_id = $1 AND id = $2 AND status IN ('pending', 'parked', 'needs_review') AND (status <> 'pending' OR first_sent_at IS NULL)
+WHERE merchant_id = $1 AND id = $2 AND (status = 'needs_review' OR status IN ('pending', 'parked') AND first_sent_at IS NULL)
 `
 
 type TaskCancelParams struct {
@@ -23,7 +23,8 @@ type TaskCancelParams struct {
 	ID         uuid.UUID
 }
 
-// One whose request may be out finds out by itself what that did, or ends in review: until then nobody may begin anew beside it.
+// One whose request may be out, pending or parked, finds out by itself what that did, or ends in review: until then nobody may begin
+// anew beside it.
 func (q *Queries) TaskCancel(ctx context.Context, arg TaskCancelParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskCancel, arg.MerchantID, arg.ID)
 	if err != nil {
@@ -731,7 +732,7 @@ func (q *Queries) TaskNotify(ctx context.Context) error {
 const taskPark = `-- name: TaskPark :execrows
 UPDATE scheduled_tasks t SET status = 'parked' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
-    WHERE d.merchant_id = $1 AND d.status = 'pending' AND d.kind <> 'purge'
+    WHERE d.merchant_id = $1 AND d.status = 'pending' AND d.kind NOT IN ('purge', 'probe')
     ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS due
 WHERE t.merchant_id = due.merchant_id AND t.id = due.id
 `
@@ -742,7 +743,7 @@ type TaskParkParams struct {
 }
 
 // Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
-// seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody.
+// seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody, and the probe ends by itself.
 func (q *Queries) TaskPark(ctx context.Context, arg TaskParkParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskPark, arg.MerchantID, arg.Most)
 	if err != nil {
@@ -751,11 +752,12 @@ func (q *Queries) TaskPark(ctx context.Context, arg TaskParkParams) (int64, erro
 	return result.RowsAffected(), nil
 }
 
-const taskParkHeld = `-- name: TaskParkHeld :execrows
+const taskParkHeld = `-- name: TaskParkHeld :one
 UPDATE scheduled_tasks t SET status = 'parked', lease_until = NULL, last_error = $1::text
-FROM (SELECT m.id, m.connected_at FROM merchants m WHERE m.id = $5 FOR SHARE) AS merchant
+FROM (SELECT m.id, m.connected_at, m.disconnected_at FROM merchants m WHERE m.id = $5 FOR SHARE) AS merchant
 WHERE t.merchant_id = merchant.id AND t.id = $2 AND t.fence = $3 AND t.status = 'running'
     AND merchant.connected_at = $4::timestamptz
+RETURNING (merchant.disconnected_at IS NULL)::boolean AS connected
 `
 
 type TaskParkHeldParams struct {
@@ -766,20 +768,19 @@ type TaskParkHeldParams struct {
 	MerchantID  uuid.UUID
 }
 
-// Parks a running task by its holder's hand, unless the merchant has connected since connected_at. The lock on his row puts this
-// before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
-func (q *Queries) TaskParkHeld(ctx context.Context, arg TaskParkHeldParams) (int64, error) {
-	result, err := q.db.Exec(ctx, taskParkHeld,
+// Parks a running task by its holder's hand, unless the merchant has connected since connected_at; then there is no row. The lock on
+// their row puts this before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
+func (q *Queries) TaskParkHeld(ctx context.Context, arg TaskParkHeldParams) (bool, error) {
+	row := q.db.QueryRow(ctx, taskParkHeld,
 		arg.Error,
 		arg.ID,
 		arg.Fence,
 		arg.ConnectedAt,
 		arg.MerchantID,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	var connected bool
+	err := row.Scan(&connected)
+	return connected, err
 }
 
 const taskProgress = `-- name: TaskProgress :one

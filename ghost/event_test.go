@@ -427,6 +427,7 @@ func TestHandleEventFails(t *testing.T) {
 	for name, test := range map[string]struct {
 		params  string
 		fault   int
+		times   int // one is the request's, two the question's about the account
 		refresh error
 		want    string
 	}{
@@ -434,13 +435,15 @@ func TestHandleEventFails(t *testing.T) {
 		"an unknown charge":      {params: `{"type":"charge.refunded","object":"ch_x","charge":"ch_x"}`, want: "canceled"},
 		"an unknown dispute":     {params: `{"type":"charge.dispute.created","object":"dp_x"}`, want: "canceled"},
 		"nothing to read anew":   {params: `{"subscription":"sub_x"}`, refresh: connect.ErrNotFound, want: "canceled"},
-		"a refused token":        {params: `{"object":"in_x","invoice":"in_x"}`, fault: http.StatusUnauthorized, want: "parked"},
+		"a refused token":        {params: `{"object":"in_x","invoice":"in_x"}`, fault: http.StatusUnauthorized, times: 2, want: "parked"},
+		"a refusal that passes":  {params: `{"object":"in_x","invoice":"in_x"}`, fault: http.StatusUnauthorized, times: 1, want: "canceled"},
+		"a missing permission":   {params: `{"object":"in_x","invoice":"in_x"}`, fault: http.StatusForbidden, times: 1, want: "needs_review"}, // after its tries
 		"a token refused later":  {params: `{"subscription":"sub_x"}`, refresh: connect.ErrRevoked, want: "parked"},
 		"params of another time": {params: `{"subscription":1}`, want: "needs_review"},
 		"any other failure":      {params: `{"subscription":"sub_x"}`, refresh: errors.New("no"), want: "needs_review"}, // after its tries
 	} {
 		if test.fault != 0 {
-			b.world.Fail(sandbox.Fault{Path: "/v1/", Status: test.fault})
+			b.world.Fail(sandbox.Fault{Path: "/v1/", Status: test.fault, Times: test.times})
 		}
 		queue, err := task.NewQueue(b.pool, task.Config{
 			ListenURL: b.pool.Config().ConnString(), MaxAttempts: 1, Log: b.s.log, Handlers: map[string]task.Handler{

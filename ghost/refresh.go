@@ -51,11 +51,13 @@ func (s *Service) HandleRefresh(ctx context.Context, t *task.Task) error {
 }
 
 // unhurried lets a task wait where Stripe fails or asks for fewer requests: that is no failed try. Eight of those would leave the task to
-// a person after a quarter of an hour, and what it was to bring, the end of a hunt among it, would come no more.
+// a person after a quarter of an hour, and what it was to bring, the end of a hunt among it, would come no more. What the merchant's token may not read is
+// one: waiting gives no permission, and a person does.
 func unhurried(ctx context.Context, err error) error {
 	var read *connect.ReadError
 	switch {
-	case ctx.Err() != nil, !errors.As(err, &read), errors.Is(err, connect.ErrRevoked), errors.Is(err, connect.ErrNotFound):
+	case ctx.Err() != nil, !errors.As(err, &read), errors.Is(err, connect.ErrRevoked), errors.Is(err, connect.ErrNotFound),
+		errors.Is(err, connect.ErrForbidden):
 		return err
 	case read.SlowDown:
 		return task.Snooze(slowDown)

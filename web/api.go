@@ -143,10 +143,15 @@ func (s *Server) summary(ctx context.Context, w http.ResponseWriter, _ *http.Req
 	if err != nil {
 		return err
 	}
+	at, err := s.config.Recovery.HaltedAt(ctx, merchantID)
+	if err != nil {
+		return err
+	}
 	writeJSON(w, http.StatusOK, struct {
 		ghost.Summary
+		halted
 		Recovery recovery.Figures `json:"recovery"`
-	}{summary, figures})
+	}{summary, halted{at}, figures})
 	return nil
 }
 

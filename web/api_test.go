@@ -205,7 +205,7 @@ func TestSummary(t *testing.T) {
 	b := setup(t)
 	c, neighbour := b.caller("acct_1"), b.caller("acct_2")
 	const empty = `{"currencies":{},"decline_classes":{"customer":0,"low":0,"never":0,"soon":0,"timed":0,"unknown":0},` +
-		`"ages":{"0-7":0,"31-90":0,"8-30":0,"91-365":0,"over_365":0},"wasted_attempts":0,"days_given_away":0,"recovery":` + noFigures + "}"
+		`"ages":{"0-7":0,"31-90":0,"8-30":0,"91-365":0,"over_365":0},"wasted_attempts":0,"days_given_away":0,"halted_at":null,"recovery":` + noFigures + "}"
 	if got := c.call("GET", "/api/summary", ""); got.body != empty {
 		t.Errorf("of nothing: %s", got.body)
 	}
@@ -224,7 +224,7 @@ func TestSummary(t *testing.T) {
 	}
 	want := `{"currencies":{"jpy":{"owed":5,"ghosts":1,"hidden":0},"usd":{"owed":1001,"ghosts":11,"hidden":1}},` +
 		`"decline_classes":{"customer":0,"low":0,"never":1,"soon":0,"timed":10,"unknown":1},` +
-		`"ages":{"0-7":3,"31-90":3,"8-30":2,"91-365":2,"over_365":2},"wasted_attempts":17,"days_given_away":1989,"recovery":` + noFigures + "}"
+		`"ages":{"0-7":3,"31-90":3,"8-30":2,"91-365":2,"over_365":2},"wasted_attempts":17,"days_given_away":1989,"halted_at":null,"recovery":` + noFigures + "}"
 	if got := c.call("GET", "/api/summary", ""); got.status != 200 || got.body != want {
 		t.Errorf("got  %s\nwant %s", got.body, want)
 	}

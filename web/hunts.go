@@ -22,7 +22,14 @@ func (s *Server) startHunts(ctx context.Context, w http.ResponseWriter, r *http.
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusAccepted, started)
+	at, err := s.config.Recovery.HaltedAt(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusAccepted, struct {
+		recovery.Started
+		halted
+	}{started, halted{at}})
 	return nil
 }
 

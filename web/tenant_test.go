@@ -35,6 +35,9 @@ func (b *bench) victim() (ghost, audit, hunt uuid.UUID, v *caller) {
 		b.t.Fatal(err)
 	}
 	v.hunt(`{"ghosts":"all"}`)
+	if got := v.call("POST", "/api/halt", ""); got.status != 200 {
+		b.t.Fatal(got.body)
+	}
 	if err := b.pool.QueryRow(b.t.Context(), "UPDATE hunts SET charges_over = 'victim_over' WHERE merchant_id = $1 RETURNING id", v.id).Scan(&hunt); err != nil {
 		b.t.Fatal(err)
 	}
@@ -52,6 +55,7 @@ func (b *bench) rowsOf(v *caller) (text string) {
 		(SELECT string_agg(h::text, '|' ORDER BY id) FROM hunts h WHERE merchant_id = $1) ||
 		(SELECT string_agg(n::text, '|' ORDER BY id) FROM hunt_notes n WHERE merchant_id = $1) ||
 		(SELECT string_agg(p::text, '|' ORDER BY version) FROM playbooks p WHERE merchant_id = $1) ||
+		(SELECT string_agg(x::text, '|' ORDER BY by) FROM halts x WHERE scope = $1) ||
 		(SELECT string_agg(t::text, '|' ORDER BY id) FROM scheduled_tasks t WHERE merchant_id = $1)`, v.id).Scan(&text); err != nil {
 		b.t.Fatal(err)
 	}
@@ -140,6 +144,8 @@ func TestTenantsAreApart(t *testing.T) {
 	c.call("GET", "/api/playbook", "")
 	c.hunt(`{"ghosts":"all"}`)
 	c.call("GET", "/api/summary", "")
+	c.call("POST", "/api/halt", "")
+	c.call("DELETE", "/api/halt", "")
 	c.call("GET", "/api/ghosts?currency=chf&decline_class=never", "")
 	if after := b.rowsOf(victim); after != before {
 		t.Errorf("the other merchant's rows changed:\n%s\n%s", before, after)
@@ -159,7 +165,7 @@ func TestKeys(t *testing.T) {
 		{"POST", "/api/channels/resend/test"}, {"POST", "/api/channels/twilio/test"}, {"GET", "/api/templates"}, {"PUT", "/api/templates/email/x"},
 		{"DELETE", "/api/templates/email/x"}, {"POST", "/api/templates/email/x/preview"},
 		{"GET", "/api/playbook"}, {"PUT", "/api/playbook"}, {"PUT", "/api/playbook?dry_run=x"}, {"GET", "/api/hunts"}, {"GET", "/api/hunts?limit=x"}, {"POST", "/api/hunts"},
-		{"GET", "/api/hunts/" + id}, {"GET", "/api/hunts/x"}, {"DELETE", "/api/hunts/" + id},
+		{"GET", "/api/hunts/" + id}, {"GET", "/api/hunts/x"}, {"DELETE", "/api/hunts/" + id}, {"POST", "/api/halt"}, {"DELETE", "/api/halt"},
 	}
 	refused := func(why string, header ...string) {
 		t.Helper()
@@ -221,6 +227,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 		"/api/channels": "GET, HEAD", "/api/channels/resend": "DELETE, PUT", "/api/channels/twilio": "DELETE, PUT", "/api/channels/resend/test": "POST", "/api/channels/twilio/test": "POST",
 		"/api/templates": "GET, HEAD", "/api/templates/email/x": "DELETE, PUT", "/api/templates/email/x/preview": "POST", "/u/x": "GET, HEAD, POST", "/api/webhooks/twilio/" + id: "POST",
 		"/api/playbook": "GET, HEAD, PUT", "/api/hunts": "GET, HEAD, POST", "/api/hunts/" + id: "DELETE, GET, HEAD",
+		"/api/halt": "DELETE, POST",
 	} {
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"} {
 			if strings.Contains(allow, method) {
@@ -252,6 +259,7 @@ func TestAPIWithoutADatabase(t *testing.T) {
 	for _, path := range []string{"/api/ghosts", "/api/summary", "/api/tasks", "/api/ghosts/" + c.id.String(), "/api/playbook", "/api/hunts", "/api/hunts/" + c.id.String()} {
 		c.call("GET", path, "").wantError(t, 503, "database_unavailable")
 	}
+	c.call("POST", "/api/halt", "").wantError(t, 503, "database_unavailable")
 	gate.open()
 	if got := c.call("GET", "/api/summary", ""); got.status != 200 {
 		t.Errorf("again: %d %s", got.status, got.body)

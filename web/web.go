@@ -65,6 +65,8 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/hunts", s.authenticated(s.listHunts))
 	mux.HandleFunc("GET /api/hunts/{id}", s.authenticated(s.getHunt))
 	mux.HandleFunc("DELETE /api/hunts/{id}", s.authenticated(s.stopHunt))
+	mux.HandleFunc("POST /api/halt", s.authenticated(s.halt))
+	mux.HandleFunc("DELETE /api/halt", s.authenticated(s.unhalt))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
 	mux.HandleFunc("GET /api/tasks", s.authenticated(s.listTasks))
 	mux.HandleFunc("GET /api/channels", s.authenticated(s.listChannels))

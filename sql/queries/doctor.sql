@@ -24,3 +24,15 @@ SELECT
     (SELECT count(*) FROM scheduled_tasks WHERE status = 'running' AND lease_until < clock_timestamp()) AS expired,
     coalesce((SELECT extract(epoch FROM clock_timestamp() - min(lease_until)) FROM scheduled_tasks WHERE status = 'running'), 0)::float8 AS overdue,
     (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN phantom_task') AS workers;
+
+-- name: DoctorParked :many
+-- Whose tasks are parked, and since when: the connected ones' first, of whom a probe tells. sent: whose request may be out. accounts: of
+-- how many merchants all are.
+SELECT m.stripe_user_id AS account, (m.disconnected_at IS NULL)::boolean AS connected, parked.tasks, parked.sent,
+    coalesce(m.disconnected_at, (SELECT min(p.created_at) FROM scheduled_tasks p
+        WHERE p.merchant_id = m.id AND p.kind = 'probe' AND p.status IN ('pending', 'running'))) AS since,
+    count(*) OVER () AS accounts
+FROM (SELECT t.merchant_id, count(*) AS tasks, count(t.first_sent_at) AS sent FROM scheduled_tasks t WHERE t.status = 'parked'
+    GROUP BY t.merchant_id) AS parked
+JOIN merchants m ON m.id = parked.merchant_id
+ORDER BY m.disconnected_at IS NOT NULL, parked.tasks DESC, account LIMIT sqlc.arg(most);

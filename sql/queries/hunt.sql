@@ -143,13 +143,16 @@ SELECT EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (m.id, '00000000-0000-0000
 FROM merchants m WHERE m.id = $1;
 
 -- name: HaltCreate :execrows
-INSERT INTO halts (scope) VALUES ($1) ON CONFLICT DO NOTHING;
+-- The operator's and the merchant's stand beside each other.
+INSERT INTO halts (scope, by) VALUES (@scope, @by) ON CONFLICT DO NOTHING;
 
 -- name: HaltDelete :execrows
-DELETE FROM halts WHERE scope = $1;
+DELETE FROM halts WHERE scope = @scope AND by = @by;
 
--- name: HaltList :many
-SELECT * FROM halts ORDER BY scope;
+-- name: HaltGetSince :one
+-- Since when nothing is sent for a merchant, whoever halted it. Without a row nothing is halted.
+SELECT halted_at FROM halts WHERE scope IN (sqlc.arg(merchant_id), '00000000-0000-0000-0000-000000000000')
+ORDER BY halted_at LIMIT 1;
 
 -- name: HuntMessageGetLast :one
 -- The last message of a hunt: its step, and when it was sent.

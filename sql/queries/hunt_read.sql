@@ -36,6 +36,6 @@ ORDER BY h.customer, m.id DESC;
 SELECT channel, person FROM suppressions WHERE merchant_id = $1 ORDER BY channel, person;
 
 -- name: HaltReadAccounts :many
--- What is halted: '' is everybody, and comes first.
-SELECT coalesce(m.stripe_user_id, '')::text AS account, x.halted_at FROM halts x LEFT JOIN merchants m ON m.id = x.scope
-ORDER BY account;
+-- What is halted, and by whom: '' is everybody, and comes first.
+SELECT coalesce(m.stripe_user_id, '')::text AS account, x.by, x.halted_at FROM halts x LEFT JOIN merchants m ON m.id = x.scope
+ORDER BY account, x.by DESC;

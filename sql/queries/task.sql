@@ -163,9 +163,10 @@ FROM scheduled_tasks WHERE status = 'pending';
 SELECT * FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
 
 -- name: TaskCancel :execrows
--- One whose request may be out finds out by itself what that did, or ends in review: until then nobody may begin anew beside it.
+-- One whose request may be out, pending or parked, finds out by itself what that did, or ends in review: until then nobody may begin
+-- anew beside it.
 UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp()
-WHERE merchant_id = $1 AND id = $2 AND status IN ('pending', 'parked', 'needs_review') AND (status <> 'pending' OR first_sent_at IS NULL);
+WHERE merchant_id = $1 AND id = $2 AND (status = 'needs_review' OR status IN ('pending', 'parked') AND first_sent_at IS NULL);
 
 -- name: TaskRetry :execrows
 -- After a person has looked at it: all tries anew, at once.
@@ -174,20 +175,21 @@ WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review';
 
 -- name: TaskPark :execrows
 -- Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
--- seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody.
+-- seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody, and the probe ends by itself.
 UPDATE scheduled_tasks t SET status = 'parked' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
-    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'pending' AND d.kind <> 'purge'
+    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'pending' AND d.kind NOT IN ('purge', 'probe')
     ORDER BY d.run_at LIMIT sqlc.arg(most) FOR UPDATE SKIP LOCKED) AS due
 WHERE t.merchant_id = due.merchant_id AND t.id = due.id;
 
--- name: TaskParkHeld :execrows
--- Parks a running task by its holder's hand, unless the merchant has connected since connected_at. The lock on his row puts this
--- before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
+-- name: TaskParkHeld :one
+-- Parks a running task by its holder's hand, unless the merchant has connected since connected_at; then there is no row. The lock on
+-- their row puts this before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
 UPDATE scheduled_tasks t SET status = 'parked', lease_until = NULL, last_error = sqlc.arg(error)::text
-FROM (SELECT m.id, m.connected_at FROM merchants m WHERE m.id = sqlc.arg(merchant_id) FOR SHARE) AS merchant
+FROM (SELECT m.id, m.connected_at, m.disconnected_at FROM merchants m WHERE m.id = sqlc.arg(merchant_id) FOR SHARE) AS merchant
 WHERE t.merchant_id = merchant.id AND t.id = sqlc.arg(id) AND t.fence = sqlc.arg(fence) AND t.status = 'running'
-    AND merchant.connected_at = sqlc.arg(connected_at)::timestamptz;
+    AND merchant.connected_at = sqlc.arg(connected_at)::timestamptz
+RETURNING (merchant.disconnected_at IS NULL)::boolean AS connected;
 
 -- name: TaskUnpark :execrows
 -- If the merchant is connected. In no order, which would sort them all. To be repeated until it changes fewer than most.

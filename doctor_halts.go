@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"phantom/db"
+)
+
+// checkParked names the merchants whose tasks stand still. Of those who are connected it should be
+// none, or for half an hour.
+func (d *diagnosis) checkParked(ctx context.Context, queries *db.Queries) error {
+	t, err := queries.DoctorTasks(ctx)
+	if err != nil {
+		return err
+	}
+	parked, err := queries.DoctorParked(ctx, haltsNamed)
+	if err != nil {
+		return err
+	}
+	if len(parked) == 0 {
+		d.add("ok", "parked", "no task is parked", "")
+		return nil
+	}
+	var said []string
+	connected := false
+	for _, p := range parked {
+		connected = connected || p.Connected
+		said = append(said, parkedWords(p))
+	}
+	if more := parked[0].Accounts - int64(len(said)); more > 0 {
+		said = append(said, fmt.Sprintf("%d more merchants", more))
+	}
+	detail := fmt.Sprintf("%d tasks wait for Stripe to accept their merchant's token: of %s",
+		t.Parked, strings.Join(said, ", of "))
+	if connected {
+		d.add("warn", "parked", detail, "Stripe refuses the token of a connected merchant and is "+
+			"asked again within half an hour; where it lasts, the merchant has to connect again")
+	} else {
+		detail += "; they go on by themselves when the merchant connects again"
+		d.add("ok", "parked", detail, "")
+	}
+	return nil
+}
+
+func parkedWords(p db.DoctorParkedRow) string {
+	words := p.Account + " " + fmt.Sprint(p.Tasks)
+	if p.Sent > 0 {
+		words += fmt.Sprintf(", %d of them sent with an unknown outcome", p.Sent)
+	}
+	state := "connected, refused"
+	if !p.Connected {
+		state = "disconnected"
+	}
+	if p.Since != nil {
+		state += " since " + shortTime(p.Since)
+	}
+	return words + " (" + state + ")"
+}
+
+// checkHalts names what is halted: it is easily forgotten, and everything else looks well. A
+// merchant's own halt is their business.
+func (d *diagnosis) checkHalts(ctx context.Context, queries *db.Queries) error {
+	halts, err := queries.HaltReadAccounts(ctx)
+	if err != nil {
+		return err
+	}
+	if len(halts) == 0 {
+		d.add("ok", "halts", "nothing is halted", "")
+		return nil
+	}
+	var said []string
+	status, advice := "ok", ""
+	operators := func(h db.HaltReadAccountsRow) bool { return h.By == byOperator }
+	if slices.ContainsFunc(halts, operators) {
+		status, advice = "warn", "when hunts may send again, lift it by the command in brackets"
+	}
+	for _, h := range halts[:min(len(halts), haltsNamed)] {
+		whose, lift := haltWords(h)
+		said = append(said, fmt.Sprintf("%s since %s (%s)", whose, shortTime(&h.HaltedAt), lift))
+	}
+	if more := len(halts) - len(said); more > 0 {
+		said = append(said, fmt.Sprintf("%d more", more))
+	}
+	d.add(status, "halts", "no charge and no message of "+strings.Join(said, ", of "), advice)
+	return nil
+}
