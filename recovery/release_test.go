@@ -75,8 +75,12 @@ func TestTakeOverIsGivenBack(t *testing.T) {
 				}
 			}
 		}, true},
-		"the window is over":   {nil, func(b *bench) { b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'") }, true},
-		"kept by the playbook": {func(p *Playbook) { p.GiveBack = false }, func(b *bench) { b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'") }, false},
+		"the window is over": {nil, func(b *bench) {
+			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+		}, true},
+		"kept by the playbook": {func(p *Playbook) { p.GiveBack = false }, func(b *bench) {
+			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+		}, false},
 		"lost at first": {nil, func(b *bench) {
 			b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true, Times: 3})
 			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
