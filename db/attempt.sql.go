@@ -264,6 +264,119 @@ func (q *Queries) AttemptListOfObject(ctx context.Context, arg AttemptListOfObje
 	return items, nil
 }
 
+const attemptLoad = `-- name: AttemptLoad :one
+SELECT a.merchant_id, a.object, a.action, a.number, a.task_id, a.hunt_id, a.customer, a.currency, a.amount, a.reason, a.probability, a.planned_for, a.sent_at, a.result, a.decline_class, a.decline_code, a.card, a.charge, a.clear_until, a.code, h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, p.body AS playbook,
+    (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
+    (m.disconnected_at IS NOT NULL)::boolean AS disconnected, phantom_now()::timestamptz AS now
+FROM attempts a
+JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
+JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
+JOIN merchants m ON m.id = h.merchant_id
+JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE a.merchant_id = $1 AND a.task_id = $2
+`
+
+type AttemptLoadParams struct {
+	MerchantID uuid.UUID
+	TaskID     uuid.UUID
+}
+
+type AttemptLoadRow struct {
+	Attempt      Attempt
+	Hunt         Hunt
+	GhostTarget  GhostTarget
+	Playbook     []byte
+	Newest       []byte
+	Halted       bool
+	Disconnected bool
+	Now          time.Time
+}
+
+// An attempt with its hunt and all that decides about its next step: the hunt's playbook and the newest one, whether something halts it, and
+// PHANTOM's time. Without a row its ghost is gone. Whoever is about to send has locked the hunt in a statement of its own before.
+func (q *Queries) AttemptLoad(ctx context.Context, arg AttemptLoadParams) (AttemptLoadRow, error) {
+	row := q.db.QueryRow(ctx, attemptLoad, arg.MerchantID, arg.TaskID)
+	var i AttemptLoadRow
+	err := row.Scan(
+		&i.Attempt.MerchantID,
+		&i.Attempt.Object,
+		&i.Attempt.Action,
+		&i.Attempt.Number,
+		&i.Attempt.TaskID,
+		&i.Attempt.HuntID,
+		&i.Attempt.Customer,
+		&i.Attempt.Currency,
+		&i.Attempt.Amount,
+		&i.Attempt.Reason,
+		&i.Attempt.Probability,
+		&i.Attempt.PlannedFor,
+		&i.Attempt.SentAt,
+		&i.Attempt.Result,
+		&i.Attempt.DeclineClass,
+		&i.Attempt.DeclineCode,
+		&i.Attempt.Card,
+		&i.Attempt.Charge,
+		&i.Attempt.ClearUntil,
+		&i.Attempt.Code,
+		&i.Hunt.MerchantID,
+		&i.Hunt.ID,
+		&i.Hunt.GhostID,
+		&i.Hunt.Customer,
+		&i.Hunt.PlaybookVersion,
+		&i.Hunt.Mode,
+		&i.Hunt.HeldOut,
+		&i.Hunt.State,
+		&i.Hunt.EndedReason,
+		&i.Hunt.Livemode,
+		&i.Hunt.DeclineClass,
+		&i.Hunt.Currency,
+		&i.Hunt.Amount,
+		&i.Hunt.Invoices,
+		&i.Hunt.Charges,
+		&i.Hunt.Messages,
+		&i.Hunt.ChargesOver,
+		&i.Hunt.Paused,
+		&i.Hunt.BeganAt,
+		&i.Hunt.EndedAt,
+		&i.Hunt.InvoicesOver,
+		&i.Hunt.Owed,
+		&i.Hunt.PaidAt,
+		&i.GhostTarget.MerchantID,
+		&i.GhostTarget.ID,
+		&i.GhostTarget.StripeCustomerID,
+		&i.GhostTarget.StripeSubscriptionID,
+		&i.GhostTarget.StripeInvoiceID,
+		&i.GhostTarget.Email,
+		&i.GhostTarget.EmailKeyID,
+		&i.GhostTarget.Amount,
+		&i.GhostTarget.Currency,
+		&i.GhostTarget.Access,
+		&i.GhostTarget.DeclineClass,
+		&i.GhostTarget.DeclineCode,
+		&i.GhostTarget.AttemptCount,
+		&i.GhostTarget.FirstFailedAt,
+		&i.GhostTarget.LastFailedAt,
+		&i.GhostTarget.Rule,
+		&i.GhostTarget.Status,
+		&i.GhostTarget.ClosedReason,
+		&i.GhostTarget.DiscoveredAt,
+		&i.GhostTarget.Hidden,
+		&i.GhostTarget.Card,
+		&i.GhostTarget.CardAttempts,
+		&i.GhostTarget.UpdatedAt,
+		&i.GhostTarget.ClosedAt,
+		&i.GhostTarget.Invoices,
+		&i.GhostTarget.Zone,
+		&i.Playbook,
+		&i.Newest,
+		&i.Halted,
+		&i.Disconnected,
+		&i.Now,
+	)
+	return i, err
+}
+
 const attemptLock = `-- name: AttemptLock :exec
 WITH hunt AS MATERIALIZED (
     SELECT 1 AS held FROM hunts h WHERE h.merchant_id = $2 AND h.id = $3 FOR SHARE
@@ -296,19 +409,39 @@ func (q *Queries) AttemptLockMerchant(ctx context.Context, merchantID uuid.UUID)
 }
 
 const attemptMarkSent = `-- name: AttemptMarkSent :execrows
-UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()), card = coalesce($1::bytea, card)
-WHERE merchant_id = $2 AND task_id = $3 AND result IS NULL
+WITH entered AS (
+    INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
+    SELECT $2, charge, seen_card, at, reached FROM (SELECT unnest($4::bytea[]) AS charge,
+        unnest($5::bytea[]) AS seen_card, unnest($6::timestamptz[]) AS at, unnest($7::boolean[]) AS reached) AS seen
+    ORDER BY charge
+    ON CONFLICT DO NOTHING
+)
+UPDATE attempts a SET sent_at = coalesce(a.sent_at, phantom_now()), card = coalesce($1::bytea, a.card)
+WHERE a.merchant_id = $2 AND a.task_id = $3 AND a.result IS NULL
 `
 
 type AttemptMarkSentParams struct {
 	Card       []byte
 	MerchantID uuid.UUID
 	TaskID     uuid.UUID
+	Charges    [][]byte
+	Cards      [][]byte
+	Ats        []time.Time
+	Reached    []bool
 }
 
-// The card is the one that Stripe will charge now.
+// The card is the one that Stripe will charge now. What the look before it has seen of failed charges goes into the ledger, as by
+// CardAttemptAdd.
 func (q *Queries) AttemptMarkSent(ctx context.Context, arg AttemptMarkSentParams) (int64, error) {
-	result, err := q.db.Exec(ctx, attemptMarkSent, arg.Card, arg.MerchantID, arg.TaskID)
+	result, err := q.db.Exec(ctx, attemptMarkSent,
+		arg.Card,
+		arg.MerchantID,
+		arg.TaskID,
+		arg.Charges,
+		arg.Cards,
+		arg.Ats,
+		arg.Reached,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -415,10 +548,10 @@ func (q *Queries) CardAttemptAdd(ctx context.Context, arg CardAttemptAddParams) 
 }
 
 const cardAttemptList = `-- name: CardAttemptList :many
-SELECT c.charge, c.at FROM card_attempts c
+SELECT c.charge, c.at, false AS out FROM card_attempts c
 WHERE c.merchant_id = $1 AND c.card = $2 AND c.reached AND c.at > phantom_now() - interval '720 hours'
 UNION ALL
-SELECT a.charge, a.sent_at FROM attempts a
+SELECT a.charge, a.sent_at, a.result IS NULL FROM attempts a
 WHERE a.merchant_id = $1 AND (a.card = $2 OR a.card IS NULL AND a.customer = $3)
     AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours' AND a.task_id <> $4
     AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
@@ -436,6 +569,7 @@ type CardAttemptListParams struct {
 type CardAttemptListRow struct {
 	Charge []byte
 	At     time.Time
+	Out    bool
 }
 
 // The attempts on a card within the 30 days that card networks count, the newest first: those in the ledger, and charges of ours that are
@@ -454,7 +588,7 @@ func (q *Queries) CardAttemptList(ctx context.Context, arg CardAttemptListParams
 	var items []CardAttemptListRow
 	for rows.Next() {
 		var i CardAttemptListRow
-		if err := rows.Scan(&i.Charge, &i.At); err != nil {
+		if err := rows.Scan(&i.Charge, &i.At, &i.Out); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -136,12 +136,12 @@ func (f *ledgerFacts) mayCharge(p frozen, m method, playbook Playbook, now time.
 }
 
 // refill is when fewer than most of some attempts, the newest first, are left within a time. It is zero where there have never been as
-// many.
+// many. Stripe tells whole seconds, so that an attempt may have been made up to a second later than it says.
 func refill(attempts []time.Time, most int, within time.Duration) time.Time {
 	if most <= 0 || len(attempts) < most {
 		return time.Time{}
 	}
-	return attempts[most-1].Add(within)
+	return attempts[most-1].Add(within + time.Second)
 }
 
 // recent are those of some charges, the newest first, that the networks' limits count, by date alone.

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,9 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 	if owed <= ghosts {
 		t.Fatalf("%d ghosts owe %d invoices", ghosts, owed)
 	}
+	for _, invoice := range strings.Fields(b.text("SELECT string_agg(x ->> 'id', ' ') FROM ghost_targets, jsonb_array_elements(invoices) x WHERE status = 'open'")) {
+		b.post("/v1/invoices/"+invoice, url.Values{"auto_advance": {"false"}}) // or Smart Retries would be waited for
+	}
 	change := func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalUncollectible, 1 }
 	playbook := DefaultPlaybook()
 	playbook.Mode, playbook.HoldoutPercent, playbook.Steps = ModeRecover, 0, []Step{}
@@ -88,8 +92,8 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 	})
 	marked := map[string]bool{}
 	for _, e := range b.world.Ledger(b.account) {
-		if strings.HasSuffix(e.Path, "/pay") {
-			continue // of the hunts before
+		if strings.HasSuffix(e.Path, "/pay") || e.Key == "" {
+			continue // of the hunts before, and the merchant's
 		}
 		if !strings.HasSuffix(e.Path, "/mark_uncollectible") || e.Status != 200 || marked[e.Object] || !foretold[e.Object] {
 			t.Errorf("%s %s: %d", e.Method, e.Path, e.Status)

@@ -38,7 +38,7 @@ type stripeFacts struct {
 type ledgerFacts struct {
 	attempts []time.Time // on the card within 30 days, the newest first: see card_attempts
 	asked    int64       // in the charge's currency within 24 hours, minor units
-	twin     bool        // another request about the same object may be out
+	twin     bool        // another request about the same object, or a charge of the same card, may be out
 }
 
 // ruling is the gate's answer. Without a code the request may leave.
@@ -149,7 +149,7 @@ var rules = map[code]struct {
 	codeNetworkLimit:    {waits, "the card network's limit of attempts is reached"},
 	codeNetworkWaits:    {waits, "the card network asks to wait"},
 	codeOnceADay:        {waits, "one attempt a day"},
-	codeTwinOut:         {waits, "another request about it may be out"},
+	codeTwinOut:         {waits, "what became of another request comes first"},
 	codeDailyCap:        {waits, "the playbook's daily cap is reached"},
 	codeNotOurs:         {drops, "it is not as PHANTOM has left it"},
 }

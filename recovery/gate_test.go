@@ -239,7 +239,7 @@ func TestGateOfOtherCharges(t *testing.T) {
 		{"an old charge, disputed", made(40*day, "succeeded", func(c *charge) { c.Disputed, c.Dispute.Status = true, "needs_response" }), codeInDispute, 0},
 		{"an old dispute that was won", made(40*day, "succeeded", func(c *charge) { c.Disputed, c.Dispute.Status = true, "won" }), "", 0},
 		{"paid an hour ago", made(time.Hour, "succeeded", nil), "", 0},
-		{"declined an hour ago", made(time.Hour, "failed", nil), codeOnceADay, 23 * time.Hour},
+		{"declined an hour ago", made(time.Hour, "failed", nil), codeOnceADay, 23*time.Hour + time.Second},
 		{"another card, declined an hour ago", made(time.Hour, "failed", func(c *charge) { c.Method.Fingerprint = "g" }), "", 0},
 		{"blocked an hour ago", made(time.Hour, "failed", func(c *charge) { c.Outcome.NetworkStatus = "not_sent_to_network" }), "", 0},
 		{"the network asks for ten days", made(2*day, "failed", func(c *charge) { c.Outcome.NetworkAdviceCode, c.Method.Brand = "30", "mastercard" }), codeNetworkWaits, 8 * day},

@@ -2,8 +2,6 @@ package recovery
 
 import (
 	"bytes"
-	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -36,22 +34,16 @@ func (j *job) unite(rows []db.CardAttemptListRow, card []byte) []time.Time {
 	return all
 }
 
-// enterSeen enters the failed charges that a look has seen into the ledger.
-func (j *job) enterSeen(ctx context.Context, queries *db.Queries) error {
-	p := db.CardAttemptAddParams{MerchantID: j.t.MerchantID}
+// marking is what is stored when a request is about to leave: the card that it is charged to, and the failed charges that the look has seen.
+func (j *job) marking(card []byte) db.AttemptMarkSentParams {
+	p := db.AttemptMarkSentParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID, Card: card}
 	for _, c := range recent(j.charges, j.now) {
-		card := j.hashOf(c.key())
-		if c.Status != "failed" || card == nil {
+		tried := j.hashOf(c.key())
+		if c.Status != "failed" || tried == nil {
 			continue
 		}
-		p.Charges, p.Cards = append(p.Charges, j.reader.Hash("charge", c.ID)), append(p.Cards, card)
+		p.Charges, p.Cards = append(p.Charges, j.reader.Hash("charge", c.ID)), append(p.Cards, tried)
 		p.Ats, p.Reached = append(p.Ats, c.at()), append(p.Reached, !c.blocked())
 	}
-	if len(p.Charges) == 0 {
-		return nil
-	}
-	if err := queries.CardAttemptAdd(ctx, p); err != nil {
-		return fmt.Errorf("enter what was seen into the ledger: %w", err)
-	}
-	return nil
+	return p
 }

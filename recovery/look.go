@@ -64,6 +64,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 
 // readCharges reads the charges of the customer, for what asks for them.
 func (j *job) readCharges(ctx context.Context, since time.Time) (err error) {
+	j.looked = j.now
 	if j.t.Kind == KindResume || j.t.Kind == KindRelease {
 		return nil
 	}
@@ -207,7 +208,7 @@ func (j *job) awaitEvent(ctx context.Context, charges []charge) error {
 func (j *job) wait(ctx context.Context, r ruling) error {
 	p := db.AttemptPutOffParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID, PlannedFor: r.until, Reason: "put off: " + r.code.words(), Code: string(r.code)}
 	if j.facts.stripe != nil && j.t.FirstSentAt == nil { // all its charges up to the beginning of this look are known
-		p.ClearUntil = &j.now
+		p.ClearUntil = &j.looked
 	}
 	if err := j.s.queries.AttemptPutOff(ctx, p); err != nil {
 		return fmt.Errorf("put the attempt off: %w", err)

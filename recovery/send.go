@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,6 +21,8 @@ const (
 	oneADay   = 24 * time.Hour  // between charges
 	freshness = 5 * time.Second // from the beginning of what was read to the request's leaving
 	mostSent  = 6               // tries after which an unknown outcome is only read
+
+	refusalsBorne = 3 // of a permission, before a person is asked
 )
 
 // job is one try at a mutation.
@@ -32,6 +35,7 @@ type job struct {
 	hunt    db.Hunt
 	ghost   db.GhostTarget // zero where it is gone
 	now     time.Time      // by PHANTOM's clock, as Stripe's objects tell it
+	looked  time.Time      // now when the charges were about to be read
 	facts   facts
 	charges []charge // the customer's, the newest first
 }
@@ -109,9 +113,6 @@ func (j *job) load(ctx context.Context) (err error) {
 	if j.reader, err = j.s.connect.Reader(ctx, j.t.MerchantID); err != nil {
 		return err
 	}
-	if j.attempt, err = j.s.queries.AttemptGet(ctx, db.AttemptGetParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID}); err != nil {
-		return fmt.Errorf("read attempt: %w", err)
-	}
 	if err := j.loadHunt(ctx, j.s.queries); err != nil {
 		return err
 	}
@@ -119,10 +120,14 @@ func (j *job) load(ctx context.Context) (err error) {
 	return nil
 }
 
-// loadHunt reads what the database says of the hunt now. A ghost that is gone leaves its hunt: what was sent for it is still to be settled.
+// loadHunt reads what the database says of the attempt and its hunt now. A ghost that is gone leaves both: what was sent for it is still to
+// be settled.
 func (j *job) loadHunt(ctx context.Context, queries *db.Queries) error {
-	row, err := queries.HuntLoad(ctx, db.HuntLoadParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt})
+	row, err := queries.AttemptLoad(ctx, db.AttemptLoadParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID})
 	if errors.Is(err, pgx.ErrNoRows) {
+		if j.attempt, err = queries.AttemptGet(ctx, db.AttemptGetParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID}); err != nil {
+			return fmt.Errorf("read attempt: %w", err)
+		}
 		if j.hunt, err = queries.HuntGet(ctx, db.HuntGetParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt}); err != nil {
 			return fmt.Errorf("read hunt: %w", err)
 		}
@@ -135,21 +140,15 @@ func (j *job) loadHunt(ctx context.Context, queries *db.Queries) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("load hunt: %w", err)
+		return fmt.Errorf("load the attempt: %w", err)
 	}
-	j.hunt, j.ghost, j.now = row.Hunt, row.GhostTarget, row.Now
-	j.facts.hunt, err = factsOf(row)
-	return err
-}
-
-func factsOf(row db.HuntLoadRow) (huntFacts, error) {
 	playbook, err := playbookOf(row.Playbook, row.Newest)
 	if err != nil {
-		return huntFacts{}, fmt.Errorf("read playbook %d: %w", row.Hunt.PlaybookVersion, err)
+		return fmt.Errorf("read playbook %d: %w", row.Hunt.PlaybookVersion, err)
 	}
-	return huntFacts{
-		hunt: row.Hunt, ghost: row.GhostTarget, playbook: playbook, halted: row.Halted, disconnected: row.Merchant.DisconnectedAt != nil,
-	}, nil
+	j.attempt, j.hunt, j.ghost, j.now = row.Attempt, row.Hunt, row.GhostTarget, row.Now
+	j.facts.hunt = huntFacts{hunt: j.hunt, ghost: j.ghost, playbook: playbook, halted: row.Halted, disconnected: row.Disconnected}
+	return nil
 }
 
 // mark commits that the request leaves now, after the gate was asked for the last time: whoever stops the hunt comes before this and is
@@ -183,10 +182,7 @@ func (j *job) mark(ctx context.Context) (ok bool, err error) {
 		if r = mayLeave(j.t.Kind, j.p, j.facts, j.now); !r.yes() {
 			return nil
 		}
-		if err := j.enterSeen(ctx, queries); err != nil {
-			return err
-		}
-		if _, err := queries.AttemptMarkSent(ctx, db.AttemptMarkSentParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID, Card: card}); err != nil {
+		if _, err := queries.AttemptMarkSent(ctx, j.marking(card)); err != nil {
 			return fmt.Errorf("mark the attempt: %w", err)
 		}
 		failpoint("marking")
@@ -217,6 +213,7 @@ func (j *job) count(ctx context.Context, queries *db.Queries, card []byte) error
 			return fmt.Errorf("count attempts: %w", err)
 		}
 		f.attempts = j.unite(rows, card)
+		f.twin = f.twin || slices.ContainsFunc(rows, func(row db.CardAttemptListRow) bool { return row.Out })
 	}
 	if _, capped := j.facts.hunt.playbook.DailyCap[j.p.Currency]; capped && j.t.Kind == KindPay {
 		if f.asked, err = queries.AttemptSumSent(ctx, db.AttemptSumSentParams{MerchantID: m, Currency: j.p.Currency, TaskID: j.t.ID}); err != nil {
@@ -237,6 +234,8 @@ func (j *job) unanswered(ctx context.Context, err error) error {
 		return j.rest(ctx)
 	case errors.Is(err, connect.ErrTooLate):
 		return task.Snooze(time.Second)
+	case errors.Is(err, connect.ErrRefused) && j.t.Attempt >= refusalsBorne: // it was not executed, and will not be
+		return j.review(ctx, "Stripe does not allow PHANTOM to do this in the account: give the key the permission, or cancel the task")
 	}
 	return err
 }

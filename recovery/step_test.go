@@ -156,12 +156,20 @@ func TestNoChargeBehindTheWindow(t *testing.T) {
 	}
 }
 
-// One card of several customers is charged once a day, and all its attempts count against its budget.
+// One card of several customers is charged once a day, and all its attempts count against its budget, also where several charges are due at
+// one moment.
 func TestOneCardOfSeveralCustomers(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 8})
 	b.audit()
-	b.exec("UPDATE ghost_targets SET card = decode(repeat('ab', 32), 'hex')")
+	for _, subscription := range strings.Fields(b.text("SELECT string_agg(stripe_subscription_id, ' ') FROM ghost_targets")) {
+		for _, c := range []sandbox.Change{{Do: "new_card", Status: "declines"}, {Do: "same_card"}} {
+			c.Account, c.ID = b.account, subscription
+			if _, err := b.world.Change(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	b.hunted(nil)
 	b.during(func() {
 		b.await("one is charged and the others wait", func() bool {

@@ -198,6 +198,9 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 		if c.Status == "declines" {
 			fresh.dies, fresh.end = now, insufficientFunds
 		}
+		for _, inv := range k.open {
+			inv.welcome = c.Status != "declines"
+		}
 		k.switchCard(fresh)
 		a.emit(now, "customer.updated", k.cust, nil)
 	case "fail_renewal":

@@ -9,6 +9,20 @@ RETURNING number;
 -- name: AttemptGet :one
 SELECT * FROM attempts WHERE merchant_id = $1 AND task_id = $2;
 
+-- name: AttemptLoad :one
+-- An attempt with its hunt and all that decides about its next step: the hunt's playbook and the newest one, whether something halts it, and
+-- PHANTOM's time. Without a row its ghost is gone. Whoever is about to send has locked the hunt in a statement of its own before.
+SELECT sqlc.embed(a), sqlc.embed(h), sqlc.embed(g), p.body AS playbook,
+    (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
+    (m.disconnected_at IS NOT NULL)::boolean AS disconnected, phantom_now()::timestamptz AS now
+FROM attempts a
+JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
+JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
+JOIN merchants m ON m.id = h.merchant_id
+JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.task_id = sqlc.arg(task_id);
+
 -- name: AttemptListOfHunt :many
 SELECT * FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id;
 
@@ -31,10 +45,10 @@ SELECT pg_advisory_xact_lock(hashtextextended('charge ' || sqlc.arg(merchant_id)
 -- name: CardAttemptList :many
 -- The attempts on a card within the 30 days that card networks count, the newest first: those in the ledger, and charges of ours that are
 -- out or whose charge the ledger has not heard of. What was sent before the card was stored counts by its customer.
-SELECT c.charge, c.at FROM card_attempts c
+SELECT c.charge, c.at, false AS out FROM card_attempts c
 WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.card = sqlc.arg(card) AND c.reached AND c.at > phantom_now() - interval '720 hours'
 UNION ALL
-SELECT a.charge, a.sent_at FROM attempts a
+SELECT a.charge, a.sent_at, a.result IS NULL FROM attempts a
 WHERE a.merchant_id = sqlc.arg(merchant_id) AND (a.card = sqlc.arg(card) OR a.card IS NULL AND a.customer = sqlc.arg(customer))
     AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours' AND a.task_id <> sqlc.arg(task_id)
     AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
@@ -56,9 +70,17 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.currency = sqlc.arg(currency) 
     AND a.sent_at > phantom_now() - interval '24 hours' AND a.task_id <> sqlc.arg(task_id) AND coalesce(a.result, '') NOT IN ('not_sent', 'absent');
 
 -- name: AttemptMarkSent :execrows
--- The card is the one that Stripe will charge now.
-UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now()), card = coalesce(sqlc.narg(card)::bytea, card)
-WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL;
+-- The card is the one that Stripe will charge now. What the look before it has seen of failed charges goes into the ledger, as by
+-- CardAttemptAdd.
+WITH entered AS (
+    INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
+    SELECT sqlc.arg(merchant_id), charge, seen_card, at, reached FROM (SELECT unnest(sqlc.arg(charges)::bytea[]) AS charge,
+        unnest(sqlc.arg(cards)::bytea[]) AS seen_card, unnest(sqlc.arg(ats)::timestamptz[]) AS at, unnest(sqlc.arg(reached)::boolean[]) AS reached) AS seen
+    ORDER BY charge
+    ON CONFLICT DO NOTHING
+)
+UPDATE attempts a SET sent_at = coalesce(a.sent_at, phantom_now()), card = coalesce(sqlc.narg(card)::bytea, a.card)
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.task_id = sqlc.arg(task_id) AND a.result IS NULL;
 
 -- name: AttemptPutOff :exec
 -- A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment. What was looked at is clear: no charge

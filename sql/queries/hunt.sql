@@ -118,12 +118,9 @@ WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND g.id > sql
 ORDER BY g.id LIMIT sqlc.arg(most);
 
 -- name: HuntLoad :one
--- A hunt with all that decides about its next step: its playbook and the newest one, whether something halts it, and PHANTOM's time.
--- Without a row its ghost is gone. Whoever is about to send has locked the hunt in a statement of its own before.
-SELECT sqlc.embed(h), sqlc.embed(g), sqlc.embed(m), p.body AS playbook, (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id
-        ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
-    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
-    phantom_now()::timestamptz AS now
+-- A hunt with all that its planning depends on: its playbook and the newest one, and PHANTOM's time. Without a row its ghost is gone.
+SELECT sqlc.embed(h), sqlc.embed(g), sqlc.embed(m), p.body AS playbook,
+    (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 JOIN merchants m ON m.id = h.merchant_id
