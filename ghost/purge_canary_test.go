@@ -223,7 +223,7 @@ func plantHunt(t testing.TB, pool *pgxpool.Pool, p plant) {
 // nobodys are the tables and columns of text, bytes, JSON or a secret that hold no customer's data, so that nothing is planted there.
 // All others must show their canaries before the purge and none after it: whoever adds a column decides which it is.
 var nobodys = strings.Fields(`
-	attempts channels halts hunt_notes messages playbooks recoveries suppressions templates test_messages
+	attempts card_attempts channels halts hunt_notes messages playbooks recoveries suppressions templates test_messages
 	hunts.customer hunts.mode hunts.state hunts.ended_reason hunts.decline_class hunts.currency hunts.charges_over hunts.invoices_over
 	attempt_budgets api_keys liquidity_oracle merchants oauth_states oracle_contributions vault_sentinels
 	audits.state audits.totals audit_windows.list audit_windows.state audit_subscriptions.status audit_invoices.status audit_invoices.currency

@@ -109,3 +109,64 @@ func TestCanceledFinalStepEndsTheHunt(t *testing.T) {
 		t.Errorf("%d mutations were executed", n)
 	}
 }
+
+// A pause that the merchant makes while ours is on its way, and ours never arrives, is theirs: a payment does not lift it.
+func TestMerchantsPauseIsNotTakenForOurs(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+	b.audit()
+	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalPause, 1 })
+	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+		t.Fatal(err)
+	}
+	subscription := b.text("SELECT stripe_subscription_id FROM ghost_targets")
+	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/subscriptions/", Drop: true, Hold: func() {
+		if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pause_collection", ID: subscription}); err != nil {
+			t.Error(err)
+		}
+	}})
+	b.during(func() {
+		b.await("the hunt begins", func() bool { return b.count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
+		b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+		b.await("the hunt ends", func() bool {
+			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'subscription_pause' AND status = 'pending'")
+			return b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1
+		})
+		if n := b.count("SELECT count(*) FROM hunts WHERE paused"); n != 0 {
+			t.Error("the merchant's pause is taken for ours")
+		}
+		b.turn(sandbox.Change{Do: "pay"})
+		b.refresh()
+		b.await("what was paid is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
+		b.calm()
+	})
+	for _, e := range b.world.Ledger(b.account) {
+		t.Errorf("%s %s was executed", e.Method, e.Path)
+	}
+}
+
+// A charge whose answer was lost does not leave again behind the window, though a final step is set.
+func TestNothingLeavesAgainBehindTheWindow(t *testing.T) {
+	t.Parallel()
+	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+	b.movable()
+	b.audit()
+	b.hunted(func(p *Playbook) { p.WindowDays, p.FinalStep = 1, FinalPause })
+	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true, Times: -1}) // it never arrives
+	b.during(func() {
+		b.await("it is sent, and lost", func() bool {
+			return b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay' AND status = 'pending' AND first_sent_at IS NOT NULL") == 1
+		})
+	})
+	b.advance(25 * time.Hour)
+	b.world.Mend()
+	b.exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() - interval '11 minutes', run_at = phantom_now() WHERE kind = 'invoice_pay'")
+	b.during(func() {
+		b.await("it is given up", func() bool { return b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'absent'") == 1 })
+	})
+	for _, e := range b.world.Ledger(b.account) {
+		if strings.HasSuffix(e.Path, "/pay") {
+			t.Errorf("%s was executed behind the window", e.Path)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -230,6 +231,45 @@ func TestOthersUseUpTheCardsBudget(t *testing.T) {
 		got := b.text("SELECT CASE WHEN sent_at IS NOT NULL THEN 'sent' WHEN result = 'not_sent' THEN 'not sent' ELSE reason END FROM attempts WHERE task_id = $1", id)
 		if got != want || (len(b.world.Ledger(b.account)) == 1) != (want == "sent") {
 			t.Errorf("beside %d attempts of others: %s, want %s", others, got, want)
+		}
+	}
+}
+
+// Who pays keeps their subscription, though an older invoice is open: the newest one is paid. A playbook may say otherwise by a field of
+// its own.
+func TestFinalStepSparesWhoPays(t *testing.T) {
+	t.Parallel()
+	for final, kind := range finalKinds {
+		for _, anyway := range []bool{false, true} {
+			if final == FinalUncollectible {
+				continue // it touches no subscription
+			}
+			t.Run(fmt.Sprint(final, " anyway: ", anyway), func(t *testing.T) {
+				t.Parallel()
+				b := setup(t, sandbox.Config{Merchants: 1})
+				b.audit()
+				b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE NOT hidden")
+				b.hunted(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays, p.FinalStepIfPaying = 0, final, 1, anyway })
+				hidden := b.count("SELECT count(*) FROM hunts")
+				if hidden == 0 {
+					t.Fatal("nobody hides a debt behind a paid invoice")
+				}
+				b.exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
+				b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
+				b.during(b.calm)
+				taken := 0
+				for _, e := range b.world.Ledger(b.account) {
+					if strings.HasPrefix(e.Path, "/v1/subscriptions/") {
+						taken++
+					}
+				}
+				if anyway != (taken > 0) {
+					t.Errorf("%d of %d hidden ghosts were met by %s", taken, hidden, kind)
+				}
+				if n := b.count("SELECT count(*) FROM attempts WHERE action = $1 AND result = 'not_sent' AND code = $2", kind, codePaying); (n > 0) == anyway {
+					t.Errorf("%d were spared because they pay", n)
+				}
+			})
 		}
 	}
 }
