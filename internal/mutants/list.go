@@ -113,15 +113,15 @@ func (g guard) mutate(source string) (string, error) {
 	return source[:begin] + part + source[end:], nil
 }
 
-// endOf is where a declaration ends: with the line that closes its function, its list or its raw string.
+// endOf is where a declaration ends: with the line that closes its raw string, its function or its list.
 func endOf(text string) int {
-	least := -1
-	for _, close := range []string{"\n}\n", "\n)\n", "\n`\n"} {
-		if i := strings.Index(text, close); i >= 0 && (least < 0 || i < least) {
-			least = i
+	first, _, _ := strings.Cut(text, "\n")
+	for _, form := range []struct{ opens, closes string }{{"`", "\n`\n"}, {"{", "\n}\n"}, {"(", "\n)\n"}} {
+		if strings.Contains(first, form.opens) {
+			return strings.Index(text, form.closes)
 		}
 	}
-	return least
+	return -1
 }
 
 // testFile is the file of the package's tests that holds the first test of the guard's pattern.
