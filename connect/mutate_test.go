@@ -36,8 +36,10 @@ func setupDebt(t *testing.T) *debt {
 	t.Cleanup(server.Close)
 	d.world, d.url = world, server.URL
 	d.s = New(Config{
-		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: server.URL, ConnectBase: server.URL,
-		RedirectURI: "http://localhost:8080/api/auth/callback", Log: slog.New(slog.DiscardHandler), RateLimit: 100,
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: server.URL,
+		ConnectBase: server.URL,
+		RedirectURI: "http://localhost:8080/api/auth/callback", Log: slog.New(slog.DiscardHandler),
+		RateLimit: 100,
 	}, d.pool)
 	merchant := d.connected()
 	d.account = merchant.StripeUserID
@@ -62,7 +64,8 @@ func setupDebt(t *testing.T) *debt {
 // charge is a task that charges the invoice and is marked as sent.
 func (d *debt) charge() *task.Task {
 	now := time.Now()
-	return d.mutation(Mutation{http.MethodPost, "/v1/invoices/" + d.invoice + "/pay", "off_session=true"}, &now)
+	return d.mutation(Mutation{http.MethodPost, "/v1/invoices/" + d.invoice + "/pay",
+		"off_session=true"}, &now)
 }
 
 func (d *debt) mutation(m Mutation, sent *time.Time) *task.Task {
@@ -71,7 +74,8 @@ func (d *debt) mutation(m Mutation, sent *time.Time) *task.Task {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return &task.Task{ID: uuid.Must(uuid.NewV7()), MerchantID: d.reader.Merchant.ID, Params: params, FirstSentAt: sent}
+	return &task.Task{ID: uuid.Must(uuid.NewV7()), MerchantID: d.reader.Merchant.ID, Params: params,
+		FirstSentAt: sent}
 }
 
 // posts are the requests that may have changed something.
@@ -87,15 +91,16 @@ func (d *debt) posts() (list []sandbox.Request) {
 // slowed says whether the account's pace was lowered, and forgets it.
 func (d *debt) slowed() bool {
 	d.t.Helper()
-	tag, err := d.pool.Exec(d.t.Context(), "UPDATE stripe_rates SET slowed_at = '-infinity' WHERE slowed_at > '-infinity'")
+	tag, err := d.pool.Exec(d.t.Context(),
+		"UPDATE stripe_rates SET slowed_at = '-infinity' WHERE slowed_at > '-infinity'")
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	return tag.RowsAffected() > 0
 }
 
-// What Stripe says of a mutation, and whether it is its final word. What is unknown is never taken for
-// refused, nor the other way round, and each request leaves once, under its task's key.
+// What Stripe says of a mutation, and whether it is its final word. What is unknown is never taken
+// for refused, nor the other way round, and each request leaves once, under its task's key.
 func TestMutateTellsFinalFromUnknown(t *testing.T) {
 	t.Parallel()
 	const reused = `{"error":{"type":"idempotency_error","message":"Keys can only be used once"}}`
@@ -176,24 +181,29 @@ func TestMutateSendsOnlyWhatItMay(t *testing.T) {
 	d := setupDebt(t)
 	marked, soon := time.Now(), time.Now().Add(time.Minute)
 	pay := Mutation{http.MethodPost, "/v1/invoices/" + d.invoice + "/pay", "off_session=true"}
-	other := func(method, path string) *task.Task { return d.mutation(Mutation{method, path, ""}, &marked) }
+	other := func(method, path string) *task.Task {
+		return d.mutation(Mutation{method, path, ""},
+			&marked)
+	}
 	for name, c := range map[string]struct {
 		task *task.Task
 		by   time.Time
 		want string
 	}{
-		"not marked as sent":      {d.mutation(pay, nil), soon, "not sent"},
-		"not in time":             {d.mutation(pay, &marked), time.Now().Add(-time.Millisecond), "too late"},
-		"a read":                  {other(http.MethodGet, pay.Path), soon, "not sent"},
-		"a payment intent":        {other(http.MethodPost, "/v1/payment_intents"), soon, "not sent"},
-		"a refund":                {other(http.MethodPost, "/v1/refunds"), soon, "not sent"},
-		"an account":              {other(http.MethodPost, "/v1/accounts/acct_1"), soon, "not sent"},
-		"a path behind a path":    {other(http.MethodPost, pay.Path+"/x"), soon, "not sent"},
-		"a path before a path":    {other(http.MethodPost, "/x"+pay.Path), soon, "not sent"},
-		"another way to an end":   {other(http.MethodPost, "/v1/invoices/../refunds"), soon, "not sent"},
-		"an invoice's voiding":    {other(http.MethodPost, "/v1/invoices/in_1/void"), soon, "not sent"},
-		"a path with a query":     {other(http.MethodPost, pay.Path+"?x=1"), soon, "not sent"},
-		"params without anything": {&task.Task{FirstSentAt: &marked, Params: []byte(`{}`)}, soon, "not sent"},
+		"not marked as sent": {d.mutation(pay, nil), soon, "not sent"},
+		"not in time": {d.mutation(pay, &marked), time.Now().Add(-time.Millisecond),
+			"too late"},
+		"a read":                {other(http.MethodGet, pay.Path), soon, "not sent"},
+		"a payment intent":      {other(http.MethodPost, "/v1/payment_intents"), soon, "not sent"},
+		"a refund":              {other(http.MethodPost, "/v1/refunds"), soon, "not sent"},
+		"an account":            {other(http.MethodPost, "/v1/accounts/acct_1"), soon, "not sent"},
+		"a path behind a path":  {other(http.MethodPost, pay.Path+"/x"), soon, "not sent"},
+		"a path before a path":  {other(http.MethodPost, "/x"+pay.Path), soon, "not sent"},
+		"another way to an end": {other(http.MethodPost, "/v1/invoices/../refunds"), soon, "not sent"},
+		"an invoice's voiding":  {other(http.MethodPost, "/v1/invoices/in_1/void"), soon, "not sent"},
+		"a path with a query":   {other(http.MethodPost, pay.Path+"?x=1"), soon, "not sent"},
+		"params without anything": {&task.Task{FirstSentAt: &marked, Params: []byte(`{}`)}, soon,
+			"not sent"},
 	} {
 		answer, err := d.reader.Mutate(t.Context(), c.task, c.by)
 		if got := said(answer, err); got != c.want {
@@ -205,8 +215,8 @@ func TestMutateSendsOnlyWhatItMay(t *testing.T) {
 	}
 }
 
-// A connection that was used before and closes under a mutation is no reason for net/http to send it
-// again by itself: whether it was executed is not known.
+// A connection that was used before and closes under a mutation is no reason for net/http to send
+// it again by itself: whether it was executed is not known.
 func TestMutateIsNotRepeatedByTheTransport(t *testing.T) {
 	t.Parallel()
 	d := setupDebt(t)
@@ -236,7 +246,8 @@ func TestMutateSendsTheFrozenBytes(t *testing.T) {
 	t.Parallel()
 	d := setupDebt(t)
 	marked := time.Now()
-	frozen := Mutation{http.MethodPost, "/v1/invoices/" + d.invoice, "metadata[planned_attempt]=7&auto_advance=false"}
+	frozen := Mutation{http.MethodPost, "/v1/invoices/" + d.invoice,
+		"metadata[planned_attempt]=7&auto_advance=false"}
 	charge := d.mutation(frozen, &marked)
 	for range 2 {
 		answer, err := d.reader.Mutate(t.Context(), charge, time.Now().Add(time.Minute))
@@ -245,7 +256,8 @@ func TestMutateSendsTheFrozenBytes(t *testing.T) {
 		}
 	}
 	ledger := d.world.Ledger(d.account)
-	if len(ledger) != 1 || ledger[0].Metadata["planned_attempt"] != "7" || ledger[0].Path != frozen.Path {
+	if len(ledger) != 1 || ledger[0].Metadata["planned_attempt"] != "7" ||
+		ledger[0].Path != frozen.Path {
 		t.Errorf("executed: %+v", ledger)
 	}
 }
@@ -256,7 +268,8 @@ func TestLockTimeoutIsNoMatterOfPace(t *testing.T) {
 	d := setupDebt(t)
 	for code, want := range map[string]bool{"lock_timeout": false, "": true} {
 		d.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/invoices", Status: 429, Code: code})
-		err := d.reader.Get(t.Context(), "/v1/invoices", nil, func(decoder *jx.Decoder) error { return decoder.Skip() })
+		err := d.reader.Get(t.Context(), "/v1/invoices", nil,
+			func(decoder *jx.Decoder) error { return decoder.Skip() })
 		if slow := d.slowed(); err != nil || slow != want {
 			t.Errorf("429 %q: %v, and the pace was lowered: %t", code, err, slow)
 		}

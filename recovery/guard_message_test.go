@@ -10,7 +10,8 @@ import (
 
 // messageStops are what keeps a message back. $1 is the message's id.
 var messageStops = map[string]struct{ change, state string }{
-	"the merchant is halted": {"INSERT INTO halts (scope) SELECT merchant_id FROM messages WHERE id = $1", messagePlanned},
+	"the merchant is halted": {`INSERT INTO halts (scope) SELECT merchant_id FROM messages
+		WHERE id = $1`, messagePlanned},
 	"all are halted": {`INSERT INTO halts (scope)
 		SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1`, messagePlanned},
 	"the hunt is stopped": {`UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now()
@@ -19,12 +20,17 @@ var messageStops = map[string]struct{ change, state string }{
 		SELECT merchant_id, 'email', $2, 'x' FROM messages WHERE id = $1`, messageSkipped},
 	"the merchant has left": {`UPDATE merchants SET disconnected_at = now()
 		WHERE id = (SELECT merchant_id FROM messages WHERE id = $1)`, messagePlanned},
-	"the ghost is closed": {`UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = now()
-		WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)`, messageSkipped},
-	"another message has left": {`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for, state, person, persons, sent_at)
-		SELECT merchant_id, gen_random_uuid(), hunt_id, 9, 'email', 'reminder', now(), 'sent', $2, ARRAY[$2::bytea], phantom_now()
+	"the ghost is closed": {`UPDATE ghost_targets SET status = 'closed',
+		closed_reason = 'paid', closed_at = now()
+		WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id
+			WHERE m.id = $1)`, messageSkipped},
+	"another message has left": {`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template,
+			planned_for, state, person, persons, sent_at)
+		SELECT merchant_id, gen_random_uuid(), hunt_id, 9, 'email', 'reminder', now(), 'sent', $2,
+			ARRAY[$2::bytea], phantom_now()
 		FROM messages WHERE id = $1`, messagePlanned},
-	"it is planned no more": {"UPDATE messages SET state = 'skipped', why = 'x' WHERE id = $1", messageSkipped},
+	"it is planned no more": {"UPDATE messages SET state = 'skipped', why = 'x' WHERE id = $1",
+		messageSkipped},
 }
 
 // change carries a stop out for a message to a person.
@@ -52,8 +58,10 @@ func TestNoMessageAfterAStop(t *testing.T) {
 			p.world.set(func() { p.world.reading = once })
 			status := p.try(id)
 			requests, _, _ := p.world.took()
-			if state, why := p.state(id); requests != 0 || state != stop.state || p.row(id).FirstSentAt != nil {
-				t.Errorf("%d requests to send; the task is %s, the message %s: %s", requests, status, state, why)
+			if state, why := p.state(id); requests != 0 || state != stop.state ||
+				p.row(id).FirstSentAt != nil {
+				t.Errorf("%d requests to send; the task is %s, the message %s: %s", requests, status, state,
+					why)
 			}
 		})
 	}
@@ -84,8 +92,8 @@ func TestNoMessageAgainAfterAStop(t *testing.T) {
 	}
 }
 
-// Two messages to one person at the same moment: the second waits for the first, counts it and is put off. The
-// first is held while it is written down as sent.
+// Two messages to one person at the same moment: the second waits for the first, counts it and is
+// put off. The first is held while it is written down as sent.
 func TestTwoMessagesAtOnce(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
@@ -97,7 +105,8 @@ func TestTwoMessagesAtOnce(t *testing.T) {
 	_, err = tx.Exec(t.Context(), "SELECT 1 FROM messages WHERE id = $1 FOR UPDATE", first)
 	p.must(err)
 	waiting := func() int {
-		return p.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+		return p.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+			AND wait_event_type = 'Lock'`)
 	}
 	done := make(chan error, 2)
 	begin := func(id uuid.UUID) {
@@ -107,7 +116,10 @@ func TestTwoMessagesAtOnce(t *testing.T) {
 	begin(first)
 	p.await("the first one is held", func() bool { return waiting() == 1 })
 	begin(second)
-	p.await("the second one waits, or is through", func() bool { return waiting() == 2 || len(done) == 1 })
+	p.await("the second one waits, or is through", func() bool {
+		return waiting() == 2 ||
+			len(done) == 1
+	})
 	p.must(tx.Commit(t.Context()))
 	<-done
 	<-done
@@ -119,12 +131,15 @@ func TestTwoMessagesAtOnce(t *testing.T) {
 	}
 }
 
-// After an answer that was lost, a refusal proves nothing: what left first may have been taken. Before that it
-// proves that nothing was, and the message is as it was planned.
+// After an answer that was lost, a refusal proves nothing: what left first may have been taken.
+// Before that it proves that nothing was, and the message is as it was planned.
 func TestOnlyTheFirstRefusalThaws(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	refused := func() { p.world.status, p.world.answer = http.StatusTooManyRequests, `{"name":"monthly_quota_exceeded"}` }
+	refused := func() {
+		p.world.status, p.world.answer = http.StatusTooManyRequests,
+			`{"name":"monthly_quota_exceeded"}`
+	}
 	lost := func() { p.world.status, p.world.faults = 0, func(int) fault { return dropAfter } }
 	taken := func() { p.world.status, p.world.faults = 0, nil }
 	id, _ := p.plan(ada, Email, "payment_failed")
@@ -141,7 +156,8 @@ func TestOnlyTheFirstRefusalThaws(t *testing.T) {
 		if frozen := row.SealedParams != nil; frozen != (want == messageSending) {
 			t.Errorf("after %d answers it is frozen: %t", i+1, frozen)
 		}
-		if counted := p.count("SELECT count(*) FROM messages WHERE id = $1 AND sent_at IS NOT NULL", id); (counted == 1) != (want != messagePlanned) {
+		if counted := p.count("SELECT count(*) FROM messages WHERE id = $1 AND sent_at IS NOT NULL",
+			id); (counted == 1) != (want != messagePlanned) {
 			t.Errorf("after %d answers it counts %d times", i+1, counted)
 		}
 	}
@@ -160,7 +176,8 @@ func TestNoMessageTwice(t *testing.T) {
 		p.try(id)
 		p.world.set(func() { p.world.faults = nil })
 		if channel == Email {
-			p.exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() - interval '20 hours 1 minute' WHERE id = $1", id)
+			p.exec(`UPDATE scheduled_tasks
+				SET first_sent_at = clock_timestamp() - interval '20 hours 1 minute' WHERE id = $1`, id)
 		}
 		p.try(id)
 		requests, _, _ := p.world.took()

@@ -18,12 +18,16 @@ var stops = map[string]struct {
 	do   func(b *bench)
 	want string // "" where it may end or wait
 }{
-	"the merchant is halted": {func(b *bench) { b.exec("INSERT INTO halts (scope) VALUES ($1)", b.merchant) }, "pending"},
+	"the merchant is halted": {func(b *bench) {
+		b.exec("INSERT INTO halts (scope) VALUES ($1)",
+			b.merchant)
+	}, "pending"},
 	"all are halted": {func(b *bench) {
 		b.exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
 	}, "pending"},
 	"the hunt is stopped": {func(b *bench) {
-		if err := b.s.Stop(b.t.Context(), b.merchant, b.text2id("SELECT id::text FROM hunts")); err != nil {
+		if err := b.s.Stop(b.t.Context(), b.merchant,
+			b.text2id("SELECT id::text FROM hunts")); err != nil {
 			b.t.Error(err)
 		}
 	}, ""},
@@ -31,11 +35,13 @@ var stops = map[string]struct {
 	"the hunt only watches":    {func(b *bench) { b.exec("UPDATE hunts SET mode = 'observe'") }, ""},
 	"the merchant has left":    {(*bench).leave, "parked"},
 	"the ghost is closed": {func(b *bench) {
-		b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = phantom_now()")
+		b.exec(`UPDATE ghost_targets SET status = 'closed',
+			closed_reason = 'paid', closed_at = phantom_now()`)
 	}, ""},
 }
 
-// leave ends the merchant's connection. The sandbox still takes the token: only PHANTOM's own word counts.
+// leave ends the merchant's connection. The sandbox still takes the token: only PHANTOM's own word
+// counts.
 func (b *bench) leave() {
 	if err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) error {
 		_, err := b.connect.Disconnect(b.t.Context(), tx, b.account, time.Now().Add(time.Second))
@@ -45,8 +51,8 @@ func (b *bench) leave() {
 	}
 }
 
-// What stops a hunt after everything was looked at is seen by the transaction that lets its charge leave, the
-// first time and, where the first request got lost, the second time.
+// What stops a hunt after everything was looked at is seen by the transaction that lets its charge
+// leave, the first time and, where the first request got lost, the second time.
 func TestNothingLeavesAfterAStop(t *testing.T) {
 	t.Parallel()
 	for name, stop := range stops {
@@ -55,7 +61,8 @@ func TestNothingLeavesAfterAStop(t *testing.T) {
 			b, ids := setupCharges(t, 1, nil)
 			b.meanwhile(func() { stop.do(b) })
 			status := b.try(ids[0])
-			if b.left() != 0 || b.count("SELECT count(*) FROM scheduled_tasks WHERE first_sent_at IS NOT NULL") != 0 {
+			if b.left() != 0 ||
+				b.count("SELECT count(*) FROM scheduled_tasks WHERE first_sent_at IS NOT NULL") != 0 {
 				t.Errorf("it left, and is %s", status)
 			}
 			if stop.want != "" && status != stop.want || status == "succeeded" || status == "failed" {
@@ -92,7 +99,8 @@ func TestAChargeWaitsForWhoStopsItsHunt(t *testing.T) {
 	}
 	tried, wait := b.begin(ids[0])
 	b.await("the charge waits, or is through", func() bool { return b.blocked() || tried() })
-	if _, err := tx.Exec(t.Context(), "INSERT INTO halts (scope) VALUES ($1)", b.merchant); err != nil {
+	if _, err := tx.Exec(t.Context(), "INSERT INTO halts (scope) VALUES ($1)",
+		b.merchant); err != nil {
 		t.Fatal(err)
 	}
 	if err := tx.Commit(t.Context()); err != nil {
@@ -103,20 +111,24 @@ func TestAChargeWaitsForWhoStopsItsHunt(t *testing.T) {
 	}
 }
 
-// together says what makes the charges of several hunts one matter, though Stripe knows several customers.
+// together says what makes the charges of several hunts one matter, though Stripe knows several
+// customers.
 var together = map[string][]string{
 	"one customer": {"UPDATE hunts SET customer = decode(repeat('cd', 32), 'hex')"},
-	"one card":     {"UPDATE ghost_targets SET card = decode(repeat('ab', 32), 'hex'), card_attempts = 0"},
-	"one cap":      nil,
+	"one card": {`UPDATE ghost_targets
+		SET card = decode(repeat('ab', 32), 'hex'), card_attempts = 0`},
+	"one cap": nil,
 }
 
 // capped has a playbook allow one charge of a day, whichever it is.
 func capped(b *bench, p *Playbook) {
-	p.DailyCap = map[string]int64{b.text("SELECT max(currency) FROM ghost_targets"): int64(b.count("SELECT max(amount) FROM ghost_targets"))}
+	p.DailyCap = map[string]int64{b.text(`SELECT max(currency)
+		FROM ghost_targets`): int64(b.count("SELECT max(amount) FROM ghost_targets"))}
 }
 
-// Two charges at the same moment that a budget allows one of: the second one waits for the first, counts it, and
-// is put off. In the order of any two: the first is held while it writes down that it leaves.
+// Two charges at the same moment that a budget allows one of: the second one waits for the first,
+// counts it, and is put off. In the order of any two: the first is held while it writes down that
+// it leaves.
 func TestTwoChargesAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range together {
@@ -132,7 +144,8 @@ func TestTwoChargesAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = tx.Rollback(t.Context()) }()
-			if _, err := tx.Exec(t.Context(), "SELECT 1 FROM attempts WHERE task_id = $1 FOR UPDATE", ids[0]); err != nil {
+			if _, err := tx.Exec(t.Context(), "SELECT 1 FROM attempts WHERE task_id = $1 FOR UPDATE",
+				ids[0]); err != nil {
 				t.Fatal(err)
 			}
 			_, first := b.begin(ids[0])
@@ -155,8 +168,9 @@ func TestTwoChargesAtOnce(t *testing.T) {
 	}
 }
 
-// One after the other: a second charge within the day waits, and a third one within the month where the budget is
-// two. Stripe knows nothing of it that would forbid them: only what PHANTOM has sent counts.
+// One after the other: a second charge within the day waits, and a third one within the month where
+// the budget is two. Stripe knows nothing of it that would forbid them: only what PHANTOM has sent
+// counts.
 func TestSentChargesAreCounted(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range together {
@@ -193,7 +207,8 @@ func TestSentChargesAreCounted(t *testing.T) {
 	}
 }
 
-// A charge of an invoice does not leave while what another hunt's request for the same invoice has done is unknown.
+// A charge of an invoice does not leave while what another hunt's request for the same invoice has
+// done is unknown.
 func TestNoChargeBesideAnUnknownOne(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
@@ -204,9 +219,11 @@ func TestNoChargeBesideAnUnknownOne(t *testing.T) {
 	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
 		t.Fatal(err)
 	}
-	b.try(b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin' AND status = 'pending'"))
+	b.try(b.text2id(`SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'
+		AND status = 'pending'`))
 	b.later(25 * time.Hour) // so that it is not the day that forbids it
-	second := b.text2id("SELECT id::text FROM scheduled_tasks WHERE kind = 'invoice_pay' AND first_sent_at IS NULL")
+	second := b.text2id(`SELECT id::text FROM scheduled_tasks WHERE kind = 'invoice_pay'
+		AND first_sent_at IS NULL`)
 	if status := b.try(second); status != "pending" || b.left() != 1 {
 		t.Errorf("it is %s, and %d requests left", status, b.left())
 	}
@@ -215,12 +232,14 @@ func TestNoChargeBesideAnUnknownOne(t *testing.T) {
 	}
 }
 
-// A process that stands still between the mark and the sending sends nothing, and that is no failed try.
+// A process that stands still between the mark and the sending sends nothing, and that is no failed
+// try.
 func TestTooLateIsNotSent(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
 	still := connect.New(connect.Config{
-		APIBase: b.url, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return time.Now().Add(sendTime + time.Second) },
+		APIBase: b.url, Log: slog.New(slog.DiscardHandler),
+		Now: func() time.Time { return time.Now().Add(sendTime + time.Second) },
 	}, b.pool)
 	right := b.s
 	b.s = New(b.pool, still, atOnce{}, right.config)
@@ -238,11 +257,13 @@ func TestTooLateIsNotSent(t *testing.T) {
 	}
 }
 
-// A hunt has one charge under way, however often it is thought over, and a stop leaves alone what may be out.
+// A hunt has one charge under way, however often it is thought over, and a stop leaves alone what
+// may be out.
 func TestAStopLeavesWhatMayBeOut(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
-	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true, After: true})
+	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true,
+		After: true})
 	if status := b.try(ids[0]); status != "pending" || b.executed() != 1 {
 		t.Fatalf("it is %s after %d executions", status, b.executed())
 	}
@@ -263,7 +284,8 @@ func TestAStopLeavesWhatMayBeOut(t *testing.T) {
 		t.Errorf("the stop made it %s", status)
 	}
 	b.try(ids[0])
-	if result := b.text("SELECT coalesce(result, 'none') FROM attempts"); result != "paid" && result != "declined" {
+	if result := b.text("SELECT coalesce(result, 'none') FROM attempts"); result != "paid" &&
+		result != "declined" {
 		t.Errorf("what it did is said to be %s", result)
 	}
 	if n := b.executed(); n != 1 {

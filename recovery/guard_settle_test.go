@@ -10,8 +10,8 @@ import (
 	"phantom/sandbox"
 )
 
-// A charge whose request got lost on its way leaves again under its key only where nothing speaks against it. Each
-// case has something speak against it, and says how the charge stands then.
+// A charge whose request got lost on its way leaves again under its key only where nothing speaks
+// against it. Each case has something speak against it, and says how the charge stands then.
 func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 	t.Parallel()
 	turn := func(do string) func(*bench, uuid.UUID) {
@@ -35,7 +35,10 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 	}
 	halt := func(b *bench, _ uuid.UUID) { b.exec("INSERT INTO halts (scope) VALUES ($1)", b.merchant) }
 	tries := func(n int) func(*bench, uuid.UUID) {
-		return func(b *bench, id uuid.UUID) { b.exec("UPDATE scheduled_tasks SET attempts = $2 WHERE id = $1", id, n) }
+		return func(b *bench,
+			id uuid.UUID) {
+			b.exec("UPDATE scheduled_tasks SET attempts = $2 WHERE id = $1", id, n)
+		}
 	}
 	for name, c := range map[string]struct {
 		do     func(*bench, uuid.UUID)
@@ -53,7 +56,8 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 		"a fresh dispute":            {turn("dispute"), false, "pending", ""},
 		"a dispute":                  {old(time.Hour, turn("dispute")), false, "failed", "absent"},
 		"others' payment":            {turn("pay_out_of_band"), false, "pending", ""},
-		"others' old payment":        {old(time.Hour, turn("pay_out_of_band")), false, "failed", "absent"},
+		"others' old payment": {old(time.Hour, turn("pay_out_of_band")), false, "failed",
+			"absent"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -75,7 +79,8 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 // unheard has Stripe's events be late.
 func (b *bench) unheard() {
 	b.world.Fail(sandbox.Fault{
-		Method: http.MethodGet, Path: "/v1/events", Times: -1, Status: 200, Body: `{"object":"list","data":[],"has_more":false}`,
+		Method: http.MethodGet, Path: "/v1/events", Times: -1, Status: 200,
+		Body: `{"object":"list","data":[],"has_more":false}`,
 	})
 }
 
@@ -84,7 +89,8 @@ func TestADebitUnderWayIsNotAbsent(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
 	b.turn(sandbox.Change{Do: "to_debit"})
-	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true, After: true})
+	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true,
+		After: true})
 	b.unheard()
 	b.try(ids[0])
 	b.sentAgo(ids[0], 21*time.Hour)
@@ -93,7 +99,8 @@ func TestADebitUnderWayIsNotAbsent(t *testing.T) {
 	}
 }
 
-// A key that becomes too old while the charge is looked at is not sent, and its task is not taken for done.
+// A key that becomes too old while the charge is looked at is not sent, and its task is not taken
+// for done.
 func TestAKeyAgesWhileItIsLookedAt(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
@@ -114,7 +121,8 @@ func TestWhatTheKeyIsKnownFor(t *testing.T) {
 	t.Run("another request", func(t *testing.T) {
 		t.Parallel()
 		b, ids := setupCharges(t, 1, nil)
-		b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Status: 400, Body: reused})
+		b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Status: 400,
+			Body: reused})
 		if status := b.try(ids[0]); status != "needs_review" || b.left() != 1 {
 			t.Errorf("it is %s after %d requests", status, b.left())
 		}
@@ -125,7 +133,8 @@ func TestWhatTheKeyIsKnownFor(t *testing.T) {
 	t.Run("a stored failure", func(t *testing.T) {
 		t.Parallel()
 		b, ids := setupCharges(t, 1, nil)
-		b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Status: 500, Store: true})
+		b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Status: 500,
+			Store: true})
 		b.try(ids[0])
 		b.exec("UPDATE scheduled_tasks SET attempts = 0")
 		status := b.try(ids[0])
@@ -142,10 +151,13 @@ func TestAnOutcomeStands(t *testing.T) {
 	if status := b.try(ids[0]); status != "succeeded" {
 		t.Fatalf("it is %s", status)
 	}
-	b.exec("UPDATE scheduled_tasks SET status = 'pending', finished_at = NULL, first_sent_at = first_sent_at - interval '21 hours' WHERE id = $1", ids[0])
+	b.exec(`UPDATE scheduled_tasks
+		SET status = 'pending', finished_at = NULL, first_sent_at = first_sent_at - interval '21 hours'
+		WHERE id = $1`, ids[0])
 	b.unheard()
 	b.try(ids[0])
-	if result := b.text("SELECT result FROM attempts WHERE task_id = $1", ids[0]); result != "paid" || b.executed() != 1 {
+	if result := b.text("SELECT result FROM attempts WHERE task_id = $1", ids[0]); result != "paid" ||
+		b.executed() != 1 {
 		t.Errorf("it is %s after %d executions", result, b.executed())
 	}
 }

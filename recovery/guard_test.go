@@ -14,11 +14,13 @@ import (
 	"phantom/task"
 )
 
-// The tests of the guards take the whole engine as it is: a guard is seen by what reaches the sandbox. `make
-// mutants` takes each guard out and runs its test.
+// The tests of the guards take the whole engine as it is: a guard is seen by what reaches the
+// sandbox. `make mutants` takes each guard out and runs its test.
 
-// setupCharges is a world with so many hunts, whose first charges are planned. prepare comes between the two.
-func setupCharges(t *testing.T, count int, change func(*bench, *Playbook), prepare ...string) (b *bench, ids []uuid.UUID) {
+// setupCharges is a world with so many hunts, whose first charges are planned. prepare comes
+// between the two.
+func setupCharges(t *testing.T, count int, change func(*bench, *Playbook),
+	prepare ...string) (b *bench, ids []uuid.UUID) {
 	t.Helper()
 	b = setup(t, sandbox.Config{Merchants: 1, OpenInvoices: count})
 	b.movable()
@@ -31,10 +33,12 @@ func setupCharges(t *testing.T, count int, change func(*bench, *Playbook), prepa
 	for _, statement := range prepare {
 		b.exec(statement)
 	}
-	for _, id := range b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin' ORDER BY id") {
+	for _, id := range b.ids(`SELECT id FROM scheduled_tasks
+		WHERE params ->> 'do' = 'begin' ORDER BY id`) {
 		b.try(id)
 	}
-	ids = b.ids("SELECT id FROM scheduled_tasks WHERE kind = $1 AND status = 'pending' ORDER BY id", KindPay)
+	ids = b.ids("SELECT id FROM scheduled_tasks WHERE kind = $1 AND status = 'pending' ORDER BY id",
+		KindPay)
 	if len(ids) != count {
 		t.Fatalf("%d of %d charges are planned", len(ids), count)
 	}
@@ -68,7 +72,8 @@ func (b *bench) begin(id uuid.UUID) (tried func() bool, wait func() string) {
 	fence := b.count("SELECT fence FROM scheduled_tasks WHERE id = $1", id)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	queue, err := task.NewQueue(b.pool, task.Config{
-		Handlers: b.handlers(), Log: slog.New(slog.NewTextHandler(b.log, nil)), RetryBase: time.Hour, // one try
+		// one try
+		Handlers: b.handlers(), Log: slog.New(slog.NewTextHandler(b.log, nil)), RetryBase: time.Hour,
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -80,7 +85,8 @@ func (b *bench) begin(id uuid.UUID) (tried func() bool, wait func() string) {
 	}()
 	b.t.Cleanup(func() { cancel(); <-done })
 	tried = func() bool {
-		return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND fence > $2 AND status <> 'running'", id, fence) == 1
+		return b.count(`SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND fence > $2
+			AND status <> 'running'`, id, fence) == 1
 	}
 	return tried, func() string {
 		b.t.Helper()
@@ -106,7 +112,8 @@ func (b *bench) status(id uuid.UUID) string {
 // hoursOff is for how many hours a task is put off.
 func (b *bench) hoursOff(id uuid.UUID) (hours float64) {
 	b.t.Helper()
-	const query = "SELECT extract(epoch FROM run_at - phantom_now())::float8 / 3600 FROM scheduled_tasks WHERE id = $1"
+	const query = `SELECT extract(epoch FROM run_at - phantom_now())::float8 / 3600
+		FROM scheduled_tasks WHERE id = $1`
 	if err := b.pool.QueryRow(b.t.Context(), query, id).Scan(&hours); err != nil {
 		b.t.Fatal(err)
 	}
@@ -123,8 +130,8 @@ func (b *bench) left() (n int) {
 	return n
 }
 
-// meanwhile has something happen while the last thing is read before a charge leaves: all that was looked at
-// before is outdated by it.
+// meanwhile has something happen while the last thing is read before a charge leaves: all that was
+// looked at before is outdated by it.
 func (b *bench) meanwhile(do func()) {
 	b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/charges", Hold: do})
 }
@@ -149,6 +156,9 @@ func (b *bench) later(d time.Duration) {
 // sentAgo makes a task's request as old as that, by every clock.
 func (b *bench) sentAgo(id uuid.UUID, age time.Duration) {
 	b.t.Helper()
-	b.exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() - $2 * interval '1 microsecond' WHERE id = $1", id, age.Microseconds())
-	b.exec("UPDATE attempts SET sent_at = phantom_now() - $2 * interval '1 microsecond' WHERE task_id = $1", id, age.Microseconds())
+	b.exec(`UPDATE scheduled_tasks
+		SET first_sent_at = clock_timestamp() - $2 * interval '1 microsecond'
+		WHERE id = $1`, id, age.Microseconds())
+	b.exec(`UPDATE attempts SET sent_at = phantom_now() - $2 * interval '1 microsecond'
+		WHERE task_id = $1`, id, age.Microseconds())
 }

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// guard is one entry of the list: a piece of code without which money, a customer or a record comes to harm, and the test that says so.
+// guard is one entry of the list: a piece of code without which money, a customer or a record comes
+// to harm, and the test that says so.
 type guard struct {
 	name string
 	file string // below the repository's root
@@ -103,7 +104,8 @@ func (g guard) mutate(source string) (string, error) {
 	part := source[begin:end]
 	for _, e := range g.edit {
 		if n := strings.Count(part, e.find); n != 1 {
-			return "", fmt.Errorf("its text is found %d times in %s, and not once", n, strings.TrimSpace(g.file+" "+g.in))
+			return "", fmt.Errorf("its text is found %d times in %s, and not once", n,
+				strings.TrimSpace(g.file+" "+g.in))
 		}
 		part = strings.Replace(part, e.find, e.replace, 1)
 	}
@@ -113,10 +115,12 @@ func (g guard) mutate(source string) (string, error) {
 	return source[:begin] + part + source[end:], nil
 }
 
-// endOf is where a declaration ends: with the line that closes its raw string, its function or its list.
+// endOf is where a declaration ends: with the line that closes its raw string, its function or its
+// list.
 func endOf(text string) int {
 	first, _, _ := strings.Cut(text, "\n")
-	for _, form := range []struct{ opens, closes string }{{"`", "\n`\n"}, {"{", "\n}\n"}, {"(", "\n)\n"}} {
+	for _, form := range []struct{ opens, closes string }{{"`", "\n`\n"}, {"{", "\n}\n"}, {"(",
+		"\n)\n"}} {
 		if strings.Contains(first, form.opens) {
 			return strings.Index(text, form.closes)
 		}
@@ -148,7 +152,8 @@ func (g guard) testFile(root string) (string, error) {
 
 var testName = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
 
-// matches says whether a test that ran, with its subtests' names behind slashes, is as deep as the pattern asks and fits it.
+// matches says whether a test that ran, with its subtests' names behind slashes, is as deep as the
+// pattern asks and fits it.
 func (g guard) matches(name string) bool {
 	parts, names := strings.Split(g.run, "/"), strings.Split(name, "/")
 	if len(names) < len(parts) {

@@ -1,5 +1,5 @@
-// Mutants takes one guard of the list at a time out of a copy of the repository and runs the test that must miss it. A guard that no
-// test misses could be lost in any change without a word.
+// Mutants takes one guard of the list at a time out of a copy of the repository and runs the test
+// that must miss it. A guard that no test misses could be lost in any change without a word.
 package main
 
 import (
@@ -39,7 +39,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	only := flags.String("run", "", "only the guards whose name matches this pattern")
-	changed := flags.String("changed", "", "only the guards whose file, test or entry differs from this commit")
+	changed := flags.String("changed", "",
+		"only the guards whose file, test or entry differs from this commit")
 	show := flags.Bool("list", false, "list the guards, and run none")
 	output := flags.String("o", "", "write the table to this file")
 	patience := flags.Duration("timeout", 2*time.Minute, "of one test")
@@ -87,7 +88,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // all tries every guard in one copy of the repository.
-func all(ctx context.Context, root string, list []guard, patience, within time.Duration, log io.Writer) (results []result, err error) {
+func all(ctx context.Context, root string, list []guard, patience, within time.Duration,
+	log io.Writer) (results []result, err error) {
 	if len(list) == 0 {
 		return nil, nil
 	}
@@ -119,7 +121,8 @@ func all(ctx context.Context, root string, list []guard, patience, within time.D
 		if ctx.Err() != nil {
 			return nil, errors.New("it was interrupted")
 		}
-		fmt.Fprintf(log, "%3d/%d %-8s %-60s %5.1f s %s\n", i+1, len(list), r.verdict, g.name, r.took.Seconds(), r.why)
+		fmt.Fprintf(log, "%3d/%d %-8s %-60s %5.1f s %s\n", i+1, len(list), r.verdict, g.name,
+			r.took.Seconds(), r.why)
 		results = append(results, r)
 	}
 	return results, nil
@@ -130,7 +133,8 @@ func report(w io.Writer, results []result) error {
 	fmt.Fprintln(w, "| guard | file | test | verdict | s |\n| --- | --- | --- | --- | ---: |")
 	bad, left := 0, 0
 	for _, r := range results {
-		fmt.Fprintf(w, "| %s | %s | `%s` %s | %s | %.1f |\n", r.name, r.file, strings.ReplaceAll(r.run, "|", `\|`), r.pkg, r.verdict, r.took.Seconds())
+		fmt.Fprintf(w, "| %s | %s | `%s` %s | %s | %.1f |\n", r.name, r.file, strings.ReplaceAll(r.run,
+			"|", `\|`), r.pkg, r.verdict, r.took.Seconds())
 		switch r.verdict {
 		case red:
 		case unrun:
@@ -139,7 +143,8 @@ func report(w io.Writer, results []result) error {
 			bad++
 		}
 	}
-	fmt.Fprintf(w, "\n%d guards: %d red, %d not, %d not reached.\n", len(results), len(results)-bad-left, bad, left)
+	fmt.Fprintf(w, "\n%d guards: %d red, %d not, %d not reached.\n", len(results),
+		len(results)-bad-left, bad, left)
 	if bad > 0 {
 		return fmt.Errorf("%d of %d guards are not known to be missed by a test", bad, len(results))
 	}
@@ -158,7 +163,8 @@ func since(ctx context.Context, root, base string, list []guard) ([]guard, error
 	}
 	touched := strings.Split(names+"\n"+fresh, "\n")
 	before := map[string]bool{}
-	if text, err := git(ctx, root, "show", base+":"+listFile); err == nil { // else the list is new, and every entry
+	// else the list is new, and every entry
+	if text, err := git(ctx, root, "show", base+":"+listFile); err == nil {
 		old, _ := parseList(text)
 		for _, g := range old {
 			before[g.text] = true
@@ -166,12 +172,14 @@ func since(ctx context.Context, root, base string, list []guard) ([]guard, error
 	}
 	return slices.DeleteFunc(list, func(g guard) bool {
 		test, err := g.testFile(root)
-		return err == nil && before[g.text] && !slices.Contains(touched, g.file) && !slices.Contains(touched, test)
+		return err == nil && before[g.text] && !slices.Contains(touched, g.file) &&
+			!slices.Contains(touched, test)
 	}), nil
 }
 
 func git(ctx context.Context, folder string, args ...string) (string, error) {
-	command := exec.CommandContext(ctx, "git", append([]string{"-C", filepath.Clean(folder)}, args...)...)
+	command := exec.CommandContext(ctx, "git", append([]string{"-C", filepath.Clean(folder)},
+		args...)...)
 	text, err := command.Output()
 	if err != nil {
 		return "", fmt.Errorf("git %s: %w", args[0], err)

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Every entry of the list fits the code and the tests as they are: its text is found once, and its test is there.
+// Every entry of the list fits the code and the tests as they are: its text is found once, and its
+// test is there.
 func TestTheListFits(t *testing.T) {
 	t.Parallel()
 	list, err := parseList(listText)
@@ -59,14 +60,16 @@ func TestMutate(t *testing.T) {
 	}
 	for name, source := range map[string]string{
 		"no declaration": strings.ReplaceAll(code, "lock", "open"), "two declarations": code + code[10:],
-		"not found": strings.Replace(code, "wait()", "stay()", 1), "found twice": strings.Replace(code, "\twait()", "\ttake()\n\twait()", 1),
+		"not found": strings.Replace(code, "wait()", "stay()", 1), "found twice": strings.Replace(code,
+			"\twait()", "\ttake()\n\twait()", 1),
 	} {
 		if _, err := g.mutate(source); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 	for name, fits := range map[string]bool{
-		"TestLock/one": true, "TestLock/one/more": true, "TestLock": false, "TestLock/two": false, "TestLocks/one": false,
+		"TestLock/one": true, "TestLock/one/more": true, "TestLock": false, "TestLock/two": false,
+		"TestLocks/one": false,
 	} {
 		if g.matches(name) != fits {
 			t.Errorf("%s fits: %t", name, !fits)
@@ -101,18 +104,22 @@ func TestTry(t *testing.T) {
 	const source = "package a\n\nfunc add(a, b int) int {\n\treturn a + b\n}\n\nfunc idle() {}\n"
 	const tests = "package a\n\nimport \"testing\"\n\nfunc TestAdd(t *testing.T) {\n\tif add(1, 2) != 3 {\n\t\tt.Error(\"wrong\")\n\t}\n}\n" +
 		"\nfunc TestFalse(t *testing.T) { t.Error(\"wrong\") }\n\nfunc TestSkip(t *testing.T) { t.Skip() }\n"
-	for name, text := range map[string]string{"go.mod": "module a\n\ngo 1.26\n", "a.go": source, "a_test.go": tests} {
+	for name, text := range map[string]string{"go.mod": "module a\n\ngo 1.26\n", "a.go": source,
+		"a_test.go": tests} {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	entry := func(find, replace, run string) guard {
-		return guard{name: find + replace + run, file: "a.go", edit: []edit{{find, replace}}, pkg: "./.", run: run}
+		return guard{name: find + replace + run, file: "a.go", edit: []edit{{find, replace}}, pkg: "./.",
+			run: run}
 	}
 	for want, g := range map[string]guard{
 		red: entry("a + b", "a - b", "^TestAdd$"), green: entry("func idle", "func busy", "^TestAdd$"),
-		hung: entry("return a + b", "for {\n}", "^TestAdd$"), broken: entry("a + b", "a + c", "^TestAdd$"),
-		broken + " text": entry("a * b", "a", "^TestAdd$"), broken + " test": entry("a + b", "a - b", "^TestAdd$/^one$"),
+		hung: entry("return a + b", "for {\n}", "^TestAdd$"), broken: entry("a + b", "a + c",
+			"^TestAdd$"),
+		broken + " text": entry("a * b", "a", "^TestAdd$"), broken + " test": entry("a + b", "a - b",
+			"^TestAdd$/^one$"),
 	} {
 		r, err := try(t.Context(), root, g, 5*time.Second)
 		if err != nil || !strings.HasPrefix(want, r.verdict) {
@@ -125,7 +132,8 @@ func TestTry(t *testing.T) {
 	fine, absent := entry("a + b", "a", "^TestAdd$"), entry("a + b", "a", "^TestNone$")
 	wrong, skipped := entry("a + b", "a", "^TestFalse$"), entry("a + b", "a", "^TestSkip$")
 	why, err := clean(t.Context(), root, []guard{fine, absent, wrong, skipped}, 30*time.Second)
-	if err != nil || why[fine.name] != "" || why[absent.name] == "" || why[wrong.name] == "" || why[skipped.name] == "" {
+	if err != nil || why[fine.name] != "" || why[absent.name] == "" || why[wrong.name] == "" ||
+		why[skipped.name] == "" {
 		t.Errorf("%q, %v", why, err)
 	}
 }
@@ -133,10 +141,13 @@ func TestTry(t *testing.T) {
 // What proves nothing is not called red.
 func TestReport(t *testing.T) {
 	t.Parallel()
-	for verdict, fails := range map[string]bool{red: false, green: true, broken: true, hung: true, unrun: false} {
+	for verdict, fails := range map[string]bool{red: false, green: true, broken: true, hung: true,
+		unrun: false} {
 		var text strings.Builder
-		err := report(&text, []result{{guard: guard{name: "the lock", file: "a.go", pkg: "./a", run: "A|B"}, verdict: verdict}})
-		if (err != nil) != fails || !strings.Contains(text.String(), "| the lock | a.go | `A\\|B` ./a | "+verdict+" |") {
+		err := report(&text, []result{{guard: guard{name: "the lock", file: "a.go", pkg: "./a",
+			run: "A|B"}, verdict: verdict}})
+		if (err != nil) != fails || !strings.Contains(text.String(),
+			"| the lock | a.go | `A\\|B` ./a | "+verdict+" |") {
 			t.Errorf("%s: %v\n%s", verdict, err, &text)
 		}
 	}

@@ -23,16 +23,19 @@ type result struct {
 }
 
 const (
-	red    = "red"
-	green  = "GREEN"  // no test misses it
-	broken = "BROKEN" // the entry proves nothing: it does not fit, does not compile, or its test does not run
-	hung   = "HUNG"   // its test did not end in time: too slow to prove anything
+	red   = "red"
+	green = "GREEN" // no test misses it
+	// the entry proves nothing: it does not fit, does not compile, or its test does not run
+	broken = "BROKEN"
+	hung   = "HUNG" // its test did not end in time: too slow to prove anything
 	unrun  = "not reached"
 )
 
-// copyTree copies what git would commit of the working tree, so that the run sees one state of it whoever goes on editing.
+// copyTree copies what git would commit of the working tree, so that the run sees one state of it
+// whoever goes on editing.
 func copyTree(ctx context.Context, root, to string) error {
-	list := exec.CommandContext(ctx, "git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	list := exec.CommandContext(ctx, "git", "-C", root, "ls-files", "-z", "--cached", "--others",
+		"--exclude-standard")
 	names, err := list.Output()
 	if err != nil {
 		return fmt.Errorf("list the repository's files: %w", err)
@@ -66,11 +69,13 @@ type ran struct {
 var verdictLine = regexp.MustCompile(`(?m)^\s*--- (PASS|FAIL|SKIP): (\S+)`)
 
 // goTest runs tests in a copy, one package at a time.
-func goTest(ctx context.Context, root, pkg, tags, pattern string, patience time.Duration) (r ran, err error) {
+func goTest(ctx context.Context, root, pkg, tags, pattern string, patience time.Duration) (r ran,
+	err error) {
 	// The process's own time-out dumps its goroutines; this one is for what does not even do that.
 	ctx, cancel := context.WithTimeout(ctx, patience+3*time.Minute)
 	defer cancel()
-	args := []string{"test", "-p", "1", "-count=1", "-vet=off", "-trimpath", "-ldflags=-s -w", "-v", "-timeout", patience.String(), "-run", pattern}
+	args := []string{"test", "-p", "1", "-count=1", "-vet=off", "-trimpath", "-ldflags=-s -w", "-v",
+		"-timeout", patience.String(), "-run", pattern}
 	if tags != "" {
 		args = append(args, "-tags", tags)
 	}
@@ -85,7 +90,8 @@ func goTest(ctx context.Context, root, pkg, tags, pattern string, patience time.
 		return r, fmt.Errorf("run go test: %w", err)
 	}
 	r.output = output.String()
-	r.built = !strings.Contains(r.output, "[build failed]") && !strings.Contains(r.output, "[setup failed]")
+	r.built = !strings.Contains(r.output, "[build failed]") && !strings.Contains(r.output,
+		"[setup failed]")
 	r.ended = ctx.Err() == nil && !strings.Contains(r.output, "panic: test timed out after")
 	for _, found := range verdictLine.FindAllStringSubmatch(r.output, -1) {
 		switch found[1] {
@@ -98,8 +104,10 @@ func goTest(ctx context.Context, root, pkg, tags, pattern string, patience time.
 	return r, nil
 }
 
-// clean runs the tests of all guards on the unchanged copy, and says of each guard why its test proves nothing, or "".
-func clean(ctx context.Context, root string, list []guard, patience time.Duration) (map[string]string, error) {
+// clean runs the tests of all guards on the unchanged copy, and says of each guard why its test
+// proves nothing, or "".
+func clean(ctx context.Context, root string, list []guard,
+	patience time.Duration) (map[string]string, error) {
 	type place struct{ pkg, tags string }
 	patterns := map[place][]string{}
 	var places []place
@@ -114,7 +122,8 @@ func clean(ctx context.Context, root string, list []guard, patience time.Duratio
 	}
 	why := map[string]string{}
 	for _, p := range places {
-		r, err := goTest(ctx, root, p.pkg, p.tags, strings.Join(patterns[p], "|"), patience*time.Duration(1+len(patterns[p])/4))
+		r, err := goTest(ctx, root, p.pkg, p.tags, strings.Join(patterns[p], "|"),
+			patience*time.Duration(1+len(patterns[p])/4))
 		if err != nil {
 			return nil, err
 		}
