@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/connect"
+	"phantom/db"
 	"phantom/sandbox"
 )
 
@@ -290,5 +291,29 @@ func TestAStopLeavesWhatMayBeOut(t *testing.T) {
 	}
 	if n := b.executed(); n != 1 {
 		t.Errorf("%d charges were executed", n)
+	}
+}
+
+// What a person gives up counts as what may have been executed: for the day, and in what is told of it.
+func TestAChargeGivenUpMayHaveBeenExecuted(t *testing.T) {
+	t.Parallel()
+	b, ids := setupCharges(t, 1, nil)
+	b.lose(ids[0])
+	b.exec("UPDATE scheduled_tasks SET status = 'needs_review' WHERE id = $1", ids[0])
+	params := []byte(b.text("SELECT params FROM scheduled_tasks WHERE id = $1", ids[0]))
+	cancel := db.TaskCancelParams{MerchantID: b.merchant, ID: ids[0]}
+	if n, err := b.queries.TaskCancel(t.Context(), cancel); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	again, _ := PlanAgain(b.merchant, params)
+	if _, err := b.queries.TaskEnqueue(t.Context(), again); err != nil {
+		t.Fatal(err)
+	}
+	b.try(again.ID)
+	if result := b.text("SELECT coalesce(result, 'none') FROM attempts WHERE number = 1"); result != "unknown" {
+		t.Errorf("it counts as %s", result)
+	}
+	if status := b.try(b.planned(KindPay)); status != "pending" || b.left() != 1 {
+		t.Errorf("the next one is %s, and %d requests left", status, b.left())
 	}
 }

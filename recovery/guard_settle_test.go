@@ -161,3 +161,43 @@ func TestAnOutcomeStands(t *testing.T) {
 		t.Errorf("it is %s after %d executions", result, b.executed())
 	}
 }
+
+// A final step is looked at before it leaves: who has paid, or disputes, keeps their subscription.
+func TestAFinalStepIsLookedAt(t *testing.T) {
+	t.Parallel()
+	for do, canceled := range map[string]int{"pay_out_of_band": 0, "dispute": 0, "": 1} {
+		t.Run("after "+do, func(t *testing.T) {
+			t.Parallel()
+			b := setupStep(t)
+			c := sandbox.Change{Account: b.account, Do: do}
+			if do == "pay_out_of_band" {
+				c.ID = b.text("SELECT stripe_invoice_id FROM ghost_targets")
+			}
+			if do != "" {
+				if _, err := b.world.Change(c); err != nil {
+					t.Fatal(err)
+				}
+			}
+			status := b.try(b.planned(KindCancel))
+			if n := b.canceled(); n != canceled || b.left() != canceled {
+				t.Errorf("the subscription was canceled %d times; its task is %s", n, status)
+			}
+		})
+	}
+}
+
+// Where an account has had more events around a charge than are searched, the charge may be ours:
+// it does not leave again, and a person decides.
+func TestTooManyEventsAreForAPerson(t *testing.T) {
+	t.Parallel()
+	b, ids := setupCharges(t, 1, nil)
+	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true,
+		After: true})
+	b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/events", Times: -1, Status: 200,
+		Body: `{"object":"list","has_more":true,"data":[{"id":"evt_1","object":"event","type":"charge.failed",
+			"data":{"object":{"id":"ch_1"}},"request":{"idempotency_key":"another"}}]}`})
+	b.try(ids[0])
+	if status := b.try(ids[0]); status != "needs_review" || b.left() != 1 {
+		t.Errorf("it is %s after %d requests", status, b.left())
+	}
+}
