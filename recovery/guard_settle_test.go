@@ -231,3 +231,21 @@ func TestNothingLeavesAgainBesideAnUnheardCharge(t *testing.T) {
 		}
 	}
 }
+
+// A charge that is late and was never sent, as far as the database knows, may have been executed before a backup
+// was put back: that is found out, and told as what it was.
+func TestALateChargeMayHaveBeenExecuted(t *testing.T) {
+	t.Parallel()
+	b, ids := setupCharges(t, 1, nil)
+	if status := b.try(ids[0]); status != "succeeded" {
+		t.Fatalf("it is %s", status)
+	}
+	b.world.ForgetKeys()
+	b.exec("UPDATE attempts SET result = NULL, sent_at = NULL")
+	b.exec(`UPDATE scheduled_tasks SET status = 'pending', first_sent_at = NULL, finished_at = NULL,
+		outcome = NULL, run_at = phantom_now() - interval '2 days' WHERE id = $1`, ids[0])
+	b.try(ids[0])
+	if result := b.text("SELECT result FROM attempts"); result != "paid" || b.left() != 1 {
+		t.Errorf("it is said to be %s, after %d requests", result, b.left())
+	}
+}

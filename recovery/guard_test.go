@@ -65,7 +65,7 @@ func (b *bench) ids(query string, args ...any) (ids []uuid.UUID) {
 // begin runs a task now, until wait is called, which says how it stands.
 func (b *bench) begin(id uuid.UUID) (tried func() bool, wait func() string) {
 	b.t.Helper()
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE id = $1", id)
+	b.exec("UPDATE scheduled_tasks SET run_at = least(run_at, phantom_now()) WHERE id = $1", id)
 	if status := b.status(id); status != "pending" {
 		b.t.Fatalf("it cannot be tried: it is %s", status)
 	}
