@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 
 .PHONY: help
 help: ## List these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 .PHONY: run
 run: ## Run PHANTOM in dev mode; installs PostgreSQL where it is missing
@@ -38,6 +38,18 @@ sqlc: ## Generate package db from sql/ anew
 lint: ## Check formatting, import directions and the linters
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	$(TOOL) golangci-lint run ./...
+
+.PHONY: mutants
+mutants: ## Take every guard out, one at a time, and see its test go red; internal/mutants/guards.txt lists them
+	@.ci/deps postgresql
+	go run ./internal/mutants
+
+.PHONY: mutants-quick
+mutants-quick: ## As mutants, of the guards whose file, test or entry has changed, for ten minutes
+	@.ci/deps postgresql
+	@base=$$(git merge-base HEAD origin/main 2>/dev/null || true); \
+	test -n "$$base" -a "$$base" != "$$(git rev-parse HEAD)" || base=HEAD~1; \
+	go run ./internal/mutants -changed "$$base" -within 10m
 
 .PHONY: bench
 bench: build ## Measure against peers; docs/benchmarks.md holds the figures

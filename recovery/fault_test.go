@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 )
@@ -232,11 +231,12 @@ func TestStopBeforeTheFreeze(t *testing.T) {
 	_, err = tx.Exec(t.Context(), "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now() WHERE id = $1", hunt)
 	p.must(err)
 	claimed := p.claim(id)
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() { done <- p.s.HandleMessage(t.Context(), claimed) }()
-	for p.count("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()") == 0 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	p.await("it waits, or is through", func() bool {
+		return len(done) == 1 || p.count(`SELECT count(*) FROM pg_stat_activity
+			WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 1
+	})
 	p.must(tx.Commit(t.Context()))
 	p.must(<-done)
 	requests, _, _ := p.world.took()

@@ -265,47 +265,6 @@ func TestFairness(t *testing.T) {
 	}
 }
 
-// A worker that lost its lease cannot settle: its fence is old.
-func TestLostLeaseSettlesNothing(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	var tries atomic.Int32
-	told := make(chan error, 1)
-	resume := make(chan struct{})
-	var resumeOnce sync.Once
-	release := func() { resumeOnce.Do(func() { close(resume) }) }
-	defer release() // a failed test must not hang in the queue's stop
-	handlers := map[string]task.Handler{"slow": func(ctx context.Context, _ *task.Task) error {
-		if tries.Add(1) > 1 {
-			return nil
-		}
-		<-ctx.Done()
-		told <- context.Cause(ctx)
-		<-resume
-		return task.Fail(errors.New("from the past"))
-	}}
-	b.run(task.Config{Lease: time.Second, Handlers: handlers})
-	id := b.enqueue(task.New{Kind: "slow"})
-	await(t, "the first try", func() bool { return tries.Load() == 1 })
-	// As after a long stop of the process: the lease ends unnoticed and is taken by the next claim.
-	if _, err := b.pool.Exec(t.Context(), "UPDATE scheduled_tasks SET lease_until = clock_timestamp() - interval '1 second', fence = fence + 1 WHERE id = $1", id); err != nil {
-		t.Fatal(err)
-	}
-	if cause := <-told; cause == nil {
-		t.Error("the handler was not told")
-	}
-	row := b.awaitStatus(id, "succeeded")
-	release()
-	if row.Attempts != 2 {
-		t.Errorf("%d attempts", row.Attempts)
-	}
-	b.enqueue(task.New{Kind: "slow"}) // one more round through settle
-	await(t, "the third try", func() bool { return tries.Load() == 3 })
-	if row := b.get(id); row.Status != "succeeded" || row.LastError != nil && *row.LastError == "from the past" {
-		t.Errorf("an old fence wrote %s, %v", row.Status, row.LastError)
-	}
-}
-
 // Connections die at random under a queue of three processes' worth of workers: every task is settled once, none is lost, and a
 // poison task harms no other.
 func TestEveryTaskIsSettledThoughConnectionsDie(t *testing.T) {
