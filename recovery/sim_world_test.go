@@ -1,0 +1,277 @@
+//go:build failpoints
+
+package recovery
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/ghost"
+	"phantom/sandbox"
+	"phantom/task"
+	"phantom/vault"
+)
+
+// sim is one simulated world: a database, a Stripe, a few workers and a clock, all moved by one seed. Only one goroutine of it runs at
+// a time, but for the parallel reads of a refresh, whose answers do not depend on their order.
+type sim struct {
+	t        testing.TB
+	ctx      context.Context
+	database *simDatabase
+	queries  *db.Queries
+	seed     uint64
+	r        *rand.Rand
+	now      time.Time
+	steps    int
+
+	world   *sandbox.Sandbox
+	connect *connect.Service
+	ghosts  *ghost.Service
+	hunts   *Service
+	queue   *task.Queue
+
+	weather  weather
+	merchant []*simMerchant
+
+	workers []*simWorker
+	running *simWorker // whose goroutine goes on now, nil while the scheduler does
+	acts    []act
+	planned int // acts so far, so that two of one moment keep their order
+
+	mutex    sync.Mutex // guards what parallel reads share
+	asked    map[string]int
+	counts   map[string]int
+	trace    []string
+	sum      uint64 // of all trace lines
+	broken   []violation
+	lost     map[string]bool // keys that were executed and are gone from the database that was put back
+	restored bool
+	draining bool
+	flying   int // requests that left and have not arrived
+	leaves   int
+	executed int
+}
+
+type simMerchant struct {
+	account  string
+	id       uuid.UUID
+	playbook Playbook
+	seen     map[string]bool // events that were looked at
+	polled   time.Time
+	cards    map[string]string // fingerprints that are shown as another's
+	invoices []string          // hunted
+}
+
+type violation struct {
+	rule, what string
+	step       int
+}
+
+// breach notes that an invariant does not hold. The first of each rule is enough.
+func (s *sim) breach(rule, format string, args ...any) {
+	what := fmt.Sprintf(format, args...)
+	s.say("BREACH %s %s", rule, what)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	for _, v := range s.broken {
+		if v.rule == rule {
+			return
+		}
+	}
+	s.broken = append(s.broken, violation{rule, what, s.steps})
+}
+
+// say writes a line of the trace. It must hold nothing that differs between two runs of one seed.
+func (s *sim) say(format string, args ...any) {
+	line := fmt.Sprintf("%5d %10s  %s", s.steps, s.now.Sub(simEpoch).Truncate(time.Millisecond), fmt.Sprintf(format, args...))
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d %s", s.sum, line)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.sum = h.Sum64()
+	s.trace = append(s.trace, line)
+}
+
+func (s *sim) count(what string) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.counts[what]++
+}
+
+// dice are for one occurrence of something that has a name, so that they do not depend on what else is asked at the same time.
+func (s *sim) dice(name string) *rand.Rand {
+	s.mutex.Lock()
+	s.asked[name]++
+	n := s.asked[name]
+	s.mutex.Unlock()
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s %d", name, n)
+	return rand.New(rand.NewPCG(s.seed, h.Sum64()))
+}
+
+func (s *sim) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatalf("seed %d, step %d: %v\n%s", s.seed, s.steps, err, strings.Join(s.tail(), "\n"))
+	}
+}
+
+func (s *sim) tail() []string { return s.trace[max(0, len(s.trace)-60):] }
+
+// move sets all clocks. Callers hold no transaction that would see two times.
+func (s *sim) move(to time.Time) {
+	if to.After(s.now) {
+		s.now = to
+	}
+	luck := rand.New(rand.NewPCG(s.seed, uint64(s.now.UnixNano()))).Float64()
+	_, err := s.database.pool.Exec(s.ctx, "UPDATE sim.clock SET at = $1, luck = $2", s.now, luck)
+	s.must(err)
+}
+
+// newSim makes the world of a seed: connected, audited and hunted.
+func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
+	t.Helper()
+	s := &sim{
+		t: t, ctx: context.Background(), database: database, queries: db.New(database.pool), seed: seed, r: rand.New(rand.NewPCG(seed, 1)),
+		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{},
+	}
+	s.weather = newWeather(s.r)
+	s.now = simEpoch.Add(time.Duration(s.r.IntN(7*24*60)) * time.Minute)
+	s.must(database.run(s.ctx, database.reset))
+	s.move(s.now)
+	var err error
+	merchants := 1
+	if s.r.IntN(5) == 0 {
+		merchants = 2
+	}
+	s.world, err = sandbox.New(sandbox.Config{
+		Merchants: merchants, OpenInvoices: 2 + s.r.IntN(4), Seed: 1 + s.r.Uint64N(1<<40), Now: func() time.Time { return s.now },
+	})
+	s.must(err)
+	log := slog.New(slog.DiscardHandler)
+	clock := func() time.Time { return s.now }
+	s.connect = connect.New(connect.Config{
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: "http://stripe.test", ConnectBase: "http://stripe.test",
+		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, Now: clock, Transport: simStripe{s}, Patience: 1,
+	}, database.pool)
+	var advisor Advisor = atOnce{}
+	if s.weather.heuristic {
+		advisor = Heuristic{}
+	}
+	s.hunts = New(database.pool, s.connect, advisor, Config{PublicURL: "http://localhost:8080", Log: log, Now: clock, Refresh: ghost.RefreshIn})
+	s.ghosts = ghost.New(database.pool, s.connect, log)
+	s.ghosts.Hunts = s.hunts
+	handlers := s.ghosts.Handlers()
+	for kind, handler := range s.hunts.Handlers() {
+		handlers[kind] = handler
+	}
+	for kind, handler := range s.connect.Handlers() {
+		handlers[kind] = handler
+	}
+	s.queue, err = task.NewQueue(database.pool, task.Config{Handlers: handlers, Log: log})
+	s.must(err)
+	for _, account := range s.world.Accounts()[:merchants] {
+		s.merchant = append(s.merchant, &simMerchant{account: account, seen: map[string]bool{}, cards: map[string]string{}, polled: s.now})
+	}
+	for _, m := range s.merchant {
+		s.begin(m)
+	}
+	s.move(s.now.Add(time.Minute)) // what was set up is old by now
+	return s
+}
+
+// begin connects a merchant, audits the account and hunts all ghosts.
+func (s *sim) begin(m *simMerchant) {
+	s.handshake(m)
+	row, err := s.queries.MerchantGetByStripeUserID(s.ctx, m.account)
+	s.must(err)
+	m.id = row.ID
+	// Moments are drawn by it.
+	salt := vault.NewToken("merchants.hash_salt:"+m.account, base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%32d", s.seed)))
+	_, err = s.queries.MerchantGetHashSalt(s.ctx, db.MerchantGetHashSaltParams{ID: m.id, HashSalt: &salt})
+	s.must(err)
+	s.share(m)
+	id, err := s.ghosts.StartAudit(s.ctx, m.id, nil)
+	s.must(err)
+	s.must(s.queue.Step(s.ctx, m.id, id))
+	m.playbook = s.weather.playbook
+	_, err = s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
+	s.must(err)
+	s.turnOnRetries(m)
+	started, err := s.hunts.Start(s.ctx, m.id, nil)
+	s.must(err)
+	rows, err := s.database.pool.Query(s.ctx, "SELECT stripe_invoice_id FROM ghost_targets WHERE merchant_id = $1 ORDER BY 1", m.id)
+	s.must(err)
+	for rows.Next() {
+		var id string
+		s.must(rows.Scan(&id))
+		m.invoices = append(m.invoices, id)
+	}
+	s.must(rows.Err())
+	s.say("%s: %d hunts of %d ghosts, %+v", m.account, started.Hunts, len(m.invoices), m.playbook)
+}
+
+// handshake connects a merchant as a browser would.
+func (s *sim) handshake(m *simMerchant) {
+	page, browser, err := s.connect.Begin(s.ctx, "")
+	s.must(err)
+	request, err := http.NewRequest(http.MethodGet, page+"&sandbox_account="+m.account, nil)
+	s.must(err)
+	back, err := url.Parse(s.serve(request).Header.Get("Location"))
+	s.must(err)
+	account, err := s.connect.Complete(s.ctx, connect.Callback{
+		State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser,
+	})
+	if err == nil && account != m.account {
+		err = errors.New("another account came back")
+	}
+	s.must(err)
+}
+
+// share lets customers pay with one card: where they do, all but the first one's fingerprint is shown as the first one's.
+func (s *sim) share(m *simMerchant) {
+	if s.weather.shared == 0 {
+		return
+	}
+	first, n := "", 0
+	for _, c := range s.charges(m) {
+		card := c.Method.Card.Fingerprint
+		switch {
+		case card == "" || m.cards[card] != "" || n > s.weather.shared:
+		case first == "":
+			first, n = card, 1
+			m.cards[card] = card
+		default:
+			m.cards[card] = first
+			n++
+		}
+	}
+	s.count("card shared")
+}
+
+// turnOnRetries has Stripe try some of the invoices again by itself.
+func (s *sim) turnOnRetries(m *simMerchant) {
+	for _, g := range s.world.Truth(m.account) {
+		for _, invoice := range g.Invoices {
+			if s.r.Float64() < s.weather.retries {
+				s.count("Smart Retries on")
+				s.post(m, "/v1/invoices/"+invoice, url.Values{"auto_advance": {"true"}})
+			}
+		}
+	}
+}
