@@ -59,9 +59,11 @@ func (s *sim) restore() {
 	s.restored = true
 	s.count("database put back")
 	for key := range s.world.AllExecutions() {
-		var known bool
-		s.must(s.database.pool.QueryRow(s.ctx, "SELECT EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = $1)", key).Scan(&known))
+		var known, sent bool
+		s.must(s.database.pool.QueryRow(s.ctx, `SELECT EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = $1),
+			EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = $1 AND sent_at IS NOT NULL)`, key).Scan(&known, &sent))
 		s.lost[key] = s.lost[key] || !known
+		s.unsent[key] = s.unsent[key] || !sent
 	}
 	for _, m := range s.merchant { // tokens that are newer than the backup
 		if !s.connected(m) {

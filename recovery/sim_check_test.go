@@ -24,6 +24,7 @@ func parsed(id string) uuid.UUID { return uuid.MustParse(id) }
 type trueInvoice struct {
 	ID, Status, Customer, Currency, Subscription string
 	Charge                                       string
+	OutOfBand                                    bool  `json:"paid_out_of_band"`
 	AutoAdvance                                  bool  `json:"auto_advance"`
 	AmountRemaining                              int64 `json:"amount_remaining"`
 	AmountPaid                                   int64 `json:"amount_paid"`
@@ -126,7 +127,7 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 		}
 	}
 	ours := s.ourCharges(l.m)
-	month, day, tenDay := 0, 0, 0
+	month, day := 0, 0
 	for _, c := range all {
 		at := time.Unix(c.Created, 0)
 		if at.After(s.now.Add(-tooLate)) || ours[c.ID] == l.key {
@@ -136,7 +137,7 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 			s.breach("I2 dispute", "%s left though the customer disputes a charge", l.object)
 		}
 		same := card != "" && c.Method.Card.Fingerprint == card
-		if c.blocked() || s.lost[ours[c.ID]] && c.Customer != l.customer {
+		if c.blocked() || s.unsent[ours[c.ID]] && c.Customer != l.customer {
 			continue
 		}
 		if at.After(s.now.Add(-oneADay+2*time.Second)) && (c.Customer == l.customer || same && ours[c.ID] != "") {
@@ -150,7 +151,6 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 			day++
 		}
 	}
-	_ = tenDay
 	switch {
 	case month >= l.budget:
 		s.breach("I3 budget", "%s left with %d declined attempts on the card within 30 days, of %d allowed", l.object, month, l.budget)

@@ -5,6 +5,7 @@ package recovery
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -162,15 +163,25 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 			m.id, reader.Hash("invoice", id)).Scan(&got, &cause))
 		late := invoice.closedAt().After(h.ends.Add(-time.Minute))
 		if got != want && !(late && got == 0) {
-			s.breach("I6", "%s brought %d, and the ledger says %d; the hunt is %s", id, want, got, h.state)
+			s.breach("I6", "%s brought %d, and %d is counted; the hunt is %s", id, want, got, h.state)
 		}
-		key := ours[invoice.Charge]
+		key := ""
+		if c := s.chargeOf(m, invoice.Charge); c.Status == "succeeded" && !invoice.OutOfBand {
+			key = ours[c.ID]
+		}
 		if got > 0 && (cause == "charge") != (key != "") && !(s.lost[key] && key != "") {
 			if a := attempts[key]; a.result != "unknown" || key == "" {
 				s.breach("I4 cause", "%s was paid by our charge: %t, and is counted as %s", id, key != "", cause)
 			}
 		}
 	}
+}
+
+func (s *sim) chargeOf(m *simMerchant, id string) (c trueCharge) {
+	if id != "" {
+		s.ask(m, "/v1/charges/"+id, url.Values{"expand[]": {"dispute"}}, &c)
+	}
+	return c
 }
 
 // checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again.

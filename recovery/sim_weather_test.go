@@ -41,7 +41,7 @@ func newWeather(r *rand.Rand) weather {
 	p.WindowDays = 2 + r.IntN(4)
 	p.TakeOver = r.IntN(3) == 0
 	p.FinalStep = []string{FinalNone, FinalNone, FinalPause, FinalCancel, FinalUncollectible}[r.IntN(5)]
-	w := weather{heuristic: r.IntN(3) == 0, lostHooks: 0.5, outside: r.IntN(4)}
+	w := weather{heuristic: r.IntN(5) == 0, lostHooks: 0.5, outside: r.IntN(4)}
 	sometimes := func(chance float64) bool { return r.Float64() < chance }
 	if sometimes(0.1) { // a whole window, with renewals, in which little is charged
 		p.WindowDays, p.MaxAttempts = 20+r.IntN(10), r.IntN(3)
@@ -75,16 +75,13 @@ func newWeather(r *rand.Rand) weather {
 	if sometimes(0.5) {
 		w.operators = 1 + r.IntN(3)
 	}
-	if sometimes(0.4) {
+	if sometimes(0.25) {
 		w.retries = 0.5
 	}
 	if sometimes(0.4) {
 		w.shared = 2 + r.IntN(2)
 	}
-	w.days = min(p.WindowDays, 3)
-	if p.WindowDays > 5 {
-		w.days = p.WindowDays
-	}
+	w.days = p.WindowDays
 	if sometimes(0.2) {
 		p.DailyCap = map[string]int64{"eur": 5000, "jpy": 7000}
 	}

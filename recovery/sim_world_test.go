@@ -12,6 +12,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -60,6 +62,7 @@ type sim struct {
 	sum      uint64 // of all trace lines
 	broken   []violation
 	lost     map[string]bool // keys that were executed and are gone from the database that was put back
+	unsent   map[string]bool // and those that it does not know to have been sent
 	restored bool
 	draining bool
 	flying   int // requests that left and have not arrived
@@ -82,9 +85,16 @@ type violation struct {
 	step       int
 }
 
+// simIgnored are rules that are known not to hold, so that a run can see past them.
+var simIgnored = strings.Split(os.Getenv("PHANTOM_IGNORE"), ",")
+
 // breach notes that an invariant does not hold. The first of each rule is enough.
 func (s *sim) breach(rule, format string, args ...any) {
 	what := fmt.Sprintf(format, args...)
+	if slices.Contains(simIgnored, rule) {
+		s.count("ignored: " + rule)
+		return
+	}
 	s.say("BREACH %s %s", rule, what)
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -148,7 +158,7 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	t.Helper()
 	s := &sim{
 		t: t, ctx: context.Background(), database: database, queries: db.New(database.pool), seed: seed, r: rand.New(rand.NewPCG(seed, 1)),
-		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{},
+		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{}, unsent: map[string]bool{},
 	}
 	s.weather = newWeather(s.r)
 	s.now = simEpoch.Add(time.Duration(s.r.IntN(7*24*60)) * time.Minute)
@@ -160,7 +170,7 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 		merchants = 2
 	}
 	s.world, err = sandbox.New(sandbox.Config{
-		Merchants: merchants, OpenInvoices: 2 + s.r.IntN(4), Seed: 1 + s.r.Uint64N(1<<40), Now: func() time.Time { return s.now },
+		Merchants: merchants, OpenInvoices: 16, Seed: 1 + s.r.Uint64N(1<<40), Now: func() time.Time { return s.now },
 	})
 	s.must(err)
 	log := slog.New(slog.DiscardHandler)
@@ -205,24 +215,24 @@ func (s *sim) begin(m *simMerchant) {
 	salt := vault.NewToken("merchants.hash_salt:"+m.account, base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%32d", s.seed)))
 	_, err = s.queries.MerchantGetHashSalt(s.ctx, db.MerchantGetHashSaltParams{ID: m.id, HashSalt: &salt})
 	s.must(err)
-	s.share(m)
+	chosen := s.choose(m)
+	s.share(m, chosen)
 	id, err := s.ghosts.StartAudit(s.ctx, m.id, nil)
 	s.must(err)
 	s.must(s.queue.Step(s.ctx, m.id, id))
 	m.playbook = s.weather.playbook
 	_, err = s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
 	s.must(err)
-	s.turnOnRetries(m)
-	started, err := s.hunts.Start(s.ctx, m.id, nil)
-	s.must(err)
-	rows, err := s.database.pool.Query(s.ctx, "SELECT stripe_invoice_id FROM ghost_targets WHERE merchant_id = $1 ORDER BY 1", m.id)
-	s.must(err)
-	for rows.Next() {
-		var id string
-		s.must(rows.Scan(&id))
-		m.invoices = append(m.invoices, id)
+	s.turnOnRetries(m, chosen)
+	var ghosts []uuid.UUID
+	for _, g := range chosen {
+		var id uuid.UUID
+		s.must(s.database.pool.QueryRow(s.ctx, "SELECT id FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2", m.id, g.Subscription).Scan(&id))
+		ghosts = append(ghosts, id)
+		m.invoices = append(m.invoices, g.Invoices...)
 	}
-	s.must(rows.Err())
+	started, err := s.hunts.Start(s.ctx, m.id, ghosts)
+	s.must(err)
 	s.say("%s: %d hunts of %d ghosts, %+v", m.account, started.Hunts, len(m.invoices), m.playbook)
 }
 
@@ -243,30 +253,41 @@ func (s *sim) handshake(m *simMerchant) {
 	s.must(err)
 }
 
+// choose picks the ghosts that are hunted. Those of even places pay when they are asked, the others' cards refuse in many ways.
+func (s *sim) choose(m *simMerchant) (chosen []sandbox.Ghost) {
+	all := s.world.Truth(m.account)
+	for _, i := range s.r.Perm(len(all))[:2+s.r.IntN(4)] {
+		chosen = append(chosen, all[i])
+	}
+	return chosen
+}
+
 // share lets customers pay with one card: where they do, all but the first one's fingerprint is shown as the first one's.
-func (s *sim) share(m *simMerchant) {
+func (s *sim) share(m *simMerchant, chosen []sandbox.Ghost) {
 	if s.weather.shared == 0 {
 		return
 	}
-	first, n := "", 0
-	for _, c := range s.charges(m) {
-		card := c.Method.Card.Fingerprint
-		switch {
-		case card == "" || m.cards[card] != "" || n > s.weather.shared:
-		case first == "":
-			first, n = card, 1
-			m.cards[card] = card
-		default:
+	s.count("card shared")
+	first := ""
+	all := s.charges(m)
+	for _, g := range chosen[:min(s.weather.shared, len(chosen))] {
+		for _, c := range all {
+			card := c.Method.Card.Fingerprint
+			if c.Customer != g.Customer || card == "" {
+				continue
+			}
+			if first == "" {
+				first = card
+			}
 			m.cards[card] = first
-			n++
+			break
 		}
 	}
-	s.count("card shared")
 }
 
 // turnOnRetries has Stripe try some of the invoices again by itself.
-func (s *sim) turnOnRetries(m *simMerchant) {
-	for _, g := range s.world.Truth(m.account) {
+func (s *sim) turnOnRetries(m *simMerchant, chosen []sandbox.Ghost) {
+	for _, g := range chosen {
 		for _, invoice := range g.Invoices {
 			if s.r.Float64() < s.weather.retries {
 				s.count("Smart Retries on")
