@@ -5,6 +5,7 @@ package recovery
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/url"
 	"slices"
 	"strconv"
@@ -34,13 +35,11 @@ func (s *sim) schedule() {
 		}
 	}
 	if s.weather.restores {
-		begin := at()
 		span := time.Duration(1+s.r.IntN(600)) * time.Minute
 		if s.r.IntN(3) == 0 {
 			span = time.Duration(1+s.r.IntN(60)) * time.Hour
 		}
-		s.plan(begin, "a backup is made", func() { s.must(s.database.run(s.ctx, s.database.snapshot)) })
-		s.plan(begin.Add(span), "the backup is put back", s.restore)
+		s.plan(at(), "a backup is wanted", func() { s.backup = span })
 	}
 }
 
@@ -52,11 +51,18 @@ func (s *sim) forget() {
 	}
 }
 
+// keepBackup keeps what the database is, right before a charge where there is one, and has it put back later.
+func (s *sim) keepBackup() {
+	s.say("* a backup is made")
+	s.must(s.database.run(s.ctx, s.database.snapshot))
+	s.plan(s.now.Add(s.backup), "the backup is put back", s.restore)
+	s.backup = 0
+}
+
 // restore puts the database back to what it was, with no worker alive.
 func (s *sim) restore() {
 	s.killAll()
 	s.must(s.database.run(s.ctx, s.database.revive))
-	s.restored = true
 	s.count("database put back")
 	for key := range s.world.AllExecutions() {
 		var known, sent bool
@@ -143,6 +149,17 @@ func (s *sim) changeWorld() {
 	}
 }
 
+// turnBetween has the invoice of a charge change between two reads, which then take their time.
+func (s *sim) turnBetween(w *simWorker, dice *rand.Rand) {
+	c := sandbox.Change{Account: w.merchant.account, ID: w.object, Do: []string{"mark_uncollectible", "mark_uncollectible", "void", "pay_out_of_band"}[dice.IntN(4)]}
+	done := s.changed(c)
+	s.say("  between two reads: %s %s: %t", c.Do, c.ID, done)
+	if done {
+		s.count("Stripe: " + c.Do + " between two reads")
+		s.pause(w, time.Duration(dice.IntN(9500))*time.Millisecond)
+	}
+}
+
 // changeOurs is what an operator or a merchant does here.
 func (s *sim) changeOurs() {
 	m := s.merchant[s.r.IntN(len(s.merchant))]
@@ -160,7 +177,7 @@ func (s *sim) changeOurs() {
 		s.say("  halt")
 		_, err := s.queries.HaltCreate(s.ctx, m.id)
 		s.must(err)
-		s.plan(later, "the halt is lifted", func() {
+		s.plan(s.now.Add(time.Duration(1+s.r.IntN(90))*time.Minute), "the halt is lifted", func() {
 			_, err := s.queries.HaltDelete(s.ctx, m.id)
 			s.must(err)
 		})
@@ -244,7 +261,7 @@ func (s *sim) listen() {
 			if !strings.HasPrefix(e.Type, "customer") {
 				about = fmt.Sprint(o.Subscription, o.Charge)
 			}
-			if heard[about] && dice.IntN(4) > 0 || dice.Float64() < s.weather.lostHooks {
+			if heard[about] && dice.IntN(4) > 0 || !s.draining && dice.Float64() < s.weather.lostHooks {
 				continue
 			}
 			heard[about] = true
@@ -290,12 +307,44 @@ func (s *sim) calm() {
 	}
 	end := s.now.Add(time.Duration(s.weather.playbook.WindowDays+9) * 24 * time.Hour)
 	for range 4 {
+		for _, m := range s.merchant {
+			s.lookAgain(m)
+		}
 		s.turn(end, 3000)
-		if !s.person() {
+		if !s.person() && s.tell("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 {
 			return
 		}
 		end = end.Add(2 * 24 * time.Hour)
 	}
+}
+
+// lookAgain is what an audit does each week: nothing may rest on a webhook alone. Mostly it is cheaper here.
+func (s *sim) lookAgain(m *simMerchant) {
+	s.stale = true
+	for s.changed(sandbox.Change{Account: m.account, Do: "close_dispute"}) { // each is decided some day
+	}
+	if s.r.IntN(8) == 0 {
+		_, err := s.ghosts.StartAudit(s.ctx, m.id, nil)
+		s.must(err)
+		return
+	}
+	rows, err := s.database.pool.Query(s.ctx, "SELECT DISTINCT stripe_subscription_id FROM ghost_targets g JOIN hunts h ON h.ghost_id = g.id WHERE g.merchant_id = $1 ORDER BY 1", m.id)
+	s.must(err)
+	subscriptions, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	s.must(err)
+	for _, id := range subscriptions {
+		s.must(s.ghosts.RefreshLater(s.ctx, m.id, id))
+	}
+}
+
+func (s *sim) changed(c sandbox.Change) bool {
+	_, err := s.world.Change(c)
+	return err == nil
+}
+
+func (s *sim) tell(query string, args ...any) (n int) {
+	s.must(s.database.pool.QueryRow(s.ctx, query, args...).Scan(&n))
+	return n
 }
 
 // person looks at what is left to one: first it is tried again, then given up.

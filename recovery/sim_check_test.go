@@ -140,7 +140,7 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 		if c.blocked() || s.unsent[ours[c.ID]] && c.Customer != l.customer {
 			continue
 		}
-		if at.After(s.now.Add(-oneADay+2*time.Second)) && (c.Customer == l.customer || same && ours[c.ID] != "") {
+		if at.After(s.now.Add(-oneADay+15*time.Second)) && (c.Customer == l.customer || same && ours[c.ID] != "") {
 			s.breach("I3 day", "%s left %s after a charge of %s", l.object, s.now.Sub(at).Truncate(time.Second), c.Invoice)
 		}
 		if !same || c.Status != "failed" || at.Before(s.now.AddDate(0, 0, -budgetDays)) {
@@ -206,7 +206,7 @@ func (s *sim) checkExecutions() {
 				continue
 			}
 			for _, o := range ledger[:i] {
-				if o.Object == e.Object && o.Status != http.StatusBadRequest && e.Clock.Sub(o.Clock) < oneADay-5*time.Second {
+				if o.Object == e.Object && o.Status != http.StatusBadRequest && e.Clock.Sub(o.Clock) < oneADay-15*time.Second {
 					s.breach("I1", "%s was charged twice within %s", e.Object, e.Clock.Sub(o.Clock).Truncate(time.Second))
 				}
 			}

@@ -12,6 +12,7 @@ import (
 type simAttempt struct {
 	object, action, result string
 	number                 int
+	fence                  int64 // 0: no worker has had it since the database was put back, or ever
 	sent                   *time.Time
 }
 
@@ -27,7 +28,7 @@ func (s *sim) checkEnd() {
 }
 
 func (s *sim) attempts(m *simMerchant) map[string]simAttempt {
-	rows, err := s.database.pool.Query(s.ctx, `SELECT 'task_' || a.task_id, coalesce(t.params ->> 'object', ''), a.action, a.number, coalesce(a.result, ''), a.sent_at
+	rows, err := s.database.pool.Query(s.ctx, `SELECT 'task_' || a.task_id, coalesce(t.params ->> 'object', ''), a.action, a.number, coalesce(a.result, ''), a.sent_at, coalesce(t.fence, 0)
 		FROM attempts a LEFT JOIN scheduled_tasks t ON t.merchant_id = a.merchant_id AND t.id = a.task_id WHERE a.merchant_id = $1`, m.id)
 	s.must(err)
 	defer rows.Close()
@@ -35,7 +36,7 @@ func (s *sim) attempts(m *simMerchant) map[string]simAttempt {
 	for rows.Next() {
 		var key string
 		var a simAttempt
-		s.must(rows.Scan(&key, &a.object, &a.action, &a.number, &a.result, &a.sent))
+		s.must(rows.Scan(&key, &a.object, &a.action, &a.number, &a.result, &a.sent, &a.fence))
 		all[key] = a
 	}
 	s.must(rows.Err())
@@ -58,15 +59,21 @@ func (s *sim) checkTasks() {
 			s.breach("I5", "%s waits at the end, until %s", t, t.runAt.Sub(s.now))
 		}
 	}
-	rows, err := s.database.pool.Query(s.ctx, `SELECT g.stripe_invoice_id, h.began_at FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
+	rows, err := s.database.pool.Query(s.ctx, `SELECT g.stripe_invoice_id, h.began_at, g.status || ' ' || coalesce(g.closed_reason, ''),
+		EXISTS (SELECT FROM scheduled_tasks t WHERE t.merchant_id = h.merchant_id AND t.status = 'pending' AND t.params ->> 'hunt' = h.id::text) FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 		WHERE h.state = 'active' ORDER BY 1`)
 	s.must(err)
 	defer rows.Close()
 	for rows.Next() {
-		var invoice string
+		var invoice, status string
 		var began time.Time
-		s.must(rows.Scan(&invoice, &began))
-		s.breach("I5 active", "the hunt of %s is active, %s after it began", invoice, s.now.Sub(began).Truncate(time.Hour))
+		var waits bool
+		s.must(rows.Scan(&invoice, &began, &status, &waits))
+		if waits {
+			s.count("a hunt waits at the end, its ghost being " + status)
+			continue
+		}
+		s.breach("I5 active", "the hunt of %s is active, %s after it began; its ghost is %s", invoice, s.now.Sub(began).Truncate(time.Hour), status)
 	}
 	s.must(rows.Err())
 }
@@ -92,6 +99,9 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 		c := byTime[e.Object+time.Unix(e.Clock.Unix(), 0).UTC().String()]
 		right := false
 		switch {
+		case a.result == "not_sent" && a.fence == 0 && s.unsent[e.Key]: // canceled by a database that knew nothing of it, and asked nobody
+			s.count("executed, and canceled unseen after the database was put back")
+			right = true
 		case a.result == "unknown": // a person has given it up, having looked at it
 			right = true
 		case e.Status == http.StatusPaymentRequired:
@@ -170,7 +180,8 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 			key = ours[c.ID]
 		}
 		if got > 0 && (cause == "charge") != (key != "") && !(s.lost[key] && key != "") {
-			if a := attempts[key]; a.result != "unknown" || key == "" {
+			a := attempts[key]
+			if key == "" || a.result != "unknown" && !(a.fence == 0 && s.unsent[key]) {
 				s.breach("I4 cause", "%s was paid by our charge: %t, and is counted as %s", id, key != "", cause)
 			}
 		}

@@ -15,6 +15,8 @@ import (
 // simWorker is one try at one task, in a goroutine that goes on only while the scheduler waits for it.
 type simWorker struct {
 	label      string
+	merchant   *simMerchant
+	object     string    // that it is about to change
 	in         chan bool // false: die
 	out        chan struct{}
 	ended      bool
@@ -22,7 +24,10 @@ type simWorker struct {
 	sequential bool      // its reads come one after the other, so that it may pause between them
 }
 
-const simSlots = 3
+const (
+	simSlots  = 3
+	mostTries = 300 // of what comes back each minute or so, without an end
+)
 
 // simTask is a live task, as the scheduler sees it.
 type simTask struct {
@@ -100,7 +105,9 @@ func (s *sim) turn(until time.Time, most int) {
 // step does one thing. It reports false where nothing is left before the moment.
 func (s *sim) step(until time.Time) bool {
 	s.steps++
-	live := s.tasks("pending", "running")
+	if s.stale {
+		s.live, s.stale = s.tasks("pending", "running"), false
+	}
 	var due []simTask
 	next := until.Add(time.Second)
 	soon := func(at time.Time) {
@@ -109,7 +116,7 @@ func (s *sim) step(until time.Time) bool {
 		}
 	}
 	dead := false
-	for _, t := range live {
+	for _, t := range s.live {
 		switch {
 		case t.status == "running":
 			dead = dead || t.lease.Before(s.now)
@@ -124,6 +131,7 @@ func (s *sim) step(until time.Time) bool {
 		s.say("rescue")
 		s.count("task given back after its worker died")
 		s.must(s.queue.Rescue(s.ctx))
+		s.stale = true
 		return true
 	}
 	var ready []func()
@@ -151,7 +159,12 @@ func (s *sim) step(until time.Time) bool {
 	}
 	if len(s.workers) < simSlots && len(due) > 0 {
 		t := due[s.r.IntN(min(len(due), 3))]
-		ready = append(ready, func() { s.start(t) })
+		ready = append(ready, func() {
+			if s.backup > 0 && Mutates(t.kind) {
+				s.keepBackup()
+			}
+			s.start(t)
+		})
 	}
 	if len(ready) == 0 {
 		if next.After(until) {
@@ -162,6 +175,7 @@ func (s *sim) step(until time.Time) bool {
 		return true
 	}
 	ready[s.r.IntN(len(ready))]()
+	s.stale = true
 	s.move(s.now.Add(time.Duration(1+s.r.IntN(40)) * time.Millisecond))
 	return true
 }
@@ -169,7 +183,15 @@ func (s *sim) step(until time.Time) bool {
 // start gives a task to a worker.
 func (s *sim) start(t simTask) {
 	w := &simWorker{label: t.String(), in: make(chan bool), out: make(chan struct{}), sequential: Mutates(t.kind) || t.kind == KindHunt}
+	for _, m := range s.merchant {
+		if m.id == t.merchant && Mutates(t.kind) {
+			w.merchant, w.object = m, t.subject
+		}
+	}
 	s.say("start %s", w.label)
+	if s.tries[w.label]++; s.tries[w.label] == mostTries {
+		s.breach("I5 rest", "%s is tried %d times", w.label, mostTries)
+	}
 	s.workers = append(s.workers, w)
 	go func() {
 		defer func() {

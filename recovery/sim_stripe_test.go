@@ -102,7 +102,9 @@ func (s *sim) get(request *http.Request) (*http.Response, error) {
 	dice := s.dice("GET " + request.URL.String())
 	w := s.running
 	if w != nil && w.sequential && !s.draining {
-		if dice.Float64() < s.weather.slowReads { // other things happen meanwhile
+		if w.object != "" && dice.Float64() < s.weather.turns && request.URL.Path == "/v1/charges" {
+			s.turnBetween(w, dice)
+		} else if dice.Float64() < s.weather.slowReads { // other things happen meanwhile
 			s.count("slow read")
 			s.pause(w, time.Duration(dice.IntN(9000))*time.Millisecond)
 		} else if dice.Float64() < 0.1 {
@@ -242,11 +244,18 @@ func (s *sim) ask(m *simMerchant, path string, query url.Values, into any) bool 
 
 // post changes something at Stripe in the merchant's name.
 func (s *sim) post(m *simMerchant, path string, form url.Values) bool {
+	return s.send(m, path, form).StatusCode == http.StatusOK
+}
+
+func (s *sim) send(m *simMerchant, path string, form url.Values) *http.Response {
 	request, err := http.NewRequest(http.MethodPost, "http://stripe.test"+path, strings.NewReader(form.Encode()))
 	s.must(err)
 	request.Header.Set("Authorization", "Bearer "+sandbox.SecretKey)
-	request.Header.Set("Stripe-Account", m.account)
-	return s.serve(request).StatusCode == http.StatusOK
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if strings.HasPrefix(path, "/v1/") {
+		request.Header.Set("Stripe-Account", m.account)
+	}
+	return s.serve(request)
 }
 
 // trueCharge is a charge as the sandbox tells it.

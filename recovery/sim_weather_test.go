@@ -18,6 +18,7 @@ type weather struct {
 	crashes      float64 // at a named point
 	stalls       float64 // at a named point
 	slowReads    float64
+	turns        float64 // of an invoice between two reads
 	spoiltReads  float64
 	spoiltWrites float64
 	refusals     bool // 401, 403 and HTML are among what is spoilt
@@ -61,6 +62,9 @@ func newWeather(r *rand.Rand) weather {
 	}
 	if sometimes(0.6) {
 		w.spoiltWrites = 0.05 + 0.4*r.Float64()
+	}
+	if sometimes(0.25) {
+		w.turns = 0.05
 	}
 	w.refusals = sometimes(0.3)
 	if sometimes(0.4) {

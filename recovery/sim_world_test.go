@@ -5,6 +5,7 @@ package recovery
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -41,6 +42,7 @@ type sim struct {
 	now      time.Time
 	steps    int
 
+	config  sandbox.Config
 	world   *sandbox.Sandbox
 	connect *connect.Service
 	ghosts  *ghost.Service
@@ -53,6 +55,9 @@ type sim struct {
 	workers []*simWorker
 	running *simWorker // whose goroutine goes on now, nil while the scheduler does
 	acts    []act
+	live    []simTask // as they were read last
+	stale   bool      // and are not any more
+	tries   map[string]int
 	planned int // acts so far, so that two of one moment keep their order
 
 	mutex    sync.Mutex // guards what parallel reads share
@@ -63,7 +68,7 @@ type sim struct {
 	broken   []violation
 	lost     map[string]bool // keys that were executed and are gone from the database that was put back
 	unsent   map[string]bool // and those that it does not know to have been sent
-	restored bool
+	backup   time.Duration   // a backup is to be made, and put back after so long
 	draining bool
 	flying   int // requests that left and have not arrived
 	leaves   int
@@ -78,6 +83,7 @@ type simMerchant struct {
 	polled   time.Time
 	cards    map[string]string // fingerprints that are shown as another's
 	invoices []string          // hunted
+	alike    *sandbox.Sandbox  // another world of the same seed, to try things out
 }
 
 type violation struct {
@@ -158,7 +164,7 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	t.Helper()
 	s := &sim{
 		t: t, ctx: context.Background(), database: database, queries: db.New(database.pool), seed: seed, r: rand.New(rand.NewPCG(seed, 1)),
-		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{}, unsent: map[string]bool{},
+		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{}, unsent: map[string]bool{}, tries: map[string]int{}, stale: true,
 	}
 	s.weather = newWeather(s.r)
 	s.now = simEpoch.Add(time.Duration(s.r.IntN(7*24*60)) * time.Minute)
@@ -169,9 +175,8 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	if s.r.IntN(5) == 0 {
 		merchants = 2
 	}
-	s.world, err = sandbox.New(sandbox.Config{
-		Merchants: merchants, OpenInvoices: 16, Seed: 1 + s.r.Uint64N(1<<40), Now: func() time.Time { return s.now },
-	})
+	s.config = sandbox.Config{Merchants: merchants, OpenInvoices: 20, Seed: 1 + s.r.Uint64N(1<<40), Now: func() time.Time { return s.now }}
+	s.world, err = sandbox.New(s.config)
 	s.must(err)
 	log := slog.New(slog.DiscardHandler)
 	clock := func() time.Time { return s.now }
@@ -236,13 +241,19 @@ func (s *sim) begin(m *simMerchant) {
 	s.say("%s: %d hunts of %d ghosts, %+v", m.account, started.Hunts, len(m.invoices), m.playbook)
 }
 
-// handshake connects a merchant as a browser would.
-func (s *sim) handshake(m *simMerchant) {
+// authorize is what a browser does for the merchant.
+func (s *sim) authorize(m *simMerchant) (back *url.URL, browser string, err error) {
 	page, browser, err := s.connect.Begin(s.ctx, "")
 	s.must(err)
 	request, err := http.NewRequest(http.MethodGet, page+"&sandbox_account="+m.account, nil)
 	s.must(err)
-	back, err := url.Parse(s.serve(request).Header.Get("Location"))
+	back, err = url.Parse(s.serve(request).Header.Get("Location"))
+	return back, browser, err
+}
+
+// handshake connects a merchant as a browser would.
+func (s *sim) handshake(m *simMerchant) {
+	back, browser, err := s.authorize(m)
 	s.must(err)
 	account, err := s.connect.Complete(s.ctx, connect.Callback{
 		State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser,
@@ -253,13 +264,57 @@ func (s *sim) handshake(m *simMerchant) {
 	s.must(err)
 }
 
-// choose picks the ghosts that are hunted. Those of even places pay when they are asked, the others' cards refuse in many ways.
+// choose picks the ghosts that are hunted, most of them with a card that refuses for a time.
 func (s *sim) choose(m *simMerchant) (chosen []sandbox.Ghost) {
-	all := s.world.Truth(m.account)
-	for _, i := range s.r.Perm(len(all))[:2+s.r.IntN(4)] {
-		chosen = append(chosen, all[i])
+	var soft, other []sandbox.Ghost
+	for _, g := range s.world.Truth(m.account) {
+		if slices.Contains(simSoft, s.tryOut(m, g.Invoices[0])) {
+			soft = append(soft, g)
+		} else {
+			other = append(other, g)
+		}
+	}
+	for n := 2 + s.r.IntN(4); n > 0; n-- {
+		from := &soft
+		if s.r.IntN(5) < 2 || len(soft) == 0 {
+			from = &other
+		}
+		i := s.r.IntN(len(*from))
+		chosen = append(chosen, (*from)[i])
+		*from = slices.Delete(*from, i, i+1)
 	}
 	return chosen
+}
+
+// simSoft are the refusals after which another attempt makes sense.
+var simSoft = []string{
+	"insufficient_funds", "do_not_honor", "processing_error", "card_velocity_exceeded", "generic_decline", "issuer_not_available", "highest_risk_level",
+}
+
+// tryOut pays an invoice in another world that is made alike, and says how its card refuses.
+func (s *sim) tryOut(m *simMerchant, invoice string) string {
+	if m.alike == nil {
+		world, err := sandbox.New(s.config)
+		s.must(err)
+		m.alike = world
+		here := s.world
+		s.world = world
+		back, _, err := s.authorize(m)
+		s.must(err)
+		form := url.Values{"grant_type": {"authorization_code"}, "code": {back.Query().Get("code")}, "client_secret": {sandbox.SecretKey}}
+		s.send(m, "/oauth/token", form)
+		s.world = here
+	}
+	here := s.world
+	s.world = m.alike
+	defer func() { s.world = here }()
+	var answer struct {
+		Error struct {
+			DeclineCode string `json:"decline_code"`
+		}
+	}
+	s.must(json.NewDecoder(s.send(m, "/v1/invoices/"+invoice+"/pay", nil).Body).Decode(&answer))
+	return answer.Error.DeclineCode
 }
 
 // share lets customers pay with one card: where they do, all but the first one's fingerprint is shown as the first one's.
