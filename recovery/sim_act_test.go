@@ -23,14 +23,14 @@ import (
 func (s *sim) schedule() {
 	end := time.Duration(s.weather.days) * 24 * time.Hour
 	at := func() time.Time { return s.now.Add(time.Duration(s.r.Int64N(int64(end)))) }
-	for range s.weather.outside * min(s.weather.days, 4) {
+	for range s.weather.outside {
 		s.plan(at(), "somebody acts at Stripe", s.changeWorld)
 	}
-	for range s.weather.operators * min(s.weather.days, 4) {
+	for range s.weather.operators {
 		s.plan(at(), "somebody acts here", s.changeOurs)
 	}
 	if s.weather.forgets {
-		for range 2 * min(s.weather.days, 4) {
+		for range 6 {
 			s.plan(at(), "Stripe forgets all keys", s.forget)
 		}
 	}

@@ -28,8 +28,8 @@ type weather struct {
 	lostHooks   float64
 	forgets     bool
 	restores    bool
-	outside     int // turns of the world a day
-	operators   int // what operators and merchants do a day
+	outside     int // turns of the world
+	operators   int // what operators and merchants do
 	retries     float64
 	shared      int // customers who pay with one card
 }
@@ -37,16 +37,15 @@ type weather struct {
 func newWeather(r *rand.Rand) weather {
 	p := DefaultPlaybook()
 	p.Mode, p.HoldoutPercent, p.Steps = ModeRecover, 0, []Step{}
-	p.MaxAttempts = 1 + r.IntN(6)
-	p.CardBudget = 2 + r.IntN(6)
+	p.MaxAttempts = 3 + r.IntN(6) // Stripe's own are counted in
+	p.CardBudget = 3 + r.IntN(6)
 	p.WindowDays = 2 + r.IntN(4)
 	p.TakeOver = r.IntN(3) == 0
 	p.FinalStep = []string{FinalNone, FinalNone, FinalPause, FinalCancel, FinalUncollectible}[r.IntN(5)]
-	w := weather{heuristic: r.IntN(5) == 0, lostHooks: 0.5, outside: r.IntN(4)}
+	w := weather{heuristic: r.IntN(5) == 0, lostHooks: 0.5, outside: r.IntN(7)}
 	sometimes := func(chance float64) bool { return r.Float64() < chance }
 	if sometimes(0.1) { // a whole window, with renewals, in which little is charged
 		p.WindowDays, p.MaxAttempts = 20+r.IntN(10), r.IntN(3)
-		w.outside = 1
 	}
 	if sometimes(0.5) {
 		w.crashes = 0.01 + 0.05*r.Float64()
@@ -77,7 +76,7 @@ func newWeather(r *rand.Rand) weather {
 	w.forgets = sometimes(0.4)
 	w.restores = sometimes(0.3)
 	if sometimes(0.5) {
-		w.operators = 1 + r.IntN(3)
+		w.operators = 1 + r.IntN(5)
 	}
 	if sometimes(0.25) {
 		w.retries = 0.5
