@@ -3,6 +3,7 @@
 package recovery
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -108,6 +109,7 @@ func (s *sim) changeWorld() {
 		c.Do = "mark_uncollectible"
 	case 6:
 		c.Do = "to_debit"
+		m.debits[c.ID] = true
 		if s.r.IntN(2) == 0 {
 			c.Status = "bounces"
 		}
@@ -171,7 +173,14 @@ func (s *sim) changeOurs() {
 		_, err := s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
 		s.must(err)
 	}
-	switch s.r.IntN(7) {
+	switch s.r.IntN(8) {
+	case 7:
+		started, err := s.hunts.Start(s.ctx, m.id, m.ghosts)
+		if !errors.Is(err, ErrOff) {
+			s.must(err)
+		}
+		s.count("hunts begun once more")
+		s.say("  %d hunts begin", started.Hunts)
 	case 0, 1:
 		s.count("halt")
 		s.say("  halt")

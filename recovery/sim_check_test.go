@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -127,7 +128,7 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 		}
 	}
 	ours := s.ourCharges(l.m)
-	month, day := 0, 0
+	month, day, theirs := 0, 0, 0 // declined attempts on the card; those that Stripe has made for other customers since the audit
 	for _, c := range all {
 		at := time.Unix(c.Created, 0)
 		if at.After(s.now.Add(-tooLate)) || ours[c.ID] == l.key {
@@ -140,18 +141,26 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 		if c.blocked() || s.unsent[ours[c.ID]] && c.Customer != l.customer {
 			continue
 		}
-		if at.After(s.now.Add(-oneADay+15*time.Second)) && (c.Customer == l.customer || same && ours[c.ID] != "") {
-			s.breach("I3 day", "%s left %s after a charge of %s", l.object, s.now.Sub(at).Truncate(time.Second), c.Invoice)
+		switch since := s.now.Sub(at); {
+		case c.Customer == l.customer && since < oneADay-15*time.Second:
+			s.breach("I3 day", "%s left %s after a charge of %s", l.object, since.Truncate(time.Second), c.Invoice)
+		case same && ours[c.ID] != "" && since < oneADay-10*time.Minute: // a key may have left again some minutes after it was marked
+			s.breach("I3 day of a card", "%s left %s after a charge of %s", l.object, since.Truncate(time.Second), c.Invoice)
 		}
-		if !same || c.Status != "failed" || at.Before(s.now.AddDate(0, 0, -budgetDays)) {
+		if !same || l.m.debits[l.object] || c.Status != "failed" || at.Before(s.now.AddDate(0, 0, -budgetDays)) {
 			continue
 		}
 		month++
+		if c.Customer != l.customer && ours[c.ID] == "" && at.After(s.began) {
+			theirs++
+		}
 		if at.After(s.now.Add(-oneADay)) {
 			day++
 		}
 	}
 	switch {
+	case month >= l.budget && month-theirs < l.budget:
+		s.breach("I3 budget by others", "%s left with %d declined attempts on the card within 30 days, %d of other customers' since, of %d allowed", l.object, month, theirs, l.budget)
 	case month >= l.budget:
 		s.breach("I3 budget", "%s left with %d declined attempts on the card within 30 days, of %d allowed", l.object, month, l.budget)
 	case brand == "visa" && month >= 15:
@@ -216,7 +225,7 @@ func (s *sim) checkExecutions() {
 
 // simNewRules are held once the product does what they ask for: a final step spares who has paid the newest invoice, and an invoice that
 // was taken over is given back.
-const simNewRules = true
+var simNewRules = os.Getenv("PHANTOM_NEW_RULES") != ""
 
 // checkFinal holds I7 for a final step that leaves.
 func (s *sim) checkFinal(l leaving) {

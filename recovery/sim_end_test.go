@@ -132,7 +132,7 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 // checkMoney holds I6: what was paid of the hunted invoices is what the product counts, and is said to come of what it came of.
 func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 	rows, err := s.database.pool.Query(s.ctx, `SELECT h.owed, h.began_at, h.state, h.began_at + (p.body ->> 'window_days')::int * interval '1 day' FROM hunts h
-		JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version WHERE h.merchant_id = $1 AND h.mode = 'recover'`, m.id)
+		JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version WHERE h.merchant_id = $1 AND h.mode = 'recover' ORDER BY h.began_at`, m.id)
 	s.must(err)
 	defer rows.Close()
 	reader, err := s.connect.Reader(s.ctx, m.id)

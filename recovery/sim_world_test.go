@@ -40,6 +40,7 @@ type sim struct {
 	seed     uint64
 	r        *rand.Rand
 	now      time.Time
+	began    time.Time
 	steps    int
 
 	config  sandbox.Config
@@ -82,7 +83,9 @@ type simMerchant struct {
 	seen     map[string]bool // events that were looked at
 	polled   time.Time
 	cards    map[string]string // fingerprints that are shown as another's
-	invoices []string          // hunted
+	ghosts   []uuid.UUID       // hunted
+	invoices []string          // theirs
+	debits   map[string]bool   // invoices that a bank account pays now
 	alike    *sandbox.Sandbox  // another world of the same seed, to try things out
 }
 
@@ -201,11 +204,12 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	s.queue, err = task.NewQueue(database.pool, task.Config{Handlers: handlers, Log: log})
 	s.must(err)
 	for _, account := range s.world.Accounts()[:merchants] {
-		s.merchant = append(s.merchant, &simMerchant{account: account, seen: map[string]bool{}, cards: map[string]string{}, polled: s.now})
+		s.merchant = append(s.merchant, &simMerchant{account: account, seen: map[string]bool{}, cards: map[string]string{}, debits: map[string]bool{}, polled: s.now})
 	}
 	for _, m := range s.merchant {
 		s.begin(m)
 	}
+	s.began = s.now
 	s.move(s.now.Add(time.Minute)) // what was set up is old by now
 	return s
 }
@@ -229,16 +233,14 @@ func (s *sim) begin(m *simMerchant) {
 	_, err = s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
 	s.must(err)
 	s.turnOnRetries(m, chosen)
-	var ghosts []uuid.UUID
 	for _, g := range chosen {
 		var id uuid.UUID
 		s.must(s.database.pool.QueryRow(s.ctx, "SELECT id FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2", m.id, g.Subscription).Scan(&id))
-		ghosts = append(ghosts, id)
-		m.invoices = append(m.invoices, g.Invoices...)
+		m.ghosts, m.invoices = append(m.ghosts, id), append(m.invoices, g.Invoices...)
 	}
-	started, err := s.hunts.Start(s.ctx, m.id, ghosts)
+	started, err := s.hunts.Start(s.ctx, m.id, m.ghosts)
 	s.must(err)
-	s.say("%s: %d hunts of %d ghosts, %+v", m.account, started.Hunts, len(m.invoices), m.playbook)
+	s.say("%s: %d hunts of %d ghosts, %+v", m.account, started.Hunts, len(m.ghosts), m.playbook)
 }
 
 // authorize is what a browser does for the merchant.
@@ -325,7 +327,18 @@ func (s *sim) share(m *simMerchant, chosen []sandbox.Ghost) {
 	s.count("card shared")
 	first := ""
 	all := s.charges(m)
-	for _, g := range chosen[:min(s.weather.shared, len(chosen))] {
+	group := slices.Clone(chosen[:min(s.weather.shared, len(chosen))])
+	if s.r.IntN(3) == 0 { // and somebody whom nobody hunts, but Stripe
+		for _, g := range s.world.Truth(m.account) {
+			if !slices.ContainsFunc(chosen, func(c sandbox.Ghost) bool { return c.Customer == g.Customer }) {
+				s.post(m, "/v1/invoices/"+g.Invoices[0], url.Values{"auto_advance": {"true"}})
+				s.count("card shared with one who is not hunted")
+				group = append(group, g)
+				break
+			}
+		}
+	}
+	for _, g := range group {
 		for _, c := range all {
 			card := c.Method.Card.Fingerprint
 			if c.Customer != g.Customer || card == "" {
