@@ -5,7 +5,6 @@ package recovery
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -44,7 +43,8 @@ func (s *sim) schedule() {
 	}
 }
 
-// forget has Stripe forget its keys, but not while a request is under way, when nothing else could hold a second one back.
+// forget has Stripe forget its keys, but not while a request is under way, when nothing else could
+// hold a second one back.
 func (s *sim) forget() {
 	if s.flying == 0 {
 		s.world.ForgetKeys()
@@ -52,7 +52,8 @@ func (s *sim) forget() {
 	}
 }
 
-// keepBackup keeps what the database is, right before a charge where there is one, and has it put back later.
+// keepBackup keeps what the database is, right before a charge where there is one, and has it put
+// back later.
 func (s *sim) keepBackup() {
 	s.say("* a backup is made")
 	s.must(s.database.run(s.ctx, s.database.snapshot))
@@ -67,8 +68,10 @@ func (s *sim) restore() {
 	s.count("database put back")
 	for key := range s.world.AllExecutions() {
 		var known, sent bool
-		s.must(s.database.pool.QueryRow(s.ctx, `SELECT EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = $1),
-			EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = $1 AND sent_at IS NOT NULL)`, key).Scan(&known, &sent))
+		s.must(s.database.pool.QueryRow(s.ctx,
+			`SELECT EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = $1),
+			EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = $1 AND sent_at IS NOT NULL)`,
+			key).Scan(&known, &sent))
 		s.lost[key] = s.lost[key] || !known
 		s.unsent[key] = s.unsent[key] || !sent
 	}
@@ -120,7 +123,8 @@ func (s *sim) changeWorld() {
 		c.Status = []string{"won", "lost"}[s.r.IntN(2)]
 	case 9:
 		s.count("Stripe: auto_advance on")
-		s.say("  auto_advance on %s: %t", c.ID, s.post(m, "/v1/invoices/"+c.ID, url.Values{"auto_advance": {"true"}}))
+		s.say("  auto_advance on %s: %t", c.ID, s.post(m, "/v1/invoices/"+c.ID,
+			url.Values{"auto_advance": {"true"}}))
 		return
 	case 10:
 		if !s.weather.refusals {
@@ -141,19 +145,22 @@ func (s *sim) changeWorld() {
 	if c.Do == "deauthorize" && err == nil {
 		at := s.now
 		if s.r.IntN(3) > 0 {
-			s.plan(s.now.Add(time.Duration(s.r.IntN(60))*time.Second), "the deauthorization is heard of", func() {
-				_, err := s.ghosts.Receive(s.ctx, ghost.Event{
-					ID: fmt.Sprintf("evt_deauthorized%d", at.Unix()), Type: "account.application.deauthorized", Account: m.account, ObjectID: "ca_1", Created: at.Truncate(time.Second),
+			s.plan(s.now.Add(time.Duration(s.r.IntN(60))*time.Second), "the deauthorization is heard of",
+				func() {
+					_, err := s.ghosts.Receive(s.ctx, ghost.Event{
+						ID: fmt.Sprintf("evt_deauthorized%d", at.Unix()), Type: "account.application.deauthorized",
+						Account: m.account, ObjectID: "ca_1", Created: at.Truncate(time.Second),
+					})
+					s.must(err)
 				})
-				s.must(err)
-			})
 		}
 	}
 }
 
 // turnBetween has the invoice of a charge change between two reads, which then take their time.
 func (s *sim) turnBetween(w *simWorker, dice *rand.Rand) {
-	c := sandbox.Change{Account: w.merchant.account, ID: w.object, Do: []string{"mark_uncollectible", "mark_uncollectible", "void", "pay_out_of_band"}[dice.IntN(4)]}
+	c := sandbox.Change{Account: w.merchant.account, ID: w.object, Do: []string{"mark_uncollectible",
+		"mark_uncollectible", "void", "pay_out_of_band"}[dice.IntN(4)]}
 	done := s.changed(c)
 	s.say("  between two reads: %s %s: %t", c.Do, c.ID, done)
 	if done {
@@ -192,22 +199,29 @@ func (s *sim) changeOurs() {
 		})
 	case 2:
 		set("playbook off", func(p *Playbook) { p.Mode = ModeOff })
-		s.plan(later, "the playbook is on again", func() { set("playbook on", func(p *Playbook) { p.Mode = ModeRecover }) })
+		s.plan(later, "the playbook is on again", func() {
+			set("playbook on",
+				func(p *Playbook) { p.Mode = ModeRecover })
+		})
 	case 3:
 		set("daily cap lowered", func(p *Playbook) {
 			p.DailyCap = map[string]int64{"eur": 1000 + s.r.Int64N(5000), "jpy": 1000 + s.r.Int64N(5000)}
 		})
 	case 4:
 		var id *string
-		s.must(s.database.pool.QueryRow(s.ctx, `SELECT min(h.id::text) FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
-			WHERE h.state = 'active' AND g.stripe_invoice_id = $1`, m.invoices[s.r.IntN(len(m.invoices))]).Scan(&id))
+		s.must(s.database.pool.QueryRow(s.ctx,
+			`SELECT min(h.id::text) FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND
+			g.id = h.ghost_id
+			WHERE h.state = 'active' AND g.stripe_invoice_id = $1`,
+			m.invoices[s.r.IntN(len(m.invoices))]).Scan(&id))
 		if id != nil {
 			s.count("hunt stopped")
 			s.say("  a hunt is stopped")
 			s.must(s.hunts.Stop(s.ctx, m.id, parsed(*id)))
 		}
 	default:
-		tasks := slices.DeleteFunc(s.tasks("pending", "parked", "needs_review"), func(t simTask) bool { return !Mutates(t.kind) })
+		tasks := slices.DeleteFunc(s.tasks("pending", "parked", "needs_review"),
+			func(t simTask) bool { return !Mutates(t.kind) })
 		if len(tasks) > 0 {
 			s.cancel(tasks[s.r.IntN(len(tasks))])
 		}
@@ -222,7 +236,8 @@ func (s *sim) cancel(t simTask) (done bool) {
 		if done = changed == 1; err != nil || !done {
 			return err
 		}
-		params, err := queries.TaskGetParams(s.ctx, db.TaskGetParamsParams{MerchantID: t.merchant, ID: t.id})
+		params, err := queries.TaskGetParams(s.ctx, db.TaskGetParamsParams{MerchantID: t.merchant,
+			ID: t.id})
 		if err != nil {
 			return err
 		}
@@ -254,7 +269,8 @@ func (s *sim) listen() {
 				}
 			}
 		}
-		if !s.ask(m, "/v1/events", url.Values{"limit": {"100"}, "created[gte]": {strconv.FormatInt(m.polled.Unix()-1, 10)}, "types[]": simHeard}, &page) {
+		if !s.ask(m, "/v1/events", url.Values{"limit": {"100"},
+			"created[gte]": {strconv.FormatInt(m.polled.Unix()-1, 10)}, "types[]": simHeard}, &page) {
 			continue
 		}
 		m.polled = s.now
@@ -293,95 +309,7 @@ func (s *sim) listen() {
 }
 
 var simHeard = []string{
-	"invoice.payment_failed", "invoice.paid", "invoice.voided", "invoice.marked_uncollectible", "invoice.updated", "charge.dispute.created",
+	"invoice.payment_failed", "invoice.paid", "invoice.voided", "invoice.marked_uncollectible",
+	"invoice.updated", "charge.dispute.created",
 	"charge.dispute.closed", "customer.subscription.updated", "customer.subscription.deleted",
-}
-
-// calm ends all that goes wrong, has everybody come back, and lets the world run until nothing is left to be done.
-func (s *sim) calm() {
-	s.say("calm")
-	s.killAll()
-	s.draining = true
-	s.world.Mend()
-	s.must(s.database.run(s.ctx, "DELETE FROM halts"))
-	for _, m := range s.merchant {
-		if !s.connected(m) {
-			s.reconnect(m)
-		}
-		if m.playbook.Mode == ModeOff {
-			m.playbook.Mode = ModeRecover
-			_, err := s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
-			s.must(err)
-		}
-	}
-	end := s.now.Add(time.Duration(s.weather.playbook.WindowDays+9) * 24 * time.Hour)
-	for range 4 {
-		for _, m := range s.merchant {
-			s.lookAgain(m)
-		}
-		s.turn(end, 3000)
-		if !s.person() && s.tell("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 {
-			return
-		}
-		end = end.Add(2 * 24 * time.Hour)
-	}
-}
-
-// lookAgain is what an audit does each week: nothing may rest on a webhook alone. Mostly it is cheaper here.
-func (s *sim) lookAgain(m *simMerchant) {
-	s.stale = true
-	for s.changed(sandbox.Change{Account: m.account, Do: "close_dispute"}) { // each is decided some day
-	}
-	if s.r.IntN(8) == 0 {
-		_, err := s.ghosts.StartAudit(s.ctx, m.id, nil)
-		s.must(err)
-		return
-	}
-	rows, err := s.database.pool.Query(s.ctx, "SELECT DISTINCT stripe_subscription_id FROM ghost_targets g JOIN hunts h ON h.ghost_id = g.id WHERE g.merchant_id = $1 ORDER BY 1", m.id)
-	s.must(err)
-	subscriptions, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	s.must(err)
-	for _, id := range subscriptions {
-		s.must(s.ghosts.RefreshLater(s.ctx, m.id, id))
-	}
-}
-
-func (s *sim) changed(c sandbox.Change) bool {
-	_, err := s.world.Change(c)
-	return err == nil
-}
-
-func (s *sim) tell(query string, args ...any) (n int) {
-	s.must(s.database.pool.QueryRow(s.ctx, query, args...).Scan(&n))
-	return n
-}
-
-// person looks at what is left to one: first it is tried again, then given up.
-func (s *sim) person() (any bool) {
-	for _, t := range s.tasks("needs_review") {
-		any = true
-		why := t.reason
-		if i := strings.Index(why, "task_"); i >= 0 {
-			why = why[:i]
-		}
-		s.count("left to a person: " + why)
-		s.say("left to a person: %s: %s", t, why)
-		if t.reason == "" {
-			s.breach("I5", "%s is left to a person without a reason", t)
-		}
-		if Mutates(t.kind) {
-			s.cancel(t)
-			continue
-		}
-		_, err := s.queries.TaskRetry(s.ctx, db.TaskRetryParams{MerchantID: t.merchant, ID: t.id})
-		s.must(err)
-	}
-	return any
-}
-
-func sortedCounts(counts map[string]int) (lines []string) {
-	for _, what := range slices.Sorted(maps.Keys(counts)) {
-		lines = append(lines, fmt.Sprintf("%7d  %s", counts[what], what))
-	}
-	return lines
 }

@@ -16,7 +16,8 @@ import (
 	"phantom/sandbox"
 )
 
-// tooLate is how long after what forbids a request was to be seen that request may leave. Stripe tells its times in whole seconds.
+// tooLate is how long after what forbids a request was to be seen that request may leave. Stripe
+// tells its times in whole seconds.
 const tooLate = 6 * time.Second
 
 func parsed(id string) uuid.UUID { return uuid.MustParse(id) }
@@ -41,16 +42,26 @@ func (i trueInvoice) closedAt() time.Time {
 	return time.Unix(max(i.Transitions.Paid, i.Transitions.Void, i.Transitions.Written), 0)
 }
 
-const simLeavingQuery = `SELECT t.kind, t.merchant_id, t.params ->> 'object', t.params ->> 'customer', t.first_sent_at, a.amount, a.currency,
-		h.state <> 'active' AND h.ended_at < $2, coalesce(m.disconnected_at < $2, false),
-		EXISTS (SELECT FROM halts x WHERE x.scope IN (m.id, '00000000-0000-0000-0000-000000000000') AND x.halted_at < $2),
-		p.body ->> 'mode', coalesce((p.body -> 'daily_cap' ->> a.currency)::bigint, -1), (q.body ->> 'card_budget')::int,
-		(SELECT coalesce(sum(o.amount), 0) FROM attempts o WHERE o.merchant_id = a.merchant_id AND o.currency = a.currency AND o.action = 'invoice_pay'
-			AND o.sent_at > phantom_now() - interval '24 hours' AND o.task_id <> a.task_id AND coalesce(o.result, '') NOT IN ('not_sent', 'absent'))
-	FROM scheduled_tasks t JOIN attempts a ON a.merchant_id = t.merchant_id AND a.task_id = t.id JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
-	JOIN merchants m ON m.id = t.merchant_id JOIN playbooks q ON q.merchant_id = h.merchant_id AND q.version = h.playbook_version
-	JOIN LATERAL (SELECT body FROM playbooks n WHERE n.merchant_id = m.id AND n.created_at < $2 ORDER BY n.version DESC LIMIT 1) p ON true
-	WHERE t.id = $1`
+const simLeavingQuery = `
+SELECT t.kind, t.merchant_id, t.params ->> 'object', t.params ->> 'customer', t.first_sent_at,
+    a.amount, a.currency, h.state <> 'active' AND h.ended_at < $2,
+    coalesce(m.disconnected_at < $2, false),
+    EXISTS (SELECT FROM halts x WHERE x.halted_at < $2
+        AND x.scope IN (m.id, '00000000-0000-0000-0000-000000000000')),
+    p.body ->> 'mode', coalesce((p.body -> 'daily_cap' ->> a.currency)::bigint, -1),
+    (q.body ->> 'card_budget')::int,
+    (SELECT coalesce(sum(o.amount), 0) FROM attempts o
+        WHERE o.merchant_id = a.merchant_id AND o.currency = a.currency
+            AND o.action = 'invoice_pay' AND o.sent_at > phantom_now() - interval '24 hours'
+            AND o.task_id <> a.task_id AND coalesce(o.result, '') NOT IN ('not_sent', 'absent'))
+FROM scheduled_tasks t
+JOIN attempts a ON a.merchant_id = t.merchant_id AND a.task_id = t.id
+JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
+JOIN merchants m ON m.id = t.merchant_id
+JOIN playbooks q ON q.merchant_id = h.merchant_id AND q.version = h.playbook_version
+JOIN LATERAL (SELECT body FROM playbooks n WHERE n.merchant_id = m.id AND n.created_at < $2
+    ORDER BY n.version DESC LIMIT 1) p ON true
+WHERE t.id = $1`
 
 // leaving is a request of ours at the moment at which it leaves.
 type leaving struct {
@@ -69,8 +80,10 @@ type leaving struct {
 func (s *sim) checkLeaving(request *http.Request) {
 	key := request.Header.Get("Idempotency-Key")
 	l := leaving{key: key}
-	err := s.database.pool.QueryRow(s.ctx, simLeavingQuery, parsed(strings.TrimPrefix(key, "task_")), s.now.Add(-tooLate+time.Second)).Scan(
-		&l.kind, &l.merchant, &l.object, &l.customer, &l.firstSent, &l.amount, &l.currency, &l.ended, &l.disconnected, &l.halted, &l.mode, &l.dailyCap,
+	err := s.database.pool.QueryRow(s.ctx, simLeavingQuery, parsed(strings.TrimPrefix(key, "task_")),
+		s.now.Add(-tooLate+time.Second)).Scan(
+		&l.kind, &l.merchant, &l.object, &l.customer, &l.firstSent, &l.amount, &l.currency, &l.ended,
+		&l.disconnected, &l.halted, &l.mode, &l.dailyCap,
 		&l.budget, &l.asked)
 	if errors.Is(err, pgx.ErrNoRows) {
 		s.breach("I2", "%s left without a task", request.URL.Path)
@@ -103,14 +116,16 @@ func (s *sim) checkLeaving(request *http.Request) {
 		return
 	}
 	if l.dailyCap >= 0 && l.asked+l.amount > l.dailyCap {
-		s.breach("I2 cap", "%s left with %d asked for before, over the cap of %d", l.object, l.asked, l.dailyCap)
+		s.breach("I2 cap", "%s left with %d asked for before, over the cap of %d", l.object, l.asked,
+			l.dailyCap)
 	}
 	var invoice trueInvoice
 	if !s.ask(l.m, "/v1/invoices/"+l.object, nil, &invoice) { // nobody is let in
 		return
 	}
 	if invoice.Status != "open" && invoice.closedAt().Before(s.now.Add(-tooLate)) {
-		s.breach("I2 "+invoice.Status, "%s left %s after the invoice was %s", l.object, s.now.Sub(invoice.closedAt()).Truncate(time.Second), invoice.Status)
+		s.breach("I2 "+invoice.Status, "%s left %s after the invoice was %s", l.object,
+			s.now.Sub(invoice.closedAt()).Truncate(time.Second), invoice.Status)
 	}
 	if invoice.Status == "open" {
 		s.checkBudgets(l, invoice)
@@ -128,7 +143,8 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 		}
 	}
 	ours := s.ourCharges(l.m)
-	month, day, theirs := 0, 0, 0 // declined attempts on the card; those that Stripe has made for other customers since the audit
+	// declined attempts on the card; those that Stripe has made for other customers since the audit
+	month, day, theirs := 0, 0, 0
 	for _, c := range all {
 		at := time.Unix(c.Created, 0)
 		if at.After(s.now.Add(-tooLate)) || ours[c.ID] == l.key {
@@ -143,11 +159,15 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 		}
 		switch since := s.now.Sub(at); {
 		case c.Customer == l.customer && since < oneADay-15*time.Second:
-			s.breach("I3 day", "%s left %s after a charge of %s", l.object, since.Truncate(time.Second), c.Invoice)
-		case same && ours[c.ID] != "" && since < oneADay-10*time.Minute: // a key may have left again some minutes after it was marked
-			s.breach("I3 day of a card", "%s left %s after a charge of %s", l.object, since.Truncate(time.Second), c.Invoice)
+			s.breach("I3 day", "%s left %s after a charge of %s", l.object, since.Truncate(time.Second),
+				c.Invoice)
+		// a key may have left again some minutes after it was marked
+		case same && ours[c.ID] != "" && since < oneADay-10*time.Minute:
+			s.breach("I3 day of a card", "%s left %s after a charge of %s", l.object,
+				since.Truncate(time.Second), c.Invoice)
 		}
-		if !same || l.m.debits[l.object] || c.Status != "failed" || at.Before(s.now.AddDate(0, 0, -budgetDays)) {
+		if !same || l.m.debits[l.object] || c.Status != "failed" || at.Before(s.now.AddDate(0, 0,
+			-budgetDays)) {
 			continue
 		}
 		month++
@@ -160,13 +180,18 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 	}
 	switch {
 	case month >= l.budget && month-theirs < l.budget:
-		s.breach("I3 budget by others", "%s left with %d declined attempts on the card within 30 days, %d of other customers' since, of %d allowed", l.object, month, theirs, l.budget)
+		s.breach("I3 budget by others",
+			"%s left with %d declined attempts on the card, %d of strangers since, of %d allowed",
+			l.object, month, theirs, l.budget)
 	case month >= l.budget:
-		s.breach("I3 budget", "%s left with %d declined attempts on the card within 30 days, of %d allowed", l.object, month, l.budget)
+		s.breach("I3 budget",
+			"%s left with %d declined attempts on the card within 30 days, of %d allowed", l.object, month,
+			l.budget)
 	case brand == "visa" && month >= 15:
 		s.breach("I3 network", "%s left with %d declined attempts on a Visa card", l.object, month)
 	case brand == "mastercard" && (month >= 35 || day >= 10):
-		s.breach("I3 network", "%s left with %d declined attempts on a Mastercard, %d of today", l.object, month, day)
+		s.breach("I3 network", "%s left with %d declined attempts on a Mastercard, %d of today",
+			l.object, month, day)
 	}
 }
 
@@ -215,16 +240,18 @@ func (s *sim) checkExecutions() {
 				continue
 			}
 			for _, o := range ledger[:i] {
-				if o.Object == e.Object && o.Status != http.StatusBadRequest && e.Clock.Sub(o.Clock) < oneADay-15*time.Second {
-					s.breach("I1", "%s was charged twice within %s", e.Object, e.Clock.Sub(o.Clock).Truncate(time.Second))
+				if o.Object == e.Object && o.Status != http.StatusBadRequest &&
+					e.Clock.Sub(o.Clock) < oneADay-15*time.Second {
+					s.breach("I1", "%s was charged twice within %s", e.Object,
+						e.Clock.Sub(o.Clock).Truncate(time.Second))
 				}
 			}
 		}
 	}
 }
 
-// simNewRules are held once the product does what they ask for: a final step spares who has paid the newest invoice, and an invoice that
-// was taken over is given back.
+// simNewRules are held once the product does what they ask for: a final step spares who has paid
+// the newest invoice, and an invoice that was taken over is given back.
 var simNewRules = os.Getenv("PHANTOM_NEW_RULES") != ""
 
 // checkFinal holds I7 for a final step that leaves.
@@ -237,8 +264,10 @@ func (s *sim) checkFinal(l leaving) {
 		Customer string
 	}
 	var newest trueInvoice
-	if s.ask(l.m, "/v1/subscriptions/"+l.object, nil, &sub) && s.ask(l.m, "/v1/invoices/"+url.PathEscape(sub.Latest), nil, &newest) &&
+	if s.ask(l.m, "/v1/subscriptions/"+l.object, nil, &sub) && s.ask(l.m,
+		"/v1/invoices/"+url.PathEscape(sub.Latest), nil, &newest) &&
 		newest.Status == "paid" && newest.closedAt().Before(s.now.Add(-tooLate)) {
-		s.breach("I7 final", "%s of %s left though the newest invoice %s is paid", l.kind, l.object, newest.ID)
+		s.breach("I7 final", "%s of %s left though the newest invoice %s is paid", l.kind, l.object,
+			newest.ID)
 	}
 }

@@ -28,8 +28,11 @@ func (s *sim) checkEnd() {
 }
 
 func (s *sim) attempts(m *simMerchant) map[string]simAttempt {
-	rows, err := s.database.pool.Query(s.ctx, `SELECT 'task_' || a.task_id, coalesce(t.params ->> 'object', ''), a.action, a.number, coalesce(a.result, ''), a.sent_at, coalesce(t.fence, 0)
-		FROM attempts a LEFT JOIN scheduled_tasks t ON t.merchant_id = a.merchant_id AND t.id = a.task_id WHERE a.merchant_id = $1`, m.id)
+	rows, err := s.database.pool.Query(s.ctx,
+		`SELECT 'task_' || a.task_id, coalesce(t.params ->> 'object', ''), a.action, a.number,
+		coalesce(a.result, ''), a.sent_at, coalesce(t.fence, 0)
+		FROM attempts a LEFT JOIN scheduled_tasks t ON t.merchant_id = a.merchant_id AND t.id = a.task_id
+			WHERE a.merchant_id = $1`, m.id)
 	s.must(err)
 	defer rows.Close()
 	all := map[string]simAttempt{}
@@ -59,8 +62,11 @@ func (s *sim) checkTasks() {
 			s.breach("I5", "%s waits at the end, until %s", t, t.runAt.Sub(s.now))
 		}
 	}
-	rows, err := s.database.pool.Query(s.ctx, `SELECT g.stripe_invoice_id, h.began_at, g.status || ' ' || coalesce(g.closed_reason, ''),
-		EXISTS (SELECT FROM scheduled_tasks t WHERE t.merchant_id = h.merchant_id AND t.status = 'pending' AND t.params ->> 'hunt' = h.id::text) FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
+	rows, err := s.database.pool.Query(s.ctx,
+		`SELECT g.stripe_invoice_id, h.began_at, g.status || ' ' || coalesce(g.closed_reason, ''),
+		EXISTS (SELECT FROM scheduled_tasks t WHERE t.merchant_id = h.merchant_id AND t.status =
+			'pending' AND t.params ->> 'hunt' = h.id::text) FROM hunts h JOIN ghost_targets g ON
+			g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 		WHERE h.state = 'active' ORDER BY 1`)
 	s.must(err)
 	defer rows.Close()
@@ -73,7 +79,8 @@ func (s *sim) checkTasks() {
 			s.count("a hunt waits at the end, its ghost being " + status)
 			continue
 		}
-		s.breach("I5 active", "the hunt of %s is active, %s after it began; its ghost is %s", invoice, s.now.Sub(began).Truncate(time.Hour), status)
+		s.breach("I5 active", "the hunt of %s is active, %s after it began; its ghost is %s", invoice,
+			s.now.Sub(began).Truncate(time.Hour), status)
 	}
 	s.must(rows.Err())
 }
@@ -99,7 +106,8 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 		c := byTime[e.Object+time.Unix(e.Clock.Unix(), 0).UTC().String()]
 		right := false
 		switch {
-		case a.result == "not_sent" && a.fence == 0 && s.unsent[e.Key]: // canceled by a database that knew nothing of it, and asked nobody
+		// canceled by a database that knew nothing of it, and asked nobody
+		case a.result == "not_sent" && a.fence == 0 && s.unsent[e.Key]:
 			s.count("executed, and canceled unseen after the database was put back")
 			right = true
 		case a.result == "unknown": // a person has given it up, having looked at it
@@ -113,15 +121,20 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 		case e.Status < 300:
 			right = a.result == "processing"
 		default: // refused: nothing was done
-			right = a.result == "refused" || a.result == "absent" || a.result == "not_sent" || executed[e.Key]
+			right = a.result == "refused" || a.result == "absent" || a.result == "not_sent" ||
+				executed[e.Key]
 		}
 		if !right {
-			s.breach("I4 "+a.result, "attempt %d at %s is booked as %q, and was answered %d, the charge is %q", a.number, e.Object, a.result, e.Status, c.Status)
+			s.breach("I4 "+a.result,
+				"attempt %d at %s is booked as %q, and was answered %d, the charge is %q", a.number, e.Object,
+				a.result, e.Status, c.Status)
 		}
 	}
 	for key, a := range attempts {
-		if a.action == KindPay && !executed[key] && (a.result == "paid" || a.result == "processing" || a.result == "declined") {
-			s.breach("I4 invented", "attempt %d at %s is booked as %s, and was never executed", a.number, a.object, a.result)
+		if a.action == KindPay && !executed[key] && (a.result == "paid" || a.result == "processing" ||
+			a.result == "declined") {
+			s.breach("I4 invented", "attempt %d at %s is booked as %s, and was never executed", a.number,
+				a.object, a.result)
 		}
 		if a.result == "" && len(s.broken) == 0 {
 			s.breach("I4 open", "%s, attempt %d at %s, has no result", a.action, a.number, a.object)
@@ -129,10 +142,14 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 	}
 }
 
-// checkMoney holds I6: what was paid of the hunted invoices is what the product counts, and is said to come of what it came of.
+// checkMoney holds I6: what was paid of the hunted invoices is what the product counts, and is said
+// to come of what it came of.
 func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
-	rows, err := s.database.pool.Query(s.ctx, `SELECT h.owed, h.began_at, h.state, h.began_at + (p.body ->> 'window_days')::int * interval '1 day' FROM hunts h
-		JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version WHERE h.merchant_id = $1 AND h.mode = 'recover' ORDER BY h.began_at`, m.id)
+	rows, err := s.database.pool.Query(s.ctx,
+		`SELECT h.owed, h.began_at, h.state, h.began_at + (p.body ->> 'window_days')::int * interval '1
+		day' FROM hunts h
+		JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version WHERE
+			h.merchant_id = $1 AND h.mode = 'recover' ORDER BY h.began_at`, m.id)
 	s.must(err)
 	defer rows.Close()
 	reader, err := s.connect.Reader(s.ctx, m.id)
@@ -169,7 +186,9 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 		}
 		var got int64
 		var cause string
-		s.must(s.database.pool.QueryRow(s.ctx, `SELECT coalesce(sum(amount), 0), coalesce(min(cause), '') FROM recoveries WHERE merchant_id = $1 AND invoice = $2`,
+		s.must(s.database.pool.QueryRow(s.ctx,
+			`SELECT coalesce(sum(amount), 0), coalesce(min(cause), '') FROM recoveries WHERE merchant_id =
+			$1 AND invoice = $2`,
 			m.id, reader.Hash("invoice", id)).Scan(&got, &cause))
 		late := invoice.closedAt().After(h.ends.Add(-time.Minute))
 		if got != want && !(late && got == 0) {
@@ -182,7 +201,8 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 		if got > 0 && (cause == "charge") != (key != "") && !(s.lost[key] && key != "") {
 			a := attempts[key]
 			if key == "" || a.result != "unknown" && !(a.fence == 0 && s.unsent[key]) {
-				s.breach("I4 cause", "%s was paid by our charge: %t, and is counted as %s", id, key != "", cause)
+				s.breach("I4 cause", "%s was paid by our charge: %t, and is counted as %s", id, key != "",
+					cause)
 			}
 		}
 	}
@@ -202,13 +222,15 @@ func (s *sim) checkGivenBack(m *simMerchant) {
 	}
 	held := map[string]bool{}
 	for _, e := range s.world.Ledger(m.account) {
-		if e.Metadata != nil && e.Method == http.MethodPost && e.Path == "/v1/invoices/"+e.Object && e.Status == http.StatusOK && len(e.Key) > 5 {
+		if e.Metadata != nil && e.Method == http.MethodPost && e.Path == "/v1/invoices/"+e.Object &&
+			e.Status == http.StatusOK && len(e.Key) > 5 {
 			held[e.Object] = !held[e.Object]
 		}
 	}
 	for id, ours := range held {
 		var invoice trueInvoice
-		if ours && s.ask(m, "/v1/invoices/"+id, nil, &invoice) && invoice.Status == "open" && !invoice.AutoAdvance {
+		if ours && s.ask(m, "/v1/invoices/"+id, nil, &invoice) && invoice.Status == "open" &&
+			!invoice.AutoAdvance {
 			s.breach("I7 back", "%s was taken over and is not given back", id)
 		}
 	}

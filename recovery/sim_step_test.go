@@ -12,7 +12,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// simWorker is one try at one task, in a goroutine that goes on only while the scheduler waits for it.
+// simWorker is one try at one task, in a goroutine that goes on only while the scheduler waits for
+// it.
 type simWorker struct {
 	label      string
 	merchant   *simMerchant
@@ -43,8 +44,10 @@ type simTask struct {
 
 func (t simTask) String() string { return fmt.Sprintf("%s %s %s", t.kind, t.what, t.subject) }
 
-const simTaskQuery = `SELECT t.merchant_id, t.id, t.kind, coalesce(t.params ->> 'object', g.stripe_invoice_id, t.params ->> 'subscription',
-		t.params ->> 'invoice', m.stripe_user_id), coalesce(t.params ->> 'do', ''), t.status, t.run_at, t.lease_until, t.first_sent_at,
+const simTaskQuery = `SELECT t.merchant_id, t.id, t.kind, coalesce(t.params ->> 'object',
+	g.stripe_invoice_id, t.params ->> 'subscription',
+		t.params ->> 'invoice', m.stripe_user_id), coalesce(t.params ->> 'do', ''), t.status, t.run_at,
+			t.lease_until, t.first_sent_at,
 		t.attempts, coalesce(t.last_error, '')
 	FROM scheduled_tasks t JOIN merchants m ON m.id = t.merchant_id
 	LEFT JOIN hunts h ON h.merchant_id = t.merchant_id AND h.id = (t.params ->> 'hunt')::uuid
@@ -59,12 +62,14 @@ func (s *sim) tasks(statuses ...string) []simTask {
 	var list []simTask
 	for rows.Next() {
 		var t simTask
-		s.must(rows.Scan(&t.merchant, &t.id, &t.kind, &t.subject, &t.what, &t.status, &t.runAt, &t.lease, &t.sent, &t.attempts, &t.reason))
+		s.must(rows.Scan(&t.merchant, &t.id, &t.kind, &t.subject, &t.what, &t.status, &t.runAt, &t.lease,
+			&t.sent, &t.attempts, &t.reason))
 		list = append(list, t)
 	}
 	s.must(rows.Err())
 	slices.SortFunc(list, func(a, b simTask) int {
-		return cmp.Or(a.runAt.Compare(b.runAt), cmp.Compare(a.kind, b.kind), cmp.Compare(a.subject, b.subject), cmp.Compare(a.what, b.what),
+		return cmp.Or(a.runAt.Compare(b.runAt), cmp.Compare(a.kind, b.kind), cmp.Compare(a.subject,
+			b.subject), cmp.Compare(a.what, b.what),
 			cmp.Compare(a.id.String(), b.id.String()))
 	})
 	return list
@@ -83,7 +88,10 @@ func (s *sim) plan(at time.Time, name string, do func()) {
 	defer s.mutex.Unlock()
 	s.planned++
 	s.acts = append(s.acts, act{at, s.planned, name, do})
-	slices.SortFunc(s.acts, func(a, b act) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.nth, b.nth)) })
+	slices.SortFunc(s.acts, func(a, b act) int {
+		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.nth,
+			b.nth))
+	})
 }
 
 // turn lets the world go on until a moment, or until nothing is left to be done before it.
@@ -182,7 +190,8 @@ func (s *sim) step(until time.Time) bool {
 
 // start gives a task to a worker.
 func (s *sim) start(t simTask) {
-	w := &simWorker{label: t.String(), in: make(chan bool), out: make(chan struct{}), sequential: Mutates(t.kind) || t.kind == KindHunt}
+	w := &simWorker{label: t.String(), in: make(chan bool), out: make(chan struct{}),
+		sequential: Mutates(t.kind) || t.kind == KindHunt}
 	for _, m := range s.merchant {
 		if m.id == t.merchant && Mutates(t.kind) {
 			w.merchant, w.object = m, t.subject
@@ -227,7 +236,8 @@ func (s *sim) pause(w *simWorker, d time.Duration) {
 	}
 }
 
-// point is what a worker meets at a failpoint. Inside a transaction it may die, but nobody else goes on.
+// point is what a worker meets at a failpoint. Inside a transaction it may die, but nobody else
+// goes on.
 func (s *sim) point(name string) {
 	w := s.running
 	if w == nil || s.draining {

@@ -36,7 +36,8 @@ func (s *sim) serve(request *http.Request) *http.Response {
 			}
 		}
 	}
-	if request.Method == http.MethodGet && request.URL.Path == "/v1/events" && request.Header.Get("Stripe-Account") == "" {
+	if request.Method == http.MethodGet && request.URL.Path == "/v1/events" &&
+		request.Header.Get("Stripe-Account") == "" {
 		body = s.visible(body)
 	}
 	response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
@@ -66,7 +67,8 @@ func (s *sim) visible(body []byte) []byte {
 	return out
 }
 
-// RoundTrip carries a request of the product's to Stripe, or does not, and brings an answer, or does not.
+// RoundTrip carries a request of the product's to Stripe, or does not, and brings an answer, or
+// does not.
 func (t simStripe) RoundTrip(request *http.Request) (*http.Response, error) {
 	s := t.s
 	switch {
@@ -84,7 +86,8 @@ func said(request *http.Request, status int, body string) *http.Response {
 		header.Set("Content-Type", "text/html")
 	}
 	return &http.Response{
-		Status: http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header,
+		Status: http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1,
+		ProtoMinor: 1, Header: header,
 		Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: request,
 	}
 }
@@ -93,8 +96,10 @@ const (
 	simHTML    = "<html><body>Access denied by the proxy</body></html>"
 	simRefusal = `{"error":{"type":"invalid_request_error","message":"Invalid API Key provided"}}`
 	simFailure = `{"error":{"type":"api_error","message":"An unknown error occurred"}}`
-	simLimit   = `{"error":{"type":"invalid_request_error","code":"rate_limit","message":"Too many requests"}}`
-	simInUse   = `{"error":{"type":"idempotency_error","code":"idempotency_key_in_use","message":"in use"}}`
+	simLimit   = `{"error":{"type":"invalid_request_error","code":"rate_limit","message":"Too many
+		requests"}}`
+	simInUse = `{"error":{"type":"idempotency_error","code":"idempotency_key_in_use","message":"in
+		use"}}`
 )
 
 // get answers a read: late, wrong or not at all.
@@ -179,17 +184,19 @@ func (s *sim) mutation(request *http.Request) (*http.Response, error) {
 		s.count("request arrives late")
 		s.say("  arrives late")
 		s.flying++
-		s.plan(s.now.Add(time.Duration(500+dice.IntN(9000))*time.Millisecond), "a late request arrives", func() {
-			s.flying--
-			carry()
-		})
+		s.plan(s.now.Add(time.Duration(500+dice.IntN(9000))*time.Millisecond), "a late request arrives",
+			func() {
+				s.flying--
+				carry()
+			})
 		return nil, errLostAnswer
 	case 4:
 		lose("500")
 		return said(request, http.StatusInternalServerError, simFailure), nil
 	case 5:
 		s.count("500 stored")
-		s.world.Fail(sandbox.Fault{Method: request.Method, Path: request.URL.Path, Status: http.StatusInternalServerError, Store: true, After: after})
+		s.world.Fail(sandbox.Fault{Method: request.Method, Path: request.URL.Path,
+			Status: http.StatusInternalServerError, Store: true, After: after})
 		return carry(), nil
 	case 6:
 		s.count("409")
@@ -248,7 +255,8 @@ func (s *sim) post(m *simMerchant, path string, form url.Values) bool {
 }
 
 func (s *sim) send(m *simMerchant, path string, form url.Values) *http.Response {
-	request, err := http.NewRequest(http.MethodPost, "http://stripe.test"+path, strings.NewReader(form.Encode()))
+	request, err := http.NewRequest(http.MethodPost, "http://stripe.test"+path,
+		strings.NewReader(form.Encode()))
 	s.must(err)
 	request.Header.Set("Authorization", "Bearer "+sandbox.SecretKey)
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -264,10 +272,18 @@ type trueCharge struct {
 	Customer string `json:"customer"`
 }
 
-func (s *sim) charges(m *simMerchant) []trueCharge {
-	var page struct {
-		Data []trueCharge `json:"data"`
+func (s *sim) charges(m *simMerchant) (all []trueCharge) {
+	query := url.Values{"limit": {"100"}, "expand[]": {"data.dispute"}}
+	for {
+		var page struct {
+			Data    []trueCharge
+			HasMore bool `json:"has_more"`
+		}
+		s.ask(m, "/v1/charges", query, &page)
+		all = append(all, page.Data...)
+		if !page.HasMore {
+			return all
+		}
+		query.Set("starting_after", page.Data[len(page.Data)-1].ID)
 	}
-	s.ask(m, "/v1/charges", url.Values{"limit": {"100"}, "expand[]": {"data.dispute"}}, &page)
-	return page.Data
 }

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// weather is what goes wrong in one world, and how often. Many worlds have little of it, so that what is seen has few causes.
+// weather is what goes wrong in one world, and how often. Many worlds have little of it, so that
+// what is seen has few causes.
 type weather struct {
 	playbook  Playbook
 	heuristic bool
@@ -41,7 +42,8 @@ func newWeather(r *rand.Rand) weather {
 	p.CardBudget = 3 + r.IntN(6)
 	p.WindowDays = 2 + r.IntN(4)
 	p.TakeOver = r.IntN(3) == 0
-	p.FinalStep = []string{FinalNone, FinalNone, FinalPause, FinalCancel, FinalUncollectible}[r.IntN(5)]
+	p.FinalStep = []string{FinalNone, FinalNone, FinalPause, FinalCancel,
+		FinalUncollectible}[r.IntN(5)]
 	w := weather{heuristic: r.IntN(5) == 0, lostHooks: 0.5, outside: r.IntN(7)}
 	sometimes := func(chance float64) bool { return r.Float64() < chance }
 	if sometimes(0.1) { // a whole window, with renewals, in which little is charged

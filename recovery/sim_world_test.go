@@ -30,7 +30,8 @@ import (
 	"phantom/vault"
 )
 
-// sim is one simulated world: a database, a Stripe, a few workers and a clock, all moved by one seed. Only one goroutine of it runs at
+// sim is one simulated world: a database, a Stripe, a few workers and a clock, all moved by one
+// seed. Only one goroutine of it runs at
 // a time, but for the parallel reads of a refresh, whose answers do not depend on their order.
 type sim struct {
 	t        testing.TB
@@ -61,13 +62,14 @@ type sim struct {
 	tries   map[string]int
 	planned int // acts so far, so that two of one moment keep their order
 
-	mutex    sync.Mutex // guards what parallel reads share
-	asked    map[string]int
-	counts   map[string]int
-	trace    []string
-	sum      uint64 // of all trace lines
-	broken   []violation
-	lost     map[string]bool // keys that were executed and are gone from the database that was put back
+	mutex  sync.Mutex // guards what parallel reads share
+	asked  map[string]int
+	counts map[string]int
+	trace  []string
+	sum    uint64 // of all trace lines
+	broken []violation
+	// keys that were executed and are gone from the database that was put back
+	lost     map[string]bool
 	unsent   map[string]bool // and those that it does not know to have been sent
 	backup   time.Duration   // a backup is to be made, and put back after so long
 	draining bool
@@ -117,7 +119,8 @@ func (s *sim) breach(rule, format string, args ...any) {
 
 // say writes a line of the trace. It must hold nothing that differs between two runs of one seed.
 func (s *sim) say(format string, args ...any) {
-	line := fmt.Sprintf("%5d %10s  %s", s.steps, s.now.Sub(simEpoch).Truncate(time.Millisecond), fmt.Sprintf(format, args...))
+	line := fmt.Sprintf("%5d %10s  %s", s.steps, s.now.Sub(simEpoch).Truncate(time.Millisecond),
+		fmt.Sprintf(format, args...))
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%d %s", s.sum, line)
 	s.mutex.Lock()
@@ -132,7 +135,8 @@ func (s *sim) count(what string) {
 	s.counts[what]++
 }
 
-// dice are for one occurrence of something that has a name, so that they do not depend on what else is asked at the same time.
+// dice are for one occurrence of something that has a name, so that they do not depend on what else
+// is asked at the same time.
 func (s *sim) dice(name string) *rand.Rand {
 	s.mutex.Lock()
 	s.asked[name]++
@@ -166,8 +170,10 @@ func (s *sim) move(to time.Time) {
 func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	t.Helper()
 	s := &sim{
-		t: t, ctx: context.Background(), database: database, queries: db.New(database.pool), seed: seed, r: rand.New(rand.NewPCG(seed, 1)),
-		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{}, unsent: map[string]bool{}, tries: map[string]int{}, stale: true,
+		t: t, ctx: context.Background(), database: database, queries: db.New(database.pool), seed: seed,
+		r:     rand.New(rand.NewPCG(seed, 1)),
+		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{},
+		unsent: map[string]bool{}, tries: map[string]int{}, stale: true,
 	}
 	s.weather = newWeather(s.r)
 	s.now = simEpoch.Add(time.Duration(s.r.IntN(7*24*60)) * time.Minute)
@@ -178,20 +184,24 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	if s.r.IntN(5) == 0 {
 		merchants = 2
 	}
-	s.config = sandbox.Config{Merchants: merchants, OpenInvoices: 20, Seed: 1 + s.r.Uint64N(1<<40), Now: func() time.Time { return s.now }}
+	s.config = sandbox.Config{Merchants: merchants, OpenInvoices: 20, Seed: 1 + s.r.Uint64N(1<<40),
+		Now: func() time.Time { return s.now }}
 	s.world, err = sandbox.New(s.config)
 	s.must(err)
 	log := slog.New(slog.DiscardHandler)
 	clock := func() time.Time { return s.now }
 	s.connect = connect.New(connect.Config{
-		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: "http://stripe.test", ConnectBase: "http://stripe.test",
-		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, Now: clock, Transport: simStripe{s}, Patience: 1,
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: "http://stripe.test",
+		ConnectBase: "http://stripe.test",
+		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, Now: clock,
+		Transport: simStripe{s}, Patience: 1,
 	}, database.pool)
 	var advisor Advisor = atOnce{}
 	if s.weather.heuristic {
 		advisor = Heuristic{}
 	}
-	s.hunts = New(database.pool, s.connect, advisor, Config{PublicURL: "http://localhost:8080", Log: log, Now: clock, Refresh: ghost.RefreshIn})
+	s.hunts = New(database.pool, s.connect, advisor, Config{PublicURL: "http://localhost:8080",
+		Log: log, Now: clock, Refresh: ghost.RefreshIn})
 	s.ghosts = ghost.New(database.pool, s.connect, log)
 	s.ghosts.Hunts = s.hunts
 	handlers := s.ghosts.Handlers()
@@ -204,7 +214,8 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	s.queue, err = task.NewQueue(database.pool, task.Config{Handlers: handlers, Log: log})
 	s.must(err)
 	for _, account := range s.world.Accounts()[:merchants] {
-		s.merchant = append(s.merchant, &simMerchant{account: account, seen: map[string]bool{}, cards: map[string]string{}, debits: map[string]bool{}, polled: s.now})
+		s.merchant = append(s.merchant, &simMerchant{account: account, seen: map[string]bool{},
+			cards: map[string]string{}, debits: map[string]bool{}, polled: s.now})
 	}
 	for _, m := range s.merchant {
 		s.begin(m)
@@ -221,8 +232,10 @@ func (s *sim) begin(m *simMerchant) {
 	s.must(err)
 	m.id = row.ID
 	// Moments are drawn by it.
-	salt := vault.NewToken("merchants.hash_salt:"+m.account, base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%32d", s.seed)))
-	_, err = s.queries.MerchantGetHashSalt(s.ctx, db.MerchantGetHashSaltParams{ID: m.id, HashSalt: &salt})
+	salt := vault.NewToken("merchants.hash_salt:"+m.account,
+		base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%32d", s.seed)))
+	_, err = s.queries.MerchantGetHashSalt(s.ctx, db.MerchantGetHashSaltParams{ID: m.id,
+		HashSalt: &salt})
 	s.must(err)
 	chosen := s.choose(m)
 	s.share(m, chosen)
@@ -235,7 +248,9 @@ func (s *sim) begin(m *simMerchant) {
 	s.turnOnRetries(m, chosen)
 	for _, g := range chosen {
 		var id uuid.UUID
-		s.must(s.database.pool.QueryRow(s.ctx, "SELECT id FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2", m.id, g.Subscription).Scan(&id))
+		s.must(s.database.pool.QueryRow(s.ctx,
+			"SELECT id FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2", m.id,
+			g.Subscription).Scan(&id))
 		m.ghosts, m.invoices = append(m.ghosts, id), append(m.invoices, g.Invoices...)
 	}
 	started, err := s.hunts.Start(s.ctx, m.id, m.ghosts)
@@ -290,7 +305,8 @@ func (s *sim) choose(m *simMerchant) (chosen []sandbox.Ghost) {
 
 // simSoft are the refusals after which another attempt makes sense.
 var simSoft = []string{
-	"insufficient_funds", "do_not_honor", "processing_error", "card_velocity_exceeded", "generic_decline", "issuer_not_available", "highest_risk_level",
+	"insufficient_funds", "do_not_honor", "processing_error", "card_velocity_exceeded",
+	"generic_decline", "issuer_not_available", "highest_risk_level",
 }
 
 // tryOut pays an invoice in another world that is made alike, and says how its card refuses.
@@ -303,7 +319,8 @@ func (s *sim) tryOut(m *simMerchant, invoice string) string {
 		s.world = world
 		back, _, err := s.authorize(m)
 		s.must(err)
-		form := url.Values{"grant_type": {"authorization_code"}, "code": {back.Query().Get("code")}, "client_secret": {sandbox.SecretKey}}
+		form := url.Values{"grant_type": {"authorization_code"}, "code": {back.Query().Get("code")},
+			"client_secret": {sandbox.SecretKey}}
 		s.send(m, "/oauth/token", form)
 		s.world = here
 	}
@@ -319,7 +336,8 @@ func (s *sim) tryOut(m *simMerchant, invoice string) string {
 	return answer.Error.DeclineCode
 }
 
-// share lets customers pay with one card: where they do, all but the first one's fingerprint is shown as the first one's.
+// share lets customers pay with one card: where they do, all but the first one's fingerprint is
+// shown as the first one's.
 func (s *sim) share(m *simMerchant, chosen []sandbox.Ghost) {
 	if s.weather.shared == 0 {
 		return

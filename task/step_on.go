@@ -13,10 +13,13 @@ import (
 	"phantom/db"
 )
 
-// Step claims one task, if it is due, tries it once in the calling goroutine and settles it. Unlike [Queue.RunOne] it keeps no
-// heartbeat and never waits, so that a simulation can say when everything happens. Only builds with the tag failpoints have it.
+// Step claims one task, if it is due, tries it once in the calling goroutine and settles it. Unlike
+// [Queue.RunOne] it keeps no
+// heartbeat and never waits, so that a simulation can say when everything happens. Only builds with
+// the tag failpoints have it.
 func (q *Queue) Step(ctx context.Context, merchantID, id uuid.UUID) error {
-	row, err := q.queries.TaskClaimOne(ctx, db.TaskClaimOneParams{LeaseSeconds: q.config.Lease.Seconds(), MerchantID: merchantID, ID: id})
+	row, err := q.queries.TaskClaimOne(ctx,
+		db.TaskClaimOneParams{LeaseSeconds: q.config.Lease.Seconds(), MerchantID: merchantID, ID: id})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -24,8 +27,9 @@ func (q *Queue) Step(ctx context.Context, merchantID, id uuid.UUID) error {
 		return fmt.Errorf("claim task %s: %w", id, err)
 	}
 	h := &held{task: &Task{
-		MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-		Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
+		MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params,
+		SealedParams: row.SealedParams,
+		Attempt:      row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
 	}}
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	q.write(ctx, []result{q.try(h)})
