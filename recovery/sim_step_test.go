@@ -253,7 +253,7 @@ func (s *sim) point(name string) {
 		return
 	}
 	switch {
-	case dice.Float64() < s.weather.stalls && name != "looked":
+	case dice.Float64() < s.weather.stalls:
 		s.count("stall")
 		s.say("  stall at %s", name)
 		s.pause(w, time.Duration(dice.IntN(300))*time.Second)
