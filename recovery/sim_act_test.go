@@ -191,10 +191,11 @@ func (s *sim) changeOurs() {
 	case 0, 1:
 		s.count("halt")
 		s.say("  halt")
-		_, err := s.queries.HaltCreate(s.ctx, m.id)
+		halt := "INSERT INTO halts (scope) VALUES ($1) ON CONFLICT DO NOTHING"
+		_, err := s.database.pool.Exec(s.ctx, halt, m.id)
 		s.must(err)
 		s.plan(s.now.Add(time.Duration(1+s.r.IntN(90))*time.Minute), "the halt is lifted", func() {
-			_, err := s.queries.HaltDelete(s.ctx, m.id)
+			_, err := s.database.pool.Exec(s.ctx, "DELETE FROM halts WHERE scope = $1", m.id)
 			s.must(err)
 		})
 	case 2:
