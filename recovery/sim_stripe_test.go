@@ -266,11 +266,27 @@ func (s *sim) send(m *simMerchant, path string, form url.Values) *http.Response 
 	return s.serve(request)
 }
 
-// trueCharge is a charge as the sandbox tells it.
+// trueCharge is a charge as the sandbox tells it, read apart from the product's own reading.
 type trueCharge struct {
-	charge
-	Customer string `json:"customer"`
+	ID, Status, Invoice, Customer string
+	Created                       int64
+	Disputed                      bool
+	Dispute                       struct{ Status string }
+	Outcome                       struct {
+		NetworkStatus string `json:"network_status"`
+	}
+	Method struct {
+		Card struct{ Brand, Fingerprint string }
+	} `json:"payment_method_details"`
 }
+
+// contested says whether a dispute about it is open.
+func (c trueCharge) contested() bool {
+	return c.Disputed && !slices.Contains([]string{"won", "lost", "warning_closed"}, c.Dispute.Status)
+}
+
+// blocked says that it never reached the card's network.
+func (c trueCharge) blocked() bool { return c.Outcome.NetworkStatus == "not_sent_to_network" }
 
 func (s *sim) charges(m *simMerchant) (all []trueCharge) {
 	query := url.Values{"limit": {"100"}, "expand[]": {"data.dispute"}}
