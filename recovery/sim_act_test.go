@@ -29,6 +29,7 @@ func (s *sim) schedule() {
 	for range s.weather.operators {
 		s.plan(at(), "somebody acts here", s.changeOurs)
 	}
+	s.attend(s.now.Add(end))
 	if s.weather.forgets {
 		for range 6 {
 			s.plan(at(), "Stripe forgets all keys", s.forget)

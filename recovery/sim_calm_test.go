@@ -38,11 +38,19 @@ func (s *sim) calm() {
 		for _, m := range s.merchant {
 			s.lookAgain(m)
 		}
+		s.attend(end)
 		s.turn(end, 3000)
-		if !s.person() && s.tell("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 {
+		if s.tell("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 {
 			return
 		}
 		end = end.Add(2 * 24 * time.Hour)
+	}
+}
+
+// attend has a person look each day at what is left to one.
+func (s *sim) attend(until time.Time) {
+	for at := s.now.Add(12 * time.Hour); at.Before(until); at = at.Add(24 * time.Hour) {
+		s.plan(at, "a person looks", s.person)
 	}
 }
 
@@ -79,10 +87,9 @@ func (s *sim) tell(query string, args ...any) (n int) {
 	return n
 }
 
-// person looks at what is left to one: first it is tried again, then given up.
-func (s *sim) person() (any bool) {
+// person gives up what nobody can know, and has the rest tried again.
+func (s *sim) person() {
 	for _, t := range s.tasks("needs_review") {
-		any = true
 		why := t.reason
 		if i := strings.Index(why, "task_"); i >= 0 {
 			why = why[:i]
@@ -99,7 +106,6 @@ func (s *sim) person() (any bool) {
 		_, err := s.queries.TaskRetry(s.ctx, db.TaskRetryParams{MerchantID: t.merchant, ID: t.id})
 		s.must(err)
 	}
-	return any
 }
 
 func sortedCounts(counts map[string]int) (lines []string) {
