@@ -17,7 +17,7 @@ run: ## Run PHANTOM in dev mode; installs PostgreSQL where it is missing
 .PHONY: test
 test: deps ## Run all tests with the race detector
 	go test -race -count=1 -timeout 25m ./...
-	go test -count=1 -timeout 15m -tags failpoints -run 'TestMoney|TestSimulation' ./recovery
+	go test -count=1 -timeout 20m -tags failpoints -run 'TestMoney|TestSimulation' ./recovery
 	cd bench && go vet ./... && go test ./...
 
 .PHONY: deps

@@ -252,6 +252,9 @@ func (s *sim) cancel(t simTask) (done bool) {
 	if done {
 		s.count("task canceled by a person")
 	}
+	if done && t.sent != nil && t.status != "needs_review" {
+		s.breach("I4 given up", "%s was %s and may be out, and could be canceled", t, t.status)
+	}
 	s.say("  cancel %s: %t", t, done)
 	return done
 }

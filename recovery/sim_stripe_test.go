@@ -159,7 +159,6 @@ func (s *sim) mutation(request *http.Request) (*http.Response, error) {
 		s.checkExecutions()
 		return answer
 	}
-	s.leaves++
 	s.checkLeaving(request)
 	s.say("  leaves: %s %s", request.Method, request.URL.Path)
 	dice := s.dice(request.Method + " " + request.URL.Path)

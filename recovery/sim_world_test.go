@@ -74,7 +74,6 @@ type sim struct {
 	backup   time.Duration   // a backup is to be made, and put back after so long
 	draining bool
 	flying   int // requests that left and have not arrived
-	leaves   int
 	executed int
 }
 
