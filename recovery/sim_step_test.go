@@ -26,8 +26,9 @@ type simWorker struct {
 }
 
 const (
-	simSlots  = 3
-	mostTries = 300 // of what comes back each minute or so, without an end
+	simSlots = 3
+	// of what comes back without an end, each minute or so, or at once
+	mostTries, mostAtOnce = 300, 20
 )
 
 // simTask is a live task, as the scheduler sees it.
@@ -200,6 +201,10 @@ func (s *sim) start(t simTask) {
 	s.say("start %s", w.label)
 	if s.tries[w.label]++; s.tries[w.label] == mostTries {
 		s.breach("I5 rest", "%s is tried %d times", w.label, mostTries)
+	}
+	minute := w.label + s.now.Format(" 2 15:04")
+	if s.tries[minute]++; s.tries[minute] == mostAtOnce {
+		s.breach("I5 rest", "%s is tried %d times within a minute", w.label, mostAtOnce)
 	}
 	s.workers = append(s.workers, w)
 	go func() {
