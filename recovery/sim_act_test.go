@@ -76,7 +76,11 @@ func (s *sim) restore() {
 		s.lost[key] = s.lost[key] || !known
 		s.unsent[key] = s.unsent[key] || !sent
 	}
-	for _, m := range s.merchant { // tokens that are newer than the backup
+	for _, m := range s.merchant {
+		stored, err := s.hunts.Playbook(s.ctx, m.id)
+		s.must(err)
+		m.playbook = stored.Playbook
+		// Tokens may be newer than the backup.
 		if !s.connected(m) {
 			s.reconnect(m)
 		}

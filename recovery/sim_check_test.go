@@ -48,7 +48,9 @@ SELECT t.kind, t.merchant_id, t.params ->> 'object', t.params ->> 'customer', t.
     coalesce(m.disconnected_at < $2, false),
     EXISTS (SELECT FROM halts x WHERE x.halted_at < $2
         AND x.scope IN (m.id, '00000000-0000-0000-0000-000000000000')),
-    p.body ->> 'mode', coalesce((p.body -> 'daily_cap' ->> a.currency)::bigint, -1),
+    CASE WHEN p.created_at < $2 THEN p.body ->> 'mode' ELSE 'recover' END,
+    CASE WHEN p.created_at < $2
+        THEN coalesce((p.body -> 'daily_cap' ->> a.currency)::bigint, -1) ELSE -1 END,
     (q.body ->> 'card_budget')::int,
     (SELECT coalesce(sum(o.amount), 0) FROM attempts o
         WHERE o.merchant_id = a.merchant_id AND o.currency = a.currency
@@ -59,7 +61,7 @@ JOIN attempts a ON a.merchant_id = t.merchant_id AND a.task_id = t.id
 JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
 JOIN merchants m ON m.id = t.merchant_id
 JOIN playbooks q ON q.merchant_id = h.merchant_id AND q.version = h.playbook_version
-JOIN LATERAL (SELECT body FROM playbooks n WHERE n.merchant_id = m.id AND n.created_at < $2
+JOIN LATERAL (SELECT body, created_at FROM playbooks n WHERE n.merchant_id = m.id
     ORDER BY n.version DESC LIMIT 1) p ON true
 WHERE t.id = $1`
 
@@ -150,7 +152,8 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 		if at.After(s.now.Add(-tooLate)) || ours[c.ID] == l.key {
 			continue
 		}
-		if c.Customer == l.customer && c.contested() {
+		if c.Customer == l.customer && c.contested() &&
+			time.Unix(c.Dispute.Created, 0).Before(s.now.Add(-tooLate)) {
 			s.breach("I2 dispute", "%s left though the customer disputes a charge", l.object)
 		}
 		same := card != "" && c.Method.Card.Fingerprint == card

@@ -270,8 +270,11 @@ type trueCharge struct {
 	ID, Status, Invoice, Customer string
 	Created                       int64
 	Disputed                      bool
-	Dispute                       struct{ Status string }
-	Outcome                       struct {
+	Dispute                       struct {
+		Status  string
+		Created int64
+	}
+	Outcome struct {
 		NetworkStatus string `json:"network_status"`
 	}
 	Method struct {
