@@ -160,12 +160,14 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 		if c.blocked() || s.unsent[ours[c.ID]] && c.Customer != l.customer {
 			continue
 		}
+		refused := c.Status == "failed" || c.Status == "pending" // a payment is no attempt too many
 		switch since := s.now.Sub(at); {
+		case !same || !refused || l.m.debits[l.object]:
 		case c.Customer == l.customer && since < oneADay-15*time.Second:
 			s.breach("I3 day", "%s left %s after a charge of %s", l.object, since.Truncate(time.Second),
 				c.Invoice)
 		// a key may have left again some minutes after it was marked
-		case same && ours[c.ID] != "" && since < oneADay-10*time.Minute:
+		case ours[c.ID] != "" && since < oneADay-10*time.Minute:
 			s.breach("I3 day of a card", "%s left %s after a charge of %s", l.object,
 				since.Truncate(time.Second), c.Invoice)
 		}
