@@ -272,7 +272,7 @@ func (s *sim) listen() {
 				Created  int64
 				Data     struct {
 					Object struct {
-						ID                            string
+						ID, Customer                  string
 						Subscription, Invoice, Charge any
 					}
 				}
@@ -291,6 +291,9 @@ func (s *sim) listen() {
 			m.seen[e.ID] = true
 			dice := s.dice(e.ID)
 			o := e.Data.Object
+			if o.Customer != "" && !m.hunted[o.Customer] && dice.IntN(10) > 0 {
+				continue // there is enough to do with those who are hunted
+			}
 			about := fmt.Sprint(o.Subscription, o.ID, o.Charge)
 			if !strings.HasPrefix(e.Type, "customer") {
 				about = fmt.Sprint(o.Subscription, o.Charge)

@@ -85,6 +85,7 @@ type simMerchant struct {
 	polled   time.Time
 	cards    map[string]string // fingerprints that are shown as another's
 	ghosts   []uuid.UUID       // hunted
+	hunted   map[string]bool   // their customers
 	invoices []string          // theirs
 	debits   map[string]bool   // invoices that a bank account pays now
 	alike    *sandbox.Sandbox  // another world of the same seed, to try things out
@@ -214,7 +215,7 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	s.must(err)
 	for _, account := range s.world.Accounts()[:merchants] {
 		s.merchant = append(s.merchant, &simMerchant{account: account, seen: map[string]bool{},
-			cards: map[string]string{}, debits: map[string]bool{}, polled: s.now})
+			cards: map[string]string{}, debits: map[string]bool{}, hunted: map[string]bool{}, polled: s.now})
 	}
 	for _, m := range s.merchant {
 		s.begin(m)
@@ -250,6 +251,7 @@ func (s *sim) begin(m *simMerchant) {
 		s.must(s.database.pool.QueryRow(s.ctx,
 			"SELECT id FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2", m.id,
 			g.Subscription).Scan(&id))
+		m.hunted[g.Customer] = true
 		m.ghosts, m.invoices = append(m.ghosts, id), append(m.invoices, g.Invoices...)
 	}
 	started, err := s.hunts.Start(s.ctx, m.id, m.ghosts)
