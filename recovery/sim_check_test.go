@@ -184,10 +184,8 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 		}
 	}
 	switch {
-	case month >= l.budget && month-theirs < l.budget:
-		s.breach("I3 budget by others",
-			"%s left with %d declined attempts on the card, %d of strangers since, of %d allowed",
-			l.object, month, theirs, l.budget)
+	case month >= l.budget && month-theirs < l.budget: // only an audit tells of strangers' attempts
+		s.count("budget passed by what Stripe has tried for strangers since the audit")
 	case month >= l.budget:
 		s.breach("I3 budget",
 			"%s left with %d declined attempts on the card within 30 days, of %d allowed", l.object, month,
