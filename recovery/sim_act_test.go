@@ -76,6 +76,9 @@ func (s *sim) restore() {
 		s.lost[key] = s.lost[key] || !known
 		s.unsent[key] = s.unsent[key] || !sent
 	}
+	s.plan(s.now.Add(time.Hour), "halts of the backup's time are lifted", func() {
+		s.must(s.database.run(s.ctx, "DELETE FROM halts"))
+	})
 	for _, m := range s.merchant {
 		stored, err := s.hunts.Playbook(s.ctx, m.id)
 		s.must(err)
