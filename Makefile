@@ -17,7 +17,7 @@ run: ## Run PHANTOM in dev mode; installs PostgreSQL where it is missing
 .PHONY: test
 test: deps ## Run all tests with the race detector
 	go test -race -count=1 -timeout 25m ./...
-	go test -count=1 -timeout 15m -tags failpoints -run 'TestMoney' ./recovery
+	go test -count=1 -timeout 20m -tags failpoints -run 'TestMoney|TestSimulation' ./recovery
 	cd bench && go vet ./... && go test ./...
 
 .PHONY: deps
@@ -83,6 +83,13 @@ soak-audit: ## Kill workers 200 times during audits
 .PHONY: soak-money
 soak-money: ## Kill workers 1,000 times and the database 20 times while 10,000 charges are due; then without the key, and without the reads
 	PHANTOM_MONEY_TASKS=10000 PHANTOM_MONEY_KILLS=1000 go test -count=1 -tags failpoints -run TestMoney -v -timeout 150m ./recovery
+
+.PHONY: soak-simulation
+soak-simulation: ## Turn 20,000 simulated worlds of the money path in two processes; PHANTOM_SEED=n replays one
+	go test -tags failpoints -c -o bin/simulation.test ./recovery
+	cd recovery && { PHANTOM_SEEDS=10000 ../bin/simulation.test -test.run '^TestSimulation$$' -test.v -test.timeout 4h & first=$$!; \
+		PHANTOM_FIRST_SEED=10001 PHANTOM_SEEDS=10000 ../bin/simulation.test -test.run '^TestSimulation$$' -test.v -test.timeout 4h; second=$$?; \
+		wait $$first && exit $$second; }
 
 .PHONY: soak-caps
 soak-caps: ## Work off 10,000 requests to write to seven persons in three processes that are killed

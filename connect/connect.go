@@ -30,6 +30,8 @@ type Config struct {
 
 	Now func() time.Time // the wall clock; nil is time.Now. A simulation sets its own
 
+	Transport http.RoundTripper // nil is the network. A simulation sets its own
+
 	// Observe, if not nil, is called after each request to Stripe with the answer's status, 0 for none, and how long it took until its
 	// header was there. Waited, if not nil, is called with how long a request waited for the account's pace. Both must be quick.
 	Observe func(status int, took time.Duration)
@@ -69,17 +71,23 @@ func New(config Config, pool *pgxpool.Pool) *Service {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	api := backend(stripe.APIBackend, config.APIBase, observed{capped{newTransport(), maxAnswer}, config.Observe})
+	transport := func() http.RoundTripper {
+		if config.Transport != nil {
+			return config.Transport
+		}
+		return newTransport()
+	}
+	api := backend(stripe.APIBackend, config.APIBase, observed{capped{transport(), maxAnswer}, config.Observe})
 	return &Service{
 		config:  config,
 		pool:    pool,
 		queries: db.New(pool),
 		api:     api,
-		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, observed{capped{sendOnce{newTransport()}, maxAnswer}, config.Observe}),
+		oauth:   backend(stripe.ConnectBackend, config.ConnectBase, observed{capped{sendOnce{transport()}, maxAnswer}, config.Observe}),
 		builder: api.(*stripe.BackendImplementation),
-		reads:   client(observed{capped{newTransport(), maxPage}, config.Observe}),
+		reads:   client(observed{capped{transport(), maxPage}, config.Observe}),
 
-		mutations: client(observed{capped{noReplay{newTransport()}, maxAnswer}, config.Observe}),
+		mutations: client(observed{capped{noReplay{transport()}, maxAnswer}, config.Observe}),
 		paces:     make(map[uuid.UUID]*pace),
 		memories:  make(map[uuid.UUID]memory),
 		live:      strings.HasPrefix(config.SecretKey, "sk_live_") || strings.HasPrefix(config.SecretKey, "rk_live_"),
