@@ -72,6 +72,9 @@ func (Heuristic) Next(_ context.Context, q Question) (Moment, error) {
 		if at.Equal(from) {
 			return Moment{At: at, Reason: "as soon as it is allowed", Probability: 1}, nil
 		}
+		if some := at.Add(minutes(q.Seed)); !some.After(q.NotAfter) {
+			at = some
+		}
 		return Moment{At: at, Reason: "as soon as it is allowed by daylight", Probability: 1}, nil
 	}
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.at.Compare(b.at) })
@@ -192,8 +195,13 @@ func draw(all []candidate, seed []byte) Moment {
 			break
 		}
 	}
-	minutes := time.Duration(seed[len(seed)-1]) * time.Minute % spread
-	return Moment{chosen.at.Add(minutes), chosen.reason, chosen.weight / total}
+	return Moment{chosen.at.Add(minutes(seed)), chosen.reason, chosen.weight / total}
+}
+
+// minutes are by how much a moment is put off within its hour: one at least. A charge that left in the very moment that was planned would
+// leave it to milliseconds whether the same hour of the next day is a day later.
+func minutes(seed []byte) time.Duration {
+	return time.Minute + time.Duration(seed[len(seed)-1])*time.Minute%(spread-time.Minute)
 }
 
 // heldOut says whether a customer is left alone: the hash under the merchant's salt, as a number from 0 to 100, against the

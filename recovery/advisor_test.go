@@ -75,11 +75,11 @@ func checkHeuristic(t *testing.T, q Question, seeds int) {
 			t.Fatalf("%s is at night for the customer: %s", m.At.In(q.Zone), m.Reason)
 		}
 		// The minutes within the hour are no choice of their own.
-		minutes := time.Duration(q.Seed[len(q.Seed)-1]) * time.Minute % spread
-		if atOnce {
-			minutes = 0
+		put := minutes(q.Seed)
+		if atOnce && m.At.Equal(daylight(q.NotBefore, q.Zone, time.Minute)) {
+			put = 0
 		}
-		choice := m.At.Add(-minutes).UTC().Format(time.RFC3339)
+		choice := m.At.Add(-put).UTC().Format(time.RFC3339)
 		if p, ok := probability[choice]; ok && math.Abs(p-m.Probability) > 1e-9 {
 			t.Fatalf("%s has probability %v and %v", choice, p, m.Probability)
 		}
@@ -112,6 +112,10 @@ func TestHeuristicChargesNobodyAtNight(t *testing.T) {
 		q.NotAfter = morning
 		if again, err := (Heuristic{}).Next(t.Context(), q); err != nil || again != m {
 			t.Errorf("%s, with the morning in the window: %+v, %v", class, again, err)
+		}
+		q.NotAfter = morning.Add(spread)
+		if m, err = (Heuristic{}).Next(t.Context(), q); err != nil || m.At.Sub(morning) < time.Minute || m.At.After(q.NotAfter) {
+			t.Errorf("%s, with an hour of the morning in the window: %+v, %v", class, m, err)
 		}
 	}
 }

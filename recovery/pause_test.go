@@ -93,7 +93,7 @@ func TestCanceledFinalStepEndsTheHunt(t *testing.T) {
 	if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'end'")); err != nil {
 		t.Fatal(err)
 	}
-	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = now() WHERE kind = 'subscription_cancel'")
+	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = phantom_now() WHERE kind = 'subscription_cancel'")
 	params := b.text("SELECT params FROM scheduled_tasks WHERE kind = 'subscription_cancel'")
 	again, ok := PlanAgain(b.merchant, []byte(params))
 	if !ok {
