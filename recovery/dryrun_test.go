@@ -253,7 +253,7 @@ func (b *bench) correspond() {
 			b.exec("INSERT INTO unreachable VALUES ($1)", g.ID)
 			b.exec("UPDATE ghost_targets SET email = NULL WHERE id = $1", g.ID)
 		case 2:
-			b.exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed')", b.merchant, hasher(hash).email(address))
+			b.exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed') ON CONFLICT DO NOTHING", b.merchant, hasher(hash).email(address))
 		case 3: // written to by a hunt of before
 			b.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for, state, sent_at, persons)
 				SELECT merchant_id, gen_random_uuid(), id, 0, 'email', 'x', began_at, 'sent', phantom_now() - interval '10 hours', ARRAY[customer] FROM hunts WHERE ghost_id = $1 LIMIT 1`, g.ID)
