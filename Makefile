@@ -18,7 +18,13 @@ run: ## Run PHANTOM in dev mode; installs PostgreSQL where it is missing
 test: deps ## Run all tests with the race detector
 	go test -race -count=1 -timeout 25m ./...
 	go test -count=1 -timeout 20m -tags failpoints -run 'TestMoney|TestSimulation' ./recovery
+	.ci/clocks
 	cd bench && go vet ./... && go test ./...
+
+.PHONY: clocks
+clocks: ## Run what time bears on at every time of day, a weekend, a month's end, changes of clocks, a leap day (part of test)
+	@.ci/deps postgresql
+	.ci/clocks
 
 .PHONY: deps
 deps: ## Install what the tests need where it is missing

@@ -95,8 +95,9 @@ func (q *Queries) AttemptCreate(ctx context.Context, arg AttemptCreateParams) (i
 const attemptFinish = `-- name: AttemptFinish :execrows
 UPDATE attempts SET result = $1::text, decline_class = nullif($2::text, ''), decline_code = nullif($3::text, ''),
     charge = coalesce($4::bytea, charge), code = nullif($5::text, ''),
-    planned_for = coalesce($6::timestamptz, planned_for)
-WHERE merchant_id = $7 AND task_id = $8 AND result IS NULL
+    planned_for = coalesce($6::timestamptz, planned_for),
+    sent_at = coalesce(sent_at, $7::timestamptz) -- of what a database has forgotten that was put back
+WHERE merchant_id = $8 AND task_id = $9 AND result IS NULL
 `
 
 type AttemptFinishParams struct {
@@ -106,6 +107,7 @@ type AttemptFinishParams struct {
 	Charge       []byte
 	Code         string
 	NotBefore    *time.Time
+	ExecutedAt   *time.Time
 	MerchantID   uuid.UUID
 	TaskID       uuid.UUID
 }
@@ -118,6 +120,7 @@ func (q *Queries) AttemptFinish(ctx context.Context, arg AttemptFinishParams) (i
 		arg.Charge,
 		arg.Code,
 		arg.NotBefore,
+		arg.ExecutedAt,
 		arg.MerchantID,
 		arg.TaskID,
 	)

@@ -13,6 +13,7 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/zone"
 )
 
 // Random histories, audited again and again while charges settle, against an independent count in Go.
@@ -60,7 +61,7 @@ func randomHistory(seed uint64, charges int) []stagedAttempt {
 		a := stagedAttempt{
 			sequence: "in_" + strconv.Itoa(r.IntN(charges/3)), outcome: "succeeded",
 			at:   historyStart.Add(time.Duration(r.IntN(40*24*60)) * time.Minute),
-			zone: customerZone(countries[r.IntN(len(countries))], "US/Pacific"),
+			zone: zone.OfCustomer(countries[r.IntN(len(countries))], "US/Pacific"),
 		}
 		if i > 0 && r.IntN(10) == 0 { // within the second of another
 			a.sequence, a.at = all[i-1].sequence, all[i-1].at

@@ -19,6 +19,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/vault"
+	"phantom/zone"
 )
 
 // stagedAttempt is a charge as an audit stages it. settles is when a pending one will have an outcome.
@@ -209,8 +210,8 @@ func TestOracleCounts(t *testing.T) {
 			{sequence: "in_1", at: day("00:00:00"), outcome: "succeeded"},
 		}, want: want{"none 1 0": {1, 1}}},
 		{name: "the customer's hour, the day in UTC", days: 1, charges: []stagedAttempt{
-			{sequence: "in_1", at: day("23:30:00"), outcome: "succeeded", zone: customerZone("JP", "")},
-			{sequence: "in_2", at: day("02:30:00"), outcome: "succeeded", zone: customerZone("US", "")},
+			{sequence: "in_1", at: day("23:30:00"), outcome: "succeeded", zone: zone.OfCustomer("JP", "")},
+			{sequence: "in_2", at: day("02:30:00"), outcome: "succeeded", zone: zone.OfCustomer("US", "")},
 		}, want: want{"none 2 8": {1, 1}, "none 0 21": {1, 1}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

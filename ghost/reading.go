@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -17,6 +16,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/vault"
+	"phantom/zone"
 )
 
 const (
@@ -332,23 +332,23 @@ func (f *facts) addCharge(c *charge) {
 
 // zoneOf is the time zone of who was charged.
 func (a *audit) zoneOf(c *charge) *time.Location {
-	country, zone := cmp.Or(c.country, c.cardCountry), ""
+	country, own := cmp.Or(c.country, c.cardCountry), ""
 	if a.reader.Merchant.Country != nil {
 		country = cmp.Or(country, *a.reader.Merchant.Country)
 	}
 	if a.reader.Merchant.Timezone != nil {
-		zone = *a.reader.Merchant.Timezone
+		own = *a.reader.Merchant.Timezone
 	}
-	return customerZone(country, zone)
+	return zone.OfCustomer(country, own)
 }
 
 // zoneToStore is the name of the zone of who was charged, or "" where the charge tells no country that has one.
 func zoneToStore(c *charge, m db.Merchant) string {
 	country := cmp.Or(c.country, c.cardCountry)
-	if countryZones[strings.ToUpper(country)] == nil {
+	if len(zone.InCountries(country)) == 0 {
 		return ""
 	}
-	return customerZone(country, text0(m.Timezone)).String()
+	return zone.OfCustomer(country, text0(m.Timezone)).String()
 }
 
 // store copies the facts in.

@@ -69,6 +69,9 @@ func setup(t *testing.T, world sandbox.Config) *bench {
 
 func setupOn(t *testing.T, pool *pgxpool.Pool, config sandbox.Config, limit int) *bench {
 	t.Helper()
+	if config.Now == nil {
+		config.Now = dbtest.Now
+	}
 	world, err := sandbox.New(config)
 	if err != nil {
 		t.Fatal(err)

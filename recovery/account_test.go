@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -194,6 +195,18 @@ func TestMessageComesBackAfterADebit(t *testing.T) {
 	b.await("its first message is planned again", func() bool {
 		return b.count("SELECT count(*) FROM messages m JOIN scheduled_tasks t ON t.id = m.id WHERE m.step = 0 AND m.state = 'planned' AND t.status = 'pending'") == 1
 	})
+	b.advance(6 * 24 * time.Hour)
+	for range 6 { // the night of the customer is waited for
+		if b.calm(); len(b.world.Emails()) == 0 {
+			b.advance(4 * time.Hour)
+		}
+	}
+	if len(b.world.Emails()) == 0 {
+		t.Fatal("nothing was sent")
+	}
+	if text := b.world.Emails()[0].Text; !strings.Contains(text, "with your bank account, ") || strings.Contains(text, "card") {
+		t.Errorf("of a debit: %s", text)
+	}
 }
 
 // A hunt may end by our own charge's webhook before the worker that sent it has stored the outcome: Stripe tells whose charge it was.

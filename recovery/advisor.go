@@ -33,9 +33,12 @@ type Advisor interface {
 }
 
 // Heuristic is the advisor until statistics say better. What failed for lack of money is tried on the mornings after paydays (the
-// first, the fifteenth, the last working day, Fridays), a bank's "within hours" two to eight hours later or, where one attempt a day holds
-// it back, in the first hours that are allowed, anything else by daylight after two days, and a day more with each attempt, five at most. Among the nearest such moments one is drawn, nearer ones more often, so that what others would have brought can
-// be learned.
+// first, the fifteenth, the last working day, Fridays), a bank's "within hours" two to eight hours later or, where one attempt a day
+// holds it back, in the first hours that are allowed, anything else after two days, and a day more with each attempt, five at most.
+// Among the nearest such moments one is drawn, nearer ones more often, so that what others would have brought can be learned.
+//
+// Every moment is by the customer's daylight. A bank tells its customer of a charge at once, and a fault of the night is mostly gone
+// by the morning. Where the window ends before the next morning there is no charge: the moment then lies behind the window.
 type Heuristic struct{}
 
 // candidate is a moment that may be drawn, with its weight.
@@ -51,13 +54,7 @@ func (Heuristic) Next(_ context.Context, q Question) (Moment, error) {
 	var all []candidate
 	switch q.Class {
 	case "soon":
-		for i, hours := range []int{2, 4, 8} {
-			at, reason := q.LastFailed.Add(time.Duration(hours)*time.Hour), "the bank asked to be tried again within hours"
-			if at.Before(from) {
-				at, reason = from.Add(time.Duration(i)*time.Hour), "the bank asked to be tried again soon: in the first hours that are allowed"
-			}
-			all = append(all, candidate{at, reason, weights[i]})
-		}
+		all = soon(q)
 	case "timed":
 		all = paydays(from.In(q.Zone))
 	default:
@@ -71,10 +68,17 @@ func (Heuristic) Next(_ context.Context, q Question) (Moment, error) {
 	}
 	all = slices.DeleteFunc(all, func(c candidate) bool { return c.at.Before(from) || c.at.Add(spread).After(q.NotAfter) })
 	if len(all) == 0 {
-		return Moment{At: from, Reason: "as soon as it is allowed", Probability: 1}, nil
+		at := daylight(from, q.Zone, time.Minute)
+		if at.Equal(from) {
+			return Moment{At: at, Reason: "as soon as it is allowed", Probability: 1}, nil
+		}
+		if some := at.Add(minutes(q.Seed)); !some.After(q.NotAfter) {
+			at = some
+		}
+		return Moment{At: at, Reason: "as soon as it is allowed by daylight", Probability: 1}, nil
 	}
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.at.Compare(b.at) })
-	return draw(all, q.Seed), nil
+	return draw(merge(all), q.Seed), nil
 }
 
 // weights of the nearest, the second and the third choice.
@@ -84,6 +88,53 @@ var weights = []float64{4, 2, 1}
 var networkWait = map[string]time.Duration{
 	"24": time.Hour, "25": 24 * time.Hour, "26": 48 * time.Hour, "27": 96 * time.Hour, "28": 144 * time.Hour, "29": 192 * time.Hour,
 	"30": 240 * time.Hour,
+}
+
+// soon are moments within hours. Those of the night come in the first hours of the morning.
+func soon(q Question) []candidate {
+	var all []candidate
+	for i, hours := range []int{2, 4, 8} {
+		at, reason := q.LastFailed.Add(time.Duration(hours)*time.Hour), "the bank asked to be tried again within hours"
+		if at.Before(q.NotBefore) {
+			at, reason = q.NotBefore.Add(time.Duration(i)*time.Hour), "the bank asked to be tried again soon: in the first hours that are allowed"
+		}
+		if day := daylight(at, q.Zone, spread); !day.Equal(at) {
+			at, reason = day.Add(time.Duration(i)*time.Hour), "the bank asked to be tried again soon: in the first hours of the morning"
+		}
+		all = append(all, candidate{at, reason, weights[i]})
+	}
+	return all
+}
+
+// Daylight is from seven in the morning until before nine in the evening.
+const (
+	dayBegins = 7
+	dayEnds   = 21
+)
+
+// daylight is the first moment from at on that lies by daylight in a zone with so much of it left.
+func daylight(at time.Time, zone *time.Location, left time.Duration) time.Time {
+	local := at.In(zone)
+	switch begins := atHour(local, dayBegins); {
+	case local.Before(begins):
+		return begins
+	case local.Add(left).After(atHour(local, dayEnds)):
+		return atHour(local.AddDate(0, 0, 1), dayBegins)
+	}
+	return at
+}
+
+// merge makes one candidate of those for one moment, as likely as they were together. They are in order of time.
+func merge(all []candidate) []candidate {
+	merged := all[:1:1]
+	for _, c := range all[1:] {
+		if last := &merged[len(merged)-1]; c.at.Equal(last.at) {
+			last.weight += c.weight
+			continue
+		}
+		merged = append(merged, c)
+	}
+	return merged
 }
 
 // paydays are the mornings of the next three days on which money comes in.
@@ -144,8 +195,13 @@ func draw(all []candidate, seed []byte) Moment {
 			break
 		}
 	}
-	minutes := time.Duration(seed[len(seed)-1]) * time.Minute % spread
-	return Moment{chosen.at.Add(minutes), chosen.reason, chosen.weight / total}
+	return Moment{chosen.at.Add(minutes(seed)), chosen.reason, chosen.weight / total}
+}
+
+// minutes are by how much a moment is put off within its hour: one at least. A charge that left in the very moment that was planned would
+// leave it to milliseconds whether the same hour of the next day is a day later.
+func minutes(seed []byte) time.Duration {
+	return time.Minute + time.Duration(seed[len(seed)-1])*time.Minute%(spread-time.Minute)
 }
 
 // heldOut says whether a customer is left alone: the hash under the merchant's salt, as a number from 0 to 100, against the

@@ -75,7 +75,7 @@ func (p *office) planMany(count, persons int) {
 	p.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
 		SELECT $1, id, ghost, hash, 1, 'recover', false, false, 'timed', 'usd', 4900 FROM unnest($2::uuid[], $3::uuid[], $4::bytea[]) AS h (id, ghost, hash)`, p.merchant, hunts, ghosts, hashes)
 	p.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for)
-		SELECT $1, id, hunt, 0, channel, 'reminder', now() FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS m (id, hunt, channel)`, p.merchant, ids, hunts, channels)
+		SELECT $1, id, hunt, 0, channel, 'reminder', phantom_now() FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS m (id, hunt, channel)`, p.merchant, ids, hunts, channels)
 	p.exec(`INSERT INTO scheduled_tasks (merchant_id, id, kind) SELECT $1, id, channel FROM unnest($2::uuid[], $3::text[]) AS t (id, channel)`, p.merchant, ids, channels)
 }
 

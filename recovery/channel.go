@@ -226,9 +226,9 @@ func (s *Service) TestChannel(ctx context.Context, merchantID uuid.UUID, provide
 		if err != nil {
 			return err
 		}
-		got = s.sendEmail(asking, c.secret, "test_"+id.String(), email)
+		got = s.sendEmail(asking, c.secret, "test_"+id.String(), email, time.Time{})
 	} else {
-		got = s.sendSMS(asking, c.secret, text{c.account, c.from, to, testText})
+		got = s.sendSMS(asking, c.secret, text{c.account, c.from, to, testText}, time.Time{})
 	}
 	switch got.outcome {
 	case taken:

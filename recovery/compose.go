@@ -34,6 +34,14 @@ type letter struct {
 	secret string
 }
 
+// number is where an SMS goes, "" of an email.
+func (l *letter) number() string {
+	if l.SMS == nil {
+		return ""
+	}
+	return l.SMS.To
+}
+
 // compose writes a message from what Stripe says now. Where there is nothing to send its error is an [*ending].
 func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 	t := m.task
@@ -96,10 +104,8 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 	}
 	customer := fields{
 		CustomerName: addressee(invoice.customerName), Company: company(invoice.accountName), Amount: money.Format(invoice.remaining, invoice.currency),
-		InvoiceNumber: plain(invoice.number, 40), PayURL: invoice.page, DeclineReason: reasons[ghost.DeclineClass], CardHint: invoice.card(),
-	}
-	if customer.DeclineReason == "" {
-		customer.DeclineReason = reasons["unknown"]
+		InvoiceNumber: plain(invoice.number, 40), PayURL: invoice.page, DeclineReason: reasonOf(invoice.method(), ghost.DeclineClass),
+		Method: invoice.method(), CardHint: invoice.card(),
 	}
 	if m.Channel == Email {
 		return l, s.composeEmail(m, l, wording, customer, account, email)
@@ -205,6 +211,7 @@ func ghostEmail(id uuid.UUID, email *vault.EncryptedToken) (string, error) {
 type invoice struct {
 	status, currency, page, number string
 	customerName, accountName      string
+	methodType                     string // of its last charge, "" where there was none
 	cardBrand, cardLast4           string
 	remaining                      int64
 	paid                           bool
@@ -214,8 +221,14 @@ func (i *invoice) settled() bool {
 	return i.paid || i.remaining <= 0 || i.status != "open" && i.status != "uncollectible"
 }
 
-// card is how a customer knows his card.
+// method is what was charged.
+func (i *invoice) method() string { return methodNamed(i.methodType) }
+
+// card is how customers know their card, "" where something else was charged.
 func (i *invoice) card() string {
+	if i.method() != byCard {
+		return ""
+	}
 	brand, ok := map[string]string{
 		"amex": "American Express", "diners": "Diners Club", "discover": "Discover", "eftpos_au": "eftpos", "jcb": "JCB", "mastercard": "Mastercard",
 		"unionpay": "UnionPay", "visa": "Visa",
@@ -268,19 +281,31 @@ func readBill(ctx context.Context, reader *connect.Reader, id string) (*invoice,
 
 func (i *invoice) readCharge(d *jx.Decoder) error {
 	return within(d, "payment_method_details", func(d *jx.Decoder) error {
-		return within(d, "card", func(d *jx.Decoder) error {
-			return d.ObjBytes(func(d *jx.Decoder, key []byte) (err error) {
-				switch string(key) {
-				case "brand":
-					i.cardBrand, err = maybe(d)
-				case "last4":
-					i.cardLast4, err = maybe(d)
-				default:
-					err = d.Skip()
-				}
-				return err
-			})
+		return d.ObjBytes(func(d *jx.Decoder, key []byte) (err error) {
+			switch {
+			case string(key) == "type":
+				i.methodType, err = maybe(d)
+			case string(key) == "card" && d.Next() == jx.Object:
+				err = i.readCard(d)
+			default:
+				err = d.Skip()
+			}
+			return err
 		})
+	})
+}
+
+func (i *invoice) readCard(d *jx.Decoder) error {
+	return d.ObjBytes(func(d *jx.Decoder, key []byte) (err error) {
+		switch string(key) {
+		case "brand":
+			i.cardBrand, err = maybe(d)
+		case "last4":
+			i.cardLast4, err = maybe(d)
+		default:
+			err = d.Skip()
+		}
+		return err
 	})
 }
 

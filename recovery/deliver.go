@@ -90,13 +90,9 @@ func (s *Service) freeze(ctx context.Context, m *message, l *letter) error {
 	if err != nil {
 		return err
 	}
-	// It may have become night while Stripe was read.
-	quiet, err := s.quietUntil(ctx, queries, m, now)
-	if err != nil {
+	// It may have become night while Stripe was read, or the playbook may have changed.
+	if err := s.mayWrite(ctx, queries, m, l.number(), now); err != nil {
 		return err
-	}
-	if quiet.After(now) {
-		return &putOff{now, quiet}
 	}
 	if err := s.underCaps(ctx, queries, m, l.Persons, now); err != nil {
 		return err
@@ -120,13 +116,17 @@ func (s *Service) freeze(ctx context.Context, m *message, l *letter) error {
 	return nil
 }
 
+// leaveBy is until when by the wall clock a request may leave whose last look begins now. A machine that slept in between would else send
+// an SMS in the middle of the night, or to somebody who has said stop meanwhile.
+func (s *Service) leaveBy() time.Time { return s.config.Now().Round(0).Add(freshness) }
+
 // send makes one attempt and judges its end. The first of a letter is certain that nothing has left before.
-func (s *Service) send(ctx context.Context, m *message, l *letter, first bool) error {
+func (s *Service) send(ctx context.Context, m *message, l *letter, first bool, by time.Time) error {
 	var got answer
 	if l.SMS != nil {
-		got = s.sendSMS(ctx, l.secret, *l.SMS)
+		got = s.sendSMS(ctx, l.secret, *l.SMS, by)
 	} else {
-		got = s.sendEmail(ctx, l.secret, idempotencyKey(m.task), l.Email)
+		got = s.sendEmail(ctx, l.secret, idempotencyKey(m.task), l.Email, by)
 	}
 	switch got.outcome {
 	case taken:
@@ -150,6 +150,8 @@ func (s *Service) send(ctx context.Context, m *message, l *letter, first bool) e
 	switch {
 	case got.outcome == keyRefused:
 		return task.Review(errors.New(got.why))
+	case first && got.outcome == late:
+		return task.Snooze(time.Second) // and looks at everything anew
 	case first && got.outcome == busy:
 		return task.Snooze(max(got.wait, time.Minute))
 	default:
@@ -204,12 +206,17 @@ func (s *Service) resume(ctx context.Context, m *message) error {
 	case m.Clock.Sub(*t.FirstSentAt) >= keyLife:
 		return s.end(ctx, m, unclear("Resend gave no clear answer for 20 hours"))
 	}
-	if err := s.mayRepeat(ctx, m, l); errors.As(err, &ended) {
+	err = s.mayRepeat(ctx, m, l)
+	by := s.leaveBy()
+	if err == nil { // once more: reading Stripe may have taken its time
+		err = s.unstopped(ctx, m, l)
+	}
+	if errors.As(err, &ended) {
 		return s.end(ctx, m, unclear(ended.why+", and no answer had come"))
 	} else if err != nil {
 		return err
 	}
-	return s.send(ctx, m, l, false)
+	return s.send(ctx, m, l, false, by)
 }
 
 // thawed opens a frozen letter, if it can still go the same way.
@@ -244,18 +251,24 @@ func (s *Service) thawed(ctx context.Context, m *message) (*letter, error) {
 	return &l, nil
 }
 
-// mayRepeat looks before an email is sent again. As guard, its error may be an [*ending] or a snooze.
-func (s *Service) mayRepeat(ctx context.Context, m *message, l *letter) error {
+// unstopped looks whether an email may still be sent again, as far as the database knows. As guard, its error may be an [*ending] or a
+// snooze.
+func (s *Service) unstopped(ctx context.Context, m *message, l *letter) error {
 	now, err := s.guard(ctx, s.queries, m, l)
 	if err != nil {
 		return err
 	}
-	quiet, err := s.quietUntil(ctx, s.queries, m, now)
-	if err != nil {
-		return err
+	var wait *putOff
+	if err = s.mayWrite(ctx, s.queries, m, l.number(), now); errors.As(err, &wait) {
+		return task.Snooze(wait.until.Sub(now))
 	}
-	if quiet.After(now) {
-		return task.Snooze(quiet.Sub(now))
+	return err
+}
+
+// mayRepeat looks before an email is sent again. As guard, its error may be an [*ending] or a snooze.
+func (s *Service) mayRepeat(ctx context.Context, m *message, l *letter) error {
+	if err := s.unstopped(ctx, m, l); err != nil {
+		return err
 	}
 	reader, err := s.connect.Reader(ctx, m.task.MerchantID)
 	if err != nil {

@@ -16,13 +16,14 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
 
 // movable gives the test's database a clock that can be put ahead, as dev mode has.
 func (b *bench) movable() {
 	b.t.Helper()
-	b.exec("CREATE TABLE test_clock AS SELECT interval '0' AS ahead")
+	b.exec("CREATE TABLE test_clock AS SELECT $1 * interval '1 microsecond' AS ahead", dbtest.Ahead().Microseconds())
 	b.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + ahead FROM test_clock'")
 }
 
@@ -235,18 +236,24 @@ func (b *bench) correspond() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	// Their invoices still hold the address, which a refresh would bring back, before or after a message.
+	b.exec("CREATE TABLE unreachable (id uuid)")
+	b.exec(`CREATE FUNCTION stay_unreachable() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+		IF EXISTS (SELECT 1 FROM unreachable u WHERE u.id = NEW.id) THEN NEW.email = NULL; END IF; RETURN NEW; END$$`)
+	b.exec("CREATE TRIGGER stay_unreachable BEFORE UPDATE ON ghost_targets FOR EACH ROW EXECUTE FUNCTION stay_unreachable()")
 	for i, g := range ghosts {
 		address, err := ghostEmail(g.ID, g.Email)
 		if err != nil {
 			b.t.Fatal(err)
 		}
-		contact := url.Values{"phone": {fmt.Sprintf("+1415555%04d", i)}}
+		contact := url.Values{"phone": {fmt.Sprintf("+4915%09d", 555_000_000+i)}}
 		switch i % 4 {
 		case 1:
 			contact.Set("email", "")
+			b.exec("INSERT INTO unreachable VALUES ($1)", g.ID)
 			b.exec("UPDATE ghost_targets SET email = NULL WHERE id = $1", g.ID)
 		case 2:
-			b.exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed')", b.merchant, hasher(hash).email(address))
+			b.exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed') ON CONFLICT DO NOTHING", b.merchant, hasher(hash).email(address))
 		case 3: // written to by a hunt of before
 			b.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for, state, sent_at, persons)
 				SELECT merchant_id, gen_random_uuid(), id, 0, 'email', 'x', began_at, 'sent', phantom_now() - interval '10 hours', ARRAY[customer] FROM hunts WHERE ghost_id = $1 LIMIT 1`, g.ID)

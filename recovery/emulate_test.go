@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/resend/resend-go/v2"
@@ -156,7 +157,7 @@ func TestEmulatedResend(t *testing.T) {
 	send := func(subject string) answer {
 		email, err := emailBytes(&resend.SendEmailRequest{From: from, To: []string{to}, Subject: subject, Text: "text"})
 		p.must(err)
-		return p.s.sendEmail(t.Context(), resendKey, key, email)
+		return p.s.sendEmail(t.Context(), resendKey, key, email, time.Time{})
 	}
 	first, second, other := send("one"), send("one"), send("another")
 	if first.outcome != taken || second != first || other.outcome != conflict || len(e.emails(to)) != 1 {
@@ -223,11 +224,11 @@ func TestEmulatedTwilio(t *testing.T) {
 	}
 
 	// What it refuses is read as Twilio's.
-	got := p.s.sendSMS(t.Context(), twilioToken, text{twilioSID, "+14155558888", number, "text"})
+	got := p.s.sendSMS(t.Context(), twilioToken, text{twilioSID, "+14155558888", number, "text"}, time.Time{})
 	if got.outcome != refused || !strings.Contains(got.why, "21606") {
 		t.Errorf("from a number of somebody else's: %+v", got)
 	}
-	if got := p.s.sendSMS(t.Context(), strings.ToLower(twilioToken), text{twilioSID, from, number, "text"}); got.outcome != keyRefused {
+	if got := p.s.sendSMS(t.Context(), strings.ToLower(twilioToken), text{twilioSID, from, number, "text"}, time.Time{}); got.outcome != keyRefused {
 		t.Errorf("with another token: %+v", got)
 	}
 }

@@ -26,7 +26,10 @@ var providers = &http.Transport{
 	DisableKeepAlives:     true,
 }
 
-var errSecondAttempt = errors.New("one exchange is one attempt")
+var (
+	errSecondAttempt = errors.New("one exchange is one attempt")
+	errTooLate       = errors.New("it is too late to send this")
+)
 
 // exchange is one attempt to a provider, made through the provider's own library. It notes what happened, because the libraries'
 // errors do not say which status came, nor whether the request left at all, and quote what was sent.
@@ -34,11 +37,18 @@ type exchange struct {
 	ctx    context.Context
 	begun  bool
 	left   bool   // a connection was there: the request may have arrived
+	late   bool   // it was too late, and nothing left
 	status int    // 0: no answer
 	body   []byte // whole, or status is 0
+
+	now func() time.Time // the wall clock, with by
+	by  time.Time        // after which nothing leaves; zero: it may always
 }
 
 func newExchange(ctx context.Context) *exchange { return &exchange{ctx: ctx} }
+
+// leaveBy keeps a request back where a moment has passed by the wall clock, which goes on while a machine sleeps.
+func (e *exchange) leaveBy(by time.Time, now func() time.Time) { e.by, e.now = by, now }
 
 func (e *exchange) client() *http.Client {
 	return &http.Client{
@@ -60,6 +70,10 @@ func (e *exchange) RoundTrip(request *http.Request) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { e.left = true }}
 	request = request.Clone(httptrace.WithClientTrace(ctx, trace))
 	request.GetBody = nil
+	if !e.by.IsZero() && e.now().Round(0).After(e.by) {
+		e.late = true
+		return nil, errTooLate
+	}
 	response, err := providers.RoundTrip(request)
 	if err != nil {
 		return nil, err
@@ -85,7 +99,11 @@ const (
 	busy                         // not taken this time
 	optedOut                     // not taken: the person has said stop to the provider
 	conflict                     // the key was used before, with other bytes
+	late                         // not sent: the process stood still since the last look
 )
+
+// whyLate is noted of what did not leave in time.
+const whyLate = "the process stood still, and the message did not leave in time"
 
 // answer is a result and what to note of it: the provider's id of the message, or why not.
 type answer struct {

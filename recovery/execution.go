@@ -73,7 +73,7 @@ func (c charge) outcome() outcome {
 	default:
 		o = declined(c.class())
 	}
-	o.charge = c.ID
+	o.charge, o.at = c.ID, c.at()
 	return o
 }
 

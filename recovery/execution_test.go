@@ -11,9 +11,9 @@ import (
 	"phantom/sandbox"
 )
 
-// lose puts a charge and its task back to what they were before the charge was sent, as a failover does that loses commits: the hunt, the
+// forget puts a charge and its task back to what they were before the charge was sent, as a failover does that loses commits: the hunt, the
 // ghost and what was planned next, too.
-func (b *bench) lose(id uuid.UUID) {
+func (b *bench) forget(id uuid.UUID) {
 	b.t.Helper()
 	b.exec("DELETE FROM scheduled_tasks WHERE kind IN ('invoice_pay', 'refresh') AND id <> $1", id)
 	b.exec("DELETE FROM attempts WHERE task_id <> $1", id)
@@ -59,7 +59,7 @@ func TestLostCommitsExecuteNothingTwice(t *testing.T) {
 			id := b.planned(KindPay)
 			_ = b.queue().RunOne(t.Context(), b.merchant, id)
 			result := b.text("SELECT result FROM attempts WHERE task_id = $1", id)
-			b.lose(id)
+			b.forget(id)
 			b.world.ForgetKeys()
 			meanwhile(b, id)
 			b.during(func() {

@@ -145,7 +145,7 @@ func TestNotRepeated(t *testing.T) {
 	p := setupPost(t)
 	for i, test := range []struct{ name, change string }{
 		{"20 hours", "UPDATE scheduled_tasks SET first_sent_at = first_sent_at - interval '20 hours' WHERE id = $1"},
-		{"the hunt was stopped", "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)"},
+		{"the hunt was stopped", "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)"},
 		{"unsubscribed", "INSERT INTO suppressions (merchant_id, channel, person, reason) SELECT merchant_id, channel, person, 'x' FROM messages WHERE id = $1"},
 		{"another account", "UPDATE channels SET account = 'x' FROM messages m WHERE m.id = $1 AND provider = 'resend'"},
 		{"no account", "DELETE FROM channels USING messages m WHERE m.id = $1 AND provider = 'resend'"},
@@ -228,7 +228,7 @@ func TestStopBeforeTheFreeze(t *testing.T) {
 	id, hunt := p.plan(ada, Email, "payment_failed")
 	tx, err := p.pool.Begin(t.Context())
 	p.must(err)
-	_, err = tx.Exec(t.Context(), "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now() WHERE id = $1", hunt)
+	_, err = tx.Exec(t.Context(), "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = $1", hunt)
 	p.must(err)
 	claimed := p.claim(id)
 	done := make(chan error, 1)

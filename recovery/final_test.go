@@ -88,7 +88,14 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 	b.hunted(change)
 	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
 	b.during(func() {
-		b.await("the hunts end", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 })
+		// One of the new invoices may still be in the hands of Smart Retries, whose next try is waited for.
+		for range 40 {
+			if b.calm(); b.count("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 {
+				return
+			}
+			b.advance(6 * time.Hour)
+		}
+		t.Error("the hunts do not end")
 	})
 	marked := map[string]bool{}
 	for _, e := range b.world.Ledger(b.account) {

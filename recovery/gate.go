@@ -31,7 +31,7 @@ type stripeFacts struct {
 	invoice object // of a final step: the ghost's oldest unpaid invoice
 	charges []charge
 	paying  bool // of a final step: the newest invoice of the subscription is paid
-	taken   bool // of a charge: the invoice was taken over from Smart Retries before
+	taken   bool // of a charge: Smart Retries has let go of the invoice before; of a release: PHANTOM keeps it
 }
 
 // ledgerFacts are what the ledger says of the card that will be charged, and of the merchant.

@@ -240,7 +240,7 @@ func TestTooLateIsNotSent(t *testing.T) {
 	b, ids := setupCharges(t, 1, nil)
 	still := connect.New(connect.Config{
 		APIBase: b.url, Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return time.Now().Add(sendTime + time.Second) },
+		Now: func() time.Time { return time.Now().Add(freshness + time.Second) },
 	}, b.pool)
 	right := b.s
 	b.s = New(b.pool, still, atOnce{}, right.config)

@@ -61,6 +61,13 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, one := range run.Data { // before a charge that is due at once changes what is owed
+		if one.Action == Email {
+			if b.count("SELECT count(*) FROM ghost_targets WHERE id = $1 AND stripe_invoice_id = $2 AND (invoices -> 0 ->> 'amount')::bigint = $3", one.Ghost, one.Invoice, one.Amount) != 1 {
+				t.Errorf("%+v is not about the oldest invoice", one)
+			}
+		}
+	}
 	if _, err := b.s.SetPlaybook(t.Context(), b.merchant, p); err != nil {
 		t.Fatal(err)
 	}
@@ -81,10 +88,6 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 			charges++
 			if one.Amount > most || b.count("SELECT count(*) FROM scheduled_tasks WHERE kind LIKE 'invoice_%' AND created_at > now() - interval '1 hour' AND params ->> 'object' = $1 AND (params ->> 'amount')::bigint = $2", one.Invoice, one.Amount) == 0 {
 				t.Errorf("%+v is foretold and not planned", one)
-			}
-		case Email:
-			if b.count("SELECT count(*) FROM ghost_targets WHERE id = $1 AND stripe_invoice_id = $2 AND (invoices -> 0 ->> 'amount')::bigint = $3", one.Ghost, one.Invoice, one.Amount) != 1 {
-				t.Errorf("%+v is not about the oldest invoice", one)
 			}
 		}
 	}

@@ -18,8 +18,10 @@ import (
 // look reads at Stripe what decides, before anything was sent. It reports false where the task is not to be sent now, having ended it or
 // with the error that puts it off. What may change soonest, the invoice, is read last.
 func (j *job) look(ctx context.Context) (bool, error) {
-	if r := mayLeave(j.t.Kind, j.p, j.facts, j.now); !r.yes() { // before Stripe is asked anything
-		return false, j.obey(ctx, r)
+	// Before Stripe is asked anything. What ends a charge is not said before it is known that it was not executed.
+	first := mayLeave(j.t.Kind, j.p, j.facts, j.now)
+	if !first.yes() && (j.t.Kind != KindPay || first.code.effect() == waits || first.code == codeDisconnected) {
+		return false, j.obey(ctx, first)
 	}
 	if err := j.readCharges(ctx, j.attempt.ClearUntil); err != nil {
 		return false, err
@@ -38,6 +40,9 @@ func (j *job) look(ctx context.Context) (bool, error) {
 		case len(done.unsure) > 0:
 			return false, j.awaitEvent(ctx, done.unsure)
 		}
+	}
+	if !first.yes() {
+		return false, j.obey(ctx, first)
 	}
 	o, err := readObject(ctx, j.reader, j.t.Kind, j.p.Object)
 	if errors.Is(err, connect.ErrNotFound) {
@@ -142,9 +147,12 @@ func (j *job) takenOver(ctx context.Context, o object) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return isTaken(attempts, j.object()) && (j.t.Kind == KindPay || slices.ContainsFunc(attempts, func(a db.Attempt) bool {
+	if j.t.Kind == KindPay { // it was let go once, and somebody has turned it on again
+		return isLetGo(attempts, j.object()), nil
+	}
+	return isTaken(attempts, j.object()) && slices.ContainsFunc(attempts, func(a db.Attempt) bool {
 		return a.Action == KindHold && a.TaskID.String() == o.Metadata[marker]
-	})), nil
+	}), nil
 }
 
 func (j *job) attemptsOnObject(ctx context.Context) ([]db.Attempt, error) {

@@ -27,6 +27,8 @@ const (
 const (
 	// listedWithin is how long an SMS of an unknown outcome is looked for. What Twilio has taken it lists well before that.
 	listedWithin = time.Hour
+	// modeWait is how long a message waits where the newest playbook lets nobody be written to.
+	modeWait = 15 * time.Minute
 	// endPatience bounds what is written when a send has ended, also if the process is told to stop.
 	endPatience = 10 * time.Second
 )
@@ -69,21 +71,18 @@ func (s *Service) beginMessage(ctx context.Context, m *message) error {
 	case m.Halted:
 		return task.Snooze(time.Minute)
 	}
-	playbook, err := s.playbookOf(ctx, s.queries, m)
+	playbook, err := s.playbookOf(ctx, m)
 	if err != nil {
 		return err
 	}
 	if m.Now.After(windowEnd(db.Hunt{BeganAt: m.BeganAt}, playbook)) { // it waited: for a cap, a quiet hour, a provider
 		return s.end(ctx, m, skipped("the window is over"))
 	}
-	quiet, err := s.quietUntil(ctx, s.queries, m, m.Now)
-	if err != nil {
-		return err
+	var letter *letter
+	if err = s.mayWrite(ctx, s.queries, m, "", m.Now); err == nil {
+		letter, err = s.compose(ctx, m)
 	}
-	if quiet.After(m.Now) {
-		return s.putOff(ctx, m, &putOff{m.Now, quiet})
-	}
-	letter, err := s.compose(ctx, m)
+	by := s.leaveBy()
 	if err == nil {
 		err = s.freeze(ctx, m, letter)
 	}
@@ -97,21 +96,30 @@ func (s *Service) beginMessage(ctx context.Context, m *message) error {
 	case err != nil:
 		return err
 	}
-	return s.send(ctx, m, letter, true)
+	return s.send(ctx, m, letter, true, by)
 }
 
-// quietUntil is the first moment, now or later, at which the hunt's playbook lets a message be sent.
-func (s *Service) quietUntil(ctx context.Context, queries *db.Queries, m *message, now time.Time) (time.Time, error) {
-	playbook, err := s.playbookOf(ctx, queries, m)
+// mayWrite asks the merchant's newest playbook, whichever version the hunt keeps, whether a message may be sent now: who turns recovering
+// off, or wants another night, means all messages from then on. Its error is a snooze or a [*putOff]. number is that of an SMS, once it is
+// known.
+func (s *Service) mayWrite(ctx context.Context, queries *db.Queries, m *message, number string, now time.Time) error {
+	newest, err := newestPlaybook(ctx, queries, m.task.MerchantID)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
-	return playbook.QuietHours.Next(now, zoneOf(m.Zone, m.Timezone)), nil
+	if newest.Mode != ModeRecover {
+		return task.Snooze(modeWait)
+	}
+	quiet := newest.QuietHours.NextFor(now, zonesFor(m.Channel, zoneOf(m.Zone, m.Timezone), number))
+	if quiet.After(now) {
+		return &putOff{now, quiet}
+	}
+	return nil
 }
 
 // playbookOf is the version that the hunt keeps.
-func (s *Service) playbookOf(ctx context.Context, queries *db.Queries, m *message) (Playbook, error) {
-	row, err := queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
+func (s *Service) playbookOf(ctx context.Context, m *message) (Playbook, error) {
+	row, err := s.queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
 	if err != nil {
 		return Playbook{}, fmt.Errorf("read playbook: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/db/dbtest"
 	"phantom/task"
 )
 
@@ -67,11 +68,11 @@ func TestNotSent(t *testing.T) {
 		{"no address", person{"cus_1", ""}, Email, "", messageSkipped, "email address"},
 		{"no real address", person{"cus_2", "a@b\r\nBcc: c@example.com"}, Email, "", messageSkipped, "email address"},
 		{"two addresses", person{"cus_3", "a@example.com, b@example.com"}, Email, "", messageSkipped, "email address"},
-		{"a stopped hunt", person{"cus_4", "d@example.com"}, Email, "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "hunt has ended"},
+		{"a stopped hunt", person{"cus_4", "d@example.com"}, Email, "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "hunt has ended"},
 		{"behind the window", person{"cus_15", "o@example.com"}, Email, "UPDATE hunts SET began_at = began_at - interval '90 days' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "window is over"},
 		{"observing", person{"cus_5", "e@example.com"}, Email, "UPDATE hunts SET mode = 'observe' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "writes to nobody"},
 		{"held out", person{"cus_6", "f@example.com"}, Email, "UPDATE hunts SET held_out = true WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "writes to nobody"},
-		{"a closed ghost", person{"cus_7", "g@example.com"}, Email, "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = now() WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "ghost is gone"},
+		{"a closed ghost", person{"cus_7", "g@example.com"}, Email, "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = phantom_now() WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "ghost is gone"},
 		{"a paid invoice", person{"cus_8", "h@example.com"}, Email, "UPDATE ghost_targets SET stripe_invoice_id = 'in_paid' WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "settled"},
 		{"a dispute about another charge", person{"cus_14", "n@example.com"}, Email, "", messageSkipped, "disputes a charge"},
 		{"an unknown template", person{"cus_9", "i@example.com"}, Email, "UPDATE messages SET template = 'none' WHERE id = $1", messageFailed, "does not exist"},
@@ -94,7 +95,7 @@ func TestNotSent(t *testing.T) {
 			t.Errorf("%s: task %s", test.name, row.Status)
 		}
 	}
-	if n := p.count("SELECT count(*) FROM messages WHERE step = 0 AND planned_for > now() + interval '10 minutes'"); n != 1 {
+	if n := p.count("SELECT count(*) FROM messages WHERE step = 0 AND planned_for > phantom_now() + interval '10 minutes'"); n != 1 {
 		t.Errorf("%d messages were put off, want the one in quiet hours", n)
 	}
 	if requests, _, _ := p.world.took(); requests != 0 {
@@ -321,18 +322,18 @@ func TestMessageWaitsForStripe(t *testing.T) {
 func TestQuietHoursBeginWhileStripeIsRead(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	p.exec("CREATE TABLE test_clock AS SELECT interval '0' AS ahead")
+	p.exec("CREATE TABLE test_clock AS SELECT $1 * interval '1 microsecond' AS ahead", dbtest.Ahead().Microseconds())
 	p.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + ahead FROM test_clock'")
 	p.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', jsonb_build_object('zone', 'UTC',
-		'from', to_char(now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI'), 'to', to_char(now() AT TIME ZONE 'UTC' + interval '3 hours', 'HH24:MI')))`)
+		'from', to_char(phantom_now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI'), 'to', to_char(phantom_now() AT TIME ZONE 'UTC' + interval '3 hours', 'HH24:MI')))`)
 	id, _ := p.plan(ada, Email, "payment_failed")
-	p.world.reading = func() { p.exec("UPDATE test_clock SET ahead = interval '90 minutes'") }
+	p.world.reading = func() { p.exec("UPDATE test_clock SET ahead = ahead + interval '90 minutes'") }
 	if status := p.try(id); status != "pending" {
 		t.Errorf("task %s", status)
 	}
 	requests, _, _ := p.world.took()
 	state, _ := p.state(id)
-	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > now() + interval '2 hours' AND sent_at IS NULL"); n != 1 || requests != 0 || state != messagePlanned || p.row(id).FirstSentAt != nil {
+	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > phantom_now() + interval '1 hour' AND sent_at IS NULL"); n != 1 || requests != 0 || state != messagePlanned || p.row(id).FirstSentAt != nil {
 		t.Errorf("%d put off, %d requests to send, %s", n, requests, state)
 	}
 }

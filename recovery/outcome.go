@@ -19,14 +19,15 @@ import (
 
 // outcome is what became of a mutation.
 type outcome struct {
-	status      string // the task's
-	result      string // the attempt's
-	why         string // in plain words
-	class, code string // of a decline
-	charge      string // that was made; "" where none is known
-	over        string // why no further charge is planned; "" where one may be
-	others      bool   // somebody else had done it before
-	outdated    bool   // what was planned is not so any more: the next look at the ghost says what follows
+	status      string    // the task's
+	result      string    // the attempt's
+	why         string    // in plain words
+	class, code string    // of a decline
+	charge      string    // that was made; "" where none is known
+	at          time.Time // of that charge; zero where the answer told
+	over        string    // why no further charge is planned; "" where one may be
+	others      bool      // somebody else had done it before
+	outdated    bool      // what was planned is not so any more: the next look at the ghost says what follows
 
 	gate  code      // why the gate let nothing leave
 	until time.Time // before which the gate will not let it leave
@@ -139,6 +140,9 @@ func (j *job) end(ctx context.Context, o outcome) error {
 		}
 		if o.charge != "" {
 			finish.Charge = j.reader.Hash("charge", o.charge)
+		}
+		if !o.at.IsZero() {
+			finish.ExecutedAt = &o.at
 		}
 		if !o.until.IsZero() {
 			finish.NotBefore = &o.until

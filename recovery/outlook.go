@@ -86,6 +86,11 @@ func (l outlook) nextMessage(step int, now time.Time) (Step, time.Time, bool) {
 	}
 	next := l.playbook.Steps[step]
 	at := later(l.began.AddDate(0, 0, next.AfterDays), now)
-	at = l.playbook.QuietHours.Next(at, l.zone)
+	at = l.quietUntil(next.Channel, at)
 	return next, at, !at.After(l.end)
+}
+
+// quietUntil is the first moment from at on that is not within quiet hours for a message. The customer's number is not known yet.
+func (l outlook) quietUntil(channel string, at time.Time) time.Time {
+	return l.playbook.QuietHours.NextFor(at, zonesFor(channel, l.zone, ""))
 }

@@ -93,7 +93,7 @@ func TestCanceledFinalStepEndsTheHunt(t *testing.T) {
 	if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'end'")); err != nil {
 		t.Fatal(err)
 	}
-	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = now() WHERE kind = 'subscription_cancel'")
+	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = phantom_now() WHERE kind = 'subscription_cancel'")
 	params := b.text("SELECT params FROM scheduled_tasks WHERE kind = 'subscription_cancel'")
 	again, ok := PlanAgain(b.merchant, []byte(params))
 	if !ok {
@@ -162,7 +162,9 @@ func TestNothingLeavesAgainBehindTheWindow(t *testing.T) {
 	b.world.Mend()
 	b.exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() - interval '11 minutes', run_at = phantom_now() WHERE kind = 'invoice_pay'")
 	b.during(func() {
-		b.await("it is given up", func() bool { return b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'absent'") == 1 })
+		b.await("it is given up", func() bool {
+			return b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'absent'") == 1
+		})
 	})
 	for _, e := range b.world.Ledger(b.account) {
 		if strings.HasSuffix(e.Path, "/pay") {

@@ -77,3 +77,17 @@ func textable(number string) bool {
 	}
 	return false
 }
+
+// countriesOf are the countries in which a number's owner may live, as its prefix tells: none for one that is not written to.
+func countriesOf(number string) []string {
+	for _, mobile := range mobiles {
+		if !mobile.shape.MatchString(number) {
+			continue
+		}
+		if mobile.country == "US" {
+			return []string{"US", "CA"}
+		}
+		return []string{mobile.country}
+	}
+	return nil
+}

@@ -46,13 +46,6 @@ type Playbook struct {
 	FinalStepIfPaying bool `json:"final_step_if_paying"` // pause or cancel where the newest invoice is paid, too
 }
 
-// QuietHours are local times, from 00:00 to 23:59; they may span midnight, and From = To is none.
-type QuietHours struct {
-	From string `json:"from"`
-	To   string `json:"to"`
-	Zone string `json:"zone"` // an IANA name; "customer" is the customer's own
-}
-
 // Step is a message of a hunt.
 type Step struct {
 	AfterDays int    `json:"after_days"` // since the hunt began
@@ -189,33 +182,6 @@ func isZone(name string) bool {
 	return err == nil
 }
 
-// zone is where quiet hours are told.
-func (q QuietHours) zone(customer *time.Location) *time.Location {
-	if zone, err := time.LoadLocation(q.Zone); q.Zone != "customer" && err == nil {
-		return zone
-	}
-	return customer
-}
-
-// Next is the first moment from at on that is not within quiet hours, told in the customer's zone.
-func (q QuietHours) Next(at time.Time, customer *time.Location) time.Time {
-	local := at.In(q.zone(customer))
-	clock := local.Format("15:04")
-	quiet := q.From <= clock && clock < q.To
-	if q.From > q.To {
-		quiet = clock >= q.From || clock < q.To
-	}
-	if !quiet {
-		return at
-	}
-	end, _ := time.Parse("15:04", q.To) // validated
-	until := time.Date(local.Year(), local.Month(), local.Day(), end.Hour(), end.Minute(), 0, 0, local.Location())
-	if !until.After(local) {
-		until = time.Date(local.Year(), local.Month(), local.Day()+1, end.Hour(), end.Minute(), 0, 0, local.Location())
-	}
-	return until
-}
-
 // under is a hunt's plan under the limits of another playbook, the newest one: what a merchant lowers or switches off holds for what
 // runs. The mode, the caps, the budgets, the minimum and the quiet hours are limits; all else is the plan.
 func (p Playbook) under(newest Playbook) Playbook {
@@ -242,7 +208,11 @@ type Versioned struct {
 
 // Playbook returns the newest playbook of a merchant.
 func (s *Service) Playbook(ctx context.Context, merchantID uuid.UUID) (Versioned, error) {
-	row, err := s.queries.PlaybookGetNewest(ctx, merchantID)
+	return newestPlaybook(ctx, s.queries, merchantID)
+}
+
+func newestPlaybook(ctx context.Context, queries *db.Queries, merchantID uuid.UUID) (Versioned, error) {
+	row, err := queries.PlaybookGetNewest(ctx, merchantID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Versioned{Playbook: DefaultPlaybook()}, nil
 	}

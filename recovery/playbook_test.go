@@ -128,7 +128,7 @@ func TestQuietHoursOverDaylightSaving(t *testing.T) {
 		{night, "2026-10-25T02:30:00+02:00", "2026-10-25T08:00:00+01:00"},
 		{night, "2026-10-25T02:30:00+01:00", "2026-10-25T08:00:00+01:00"},
 		{night, "2026-12-31T23:00:00+01:00", "2027-01-01T08:00:00+01:00"},
-		{QuietHours{From: "01:00", To: "02:30", Zone: "customer"}, "2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"}, // it ends within the missing hour
+		{QuietHours{From: "01:00", To: "02:30", Zone: "customer"}, "2026-03-29T01:30:00+01:00", "2026-03-29T03:00:00+02:00"}, // it ends within the missing hour
 		{QuietHours{From: "12:00", To: "13:00", Zone: "Europe/Berlin"}, "2026-11-22T12:30:00+01:00", "2026-11-22T13:00:00+01:00"},
 		{QuietHours{From: "08:00", To: "08:00", Zone: "customer"}, "2026-11-22T08:00:00+01:00", "2026-11-22T08:00:00+01:00"}, // none
 		{QuietHours{From: "21:00", To: "08:00", Zone: "America/New_York"}, "2026-11-22T08:00:00+01:00", "2026-11-22T14:00:00+01:00"},

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,7 +143,7 @@ func (p *office) plan(who person, channel, template string) (id, hunt uuid.UUID)
 		p.merchant, ghost, who.customer, "sub_"+ghost.String(), "in_"+ghost.String(), email)
 	p.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
 		VALUES ($1, $2, $3, $4, 1, 'recover', false, false, 'timed', 'usd', 4900)`, p.merchant, hunt, ghost, hash("customer", who.customer))
-	p.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for) VALUES ($1, $2, $3, 0, $4, $5, now())`,
+	p.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for) VALUES ($1, $2, $3, 0, $4, $5, phantom_now())`,
 		p.merchant, id, hunt, channel, template)
 	_, err = task.Enqueue(p.t.Context(), p.pool, task.New{
 		MerchantID: p.merchant, ID: id, Kind: channel, UniqueKey: "message:" + hunt.String(),
@@ -226,6 +227,18 @@ func (p *office) count(query string, arguments ...any) (n int) {
 	return n
 }
 
+func (p *office) text(query string, arguments ...any) (text string) {
+	p.t.Helper()
+	p.must(p.pool.QueryRow(p.t.Context(), query, arguments...).Scan(&text))
+	return text
+}
+
+// stand makes PHANTOM's clock stand at a moment.
+func (p *office) stand(at string) {
+	p.t.Helper()
+	p.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS $$SELECT timestamptz '" + at + "'$$")
+}
+
 // fault is what goes wrong with one request.
 type fault int
 
@@ -244,6 +257,7 @@ const (
 type world struct {
 	mutex    sync.Mutex
 	invoices map[string]string // by id: JSON in place of the default
+	charge   string            // of every invoice: JSON in place of the default
 	phones   map[string]string // by customer
 	disputed map[string]bool   // by customer
 	pending  map[string]string // by customer: the invoice that his bank is paying
@@ -257,8 +271,15 @@ type world struct {
 	answer   string
 	wait     chan struct{} // if not nil, a send takes its message and waits here before it answers
 	arrived  chan struct{}
-	reading  func() // if not nil, called whenever an invoice is read
-	down     string // a path of Stripe's that fails
+	reading  func()       // if not nil, called whenever an invoice is read
+	down     string       // a path of Stripe's that fails
+	reads    atomic.Int64 // of Stripe's objects
+}
+
+// counting returns how often Stripe was asked since.
+func (w *world) counting() func() int64 {
+	before := w.reads.Load()
+	return func() int64 { return w.reads.Load() - before }
 }
 
 type taking struct{ id, body string }
@@ -276,21 +297,27 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mutex.Lock()
 	down := w.down != "" && strings.HasPrefix(r.URL.Path, w.down)
 	w.mutex.Unlock()
+	if strings.HasPrefix(r.URL.Path, "/v1/") {
+		w.reads.Add(1)
+	}
 	switch path := r.URL.Path; {
 	case down:
 		rw.WriteHeader(http.StatusServiceUnavailable)
 	case strings.HasPrefix(path, "/v1/invoices/"):
 		id := strings.TrimPrefix(path, "/v1/invoices/")
 		w.mutex.Lock()
-		text, reading := w.invoices[id], w.reading
+		text, reading, charge := w.invoices[id], w.reading, w.charge
 		w.mutex.Unlock()
+		if charge == "" {
+			charge = `{"payment_method_details":{"type":"card","card":{"brand":"visa","last4":"4242"}}}`
+		}
 		if reading != nil {
 			reading()
 		}
 		if text == "" {
 			text = `"status":"open","amount_remaining":4900`
 		}
-		fmt.Fprintf(rw, `{"id":%q,"object":"invoice","currency":"usd","paid":false,"number":"A1-7","customer_name":"Ada Canary","account_name":"Example Software","charge":{"payment_method_details":{"card":{"brand":"visa","last4":"4242"}}},"hosted_invoice_url":"http://127.0.0.1/i/acct_1/%s?s=ap",%s}`, id, id, text)
+		fmt.Fprintf(rw, `{"id":%q,"object":"invoice","currency":"usd","paid":false,"number":"A1-7","customer_name":"Ada Canary","account_name":"Example Software","charge":%s,"hosted_invoice_url":"http://127.0.0.1/i/acct_1/%s?s=ap",%s}`, id, charge, id, text)
 	case strings.HasPrefix(path, "/v1/customers/"):
 		id := strings.TrimPrefix(path, "/v1/customers/")
 		w.mutex.Lock()

@@ -233,6 +233,6 @@ func readPayments(ctx context.Context, reader *connect.Reader, o object) ([]char
 	var page struct {
 		Data []charge `json:"data"`
 	}
-	err := getJSON(ctx, reader, "/v1/charges", url.Values{"payment_intent": {o.Intent.ID}, "limit": {"100"}}, &page)
+	err := getJSON(ctx, reader, "/v1/charges", url.Values{"payment_intent": {o.Intent.ID}, "limit": {"100"}, "expand[]": {"data.dispute"}}, &page)
 	return page.Data, err
 }

@@ -38,9 +38,10 @@ func emailBytes(email *resend.SendEmailRequest) (json.RawMessage, error) {
 }
 
 // sendEmail hands frozen bytes to Resend, once. Resend keeps an idempotency key for 24 hours: with the same bytes it answers again what
-// it has answered.
-func (s *Service) sendEmail(ctx context.Context, key, idempotencyKey string, email json.RawMessage) answer {
+// it has answered. After by nothing leaves; zero is no limit.
+func (s *Service) sendEmail(ctx context.Context, key, idempotencyKey string, email json.RawMessage, by time.Time) answer {
 	e := newExchange(ctx)
+	e.leaveBy(by, s.config.Now)
 	client, err := s.resendAt(e, key)
 	if err != nil {
 		return answer{outcome: busy, why: "RESEND_API_BASE cannot be read"}
@@ -78,6 +79,8 @@ func (e *exchange) ofResend() answer {
 	name := e.problem()
 	why := fmt.Sprintf("Resend answered %d %s", e.status, name)
 	switch {
+	case e.late:
+		return answer{outcome: late, why: whyLate}
 	case !e.left:
 		return answer{outcome: busy, why: "Resend could not be reached"}
 	case e.status == http.StatusTooManyRequests && (name == "daily_quota_exceeded" || name == "monthly_quota_exceeded"): // Resend's own word that it took nothing

@@ -88,6 +88,9 @@ func setup(t *testing.T, config sandbox.Config) *bench {
 
 func setupOn(t *testing.T, config sandbox.Config, pool *pgxpool.Pool) *bench {
 	t.Helper()
+	if config.Now == nil {
+		config.Now = dbtest.Now
+	}
 	world, err := sandbox.New(config)
 	if err != nil {
 		t.Fatal(err)

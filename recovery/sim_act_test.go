@@ -226,7 +226,7 @@ func (s *sim) changeOurs() {
 		if id != nil {
 			s.count("hunt stopped")
 			s.say("  a hunt is stopped")
-			s.must(s.hunts.Stop(s.ctx, m.id, parsed(*id)))
+			s.must(s.hunts.Stop(s.ctx, m.id, parsedPlaybook(*id)))
 		}
 	default:
 		tasks := slices.DeleteFunc(s.tasks("pending", "parked", "needs_review"),

@@ -20,7 +20,7 @@ import (
 // tells its times in whole seconds.
 const tooLate = 6 * time.Second
 
-func parsed(id string) uuid.UUID { return uuid.MustParse(id) }
+func parsedPlaybook(id string) uuid.UUID { return uuid.MustParse(id) }
 
 // trueInvoice is an invoice as the sandbox tells it.
 type trueInvoice struct {
@@ -82,7 +82,7 @@ type leaving struct {
 func (s *sim) checkLeaving(request *http.Request) {
 	key := request.Header.Get("Idempotency-Key")
 	l := leaving{key: key}
-	err := s.database.pool.QueryRow(s.ctx, simLeavingQuery, parsed(strings.TrimPrefix(key, "task_")),
+	err := s.database.pool.QueryRow(s.ctx, simLeavingQuery, parsedPlaybook(strings.TrimPrefix(key, "task_")),
 		s.now.Add(-tooLate+time.Second)).Scan(
 		&l.kind, &l.merchant, &l.object, &l.customer, &l.firstSent, &l.amount, &l.currency, &l.ended,
 		&l.disconnected, &l.halted, &l.mode, &l.dailyCap,

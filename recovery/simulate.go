@@ -246,7 +246,7 @@ func (s *simulation) happen(ctx context.Context, next *happening, done func(Plan
 // write does with a message what [Service.beginMessage] and [Service.freeze] do.
 func (s *simulation) write(next *happening, done func(Planned)) {
 	h, at := next.hunt, next.At
-	if quiet := h.playbook.QuietHours.Next(at, h.zone); quiet.After(at) {
+	if quiet := h.quietUntil(next.kind, at); quiet.After(at) {
 		next.At = quiet
 		heap.Push(&s.queue, next)
 		return

@@ -45,36 +45,14 @@ type Preview struct {
 	Text    string `json:"text"`
 }
 
-// fields are what a template may say. All of them are one line.
-type fields struct {
-	CustomerName   string // may be empty
-	Company        string
-	Amount         string // "USD 49.00"
-	InvoiceNumber  string // may be empty
-	PayURL         string
-	UnsubscribeURL string // of an email
-	DeclineReason  string // to follow "because"
-	CardHint       string // "Visa ending in 4242"; may be empty
-}
-
 // Limits of what is rendered.
 const (
 	maxTemplates   = 100
 	maxSubject     = 200     // characters
 	maxRendered    = 100_000 // bytes of an email's part; Gmail cuts at 102 kB
 	maxSMS         = 480     // characters
-	fieldsInAdvice = "CustomerName, Company, Amount, InvoiceNumber, PayURL, UnsubscribeURL, DeclineReason and CardHint"
+	fieldsInAdvice = "CustomerName, Company, Amount, InvoiceNumber, PayURL, UnsubscribeURL, DeclineReason, Method and CardHint"
 )
-
-// reasons say in plain words, to the customer, what a decline class means. They name no fault of his.
-var reasons = map[string]string{
-	"never":    "your bank does not accept this card any more",
-	"customer": "your bank needs you to confirm or update your card details",
-	"timed":    "the card's limit or balance did not allow it at that moment",
-	"low":      "your bank did not approve it",
-	"soon":     "of a temporary problem between the banks",
-	"unknown":  "it could not be completed",
-}
 
 //go:embed templates
 var ours embed.FS
@@ -208,22 +186,6 @@ func (s *Service) PreviewTemplate(ctx context.Context, merchantID uuid.UUID, cha
 		return Preview{}, err
 	}
 	return t.render(samples()[0])
-}
-
-// samples are one customer of each class, with everything known about him and with next to nothing.
-func samples() []fields {
-	const page = "https://invoice.stripe.com/i/acct_1PhantomSample000/test_YWNjdF8xUGhhbnRvbVNhbXBsZTAwMCxfUGhhbnRvbVNhbXBsZUludm9pY2VOdW1iZXIsMTIzNDU2Nzg50200Sample0?s=ap"
-	var all []fields
-	for _, class := range []string{"timed", "never", "customer", "low", "soon", "unknown"} {
-		full := fields{
-			CustomerName: "Ada Lovelace", Company: "Example Software", Amount: "USD 49.00", InvoiceNumber: "A1B2C3D4-0007", PayURL: page,
-			UnsubscribeURL: "https://phantom.example.com/u/sample", DeclineReason: reasons[class], CardHint: "Visa ending in 4242",
-		}
-		bare := full
-		bare.CustomerName, bare.InvoiceNumber, bare.CardHint = "", "", ""
-		all = append(all, full, bare)
-	}
-	return all
 }
 
 // check finds what would not do, whoever the customer is.

@@ -84,9 +84,11 @@ type text struct {
 	Body    string `json:"body"`
 }
 
-// sendSMS hands an SMS to Twilio, which has no idempotency keys: whoever calls this twice may send twice.
-func (s *Service) sendSMS(ctx context.Context, token string, t text) answer {
+// sendSMS hands an SMS to Twilio, which has no idempotency keys: whoever calls this twice may send twice. After by nothing leaves; zero is
+// no limit.
+func (s *Service) sendSMS(ctx context.Context, token string, t text, by time.Time) answer {
 	service, e := s.twilioAt(ctx, t.Account, token)
+	e.leaveBy(by, s.config.Now)
 	message, err := service.CreateMessage(new(api.CreateMessageParams).SetTo(t.To).SetFrom(t.From).SetBody(t.Body))
 	if err == nil && message != nil && message.Sid != nil && *message.Sid != "" {
 		return answer{outcome: taken, id: *message.Sid}
@@ -110,6 +112,8 @@ func (e *exchange) ofTwilio() answer {
 	_ = json.Unmarshal(e.body, &problem)
 	why := fmt.Sprintf("Twilio answered %d, error %d", e.status, problem.Code)
 	switch {
+	case e.late:
+		return answer{outcome: late, why: whyLate}
 	case !e.left:
 		return answer{outcome: busy, why: "Twilio could not be reached"}
 	case e.status == http.StatusTooManyRequests && problem.Code == twilioTooMany:

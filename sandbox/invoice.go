@@ -98,7 +98,10 @@ func (c *contract) newCharge(inv *invoice, k *card, t int64) *charge {
 		ch.Description = "Subscription creation"
 	}
 	ch.head = head{ID: a.id("ch_3", 23, inv.ID, inv.tries), Object: "charge", Created: t}
-	if k.pm.Card != nil {
+	switch {
+	case k.pm.Card != nil && k.habit == bankDebit: // the card has given way to an account
+		ch.PaymentMethodDetails = paymentMethodDetails{Type: "sepa_debit", SepaDebit: &sepaDetails{"37040044", "DE", a.id("", 16, "account", k.pm.ID), k.pm.Card.Last4}}
+	case k.pm.Card != nil:
 		used := *k.pm.Card
 		used.Network = used.Brand
 		ch.PaymentMethodDetails.Card = &used

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
 	"phantom/task"
@@ -93,10 +94,14 @@ func heldWrites() []write {
 			if err != nil {
 				return false, err
 			}
-			return rows(q.TaskParkHeld(ctx, db.TaskParkHeldParams{
+			_, err = q.TaskParkHeld(ctx, db.TaskParkHeldParams{
 				MerchantID: held.MerchantID, ID: held.ID, Fence: held.Fence, ConnectedAt: at,
 				Error: "from the past",
-			}))
+			})
+			if errors.Is(err, pgx.ErrNoRows) {
+				return false, nil
+			}
+			return err == nil, err
 		}},
 		{"progressed", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool,
 			error) {

@@ -38,6 +38,10 @@ var serverURL string
 
 // Main starts or joins the shared server, runs the package's tests and leaves the server. TestMain passes its result to os.Exit.
 func Main(m *testing.M) int {
+	if errClock != nil {
+		fmt.Fprintln(os.Stderr, "dbtest:", errClock)
+		return 1
+	}
 	ctx := context.Background()
 	if serverURL = os.Getenv("TEST_DATABASE_URL"); serverURL == "" {
 		folder := filepath.Join(os.TempDir(), "phantom-test-"+strconv.Itoa(os.Geteuid()))
@@ -82,7 +86,9 @@ func NewRing() (*vault.Keyring, error) {
 // URL returns the URL of a migrated database that is the test's own and is dropped after it.
 func URL(t testing.TB) string {
 	t.Helper()
-	return create(t, templateName())
+	made := create(t, templateName())
+	setClock(t, made)
+	return made
 }
 
 // EmptyURL returns the URL of a database without a schema that is the test's own and is dropped after it.

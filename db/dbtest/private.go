@@ -41,6 +41,7 @@ func NewPrivate(t testing.TB) *Private {
 	if _, err := db.Migrate(t.Context(), p.URL()); err != nil {
 		t.Fatal(err)
 	}
+	setClock(t, p.URL())
 	return p
 }
 

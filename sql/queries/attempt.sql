@@ -94,7 +94,8 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND re
 -- name: AttemptFinish :execrows
 UPDATE attempts SET result = sqlc.arg(result)::text, decline_class = nullif(sqlc.arg(decline_class)::text, ''), decline_code = nullif(sqlc.arg(decline_code)::text, ''),
     charge = coalesce(sqlc.narg(charge)::bytea, charge), code = nullif(sqlc.arg(code)::text, ''),
-    planned_for = coalesce(sqlc.narg(not_before)::timestamptz, planned_for)
+    planned_for = coalesce(sqlc.narg(not_before)::timestamptz, planned_for),
+    sent_at = coalesce(sent_at, sqlc.narg(executed_at)::timestamptz) -- of what a database has forgotten that was put back
 WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL;
 
 -- name: AttemptCancelUnsent :exec

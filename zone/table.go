@@ -1,4 +1,4 @@
-package ghost
+package zone
 
 // The time zones of each country (ISO 3166 alpha-2), from the tables zone.tab and backward of the IANA time zone database, release
 // 2025b, which are in the public domain. Where a country has several, the first is the one most people live in. AC, TA and XK
