@@ -226,45 +226,79 @@ func (q *Queries) MessageGetGhost(ctx context.Context, arg MessageGetGhostParams
 }
 
 const messageGuard = `-- name: MessageGuard :one
-SELECT phantom_now()::timestamptz AS now,
-    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN ($1, '00000000-0000-0000-0000-000000000000')) AS halted,
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, p.body AS playbook,
+    (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
     EXISTS (SELECT 1 FROM suppressions s
-        WHERE s.merchant_id = $1 AND s.channel = $2 AND s.person = $3) AS suppressed,
-    EXISTS (SELECT 1 FROM merchants m WHERE m.id = $1 AND m.disconnected_at IS NOT NULL) AS disconnected,
-    EXISTS (SELECT 1 FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
-        WHERE h.merchant_id = $1 AND h.id = $4 AND g.status = 'open') AS owing
+        WHERE s.merchant_id = h.merchant_id AND s.channel = $1 AND s.person = $2::bytea) AS suppressed,
+    (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
+    coalesce((SELECT g.status FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id), '')::text AS ghost,
+    phantom_now()::timestamptz AS now
+FROM hunts h
+JOIN merchants m ON m.id = h.merchant_id
+JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE h.merchant_id = $3 AND h.id = $4
 `
 
 type MessageGuardParams struct {
-	MerchantID uuid.UUID
 	Channel    string
 	Person     []byte
+	MerchantID uuid.UUID
 	HuntID     uuid.UUID
 }
 
 type MessageGuardRow struct {
-	Now          time.Time
+	Hunt         Hunt
+	Playbook     []byte
+	Newest       []byte
 	Halted       bool
 	Suppressed   bool
 	Disconnected bool
-	Owing        bool
+	Ghost        string
+	Now          time.Time
 }
 
-// What else forbids a message of a hunt to a person.
+// What decides about a message of a hunt: the hunt with its playbook and the newest one, its ghost, what halts it, and, once the person is
+// known, whether they have said stop.
 func (q *Queries) MessageGuard(ctx context.Context, arg MessageGuardParams) (MessageGuardRow, error) {
 	row := q.db.QueryRow(ctx, messageGuard,
-		arg.MerchantID,
 		arg.Channel,
 		arg.Person,
+		arg.MerchantID,
 		arg.HuntID,
 	)
 	var i MessageGuardRow
 	err := row.Scan(
-		&i.Now,
+		&i.Hunt.MerchantID,
+		&i.Hunt.ID,
+		&i.Hunt.GhostID,
+		&i.Hunt.Customer,
+		&i.Hunt.PlaybookVersion,
+		&i.Hunt.Mode,
+		&i.Hunt.HeldOut,
+		&i.Hunt.State,
+		&i.Hunt.EndedReason,
+		&i.Hunt.Livemode,
+		&i.Hunt.DeclineClass,
+		&i.Hunt.Currency,
+		&i.Hunt.Amount,
+		&i.Hunt.Invoices,
+		&i.Hunt.Charges,
+		&i.Hunt.Messages,
+		&i.Hunt.ChargesOver,
+		&i.Hunt.Paused,
+		&i.Hunt.BeganAt,
+		&i.Hunt.EndedAt,
+		&i.Hunt.InvoicesOver,
+		&i.Hunt.Owed,
+		&i.Hunt.PaidAt,
+		&i.Playbook,
+		&i.Newest,
 		&i.Halted,
 		&i.Suppressed,
 		&i.Disconnected,
-		&i.Owing,
+		&i.Ghost,
+		&i.Now,
 	)
 	return i, err
 }
@@ -308,9 +342,8 @@ func (q *Queries) MessageListSent(ctx context.Context, arg MessageListSentParams
 }
 
 const messageLoad = `-- name: MessageLoad :one
-SELECT m.hunt_id, m.step, m.channel, m.template, m.state, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out,
-    h.state AS hunt_state, h.began_at, ghost.zone, merchant.timezone, phantom_now()::timestamptz AS now, clock_timestamp()::timestamptz AS clock,
-    EXISTS (SELECT 1 FROM halts WHERE scope IN (m.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted
+SELECT m.hunt_id, m.step, m.channel, m.template, m.state, h.ghost_id, h.customer, ghost.zone, merchant.timezone,
+    phantom_now()::timestamptz AS now, clock_timestamp()::timestamptz AS clock
 FROM messages m
 JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
 JOIN merchants merchant ON merchant.id = m.merchant_id
@@ -324,26 +357,20 @@ type MessageLoadParams struct {
 }
 
 type MessageLoadRow struct {
-	HuntID          uuid.UUID
-	Step            int32
-	Channel         string
-	Template        string
-	State           string
-	GhostID         uuid.UUID
-	Customer        []byte
-	PlaybookVersion int32
-	Mode            string
-	HeldOut         bool
-	HuntState       string
-	BeganAt         time.Time
-	Zone            *string
-	Timezone        *string
-	Now             time.Time
-	Clock           time.Time
-	Halted          bool
+	HuntID   uuid.UUID
+	Step     int32
+	Channel  string
+	Template string
+	State    string
+	GhostID  uuid.UUID
+	Customer []byte
+	Zone     *string
+	Timezone *string
+	Now      time.Time
+	Clock    time.Time
 }
 
-// A message with its hunt, and whether a halt holds it back.
+// A message with what is known of who it is for.
 func (q *Queries) MessageLoad(ctx context.Context, arg MessageLoadParams) (MessageLoadRow, error) {
 	row := q.db.QueryRow(ctx, messageLoad, arg.MerchantID, arg.ID)
 	var i MessageLoadRow
@@ -355,16 +382,10 @@ func (q *Queries) MessageLoad(ctx context.Context, arg MessageLoadParams) (Messa
 		&i.State,
 		&i.GhostID,
 		&i.Customer,
-		&i.PlaybookVersion,
-		&i.Mode,
-		&i.HeldOut,
-		&i.HuntState,
-		&i.BeganAt,
 		&i.Zone,
 		&i.Timezone,
 		&i.Now,
 		&i.Clock,
-		&i.Halted,
 	)
 	return i, err
 }
@@ -442,8 +463,8 @@ func (q *Queries) MessageSealTask(ctx context.Context, arg MessageSealTaskParams
 	return result.RowsAffected(), nil
 }
 
-const messageShareHunt = `-- name: MessageShareHunt :one
-SELECT state FROM hunts WHERE merchant_id = $1 AND id = $2 FOR SHARE
+const messageShareHunt = `-- name: MessageShareHunt :exec
+SELECT 1 FROM hunts WHERE merchant_id = $1 AND id = $2 FOR SHARE
 `
 
 type MessageShareHuntParams struct {
@@ -452,11 +473,9 @@ type MessageShareHuntParams struct {
 }
 
 // A stop in another transaction has come before, and is seen, or waits until this one ends.
-func (q *Queries) MessageShareHunt(ctx context.Context, arg MessageShareHuntParams) (string, error) {
-	row := q.db.QueryRow(ctx, messageShareHunt, arg.MerchantID, arg.ID)
-	var state string
-	err := row.Scan(&state)
-	return state, err
+func (q *Queries) MessageShareHunt(ctx context.Context, arg MessageShareHuntParams) error {
+	_, err := q.db.Exec(ctx, messageShareHunt, arg.MerchantID, arg.ID)
+	return err
 }
 
 const messageThaw = `-- name: MessageThaw :execrows

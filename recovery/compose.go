@@ -36,7 +36,7 @@ type letter struct {
 
 // number is where an SMS goes, "" of an email.
 func (l *letter) number() string {
-	if l.SMS == nil {
+	if l == nil || l.SMS == nil {
 		return ""
 	}
 	return l.SMS.To

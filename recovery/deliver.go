@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"phantom/connect"
 	"phantom/db"
 	"phantom/task"
 	"phantom/vault"
@@ -38,36 +37,7 @@ func (s *Service) underCaps(ctx context.Context, queries *db.Queries, m *message
 	return nil
 }
 
-// guard looks at what may have come between planning a message and sending it. Where something has, its error says what: an [*ending] or
-// a snooze. In a transaction the hunt stays as it is until the end of that.
-func (s *Service) guard(ctx context.Context, queries *db.Queries, m *message, l *letter) (now time.Time, err error) {
-	t := m.task
-	state, err := queries.MessageShareHunt(ctx, db.MessageShareHuntParams{MerchantID: t.MerchantID, ID: m.HuntID})
-	if err != nil {
-		return now, fmt.Errorf("read hunt: %w", err)
-	}
-	// A statement of its own, after the wait for the hunt's row.
-	found, err := queries.MessageGuard(ctx, db.MessageGuardParams{MerchantID: t.MerchantID, HuntID: m.HuntID, Channel: m.Channel, Person: l.Person})
-	switch {
-	case err != nil:
-		return now, fmt.Errorf("read suppressions: %w", err)
-	case state != "active":
-		return now, stop(skipped("the hunt has ended"))
-	case found.Suppressed:
-		e := skipped(whyStopped)
-		e.letter = l
-		return now, stop(e)
-	case !found.Owing:
-		return now, stop(skipped("the ghost is gone"))
-	case found.Disconnected:
-		return now, connect.ErrRevoked
-	case found.Halted:
-		return now, task.Snooze(time.Minute)
-	}
-	return found.Now, nil
-}
-
-// freeze stores a letter as it will leave, in the transaction that looks for the last time whether it may. As guard, its error may be an
+// freeze stores a letter as it will leave, in the transaction that looks for the last time whether it may. As mayWrite's, its error may be an
 // [*ending] or a snooze, or a [*putOff].
 func (s *Service) freeze(ctx context.Context, m *message, l *letter) error {
 	text, err := json.Marshal(l)
@@ -86,15 +56,8 @@ func (s *Service) freeze(ctx context.Context, m *message, l *letter) error {
 	if err := queries.MessageLockPersons(ctx, locks(l.Persons)); err != nil {
 		return fmt.Errorf("lock the person: %w", err)
 	}
-	now, err := s.guard(ctx, queries, m, l)
-	if err != nil {
-		return err
-	}
-	// It may have become night while Stripe was read, or the playbook may have changed.
-	if err := s.mayWrite(ctx, queries, m, l.number(), now); err != nil {
-		return err
-	}
-	if err := s.underCaps(ctx, queries, m, l.Persons, now); err != nil {
+	// It may have become night while Stripe was read, and much else.
+	if err := s.mayWrite(ctx, queries, m, l, true); err != nil {
 		return err
 	}
 	if err := task.MarkSent(ctx, tx, t); err != nil {
@@ -251,21 +214,18 @@ func (s *Service) thawed(ctx context.Context, m *message) (*letter, error) {
 	return &l, nil
 }
 
-// unstopped looks whether an email may still be sent again, as far as the database knows. As guard, its error may be an [*ending] or a
+// unstopped looks whether an email may still be sent again, as far as the database knows. As mayWrite's, its error may be an [*ending] or a
 // snooze.
 func (s *Service) unstopped(ctx context.Context, m *message, l *letter) error {
-	now, err := s.guard(ctx, s.queries, m, l)
-	if err != nil {
-		return err
-	}
+	err := s.mayWrite(ctx, s.queries, m, l, false)
 	var wait *putOff
-	if err = s.mayWrite(ctx, s.queries, m, l.number(), now); errors.As(err, &wait) {
-		return task.Snooze(wait.until.Sub(now))
+	if errors.As(err, &wait) {
+		return task.Snooze(wait.until.Sub(wait.now))
 	}
 	return err
 }
 
-// mayRepeat looks before an email is sent again. As guard, its error may be an [*ending] or a snooze.
+// mayRepeat looks before an email is sent again. As mayWrite's, its error may be an [*ending] or a snooze.
 func (s *Service) mayRepeat(ctx context.Context, m *message, l *letter) error {
 	if err := s.unstopped(ctx, m, l); err != nil {
 		return err

@@ -14,6 +14,7 @@ type facts struct {
 	hunt   huntFacts
 	stripe *stripeFacts
 	ledger *ledgerFacts
+	person *personFacts // of a message
 }
 
 // huntFacts are what the database says of a hunt.
@@ -39,6 +40,14 @@ type ledgerFacts struct {
 	attempts []time.Time // on the card within 30 days, the newest first: see card_attempts
 	asked    int64       // in the charge's currency within 24 hours, minor units
 	twin     bool        // another request about the same object, or a charge of the same card, may be out
+}
+
+// personFacts are what is known of the person whom a message is for.
+type personFacts struct {
+	channel string
+	zones   []*time.Location // where they may live, most likely in the first
+	stopped bool             // they have asked not to be written to
+	sent    []db.MessageListSentRow
 }
 
 // ruling is the gate's answer. Without a code the request may leave.
@@ -103,6 +112,9 @@ const (
 	codeOnceADay        code = "once_a_day"
 	codeTwinOut         code = "twin_out"
 	codeDailyCap        code = "daily_cap"
+	codeStopped         code = "stopped"
+	codeQuietHours      code = "quiet_hours"
+	codeMessageCap      code = "message_cap"
 	codeNotOurs         code = "not_ours"
 )
 
@@ -151,6 +163,9 @@ var rules = map[code]struct {
 	codeOnceADay:        {waits, "one attempt a day"},
 	codeTwinOut:         {waits, "what became of another request comes first"},
 	codeDailyCap:        {waits, "the playbook's daily cap is reached"},
+	codeStopped:         {drops, whyStopped},
+	codeQuietHours:      {waits, "it is night for the customer"},
+	codeMessageCap:      {waits, "the person has had enough messages"},
 	codeNotOurs:         {drops, "it is not as PHANTOM has left it"},
 }
 
@@ -167,6 +182,9 @@ const (
 // a message. p is what was planned; a message needs only its zero value. now is by PHANTOM's clock.
 func mayLeave(kind string, p frozen, f facts, now time.Time) ruling {
 	r := f.hunt.mayLeave(kind, p, now)
+	if r.yes() && f.person != nil {
+		r = f.person.mayWrite(f.hunt.playbook, now)
+	}
 	if !r.yes() || f.stripe == nil {
 		return r
 	}
@@ -285,6 +303,20 @@ func (f *stripeFacts) mayRelease() ruling {
 		return ruling{code: codeNotOpen}
 	case o.AutoAdvance, !f.taken: // somebody has given it back, or has taken it themselves
 		return ruling{code: codeNotOurs}
+	}
+	return ruling{}
+}
+
+// mayWrite asks whether a person may be written to now.
+func (f *personFacts) mayWrite(playbook Playbook, now time.Time) ruling {
+	if f.stopped {
+		return ruling{code: codeStopped}
+	}
+	if quiet := playbook.QuietHours.NextFor(now, f.zones); quiet.After(now) {
+		return ruling{codeQuietHours, quiet}
+	}
+	if free := allowed(f.sent, f.channel, now); free.After(now) {
+		return ruling{codeMessageCap, free}
 	}
 	return ruling{}
 }

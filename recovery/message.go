@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/connect"
 	"phantom/db"
 	"phantom/task"
 )
@@ -27,8 +28,6 @@ const (
 const (
 	// listedWithin is how long an SMS of an unknown outcome is looked for. What Twilio has taken it lists well before that.
 	listedWithin = time.Hour
-	// modeWait is how long a message waits where the newest playbook lets nobody be written to.
-	modeWait = 15 * time.Minute
 	// endPatience bounds what is written when a send has ended, also if the process is told to stop.
 	endPatience = 10 * time.Second
 )
@@ -61,25 +60,12 @@ func (s *Service) HandleMessage(ctx context.Context, t *task.Task) error {
 	}
 }
 
-// beginMessage takes a planned message up to its first send, or puts it off, or skips it.
+// beginMessage takes a planned message up to its first send, or puts it off, or skips it. The gate is asked before anything is read at
+// Stripe, and once more in the transaction that freezes the message.
 func (s *Service) beginMessage(ctx context.Context, m *message) error {
-	switch {
-	case m.HuntState != "active":
-		return s.end(ctx, m, skipped("the hunt has ended"))
-	case m.Mode != ModeRecover || m.HeldOut:
-		return s.end(ctx, m, skipped("this hunt writes to nobody"))
-	case m.Halted:
-		return task.Snooze(time.Minute)
-	}
-	playbook, err := s.playbookOf(ctx, m)
-	if err != nil {
-		return err
-	}
-	if m.Now.After(windowEnd(db.Hunt{BeganAt: m.BeganAt}, playbook)) { // it waited: for a cap, a quiet hour, a provider
-		return s.end(ctx, m, skipped("the window is over"))
-	}
 	var letter *letter
-	if err = s.mayWrite(ctx, s.queries, m, "", m.Now); err == nil {
+	err := s.mayWrite(ctx, s.queries, m, nil, false)
+	if err == nil {
 		letter, err = s.compose(ctx, m)
 	}
 	by := s.leaveBy()
@@ -99,32 +85,51 @@ func (s *Service) beginMessage(ctx context.Context, m *message) error {
 	return s.send(ctx, m, letter, true, by)
 }
 
-// mayWrite asks the merchant's newest playbook, whichever version the hunt keeps, whether a message may be sent now: who turns recovering
-// off, or wants another night, means all messages from then on. Its error is a snooze or a [*putOff]. number is that of an SMS, once it is
-// known.
-func (s *Service) mayWrite(ctx context.Context, queries *db.Queries, m *message, number string, now time.Time) error {
-	newest, err := newestPlaybook(ctx, queries, m.task.MerchantID)
+// mayWrite asks the gate about a message. Where it may not leave, its error is an [*ending], a snooze or a [*putOff]. l is nil before the
+// message is composed; counted says that the messages to its person are, which the caller has locked. In a transaction the hunt stays as
+// it is until the end of that.
+func (s *Service) mayWrite(ctx context.Context, queries *db.Queries, m *message, l *letter, counted bool) error {
+	t := m.task
+	p := db.MessageGuardParams{MerchantID: t.MerchantID, HuntID: m.HuntID, Channel: m.Channel}
+	person := &personFacts{channel: m.Channel, zones: zonesFor(m.Channel, zoneOf(m.Zone, m.Timezone), l.number())}
+	if l != nil {
+		p.Person = l.Person
+		if err := queries.MessageShareHunt(ctx, db.MessageShareHuntParams{MerchantID: t.MerchantID, ID: m.HuntID}); err != nil {
+			return fmt.Errorf("lock the hunt: %w", err)
+		}
+	}
+	row, err := queries.MessageGuard(ctx, p) // a statement of its own, after the wait for the hunt's row
 	if err != nil {
-		return err
+		return fmt.Errorf("read what decides about the message: %w", err)
 	}
-	if newest.Mode != ModeRecover {
-		return task.Snooze(modeWait)
-	}
-	quiet := newest.QuietHours.NextFor(now, zonesFor(m.Channel, zoneOf(m.Zone, m.Timezone), number))
-	if quiet.After(now) {
-		return &putOff{now, quiet}
-	}
-	return nil
-}
-
-// playbookOf is the version that the hunt keeps.
-func (s *Service) playbookOf(ctx context.Context, m *message) (Playbook, error) {
-	row, err := s.queries.PlaybookGet(ctx, db.PlaybookGetParams{MerchantID: m.task.MerchantID, Version: m.PlaybookVersion})
+	playbook, err := playbookOf(row.Playbook, row.Newest)
 	if err != nil {
-		return Playbook{}, fmt.Errorf("read playbook: %w", err)
+		return fmt.Errorf("read playbook %d: %w", row.Hunt.PlaybookVersion, err)
 	}
-	v, err := versioned(row)
-	return v.Playbook, err
+	if counted {
+		if person.sent, err = queries.MessageListSent(ctx, db.MessageListSentParams{MerchantID: t.MerchantID, Persons: l.Persons}); err != nil {
+			return fmt.Errorf("count messages: %w", err)
+		}
+	}
+	person.stopped = row.Suppressed
+	r := mayLeave(m.Channel, frozen{}, facts{person: person, hunt: huntFacts{
+		hunt: row.Hunt, ghost: db.GhostTarget{Status: row.Ghost}, playbook: playbook, halted: row.Halted, disconnected: row.Disconnected,
+	}}, row.Now)
+	switch {
+	case r.yes():
+		return nil
+	case r.code == codeDisconnected:
+		return connect.ErrRevoked
+	case r.code == codeQuietHours, r.code == codeMessageCap:
+		return &putOff{row.Now, r.until}
+	case r.code.effect() == waits:
+		return task.Snooze(r.until.Sub(row.Now))
+	}
+	e := skipped(r.code.words())
+	if r.code == codeStopped {
+		e.letter = l
+	}
+	return stop(e)
 }
 
 // putOff hands a message to a later moment. That is no failed try.

@@ -1,8 +1,7 @@
 -- name: MessageLoad :one
--- A message with its hunt, and whether a halt holds it back.
-SELECT m.hunt_id, m.step, m.channel, m.template, m.state, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out,
-    h.state AS hunt_state, h.began_at, ghost.zone, merchant.timezone, phantom_now()::timestamptz AS now, clock_timestamp()::timestamptz AS clock,
-    EXISTS (SELECT 1 FROM halts WHERE scope IN (m.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted
+-- A message with what is known of who it is for.
+SELECT m.hunt_id, m.step, m.channel, m.template, m.state, h.ghost_id, h.customer, ghost.zone, merchant.timezone,
+    phantom_now()::timestamptz AS now, clock_timestamp()::timestamptz AS clock
 FROM messages m
 JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
 JOIN merchants merchant ON merchant.id = m.merchant_id
@@ -18,23 +17,29 @@ WHERE merchant_id = $1 AND id = $2 AND status = 'open';
 -- Whoever counts a person's messages excludes whoever else does. In the order of the keys, so that no two wait for each other.
 SELECT pg_advisory_xact_lock(key) FROM (SELECT unnest(sqlc.arg(keys)::bigint[]) AS key ORDER BY 1) AS keys;
 
--- name: MessageShareHunt :one
+-- name: MessageShareHunt :exec
 -- A stop in another transaction has come before, and is seen, or waits until this one ends.
-SELECT state FROM hunts WHERE merchant_id = $1 AND id = $2 FOR SHARE;
+SELECT 1 FROM hunts WHERE merchant_id = $1 AND id = $2 FOR SHARE;
 
 -- name: MessageLockHunt :exec
 -- Before the task's row and the message's, as whoever stops a hunt locks them.
 SELECT 1 FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE;
 
 -- name: MessageGuard :one
--- What else forbids a message of a hunt to a person.
-SELECT phantom_now()::timestamptz AS now,
-    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (sqlc.arg(merchant_id), '00000000-0000-0000-0000-000000000000')) AS halted,
+-- What decides about a message of a hunt: the hunt with its playbook and the newest one, its ghost, what halts it, and, once the person is
+-- known, whether they have said stop.
+SELECT sqlc.embed(h), p.body AS playbook,
+    (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
     EXISTS (SELECT 1 FROM suppressions s
-        WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.channel = sqlc.arg(channel) AND s.person = sqlc.arg(person)) AS suppressed,
-    EXISTS (SELECT 1 FROM merchants m WHERE m.id = sqlc.arg(merchant_id) AND m.disconnected_at IS NOT NULL) AS disconnected,
-    EXISTS (SELECT 1 FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
-        WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(hunt_id) AND g.status = 'open') AS owing;
+        WHERE s.merchant_id = h.merchant_id AND s.channel = sqlc.arg(channel) AND s.person = sqlc.narg(person)::bytea) AS suppressed,
+    (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
+    coalesce((SELECT g.status FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id), '')::text AS ghost,
+    phantom_now()::timestamptz AS now
+FROM hunts h
+JOIN merchants m ON m.id = h.merchant_id
+JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(hunt_id);
 
 -- name: MessageListSent :many
 -- What was sent to a person within the longest cap, newest first.
