@@ -51,6 +51,19 @@ var (
 // mutationPath is what may be changed at all.
 var mutationPath = regexp.MustCompile(`^/v1/(invoices/[A-Za-z0-9_]{1,255}(/pay|/mark_uncollectible)?|subscriptions(/[A-Za-z0-9_]{1,255})?)$`)
 
+// Reserve waits until the account's pace allows one request, and keeps that turn for the next read. Who must act on what they read while it
+// is fresh waits before they read.
+func (r *Reader) Reserve(ctx context.Context) error {
+	if r.turn.Load() {
+		return ctx.Err()
+	}
+	if err := r.pace.wait(ctx); err != nil {
+		return err
+	}
+	r.turn.Store(true)
+	return nil
+}
+
 // Turn waits until the account's pace allows one request more. It comes before a task is marked as sent: what is marked leaves at once.
 func (r *Reader) Turn(ctx context.Context) error { return r.pace.wait(ctx) }
 

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -55,6 +56,7 @@ type Reader struct {
 	service *Service
 	salt    []byte
 	pace    *pace
+	turn    atomic.Bool // that a read need not wait for any more: see [Reader.Reserve]
 }
 
 // Reader returns the reader of a merchant's account. It fails with [ErrUnknownAccount], or with [ErrRevoked] if he is
@@ -160,7 +162,7 @@ func (r *Reader) updateFacts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.pace.wait(ctx); err != nil {
+	if err := r.wait(ctx); err != nil {
 		return err
 	}
 	if err := r.service.updateFacts(ctx, r.Merchant.ID, r.Merchant.StripeUserID, token); err != nil {
@@ -212,9 +214,17 @@ func (r *Reader) get(ctx context.Context, path string, decode func(*jx.Decoder) 
 	return err
 }
 
+// wait waits for the account's pace, where no turn was reserved.
+func (r *Reader) wait(ctx context.Context) error {
+	if r.turn.Swap(false) {
+		return ctx.Err()
+	}
+	return r.pace.wait(ctx)
+}
+
 // fetch sends one request at the account's pace and hands what comes back to read, which must not keep the body.
 func (r *Reader) fetch(ctx context.Context, path string, read func(response *http.Response, body []byte) error) error {
-	if err := r.pace.wait(ctx); err != nil {
+	if err := r.wait(ctx); err != nil {
 		return err
 	}
 	token, err := r.Merchant.AccessToken.Reveal(accessTokenContext(r.Merchant.StripeUserID))

@@ -130,8 +130,34 @@ func (q *Queries) AttemptFinish(ctx context.Context, arg AttemptFinishParams) (i
 	return result.RowsAffected(), nil
 }
 
+const attemptFound = `-- name: AttemptFound :execrows
+UPDATE attempts SET result = 'paid', sent_at = coalesce(sent_at, $1::timestamptz), charge = $2::bytea, code = NULL
+WHERE merchant_id = $3 AND task_id = $4 AND result IN ('not_sent', 'absent', 'unknown')
+`
+
+type AttemptFoundParams struct {
+	ExecutedAt time.Time
+	Charge     []byte
+	MerchantID uuid.UUID
+	TaskID     uuid.UUID
+}
+
+// A charge that has paid was this attempt's, which was taken for unsent: the commits of it were lost.
+func (q *Queries) AttemptFound(ctx context.Context, arg AttemptFoundParams) (int64, error) {
+	result, err := q.db.Exec(ctx, attemptFound,
+		arg.ExecutedAt,
+		arg.Charge,
+		arg.MerchantID,
+		arg.TaskID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const attemptGet = `-- name: AttemptGet :one
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card, charge, clear_until, code FROM attempts WHERE merchant_id = $1 AND task_id = $2
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card, charge, clear_until, code, marked FROM attempts WHERE merchant_id = $1 AND task_id = $2
 `
 
 type AttemptGetParams struct {
@@ -163,12 +189,13 @@ func (q *Queries) AttemptGet(ctx context.Context, arg AttemptGetParams) (Attempt
 		&i.Charge,
 		&i.ClearUntil,
 		&i.Code,
+		&i.Marked,
 	)
 	return i, err
 }
 
 const attemptListOfHunt = `-- name: AttemptListOfHunt :many
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card, charge, clear_until, code FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card, charge, clear_until, code, marked FROM attempts WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY planned_for, number, task_id
 `
 
 type AttemptListOfHuntParams struct {
@@ -206,6 +233,7 @@ func (q *Queries) AttemptListOfHunt(ctx context.Context, arg AttemptListOfHuntPa
 			&i.Charge,
 			&i.ClearUntil,
 			&i.Code,
+			&i.Marked,
 		); err != nil {
 			return nil, err
 		}
@@ -218,7 +246,7 @@ func (q *Queries) AttemptListOfHunt(ctx context.Context, arg AttemptListOfHuntPa
 }
 
 const attemptListOfObject = `-- name: AttemptListOfObject :many
-SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card, charge, clear_until, code FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number
+SELECT merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result, decline_class, decline_code, card, charge, clear_until, code, marked FROM attempts WHERE merchant_id = $1 AND object = $2 ORDER BY action, number
 `
 
 type AttemptListOfObjectParams struct {
@@ -256,6 +284,7 @@ func (q *Queries) AttemptListOfObject(ctx context.Context, arg AttemptListOfObje
 			&i.Charge,
 			&i.ClearUntil,
 			&i.Code,
+			&i.Marked,
 		); err != nil {
 			return nil, err
 		}
@@ -268,7 +297,7 @@ func (q *Queries) AttemptListOfObject(ctx context.Context, arg AttemptListOfObje
 }
 
 const attemptLoad = `-- name: AttemptLoad :one
-SELECT a.merchant_id, a.object, a.action, a.number, a.task_id, a.hunt_id, a.customer, a.currency, a.amount, a.reason, a.probability, a.planned_for, a.sent_at, a.result, a.decline_class, a.decline_code, a.card, a.charge, a.clear_until, a.code, h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, p.body AS playbook,
+SELECT a.merchant_id, a.object, a.action, a.number, a.task_id, a.hunt_id, a.customer, a.currency, a.amount, a.reason, a.probability, a.planned_for, a.sent_at, a.result, a.decline_class, a.decline_code, a.card, a.charge, a.clear_until, a.code, a.marked, h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
     EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
     (m.disconnected_at IS NOT NULL)::boolean AS disconnected, phantom_now()::timestamptz AS now
@@ -322,6 +351,7 @@ func (q *Queries) AttemptLoad(ctx context.Context, arg AttemptLoadParams) (Attem
 		&i.Attempt.Charge,
 		&i.Attempt.ClearUntil,
 		&i.Attempt.Code,
+		&i.Attempt.Marked,
 		&i.Hunt.MerchantID,
 		&i.Hunt.ID,
 		&i.Hunt.GhostID,
@@ -502,6 +532,22 @@ func (q *Queries) AttemptSumSent(ctx context.Context, arg AttemptSumSentParams) 
 	return amount, err
 }
 
+const attemptSuspect = `-- name: AttemptSuspect :exec
+UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now())
+WHERE merchant_id = $1 AND task_id = $2 AND result IS NULL
+`
+
+type AttemptSuspectParams struct {
+	MerchantID uuid.UUID
+	TaskID     uuid.UUID
+}
+
+// A charge that may have been executed, though a database that was put back does not know it.
+func (q *Queries) AttemptSuspect(ctx context.Context, arg AttemptSuspectParams) error {
+	_, err := q.db.Exec(ctx, attemptSuspect, arg.MerchantID, arg.TaskID)
+	return err
+}
+
 const attemptUnknown = `-- name: AttemptUnknown :one
 SELECT EXISTS (SELECT 1 FROM attempts a
     WHERE a.merchant_id = $1 AND a.object = $2 AND a.task_id <> $3
@@ -559,6 +605,9 @@ WHERE a.merchant_id = $1 AND (a.card = $2 OR a.card IS NULL AND a.customer = $3)
     AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours' AND a.task_id <> $4
     AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
     AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge)
+    AND NOT (a.charge IS NULL AND coalesce(a.result, '') = 'declined' AND EXISTS ( -- of before charges were stored: the ledger has it by its time
+        SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.card = $2
+            AND c.at BETWEEN a.sent_at - interval '2 minutes' AND a.sent_at + interval '2 minutes'))
 ORDER BY at DESC
 `
 

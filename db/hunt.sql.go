@@ -60,6 +60,25 @@ func (q *Queries) HaltGetSince(ctx context.Context, merchantID uuid.UUID) (time.
 	return halted_at, err
 }
 
+const huntActiveBeside = `-- name: HuntActiveBeside :one
+SELECT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = $1 AND h.ghost_id = $2 AND h.id <> $3
+    AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out) AS beside
+`
+
+type HuntActiveBesideParams struct {
+	MerchantID uuid.UUID
+	GhostID    uuid.UUID
+	ID         uuid.UUID
+}
+
+// Whether another hunt of a ghost goes on that may act.
+func (q *Queries) HuntActiveBeside(ctx context.Context, arg HuntActiveBesideParams) (bool, error) {
+	row := q.db.QueryRow(ctx, huntActiveBeside, arg.MerchantID, arg.GhostID, arg.ID)
+	var beside bool
+	err := row.Scan(&beside)
+	return beside, err
+}
+
 const huntAddInvoices = `-- name: HuntAddInvoices :exec
 UPDATE hunts SET invoices = ARRAY(SELECT DISTINCT i FROM unnest(invoices || $1::text[]) AS i ORDER BY i)
 WHERE merchant_id = $2 AND id = $3 AND NOT invoices @> $1::text[]

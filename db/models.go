@@ -42,6 +42,7 @@ type Attempt struct {
 	Charge       []byte
 	ClearUntil   time.Time
 	Code         *string
+	Marked       bool
 }
 
 type AttemptBudget struct {

@@ -168,22 +168,22 @@ func (s *Service) cause(ctx context.Context, reader *connect.Reader, hunt db.Hun
 }
 
 // chargedByUs says whether one of these attempts made the charge that paid. One that knows its charge says so by that. An attempt that
-// Stripe answered with paid did. A debit that was under way may have failed since, and of an attempt whose outcome is unknown nothing is
-// known: there the key of the request that made the charge decides. Its event may be late, which is an [*errUnsure]; where it never comes,
-// the charge is not ours.
+// Stripe answered with paid did. Of all others nothing is known for sure: a debit that was under way may have failed since, and a database
+// that was put back has forgotten what was sent. There the key of the request that made the charge decides. Its event may be late, which
+// is an [*errUnsure]; where it never comes, the charge is not ours.
 func (s *Service) chargedByUs(ctx context.Context, reader *connect.Reader, attempts []db.Attempt, p payment) (bool, error) {
-	perhaps := map[string]bool{} // by key
+	perhaps := map[string]db.Attempt{} // by key
 	for _, a := range attempts {
 		switch {
-		case a.Action != KindPay || a.SentAt == nil:
+		case a.Action != KindPay:
 		case a.Charge != nil:
 			if p.by != nil && bytes.Equal(a.Charge, reader.Hash("charge", p.by.ID)) {
 				return true, nil
 			}
 		case a.Result != nil && *a.Result == "paid":
 			return true, nil
-		case a.Result == nil || *a.Result == "processing" || *a.Result == "unknown":
-			perhaps["task_"+a.TaskID.String()] = true
+		default:
+			perhaps["task_"+a.TaskID.String()] = a
 		}
 	}
 	if len(perhaps) == 0 || p.by == nil {
@@ -193,8 +193,14 @@ func (s *Service) chargedByUs(ctx context.Context, reader *connect.Reader, attem
 	if errors.Is(err, errTooManyEvents) {
 		return false, nil
 	}
-	if err != nil || known {
-		return perhaps[key], err
+	if err != nil {
+		return false, err
+	}
+	if ours, hit := perhaps[key]; hit {
+		return true, s.found(ctx, reader, ours, *p.by)
+	}
+	if known {
+		return false, nil
 	}
 	now, err := s.queries.Now(ctx)
 	if err != nil {
@@ -204,4 +210,21 @@ func (s *Service) chargedByUs(ctx context.Context, reader *connect.Reader, attem
 		return false, &errUnsure{min(max(age/4, time.Minute), 6*time.Hour)}
 	}
 	return false, nil
+}
+
+// found books a charge that has paid to its attempt, where that was taken for unsent.
+func (s *Service) found(ctx context.Context, reader *connect.Reader, a db.Attempt, by charge) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		changed, err := queries.AttemptFound(ctx, db.AttemptFoundParams{
+			MerchantID: a.MerchantID, TaskID: a.TaskID, ExecutedAt: by.at(), Charge: reader.Hash("charge", by.ID),
+		})
+		if err != nil || changed == 0 {
+			return err
+		}
+		if err := queries.HuntCountCharge(ctx, db.HuntCountChargeParams{MerchantID: a.MerchantID, ID: a.HuntID}); err != nil {
+			return fmt.Errorf("count the charge: %w", err)
+		}
+		return note(ctx, queries, a.MerchantID, a.HuntID, a.TaskID, "a charge that was taken for unsent has paid: Stripe knows its key")
+	})
 }

@@ -39,9 +39,9 @@ func mayAsk(charges []charge, p frozen, m method, playbook Playbook, now time.Ti
 	case m.rail() == railUnknown:
 		return ruling{code: codeUnknownMethod}
 	case playbook.CardBudget <= 0 || playbook.MaxAttempts <= 0:
-		return ruling{code: codeNoBudget}
+		return ruling{codeNoBudget, now.Add(oneADay)}
 	}
-	with := slices.DeleteFunc(slices.Clone(charges), func(c charge) bool { return c.key() != m.key() })
+	with := slices.DeleteFunc(slices.Clone(charges), func(c charge) bool { return !c.with(m) })
 	if m.rail() == railDebit {
 		if r := mayPresent(with, p, now); !r.yes() {
 			return r
@@ -146,7 +146,7 @@ func refill(attempts []time.Time, most int, within time.Duration) time.Time {
 
 // recent are those of some charges, the newest first, that the networks' limits count, by date alone.
 func recent(charges []charge, now time.Time) []charge {
-	from := now.AddDate(0, 0, -budgetDays).Unix()
+	from := now.Add(-budgetDays * oneADay).Unix()
 	end := slices.IndexFunc(charges, func(c charge) bool { return c.Created < from })
 	if end < 0 {
 		return charges

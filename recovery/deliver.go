@@ -169,7 +169,11 @@ func (s *Service) resume(ctx context.Context, m *message) error {
 	case m.Clock.Sub(*t.FirstSentAt) >= keyLife:
 		return s.end(ctx, m, unclear("Resend gave no clear answer for 20 hours"))
 	}
+	began := s.config.Now()
 	err = s.mayRepeat(ctx, m, l)
+	if err == nil && s.config.Now().Sub(began) > composing {
+		err = task.Snooze(time.Minute)
+	}
 	by := s.leaveBy()
 	if err == nil { // once more: reading Stripe may have taken its time
 		err = s.unstopped(ctx, m, l)

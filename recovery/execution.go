@@ -53,6 +53,7 @@ func (j *job) findExecution(ctx context.Context, charges []charge, since time.Ti
 			e.unsure = append(e.unsure, c)
 		case err != nil:
 			return e, err
+		case !known && j.attempt.SentAt == nil && j.now.Sub(c.at()) > eventLife: // Stripe tells of it no more
 		case !known:
 			e.unsure = append(e.unsure, c)
 		case key == "task_"+j.t.ID.String():
@@ -81,10 +82,14 @@ func (c charge) outcome() outcome {
 // did. It is not known where there is no event yet, or none any more: Stripe keeps events for 30 days. Nearly always the event stands
 // right beside its charge, and a minute of a busy account has more events than are looked through.
 func keyOf(ctx context.Context, reader *connect.Reader, c charge) (key string, known bool, err error) {
+	types := []string{"charge.succeeded", "charge.failed", "charge.pending"}
+	if c.Method.rail() == railDebit { // it is made pending, and what comes of it later bears no key
+		types = []string{"charge.pending"}
+	}
 	for _, span := range [][2]time.Duration{{-2 * time.Second, 3 * time.Second}, {-10 * time.Second, time.Minute}} {
-		err := readEvents(ctx, reader, []string{"charge.pending", "charge.succeeded", "charge.failed"}, c.at().Add(span[0]), c.at().Add(span[1]),
+		err := readEvents(ctx, reader, types, c.at().Add(span[0]), c.at().Add(span[1]),
 			func(e happened) bool {
-				if e.Data.Object.ID == c.ID {
+				if e.Data.Object.ID == c.ID && slices.Contains(types, e.Type) {
 					known = true
 					key = cmp.Or(key, e.Request.Key)
 				}

@@ -31,8 +31,9 @@ type stripeFacts struct {
 	object  object // the invoice, or the subscription of a final step
 	invoice object // of a final step: the ghost's oldest unpaid invoice
 	charges []charge
+	needed  bool // of a release: another hunt of the ghost goes on
 	paying  bool // of a final step: the newest invoice of the subscription is paid
-	taken   bool // of a charge: Smart Retries has let go of the invoice before; of a release: PHANTOM keeps it
+	taken   bool // of a charge: Smart Retries has let go of the invoice before; of what takes back: it is PHANTOM's
 }
 
 // ledgerFacts are what the ledger says of the card that will be charged, and of the merchant.
@@ -156,7 +157,7 @@ var rules = map[code]struct {
 	codeDebitPresented:  {ends, "a bank debit is presented again twice at most"},
 	codeDebitRests:      {waits, "a bank takes days to answer a debit"},
 	codeAttemptsUsedUp:  {waits, "the attempts that the playbook allows are used up"},
-	codeNoBudget:        {ends, "the playbook allows no attempt on a card"},
+	codeNoBudget:        {waits, "the playbook allows no attempt on a card"},
 	codeCardBudgetSpent: {waits, "the attempts that the card may have within 30 days are used up"},
 	codeNetworkLimit:    {waits, "the card network's limit of attempts is reached"},
 	codeNetworkWaits:    {waits, "the card network asks to wait"},
@@ -181,7 +182,7 @@ const (
 // mayLeave is the one gate before everything that leaves for a hunt: a charge, a take-over, a final step, what takes one of these back, and
 // a message. p is what was planned; a message needs only its zero value. now is by PHANTOM's clock.
 func mayLeave(kind string, p frozen, f facts, now time.Time) ruling {
-	r := f.hunt.mayLeave(kind, p, now)
+	r := f.hunt.mayLeave(kind, now)
 	if r.yes() && f.person != nil {
 		r = f.person.mayWrite(f.hunt.playbook, now)
 	}
@@ -195,6 +196,8 @@ func mayLeave(kind string, p frozen, f facts, now time.Time) ruling {
 		r = f.stripe.mayEnd(f.hunt.playbook, now)
 	case kind == KindRelease:
 		r = f.stripe.mayRelease()
+	case kind == KindResume && !f.stripe.taken: // the merchant has lifted it, and paused on their own account
+		r = ruling{code: codeNotOurs}
 	}
 	if !r.yes() || f.ledger == nil {
 		return r
@@ -209,8 +212,7 @@ func mayLeave(kind string, p frozen, f facts, now time.Time) ruling {
 }
 
 // mayLeave asks what PHANTOM's own database says. What takes back something of PHANTOM's own is bound by little: the hunt has ended.
-func (f huntFacts) mayLeave(kind string, p frozen, now time.Time) ruling {
-	charges := kind == KindPay || kind == KindHold
+func (f huntFacts) mayLeave(kind string, now time.Time) ruling {
 	switch {
 	case f.disconnected:
 		return ruling{code: codeDisconnected}
@@ -230,7 +232,7 @@ func (f huntFacts) mayLeave(kind string, p frozen, now time.Time) ruling {
 		return ruling{code: codeWindowOver}
 	case f.playbook.Mode != ModeRecover:
 		return ruling{codeSwitchedOff, now.Add(offPatience)}
-	case charges && f.ghost.Amount < f.playbook.MinAmount[p.Currency]:
+	case f.ghost.Amount < f.playbook.MinAmount[f.ghost.Currency]:
 		return ruling{codeBelowMinimum, now.Add(oneADay)}
 	}
 	return ruling{}
@@ -301,7 +303,7 @@ func (f *stripeFacts) mayRelease() ruling {
 	switch o := f.object; {
 	case o.Status != "open", o.AmountRemaining <= 0:
 		return ruling{code: codeNotOpen}
-	case o.AutoAdvance, !f.taken: // somebody has given it back, or has taken it themselves
+	case o.AutoAdvance, !f.taken, f.needed: // somebody has given it back, or has taken it themselves
 		return ruling{code: codeNotOurs}
 	}
 	return ruling{}

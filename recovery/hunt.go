@@ -382,6 +382,10 @@ func (s *Service) giveBack(ctx context.Context, tx db.DBTX, hunt db.Hunt) error 
 	}
 	for _, invoice := range hunt.Invoices {
 		object := p.hash("invoice", invoice)
+		// A hunt of before may have taken it over, and left it to this one.
+		if p.attempts, err = p.queries.AttemptListOfObject(ctx, db.AttemptListOfObjectParams{MerchantID: hunt.MerchantID, Object: object}); err != nil {
+			return fmt.Errorf("list attempts: %w", err)
+		}
 		if !isTaken(p.attempts, object) || slices.ContainsFunc(p.attempts, func(a db.Attempt) bool {
 			return a.Action == KindRelease && a.Result == nil && bytes.Equal(a.Object, object)
 		}) {

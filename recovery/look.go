@@ -15,14 +15,25 @@ import (
 	"phantom/task"
 )
 
+// unasked says, before Stripe is asked anything, that nothing may leave now. What ends a charge is not said before it is known that it was not
+// executed, and the longest wait is not so long that Stripe has forgotten what happened meanwhile.
+func (j *job) unasked() (r ruling, enough bool) {
+	if r = mayLeave(j.t.Kind, j.p, facts{hunt: j.facts.hunt}, j.now); r.yes() || j.t.FirstSentAt != nil {
+		return r, false
+	}
+	if j.t.Kind != KindPay || r.code == codeDisconnected {
+		return r, true
+	}
+	return r, r.code.effect() == waits && j.now.Sub(j.attempt.ClearUntil) < clearLife
+}
+
+// clearLife is how long a charge may wait without a look. Stripe tells of events for 30 days.
+const clearLife = 20 * 24 * time.Hour
+
 // look reads at Stripe what decides, before anything was sent. It reports false where the task is not to be sent now, having ended it or
 // with the error that puts it off. What may change soonest, the invoice, is read last.
 func (j *job) look(ctx context.Context) (bool, error) {
-	// Before Stripe is asked anything. What ends a charge is not said before it is known that it was not executed.
 	first := mayLeave(j.t.Kind, j.p, j.facts, j.now)
-	if !first.yes() && (j.t.Kind != KindPay || first.code.effect() == waits || first.code == codeDisconnected) {
-		return false, j.obey(ctx, first)
-	}
 	if err := j.readCharges(ctx, j.attempt.ClearUntil); err != nil {
 		return false, err
 	}
@@ -36,7 +47,7 @@ func (j *job) look(ctx context.Context) (bool, error) {
 		case done.charge != nil:
 			return false, j.end(ctx, done.charge.outcome())
 		case done.crowd:
-			return false, j.review(ctx, "the account has had too many events around a charge of this invoice to be sure that it was not sent before a backup was put back")
+			return false, j.suspect(ctx, "the account has had too many events around a charge of this invoice to be sure that it was not sent before a backup was put back")
 		case len(done.unsure) > 0:
 			return false, j.awaitEvent(ctx, done.unsure)
 		}
@@ -84,9 +95,18 @@ func (j *job) readCharges(ctx context.Context, since time.Time) (err error) {
 func (j *job) see(ctx context.Context, o object) (err error) {
 	seen := &stripeFacts{object: o, charges: j.charges}
 	switch kind := j.t.Kind; {
-	case kind == KindPay && o.NextAttempt != nil, kind == KindRelease:
-		if seen.taken, err = j.takenOver(ctx, o); err != nil {
+	case kind == KindPay && o.NextAttempt != nil:
+		if seen.taken, err = j.letGo(ctx); err != nil {
 			return err
+		}
+	case kind == KindRelease || kind == KindResume:
+		if seen.taken, err = j.isOurs(ctx, o); err != nil {
+			return err
+		}
+		if kind == KindRelease { // another hunt of the ghost counts on it, and gives it back at its own end
+			if seen.needed, err = j.s.queries.HuntActiveBeside(ctx, db.HuntActiveBesideParams{MerchantID: j.t.MerchantID, GhostID: j.hunt.GhostID, ID: j.hunt.ID}); err != nil {
+				return fmt.Errorf("ask for another hunt: %w", err)
+			}
 		}
 	case kind == KindUncollectible:
 		seen.invoice = o
@@ -102,21 +122,27 @@ func (j *job) see(ctx context.Context, o object) (err error) {
 	return nil
 }
 
-// doneBefore is the outcome of a step whose effect the object shows already, though PHANTOM has sent nothing: somebody else has done it, or
-// a hunt of before whose take-over still stands.
+// doneBefore is the outcome of a step whose effect the object shows already: PHANTOM has done it, though its answer or the commits of it are
+// lost, or a hunt of before whose take-over still stands, or somebody else. What others have done is not PHANTOM's to take back.
 func (j *job) doneBefore(ctx context.Context, o object) (outcome, error) {
-	why := outcome{status: "succeeded", result: "done", why: "it was so already", others: true}
+	done := outcome{status: "succeeded", result: "done"}
+	if j.t.FirstSentAt == nil {
+		done.why = "it was so already"
+	}
+	if j.t.Kind != KindHold && j.t.Kind != KindPause {
+		return done, nil
+	}
+	if j.attempt.Marked && o.Metadata[marker] == j.t.ID.String() {
+		return done, nil
+	}
 	if j.t.Kind == KindHold {
-		taken, err := j.takenOver(ctx, o)
-		if err != nil {
-			return why, err
+		taken, err := j.isOurs(ctx, o)
+		if taken || err != nil {
+			return done, err
 		}
-		why.others = !taken
 	}
-	if why.others {
-		why.gate = codeNotOurs
-	}
-	return why, nil
+	done.others, done.gate = true, codeNotOurs
+	return done, nil
 }
 
 // obey does what the gate says: the task waits, or ends with what follows from that.
@@ -141,18 +167,29 @@ func (j *job) obey(ctx context.Context, r ruling) error {
 	return j.end(ctx, o)
 }
 
-// takenOver says whether it is PHANTOM that keeps Smart Retries from an invoice. The invoice names the task that took it over.
-func (j *job) takenOver(ctx context.Context, o object) (bool, error) {
+// isOurs says whether it is PHANTOM that keeps Smart Retries from an invoice, or that has paused a subscription: the object names the task
+// that did. Before requests marked what they change, the attempt alone tells.
+func (j *job) isOurs(ctx context.Context, o object) (bool, error) {
 	attempts, err := j.attemptsOnObject(ctx)
 	if err != nil {
 		return false, err
 	}
-	if j.t.Kind == KindPay { // it was let go once, and somebody has turned it on again
-		return isLetGo(attempts, j.object()), nil
+	kind := KindHold
+	if !ofInvoice(j.t.Kind) {
+		kind = KindPause
+	} else if !isTaken(attempts, j.object()) {
+		return false, nil
 	}
-	return isTaken(attempts, j.object()) && slices.ContainsFunc(attempts, func(a db.Attempt) bool {
-		return a.Action == KindHold && a.TaskID.String() == o.Metadata[marker]
+	return slices.ContainsFunc(attempts, func(a db.Attempt) bool {
+		mine := a.Action == kind && a.Result != nil && *a.Result == "done" && (a.Code == nil || code(*a.Code) != codeNotOurs)
+		return mine && (a.TaskID.String() == o.Metadata[marker] || !a.Marked && o.Metadata[marker] == "")
 	}), nil
+}
+
+// letGo says whether Smart Retries has let go of the invoice before: then somebody has turned it on again.
+func (j *job) letGo(ctx context.Context) (bool, error) {
+	attempts, err := j.attemptsOnObject(ctx)
+	return isLetGo(attempts, j.object()), err
 }
 
 func (j *job) attemptsOnObject(ctx context.Context) ([]db.Attempt, error) {
@@ -206,20 +243,29 @@ func (j *job) awaitEvent(ctx context.Context, charges []charge) error {
 	oldest := slices.MinFunc(charges, func(a, b charge) int { return int(a.Created - b.Created) })
 	age := j.now.Sub(oldest.at())
 	if age >= eventPatience {
-		return j.review(ctx, "no event tells who made a charge of this invoice, and it may be this task's: look in the dashboard for the request with the key task_"+j.t.ID.String())
+		return j.suspect(ctx, "no event tells who made a charge of this invoice, and it may be this task's: look in the dashboard for the request with the key task_"+j.t.ID.String())
 	}
 	return task.Snooze(min(max(age/4, time.Minute), 6*time.Hour))
+}
+
+// suspect leaves a charge to a person that may have been executed, and so counts as one that was sent.
+func (j *job) suspect(ctx context.Context, why string) error {
+	if err := j.s.queries.AttemptSuspect(ctx, db.AttemptSuspectParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID}); err != nil {
+		return fmt.Errorf("count the charge: %w", err)
+	}
+	return j.review(ctx, why)
 }
 
 // wait puts the task off: nothing was sent, so that the same row may go later. The attempt tells that this moment is not the one that
 // was chosen, and that no charge from before this look is its own.
 func (j *job) wait(ctx context.Context, r ruling) error {
 	p := db.AttemptPutOffParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID, PlannedFor: r.until, Reason: "put off: " + r.code.words(), Code: string(r.code)}
-	if j.facts.stripe != nil && j.t.FirstSentAt == nil { // all its charges up to the beginning of this look are known
+	if !j.looked.IsZero() && j.t.FirstSentAt == nil { // all its charges up to the beginning of this look are known
 		p.ClearUntil = &j.looked
 	}
 	if err := j.s.queries.AttemptPutOff(ctx, p); err != nil {
 		return fmt.Errorf("put the attempt off: %w", err)
 	}
-	return task.Snooze(max(r.until.Sub(j.now), time.Minute))
+	// The merchant may raise a limit, or the customer leave another card, long before the time has come.
+	return task.Snooze(min(max(r.until.Sub(j.now), time.Minute), oneADay))
 }

@@ -28,6 +28,8 @@ const (
 const (
 	// listedWithin is how long an SMS of an unknown outcome is looked for. What Twilio has taken it lists well before that.
 	listedWithin = time.Hour
+	// composing bounds the time in which Stripe is read for a message: a dispute or a payment is seen after that.
+	composing = 30 * time.Second
 	// endPatience bounds what is written when a send has ended, also if the process is told to stop.
 	endPatience = 10 * time.Second
 )
@@ -64,9 +66,13 @@ func (s *Service) HandleMessage(ctx context.Context, t *task.Task) error {
 // Stripe, and once more in the transaction that freezes the message.
 func (s *Service) beginMessage(ctx context.Context, m *message) error {
 	var letter *letter
+	began := s.config.Now()
 	err := s.mayWrite(ctx, s.queries, m, nil, false)
 	if err == nil {
 		letter, err = s.compose(ctx, m)
+	}
+	if err == nil && s.config.Now().Sub(began) > composing {
+		err = task.Snooze(time.Minute) // what was read first may not be so any more
 	}
 	by := s.leaveBy()
 	if err == nil {

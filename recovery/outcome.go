@@ -96,7 +96,7 @@ func outcomeOf(kind string, a connect.Answer) outcome {
 
 func declined(class, code string) outcome {
 	o := outcome{status: "failed", result: "declined", why: "declined: " + classWords(class), class: class, code: code}
-	if class == "never" || class == "customer" {
+	if isHard(class) {
 		o.over = o.why
 	}
 	return o

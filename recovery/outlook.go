@@ -42,7 +42,7 @@ type nextStep struct {
 // nextCharge says what follows where no charge is under way.
 func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, now time.Time) (nextStep, error) {
 	switch {
-	case so.class == "never" || so.class == "customer":
+	case isHard(so.class):
 		return nextStep{over: classWords(so.class)}, nil
 	case l.playbook.MaxAttempts == 0 || l.playbook.CardBudget == 0:
 		return nextStep{over: codeNoBudget.words()}, nil

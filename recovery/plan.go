@@ -62,9 +62,15 @@ func (p *planning) load(ctx context.Context) (there bool, err error) {
 		return false, fmt.Errorf("load hunt: %w", err)
 	}
 	p.hunt, p.ghost, p.merchant, p.now = row.Hunt, row.GhostTarget, row.Merchant, row.Now
-	if p.playbook, err = playbookOf(row.Playbook, row.Newest); err != nil {
+	plan, err := ParsePlaybook(row.Playbook)
+	if err != nil {
 		return false, fmt.Errorf("read playbook %d: %w", p.hunt.PlaybookVersion, err)
 	}
+	newest, err := ParsePlaybook(row.Newest)
+	if err != nil {
+		return false, fmt.Errorf("read the newest playbook: %w", err)
+	}
+	p.playbook = plan.loosest(newest)
 	if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: m, HuntID: p.hunt.ID}); err != nil {
 		return false, fmt.Errorf("list attempts: %w", err)
 	}
@@ -191,7 +197,7 @@ func (p *planning) charge(ctx context.Context) error {
 func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (nextStep, error) {
 	var so standing
 	idle := 0 // requests in a row that were planned and not executed
-	so.lastFailed, so.class, so.code = p.lastFailure()
+	so.lastFailed, so.class, so.code = p.lastFailure(object)
 	for _, a := range p.attempts {
 		if !bytes.Equal(a.Object, object) {
 			continue
@@ -223,8 +229,9 @@ func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (
 // mostIdle bounds how often a charge is planned anew that Stripe's state forbids each time.
 const mostIdle = 20
 
-// lastFailure is the latest of Stripe's and ours.
-func (p *planning) lastFailure() (at time.Time, class, code string) {
+// lastFailure is the latest of Stripe's and ours, for the moment of the next charge. What ends charges is said by an attempt of ours on this
+// invoice alone: of others, and of Stripe's, it is not known with which card they were made, and the look before the charge knows.
+func (p *planning) lastFailure(object []byte) (at time.Time, class, code string) {
 	at, class = p.hunt.BeganAt.Add(-oneADay), p.ghost.DeclineClass
 	if p.ghost.LastFailedAt != nil {
 		at = *p.ghost.LastFailedAt
@@ -232,9 +239,10 @@ func (p *planning) lastFailure() (at time.Time, class, code string) {
 	if p.ghost.DeclineCode != nil {
 		code = *p.ghost.DeclineCode
 	}
+	ours := false
 	for _, a := range p.attempts {
 		if a.Action == KindPay && a.Result != nil && *a.Result == "declined" && a.SentAt != nil && !a.SentAt.Before(at) {
-			at, class, code = *a.SentAt, "unknown", ""
+			at, class, code, ours = *a.SentAt, "unknown", "", bytes.Equal(a.Object, object)
 			if a.DeclineClass != nil {
 				class = *a.DeclineClass
 			}
@@ -243,8 +251,14 @@ func (p *planning) lastFailure() (at time.Time, class, code string) {
 			}
 		}
 	}
+	if !ours && isHard(class) {
+		class, code = "unknown", ""
+	}
 	return at, class, code
 }
+
+// isHard says whether no retry helps after a decline of a class, with the same card.
+func isHard(class string) bool { return class == "never" || class == "customer" }
 
 func (p *planning) giveUp(ctx context.Context, invoice []byte, why string) error {
 	if err := p.queries.HuntGiveUpInvoice(ctx, db.HuntGiveUpInvoiceParams{

@@ -190,6 +190,20 @@ func (p Playbook) under(newest Playbook) Playbook {
 	return p
 }
 
+// loosest is a hunt's plan under the looser of its own limits and another playbook's: by that it is planned, and what limits a send is asked at the
+// send. So a limit that was lowered and is raised again has given nothing up.
+func (p Playbook) loosest(newest Playbook) Playbook {
+	loose := p.under(newest)
+	loose.MaxAttempts, loose.CardBudget = max(p.MaxAttempts, newest.MaxAttempts), max(p.CardBudget, newest.CardBudget)
+	loose.DailyCap = map[string]int64{}
+	for currency, most := range p.DailyCap {
+		if other, capped := newest.DailyCap[currency]; capped {
+			loose.DailyCap[currency] = max(most, other)
+		}
+	}
+	return loose
+}
+
 // playbookOf reads a hunt's playbook under the newest one.
 func playbookOf(plan, newest []byte) (Playbook, error) {
 	p, err := ParsePlaybook(plan)

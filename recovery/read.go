@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -111,9 +112,17 @@ func (c charge) at() time.Time { return time.Unix(c.Created, 0) }
 // declined says whether a charge has reached the network and was refused there: that is what the networks count.
 func (c charge) declined() bool { return c.Status == "failed" && !c.blocked() }
 
-// contested says whether a dispute about the charge is open.
+// contested says whether a dispute about the charge is open: in any status that is not known to be a closed one.
 func (c charge) contested() bool {
-	return c.Disputed && c.Dispute.Status != "won" && c.Dispute.Status != "lost" && c.Dispute.Status != "warning_closed"
+	return c.Disputed && !slices.Contains([]string{"won", "lost", "warning_closed", "prevented", "charge_refunded"}, c.Dispute.Status)
+}
+
+// with says whether a charge was made with a method: by its fingerprint, or by its id where one of the two has none.
+func (c charge) with(m method) bool {
+	if c.Method.Fingerprint != "" && m.Fingerprint != "" {
+		return c.Method.Fingerprint == m.Fingerprint
+	}
+	return c.MethodID != "" && c.MethodID == m.ID
 }
 
 func (c charge) blocked() bool { return c.Outcome.NetworkStatus == "not_sent_to_network" }

@@ -79,18 +79,26 @@ func (j *job) ready(ctx context.Context) (by time.Time, ok bool, err error) {
 		look = j.settle
 	}
 	for try := range 3 {
-		by = j.s.config.Now().Round(0).Add(freshness) // by the wall clock, which goes on while a machine sleeps
 		if try > 0 {
 			if err := j.load(ctx); err != nil {
 				return by, false, err
 			}
 		}
+		if r, enough := j.unasked(); enough {
+			return by, false, j.obey(ctx, r)
+		}
+		// The account's pace is waited for before the first read, and then this charge goes before those that have not begun.
+		if err := j.reader.Reserve(ctx); err != nil {
+			return by, false, err
+		}
+		by = j.s.config.Now().Round(0).Add(freshness) // by the wall clock, which goes on while a machine sleeps
+		ahead := connect.Urgent(ctx)
 		if !unread {
-			if ok, err := look(ctx); !ok {
+			if ok, err := look(ahead); !ok {
 				return by, false, err
 			}
 		}
-		if err := j.reader.Turn(ctx); err != nil {
+		if err := j.reader.Turn(ahead); err != nil {
 			return by, false, err
 		}
 		if j.s.config.Now().Round(0).Before(by) {
@@ -182,8 +190,12 @@ func (j *job) mark(ctx context.Context) (ok bool, err error) {
 		if r = mayLeave(j.t.Kind, j.p, j.facts, j.now); !r.yes() {
 			return nil
 		}
-		if _, err := queries.AttemptMarkSent(ctx, j.marking(card)); err != nil {
+		marked, err := queries.AttemptMarkSent(ctx, j.marking(card))
+		if err != nil {
 			return fmt.Errorf("mark the attempt: %w", err)
+		}
+		if marked == 0 {
+			return task.ErrLost
 		}
 		failpoint("marking")
 		return task.MarkSent(ctx, tx, j.t)
@@ -193,8 +205,12 @@ func (j *job) mark(ctx context.Context) (ok bool, err error) {
 		return false, err
 	case r.yes():
 		return true, nil
-	case j.t.FirstSentAt != nil && r.code != codeDisconnected:
-		return false, task.Snooze(time.Minute) // stopped and unknown: the next try reads, and does not send
+	case j.t.FirstSentAt != nil:
+		wall, err := j.s.queries.WallClock(ctx)
+		if err != nil {
+			return false, fmt.Errorf("read clock: %w", err)
+		}
+		return false, j.leaveUnsent(ctx, r, wall.Sub(*j.t.FirstSentAt))
 	}
 	return false, j.obey(ctx, r)
 }

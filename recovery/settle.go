@@ -43,10 +43,9 @@ func (j *job) settle(ctx context.Context) (again bool, err error) {
 	}
 	failpoint("reread")
 	if j.t.Kind != KindPay && mutations[j.t.Kind].done(o) {
-		result := outcome{status: "succeeded", result: "done"}
-		// What bears no mark of this task was done by somebody else, and is not PHANTOM's to take back.
-		if result.others = marked(j.t.Kind) && o.Metadata[marker] != j.t.ID.String(); result.others {
-			result.gate = codeNotOurs
+		result, err := j.doneBefore(ctx, o)
+		if err != nil {
+			return false, err
 		}
 		return false, j.end(ctx, result)
 	}
@@ -72,19 +71,25 @@ func (j *job) settleBy(ctx context.Context, o object, done execution, age time.D
 	if err := j.see(ctx, o); err != nil {
 		return false, err
 	}
-	switch r := mayLeave(j.t.Kind, j.p, j.facts, j.now); {
-	case r.code == codeDisconnected:
-		return false, connect.ErrRevoked
-	case r.code == codeHalted, r.code == codeSwitchedOff:
-		return false, task.Snooze(max(min(age/4, 30*time.Minute), time.Minute))
-	case !r.yes() && age >= settled:
-		return false, j.end(ctx, absent)
-	case !r.yes():
-		return false, task.Snooze(time.Minute)
-	case j.t.Attempt > mostSent:
+	if r := mayLeave(j.t.Kind, j.p, j.facts, j.now); !r.yes() {
+		return false, j.leaveUnsent(ctx, r, age)
+	}
+	if j.t.Attempt > mostSent {
 		return false, task.Snooze(30 * time.Minute)
 	}
 	return true, nil
+}
+
+// leaveUnsent is what becomes of a request that was not executed and may not leave again. Nothing was done, so that after a while it is known
+// to be absent; a halt is waited for.
+func (j *job) leaveUnsent(ctx context.Context, r ruling, age time.Duration) error {
+	switch {
+	case r.code == codeDisconnected:
+		return connect.ErrRevoked
+	case age >= settled && r.code != codeHalted && r.code != codeSwitchedOff:
+		return j.end(ctx, absent)
+	}
+	return task.Snooze(max(min(age/4, 30*time.Minute), time.Minute))
 }
 
 // absent is the outcome of a request that Stripe never executed. A new attempt is a new row.

@@ -15,10 +15,13 @@ CREATE INDEX card_attempts_card_idx ON card_attempts (merchant_id, card, at) WHE
 
 -- charge: the keyed hash of the charge that an attempt has made, once it is known. clear_until: no charge at Stripe from before this
 -- moment is this attempt's; it begins with the attempt itself, by phantom_now(). code: why it was put off or not sent (recovery's gate).
+-- marked: its request marks the object in Stripe's metadata, which those of before this migration do not.
 ALTER TABLE attempts
     ADD COLUMN charge bytea,
     ADD COLUMN clear_until timestamptz,
-    ADD COLUMN code text;
+    ADD COLUMN code text,
+    ADD COLUMN marked boolean NOT NULL DEFAULT false;
+ALTER TABLE attempts ALTER COLUMN marked SET DEFAULT true;
 UPDATE attempts a SET clear_until = coalesce((SELECT t.created_at FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id),
     a.planned_for - interval '60 days'); -- too early costs a few more questions, too late would cost a charge
 ALTER TABLE attempts

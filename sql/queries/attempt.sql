@@ -53,6 +53,9 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND (a.card = sqlc.arg(card) OR a.ca
     AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours' AND a.task_id <> sqlc.arg(task_id)
     AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
     AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge)
+    AND NOT (a.charge IS NULL AND coalesce(a.result, '') = 'declined' AND EXISTS ( -- of before charges were stored: the ledger has it by its time
+        SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.card = sqlc.arg(card)
+            AND c.at BETWEEN a.sent_at - interval '2 minutes' AND a.sent_at + interval '2 minutes'))
 ORDER BY at DESC;
 
 -- name: CardAttemptAdd :exec
@@ -90,6 +93,16 @@ UPDATE attempts SET code = sqlc.arg(code)::text, clear_until = greatest(clear_un
     reason = CASE WHEN planned_for < sqlc.arg(planned_for)::timestamptz - interval '1 hour' THEN sqlc.arg(reason)::text ELSE reason END,
     probability = CASE WHEN planned_for < sqlc.arg(planned_for)::timestamptz - interval '1 hour' THEN 1 ELSE probability END
 WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL AND sent_at IS NULL;
+
+-- name: AttemptSuspect :exec
+-- A charge that may have been executed, though a database that was put back does not know it.
+UPDATE attempts SET sent_at = coalesce(sent_at, phantom_now())
+WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IS NULL;
+
+-- name: AttemptFound :execrows
+-- A charge that has paid was this attempt's, which was taken for unsent: the commits of it were lost.
+UPDATE attempts SET result = 'paid', sent_at = coalesce(sent_at, sqlc.arg(executed_at)::timestamptz), charge = sqlc.arg(charge)::bytea, code = NULL
+WHERE merchant_id = sqlc.arg(merchant_id) AND task_id = sqlc.arg(task_id) AND result IN ('not_sent', 'absent', 'unknown');
 
 -- name: AttemptFinish :execrows
 UPDATE attempts SET result = sqlc.arg(result)::text, decline_class = nullif(sqlc.arg(decline_class)::text, ''), decline_code = nullif(sqlc.arg(decline_code)::text, ''),

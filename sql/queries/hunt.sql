@@ -45,6 +45,11 @@ SELECT * FROM hunts
 WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[]) AND state = 'active'
 ORDER BY id FOR NO KEY UPDATE;
 
+-- name: HuntActiveBeside :one
+-- Whether another hunt of a ghost goes on that may act.
+SELECT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.ghost_id = sqlc.arg(ghost_id) AND h.id <> sqlc.arg(id)
+    AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out) AS beside;
+
 -- name: HuntListEndedOf :many
 -- The last ended hunt of each of these ghosts that was not stopped by anybody.
 SELECT DISTINCT ON (ghost_id) * FROM hunts
