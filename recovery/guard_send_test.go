@@ -3,6 +3,7 @@ package recovery
 import (
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,11 +115,19 @@ func TestAChargeWaitsForWhoStopsItsHunt(t *testing.T) {
 
 // together says what makes the charges of several hunts one matter, though Stripe knows several
 // customers.
-var together = map[string][]string{
-	"one customer": {"UPDATE hunts SET customer = decode(repeat('cd', 32), 'hex')"},
-	"one card": {`UPDATE ghost_targets
-		SET card = decode(repeat('ab', 32), 'hex'), card_attempts = 0`},
-	"one cap": nil,
+var together = map[string]func(b *bench){
+	"one card": func(b *bench) { b.oneCard("declines") },
+	"one cap":  func(*bench) {},
+}
+
+// oneCard gives all customers one card, which has not been tried yet. It declines, or pays with "".
+func (b *bench) oneCard(status string) {
+	b.t.Helper()
+	subscriptions := b.text("SELECT string_agg(stripe_subscription_id, ' ') FROM ghost_targets")
+	for _, id := range strings.Fields(subscriptions) {
+		b.turn(sandbox.Change{Do: "new_card", Status: status, ID: id})
+		b.turn(sandbox.Change{Do: "same_card", ID: id})
+	}
 }
 
 // capped has a playbook allow one charge of a day, whichever it is.
@@ -139,7 +148,8 @@ func TestTwoChargesAtOnce(t *testing.T) {
 			if name != "one cap" {
 				change = nil
 			}
-			b, ids := setupCharges(t, 2, change, prepare...)
+			b, ids := setupCharges(t, 2, change)
+			prepare(b)
 			tx, err := b.pool.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -183,7 +193,8 @@ func TestSentChargesAreCounted(t *testing.T) {
 				} else {
 					p.CardBudget = 2
 				}
-			}, prepare...)
+			})
+			prepare(b)
 			try := func(id uuid.UUID, leaves bool) {
 				t.Helper()
 				before := b.left()
