@@ -219,29 +219,44 @@ func TestSentChargesAreCounted(t *testing.T) {
 	}
 }
 
-// A charge of an invoice does not leave while what another hunt's request for the same invoice has
-// done is unknown.
+// A charge does not leave while it is unknown what another request has done: one of another hunt for
+// the same invoice, or one with the same card.
 func TestNoChargeBesideAnUnknownOne(t *testing.T) {
 	t.Parallel()
-	b, ids := setupCharges(t, 1, nil)
-	b.lose(ids[0])
-	if err := b.s.Stop(t.Context(), b.merchant, b.text2id("SELECT id::text FROM hunts")); err != nil {
-		t.Fatal(err)
+	beside := func(t *testing.T, b *bench, first, second uuid.UUID) {
+		t.Helper()
+		b.later(25 * time.Hour) // so that it is not the day that forbids it
+		if status := b.try(second); status != "pending" || b.left() != 1 {
+			t.Errorf("it is %s, and %d requests left", status, b.left())
+		}
+		if status := b.status(first); status != "pending" {
+			t.Errorf("the first one is %s", status)
+		}
 	}
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
-		t.Fatal(err)
-	}
-	b.try(b.text2id(`SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'
-		AND status = 'pending'`))
-	b.later(25 * time.Hour) // so that it is not the day that forbids it
-	second := b.text2id(`SELECT id::text FROM scheduled_tasks WHERE kind = 'invoice_pay'
-		AND first_sent_at IS NULL`)
-	if status := b.try(second); status != "pending" || b.left() != 1 {
-		t.Errorf("it is %s, and %d requests left", status, b.left())
-	}
-	if status := b.status(ids[0]); status != "pending" {
-		t.Errorf("the first one is %s", status)
-	}
+	t.Run("one invoice", func(t *testing.T) {
+		t.Parallel()
+		b, ids := setupCharges(t, 1, nil)
+		b.lose(ids[0])
+		hunt := b.text2id("SELECT id::text FROM hunts")
+		if err := b.s.Stop(t.Context(), b.merchant, hunt); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+			t.Fatal(err)
+		}
+		b.try(b.text2id(`SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'
+			AND status = 'pending'`))
+		b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()})
+		beside(t, b, ids[0], b.text2id(`SELECT id::text FROM scheduled_tasks
+			WHERE kind = 'invoice_pay' AND first_sent_at IS NULL`))
+	})
+	t.Run("one card", func(t *testing.T) {
+		t.Parallel()
+		b, ids := setupCharges(t, 2, nil)
+		b.oneCard("")
+		b.lose(ids[0])
+		beside(t, b, ids[0], ids[1])
+	})
 }
 
 // A process that stands still between the mark and the sending sends nothing, and that is no failed

@@ -34,6 +34,7 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 		}
 	}
 	halt := func(b *bench, _ uuid.UUID) { b.exec("INSERT INTO halts (scope) VALUES ($1)", b.merchant) }
+	off := func(b *bench, _ uuid.UUID) { b.recoverWith(func(p *Playbook) { p.Mode = ModeOff }) }
 	tries := func(n int) func(*bench, uuid.UUID) {
 		return func(b *bench,
 			id uuid.UUID) {
@@ -53,6 +54,7 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 		"twenty hours":               {old(20*time.Hour + time.Minute), false, "failed", "absent"},
 		"twenty-nine days":           {old(29*24*time.Hour + time.Minute), false, "needs_review", ""},
 		"a halt":                     {old(time.Hour, halt), false, "pending", ""},
+		"switched off":               {old(time.Hour, off), false, "pending", ""},
 		"a fresh dispute":            {turn("dispute"), false, "pending", ""},
 		"a dispute":                  {old(time.Hour, turn("dispute")), false, "failed", "absent"},
 		"others' payment":            {turn("pay_out_of_band"), false, "pending", ""},
