@@ -70,10 +70,14 @@ func TestGateOfFinalSteps(t *testing.T) {
 		"written off": {func(f *stripeFacts, _ *Playbook) {
 			f.invoice.Status, f.invoice.NextAttempt = "uncollectible", &next
 		}, ""},
-		"paid":           {func(f *stripeFacts, _ *Playbook) { f.invoice.Status = "paid" }, codeNotOpen},
-		"void":           {func(f *stripeFacts, _ *Playbook) { f.invoice.Status = "void" }, codeNotOpen},
-		"paid elsewhere": {func(f *stripeFacts, _ *Playbook) { f.invoice.PaidOutOfBand = true }, codeNotOpen},
-		"nothing left":   {func(f *stripeFacts, _ *Playbook) { f.invoice.AmountRemaining = 0 }, codeNotOpen},
+		"paid": {func(f *stripeFacts, _ *Playbook) { f.invoice.Status = "paid" }, codeNotOpen},
+		"void": {func(f *stripeFacts, _ *Playbook) { f.invoice.Status = "void" }, codeNotOpen},
+		"paid elsewhere": {func(f *stripeFacts, _ *Playbook) {
+			f.invoice.PaidOutOfBand = true
+		}, codeNotOpen},
+		"nothing left": {func(f *stripeFacts, _ *Playbook) {
+			f.invoice.AmountRemaining = 0
+		}, codeNotOpen},
 		"a dispute": {func(f *stripeFacts, _ *Playbook) {
 			f.charges = []charge{{Status: "succeeded", Disputed: true}}
 		}, codeInDispute},
@@ -262,7 +266,8 @@ func TestTheNewestLimitsHold(t *testing.T) {
 	newest.MaxAttempts, newest.CardBudget = plan.MaxAttempts-1, plan.CardBudget-1
 	newest.MinAmount, newest.DailyCap = map[string]int64{"usd": 7}, map[string]int64{"usd": 8}
 	newest.QuietHours = QuietHours{"01:00", "02:00", "UTC"}
-	newest.WindowDays, newest.TakeOver, newest.FinalStep = plan.WindowDays+1, !plan.TakeOver, FinalCancel
+	newest.WindowDays, newest.TakeOver = plan.WindowDays+1, !plan.TakeOver
+	newest.FinalStep = FinalCancel
 	p := plan.under(newest)
 	for name, ok := range map[string]bool{
 		"mode": p.Mode == ModeOff, "max_attempts": p.MaxAttempts == newest.MaxAttempts,

@@ -219,8 +219,8 @@ func TestSentChargesAreCounted(t *testing.T) {
 	}
 }
 
-// A charge does not leave while it is unknown what another request has done: one of another hunt for
-// the same invoice, or one with the same card.
+// A charge does not leave while it is unknown what another request has done: one of another hunt
+// for the same invoice, or one with the same card.
 func TestNoChargeBesideAnUnknownOne(t *testing.T) {
 	t.Parallel()
 	beside := func(t *testing.T, b *bench, first, second uuid.UUID) {
