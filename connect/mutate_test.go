@@ -118,8 +118,8 @@ func TestMutateTellsFinalFromUnknown(t *testing.T) {
 		{"refused", sandbox.Fault{Status: 400}, "final 400"},
 		{"no such invoice", sandbox.Fault{Status: 404}, "final 404"},
 		{"the key is another request's", sandbox.Fault{Status: 400, Body: reused}, "key reused"},
-		{"the token is refused", sandbox.Fault{Status: 401}, "revoked"},
-		{"the account is forbidden", sandbox.Fault{Status: 403}, "revoked"},
+		{"the token is refused", sandbox.Fault{Status: 401}, "not sent"}, // and the account is not
+		{"forbidden", sandbox.Fault{Status: 403}, "not sent"},
 		{"too many requests", sandbox.Fault{Status: 429}, "slow down"},
 		{"the object is locked", sandbox.Fault{Status: 429, Code: "lock_timeout"}, "unknown"},
 		{"in flight", sandbox.Fault{Status: 409, Code: "idempotency_key_in_use"}, "unknown"},

@@ -67,28 +67,36 @@ func TestNoMessageAfterAStop(t *testing.T) {
 	}
 }
 
-// An email whose answer was lost does not leave again after a stop either.
+// An email whose answer was lost does not leave again after a stop either, be it one that comes
+// while Stripe is read for that.
 func TestNoMessageAgainAfterAStop(t *testing.T) {
 	t.Parallel()
+	again := func(t *testing.T, name string, late bool) {
+		t.Parallel()
+		p := setupPost(t)
+		p.world.set(func() { p.world.faults = func(int) fault { return dropAfter } })
+		id, _ := p.plan(ada, Email, "payment_failed")
+		p.try(id)
+		hash, err := p.s.connect.Hasher(t.Context(), p.merchant)
+		p.must(err)
+		once := sync.OnceFunc(func() { p.change(name, id, hasher(hash).email(address)) })
+		if late {
+			p.world.set(func() { p.world.reading = once })
+		} else {
+			once()
+		}
+		status := p.try(id)
+		requests, _, _ := p.world.took()
+		if state, _ := p.state(id); requests != 1 || state != messageSending && state != messageUnclear {
+			t.Errorf("%d requests to send; the task is %s, the message %s", requests, status, state)
+		}
+	}
 	for name := range messageStops {
 		if name == "another message has left" || name == "it is planned no more" {
 			continue // the letter itself is what has left
 		}
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := setupPost(t)
-			p.world.set(func() { p.world.faults = func(int) fault { return dropAfter } })
-			id, _ := p.plan(ada, Email, "payment_failed")
-			p.try(id)
-			hash, err := p.s.connect.Hasher(t.Context(), p.merchant)
-			p.must(err)
-			p.change(name, id, hasher(hash).email(address))
-			status := p.try(id)
-			requests, _, _ := p.world.took()
-			if state, _ := p.state(id); requests != 1 || state != messageSending && state != messageUnclear {
-				t.Errorf("%d requests to send; the task is %s, the message %s", requests, status, state)
-			}
-		})
+		t.Run(name, func(t *testing.T) { again(t, name, false) })
+		t.Run(name+", late", func(t *testing.T) { again(t, name, true) })
 	}
 }
 

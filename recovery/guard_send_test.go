@@ -3,6 +3,7 @@ package recovery
 import (
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -114,11 +115,19 @@ func TestAChargeWaitsForWhoStopsItsHunt(t *testing.T) {
 
 // together says what makes the charges of several hunts one matter, though Stripe knows several
 // customers.
-var together = map[string][]string{
-	"one customer": {"UPDATE hunts SET customer = decode(repeat('cd', 32), 'hex')"},
-	"one card": {`UPDATE ghost_targets
-		SET card = decode(repeat('ab', 32), 'hex'), card_attempts = 0`},
-	"one cap": nil,
+var together = map[string]func(b *bench){
+	"one card": func(b *bench) { b.oneCard("declines") },
+	"one cap":  func(*bench) {},
+}
+
+// oneCard gives all customers one card, which has not been tried yet. It declines, or pays with "".
+func (b *bench) oneCard(status string) {
+	b.t.Helper()
+	subscriptions := b.text("SELECT string_agg(stripe_subscription_id, ' ') FROM ghost_targets")
+	for _, id := range strings.Fields(subscriptions) {
+		b.turn(sandbox.Change{Do: "new_card", Status: status, ID: id})
+		b.turn(sandbox.Change{Do: "same_card", ID: id})
+	}
 }
 
 // capped has a playbook allow one charge of a day, whichever it is.
@@ -139,7 +148,8 @@ func TestTwoChargesAtOnce(t *testing.T) {
 			if name != "one cap" {
 				change = nil
 			}
-			b, ids := setupCharges(t, 2, change, prepare...)
+			b, ids := setupCharges(t, 2, change)
+			prepare(b)
 			tx, err := b.pool.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -183,7 +193,8 @@ func TestSentChargesAreCounted(t *testing.T) {
 				} else {
 					p.CardBudget = 2
 				}
-			}, prepare...)
+			})
+			prepare(b)
 			try := func(id uuid.UUID, leaves bool) {
 				t.Helper()
 				before := b.left()
@@ -208,29 +219,44 @@ func TestSentChargesAreCounted(t *testing.T) {
 	}
 }
 
-// A charge of an invoice does not leave while what another hunt's request for the same invoice has
-// done is unknown.
+// A charge does not leave while it is unknown what another request has done: one of another hunt
+// for the same invoice, or one with the same card.
 func TestNoChargeBesideAnUnknownOne(t *testing.T) {
 	t.Parallel()
-	b, ids := setupCharges(t, 1, nil)
-	b.lose(ids[0])
-	if err := b.s.Stop(t.Context(), b.merchant, b.text2id("SELECT id::text FROM hunts")); err != nil {
-		t.Fatal(err)
+	beside := func(t *testing.T, b *bench, first, second uuid.UUID) {
+		t.Helper()
+		b.later(25 * time.Hour) // so that it is not the day that forbids it
+		if status := b.try(second); status != "pending" || b.left() != 1 {
+			t.Errorf("it is %s, and %d requests left", status, b.left())
+		}
+		if status := b.status(first); status != "pending" {
+			t.Errorf("the first one is %s", status)
+		}
 	}
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
-		t.Fatal(err)
-	}
-	b.try(b.text2id(`SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'
-		AND status = 'pending'`))
-	b.later(25 * time.Hour) // so that it is not the day that forbids it
-	second := b.text2id(`SELECT id::text FROM scheduled_tasks WHERE kind = 'invoice_pay'
-		AND first_sent_at IS NULL`)
-	if status := b.try(second); status != "pending" || b.left() != 1 {
-		t.Errorf("it is %s, and %d requests left", status, b.left())
-	}
-	if status := b.status(ids[0]); status != "pending" {
-		t.Errorf("the first one is %s", status)
-	}
+	t.Run("one invoice", func(t *testing.T) {
+		t.Parallel()
+		b, ids := setupCharges(t, 1, nil)
+		b.lose(ids[0])
+		hunt := b.text2id("SELECT id::text FROM hunts")
+		if err := b.s.Stop(t.Context(), b.merchant, hunt); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+			t.Fatal(err)
+		}
+		b.try(b.text2id(`SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'
+			AND status = 'pending'`))
+		b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()})
+		beside(t, b, ids[0], b.text2id(`SELECT id::text FROM scheduled_tasks
+			WHERE kind = 'invoice_pay' AND first_sent_at IS NULL`))
+	})
+	t.Run("one card", func(t *testing.T) {
+		t.Parallel()
+		b, ids := setupCharges(t, 2, nil)
+		b.oneCard("")
+		b.lose(ids[0])
+		beside(t, b, ids[0], ids[1])
+	})
 }
 
 // A process that stands still between the mark and the sending sends nothing, and that is no failed

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/db"
 	"phantom/sandbox"
 )
 
@@ -34,6 +35,7 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 		}
 	}
 	halt := func(b *bench, _ uuid.UUID) { b.exec("INSERT INTO halts (scope) VALUES ($1)", b.merchant) }
+	off := func(b *bench, _ uuid.UUID) { b.recoverWith(func(p *Playbook) { p.Mode = ModeOff }) }
 	tries := func(n int) func(*bench, uuid.UUID) {
 		return func(b *bench,
 			id uuid.UUID) {
@@ -53,6 +55,7 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 		"twenty hours":               {old(20*time.Hour + time.Minute), false, "failed", "absent"},
 		"twenty-nine days":           {old(29*24*time.Hour + time.Minute), false, "needs_review", ""},
 		"a halt":                     {old(time.Hour, halt), false, "pending", ""},
+		"switched off":               {old(time.Hour, off), false, "pending", ""},
 		"a fresh dispute":            {turn("dispute"), false, "pending", ""},
 		"a dispute":                  {old(time.Hour, turn("dispute")), false, "failed", "absent"},
 		"others' payment":            {turn("pay_out_of_band"), false, "pending", ""},
@@ -81,26 +84,41 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 	}
 }
 
+const emptyList = `{"object":"list","data":[],"has_more":false}`
+
 // unheard has Stripe's events be late.
 func (b *bench) unheard() {
 	b.world.Fail(sandbox.Fault{
 		Method: http.MethodGet, Path: "/v1/events", Times: -1, Status: 200,
-		Body: `{"object":"list","data":[],"has_more":false}`,
+		Body: emptyList,
 	})
 }
 
-// A debit whose answer was lost is waited for, however long the bank takes: absent it is not.
+// A debit whose answer was lost is waited for, however long the bank takes: absent it is not. Where
+// Stripe does not list its charge yet the invoice tells of it.
 func TestADebitUnderWayIsNotAbsent(t *testing.T) {
 	t.Parallel()
-	b, ids := setupCharges(t, 1, nil)
-	b.turn(sandbox.Change{Do: "to_debit"})
-	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true,
-		After: true})
-	b.unheard()
-	b.try(ids[0])
-	b.sentAgo(ids[0], 21*time.Hour)
-	if status := b.try(ids[0]); status != "pending" || b.left() != 1 {
-		t.Errorf("it is %s after %d requests", status, b.left())
+	for name, c := range map[string]struct {
+		path, body string
+		age        time.Duration
+	}{
+		"no event tells": {"/v1/events", emptyList, 21 * time.Hour},
+		"not listed":     {"/v1/charges", emptyList, time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, ids := setupCharges(t, 1, nil)
+			b.turn(sandbox.Change{Do: "to_debit"})
+			b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true,
+				After: true})
+			b.try(ids[0])
+			b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: c.path, Times: -1, Status: 200,
+				Body: c.body})
+			b.sentAgo(ids[0], c.age)
+			if status := b.try(ids[0]); status != "pending" || b.left() != 1 {
+				t.Errorf("it is %s after %d requests", status, b.left())
+			}
+		})
 	}
 }
 
@@ -156,14 +174,12 @@ func TestAnOutcomeStands(t *testing.T) {
 	if status := b.try(ids[0]); status != "succeeded" {
 		t.Fatalf("it is %s", status)
 	}
-	b.exec(`UPDATE scheduled_tasks
-		SET status = 'pending', finished_at = NULL, first_sent_at = first_sent_at - interval '21 hours'
-		WHERE id = $1`, ids[0])
-	b.unheard()
-	b.try(ids[0])
+	n, err := b.queries.AttemptFinish(t.Context(), db.AttemptFinishParams{
+		MerchantID: b.merchant, TaskID: ids[0], Result: "absent",
+	})
 	if result := b.text("SELECT result FROM attempts WHERE task_id = $1", ids[0]); result != "paid" ||
-		b.executed() != 1 {
-		t.Errorf("it is %s after %d executions", result, b.executed())
+		n != 0 || err != nil {
+		t.Errorf("it is %s; %d, %v", result, n, err)
 	}
 }
 

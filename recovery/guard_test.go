@@ -17,10 +17,9 @@ import (
 // The tests of the guards take the whole engine as it is: a guard is seen by what reaches the
 // sandbox. `make mutants` takes each guard out and runs its test.
 
-// setupCharges is a world with so many hunts, whose first charges are planned. prepare comes
-// between the two.
-func setupCharges(t *testing.T, count int, change func(*bench, *Playbook),
-	prepare ...string) (b *bench, ids []uuid.UUID) {
+// setupCharges is a world with so many hunts, whose first charges are planned.
+func setupCharges(t *testing.T, count int, change func(*bench, *Playbook)) (b *bench,
+	ids []uuid.UUID) {
 	t.Helper()
 	b = setup(t, sandbox.Config{Merchants: 1, OpenInvoices: count})
 	b.movable()
@@ -30,9 +29,6 @@ func setupCharges(t *testing.T, count int, change func(*bench, *Playbook),
 			change(b, p)
 		}
 	})
-	for _, statement := range prepare {
-		b.exec(statement)
-	}
 	for _, id := range b.ids(`SELECT id FROM scheduled_tasks
 		WHERE params ->> 'do' = 'begin' ORDER BY id`) {
 		b.try(id)
@@ -133,7 +129,9 @@ func (b *bench) left() (n int) {
 // meanwhile has something happen while the last thing is read before a charge leaves: all that was
 // looked at before is outdated by it.
 func (b *bench) meanwhile(do func()) {
-	b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/charges", Hold: do})
+	b.world.Fail(sandbox.Fault{
+		Method: http.MethodGet, Path: "/v1/invoices/", After: true, Hold: do,
+	})
 }
 
 // lose has the next request get lost on its way to Stripe, sends it, and mends the network.

@@ -149,7 +149,7 @@ func TestByHand(t *testing.T) {
 	}{
 		{"pending", "", true, false}, {"pending", "1 hour", false, false}, {"running", "", false, false},
 		{"running", "1 hour", false, false},
-		{"parked", "", true, false}, {"needs_review", "", true, true}, {"needs_review", "19 hours", true,
+		{"parked", "", true, false}, {"parked", "1 hour", false, false}, {"needs_review", "", true, true}, {"needs_review", "19 hours", true,
 			true},
 		{"needs_review", "21 hours", true, false}, {"succeeded", "", false, false}, {"canceled", "",
 			false, false}, {"failed", "1 hour", false, false},
