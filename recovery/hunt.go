@@ -260,7 +260,8 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		if err != nil {
 			return err
 		}
-		if there && p.ghost.ClosedReason != nil && *p.ghost.ClosedReason == closedUnderWay && finalKinds[p.playbook.FinalStep] != "" {
+		pending := there && p.ghost.ClosedReason != nil && *p.ghost.ClosedReason == closedUnderWay && finalKinds[p.playbook.FinalStep] != ""
+		if pending && p.now.Before(windowEnd(p.hunt, p.playbook).Add(payPatience)) {
 			wait = oneADay // until it is known what became of the payment
 			return nil
 		}
@@ -290,6 +291,10 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 	}
 	return err
 }
+
+// payPatience is how long behind its window a hunt waits for a payment that is under way. Banks take days; a customer who must confirm a
+// payment may never do so.
+const payPatience = 14 * 24 * time.Hour
 
 // closedUnderWay is why a ghost is closed whose payment a bank still moves, as package ghost has it.
 const closedUnderWay = "payment_under_way"
