@@ -217,9 +217,6 @@ func (s *sim) chargeOf(m *simMerchant, id string) (c trueCharge) {
 
 // checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again.
 func (s *sim) checkGivenBack(m *simMerchant) {
-	if !simNewRules {
-		return
-	}
 	held := map[string]bool{}
 	for _, e := range s.world.Ledger(m.account) {
 		if e.Metadata != nil && e.Method == http.MethodPost && e.Path == "/v1/invoices/"+e.Object &&

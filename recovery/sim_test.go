@@ -16,8 +16,7 @@ const simGoOn = false
 // TestSimulation turns one small world for each seed and holds the invariants of
 // docs/adr/0013-mutations.md against it. PHANTOM_SEED replays one and prints its steps;
 // PHANTOM_SEEDS and PHANTOM_FIRST_SEED say how many, and from which on. PHANTOM_IGNORE names rules
-// that are known not to hold ("I2 cap,I5 parked"), and PHANTOM_NEW_RULES holds those that are not
-// to be held yet.
+// that are known not to hold ("I2 cap,I5 parked").
 func TestSimulation(t *testing.T) {
 	database := newSimDatabase(t)
 	first, seeds := envNumber(t, "PHANTOM_FIRST_SEED", 1), envNumber(t, "PHANTOM_SEEDS", 300)
