@@ -83,6 +83,13 @@ func (s *sim) restore() {
 		stored, err := s.hunts.Playbook(s.ctx, m.id)
 		s.must(err)
 		m.playbook = stored.Playbook
+		if m.playbook.Mode == ModeOff { // who turned it on again does so once more, when they see it
+			s.plan(s.now.Add(12*time.Hour), "a playbook of the backup's time is on again", func() {
+				m.playbook.Mode = ModeRecover
+				_, err := s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
+				s.must(err)
+			})
+		}
 		// Tokens may be newer than the backup.
 		if !s.connected(m) {
 			s.reconnect(m)

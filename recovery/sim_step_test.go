@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // simWorker is one try at one task, in a goroutine that goes on only while the scheduler waits for
@@ -59,8 +60,27 @@ const simTaskQuery = `SELECT t.merchant_id, t.id, t.kind, coalesce(t.params ->> 
 func (s *sim) tasks(statuses ...string) []simTask {
 	rows, err := s.database.pool.Query(s.ctx, simTaskQuery, statuses)
 	s.must(err)
+	return s.read(rows)
+}
+
+// goOn moves the clocks and reads the live tasks, in one round trip.
+func (s *sim) goOn(to time.Time) {
+	var batch pgx.Batch
+	batch.Queue(simMoveQuery, s.clocks(to)...)
+	batch.Queue(simTaskQuery, simLive)
+	results := s.database.pool.SendBatch(s.ctx, &batch)
+	_, err := results.Exec()
+	s.must(err)
+	rows, err := results.Query()
+	s.must(err)
+	s.live, s.stale = s.read(rows), false
+	s.must(results.Close())
+}
+
+var simLive = []string{"pending", "running"}
+
+func (s *sim) read(rows pgx.Rows) (list []simTask) {
 	defer rows.Close()
-	var list []simTask
 	for rows.Next() {
 		var t simTask
 		s.must(rows.Scan(&t.merchant, &t.id, &t.kind, &t.subject, &t.what, &t.status, &t.runAt, &t.lease,
@@ -115,7 +135,7 @@ func (s *sim) turn(until time.Time, most int) {
 func (s *sim) step(until time.Time) bool {
 	s.steps++
 	if s.stale {
-		s.live, s.stale = s.tasks("pending", "running"), false
+		s.live, s.stale = s.tasks(simLive...), false
 	}
 	var due []simTask
 	next := until.Add(time.Second)
@@ -184,8 +204,7 @@ func (s *sim) step(until time.Time) bool {
 		return true
 	}
 	ready[s.r.IntN(len(ready))]()
-	s.stale = true
-	s.move(s.now.Add(time.Duration(1+s.r.IntN(40)) * time.Millisecond))
+	s.goOn(s.now.Add(time.Duration(1+s.r.IntN(40)) * time.Millisecond))
 	return true
 }
 

@@ -158,12 +158,17 @@ func (s *sim) tail() []string { return s.trace[max(0, len(s.trace)-60):] }
 
 // move sets all clocks. Callers hold no transaction that would see two times.
 func (s *sim) move(to time.Time) {
+	_, err := s.database.pool.Exec(s.ctx, simMoveQuery, s.clocks(to)...)
+	s.must(err)
+}
+
+const simMoveQuery = "UPDATE sim.clock SET at = $1, luck = $2"
+
+func (s *sim) clocks(to time.Time) []any {
 	if to.After(s.now) {
 		s.now = to
 	}
-	luck := rand.New(rand.NewPCG(s.seed, uint64(s.now.UnixNano()))).Float64()
-	_, err := s.database.pool.Exec(s.ctx, "UPDATE sim.clock SET at = $1, luck = $2", s.now, luck)
-	s.must(err)
+	return []any{s.now, rand.New(rand.NewPCG(s.seed, uint64(s.now.UnixNano()))).Float64()}
 }
 
 // newSim makes the world of a seed: connected, audited and hunted.
