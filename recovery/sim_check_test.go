@@ -156,7 +156,8 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 			s.breach("I2 dispute", "%s left though the customer disputes a charge", l.object)
 		}
 		same := card != "" && c.Method.Card.Fingerprint == card
-		if c.blocked() || s.unsent[ours[c.ID]] && c.Customer != l.customer {
+		_, forgotten := s.unsent[ours[c.ID]]
+		if c.blocked() || forgotten && c.Customer != l.customer {
 			continue
 		}
 		refused := c.Status == "failed" || c.Status == "pending" // a payment is no attempt too many

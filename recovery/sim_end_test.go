@@ -12,7 +12,7 @@ import (
 type simAttempt struct {
 	object, action, result string
 	number                 int
-	fence                  int64 // 0: no worker has had it since the database was put back, or ever
+	fence                  int64 // of the last worker that has had it
 	sent                   *time.Time
 }
 
@@ -107,7 +107,7 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 		right := false
 		switch {
 		// canceled by a database that knew nothing of it, and asked nobody
-		case a.result == "not_sent" && a.fence == 0 && s.unsent[e.Key]:
+		case a.result == "not_sent" && s.unseen(e.Key, a):
 			s.count("executed, and canceled unseen after the database was put back")
 			right = true
 		case a.result == "unknown": // a person has given it up, having looked at it
@@ -140,6 +140,13 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 			s.breach("I4 open", "%s, attempt %d at %s, has no result", a.action, a.number, a.object)
 		}
 	}
+}
+
+// unseen says that a database that was put back knows nothing of an execution, and that no worker
+// has looked at its task since.
+func (s *sim) unseen(key string, a simAttempt) bool {
+	fence, forgotten := s.unsent[key]
+	return forgotten && a.fence == fence
 }
 
 // checkMoney holds I6: what was paid of the hunted invoices is what the product counts, and is said
@@ -200,7 +207,7 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 		}
 		if got > 0 && (cause == "charge") != (key != "") && !(s.lost[key] && key != "") {
 			a := attempts[key]
-			if key == "" || a.result != "unknown" && !(a.fence == 0 && s.unsent[key]) {
+			if key == "" || a.result != "unknown" && !s.unseen(key, a) {
 				s.breach("I4 cause", "%s was paid by our charge: %t, and is counted as %s", id, key != "",
 					cause)
 			}
