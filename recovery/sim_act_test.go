@@ -65,6 +65,7 @@ func (s *sim) keepBackup() {
 // restore puts the database back to what it was, with no worker alive.
 func (s *sim) restore() {
 	s.killAll()
+	s.denied = true // tokens may be newer than the backup
 	s.must(s.database.run(s.ctx, s.database.revive))
 	s.count("database put back")
 	for key := range s.world.AllExecutions() {
@@ -149,6 +150,7 @@ func (s *sim) changeWorld() {
 			return
 		}
 		c.Do = "deauthorize"
+		s.denied = true
 		s.plan(s.now.Add(time.Duration(10+s.r.IntN(1000))*time.Minute), "a merchant comes back", func() {
 			if !s.connected(m) {
 				s.reconnect(m)

@@ -85,6 +85,16 @@ func (s *sim) checkTasks() {
 	s.must(rows.Err())
 }
 
+// checkParked holds I5 where a worker has ended: no refusal of one object sets a task aside while
+// Stripe has never refused an account.
+func (s *sim) checkParked(w *simWorker) {
+	if s.weather.refusals && !s.denied &&
+		s.tell("SELECT count(*) FROM scheduled_tasks WHERE status = 'parked'") > 0 {
+		s.breach("I5 parked", "%s was set aside, and no account was refused", w.label)
+		s.denied = true
+	}
+}
+
 // checkOutcomes holds I4: every execution is booked once, as what it was.
 func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 	byTime := map[string]trueCharge{}

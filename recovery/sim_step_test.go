@@ -247,6 +247,7 @@ func (s *sim) resume(w *simWorker, alive bool) {
 	s.running = nil
 	if w.ended {
 		s.say("  end of %s", w.label)
+		s.checkParked(w)
 		s.workers = slices.DeleteFunc(s.workers, func(o *simWorker) bool { return o == w })
 	}
 }

@@ -130,6 +130,7 @@ func (s *sim) get(request *http.Request) (*http.Response, error) {
 		case 3:
 			if s.weather.refusals {
 				s.count("read 401")
+				s.denied = s.denied || request.URL.Path == "/v1/account"
 				return said(request, http.StatusUnauthorized, simRefusal), nil
 			}
 		case 4:

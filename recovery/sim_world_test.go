@@ -72,6 +72,7 @@ type sim struct {
 	lost     map[string]bool
 	unsent   map[string]int64 // those that it does not know to have been sent: their task's fence
 	backup   time.Duration    // a backup is to be made, and put back after so long
+	denied   bool             // an account itself was refused, in truth or by what goes wrong
 	draining bool
 	flying   int // requests that left and have not arrived
 	executed int
