@@ -176,7 +176,7 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 		began, ends time.Time
 		state       string
 	}
-	invoices := map[string]hunted{}
+	invoices := map[string][]hunted{} // an invoice may be hunted again, and was paid for one of them
 	for rows.Next() {
 		var text []byte
 		var h hunted
@@ -185,21 +185,23 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 		s.must(json.Unmarshal(text, &owed))
 		for id, amount := range owed {
 			h.owed = amount
-			invoices[id] = h
+			invoices[id] = append(invoices[id], h)
 		}
 	}
 	s.must(rows.Err())
 	ours := s.ourCharges(m)
 	for _, id := range m.invoices {
-		h, known := invoices[id]
+		hunts := invoices[id]
 		var invoice trueInvoice
-		if !known || !s.ask(m, "/v1/invoices/"+id, nil, &invoice) {
+		if len(hunts) == 0 || !s.ask(m, "/v1/invoices/"+id, nil, &invoice) {
 			s.breach("I6", "no hunt knows of %s", id)
 			continue
 		}
-		want := int64(0)
-		if invoice.Status == "paid" && !invoice.closedAt().Before(h.began.Truncate(time.Second)) {
-			want = min(h.owed, invoice.AmountPaid)
+		h, want := hunts[0], int64(0)
+		for _, o := range hunts { // the last that had begun
+			if invoice.Status == "paid" && !invoice.closedAt().Before(o.began.Truncate(time.Second)) {
+				h, want = o, min(o.owed, invoice.AmountPaid)
+			}
 		}
 		var got int64
 		var cause string
