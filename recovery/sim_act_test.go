@@ -35,6 +35,12 @@ func (s *sim) schedule() {
 			s.plan(at(), "Stripe forgets all keys", s.forget)
 		}
 	}
+	if s.weather.crashes > 0 {
+		s.plan(at(), "the process is started anew", func() {
+			s.killAll()
+			s.boot()
+		})
+	}
 	if s.weather.restores {
 		span := time.Duration(1+s.r.IntN(600)) * time.Minute
 		if s.r.IntN(3) == 0 {
@@ -67,6 +73,7 @@ func (s *sim) restore() {
 	s.killAll()
 	s.denied = true // tokens may be newer than the backup
 	s.must(s.database.run(s.ctx, s.database.revive))
+	s.boot()
 	s.count("database put back")
 	for key := range s.world.AllExecutions() {
 		var known, sent bool
@@ -149,31 +156,44 @@ func (s *sim) changeWorld() {
 		if !s.weather.refusals {
 			return
 		}
-		c.Do = "deauthorize"
-		s.denied = true
-		s.plan(s.now.Add(time.Duration(10+s.r.IntN(1000))*time.Minute), "a merchant comes back", func() {
-			if !s.connected(m) {
-				s.reconnect(m)
-			}
-		})
+		s.leave(m, s.r)
+		return
 	}
 	id, err := s.world.Change(c)
 	if err == nil {
 		s.count("Stripe: " + c.Do)
 	}
 	s.say("  %s %s: %s, %v", c.Do, c.ID, id, err)
-	if c.Do == "deauthorize" && err == nil {
-		at := s.now
-		if s.r.IntN(3) > 0 {
-			s.plan(s.now.Add(time.Duration(s.r.IntN(60))*time.Second), "the deauthorization is heard of",
-				func() {
-					_, err := s.ghosts.Receive(s.ctx, ghost.Event{
-						ID: fmt.Sprintf("evt_deauthorized%d", at.Unix()), Type: "account.application.deauthorized",
-						Account: m.account, ObjectID: "ca_1", Created: at.Truncate(time.Second),
-					})
-					s.must(err)
-				})
+}
+
+// leave has a merchant deauthorize the application and come back later. Meanwhile somebody may
+// cancel what is set aside.
+func (s *sim) leave(m *simMerchant, dice *rand.Rand) {
+	if !s.changed(sandbox.Change{Account: m.account, Do: "deauthorize"}) {
+		return
+	}
+	s.count("Stripe: deauthorize")
+	s.say("  %s leaves", m.account)
+	s.denied = true
+	at, away := s.now, 10+dice.IntN(1000)
+	s.plan(at.Add(time.Duration(away)*time.Minute), "a merchant comes back", func() {
+		if !s.connected(m) {
+			s.reconnect(m)
 		}
+	})
+	if dice.IntN(2) == 0 {
+		s.plan(at.Add(time.Duration(1+dice.IntN(away))*time.Minute), "somebody cancels what is set aside",
+			func() { s.cancelOne("parked") })
+	}
+	if dice.IntN(3) > 0 {
+		s.plan(at.Add(time.Duration(dice.IntN(60))*time.Second), "the deauthorization is heard of",
+			func() {
+				_, err := s.ghosts.Receive(s.ctx, ghost.Event{
+					ID: fmt.Sprintf("evt_deauthorized%d", at.Unix()), Type: "account.application.deauthorized",
+					Account: m.account, ObjectID: "ca_1", Created: at.Truncate(time.Second),
+				})
+				s.must(err)
+			})
 	}
 }
 
@@ -241,11 +261,15 @@ func (s *sim) changeOurs() {
 			s.must(s.hunts.Stop(s.ctx, m.id, parsedPlaybook(*id)))
 		}
 	default:
-		tasks := slices.DeleteFunc(s.tasks("pending", "parked", "needs_review"),
-			func(t simTask) bool { return !Mutates(t.kind) })
-		if len(tasks) > 0 {
-			s.cancel(tasks[s.r.IntN(len(tasks))])
-		}
+		s.cancelOne("pending", "parked", "needs_review")
+	}
+}
+
+func (s *sim) cancelOne(statuses ...string) {
+	tasks := slices.DeleteFunc(s.tasks(statuses...),
+		func(t simTask) bool { return !Mutates(t.kind) })
+	if len(tasks) > 0 {
+		s.cancel(tasks[s.r.IntN(len(tasks))])
 	}
 }
 

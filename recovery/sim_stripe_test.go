@@ -116,6 +116,12 @@ func (s *sim) get(request *http.Request) (*http.Response, error) {
 			s.pause(w, time.Duration(dice.IntN(300))*time.Millisecond)
 		}
 	}
+	if w != nil && !s.draining && s.weather.lies && request.URL.Path == "/v1/account" &&
+		dice.IntN(2) == 0 {
+		s.count("account refused in error")
+		s.denied = true
+		return said(request, http.StatusUnauthorized, simRefusal), nil
+	}
 	if w != nil && !s.draining && dice.Float64() < s.weather.spoiltReads {
 		switch dice.IntN(7) {
 		case 0:
@@ -169,7 +175,14 @@ func (s *sim) mutation(request *http.Request) (*http.Response, error) {
 	}
 	kind := dice.IntN(14)
 	after := dice.IntN(2) == 0
+	if s.weather.refusals && dice.IntN(3) == 0 {
+		kind = 8 + dice.IntN(3)
+	}
 	lose := func(what string) {
+		if s.weather.refusals && w.merchant != nil && dice.IntN(4) == 0 {
+			s.plan(s.now.Add(time.Duration(dice.IntN(90))*time.Second), "a merchant leaves",
+				func() { s.leave(w.merchant, dice) })
+		}
 		s.count(what)
 		s.say("  %s (carried out: %t)", what, after)
 		if after {

@@ -194,31 +194,7 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 		Now: func() time.Time { return s.now }}
 	s.world, err = sandbox.New(s.config)
 	s.must(err)
-	log := slog.New(slog.DiscardHandler)
-	clock := func() time.Time { return s.now }
-	s.connect = connect.New(connect.Config{
-		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: "http://stripe.test",
-		ConnectBase: "http://stripe.test",
-		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, Now: clock,
-		Transport: simStripe{s}, Patience: 1,
-	}, database.pool)
-	var advisor Advisor = atOnce{}
-	if s.weather.heuristic {
-		advisor = Heuristic{}
-	}
-	s.hunts = New(database.pool, s.connect, advisor, Config{PublicURL: "http://localhost:8080",
-		Log: log, Now: clock, Refresh: ghost.RefreshIn})
-	s.ghosts = ghost.New(database.pool, s.connect, log)
-	s.ghosts.Hunts = s.hunts
-	handlers := s.ghosts.Handlers()
-	for kind, handler := range s.hunts.Handlers() {
-		handlers[kind] = handler
-	}
-	for kind, handler := range s.connect.Handlers() {
-		handlers[kind] = handler
-	}
-	s.queue, err = task.NewQueue(database.pool, task.Config{Handlers: handlers, Log: log})
-	s.must(err)
+	s.boot()
 	for _, account := range s.world.Accounts()[:merchants] {
 		s.merchant = append(s.merchant, &simMerchant{account: account, seen: map[string]bool{},
 			cards: map[string]string{}, debits: map[string]bool{}, hunted: map[string]bool{}, polled: s.now})
@@ -229,6 +205,36 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	s.began = s.now
 	s.move(s.now.Add(time.Minute)) // what was set up is old by now
 	return s
+}
+
+// boot makes the services of a process that begins: what one kept in memory is gone.
+func (s *sim) boot() {
+	log := slog.New(slog.DiscardHandler)
+	clock := func() time.Time { return s.now }
+	s.connect = connect.New(connect.Config{
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: "http://stripe.test",
+		ConnectBase: "http://stripe.test",
+		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, Now: clock,
+		Transport: simStripe{s}, Patience: 1,
+	}, s.database.pool)
+	var advisor Advisor = atOnce{}
+	if s.weather.heuristic {
+		advisor = Heuristic{}
+	}
+	s.hunts = New(s.database.pool, s.connect, advisor, Config{PublicURL: "http://localhost:8080",
+		Log: log, Now: clock, Refresh: ghost.RefreshIn})
+	s.ghosts = ghost.New(s.database.pool, s.connect, log)
+	s.ghosts.Hunts = s.hunts
+	handlers := s.ghosts.Handlers()
+	for kind, handler := range s.hunts.Handlers() {
+		handlers[kind] = handler
+	}
+	for kind, handler := range s.connect.Handlers() {
+		handlers[kind] = handler
+	}
+	var err error
+	s.queue, err = task.NewQueue(s.database.pool, task.Config{Handlers: handlers, Log: log})
+	s.must(err)
 }
 
 // begin connects a merchant, audits the account and hunts all ghosts.
