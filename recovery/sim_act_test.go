@@ -77,15 +77,12 @@ func (s *sim) restore() {
 	s.count("database put back")
 	for key := range s.world.AllExecutions() {
 		var known, sent bool
-		var fence int64
 		s.must(s.database.pool.QueryRow(s.ctx,
-			`SELECT count(*) > 0, count(a.sent_at) > 0, coalesce(max(t.fence), 0) FROM attempts a
-			LEFT JOIN scheduled_tasks t ON t.merchant_id = a.merchant_id AND t.id = a.task_id
-			WHERE 'task_' || a.task_id = $1`, key).Scan(&known, &sent, &fence))
+			`SELECT count(*) > 0, count(sent_at) > 0 FROM attempts WHERE 'task_' || task_id = $1`,
+			key).Scan(&known, &sent))
 		s.lost[key] = s.lost[key] || !known
-		if !sent {
-			s.unsent[key] = fence
-		}
+		s.unsent[key] = s.unsent[key] || !sent
+		delete(s.passed, key)
 	}
 	s.plan(s.now.Add(time.Hour), "halts of the backup's time are lifted", func() {
 		s.must(s.database.run(s.ctx, "DELETE FROM halts"))

@@ -156,8 +156,7 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 			s.breach("I2 dispute", "%s left though the customer disputes a charge", l.object)
 		}
 		same := card != "" && c.Method.Card.Fingerprint == card
-		_, forgotten := s.unsent[ours[c.ID]]
-		if c.blocked() || forgotten && c.Customer != l.customer {
+		if c.blocked() || s.unsent[ours[c.ID]] && c.Customer != l.customer {
 			continue
 		}
 		refused := c.Status == "failed" || c.Status == "pending" // a payment is no attempt too many

@@ -12,7 +12,6 @@ import (
 type simAttempt struct {
 	object, action, result string
 	number                 int
-	fence                  int64 // of the last worker that has had it
 	sent                   *time.Time
 }
 
@@ -30,7 +29,7 @@ func (s *sim) checkEnd() {
 func (s *sim) attempts(m *simMerchant) map[string]simAttempt {
 	rows, err := s.database.pool.Query(s.ctx,
 		`SELECT 'task_' || a.task_id, coalesce(t.params ->> 'object', ''), a.action, a.number,
-		coalesce(a.result, ''), a.sent_at, coalesce(t.fence, 0)
+		coalesce(a.result, ''), a.sent_at
 		FROM attempts a LEFT JOIN scheduled_tasks t ON t.merchant_id = a.merchant_id AND t.id = a.task_id
 			WHERE a.merchant_id = $1`, m.id)
 	s.must(err)
@@ -39,7 +38,7 @@ func (s *sim) attempts(m *simMerchant) map[string]simAttempt {
 	for rows.Next() {
 		var key string
 		var a simAttempt
-		s.must(rows.Scan(&key, &a.object, &a.action, &a.number, &a.result, &a.sent, &a.fence))
+		s.must(rows.Scan(&key, &a.object, &a.action, &a.number, &a.result, &a.sent))
 		all[key] = a
 	}
 	s.must(rows.Err())
@@ -117,7 +116,7 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 		right := false
 		switch {
 		// canceled by a database that knew nothing of it, and asked nobody
-		case a.result == "not_sent" && s.unseen(e.Key, a):
+		case a.result == "not_sent" && s.unseen(e.Key):
 			s.count("executed, and canceled unseen after the database was put back")
 			right = true
 		case a.result == "unknown": // a person has given it up, having looked at it
@@ -153,11 +152,9 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 }
 
 // unseen says that a database that was put back knows nothing of an execution, and that no worker
-// has looked at its task since.
-func (s *sim) unseen(key string, a simAttempt) bool {
-	fence, forgotten := s.unsent[key]
-	return forgotten && a.fence == fence
-}
+// has found out at Stripe since: the gate had the task wait, or its event was late, until it was
+// canceled.
+func (s *sim) unseen(key string) bool { return s.unsent[key] && !s.passed[key] }
 
 // checkMoney holds I6: what was paid of the hunted invoices is what the product counts, and is said
 // to come of what it came of.
@@ -219,7 +216,7 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 		}
 		if got > 0 && (cause == "charge") != (key != "") && !(s.lost[key] && key != "") {
 			a := attempts[key]
-			if key == "" || a.result != "unknown" && !s.unseen(key, a) {
+			if key == "" || a.result != "unknown" && !s.unseen(key) {
 				s.breach("I4 cause", "%s was paid by our charge: %t, and is counted as %s", id, key != "",
 					cause)
 			}

@@ -16,7 +16,7 @@ import (
 // simWorker is one try at one task, in a goroutine that goes on only while the scheduler waits for
 // it.
 type simWorker struct {
-	label      string
+	label, key string
 	merchant   *simMerchant
 	object     string    // that it is about to change
 	in         chan bool // false: die
@@ -210,7 +210,7 @@ func (s *sim) step(until time.Time) bool {
 
 // start gives a task to a worker.
 func (s *sim) start(t simTask) {
-	w := &simWorker{label: t.String(), in: make(chan bool), out: make(chan struct{}),
+	w := &simWorker{label: t.String(), key: "task_" + t.id.String(), in: make(chan bool), out: make(chan struct{}),
 		sequential: Mutates(t.kind) || t.kind == KindHunt}
 	for _, m := range s.merchant {
 		if m.id == t.merchant && Mutates(t.kind) {

@@ -106,6 +106,9 @@ const (
 func (s *sim) get(request *http.Request) (*http.Response, error) {
 	dice := s.dice("GET " + request.URL.String())
 	w := s.running
+	if w != nil && w.object != "" && request.URL.Path == "/v1/invoices/"+w.object {
+		s.passed[w.key] = true // it is read once the charges have told all
+	}
 	if w != nil && w.sequential && !s.draining {
 		if w.object != "" && dice.Float64() < s.weather.turns && request.URL.Path == "/v1/charges" {
 			s.turnBetween(w, dice)

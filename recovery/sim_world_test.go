@@ -70,9 +70,10 @@ type sim struct {
 	broken []violation
 	// keys that were executed and are gone from the database that was put back
 	lost     map[string]bool
-	unsent   map[string]int64 // those that it does not know to have been sent: their task's fence
-	backup   time.Duration    // a backup is to be made, and put back after so long
-	denied   bool             // an account itself was refused, in truth or by what goes wrong
+	unsent   map[string]bool // and those that it does not know to have been sent
+	passed   map[string]bool // whose charges a worker has looked through since
+	backup   time.Duration   // a backup is to be made, and put back after so long
+	denied   bool            // an account itself was refused, in truth or by what goes wrong
 	draining bool
 	flying   int // requests that left and have not arrived
 	executed int
@@ -179,7 +180,7 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 		t: t, ctx: context.Background(), database: database, queries: db.New(database.pool), seed: seed,
 		r:     rand.New(rand.NewPCG(seed, 1)),
 		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{},
-		unsent: map[string]int64{}, tries: map[string]int{}, stale: true,
+		unsent: map[string]bool{}, passed: map[string]bool{}, tries: map[string]int{}, stale: true,
 	}
 	s.weather = newWeather(s.r)
 	s.now = simEpoch.Add(time.Duration(s.r.IntN(7*24*60)) * time.Minute)
