@@ -231,7 +231,8 @@ func (s *sim) chargeOf(m *simMerchant, id string) (c trueCharge) {
 	return c
 }
 
-// checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again.
+// checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again, once
+// its hunt has ended. What keeps a hunt from its end is a matter of I5.
 func (s *sim) checkGivenBack(m *simMerchant) {
 	held := map[string]bool{}
 	for _, e := range s.world.Ledger(m.account) {
@@ -242,7 +243,9 @@ func (s *sim) checkGivenBack(m *simMerchant) {
 	}
 	for id, ours := range held {
 		var invoice trueInvoice
-		if ours && s.ask(m, "/v1/invoices/"+id, nil, &invoice) && invoice.Status == "open" &&
+		waits := s.tell("SELECT count(*) FROM hunts WHERE state = 'active' AND merchant_id = $1 AND "+
+			"$2 = ANY (invoices)", m.id, id) > 0
+		if ours && !waits && s.ask(m, "/v1/invoices/"+id, nil, &invoice) && invoice.Status == "open" &&
 			!invoice.AutoAdvance {
 			s.breach("I7 back", "%s was taken over and is not given back", id)
 		}
