@@ -81,8 +81,8 @@ type leaving struct {
 func (s *sim) checkLeaving(request *http.Request) {
 	key := request.Header.Get("Idempotency-Key")
 	l := leaving{key: key}
-	err := s.database.pool.QueryRow(s.ctx, simLeavingQuery, parsedPlaybook(strings.TrimPrefix(key, "task_")),
-		s.now.Add(-tooLate+time.Second)).Scan(
+	err := s.database.pool.QueryRow(s.ctx, simLeavingQuery,
+		parsedPlaybook(strings.TrimPrefix(key, "task_")), s.now.Add(-tooLate+time.Second)).Scan(
 		&l.kind, &l.merchant, &l.object, &l.customer, &l.firstSent, &l.amount, &l.currency, &l.ended,
 		&l.disconnected, &l.halted, &l.mode, &l.dailyCap,
 		&l.budget, &l.asked)

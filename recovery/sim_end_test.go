@@ -231,8 +231,8 @@ func (s *sim) chargeOf(m *simMerchant, id string) (c trueCharge) {
 	return c
 }
 
-// checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again, once
-// its hunt has ended. What keeps a hunt from its end is a matter of I5.
+// checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again,
+// once its hunt has ended. What keeps a hunt from its end is a matter of I5.
 func (s *sim) checkGivenBack(m *simMerchant) {
 	held := map[string]bool{}
 	for _, e := range s.world.Ledger(m.account) {

@@ -210,8 +210,8 @@ func (s *sim) step(until time.Time) bool {
 
 // start gives a task to a worker.
 func (s *sim) start(t simTask) {
-	w := &simWorker{label: t.String(), key: "task_" + t.id.String(), in: make(chan bool), out: make(chan struct{}),
-		sequential: Mutates(t.kind) || t.kind == KindHunt}
+	w := &simWorker{label: t.String(), key: "task_" + t.id.String(),
+		in: make(chan bool), out: make(chan struct{}), sequential: Mutates(t.kind) || t.kind == KindHunt}
 	for _, m := range s.merchant {
 		if m.id == t.merchant && Mutates(t.kind) {
 			w.merchant, w.object = m, t.subject
