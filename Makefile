@@ -97,6 +97,11 @@ soak-simulation: ## Turn 20,000 simulated worlds of the money path in two proces
 		PHANTOM_FIRST_SEED=10001 PHANTOM_SEEDS=10000 ../bin/simulation.test -test.run '^TestSimulation$$' -test.v -test.timeout 4h; second=$$?; \
 		wait $$first && exit $$second; }
 
+.PHONY: simulation-controls
+simulation-controls: ## Take eleven guards of money out, one at a time, and see the simulation miss each within 2,000 worlds
+	@.ci/deps postgresql
+	go run ./internal/mutants -simulation
+
 .PHONY: soak-caps
 soak-caps: ## Work off 10,000 requests to write to seven persons in three processes that are killed
 	PHANTOM_LONG=1 go test -count=1 -run TestCapsHoldUnderHostileLoad -v -timeout 30m ./recovery

@@ -98,9 +98,10 @@ func (s *Service) EnsureProbes(ctx context.Context) error {
 func (s *Service) accepted(ctx context.Context, merchant db.Merchant) {
 	s.memoryMutex.Lock()
 	m := s.memories[merchant.ID]
-	due := m.parked && time.Since(m.woken) >= wakeGap
+	now := s.config.Now()
+	due := m.parked && now.Sub(m.woken) >= wakeGap
 	if due {
-		s.memories[merchant.ID] = memory{woken: time.Now()}
+		s.memories[merchant.ID] = memory{woken: now}
 	}
 	s.memoryMutex.Unlock()
 	if !due {

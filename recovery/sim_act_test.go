@@ -35,6 +35,12 @@ func (s *sim) schedule() {
 			s.plan(at(), "Stripe forgets all keys", s.forget)
 		}
 	}
+	if s.weather.crashes > 0 {
+		s.plan(at(), "the process is started anew", func() {
+			s.killAll()
+			s.boot()
+		})
+	}
 	if s.weather.restores {
 		span := time.Duration(1+s.r.IntN(600)) * time.Minute
 		if s.r.IntN(3) == 0 {
@@ -65,16 +71,18 @@ func (s *sim) keepBackup() {
 // restore puts the database back to what it was, with no worker alive.
 func (s *sim) restore() {
 	s.killAll()
+	s.denied = true // tokens may be newer than the backup
 	s.must(s.database.run(s.ctx, s.database.revive))
+	s.boot()
 	s.count("database put back")
 	for key := range s.world.AllExecutions() {
 		var known, sent bool
 		s.must(s.database.pool.QueryRow(s.ctx,
-			`SELECT EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = $1),
-			EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = $1 AND sent_at IS NOT NULL)`,
+			`SELECT count(*) > 0, count(sent_at) > 0 FROM attempts WHERE 'task_' || task_id = $1`,
 			key).Scan(&known, &sent))
 		s.lost[key] = s.lost[key] || !known
 		s.unsent[key] = s.unsent[key] || !sent
+		delete(s.passed, key)
 	}
 	s.plan(s.now.Add(time.Hour), "halts of the backup's time are lifted", func() {
 		s.must(s.database.run(s.ctx, "DELETE FROM halts"))
@@ -83,6 +91,13 @@ func (s *sim) restore() {
 		stored, err := s.hunts.Playbook(s.ctx, m.id)
 		s.must(err)
 		m.playbook = stored.Playbook
+		if m.playbook.Mode == ModeOff { // who turned it on again does so once more, when they see it
+			s.plan(s.now.Add(12*time.Hour), "a playbook of the backup's time is on again", func() {
+				m.playbook.Mode = ModeRecover
+				_, err := s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
+				s.must(err)
+			})
+		}
 		// Tokens may be newer than the backup.
 		if !s.connected(m) {
 			s.reconnect(m)
@@ -138,30 +153,44 @@ func (s *sim) changeWorld() {
 		if !s.weather.refusals {
 			return
 		}
-		c.Do = "deauthorize"
-		s.plan(s.now.Add(time.Duration(10+s.r.IntN(1000))*time.Minute), "a merchant comes back", func() {
-			if !s.connected(m) {
-				s.reconnect(m)
-			}
-		})
+		s.leave(m, s.r)
+		return
 	}
 	id, err := s.world.Change(c)
 	if err == nil {
 		s.count("Stripe: " + c.Do)
 	}
 	s.say("  %s %s: %s, %v", c.Do, c.ID, id, err)
-	if c.Do == "deauthorize" && err == nil {
-		at := s.now
-		if s.r.IntN(3) > 0 {
-			s.plan(s.now.Add(time.Duration(s.r.IntN(60))*time.Second), "the deauthorization is heard of",
-				func() {
-					_, err := s.ghosts.Receive(s.ctx, ghost.Event{
-						ID: fmt.Sprintf("evt_deauthorized%d", at.Unix()), Type: "account.application.deauthorized",
-						Account: m.account, ObjectID: "ca_1", Created: at.Truncate(time.Second),
-					})
-					s.must(err)
-				})
+}
+
+// leave has a merchant deauthorize the application and come back later. Meanwhile somebody may
+// cancel what is set aside.
+func (s *sim) leave(m *simMerchant, dice *rand.Rand) {
+	if !s.changed(sandbox.Change{Account: m.account, Do: "deauthorize"}) {
+		return
+	}
+	s.count("Stripe: deauthorize")
+	s.say("  %s leaves", m.account)
+	s.denied = true
+	at, away := s.now, 10+dice.IntN(1000)
+	s.plan(at.Add(time.Duration(away)*time.Minute), "a merchant comes back", func() {
+		if !s.connected(m) {
+			s.reconnect(m)
 		}
+	})
+	if dice.IntN(2) == 0 {
+		s.plan(at.Add(time.Duration(1+dice.IntN(away))*time.Minute), "somebody cancels what is set aside",
+			func() { s.cancelOne("parked") })
+	}
+	if dice.IntN(3) > 0 {
+		s.plan(at.Add(time.Duration(dice.IntN(60))*time.Second), "the deauthorization is heard of",
+			func() {
+				_, err := s.ghosts.Receive(s.ctx, ghost.Event{
+					ID: fmt.Sprintf("evt_deauthorized%d", at.Unix()), Type: "account.application.deauthorized",
+					Account: m.account, ObjectID: "ca_1", Created: at.Truncate(time.Second),
+				})
+				s.must(err)
+			})
 	}
 }
 
@@ -229,11 +258,15 @@ func (s *sim) changeOurs() {
 			s.must(s.hunts.Stop(s.ctx, m.id, parsedPlaybook(*id)))
 		}
 	default:
-		tasks := slices.DeleteFunc(s.tasks("pending", "parked", "needs_review"),
-			func(t simTask) bool { return !Mutates(t.kind) })
-		if len(tasks) > 0 {
-			s.cancel(tasks[s.r.IntN(len(tasks))])
-		}
+		s.cancelOne("pending", "parked", "needs_review")
+	}
+}
+
+func (s *sim) cancelOne(statuses ...string) {
+	tasks := slices.DeleteFunc(s.tasks(statuses...),
+		func(t simTask) bool { return !Mutates(t.kind) })
+	if len(tasks) > 0 {
+		s.cancel(tasks[s.r.IntN(len(tasks))])
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 func (s *sim) calm() {
 	s.say("calm")
 	s.killAll()
+	s.boot()
 	s.draining = true
 	s.world.Mend()
 	s.must(s.database.run(s.ctx, "DELETE FROM halts"))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -82,8 +81,8 @@ type leaving struct {
 func (s *sim) checkLeaving(request *http.Request) {
 	key := request.Header.Get("Idempotency-Key")
 	l := leaving{key: key}
-	err := s.database.pool.QueryRow(s.ctx, simLeavingQuery, parsedPlaybook(strings.TrimPrefix(key, "task_")),
-		s.now.Add(-tooLate+time.Second)).Scan(
+	err := s.database.pool.QueryRow(s.ctx, simLeavingQuery,
+		parsedPlaybook(strings.TrimPrefix(key, "task_")), s.now.Add(-tooLate+time.Second)).Scan(
 		&l.kind, &l.merchant, &l.object, &l.customer, &l.firstSent, &l.amount, &l.currency, &l.ended,
 		&l.disconnected, &l.halted, &l.mode, &l.dailyCap,
 		&l.budget, &l.asked)
@@ -253,13 +252,9 @@ func (s *sim) checkExecutions() {
 	}
 }
 
-// simNewRules are held once the product does what they ask for: a final step spares who has paid
-// the newest invoice, and an invoice that was taken over is given back.
-var simNewRules = os.Getenv("PHANTOM_NEW_RULES") != ""
-
-// checkFinal holds I7 for a final step that leaves.
+// checkFinal holds I7 for a final step that leaves: it spares who has paid the newest invoice.
 func (s *sim) checkFinal(l leaving) {
-	if !simNewRules || l.kind != KindPause && l.kind != KindCancel {
+	if l.kind != KindPause && l.kind != KindCancel {
 		return
 	}
 	var sub struct {

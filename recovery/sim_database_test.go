@@ -52,6 +52,8 @@ DO $$ DECLARE d record; BEGIN
     EXECUTE format('ALTER DATABASE %I SET search_path = sim, pg_catalog, public',
         current_database());
     EXECUTE format('ALTER DATABASE %I SET jit = off', current_database());
+    EXECUTE format('ALTER DATABASE %I SET plan_cache_mode = force_generic_plan',
+        current_database());
 END $$;
 CREATE SCHEMA past;`
 

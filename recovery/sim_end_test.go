@@ -12,7 +12,6 @@ import (
 type simAttempt struct {
 	object, action, result string
 	number                 int
-	fence                  int64 // 0: no worker has had it since the database was put back, or ever
 	sent                   *time.Time
 }
 
@@ -30,7 +29,7 @@ func (s *sim) checkEnd() {
 func (s *sim) attempts(m *simMerchant) map[string]simAttempt {
 	rows, err := s.database.pool.Query(s.ctx,
 		`SELECT 'task_' || a.task_id, coalesce(t.params ->> 'object', ''), a.action, a.number,
-		coalesce(a.result, ''), a.sent_at, coalesce(t.fence, 0)
+		coalesce(a.result, ''), a.sent_at
 		FROM attempts a LEFT JOIN scheduled_tasks t ON t.merchant_id = a.merchant_id AND t.id = a.task_id
 			WHERE a.merchant_id = $1`, m.id)
 	s.must(err)
@@ -39,7 +38,7 @@ func (s *sim) attempts(m *simMerchant) map[string]simAttempt {
 	for rows.Next() {
 		var key string
 		var a simAttempt
-		s.must(rows.Scan(&key, &a.object, &a.action, &a.number, &a.result, &a.sent, &a.fence))
+		s.must(rows.Scan(&key, &a.object, &a.action, &a.number, &a.result, &a.sent))
 		all[key] = a
 	}
 	s.must(rows.Err())
@@ -85,6 +84,16 @@ func (s *sim) checkTasks() {
 	s.must(rows.Err())
 }
 
+// checkParked holds I5 where a worker has ended: no refusal of one object sets a task aside while
+// Stripe has never refused an account.
+func (s *sim) checkParked(w *simWorker) {
+	if s.weather.refusals && !s.denied &&
+		s.tell("SELECT count(*) FROM scheduled_tasks WHERE status = 'parked'") > 0 {
+		s.breach("I5 parked", "%s was set aside, and no account was refused", w.label)
+		s.denied = true
+	}
+}
+
 // checkOutcomes holds I4: every execution is booked once, as what it was.
 func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 	byTime := map[string]trueCharge{}
@@ -107,7 +116,7 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 		right := false
 		switch {
 		// canceled by a database that knew nothing of it, and asked nobody
-		case a.result == "not_sent" && a.fence == 0 && s.unsent[e.Key]:
+		case a.result == "not_sent" && s.unseen(e.Key):
 			s.count("executed, and canceled unseen after the database was put back")
 			right = true
 		case a.result == "unknown": // a person has given it up, having looked at it
@@ -142,6 +151,11 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 	}
 }
 
+// unseen says that a database that was put back knows nothing of an execution, and that no worker
+// has found out at Stripe since: the gate had the task wait, or its event was late, until it was
+// canceled.
+func (s *sim) unseen(key string) bool { return s.unsent[key] && !s.passed[key] }
+
 // checkMoney holds I6: what was paid of the hunted invoices is what the product counts, and is said
 // to come of what it came of.
 func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
@@ -159,7 +173,7 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 		began, ends time.Time
 		state       string
 	}
-	invoices := map[string]hunted{}
+	invoices := map[string][]hunted{} // an invoice may be hunted again, and was paid for one of them
 	for rows.Next() {
 		var text []byte
 		var h hunted
@@ -168,21 +182,23 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 		s.must(json.Unmarshal(text, &owed))
 		for id, amount := range owed {
 			h.owed = amount
-			invoices[id] = h
+			invoices[id] = append(invoices[id], h)
 		}
 	}
 	s.must(rows.Err())
 	ours := s.ourCharges(m)
 	for _, id := range m.invoices {
-		h, known := invoices[id]
+		hunts := invoices[id]
 		var invoice trueInvoice
-		if !known || !s.ask(m, "/v1/invoices/"+id, nil, &invoice) {
+		if len(hunts) == 0 || !s.ask(m, "/v1/invoices/"+id, nil, &invoice) {
 			s.breach("I6", "no hunt knows of %s", id)
 			continue
 		}
-		want := int64(0)
-		if invoice.Status == "paid" && !invoice.closedAt().Before(h.began.Truncate(time.Second)) {
-			want = min(h.owed, invoice.AmountPaid)
+		h, want := hunts[0], int64(0)
+		for _, o := range hunts { // the last that had begun
+			if invoice.Status == "paid" && !invoice.closedAt().Before(o.began.Truncate(time.Second)) {
+				h, want = o, min(o.owed, invoice.AmountPaid)
+			}
 		}
 		var got int64
 		var cause string
@@ -200,7 +216,7 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 		}
 		if got > 0 && (cause == "charge") != (key != "") && !(s.lost[key] && key != "") {
 			a := attempts[key]
-			if key == "" || a.result != "unknown" && !(a.fence == 0 && s.unsent[key]) {
+			if key == "" || a.result != "unknown" && !s.unseen(key) {
 				s.breach("I4 cause", "%s was paid by our charge: %t, and is counted as %s", id, key != "",
 					cause)
 			}
@@ -215,11 +231,9 @@ func (s *sim) chargeOf(m *simMerchant, id string) (c trueCharge) {
 	return c
 }
 
-// checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again.
+// checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again,
+// once its hunt has ended. What keeps a hunt from its end is a matter of I5.
 func (s *sim) checkGivenBack(m *simMerchant) {
-	if !simNewRules {
-		return
-	}
 	held := map[string]bool{}
 	for _, e := range s.world.Ledger(m.account) {
 		if e.Metadata != nil && e.Method == http.MethodPost && e.Path == "/v1/invoices/"+e.Object &&
@@ -229,7 +243,9 @@ func (s *sim) checkGivenBack(m *simMerchant) {
 	}
 	for id, ours := range held {
 		var invoice trueInvoice
-		if ours && s.ask(m, "/v1/invoices/"+id, nil, &invoice) && invoice.Status == "open" &&
+		waits := s.tell("SELECT count(*) FROM hunts WHERE state = 'active' AND merchant_id = $1 AND "+
+			"$2 = ANY (invoices)", m.id, id) > 0
+		if ours && !waits && s.ask(m, "/v1/invoices/"+id, nil, &invoice) && invoice.Status == "open" &&
 			!invoice.AutoAdvance {
 			s.breach("I7 back", "%s was taken over and is not given back", id)
 		}

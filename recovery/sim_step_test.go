@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // simWorker is one try at one task, in a goroutine that goes on only while the scheduler waits for
 // it.
 type simWorker struct {
-	label      string
+	label, key string
 	merchant   *simMerchant
 	object     string    // that it is about to change
 	in         chan bool // false: die
@@ -59,8 +60,27 @@ const simTaskQuery = `SELECT t.merchant_id, t.id, t.kind, coalesce(t.params ->> 
 func (s *sim) tasks(statuses ...string) []simTask {
 	rows, err := s.database.pool.Query(s.ctx, simTaskQuery, statuses)
 	s.must(err)
+	return s.read(rows)
+}
+
+// goOn moves the clocks and reads the live tasks, in one round trip.
+func (s *sim) goOn(to time.Time) {
+	var batch pgx.Batch
+	batch.Queue(simMoveQuery, s.clocks(to)...)
+	batch.Queue(simTaskQuery, simLive)
+	results := s.database.pool.SendBatch(s.ctx, &batch)
+	_, err := results.Exec()
+	s.must(err)
+	rows, err := results.Query()
+	s.must(err)
+	s.live, s.stale = s.read(rows), false
+	s.must(results.Close())
+}
+
+var simLive = []string{"pending", "running"}
+
+func (s *sim) read(rows pgx.Rows) (list []simTask) {
 	defer rows.Close()
-	var list []simTask
 	for rows.Next() {
 		var t simTask
 		s.must(rows.Scan(&t.merchant, &t.id, &t.kind, &t.subject, &t.what, &t.status, &t.runAt, &t.lease,
@@ -115,7 +135,7 @@ func (s *sim) turn(until time.Time, most int) {
 func (s *sim) step(until time.Time) bool {
 	s.steps++
 	if s.stale {
-		s.live, s.stale = s.tasks("pending", "running"), false
+		s.live, s.stale = s.tasks(simLive...), false
 	}
 	var due []simTask
 	next := until.Add(time.Second)
@@ -184,15 +204,14 @@ func (s *sim) step(until time.Time) bool {
 		return true
 	}
 	ready[s.r.IntN(len(ready))]()
-	s.stale = true
-	s.move(s.now.Add(time.Duration(1+s.r.IntN(40)) * time.Millisecond))
+	s.goOn(s.now.Add(time.Duration(1+s.r.IntN(40)) * time.Millisecond))
 	return true
 }
 
 // start gives a task to a worker.
 func (s *sim) start(t simTask) {
-	w := &simWorker{label: t.String(), in: make(chan bool), out: make(chan struct{}),
-		sequential: Mutates(t.kind) || t.kind == KindHunt}
+	w := &simWorker{label: t.String(), key: "task_" + t.id.String(),
+		in: make(chan bool), out: make(chan struct{}), sequential: Mutates(t.kind) || t.kind == KindHunt}
 	for _, m := range s.merchant {
 		if m.id == t.merchant && Mutates(t.kind) {
 			w.merchant, w.object = m, t.subject
@@ -228,6 +247,7 @@ func (s *sim) resume(w *simWorker, alive bool) {
 	s.running = nil
 	if w.ended {
 		s.say("  end of %s", w.label)
+		s.checkParked(w)
 		s.workers = slices.DeleteFunc(s.workers, func(o *simWorker) bool { return o == w })
 	}
 }

@@ -106,6 +106,9 @@ const (
 func (s *sim) get(request *http.Request) (*http.Response, error) {
 	dice := s.dice("GET " + request.URL.String())
 	w := s.running
+	if w != nil && w.object != "" && request.URL.Path == "/v1/invoices/"+w.object {
+		s.passed[w.key] = true // it is read once the charges have told all
+	}
 	if w != nil && w.sequential && !s.draining {
 		if w.object != "" && dice.Float64() < s.weather.turns && request.URL.Path == "/v1/charges" {
 			s.turnBetween(w, dice)
@@ -115,6 +118,12 @@ func (s *sim) get(request *http.Request) (*http.Response, error) {
 		} else if dice.Float64() < 0.1 {
 			s.pause(w, time.Duration(dice.IntN(300))*time.Millisecond)
 		}
+	}
+	if w != nil && !s.draining && s.weather.lies && request.URL.Path == "/v1/account" &&
+		dice.IntN(2) == 0 {
+		s.count("account refused in error")
+		s.denied = true
+		return said(request, http.StatusUnauthorized, simRefusal), nil
 	}
 	if w != nil && !s.draining && dice.Float64() < s.weather.spoiltReads {
 		switch dice.IntN(7) {
@@ -130,6 +139,7 @@ func (s *sim) get(request *http.Request) (*http.Response, error) {
 		case 3:
 			if s.weather.refusals {
 				s.count("read 401")
+				s.denied = s.denied || request.URL.Path == "/v1/account"
 				return said(request, http.StatusUnauthorized, simRefusal), nil
 			}
 		case 4:
@@ -168,7 +178,14 @@ func (s *sim) mutation(request *http.Request) (*http.Response, error) {
 	}
 	kind := dice.IntN(14)
 	after := dice.IntN(2) == 0
+	if s.weather.refusals && dice.IntN(3) == 0 {
+		kind = 8 + dice.IntN(3)
+	}
 	lose := func(what string) {
+		if s.weather.refusals && w.merchant != nil && dice.IntN(4) == 0 {
+			s.plan(s.now.Add(time.Duration(dice.IntN(90))*time.Second), "a merchant leaves",
+				func() { s.leave(w.merchant, dice) })
+		}
 		s.count(what)
 		s.say("  %s (carried out: %t)", what, after)
 		if after {

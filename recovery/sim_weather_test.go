@@ -23,6 +23,7 @@ type weather struct {
 	spoiltReads  float64
 	spoiltWrites float64
 	refusals     bool // 401, 403 and HTML are among what is spoilt
+	lies         bool // Stripe refuses accounts that it will accept again
 
 	lateEvents  time.Duration // at most
 	neverEvents bool
@@ -75,6 +76,7 @@ func newWeather(r *rand.Rand) weather {
 		}
 		w.neverEvents = sometimes(0.2)
 	}
+	w.lies = w.refusals && sometimes(0.5)
 	w.forgets = sometimes(0.4)
 	w.restores = sometimes(0.3)
 	if sometimes(0.5) {

@@ -71,7 +71,9 @@ type sim struct {
 	// keys that were executed and are gone from the database that was put back
 	lost     map[string]bool
 	unsent   map[string]bool // and those that it does not know to have been sent
+	passed   map[string]bool // whose charges a worker has looked through since
 	backup   time.Duration   // a backup is to be made, and put back after so long
+	denied   bool            // an account itself was refused, in truth or by what goes wrong
 	draining bool
 	flying   int // requests that left and have not arrived
 	executed int
@@ -158,12 +160,17 @@ func (s *sim) tail() []string { return s.trace[max(0, len(s.trace)-60):] }
 
 // move sets all clocks. Callers hold no transaction that would see two times.
 func (s *sim) move(to time.Time) {
+	_, err := s.database.pool.Exec(s.ctx, simMoveQuery, s.clocks(to)...)
+	s.must(err)
+}
+
+const simMoveQuery = "UPDATE sim.clock SET at = $1, luck = $2"
+
+func (s *sim) clocks(to time.Time) []any {
 	if to.After(s.now) {
 		s.now = to
 	}
-	luck := rand.New(rand.NewPCG(s.seed, uint64(s.now.UnixNano()))).Float64()
-	_, err := s.database.pool.Exec(s.ctx, "UPDATE sim.clock SET at = $1, luck = $2", s.now, luck)
-	s.must(err)
+	return []any{s.now, rand.New(rand.NewPCG(s.seed, uint64(s.now.UnixNano()))).Float64()}
 }
 
 // newSim makes the world of a seed: connected, audited and hunted.
@@ -173,7 +180,7 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 		t: t, ctx: context.Background(), database: database, queries: db.New(database.pool), seed: seed,
 		r:     rand.New(rand.NewPCG(seed, 1)),
 		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{},
-		unsent: map[string]bool{}, tries: map[string]int{}, stale: true,
+		unsent: map[string]bool{}, passed: map[string]bool{}, tries: map[string]int{}, stale: true,
 	}
 	s.weather = newWeather(s.r)
 	s.now = simEpoch.Add(time.Duration(s.r.IntN(7*24*60)) * time.Minute)
@@ -188,31 +195,7 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 		Now: func() time.Time { return s.now }}
 	s.world, err = sandbox.New(s.config)
 	s.must(err)
-	log := slog.New(slog.DiscardHandler)
-	clock := func() time.Time { return s.now }
-	s.connect = connect.New(connect.Config{
-		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: "http://stripe.test",
-		ConnectBase: "http://stripe.test",
-		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, Now: clock,
-		Transport: simStripe{s}, Patience: 1,
-	}, database.pool)
-	var advisor Advisor = atOnce{}
-	if s.weather.heuristic {
-		advisor = Heuristic{}
-	}
-	s.hunts = New(database.pool, s.connect, advisor, Config{PublicURL: "http://localhost:8080",
-		Log: log, Now: clock, Refresh: ghost.RefreshIn})
-	s.ghosts = ghost.New(database.pool, s.connect, log)
-	s.ghosts.Hunts = s.hunts
-	handlers := s.ghosts.Handlers()
-	for kind, handler := range s.hunts.Handlers() {
-		handlers[kind] = handler
-	}
-	for kind, handler := range s.connect.Handlers() {
-		handlers[kind] = handler
-	}
-	s.queue, err = task.NewQueue(database.pool, task.Config{Handlers: handlers, Log: log})
-	s.must(err)
+	s.boot()
 	for _, account := range s.world.Accounts()[:merchants] {
 		s.merchant = append(s.merchant, &simMerchant{account: account, seen: map[string]bool{},
 			cards: map[string]string{}, debits: map[string]bool{}, hunted: map[string]bool{}, polled: s.now})
@@ -223,6 +206,36 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	s.began = s.now
 	s.move(s.now.Add(time.Minute)) // what was set up is old by now
 	return s
+}
+
+// boot makes the services of a process that begins: what one kept in memory is gone.
+func (s *sim) boot() {
+	log := slog.New(slog.DiscardHandler)
+	clock := func() time.Time { return s.now }
+	s.connect = connect.New(connect.Config{
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: "http://stripe.test",
+		ConnectBase: "http://stripe.test",
+		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, Now: clock,
+		Transport: simStripe{s}, Patience: 1,
+	}, s.database.pool)
+	var advisor Advisor = atOnce{}
+	if s.weather.heuristic {
+		advisor = Heuristic{}
+	}
+	s.hunts = New(s.database.pool, s.connect, advisor, Config{PublicURL: "http://localhost:8080",
+		Log: log, Now: clock, Refresh: ghost.RefreshIn})
+	s.ghosts = ghost.New(s.database.pool, s.connect, log)
+	s.ghosts.Hunts = s.hunts
+	handlers := s.ghosts.Handlers()
+	for kind, handler := range s.hunts.Handlers() {
+		handlers[kind] = handler
+	}
+	for kind, handler := range s.connect.Handlers() {
+		handlers[kind] = handler
+	}
+	var err error
+	s.queue, err = task.NewQueue(s.database.pool, task.Config{Handlers: handlers, Log: log})
+	s.must(err)
 }
 
 // begin connects a merchant, audits the account and hunts all ghosts.

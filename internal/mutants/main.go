@@ -45,16 +45,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	output := flags.String("o", "", "write the table to this file")
 	patience := flags.Duration("timeout", 2*time.Minute, "of one test")
 	within := flags.Duration("within", 0, "begin no further guard after this time")
+	simulate := flags.Bool("simulation", false, "try "+controlFile+" on the simulation")
+	worlds := span{first: 1}
+	flags.IntVar(&worlds.seeds, "seeds", 2000, "with -simulation, the worlds of each")
+	flags.IntVar(&worlds.mostRed, "red", 3, "with -simulation, enough broken worlds of a process")
+	flags.IntVar(&worlds.processes, "processes", 2, "with -simulation, that turn worlds at a time")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	file, text := listFile, listText
+	if *simulate {
+		file, text = controlFile, controlText
 	}
 	pattern, err := regexp.Compile(*only)
 	if err != nil {
 		return err
 	}
-	list, err := parseList(listText)
+	list, err := parseList(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", listFile, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	list = slices.DeleteFunc(list, func(g guard) bool { return !pattern.MatchString(g.name) })
 	root, err := git(ctx, ".", "rev-parse", "--show-toplevel")
@@ -72,10 +81,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		return nil
 	}
-	results, err := all(ctx, root, list, *patience, *within, stderr)
-	if err != nil {
-		return err
-	}
 	if *output != "" {
 		file, err := os.Create(*output)
 		if err != nil {
@@ -83,6 +88,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 		defer func() { _ = file.Close() }()
 		stdout = file
+	}
+	if *simulate {
+		return simulations(ctx, root, list, worlds, stdout, stderr)
+	}
+	results, err := all(ctx, root, list, *patience, *within, stderr)
+	if err != nil {
+		return err
 	}
 	return report(stdout, results)
 }
