@@ -70,13 +70,15 @@ func mayAskCard(charges []charge, p frozen, m method, now time.Time) ruling {
 		if c.Status == "succeeded" {
 			break // it has paid since: what was said before does not hold
 		}
-		if !c.declined() {
+		if c.Status != "failed" {
 			continue
 		}
 		class, word := c.class()
 		switch {
-		case class == "never":
-			return ruling{code: codeCardDead} // whichever invoice it was said for
+		case class == "never": // whichever invoice it was said for, and also where Stripe itself has blocked the attempt
+			return ruling{code: codeCardDead}
+		case c.blocked():
+			continue
 		case m.Country == "IN":
 			return ruling{code: codeIssuedInIndia}
 		case c.Invoice == p.Object && !judged && class == "customer":

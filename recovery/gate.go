@@ -127,7 +127,7 @@ var rules = map[code]struct {
 	codeHalted:          {waits, "sends are halted"},
 	codeDisconnected:    {drops, "the merchant is disconnected"},
 	codeHuntEnded:       {drops, "the hunt has ended"},
-	codeUntouched:       {drops, "the hunt only watches"},
+	codeUntouched:       {drops, "the hunt only watches: it charges and writes to nobody"},
 	codeGhostClosed:     {drops, "the ghost is gone"},
 	codeGhostPays:       {expires, "a payment is under way"},
 	codeSwitchedOff:     {waits, "the newest playbook does not recover"},

@@ -143,7 +143,7 @@ func owing() (object, huntFacts, frozen) {
 	o.Subscription.Status = "past_due"
 	o.Customer.Settings.Method = onFile
 	h := huntFacts{playbook: DefaultPlaybook(), hunt: db.Hunt{State: "active", Mode: ModeRecover, BeganAt: time.Now().Add(-time.Hour)}}
-	h.ghost.Status, h.ghost.Access, h.playbook.Mode = "open", "presumed", ModeRecover
+	h.ghost.Status, h.ghost.Access, h.ghost.Currency, h.playbook.Mode = "open", "presumed", "usd", ModeRecover
 	return o, h, frozen{Object: "in_1", Amount: 4900, Currency: "usd"}
 }
 
@@ -242,6 +242,9 @@ func TestGateOfOtherCharges(t *testing.T) {
 		{"declined an hour ago", made(time.Hour, "failed", nil), codeOnceADay, 23*time.Hour + time.Second},
 		{"another card, declined an hour ago", made(time.Hour, "failed", func(c *charge) { c.Method.Fingerprint = "g" }), "", 0},
 		{"blocked an hour ago", made(time.Hour, "failed", func(c *charge) { c.Outcome.NetworkStatus = "not_sent_to_network" }), "", 0},
+		{"blocked for good", made(2*day, "failed", func(c *charge) {
+			c.Outcome.NetworkStatus, c.Outcome.Reason = "not_sent_to_network", "highest_risk_level"
+		}), codeCardDead, 0},
 		{"the network asks for ten days", made(2*day, "failed", func(c *charge) { c.Outcome.NetworkAdviceCode, c.Method.Brand = "30", "mastercard" }), codeNetworkWaits, 8 * day},
 		{"the network asked another card", made(2*day, "failed", func(c *charge) {
 			c.Outcome.NetworkAdviceCode, c.Method.Brand, c.Method.Fingerprint = "30", "mastercard", "g"

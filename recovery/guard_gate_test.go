@@ -43,7 +43,7 @@ func TestGateOfHunts(t *testing.T) {
 		"switched off": {func(h *huntFacts) { h.playbook.Mode = ModeOff }, [6]code{codeSwitchedOff,
 			codeSwitchedOff, codeSwitchedOff, "", "", codeSwitchedOff}},
 		"too little": {func(h *huntFacts) { h.playbook.MinAmount = map[string]int64{"usd": 1} },
-			[6]code{codeBelowMinimum, codeBelowMinimum, "", "", "", ""}},
+			[6]code{codeBelowMinimum, codeBelowMinimum, codeBelowMinimum, "", "", codeBelowMinimum}},
 	} {
 		_, h, p := owing()
 		c.change(&h)
