@@ -129,7 +129,9 @@ func (b *bench) sent(since time.Time) (list []Planned) {
 	rows, err := b.pool.Query(b.t.Context(), `SELECT a.sent_at, h.ghost_id, t.params ->> 'object', a.amount, a.currency,
 			CASE a.action WHEN 'invoice_pay' THEN 'charge' ELSE 'take_over' END, a.reason
 		FROM attempts a JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id JOIN scheduled_tasks t ON t.merchant_id = a.merchant_id AND t.id = a.task_id
-		WHERE h.began_at >= $1 AND a.result IN ('declined', 'paid', 'done') ORDER BY coalesce(a.sent_at, t.finished_at)`, since)
+		WHERE h.began_at >= $1 AND a.result IN ('declined', 'paid', 'done')
+			AND NOT (a.action = 'invoice_hold' AND h.decline_class IN ('never', 'customer')) -- only Stripe knows whether there is another card
+		ORDER BY coalesce(a.sent_at, t.finished_at)`, since)
 	if err != nil {
 		b.t.Fatal(err)
 	}
