@@ -194,7 +194,7 @@ func (s *sim) leave(m *simMerchant, dice *rand.Rand) {
 	}
 }
 
-// turnBetween has the invoice of a charge change between two reads, which then take their time.
+// turnBetween has the invoice of a charge change behind a read whose answer then takes its time.
 func (s *sim) turnBetween(w *simWorker, dice *rand.Rand) {
 	c := sandbox.Change{Account: w.merchant.account, ID: w.object, Do: []string{"mark_uncollectible",
 		"mark_uncollectible", "void", "pay_out_of_band"}[dice.IntN(4)]}

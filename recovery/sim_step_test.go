@@ -28,8 +28,9 @@ type simWorker struct {
 
 const (
 	simSlots = 3
-	// of what comes back without an end, each minute or so, or at once
-	mostTries, mostAtOnce = 300, 20
+	// Of what comes back without an end, or at once. The end of a window asks every ten minutes for a
+	// charge that waits three days for its event: that is no more than 432 times.
+	mostTries, mostAtOnce = 500, 20
 )
 
 // simTask is a live task, as the scheduler sees it.

@@ -110,11 +110,20 @@ func (s *sim) get(request *http.Request) (*http.Response, error) {
 		s.passed[w.key] = true // it is read once the charges have told all
 	}
 	if w != nil && w.sequential && !s.draining {
-		if w.object != "" && dice.Float64() < s.weather.turns && request.URL.Path == "/v1/charges" {
+		decides := request.URL.Path == "/v1/charges" || request.URL.Path == "/v1/invoices/"+w.object
+		if w.object != "" && dice.Float64() < s.weather.turns && decides {
+			answer := s.serve(request)
 			s.turnBetween(w, dice)
+			return answer, nil
 		} else if dice.Float64() < s.weather.slowReads { // other things happen meanwhile
 			s.count("slow read")
-			s.pause(w, time.Duration(dice.IntN(9000))*time.Millisecond)
+			slow := time.Duration(dice.IntN(9000)) * time.Millisecond
+			if dice.IntN(2) == 0 { // the way back is slow: what is read is old
+				answer := s.serve(request)
+				s.pause(w, slow)
+				return answer, nil
+			}
+			s.pause(w, slow)
 		} else if dice.Float64() < 0.1 {
 			s.pause(w, time.Duration(dice.IntN(300))*time.Millisecond)
 		}
