@@ -36,9 +36,6 @@ func post(path string, form url.Values) connect.Mutation {
 // PHANTOM has done is told from what others do, whatever becomes of events and of our own memory.
 const marker = "phantom_task"
 
-// marked says whether what a kind does is marked.
-func marked(kind string) bool { return kind == KindHold || kind == KindPause }
-
 var mutations = map[string]mutation{
 	KindPay: {
 		words: "charge the card on file",
