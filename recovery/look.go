@@ -221,5 +221,7 @@ func (j *job) wait(ctx context.Context, r ruling) error {
 	if err := j.s.queries.AttemptPutOff(ctx, p); err != nil {
 		return fmt.Errorf("put the attempt off: %w", err)
 	}
-	return task.Snooze(max(r.until.Sub(j.now), time.Minute))
+	// What is decided here is decided by what was read a while ago: a hunt that ends meanwhile, or a debt that changes, cannot cancel a
+	// task that runs. So the longest wait is looked at each day.
+	return task.Snooze(max(min(r.until.Sub(j.now), oneADay), time.Minute))
 }
