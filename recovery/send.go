@@ -229,7 +229,9 @@ func (j *job) count(ctx context.Context, queries *db.Queries, card []byte) error
 			return fmt.Errorf("count attempts: %w", err)
 		}
 		f.attempts = j.unite(rows, card)
-		f.twin = f.twin || slices.ContainsFunc(rows, func(row db.CardAttemptListRow) bool { return row.Out })
+		f.twin = f.twin || slices.ContainsFunc(rows, func(row db.CardAttemptListRow) bool {
+			return row.Out && row.At.After(j.now.Add(-time.Hour)) // later it counts as sent
+		})
 	}
 	if _, capped := j.facts.hunt.playbook.DailyCap[j.p.Currency]; capped && j.t.Kind == KindPay {
 		if f.asked, err = queries.AttemptSumSent(ctx, db.AttemptSumSentParams{MerchantID: m, Currency: j.p.Currency, TaskID: j.t.ID}); err != nil {
