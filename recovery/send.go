@@ -230,7 +230,7 @@ func (j *job) count(ctx context.Context, queries *db.Queries, card []byte) error
 		}
 		f.attempts = j.unite(rows, card)
 		f.twin = f.twin || slices.ContainsFunc(rows, func(row db.CardAttemptListRow) bool {
-			return row.Out && row.At.After(j.now.Add(-time.Hour)) // later it counts as sent
+			return row.Out
 		})
 	}
 	if _, capped := j.facts.hunt.playbook.DailyCap[j.p.Currency]; capped && j.t.Kind == KindPay {
