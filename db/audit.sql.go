@@ -383,7 +383,7 @@ WITH suspects AS (
     UNION
     SELECT g.stripe_subscription_id COLLATE "C" FROM ghost_targets g WHERE g.merchant_id = $1 AND g.status = 'open'
 ), debts AS (
-    SELECT i.merchant_id, i.audit_id, i.subscription, i.id, i.status, i.created_at, i.send_invoice, i.currency, i.amount_remaining, i.attempt_count, i.due_at, i.paid_out_of_band, i.email, i.email_key_id FROM audit_invoices i JOIN suspects ON suspects.subscription = i.subscription
+    SELECT i.merchant_id, i.audit_id, i.subscription, i.id, i.status, i.created_at, i.send_invoice, i.currency, i.amount_remaining, i.attempt_count, i.due_at, i.paid_out_of_band, i.email, i.email_key_id, i.lines, i.period_from, i.period_to, i.separate FROM audit_invoices i JOIN suspects ON suspects.subscription = i.subscription
     WHERE i.merchant_id = $1 AND i.audit_id = $2
 ), tries AS (
     SELECT c.sequence, bool_or(c.refunded) AS refunded, bool_or(p.charge IS NOT NULL) AS disputed,

@@ -99,7 +99,7 @@ func (q *Queries) GhostListFresher(ctx context.Context, arg GhostListFresherPara
 }
 
 const ghostListOfSubscription = `-- name: GhostListOfSubscription :many
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id
 `
 
 type GhostListOfSubscriptionParams struct {
@@ -143,6 +143,13 @@ func (q *Queries) GhostListOfSubscription(ctx context.Context, arg GhostListOfSu
 			&i.ClosedAt,
 			&i.Invoices,
 			&i.Zone,
+			&i.Kind,
+			&i.Products,
+			&i.Prices,
+			&i.Country,
+			&i.Leaving,
+			&i.Resubscribed,
+			&i.Ignored,
 		); err != nil {
 			return nil, err
 		}
@@ -155,7 +162,7 @@ func (q *Queries) GhostListOfSubscription(ctx context.Context, arg GhostListOfSu
 }
 
 const ghostListOfSubscriptions = `-- name: GhostListOfSubscriptions :many
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets
 WHERE merchant_id = $1 AND stripe_subscription_id = ANY ($2::text[]) ORDER BY stripe_subscription_id, currency, id
 `
 
@@ -200,6 +207,13 @@ func (q *Queries) GhostListOfSubscriptions(ctx context.Context, arg GhostListOfS
 			&i.ClosedAt,
 			&i.Invoices,
 			&i.Zone,
+			&i.Kind,
+			&i.Products,
+			&i.Prices,
+			&i.Country,
+			&i.Leaving,
+			&i.Resubscribed,
+			&i.Ignored,
 		); err != nil {
 			return nil, err
 		}
@@ -372,7 +386,7 @@ FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS customer,
     unnest($15::integer[]) AS attempts, unnest($16::bytea[]) AS card,
     unnest($17::integer[]) AS card_attempts, unnest($18::timestamptz[]) AS first_failed,
     unnest($19::timestamptz[]) AS last_failed, unnest($20::text[]) AS zone) AS found
-ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_and_currency DO UPDATE SET
+ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_currency_and_kind DO UPDATE SET
     stripe_invoice_id = excluded.stripe_invoice_id, invoices = excluded.invoices, amount = excluded.amount, rule = excluded.rule, hidden = excluded.hidden,
     email = CASE WHEN excluded.id = g.id THEN excluded.email ELSE g.email END,
     decline_class = excluded.decline_class, decline_code = excluded.decline_code, attempt_count = excluded.attempt_count,

@@ -75,7 +75,7 @@ UPDATE ghost_targets SET
     closed_at = coalesce(closed_at, phantom_now()),
     updated_at = clock_timestamp()
 WHERE merchant_id = $1 AND id = $2
-RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone
+RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored
 `
 
 type GhostAccessNoneParams struct {
@@ -114,6 +114,13 @@ func (q *Queries) GhostAccessNone(ctx context.Context, arg GhostAccessNoneParams
 		&i.ClosedAt,
 		&i.Invoices,
 		&i.Zone,
+		&i.Kind,
+		&i.Products,
+		&i.Prices,
+		&i.Country,
+		&i.Leaving,
+		&i.Resubscribed,
+		&i.Ignored,
 	)
 	return i, err
 }
@@ -124,7 +131,7 @@ UPDATE ghost_targets SET
     closed_reason = CASE WHEN closed_reason = 'no_access' THEN 'access_proven' ELSE closed_reason END,
     updated_at = clock_timestamp()
 WHERE merchant_id = $1 AND id = $2
-RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone
+RETURNING merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored
 `
 
 type GhostAccessProvenParams struct {
@@ -163,12 +170,19 @@ func (q *Queries) GhostAccessProven(ctx context.Context, arg GhostAccessProvenPa
 		&i.ClosedAt,
 		&i.Invoices,
 		&i.Zone,
+		&i.Kind,
+		&i.Products,
+		&i.Prices,
+		&i.Country,
+		&i.Leaving,
+		&i.Resubscribed,
+		&i.Ignored,
 	)
 	return i, err
 }
 
 const ghostRead = `-- name: GhostRead :one
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets WHERE merchant_id = $1 AND id = $2
 `
 
 type GhostReadParams struct {
@@ -206,13 +220,20 @@ func (q *Queries) GhostRead(ctx context.Context, arg GhostReadParams) (GhostTarg
 		&i.ClosedAt,
 		&i.Invoices,
 		&i.Zone,
+		&i.Kind,
+		&i.Products,
+		&i.Prices,
+		&i.Country,
+		&i.Leaving,
+		&i.Resubscribed,
+		&i.Ignored,
 	)
 	return i, err
 }
 
 const ghostReadPage = `-- name: GhostReadPage :many
 
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets
 WHERE merchant_id = $1 AND id > $2
     AND ($3::text IS NULL OR status = $3)
     AND ($4::text IS NULL OR currency = $4)
@@ -278,6 +299,13 @@ func (q *Queries) GhostReadPage(ctx context.Context, arg GhostReadPageParams) ([
 			&i.ClosedAt,
 			&i.Invoices,
 			&i.Zone,
+			&i.Kind,
+			&i.Products,
+			&i.Prices,
+			&i.Country,
+			&i.Leaving,
+			&i.Resubscribed,
+			&i.Ignored,
 		); err != nil {
 			return nil, err
 		}

@@ -216,7 +216,7 @@ func (q *Queries) HuntForgetInvoices(ctx context.Context, arg HuntForgetInvoices
 }
 
 const huntGet = `-- name: HuntGet :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts WHERE merchant_id = $1 AND id = $2
 `
 
 type HuntGetParams struct {
@@ -251,6 +251,7 @@ func (q *Queries) HuntGet(ctx context.Context, arg HuntGetParams) (Hunt, error) 
 		&i.InvoicesOver,
 		&i.Owed,
 		&i.PaidAt,
+		&i.ByHand,
 	)
 	return i, err
 }
@@ -280,7 +281,7 @@ func (q *Queries) HuntGetWindow(ctx context.Context, arg HuntGetWindowParams) (H
 }
 
 const huntGhostGet = `-- name: HuntGhostGet :one
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets WHERE merchant_id = $1 AND id = $2
 `
 
 type HuntGhostGetParams struct {
@@ -318,12 +319,19 @@ func (q *Queries) HuntGhostGet(ctx context.Context, arg HuntGhostGetParams) (Gho
 		&i.ClosedAt,
 		&i.Invoices,
 		&i.Zone,
+		&i.Kind,
+		&i.Products,
+		&i.Prices,
+		&i.Country,
+		&i.Leaving,
+		&i.Resubscribed,
+		&i.Ignored,
 	)
 	return i, err
 }
 
 const huntGhostList = `-- name: HuntGhostList :many
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone FROM ghost_targets WHERE merchant_id = $1 AND id = ANY ($2::uuid[]) ORDER BY id
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets WHERE merchant_id = $1 AND id = ANY ($2::uuid[]) ORDER BY id
 `
 
 type HuntGhostListParams struct {
@@ -367,6 +375,13 @@ func (q *Queries) HuntGhostList(ctx context.Context, arg HuntGhostListParams) ([
 			&i.ClosedAt,
 			&i.Invoices,
 			&i.Zone,
+			&i.Kind,
+			&i.Products,
+			&i.Prices,
+			&i.Country,
+			&i.Leaving,
+			&i.Resubscribed,
+			&i.Ignored,
 		); err != nil {
 			return nil, err
 		}
@@ -422,7 +437,7 @@ func (q *Queries) HuntHalted(ctx context.Context, id uuid.UUID) (HuntHaltedRow, 
 }
 
 const huntList = `-- name: HuntList :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts
 WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2::uuid)
     AND ($3::text IS NULL OR state = $3::text)
 ORDER BY id DESC LIMIT $4
@@ -474,6 +489,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 			&i.InvoicesOver,
 			&i.Owed,
 			&i.PaidAt,
+			&i.ByHand,
 		); err != nil {
 			return nil, err
 		}
@@ -486,7 +502,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 }
 
 const huntListActiveOf = `-- name: HuntListActiveOf :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'active'
 ORDER BY id FOR NO KEY UPDATE
 `
@@ -530,6 +546,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 			&i.InvoicesOver,
 			&i.Owed,
 			&i.PaidAt,
+			&i.ByHand,
 		); err != nil {
 			return nil, err
 		}
@@ -542,7 +559,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 }
 
 const huntListActiveOfPerson = `-- name: HuntListActiveOfPerson :many
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at FROM hunts h
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand FROM hunts h
 WHERE h.merchant_id = $1 AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out AND h.customer IN (
     SELECT o.customer FROM messages m JOIN hunts o ON o.merchant_id = m.merchant_id AND o.id = m.hunt_id
     WHERE m.merchant_id = $1 AND m.persons @> ARRAY[$2::bytea])
@@ -589,6 +606,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 			&i.InvoicesOver,
 			&i.Owed,
 			&i.PaidAt,
+			&i.ByHand,
 		); err != nil {
 			return nil, err
 		}
@@ -601,7 +619,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 }
 
 const huntListEndedOf = `-- name: HuntListEndedOf :many
-SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts
+SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'exhausted'
 ORDER BY ghost_id, began_at DESC
 `
@@ -645,6 +663,7 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 			&i.InvoicesOver,
 			&i.Owed,
 			&i.PaidAt,
+			&i.ByHand,
 		); err != nil {
 			return nil, err
 		}
@@ -687,7 +706,7 @@ func (q *Queries) HuntListPausedOf(ctx context.Context, arg HuntListPausedOfPara
 }
 
 const huntListTargets = `-- name: HuntListTargets :many
-SELECT g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone FROM ghost_targets g
+SELECT g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored FROM ghost_targets g
 WHERE g.merchant_id = $1 AND g.status = 'open' AND g.id > $2
     AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active'
         AND (h.mode = 'recover' OR $3::text = 'observe'))
@@ -743,6 +762,13 @@ func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams
 			&i.ClosedAt,
 			&i.Invoices,
 			&i.Zone,
+			&i.Kind,
+			&i.Products,
+			&i.Prices,
+			&i.Country,
+			&i.Leaving,
+			&i.Resubscribed,
+			&i.Ignored,
 		); err != nil {
 			return nil, err
 		}
@@ -755,7 +781,7 @@ func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams
 }
 
 const huntLoad = `-- name: HuntLoad :one
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook,
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
@@ -806,6 +832,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.Hunt.InvoicesOver,
 		&i.Hunt.Owed,
 		&i.Hunt.PaidAt,
+		&i.Hunt.ByHand,
 		&i.GhostTarget.MerchantID,
 		&i.GhostTarget.ID,
 		&i.GhostTarget.StripeCustomerID,
@@ -832,6 +859,13 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.GhostTarget.ClosedAt,
 		&i.GhostTarget.Invoices,
 		&i.GhostTarget.Zone,
+		&i.GhostTarget.Kind,
+		&i.GhostTarget.Products,
+		&i.GhostTarget.Prices,
+		&i.GhostTarget.Country,
+		&i.GhostTarget.Leaving,
+		&i.GhostTarget.Resubscribed,
+		&i.GhostTarget.Ignored,
 		&i.Merchant.ID,
 		&i.Merchant.StripeUserID,
 		&i.Merchant.StripeConnectID,
@@ -864,7 +898,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 }
 
 const huntLock = `-- name: HuntLock :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
 `
 
 type HuntLockParams struct {
@@ -900,6 +934,7 @@ func (q *Queries) HuntLock(ctx context.Context, arg HuntLockParams) (Hunt, error
 		&i.InvoicesOver,
 		&i.Owed,
 		&i.PaidAt,
+		&i.ByHand,
 	)
 	return i, err
 }

@@ -83,6 +83,8 @@ type AuditCharge struct {
 	DayOfWeek    int16
 	HourOfDay    int16
 	Zone         *string
+	Intent       *string
+	Country      *string
 }
 
 type AuditDispute struct {
@@ -90,6 +92,7 @@ type AuditDispute struct {
 	AuditID    uuid.UUID
 	Charge     string
 	IsOpen     bool
+	Lost       int64
 }
 
 type AuditIntent struct {
@@ -97,6 +100,7 @@ type AuditIntent struct {
 	AuditID    uuid.UUID
 	Invoice    string
 	Status     string
+	Intent     *string
 }
 
 type AuditInvoice struct {
@@ -114,6 +118,10 @@ type AuditInvoice struct {
 	PaidOutOfBand   bool
 	Email           *vault.EncryptedToken
 	EmailKeyID      *string
+	Lines           int64
+	PeriodFrom      *time.Time
+	PeriodTo        *time.Time
+	Separate        bool
 }
 
 type AuditSubscription struct {
@@ -123,6 +131,11 @@ type AuditSubscription struct {
 	Customer   string
 	Status     string
 	Paused     bool
+	CreatedAt  time.Time
+	Leaving    bool
+	Ignored    bool
+	Products   []string
+	Prices     []string
 }
 
 type AuditWindow struct {
@@ -190,6 +203,13 @@ type GhostTarget struct {
 	ClosedAt             *time.Time
 	Invoices             []byte
 	Zone                 *string
+	Kind                 string
+	Products             []string
+	Prices               []string
+	Country              *string
+	Leaving              bool
+	Resubscribed         bool
+	Ignored              bool
 }
 
 type Halt struct {
@@ -222,6 +242,7 @@ type Hunt struct {
 	InvoicesOver    [][]byte
 	Owed            []byte
 	PaidAt          *time.Time
+	ByHand          bool
 }
 
 type HuntNote struct {

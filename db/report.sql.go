@@ -175,7 +175,7 @@ const reportLargest = `-- name: ReportLargest :many
 SELECT id, stripe_customer_id, stripe_subscription_id, email, amount, currency, access, rule, hidden, decline_class, decline_code,
     attempt_count, first_failed_at
 FROM (
-    SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, row_number() OVER (PARTITION BY currency ORDER BY amount DESC, id) AS place
+    SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored, row_number() OVER (PARTITION BY currency ORDER BY amount DESC, id) AS place
     FROM ghost_targets
     WHERE merchant_id = $1 AND status = 'open') AS placed
 ORDER BY place, currency

@@ -72,7 +72,7 @@ FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(customers)::te
     unnest(sqlc.arg(attempts)::integer[]) AS attempts, unnest(sqlc.arg(cards)::bytea[]) AS card,
     unnest(sqlc.arg(card_attempts)::integer[]) AS card_attempts, unnest(sqlc.arg(first_failed)::timestamptz[]) AS first_failed,
     unnest(sqlc.arg(last_failed)::timestamptz[]) AS last_failed, unnest(sqlc.arg(zones)::text[]) AS zone) AS found
-ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_and_currency DO UPDATE SET
+ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_currency_and_kind DO UPDATE SET
     stripe_invoice_id = excluded.stripe_invoice_id, invoices = excluded.invoices, amount = excluded.amount, rule = excluded.rule, hidden = excluded.hidden,
     email = CASE WHEN excluded.id = g.id THEN excluded.email ELSE g.email END,
     decline_class = excluded.decline_class, decline_code = excluded.decline_code, attempt_count = excluded.attempt_count,
