@@ -161,6 +161,15 @@ func printAudit(ctx context.Context, ghosts *ghost.Service, merchant, id uuid.UU
 		if len(a.Totals) == 0 {
 			fmt.Fprintln(stdout, "no ghosts")
 		}
+		for _, apart := range []struct {
+			totals map[string]ghost.Totals
+			words  string
+		}{{a.WrittenOff, "written off"}, {a.ChargedBack, "charged back"}} {
+			for _, currency := range slices.Sorted(maps.Keys(apart.totals)) {
+				t := apart.totals[currency]
+				fmt.Fprintf(stdout, "apart from these: %d debts %s, %s\n", t.Ghosts, apart.words, money.Format(t.Owed, currency))
+			}
+		}
 	}
 	if a.State == "failed" {
 		return fmt.Errorf("[WORKER] the audit failed: %s", *a.Error)

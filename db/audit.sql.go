@@ -41,6 +41,8 @@ type AuditAddChargesParams struct {
 	DayOfWeek    int16
 	HourOfDay    int16
 	Zone         *string
+	Intent       *string
+	Country      *string
 }
 
 type AuditAddDisputesParams struct {
@@ -48,6 +50,8 @@ type AuditAddDisputesParams struct {
 	AuditID    uuid.UUID
 	Charge     string
 	IsOpen     bool
+	Lost       int64
+	CreatedAt  time.Time
 }
 
 type AuditAddIntentsParams struct {
@@ -55,6 +59,7 @@ type AuditAddIntentsParams struct {
 	AuditID    uuid.UUID
 	Invoice    string
 	Status     string
+	Intent     *string
 }
 
 type AuditAddInvoicesParams struct {
@@ -71,6 +76,10 @@ type AuditAddInvoicesParams struct {
 	DueAt           *time.Time
 	PaidOutOfBand   bool
 	Email           *vault.EncryptedToken
+	Lines           int64
+	PeriodFrom      *time.Time
+	PeriodTo        *time.Time
+	Separate        bool
 }
 
 type AuditAddSubscriptionsParams struct {
@@ -80,6 +89,11 @@ type AuditAddSubscriptionsParams struct {
 	Customer   string
 	Status     string
 	Paused     bool
+	CreatedAt  time.Time
+	Leaving    bool
+	Ignored    bool
+	Products   []string
+	Prices     []string
 }
 
 const auditCheckpoint = `-- name: AuditCheckpoint :execrows
@@ -376,41 +390,70 @@ func (q *Queries) AuditGet(ctx context.Context, arg AuditGetParams) (Audit, erro
 }
 
 const auditListDebts = `-- name: AuditListDebts :many
-WITH suspects AS (
+WITH contested AS (
+    SELECT coalesce(n.invoice, c.sequence) AS invoice, bool_or(p.is_open) AS disputed, sum(p.lost)::bigint AS lost,
+        max(p.created_at) FILTER (WHERE p.lost > 0) AS lost_at
+    FROM audit_disputes p
+    JOIN audit_charges c ON c.merchant_id = p.merchant_id AND c.audit_id = p.audit_id AND c.disputed = p.charge
+    LEFT JOIN audit_intents n ON n.merchant_id = c.merchant_id AND n.audit_id = c.audit_id AND n.intent = c.intent
+    WHERE p.merchant_id = $1 AND p.audit_id = $2
+    GROUP BY 1
+), suspects AS (
     SELECT i.subscription FROM audit_invoices i
     WHERE i.merchant_id = $1 AND i.audit_id = $2
-        AND i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
+        AND (i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
+            OR i.status = 'paid' AND i.id IN (SELECT x.invoice FROM contested x WHERE x.lost > 0))
     UNION
     SELECT g.stripe_subscription_id COLLATE "C" FROM ghost_targets g WHERE g.merchant_id = $1 AND g.status = 'open'
 ), debts AS (
     SELECT i.merchant_id, i.audit_id, i.subscription, i.id, i.status, i.created_at, i.send_invoice, i.currency, i.amount_remaining, i.attempt_count, i.due_at, i.paid_out_of_band, i.email, i.email_key_id, i.lines, i.period_from, i.period_to, i.separate FROM audit_invoices i JOIN suspects ON suspects.subscription = i.subscription
     WHERE i.merchant_id = $1 AND i.audit_id = $2
+), linked AS (
+    SELECT n.intent, min(n.invoice) AS invoice FROM audit_intents n
+    WHERE n.merchant_id = $1 AND n.audit_id = $2 AND n.intent IS NOT NULL
+    GROUP BY n.intent
 ), tries AS (
-    SELECT c.sequence, bool_or(c.refunded) AS refunded, bool_or(p.charge IS NOT NULL) AS disputed,
+    SELECT coalesce(l.invoice, c.sequence) AS sequence, bool_or(c.refunded) AS refunded,
         array_agg(c.created_at ORDER BY c.created_at) AS ats, array_agg(c.outcome ORDER BY c.created_at) AS outcomes,
         array_agg(coalesce(c.decline_class, '') ORDER BY c.created_at) AS classes,
         array_agg(coalesce(c.decline_code, '') ORDER BY c.created_at) AS codes,
         array_agg(coalesce(c.card, '') ORDER BY c.created_at) AS cards,
-        array_agg(coalesce(c.zone, '') ORDER BY c.created_at) AS zones
+        array_agg(coalesce(c.zone, '') ORDER BY c.created_at) AS zones,
+        array_agg(coalesce(c.country, '') ORDER BY c.created_at) AS countries
     FROM audit_charges c
-    LEFT JOIN audit_disputes p ON p.merchant_id = c.merchant_id AND p.audit_id = c.audit_id AND p.charge = c.disputed AND p.is_open
-    WHERE c.merchant_id = $1 AND c.audit_id = $2 AND c.sequence IN (SELECT debts.id FROM debts)
-    GROUP BY c.sequence
+    LEFT JOIN linked l ON l.intent = c.intent
+    WHERE c.merchant_id = $1 AND c.audit_id = $2
+        AND coalesce(l.invoice, c.sequence) IN (SELECT debts.id FROM debts)
+    GROUP BY 1
 ), recent AS (
     SELECT c.card, count(*) AS attempts FROM audit_charges c
     WHERE c.merchant_id = $1 AND c.audit_id = $2 AND c.card IS NOT NULL
         AND c.outcome = 'failed' AND c.created_at > phantom_now() - interval '30 days'
     GROUP BY c.card
+), returned AS (
+    SELECT s.id FROM suspects
+    JOIN audit_subscriptions s ON s.id = suspects.subscription
+    JOIN audit_subscriptions o ON o.merchant_id = s.merchant_id AND o.audit_id = s.audit_id AND o.customer = s.customer
+        AND o.created_at > s.created_at AND o.status IN ('active', 'trialing', 'past_due') AND o.products && s.products
+    WHERE s.merchant_id = $1 AND s.audit_id = $2
+    GROUP BY s.id
 )
 SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, '') AS subscription_status, coalesce(s.paused, false) AS paused,
+    coalesce(s.leaving, false) AS leaving, coalesce(s.ignored, false) AS ignored, (r.id IS NOT NULL)::boolean AS resubscribed,
+    s.products::text[] AS products, s.prices::text[] AS prices,
     d.id, d.status, d.created_at, d.send_invoice, d.currency, d.amount_remaining, d.attempt_count, d.due_at, d.paid_out_of_band, d.email,
-    coalesce(n.status, '') AS intent, coalesce(t.refunded, false) AS refunded, coalesce(t.disputed, false) AS disputed,
+    d.lines, d.period_from, d.period_to, d.separate,
+    coalesce(n.status, '') AS intent, coalesce(t.refunded, false) AS refunded, coalesce(x.disputed, false) AS disputed,
+    coalesce(x.lost, 0)::bigint AS lost, coalesce(x.lost_at, 'epoch')::timestamptz AS lost_at,
     t.ats::timestamptz[] AS ats, t.outcomes::text[] AS outcomes, t.classes::text[] AS classes, t.codes::text[] AS codes,
-    t.cards::bytea[] AS cards, t.zones::text[] AS zones, coalesce(recent.attempts, 0)::integer AS card_attempts
+    t.cards::bytea[] AS cards, t.zones::text[] AS zones, t.countries::text[] AS countries,
+    coalesce(recent.attempts, 0)::integer AS card_attempts
 FROM debts d
 LEFT JOIN audit_subscriptions s ON s.merchant_id = d.merchant_id AND s.audit_id = d.audit_id AND s.id = d.subscription
-LEFT JOIN audit_intents n ON n.merchant_id = d.merchant_id AND n.audit_id = d.audit_id AND n.invoice = d.id
+LEFT JOIN returned r ON r.id = d.subscription
+LEFT JOIN audit_intents n ON n.merchant_id = d.merchant_id AND n.audit_id = d.audit_id AND n.invoice = d.id AND n.status <> ''
 LEFT JOIN tries t ON t.sequence = d.id
+LEFT JOIN contested x ON x.invoice = d.id
 LEFT JOIN recent ON recent.card = t.cards[cardinality(t.cards)]
 ORDER BY d.subscription, d.created_at, d.id
 `
@@ -425,6 +468,11 @@ type AuditListDebtsRow struct {
 	Customer           string
 	SubscriptionStatus string
 	Paused             bool
+	Leaving            bool
+	Ignored            bool
+	Resubscribed       bool
+	Products           []string
+	Prices             []string
 	ID                 string
 	Status             string
 	CreatedAt          time.Time
@@ -435,20 +483,28 @@ type AuditListDebtsRow struct {
 	DueAt              *time.Time
 	PaidOutOfBand      bool
 	Email              *vault.EncryptedToken
+	Lines              int64
+	PeriodFrom         *time.Time
+	PeriodTo           *time.Time
+	Separate           bool
 	Intent             string
 	Refunded           bool
 	Disputed           bool
+	Lost               int64
+	LostAt             time.Time
 	Ats                []time.Time
 	Outcomes           []string
 	Classes            []string
 	Codes              []string
 	Cards              [][]byte
 	Zones              []string
+	Countries          []string
 	CardAttempts       int32
 }
 
-// Every finalised invoice of every subscription that has one unpaid, or an open ghost, with what is known of its attempts, in the
-// order of subscriptions. Streamed by db.AuditStreamDebts and never called as it is: its rows may be many.
+// Every finalised invoice of every subscription that has one unpaid or charged back, or an open ghost, with what is known of its
+// attempts, in the order of subscriptions. Streamed by db.AuditStreamDebts and never called as it is: its rows may be many.
+// A charge belongs to the invoice that it names, or, in newer versions, to the one that names its payment intent.
 func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) ([]AuditListDebtsRow, error) {
 	rows, err := q.db.Query(ctx, auditListDebts, arg.MerchantID, arg.AuditID)
 	if err != nil {
@@ -463,6 +519,11 @@ func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) 
 			&i.Customer,
 			&i.SubscriptionStatus,
 			&i.Paused,
+			&i.Leaving,
+			&i.Ignored,
+			&i.Resubscribed,
+			&i.Products,
+			&i.Prices,
 			&i.ID,
 			&i.Status,
 			&i.CreatedAt,
@@ -473,15 +534,22 @@ func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) 
 			&i.DueAt,
 			&i.PaidOutOfBand,
 			&i.Email,
+			&i.Lines,
+			&i.PeriodFrom,
+			&i.PeriodTo,
+			&i.Separate,
 			&i.Intent,
 			&i.Refunded,
 			&i.Disputed,
+			&i.Lost,
+			&i.LostAt,
 			&i.Ats,
 			&i.Outcomes,
 			&i.Classes,
 			&i.Codes,
 			&i.Cards,
 			&i.Zones,
+			&i.Countries,
 			&i.CardAttempts,
 		); err != nil {
 			return nil, err

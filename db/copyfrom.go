@@ -43,6 +43,8 @@ func (r iteratorForAuditAddCharges) Values() ([]interface{}, error) {
 		r.rows[0].DayOfWeek,
 		r.rows[0].HourOfDay,
 		r.rows[0].Zone,
+		r.rows[0].Intent,
+		r.rows[0].Country,
 	}, nil
 }
 
@@ -51,7 +53,7 @@ func (r iteratorForAuditAddCharges) Err() error {
 }
 
 func (q *Queries) AuditAddCharges(ctx context.Context, arg []AuditAddChargesParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"audit_charges"}, []string{"merchant_id", "audit_id", "sequence", "disputed", "created_at", "outcome", "refunded", "decline_class", "decline_code", "brand", "card", "day_of_week", "hour_of_day", "zone"}, &iteratorForAuditAddCharges{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"audit_charges"}, []string{"merchant_id", "audit_id", "sequence", "disputed", "created_at", "outcome", "refunded", "decline_class", "decline_code", "brand", "card", "day_of_week", "hour_of_day", "zone", "intent", "country"}, &iteratorForAuditAddCharges{rows: arg})
 }
 
 // iteratorForAuditAddDisputes implements pgx.CopyFromSource.
@@ -78,6 +80,8 @@ func (r iteratorForAuditAddDisputes) Values() ([]interface{}, error) {
 		r.rows[0].AuditID,
 		r.rows[0].Charge,
 		r.rows[0].IsOpen,
+		r.rows[0].Lost,
+		r.rows[0].CreatedAt,
 	}, nil
 }
 
@@ -86,7 +90,7 @@ func (r iteratorForAuditAddDisputes) Err() error {
 }
 
 func (q *Queries) AuditAddDisputes(ctx context.Context, arg []AuditAddDisputesParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"audit_disputes"}, []string{"merchant_id", "audit_id", "charge", "is_open"}, &iteratorForAuditAddDisputes{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"audit_disputes"}, []string{"merchant_id", "audit_id", "charge", "is_open", "lost", "created_at"}, &iteratorForAuditAddDisputes{rows: arg})
 }
 
 // iteratorForAuditAddIntents implements pgx.CopyFromSource.
@@ -113,6 +117,7 @@ func (r iteratorForAuditAddIntents) Values() ([]interface{}, error) {
 		r.rows[0].AuditID,
 		r.rows[0].Invoice,
 		r.rows[0].Status,
+		r.rows[0].Intent,
 	}, nil
 }
 
@@ -121,7 +126,7 @@ func (r iteratorForAuditAddIntents) Err() error {
 }
 
 func (q *Queries) AuditAddIntents(ctx context.Context, arg []AuditAddIntentsParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"audit_intents"}, []string{"merchant_id", "audit_id", "invoice", "status"}, &iteratorForAuditAddIntents{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"audit_intents"}, []string{"merchant_id", "audit_id", "invoice", "status", "intent"}, &iteratorForAuditAddIntents{rows: arg})
 }
 
 // iteratorForAuditAddInvoices implements pgx.CopyFromSource.
@@ -157,6 +162,10 @@ func (r iteratorForAuditAddInvoices) Values() ([]interface{}, error) {
 		r.rows[0].DueAt,
 		r.rows[0].PaidOutOfBand,
 		r.rows[0].Email,
+		r.rows[0].Lines,
+		r.rows[0].PeriodFrom,
+		r.rows[0].PeriodTo,
+		r.rows[0].Separate,
 	}, nil
 }
 
@@ -165,7 +174,7 @@ func (r iteratorForAuditAddInvoices) Err() error {
 }
 
 func (q *Queries) AuditAddInvoices(ctx context.Context, arg []AuditAddInvoicesParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"audit_invoices"}, []string{"merchant_id", "audit_id", "subscription", "id", "status", "created_at", "send_invoice", "currency", "amount_remaining", "attempt_count", "due_at", "paid_out_of_band", "email"}, &iteratorForAuditAddInvoices{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"audit_invoices"}, []string{"merchant_id", "audit_id", "subscription", "id", "status", "created_at", "send_invoice", "currency", "amount_remaining", "attempt_count", "due_at", "paid_out_of_band", "email", "lines", "period_from", "period_to", "separate"}, &iteratorForAuditAddInvoices{rows: arg})
 }
 
 // iteratorForAuditAddSubscriptions implements pgx.CopyFromSource.
@@ -194,6 +203,11 @@ func (r iteratorForAuditAddSubscriptions) Values() ([]interface{}, error) {
 		r.rows[0].Customer,
 		r.rows[0].Status,
 		r.rows[0].Paused,
+		r.rows[0].CreatedAt,
+		r.rows[0].Leaving,
+		r.rows[0].Ignored,
+		r.rows[0].Products,
+		r.rows[0].Prices,
 	}, nil
 }
 
@@ -202,5 +216,5 @@ func (r iteratorForAuditAddSubscriptions) Err() error {
 }
 
 func (q *Queries) AuditAddSubscriptions(ctx context.Context, arg []AuditAddSubscriptionsParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"audit_subscriptions"}, []string{"merchant_id", "audit_id", "id", "customer", "status", "paused"}, &iteratorForAuditAddSubscriptions{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"audit_subscriptions"}, []string{"merchant_id", "audit_id", "id", "customer", "status", "paused", "created_at", "leaving", "ignored", "products", "prices"}, &iteratorForAuditAddSubscriptions{rows: arg})
 }

@@ -304,6 +304,27 @@ func (q *Queries) GhostNewestAudit(ctx context.Context, merchantID uuid.UUID) (G
 	return i, err
 }
 
+const ghostSetKind = `-- name: GhostSetKind :exec
+UPDATE ghost_targets g SET kind = new.kind, updated_at = clock_timestamp()
+FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS kind) AS new
+WHERE g.merchant_id = $1 AND g.id = new.id AND g.kind <> new.kind AND NOT EXISTS (
+    SELECT 1 FROM ghost_targets o
+    WHERE o.merchant_id = g.merchant_id AND o.stripe_customer_id = g.stripe_customer_id
+        AND o.stripe_subscription_id = g.stripe_subscription_id AND o.currency = g.currency AND o.kind = new.kind)
+`
+
+type GhostSetKindParams struct {
+	MerchantID uuid.UUID
+	Ids        []uuid.UUID
+	Kinds      []string
+}
+
+// Ghosts whose debt has become one of another kind. Where another row is of that kind, this one closes instead.
+func (q *Queries) GhostSetKind(ctx context.Context, arg GhostSetKindParams) error {
+	_, err := q.db.Exec(ctx, ghostSetKind, arg.MerchantID, arg.Ids, arg.Kinds)
+	return err
+}
+
 const ghostShareMerchant = `-- name: GhostShareMerchant :one
 SELECT livemode FROM merchants WHERE id = $1 FOR SHARE
 `
@@ -329,13 +350,14 @@ func (q *Queries) GhostTicket(ctx context.Context) (int64, error) {
 }
 
 const ghostTotals = `-- name: GhostTotals :many
-SELECT currency, sum(amount)::bigint AS owed, count(*) AS ghosts, count(*) FILTER (WHERE hidden) AS hidden,
+SELECT kind, currency, sum(amount)::bigint AS owed, count(*) AS ghosts, count(*) FILTER (WHERE hidden) AS hidden,
     coalesce(sum(floor(extract(epoch FROM phantom_now() - first_failed_at) / 86400)), 0)::bigint AS days_given_away
 FROM ghost_targets WHERE merchant_id = $1 AND status = 'open'
-GROUP BY currency ORDER BY currency
+GROUP BY kind, currency ORDER BY kind, currency
 `
 
 type GhostTotalsRow struct {
+	Kind          string
 	Currency      string
 	Owed          int64
 	Ghosts        int64
@@ -343,7 +365,7 @@ type GhostTotalsRow struct {
 	DaysGivenAway int64
 }
 
-// What a merchant's open ghosts owe.
+// What a merchant's open ghosts owe, of each kind.
 func (q *Queries) GhostTotals(ctx context.Context, merchantID uuid.UUID) ([]GhostTotalsRow, error) {
 	rows, err := q.db.Query(ctx, ghostTotals, merchantID)
 	if err != nil {
@@ -354,6 +376,7 @@ func (q *Queries) GhostTotals(ctx context.Context, merchantID uuid.UUID) ([]Ghos
 	for rows.Next() {
 		var i GhostTotalsRow
 		if err := rows.Scan(
+			&i.Kind,
 			&i.Currency,
 			&i.Owed,
 			&i.Ghosts,
@@ -373,10 +396,11 @@ func (q *Queries) GhostTotals(ctx context.Context, merchantID uuid.UUID) ([]Ghos
 const ghostUpsert = `-- name: GhostUpsert :execrows
 INSERT INTO ghost_targets AS g (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency,
     invoices, rule, hidden, decline_class, decline_code, attempt_count, card, card_attempts, first_failed_at, last_failed_at,
-    zone)
+    zone, kind, products, prices, country, leaving, resubscribed, ignored)
 SELECT $1, id, customer, subscription, invoice, CASE WHEN has_email THEN email END, amount, currency,
     owed, rule, hidden, class, nullif(code, ''), attempts, CASE WHEN card <> '' THEN card END, card_attempts, first_failed, last_failed,
-    nullif(zone, '')
+    nullif(zone, ''), kind, string_to_array(products, ' '), string_to_array(prices, ' '), nullif(country, ''), leaving, resubscribed,
+    ignored
 FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS customer,
     unnest($4::text[]) AS subscription, unnest($5::text[]) AS invoice,
     unnest($6::sealed_token[]) AS email, unnest($7::boolean[]) AS has_email,
@@ -385,20 +409,26 @@ FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS customer,
     unnest($13::text[]) AS class, unnest($14::text[]) AS code,
     unnest($15::integer[]) AS attempts, unnest($16::bytea[]) AS card,
     unnest($17::integer[]) AS card_attempts, unnest($18::timestamptz[]) AS first_failed,
-    unnest($19::timestamptz[]) AS last_failed, unnest($20::text[]) AS zone) AS found
+    unnest($19::timestamptz[]) AS last_failed, unnest($20::text[]) AS zone,
+    unnest($21::text[]) AS kind, unnest($22::text[]) AS products,
+    unnest($23::text[]) AS prices, unnest($24::text[]) AS country,
+    unnest($25::boolean[]) AS leaving, unnest($26::boolean[]) AS resubscribed,
+    unnest($27::boolean[]) AS ignored) AS found
 ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_currency_and_kind DO UPDATE SET
     stripe_invoice_id = excluded.stripe_invoice_id, invoices = excluded.invoices, amount = excluded.amount, rule = excluded.rule, hidden = excluded.hidden,
     email = CASE WHEN excluded.id = g.id THEN excluded.email ELSE g.email END,
     decline_class = excluded.decline_class, decline_code = excluded.decline_code, attempt_count = excluded.attempt_count,
     card = excluded.card, card_attempts = excluded.card_attempts,
     first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at, zone = excluded.zone,
+    products = excluded.products, prices = excluded.prices, country = excluded.country, leaving = excluded.leaving,
+    resubscribed = excluded.resubscribed, ignored = excluded.ignored,
     status = 'open', closed_reason = NULL, closed_at = NULL, updated_at = clock_timestamp()
 WHERE g.closed_reason IS DISTINCT FROM 'no_access'
-    AND ($21::boolean OR (g.stripe_invoice_id, g.amount, g.rule, g.hidden, g.decline_class, g.decline_code, g.attempt_count,
-        g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.zone, g.status)
+    AND ($28::boolean OR (g.stripe_invoice_id, g.amount, g.rule, g.hidden, g.decline_class, g.decline_code, g.attempt_count,
+        g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.zone, g.leaving, g.resubscribed, g.ignored, g.status)
         IS DISTINCT FROM (excluded.stripe_invoice_id, excluded.amount, excluded.rule, excluded.hidden, excluded.decline_class,
         excluded.decline_code, excluded.attempt_count, excluded.card, excluded.card_attempts, excluded.first_failed_at,
-        excluded.last_failed_at, excluded.zone, 'open'))
+        excluded.last_failed_at, excluded.zone, excluded.leaving, excluded.resubscribed, excluded.ignored, 'open'))
 `
 
 type GhostUpsertParams struct {
@@ -422,6 +452,13 @@ type GhostUpsertParams struct {
 	FirstFailed   []time.Time
 	LastFailed    []time.Time
 	Zones         []string
+	Kinds         []string
+	Products      []string
+	Prices        []string
+	Countries     []string
+	Leavings      []bool
+	Resubscribeds []bool
+	Ignoreds      []bool
 	Anyway        bool
 }
 
@@ -449,6 +486,13 @@ func (q *Queries) GhostUpsert(ctx context.Context, arg GhostUpsertParams) (int64
 		arg.FirstFailed,
 		arg.LastFailed,
 		arg.Zones,
+		arg.Kinds,
+		arg.Products,
+		arg.Prices,
+		arg.Countries,
+		arg.Leavings,
+		arg.Resubscribeds,
+		arg.Ignoreds,
 		arg.Anyway,
 	)
 	if err != nil {

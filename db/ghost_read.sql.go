@@ -238,9 +238,10 @@ WHERE merchant_id = $1 AND id > $2
     AND ($3::text IS NULL OR status = $3)
     AND ($4::text IS NULL OR currency = $4)
     AND ($5::text IS NULL OR decline_class = $5)
-    AND ($6::bigint IS NULL OR amount >= $6)
+    AND ($6::text IS NULL OR kind = $6)
+    AND ($7::bigint IS NULL OR amount >= $7)
 ORDER BY id
-LIMIT $7
+LIMIT $8
 `
 
 type GhostReadPageParams struct {
@@ -249,6 +250,7 @@ type GhostReadPageParams struct {
 	Status       *string
 	Currency     *string
 	DeclineClass *string
+	Kind         *string
 	MinAmount    *int64
 	PageSize     int32
 }
@@ -262,6 +264,7 @@ func (q *Queries) GhostReadPage(ctx context.Context, arg GhostReadPageParams) ([
 		arg.Status,
 		arg.Currency,
 		arg.DeclineClass,
+		arg.Kind,
 		arg.MinAmount,
 		arg.PageSize,
 	)
@@ -318,18 +321,19 @@ func (q *Queries) GhostReadPage(ctx context.Context, arg GhostReadPageParams) ([
 }
 
 const ghostReadSummary = `-- name: GhostReadSummary :many
-SELECT currency, decline_class, date_part('day', phantom_now() - coalesce(first_failed_at, discovered_at))::integer AS age,
+SELECT kind, currency, decline_class, date_part('day', phantom_now() - coalesce(first_failed_at, discovered_at))::integer AS age,
     count(*) AS ghosts,
     count(first_failed_at) AS failed,
     count(*) FILTER (WHERE hidden) AS hidden,
     sum(amount)::bigint AS owed
 FROM ghost_targets
 WHERE merchant_id = $1 AND status = 'open'
-GROUP BY currency, decline_class, age
-ORDER BY currency, decline_class, age
+GROUP BY kind, currency, decline_class, age
+ORDER BY kind, currency, decline_class, age
 `
 
 type GhostReadSummaryRow struct {
+	Kind         string
 	Currency     string
 	DeclineClass string
 	Age          int32
@@ -351,6 +355,7 @@ func (q *Queries) GhostReadSummary(ctx context.Context, merchantID uuid.UUID) ([
 	for rows.Next() {
 		var i GhostReadSummaryRow
 		if err := rows.Scan(
+			&i.Kind,
 			&i.Currency,
 			&i.DeclineClass,
 			&i.Age,

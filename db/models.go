@@ -93,6 +93,7 @@ type AuditDispute struct {
 	Charge     string
 	IsOpen     bool
 	Lost       int64
+	CreatedAt  time.Time
 }
 
 type AuditIntent struct {

@@ -13,6 +13,55 @@ import (
 	"phantom/vault"
 )
 
+const reportApart = `-- name: ReportApart :many
+SELECT kind, currency, count(*) AS ghosts, sum(amount)::bigint AS owed, count(DISTINCT stripe_customer_id) AS customers,
+    count(*) FILTER (WHERE resubscribed) AS resubscribed,
+    coalesce(sum(amount) FILTER (WHERE resubscribed), 0)::bigint AS resubscribed_owed
+FROM ghost_targets
+WHERE merchant_id = $1 AND status = 'open'
+GROUP BY kind, currency
+ORDER BY kind DESC, ghosts DESC, currency
+`
+
+type ReportApartRow struct {
+	Kind             string
+	Currency         string
+	Ghosts           int64
+	Owed             int64
+	Customers        int64
+	Resubscribed     int64
+	ResubscribedOwed int64
+}
+
+// Debts of the other kinds, which are in no other figure, and those of customers who have subscribed anew.
+func (q *Queries) ReportApart(ctx context.Context, merchantID uuid.UUID) ([]ReportApartRow, error) {
+	rows, err := q.db.Query(ctx, reportApart, merchantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ReportApartRow
+	for rows.Next() {
+		var i ReportApartRow
+		if err := rows.Scan(
+			&i.Kind,
+			&i.Currency,
+			&i.Ghosts,
+			&i.Owed,
+			&i.Customers,
+			&i.Resubscribed,
+			&i.ResubscribedOwed,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const reportAudit = `-- name: ReportAudit :one
 SELECT a.id, a.state, a.since, a.objects, a.totals, a.error, coalesce(a.finished_at, a.created_at)::timestamptz AS finished_at
 FROM audits a JOIN merchants m ON m.id = a.merchant_id AND m.livemode = a.livemode
@@ -56,7 +105,7 @@ FROM (
     SELECT currency, hidden, decline_class, access, amount, first_failed_at,
         floor(extract(epoch FROM phantom_now() - coalesce(first_failed_at, discovered_at)) / 86400)::integer AS age
     FROM ghost_targets
-    WHERE merchant_id = $1 AND status = 'open') AS open_ghosts
+    WHERE merchant_id = $1 AND status = 'open' AND kind = 'owed') AS open_ghosts
 GROUP BY currency, hidden, decline_class, bucket
 ORDER BY currency, hidden, decline_class, bucket
 `
@@ -139,7 +188,7 @@ const reportCustomers = `-- name: ReportCustomers :many
 SELECT coalesce(currency, '')::text AS currency, count(DISTINCT stripe_customer_id) AS customers,
     count(DISTINCT stripe_customer_id) FILTER (WHERE hidden) AS hidden
 FROM ghost_targets
-WHERE merchant_id = $1 AND status = 'open'
+WHERE merchant_id = $1 AND status = 'open' AND kind = 'owed'
 GROUP BY GROUPING SETS ((currency), ())
 ORDER BY 1
 `
@@ -177,7 +226,7 @@ SELECT id, stripe_customer_id, stripe_subscription_id, email, amount, currency, 
 FROM (
     SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored, row_number() OVER (PARTITION BY currency ORDER BY amount DESC, id) AS place
     FROM ghost_targets
-    WHERE merchant_id = $1 AND status = 'open') AS placed
+    WHERE merchant_id = $1 AND status = 'open' AND kind = 'owed') AS placed
 ORDER BY place, currency
 LIMIT $2
 `

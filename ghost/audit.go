@@ -122,6 +122,17 @@ type audit struct {
 	progressed sync.Once
 	reader     *connect.Reader
 	budgetFrom int64
+
+	strange sync.Map // statuses of disputes that PHANTOM does not know
+}
+
+// noteStatus remembers that disputes have a status that PHANTOM does not know, for phantom doctor.
+func (a *audit) noteStatus(status string) {
+	if _, known := a.strange.LoadOrStore(status, true); known {
+		return
+	}
+	task.Log(context.Background(), a.s.log).Warn("[WORKER] a dispute has a status that PHANTOM does not know: it counts as open, "+
+		"and no card of its customer is charged meanwhile", "audit", a.row.ID, "status", status)
 }
 
 // HandleAudit runs an audit from wherever it was.

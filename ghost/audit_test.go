@@ -1,7 +1,9 @@
 package ghost
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -64,6 +66,68 @@ func TestAuditsFindTheTruth(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A subscription is judged alike by an audit, which has read the whole account, and by a refresh, which has read what is its own:
+// else its ghosts would change with each event and each week.
+func TestAuditAndRefreshAgree(t *testing.T) {
+	t.Parallel()
+	seeds := uint64(50)
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprintf("seed %d", seed+1), func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{Seed: seed + 1, Merchants: 1})
+			b.audit()
+			before := b.rows()
+			for _, id := range b.subscriptions() {
+				if err := b.s.Refresh(t.Context(), b.merchant, id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for key, row := range b.rows() {
+				if before[key] != row {
+					t.Errorf("the audit found\n%s\nand the refresh\n%s", before[key], row)
+				}
+			}
+		})
+	}
+}
+
+// rows are what is known of each ghost, but when it was written.
+func (b *bench) rows() map[string]string {
+	b.t.Helper()
+	all := map[string]string{}
+	for _, g := range b.ghosts() {
+		key := g.StripeSubscriptionID + " " + g.Currency + " " + g.Kind
+		g.UpdatedAt, g.Email = time.Time{}, nil
+		text, err := json.MarshalIndent(g, "", " ")
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		all[key] = string(text)
+	}
+	return all
+}
+
+// subscriptions are all that the account has.
+func (b *bench) subscriptions() (ids []string) {
+	b.t.Helper()
+	reader, err := b.connect.Reader(b.t.Context(), b.merchant)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	all, _, err := list(b.t.Context(), reader, "/v1/subscriptions", url.Values{"status": {"all"}}, mostPages, (*subscription).decode,
+		func(s *subscription) string { return s.ID })
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, s := range all {
+		ids = append(ids, s.ID)
+	}
+	return ids
 }
 
 // versions names every version of every ghost's row.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,10 +18,15 @@ import (
 
 // auditTotals is what an audit found, as audits.totals stores it.
 type auditTotals struct {
-	Currencies     map[string]currencyTotals `json:"currencies"`
+	Currencies     map[string]currencyTotals `json:"currencies"`   // of those who owe
+	WrittenOff     map[string]currencyTotals `json:"written_off"`  // apart from these
+	ChargedBack    map[string]currencyTotals `json:"charged_back"` // likewise
 	WastedAttempts int64                     `json:"wasted_attempts"`
 	FeesRisked     map[string]int64          `json:"fees_risked"` // minor units
 	DaysGivenAway  int64                     `json:"days_given_away"`
+
+	// Statuses of disputes that PHANTOM does not know: see phantom doctor.
+	UnknownDisputes []string `json:"unknown_disputes,omitempty"`
 }
 
 // currencyTotals are amounts in minor units and counts of one currency. AtRisk is unpaid but under way: a bank debit, a customer who
@@ -176,7 +182,10 @@ func (a *audit) subjects(ctx context.Context) iter.Seq2[subject, error] {
 				if len(s.debts) > 0 && !yield(s, nil) {
 					return
 				}
-				s = subject{subscription: Subscription{ID: row.Subscription, Customer: row.Customer, Status: row.SubscriptionStatus, Paused: row.Paused}}
+				s = subject{subscription: Subscription{
+					ID: row.Subscription, Customer: row.Customer, Status: row.SubscriptionStatus, Paused: row.Paused, Leaving: row.Leaving,
+					Ignored: row.Ignored, Resubscribed: row.Resubscribed, Products: row.Products, Prices: row.Prices,
+				}}
 			}
 			s.debts = append(s.debts, debtOf(row))
 		}
@@ -209,10 +218,12 @@ func debtOf(row db.AuditListDebtsRow) Debt {
 		SendInvoice: row.SendInvoice, OutOfBand: row.PaidOutOfBand, AttemptCount: row.AttemptCount, Intent: row.Intent,
 		Disputed: row.Disputed, Refunded: row.Refunded, CardAttempts: row.CardAttempts,
 		Email: reveal(row.Email, "audit_invoices.email:"+row.ID),
+		Lost:  row.Lost, LostAt: row.LostAt, Lines: row.Lines, From: row.PeriodFrom, To: row.PeriodTo, Separate: row.Separate,
 	}
 	for i, at := range row.Ats {
 		d.Attempts = append(d.Attempts, Attempt{
 			At: at, Outcome: row.Outcomes[i], Class: row.Classes[i], Code: row.Codes[i], Card: row.Cards[i], Zone: row.Zones[i],
+			Country: row.Countries[i],
 		})
 	}
 	return d
@@ -220,14 +231,25 @@ func debtOf(row db.AuditListDebtsRow) Debt {
 
 // totals sums up, after everything is written.
 func (a *audit) totals(ctx context.Context, atRisk map[string]int64) ([]byte, error) {
-	t := auditTotals{Currencies: make(map[string]currencyTotals), FeesRisked: map[string]int64{}}
+	t := auditTotals{
+		Currencies: map[string]currencyTotals{}, WrittenOff: map[string]currencyTotals{}, ChargedBack: map[string]currencyTotals{},
+		FeesRisked: map[string]int64{},
+	}
+	a.strange.Range(func(status, _ any) bool {
+		t.UnknownDisputes = append(t.UnknownDisputes, status.(string))
+		return true
+	})
+	slices.Sort(t.UnknownDisputes)
 	rows, err := a.s.queries.GhostTotals(ctx, a.row.MerchantID)
 	if err != nil {
 		return nil, fmt.Errorf("sum up: %w", err)
 	}
+	of := map[string]map[string]currencyTotals{Owed: t.Currencies, WrittenOff: t.WrittenOff, ChargedBack: t.ChargedBack}
 	for _, row := range rows {
-		t.Currencies[row.Currency] = currencyTotals{Owed: row.Owed, Ghosts: row.Ghosts, Hidden: row.Hidden}
-		t.DaysGivenAway += row.DaysGivenAway
+		of[row.Kind][row.Currency] = currencyTotals{Owed: row.Owed, Ghosts: row.Ghosts, Hidden: row.Hidden}
+		if row.Kind == Owed {
+			t.DaysGivenAway += row.DaysGivenAway
+		}
 	}
 	for currency, amount := range atRisk {
 		c := t.Currencies[currency]
@@ -248,11 +270,6 @@ func (a *audit) totals(ctx context.Context, atRisk map[string]int64) ([]byte, er
 // provenIn says of which currencies' ghosts the merchant's app has seen the customer use the product.
 func provenIn(known []db.GhostTarget) func(currency string) bool {
 	return func(currency string) bool {
-		for _, g := range known {
-			if g.Currency == currency {
-				return g.Access == "proven"
-			}
-		}
-		return false
+		return slices.ContainsFunc(known, func(g db.GhostTarget) bool { return g.Currency == currency && g.Access == "proven" })
 	}
 }

@@ -1,6 +1,10 @@
 package ghost
 
 import (
+	"encoding/binary"
+	"hash/fnv"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -8,12 +12,16 @@ import (
 	"phantom/decline"
 )
 
-// What is read of Stripe's objects, API version 2023-10-16: the few fields that decide. Everything else in them is skipped unread,
-// which is what makes reading a long history quick.
+// What is read of Stripe's objects, in the shapes of API version 2023-10-16 and of those from
+// 2025-03-31 on: the few fields that decide. Everything else in them is skipped unread, which is
+// what makes reading a long history quick.
 
 type subscription struct {
 	ID, Customer, Status string
 	Paused               bool // collection is paused: the merchant grants free service
+	Leaving              bool // it ends with its period
+	Ignored              bool // its metadata, or its customer's, says phantom=ignore
+	Products, Prices     []string
 	testClock            bool
 	created              int64
 }
@@ -24,7 +32,12 @@ type invoice struct {
 	Remaining                                           int64 // minor units
 	AttemptCount                                        int32
 	Intent                                              string // status of its payment intent, where that was asked for
+	Separate                                            bool   // its metadata says phantom=owed
+	Lines                                               int64  // what it bills: see lines
+	from, to                                            int64  // the time that its lines are for, if any
 	intentID                                            string
+	payments                                            []string // payment intents, in newer versions
+	disputed                                            bool     // its last charge, where that was asked for
 	testClock                                           bool
 	created, due                                        int64
 }
@@ -38,13 +51,14 @@ type charge struct {
 	networkStatus                      string
 	networkAdvice, advice, networkCode string
 	failureCode, declineCode, dispute  string
-	disputeStatus                      string // where it was asked for
+	disputeStatus                      string // where it was asked for, as the next two
+	disputeAmount, disputeCreated      int64
 	disputed                           bool
 }
 
-type dispute struct {
+type contest struct {
 	id, charge, status string
-	created            int64
+	amount, created    int64
 }
 
 // fields calls field for each key of an object; a key that field does not know it must skip.
@@ -137,17 +151,97 @@ func (s *subscription) decode(d *jx.Decoder) error {
 		case "id":
 			return text(d, &s.ID)
 		case "customer":
-			return reference(d, &s.Customer, nil)
+			return s.decodeCustomer(d)
 		case "status":
 			return word(d, &s.Status)
 		case "created":
 			return number(d, &s.created)
+		case "cancel_at_period_end":
+			return truth(d, &s.Leaving)
+		case "metadata":
+			return marked(d, "ignore", &s.Ignored)
+		case "items":
+			return elements(d, s.decodeItem)
 		case "pause_collection":
 			return present(d, &s.Paused)
 		case "test_clock":
 			return present(d, &s.testClock)
 		}
 		return d.Skip()
+	})
+}
+
+// decodeCustomer reads the customer's id, and their metadata where they are expanded.
+func (s *subscription) decodeCustomer(d *jx.Decoder) error {
+	if d.Next() != jx.Object {
+		return text(d, &s.Customer)
+	}
+	return fields(d, func(d *jx.Decoder, key string) error {
+		switch key {
+		case "id":
+			return text(d, &s.Customer)
+		case "metadata":
+			return marked(d, "ignore", &s.Ignored)
+		}
+		return d.Skip()
+	})
+}
+
+func (s *subscription) decodeItem(d *jx.Decoder, key string) error {
+	if key != "price" {
+		return d.Skip()
+	}
+	var price, product string
+	err := fields(d, func(d *jx.Decoder, key string) error {
+		switch key {
+		case "id":
+			return text(d, &price)
+		case "product":
+			return reference(d, &product, nil)
+		}
+		return d.Skip()
+	})
+	s.Prices, s.Products = with(s.Prices, price), with(s.Products, product)
+	return err
+}
+
+// with is a short list with one more, if it is not there.
+func with(list []string, one string) []string {
+	if one == "" || slices.Contains(list, one) {
+		return list
+	}
+	return append(list, one)
+}
+
+// marker is the key of metadata by which a person says what PHANTOM is to do with an object.
+const marker = "phantom"
+
+// marked sets into where metadata holds the marker with a value.
+func marked(d *jx.Decoder, value string, into *bool) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return fields(d, func(d *jx.Decoder, key string) error {
+		if key != marker {
+			return d.Skip()
+		}
+		var said string
+		err := text(d, &said)
+		*into = *into || strings.TrimSpace(said) == value
+		return err
+	})
+}
+
+// elements calls field for each key of each element of a list of Stripe's, which is an object with data.
+func elements(d *jx.Decoder, field func(d *jx.Decoder, key string) error) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return fields(d, func(d *jx.Decoder, key string) error {
+		if key != "data" {
+			return d.Skip()
+		}
+		return d.Arr(func(d *jx.Decoder) error { return fields(d, field) })
 	})
 }
 
@@ -158,6 +252,16 @@ func (i *invoice) decode(d *jx.Decoder) error {
 			return text(d, &i.ID)
 		case "subscription":
 			return reference(d, &i.Subscription, nil)
+		case "parent": // the subscription's place in newer versions
+			return i.decodeParent(d)
+		case "payments": // those of the payment intents
+			return elements(d, i.decodePayment)
+		case "lines":
+			return i.decodeLines(d)
+		case "metadata":
+			return marked(d, "owed", &i.Separate)
+		case "charge":
+			return i.decodeCharge(d)
 		case "customer":
 			return reference(d, &i.Customer, nil)
 		case "status":
@@ -193,6 +297,124 @@ func (i *invoice) decode(d *jx.Decoder) error {
 	})
 }
 
+func (i *invoice) decodeParent(d *jx.Decoder) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return fields(d, func(d *jx.Decoder, key string) error {
+		if key != "subscription_details" || d.Next() != jx.Object {
+			return d.Skip()
+		}
+		return fields(d, func(d *jx.Decoder, key string) error {
+			if key != "subscription" {
+				return d.Skip()
+			}
+			return reference(d, &i.Subscription, nil)
+		})
+	})
+}
+
+func (i *invoice) decodePayment(d *jx.Decoder, key string) error {
+	if key != "payment" || d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return fields(d, func(d *jx.Decoder, key string) error {
+		if key != "payment_intent" {
+			return d.Skip()
+		}
+		err := reference(d, &i.intentID, &i.Intent)
+		i.payments = with(i.payments, i.intentID)
+		return err
+	})
+}
+
+func (i *invoice) decodeCharge(d *jx.Decoder) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return fields(d, func(d *jx.Decoder, key string) error {
+		if key != "disputed" {
+			return d.Skip()
+		}
+		return truth(d, &i.disputed)
+	})
+}
+
+// decodeLines takes what is billed and for which time. What is billed becomes a number that is the same for the same
+// prices, quantities and amounts in any order; 0 where there are no lines. An answer of Stripe's holds the first ten lines.
+func (i *invoice) decodeLines(d *jx.Decoder) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return fields(d, func(d *jx.Decoder, key string) error {
+		if key != "data" {
+			return d.Skip()
+		}
+		return d.Arr(func(d *jx.Decoder) error {
+			var l line
+			err := l.decode(d)
+			i.Lines += l.sum()
+			if l.to > l.from {
+				if i.to == 0 || l.from < i.from {
+					i.from = l.from
+				}
+				i.to = max(i.to, l.to)
+			}
+			return err
+		})
+	})
+}
+
+// line is one of an invoice's lines.
+type line struct {
+	price                      string
+	amount, quantity, from, to int64
+}
+
+func (l *line) decode(d *jx.Decoder) error {
+	return fields(d, func(d *jx.Decoder, key string) error {
+		switch key {
+		case "amount":
+			return number(d, &l.amount)
+		case "quantity":
+			return number(d, &l.quantity)
+		case "price":
+			return reference(d, &l.price, nil)
+		case "pricing": // the price's place in newer versions
+			return fields(d, func(d *jx.Decoder, key string) error {
+				if key != "price_details" {
+					return d.Skip()
+				}
+				return fields(d, func(d *jx.Decoder, key string) error {
+					if key != "price" {
+						return d.Skip()
+					}
+					return reference(d, &l.price, nil)
+				})
+			})
+		case "period":
+			return fields(d, func(d *jx.Decoder, key string) error {
+				switch key {
+				case "start":
+					return number(d, &l.from)
+				case "end":
+					return number(d, &l.to)
+				}
+				return d.Skip()
+			})
+		}
+		return d.Skip()
+	})
+}
+
+// sum is a number that other lines do not have but by chance.
+func (l *line) sum() int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(l.price))
+	_, _ = h.Write(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(l.amount)), uint64(l.quantity)))
+	return int64(h.Sum64())
+}
+
 func (c *charge) decode(d *jx.Decoder) error {
 	return fields(d, func(d *jx.Decoder, key string) error {
 		switch key {
@@ -211,7 +433,7 @@ func (c *charge) decode(d *jx.Decoder) error {
 		case "disputed":
 			return truth(d, &c.disputed)
 		case "dispute":
-			return reference(d, &c.dispute, &c.disputeStatus)
+			return c.decodeDispute(d)
 		case "failure_code":
 			return word(d, &c.failureCode)
 		case "billing_details":
@@ -223,6 +445,16 @@ func (c *charge) decode(d *jx.Decoder) error {
 		}
 		return d.Skip()
 	})
+}
+
+func (c *charge) decodeDispute(d *jx.Decoder) error {
+	if d.Next() != jx.Object {
+		return text(d, &c.dispute)
+	}
+	var p contest
+	err := p.decode(d)
+	c.dispute, c.disputeStatus, c.disputeAmount, c.disputeCreated = p.id, p.status, p.amount, p.created
+	return err
 }
 
 func (c *charge) decodeBilling(d *jx.Decoder, key string) error {
@@ -302,7 +534,7 @@ func (c *charge) sequence() string {
 	return c.id
 }
 
-func (p *dispute) decode(d *jx.Decoder) error {
+func (p *contest) decode(d *jx.Decoder) error {
 	return fields(d, func(d *jx.Decoder, key string) error {
 		switch key {
 		case "id":
@@ -311,20 +543,13 @@ func (p *dispute) decode(d *jx.Decoder) error {
 			return reference(d, &p.charge, nil)
 		case "status":
 			return word(d, &p.status)
+		case "amount":
+			return number(d, &p.amount)
 		case "created":
 			return number(d, &p.created)
 		}
 		return d.Skip()
 	})
-}
-
-// isOpen reports a dispute that is not decided: the money is the bank's for now.
-func isOpen(disputeStatus string) bool {
-	switch disputeStatus {
-	case "warning_needs_response", "warning_under_review", "needs_response", "under_review":
-		return true
-	}
-	return false
 }
 
 func at(unix int64) time.Time { return time.Unix(unix, 0).UTC() }

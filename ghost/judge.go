@@ -1,6 +1,7 @@
 package ghost
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"time"
@@ -14,7 +15,23 @@ type Subscription struct {
 	ID, Customer string
 	Status       string // Stripe's; "" where Stripe does not know it any more
 	Paused       bool   // collection is paused: the merchant grants free service
+
+	// What playbooks choose by. It decides nothing here.
+	Leaving          bool // it ends with its period
+	Ignored          bool // metadata: phantom=ignore, its own or its customer's
+	Resubscribed     bool // a newer one of the customer's to the same product is alive
+	Products, Prices []string
 }
+
+// The kinds of debts. They are part of the HTTP API.
+const (
+	Owed        = "owed"
+	WrittenOff  = "written_off"  // the merchant has given it up
+	ChargedBack = "charged_back" // it was paid, and a dispute has taken the money back
+)
+
+// Kinds are all of them.
+var Kinds = []string{Owed, WrittenOff, ChargedBack}
 
 // Debt is one finalised invoice of the subscription, paid or not.
 type Debt struct {
@@ -27,6 +44,11 @@ type Debt struct {
 	AttemptCount              int32  // Stripe's count of its own schedule
 	Intent                    string // status of its payment intent
 	Disputed, Refunded        bool   // a dispute that is open; the money went back
+	Lost                      int64  // minor units that disputes have taken back for good
+	LostAt                    time.Time
+	Lines                     int64      // what it bills, as a number; 0 where nothing is known
+	From, To                  *time.Time // which time that is for
+	Separate                  bool       // a person says that it repeats no other: metadata phantom=owed
 	Attempts                  []Attempt
 	CardAttempts              int32 // in the last 30 days on the card of the last attempt, for whatever invoice: see keepCardAttempts
 }
@@ -38,10 +60,12 @@ type Attempt struct {
 	Class, Code string
 	Card        []byte // keyed hash of its fingerprint
 	Zone        string // the customer's time zone, "" where no country is known
+	Country     string // the customer's, or their card's
 }
 
-// Finding is a ghost: what a customer owes for one subscription in one currency.
+// Finding is a ghost: what a customer owes for one subscription in one currency, of one kind.
 type Finding struct {
+	Kind                           string
 	Currency, Invoice, Email, Rule string // Invoice is the oldest that is owed
 	Amount                         int64
 	Invoices                       []OwedInvoice // the oldest first
@@ -51,13 +75,15 @@ type Finding struct {
 	FirstFailed, LastFailed        *time.Time
 	Card                           []byte
 	Zone                           string // that of the last failure that tells one
-	zoneAt                         time.Time
+	Country                        string // of the last failure that tells one
+	zoneAt, placedAt               time.Time
 }
 
 // OwedInvoice is an invoice of a ghost, as ghost_targets.invoices holds it.
 type OwedInvoice struct {
-	ID     string `json:"id"`
-	Amount int64  `json:"amount"` // minor units that remain
+	ID      string `json:"id"`
+	Amount  int64  `json:"amount"`            // minor units that remain
+	Created int64  `json:"created,omitempty"` // Unix seconds; absent in rows of before
 }
 
 // The rules, in a merchant's words. They are stored with the ghost.
@@ -67,48 +93,108 @@ const (
 	ruleOverdue  = "The invoice was sent to the customer and is more than 7 days past its due date. No card is charged for it."
 	ruleTrial    = "The customer is on a trial while an earlier invoice is unpaid."
 	ruleEvidence = "The subscription has ended or is suspended, but your app says that the customer still has access."
+	ruleWritten  = "The payment failed and the invoice was marked uncollectible, but the subscription goes on."
+	ruleLost     = "The invoice was paid, and a dispute has taken the money back."
 )
 
-// Judge finds what a subscription's customer owes while he keeps access, one finding for each currency in the currencies' order, and
+// Judge finds what a subscription's customer owes while they keep access, one finding for each currency and kind in their order, and
 // the money at risk: unpaid, but under way, waiting for the customer or disputed. debts are all its finalised invoices.
 // proven says for a currency whether the merchant's own app has seen the customer use the product.
 func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now time.Time) (found []Finding, atRisk map[string]int64) {
+	type heap struct{ currency, kind string }
 	healthy := s.Status == "active" && latest(debts, now) == "paid"
-	owed := make(map[string][]Debt)
-	for _, d := range debts {
+	owed := make(map[heap][]Debt)
+	repeats := repeated(debts)
+	for i, d := range debts {
 		state := d.state(now)
-		if state == underWay && (s.live() || s.Status == "trialing") {
+		switch {
+		case state == lost && s.Status != "":
+			owed[heap{d.Currency, ChargedBack}] = append(owed[heap{d.Currency, ChargedBack}], d)
+		case repeats[i]:
+		case state == underWay && (s.live() || s.Status == "trialing"):
 			if atRisk == nil {
 				atRisk = make(map[string]int64)
 			}
 			atRisk[d.Currency] += d.Remaining
-		}
-		if state == due && s.owes(d, healthy, proven(d.Currency)) {
-			owed[d.Currency] = append(owed[d.Currency], d)
+		case state == due:
+			if kind := s.owes(d, healthy, proven(d.Currency)); kind != "" {
+				owed[heap{d.Currency, kind}] = append(owed[heap{d.Currency, kind}], d)
+			}
 		}
 	}
-	for currency, list := range owed {
-		found = append(found, finding(s, currency, list, healthy))
+	for of, list := range owed {
+		found = append(found, finding(s, of.currency, of.kind, list, healthy))
 	}
-	slices.SortFunc(found, func(a, b Finding) int { return cmp.Compare(a.Currency, b.Currency) })
+	slices.SortFunc(found, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Currency, b.Currency), cmp.Compare(a.Kind, b.Kind))
+	})
 	return found, atRisk
 }
 
-// live reports a subscription whose customer is presumed to have access although he owes.
+// live reports a subscription whose customer is presumed to have access although they owe.
 func (s Subscription) live() bool { return s.Status == "active" || s.Status == "past_due" }
 
-// owes is the table "Who is a ghost": whether an invoice that is due makes one of this subscription's customer.
-func (s Subscription) owes(d Debt, healthy, proven bool) bool {
+// owes is the table "Who is a ghost": of which kind a debt is that an invoice which is due makes of this subscription's customer, or
+// "". Marking an invoice uncollectible turns a subscription active again: without a kind of its own such a debt would leave no trace.
+func (s Subscription) owes(d Debt, healthy, proven bool) string {
 	open := d.Status == "open"
 	switch s.Status {
-	case "active":
-		return healthy || open && !d.SendInvoice
-	case "past_due", "trialing":
-		return open
+	case "active", "past_due":
+		if open || healthy {
+			return Owed
+		}
+		return WrittenOff
+	case "trialing":
+		if open {
+			return Owed
+		}
 	case "unpaid", "canceled":
-		return proven
+		if proven {
+			return Owed
+		}
 	}
-	return false
+	return ""
+}
+
+// repeated marks unpaid invoices that bill once more what another bills: the same lines for the same time, as three requests for one
+// upgrade make them. They are one debt until a person says otherwise. The oldest stands for them; where one of them is paid, none is owed.
+func repeated(debts []Debt) []bool {
+	marks := make([]bool, len(debts))
+	for i, d := range debts {
+		if d.Lines == 0 || d.Separate || d.Status != "open" && d.Status != "uncollectible" {
+			continue
+		}
+		marks[i] = slices.ContainsFunc(debts, func(other Debt) bool {
+			if other.Invoice == d.Invoice || other.Separate || !d.bills(other) {
+				return false
+			}
+			older := cmp.Or(other.Created.Compare(d.Created), cmp.Compare(other.Invoice, d.Invoice)) < 0
+			return other.Status == "paid" && other.Lost == 0 || other.unpaid() && older
+		})
+	}
+	return marks
+}
+
+// unpaid says whether something of a debt is left that somebody may pay.
+func (d Debt) unpaid() bool {
+	return d.Remaining > 0 && !d.OutOfBand && (d.Status == "open" || d.Status == "uncollectible")
+}
+
+// bills says whether two invoices bill the same lines for times of which the shorter lies in the other by more than a half. Lines
+// that are for a moment bill something new each time.
+func (d Debt) bills(other Debt) bool {
+	if d.Lines != other.Lines || d.Currency != other.Currency || d.From == nil || other.From == nil {
+		return false
+	}
+	shorter := min(d.To.Sub(*d.From), other.To.Sub(*other.From))
+	from, to := *d.From, *d.To
+	if other.From.After(from) {
+		from = *other.From
+	}
+	if other.To.Before(to) {
+		to = *other.To
+	}
+	return 2*to.Sub(from) > shorter
 }
 
 type debtState int
@@ -117,23 +203,28 @@ const (
 	none     debtState = iota
 	due                // owed after a failed payment
 	underWay           // unpaid for a reason that is not the customer's refusal
+	lost               // paid, and charged back
 )
 
 // state says what an invoice is by itself.
 func (d Debt) state(now time.Time) debtState {
 	switch {
-	case d.Remaining <= 0, d.OutOfBand, d.Status != "open" && d.Status != "uncollectible":
+	case d.Status == "paid" && d.Lost > 0:
+		return lost
+	case !d.unpaid():
 		return none
 	case d.Disputed:
 		return underWay
 	case d.SendInvoice:
-		if d.Status != "open" || d.Due == nil {
+		switch {
+		case d.Due == nil:
 			return none
-		}
-		if !d.Due.Before(now.Add(-Grace)) {
+		case d.Due.Before(now.Add(-Grace)):
+			return due
+		case d.Status == "open":
 			return underWay
 		}
-		return due
+		return none // given up before it was late
 	case d.AttemptCount == 0:
 		return none // a draft, the hour before the first attempt, or written off under a pause
 	case d.Intent == "processing", d.Intent == "requires_action", d.pending():
@@ -161,31 +252,42 @@ func (d Debt) pending() bool {
 }
 
 // latest is the status of the newest invoice whose payment is decided. One that is open and not due yet (not tried, under way, within
-// the grace) says nothing: with each renewal it would end a hidden ghost for an hour or for days.
+// the grace) says nothing: with each renewal it would end a hidden ghost for an hour or for days. Nor does one that is void: a
+// subscription's own status follows the newest that is not.
 func latest(debts []Debt, now time.Time) string {
 	var newest Debt
 	for _, d := range debts {
-		if (d.Status != "open" || d.state(now) == due) && cmp.Or(d.Created.Compare(newest.Created), cmp.Compare(d.Invoice, newest.Invoice)) > 0 {
+		if d.Status != "void" && (d.Status != "open" || d.state(now) == due) && cmp.Or(d.Created.Compare(newest.Created), cmp.Compare(d.Invoice, newest.Invoice)) > 0 {
 			newest = d
 		}
 	}
 	return newest.Status
 }
 
-func finding(s Subscription, currency string, owed []Debt, healthy bool) Finding {
+func finding(s Subscription, currency, kind string, owed []Debt, healthy bool) Finding {
 	slices.SortFunc(owed, func(a, b Debt) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Invoice, b.Invoice))
 	})
-	f := Finding{Currency: currency, Invoice: owed[0].Invoice, Hidden: healthy, Class: "unknown", Rule: ruleFailed}
+	f := Finding{
+		Kind: kind, Currency: currency, Invoice: owed[0].Invoice, Hidden: kind == Owed && healthy, Class: "unknown", Rule: ruleFailed,
+	}
 	overdue := true
 	for _, d := range owed {
-		f.Amount += d.Remaining
-		f.Invoices = append(f.Invoices, OwedInvoice{d.Invoice, d.Remaining})
+		amount := d.Remaining
+		if kind == ChargedBack {
+			amount = d.Lost
+		}
+		f.Amount += amount
+		f.Invoices = append(f.Invoices, OwedInvoice{d.Invoice, amount, d.Created.Unix()})
 		f.Email = cmp.Or(d.Email, f.Email) // the newest that has one
 		overdue = overdue && d.SendInvoice
 		f.addAttempts(d)
 	}
 	switch {
+	case kind == ChargedBack:
+		f.Rule = ruleLost
+	case kind == WrittenOff:
+		f.Rule = ruleWritten
 	case s.Status == "unpaid" || s.Status == "canceled":
 		f.Rule = ruleEvidence
 	case healthy:
@@ -198,10 +300,18 @@ func finding(s Subscription, currency string, owed []Debt, healthy bool) Finding
 	return f
 }
 
-// addAttempts counts the failures of one debt. Where Stripe shows no charge, its own count and the invoice's dates stand in.
+// addAttempts counts the failures of one debt. Where Stripe shows no charge, its own count and the invoice's dates stand in. What was
+// charged back has failed when its dispute began.
 func (f *Finding) addAttempts(d Debt) {
+	if f.Kind == ChargedBack {
+		f.failed(d.LostAt)
+		return
+	}
 	failed := 0
-	for _, a := range d.Attempts {
+	// Two of one second are in no order of their own.
+	for _, a := range slices.SortedFunc(slices.Values(d.Attempts), func(a, b Attempt) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Code, b.Code), bytes.Compare(a.Card, b.Card))
+	}) {
 		if a.Outcome != "failed" && a.Outcome != "blocked" {
 			continue
 		}
@@ -211,6 +321,9 @@ func (f *Finding) addAttempts(d Debt) {
 		}
 		if a.Zone != "" && !a.At.Before(f.zoneAt) {
 			f.Zone, f.zoneAt = a.Zone, a.At
+		}
+		if a.Country != "" && !a.At.Before(f.placedAt) {
+			f.Country, f.placedAt = a.Country, a.At
 		}
 	}
 	if failed == 0 {

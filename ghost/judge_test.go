@@ -61,26 +61,50 @@ func TestJudge(t *testing.T) {
 		hidden bool
 		rule   string
 		atRisk int64
+		gaveUp int64 // of kind written_off
+		lost   int64 // of kind charged_back
 	}{
 		{name: "active, the latest failed", status: "active", debts: []Debt{paid(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed},
 		{name: "past_due, two failed", status: "past_due", debts: []Debt{debt(40, nil), debt(10, nil)}, owed: 2000, oldest: "in_40", rule: ruleFailed},
 		{name: "hidden: an older one is open", status: "active", debts: []Debt{debt(40, nil), paid(10)}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden},
 		{name: "hidden: an older one is written off", status: "active", debts: []Debt{uncollectible(40), paid(10)}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden},
 		{name: "hidden: an older one was sent", status: "active", debts: []Debt{sent(60, 30), paid(10)}, owed: 1000, oldest: "in_60", hidden: true, rule: ruleHidden},
-		{name: "written off, and the latest failed", status: "active", debts: []Debt{uncollectible(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed},
+		{name: "written off, and the latest failed", status: "active", debts: []Debt{uncollectible(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed, gaveUp: 1000},
 		{name: "hidden, and the newest is not tried yet", status: "active", debts: []Debt{uncollectible(40), paid(10), untried(0)}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden},
 		{name: "hidden, and the newest is under way", status: "active", debts: []Debt{uncollectible(40), paid(10), underWayFor(3)}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden, atRisk: 1000},
 		{name: "hidden, and the newest was just sent", status: "active", debts: []Debt{sent(60, 30), paid(10), sent(1, -13)}, owed: 1000, oldest: "in_60", hidden: true, rule: ruleHidden, atRisk: 1000},
-		{name: "hidden, and the newest has failed", status: "active", debts: []Debt{uncollectible(40), paid(20), debt(1, nil)}, owed: 1000, oldest: "in_1", rule: ruleFailed},
-		{name: "hidden, and the newest is void", status: "active", debts: []Debt{uncollectible(40), paid(20), debt(1, func(d *Debt) { d.Status = "void" })}},
+		{name: "hidden, and the newest has failed", status: "active", debts: []Debt{uncollectible(40), paid(20), debt(1, nil)}, owed: 1000, oldest: "in_1", rule: ruleFailed, gaveUp: 1000},
+		{name: "hidden, and the newest is void", status: "active", debts: []Debt{uncollectible(40), paid(20), debt(1, func(d *Debt) { d.Status = "void" })}, owed: 1000, oldest: "in_40", hidden: true, rule: ruleHidden},
+		{name: "written off, and the newest is void", status: "active", debts: []Debt{paid(70), uncollectible(40), debt(1, func(d *Debt) { d.Status = "void" })}, gaveUp: 1000},
 		{name: "failed, and the newest is not tried yet", status: "active", debts: []Debt{paid(70), debt(40, nil), untried(0)}, owed: 1000, oldest: "in_40", rule: ruleFailed},
-		{name: "written off, and the newest is not tried yet", status: "active", debts: []Debt{paid(70), uncollectible(40), untried(0)}},
-		{name: "written off alone", status: "active", debts: []Debt{uncollectible(10)}},
-		{name: "past_due, written off", status: "past_due", debts: []Debt{uncollectible(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed},
+		{name: "written off, and the newest is not tried yet", status: "active", debts: []Debt{paid(70), uncollectible(40), untried(0)}, gaveUp: 1000},
+		{name: "written off alone", status: "active", debts: []Debt{uncollectible(10)}, gaveUp: 1000},
+		{name: "written off before it was tried", status: "active", debts: []Debt{debt(10, func(d *Debt) { d.Status, d.AttemptCount, d.Attempts = "uncollectible", 0, nil })}},
+		{name: "written off, trialing", status: "trialing", debts: []Debt{uncollectible(10)}},
+		{name: "written off, canceled", status: "canceled", debts: []Debt{uncollectible(10)}},
+		{name: "written off, disputed", status: "active", debts: []Debt{debt(10, func(d *Debt) { d.Status, d.Disputed = "uncollectible", true })}, atRisk: 1000},
+		{name: "hidden: an older one was sent and written off", status: "active", debts: []Debt{written(60, 30), paid(10)}, owed: 1000, oldest: "in_60", hidden: true, rule: ruleHidden},
+		{name: "sent, overdue and written off", status: "active", debts: []Debt{paid(90), written(60, 30)}, gaveUp: 1000},
+		{name: "sent, and written off before it was due", status: "active", debts: []Debt{written(60, -3), paid(10)}},
+		{name: "past_due, written off", status: "past_due", debts: []Debt{uncollectible(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed, gaveUp: 1000},
 		{name: "past_due, sent and overdue", status: "past_due", debts: []Debt{sent(60, 8)}, owed: 1000, oldest: "in_60", rule: ruleOverdue},
 		{name: "past_due, sent and late by less than the grace", status: "past_due", debts: []Debt{sent(60, 6)}, atRisk: 1000},
 		{name: "past_due, sent and late by the grace exactly", status: "past_due", debts: []Debt{sent(60, 7)}, atRisk: 1000},
-		{name: "active, sent and overdue, the latest", status: "active", debts: []Debt{sent(60, 30)}},
+		{name: "active, sent and overdue, the latest", status: "active", debts: []Debt{sent(60, 30)}, owed: 1000, oldest: "in_60", rule: ruleOverdue},
+		{name: "active, sent and overdue, and paid since", status: "active", debts: []Debt{sent(60, 30), paid(10)}, owed: 1000, oldest: "in_60", hidden: true, rule: ruleHidden},
+		{name: "charged back", status: "active", debts: []Debt{back(40), paid(10)}, lost: 900},
+		{name: "charged back, canceled", status: "canceled", debts: []Debt{back(40)}, lost: 900},
+		{name: "charged back, and in debt", status: "past_due", debts: []Debt{back(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed, lost: 900},
+		{name: "a part was charged back of what is owed", status: "past_due", debts: []Debt{debt(10, func(d *Debt) { d.Lost = 300 })}, owed: 1000, oldest: "in_10", rule: ruleFailed},
+		{name: "billed three times", status: "past_due", debts: []Debt{billed(12, "open"), billed(11, "open"), billed(10, "open")}, owed: 1000, oldest: "in_12", rule: ruleFailed},
+		{name: "billed twice, and the newer one is paid", status: "active", debts: []Debt{billed(12, "open"), billed(10, "paid")}},
+		{name: "billed twice, and the older one is paid", status: "active", debts: []Debt{billed(12, "paid"), billed(10, "open")}},
+		{name: "billed twice, and the older one is void", status: "past_due", debts: []Debt{billed(12, "void"), billed(10, "open")}, owed: 1000, oldest: "in_10", rule: ruleFailed},
+		{name: "billed twice, and a person says that both are owed", status: "past_due",
+			debts: []Debt{billed(12, "open"), apart(billed(10, "open"))}, owed: 2000, oldest: "in_12", rule: ruleFailed},
+		{name: "the same for the next month", status: "past_due", debts: []Debt{billed(40, "open"), billed(10, "open")}, owed: 2000, oldest: "in_40", rule: ruleFailed},
+		{name: "the same with other lines", status: "past_due",
+			debts: []Debt{billed(12, "open"), billed(10, "open", 2)}, owed: 2000, oldest: "in_12", rule: ruleFailed},
 		{name: "trialing with an earlier debt", status: "trialing", debts: []Debt{debt(40, nil), paid(1)}, owed: 1000, oldest: "in_40", rule: ruleTrial},
 		{name: "trialing with a $0 invoice", status: "trialing", debts: []Debt{debt(1, func(d *Debt) { d.Remaining = 0 })}},
 		{name: "unpaid", status: "unpaid", debts: []Debt{debt(40, nil)}},
@@ -114,6 +138,18 @@ func TestJudge(t *testing.T) {
 				if risk["usd"] != test.atRisk {
 					t.Errorf("%d at risk, want %d", risk["usd"], test.atRisk)
 				}
+				for kind, want := range map[string]int64{WrittenOff: test.gaveUp, ChargedBack: test.lost} {
+					var got int64
+					found = slices.DeleteFunc(found, func(f Finding) bool {
+						if f.Kind == kind {
+							got = f.Amount
+						}
+						return f.Kind == kind
+					})
+					if got != want {
+						t.Errorf("%d of kind %s, want %d", got, kind, want)
+					}
+				}
 				if test.owed == 0 {
 					if len(found) > 0 {
 						t.Errorf("a ghost is invented: %+v", found)
@@ -123,12 +159,45 @@ func TestJudge(t *testing.T) {
 				if len(found) != 1 {
 					t.Fatalf("%d ghosts", len(found))
 				}
-				if f := found[0]; f.Amount != test.owed || f.Invoice != test.oldest || f.Hidden != test.hidden || f.Rule != test.rule || f.Currency != "usd" {
+				if f := found[0]; f.Kind != Owed || f.Amount != test.owed || f.Invoice != test.oldest || f.Hidden != test.hidden || f.Rule != test.rule || f.Currency != "usd" {
 					t.Errorf("%+v", f)
 				}
 			}
 		})
 	}
+}
+
+// written is one that was sent and then given up.
+func written(days, dueDays int) Debt {
+	d := sent(days, dueDays)
+	d.Status = "uncollectible"
+	return d
+}
+
+// back was paid, and 900 of it charged back.
+func back(days int) Debt {
+	d := paid(days)
+	d.Lost, d.LostAt = 900, now.AddDate(0, 0, -days+20)
+	return d
+}
+
+// billed is an invoice for the month that began so many days ago.
+func billed(days int, status string, lines ...int64) Debt {
+	return debt(days, func(d *Debt) {
+		from, to := now.AddDate(0, 0, -days), now.AddDate(0, 0, 30-days)
+		d.Status, d.Lines, d.From, d.To = status, 1, &from, &to
+		if len(lines) > 0 {
+			d.Lines = lines[0]
+		}
+		if status == "paid" {
+			d.Remaining, d.Attempts, d.Intent = 0, nil, "succeeded"
+		}
+	})
+}
+
+func apart(d Debt) Debt {
+	d.Separate = true
+	return d
 }
 
 func reversed(debts []Debt) []Debt {

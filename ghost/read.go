@@ -23,6 +23,7 @@ type Ghost struct {
 	Customer      string     `json:"customer"`     // cus_…
 	Subscription  string     `json:"subscription"` // sub_…
 	Invoice       string     `json:"invoice"`      // in_…, the oldest unpaid
+	Kind          string     `json:"kind"`         // one of Kinds
 	Email         *string    `json:"email"`
 	Amount        int64      `json:"amount"`
 	Currency      string     `json:"currency"`
@@ -36,14 +37,16 @@ type Ghost struct {
 	FirstFailedAt *time.Time `json:"first_failed_at"`
 	LastFailedAt  *time.Time `json:"last_failed_at"`
 	DiscoveredAt  time.Time  `json:"discovered_at"`
+	Leaving       bool       `json:"leaving"`      // the subscription ends with its period
+	Resubscribed  bool       `json:"resubscribed"` // a newer one to the same product is alive
 }
 
 // Filter says which ghosts a page holds. What is nil does not filter.
 type Filter struct {
-	Status, Currency, DeclineClass *string
-	MinAmount                      *int64    // minor units
-	After                          uuid.UUID // the last ghost of the page before; zero for the first page
-	Limit                          int       // ghosts on a page
+	Status, Currency, DeclineClass, Kind *string
+	MinAmount                            *int64    // minor units
+	After                                uuid.UUID // the last ghost of the page before; zero for the first page
+	Limit                                int       // ghosts on a page
 }
 
 // Page is a part of a merchant's ghosts in the order in which they were discovered.
@@ -57,7 +60,7 @@ type Page struct {
 func (s *Service) List(ctx context.Context, merchantID uuid.UUID, filter Filter) (Page, error) {
 	rows, err := s.queries.GhostReadPage(ctx, db.GhostReadPageParams{
 		MerchantID: merchantID, After: filter.After, Status: filter.Status, Currency: filter.Currency,
-		DeclineClass: filter.DeclineClass, MinAmount: filter.MinAmount, PageSize: int32(filter.Limit) + 1,
+		DeclineClass: filter.DeclineClass, Kind: filter.Kind, MinAmount: filter.MinAmount, PageSize: int32(filter.Limit) + 1,
 	})
 	if err != nil {
 		return Page{}, fmt.Errorf("list ghosts: %w", err)
@@ -121,6 +124,7 @@ func one(row db.GhostTarget, err error) (Ghost, error) {
 func show(row db.GhostTarget) (Ghost, error) {
 	ghost := Ghost{
 		ID: row.ID, Customer: row.StripeCustomerID, Subscription: row.StripeSubscriptionID, Invoice: row.StripeInvoiceID,
+		Kind: row.Kind, Leaving: row.Leaving, Resubscribed: row.Resubscribed,
 		Amount: row.Amount, Currency: row.Currency, Access: row.Access, Status: row.Status, ClosedReason: row.ClosedReason,
 		Rule: row.Rule, DeclineClass: row.DeclineClass, DeclineCode: row.DeclineCode, AttemptCount: row.AttemptCount,
 		FirstFailedAt: utc(row.FirstFailedAt), LastFailedAt: utc(row.LastFailedAt), DiscoveredAt: row.DiscoveredAt.UTC(),
@@ -147,9 +151,12 @@ type Totals struct {
 	Hidden int64 `json:"hidden"` // of these, the ones whose latest invoice is paid
 }
 
-// Summary is what a merchant's open ghosts come to. Currencies are never added.
+// Summary is what a merchant's open ghosts come to. Currencies are never added, nor kinds: all that is not named after another is
+// of those who owe.
 type Summary struct {
 	Currencies     map[string]Totals `json:"currencies"`
+	WrittenOff     map[string]Totals `json:"written_off"`     // by currency
+	ChargedBack    map[string]Totals `json:"charged_back"`    // by currency
 	DeclineClasses map[string]int64  `json:"decline_classes"` // ghosts by class, every class
 	Ages           map[string]int64  `json:"ages"`            // ghosts by days since the first failure, or else the discovery
 	WastedAttempts int64             `json:"wasted_attempts"` // retries of hard declines that the latest finished audit counted
@@ -168,7 +175,10 @@ var (
 
 // Summary adds up a merchant's open ghosts, as they are at one moment.
 func (s *Service) Summary(ctx context.Context, merchantID uuid.UUID) (Summary, error) {
-	summary := Summary{Currencies: map[string]Totals{}, DeclineClasses: map[string]int64{}, Ages: map[string]int64{}}
+	summary := Summary{
+		Currencies: map[string]Totals{}, WrittenOff: map[string]Totals{}, ChargedBack: map[string]Totals{},
+		DeclineClasses: map[string]int64{}, Ages: map[string]int64{},
+	}
 	for _, class := range DeclineClasses {
 		summary.DeclineClasses[class] = 0
 	}
@@ -190,12 +200,16 @@ func (s *Service) Summary(ctx context.Context, merchantID uuid.UUID) (Summary, e
 	if err != nil {
 		return Summary{}, fmt.Errorf("summarize ghosts: %w", err)
 	}
+	of := map[string]map[string]Totals{Owed: summary.Currencies, WrittenOff: summary.WrittenOff, ChargedBack: summary.ChargedBack}
 	for _, group := range groups {
-		totals := summary.Currencies[group.Currency]
+		totals := of[group.Kind][group.Currency]
 		totals.Owed += group.Owed
 		totals.Ghosts += group.Ghosts
 		totals.Hidden += group.Hidden
-		summary.Currencies[group.Currency] = totals
+		of[group.Kind][group.Currency] = totals
+		if group.Kind != Owed {
+			continue
+		}
 		summary.DeclineClasses[group.DeclineClass] += group.Ghosts
 		summary.Ages[ageBucket(group.Age)] += group.Ghosts
 		summary.DaysGivenAway += int64(max(group.Age, 0)) * group.Failed
@@ -221,11 +235,13 @@ type Progress struct {
 
 // AuditReport is an audit as the API shows it.
 type AuditReport struct {
-	ID       uuid.UUID         `json:"id"`
-	State    string            `json:"state"` // running (queued too), succeeded or failed
-	Progress Progress          `json:"progress"`
-	Totals   map[string]Totals `json:"totals"` // by currency; empty until it has ended
-	Error    *string           `json:"error"`
+	ID          uuid.UUID         `json:"id"`
+	State       string            `json:"state"` // running (queued too), succeeded or failed
+	Progress    Progress          `json:"progress"`
+	Totals      map[string]Totals `json:"totals"`       // of those who owe, by currency; empty until it has ended
+	WrittenOff  map[string]Totals `json:"written_off"`  // likewise
+	ChargedBack map[string]Totals `json:"charged_back"` // likewise
+	Error       *string           `json:"error"`
 }
 
 // Audit returns one audit of a merchant, or [ErrNotFound].
@@ -238,16 +254,21 @@ func (s *Service) Audit(ctx context.Context, merchantID, id uuid.UUID) (AuditRep
 		return AuditReport{}, fmt.Errorf("read audit: %w", err)
 	}
 	var found struct {
-		Currencies map[string]Totals `json:"currencies"`
+		Currencies  map[string]Totals `json:"currencies"`
+		WrittenOff  map[string]Totals `json:"written_off"`
+		ChargedBack map[string]Totals `json:"charged_back"`
 	}
 	if err := json.Unmarshal(row.Totals, &found); err != nil {
 		return AuditReport{}, fmt.Errorf("read totals of audit %s: %w", row.ID, err)
 	}
-	if found.Currencies == nil {
-		found.Currencies = map[string]Totals{}
+	for _, totals := range []*map[string]Totals{&found.Currencies, &found.WrittenOff, &found.ChargedBack} {
+		if *totals == nil {
+			*totals = map[string]Totals{}
+		}
 	}
 	return AuditReport{
-		ID: row.ID, State: row.State, Totals: found.Currencies, Error: row.Error,
+		ID: row.ID, State: row.State, Totals: found.Currencies, WrittenOff: found.WrittenOff, ChargedBack: found.ChargedBack,
+		Error:    row.Error,
 		Progress: Progress{Objects: row.Objects, WindowsDone: row.WindowsDone, Windows: row.Windows},
 	}, nil
 }

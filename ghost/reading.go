@@ -15,6 +15,7 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/dispute"
 	"phantom/vault"
 	"phantom/zone"
 )
@@ -117,6 +118,7 @@ func (a *audit) page(ctx context.Context, w window, facts *facts) (p page, err e
 	switch w.list {
 	case "subscriptions":
 		query.Set("status", "all") // or canceled ones are left out
+		query.Set("expand[]", "data.customer")
 	case openInvoices:
 		path = "/v1/invoices"
 		query.Set("status", "open")
@@ -244,12 +246,15 @@ func (f *facts) add(list string, d *jx.Decoder) (id string, created int64, stays
 		var i invoice
 		err = i.decode(d)
 		f.addInvoice(&i)
+		for _, intent := range i.payments {
+			f.addIntent(&i, intent)
+		}
 		return i.ID, i.created, !i.testClock && i.Status != "draft", err
 	case openInvoices:
 		var i invoice
 		err = i.decode(d)
-		if i.Intent != "" && !i.testClock {
-			f.intents = append(f.intents, db.AuditAddIntentsParams{MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Invoice: i.ID, Status: i.Intent})
+		if i.Intent != "" {
+			f.addIntent(&i, i.intentID)
 		}
 		return i.ID, i.created, !i.testClock, err
 	case "charges":
@@ -258,9 +263,9 @@ func (f *facts) add(list string, d *jx.Decoder) (id string, created int64, stays
 		f.addCharge(&c)
 		return c.id, c.created, true, err
 	default:
-		var p dispute
+		var p contest
 		err = p.decode(d)
-		f.disputes = append(f.disputes, db.AuditAddDisputesParams{MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Charge: p.charge, IsOpen: isOpen(p.status)})
+		f.addDispute(&p)
 		return p.id, p.created, true, err
 	}
 }
@@ -270,8 +275,41 @@ func (f *facts) addSubscription(s *subscription) {
 		return
 	}
 	f.subscriptions = append(f.subscriptions, db.AuditAddSubscriptionsParams{
-		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, ID: s.ID, Customer: s.Customer, Status: s.Status, Paused: s.Paused,
+		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, ID: s.ID, Customer: s.Customer,
+		Status: s.Status, Paused: s.Paused, CreatedAt: at(s.created), Leaving: s.Leaving, Ignored: s.Ignored,
+		Products: listed(s.Products), Prices: listed(s.Prices),
 	})
+}
+
+// listed is a list for a column that is never null.
+func listed(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+func (f *facts) addIntent(i *invoice, intent string) {
+	if i.testClock {
+		return
+	}
+	f.intents = append(f.intents, db.AuditAddIntentsParams{
+		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Invoice: i.ID, Status: i.Intent, Intent: &intent,
+	})
+}
+
+func (f *facts) addDispute(p *contest) {
+	row := db.AuditAddDisputesParams{
+		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Charge: p.charge,
+		IsOpen: dispute.IsOpen(p.status), CreatedAt: at(p.created),
+	}
+	if dispute.IsLost(p.status) {
+		row.Lost = p.amount
+	}
+	f.disputes = append(f.disputes, row)
+	if !dispute.IsKnown(p.status) {
+		f.audit.noteStatus(p.status)
+	}
 }
 
 func (f *facts) addInvoice(i *invoice) {
@@ -281,7 +319,11 @@ func (f *facts) addInvoice(i *invoice) {
 	row := db.AuditAddInvoicesParams{
 		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Subscription: i.Subscription, ID: i.ID, Status: i.Status,
 		CreatedAt: at(i.created), SendInvoice: i.SendInvoice, Currency: i.Currency, AmountRemaining: i.Remaining,
-		AttemptCount: i.AttemptCount, DueAt: i.dueAt(), PaidOutOfBand: i.OutOfBand,
+		AttemptCount: i.AttemptCount, DueAt: i.dueAt(), PaidOutOfBand: i.OutOfBand, Lines: i.Lines, Separate: i.Separate,
+	}
+	if i.to > i.from {
+		from, to := at(i.from), at(i.to)
+		row.PeriodFrom, row.PeriodTo = &from, &to
 	}
 	if i.Email != "" && i.unpaid() {
 		sealed := vault.NewToken("audit_invoices.email:"+i.ID, i.Email)
@@ -311,6 +353,9 @@ func (f *facts) addCharge(c *charge) {
 	if c.disputed {
 		row.Disputed = &c.id
 	}
+	if c.invoice == "" && c.intent != "" {
+		row.Intent = &c.intent
+	}
 	if c.brand != "" {
 		row.Brand = &c.brand
 	}
@@ -319,6 +364,9 @@ func (f *facts) addCharge(c *charge) {
 		row.DeclineClass, row.DeclineCode = &class, &code
 		if zone := zoneToStore(c, f.audit.reader.Merchant); zone != "" {
 			row.Zone = &zone
+		}
+		if country := c.placed(); country != "" {
+			row.Country = &country
 		}
 	}
 	// A million hashes cost a second: only those are made that the budget of a card, or a debt's last attempt, may need.
@@ -332,7 +380,7 @@ func (f *facts) addCharge(c *charge) {
 
 // zoneOf is the time zone of who was charged.
 func (a *audit) zoneOf(c *charge) *time.Location {
-	country, own := cmp.Or(c.country, c.cardCountry), ""
+	country, own := c.placed(), ""
 	if a.reader.Merchant.Country != nil {
 		country = cmp.Or(country, *a.reader.Merchant.Country)
 	}
@@ -344,12 +392,15 @@ func (a *audit) zoneOf(c *charge) *time.Location {
 
 // zoneToStore is the name of the zone of who was charged, or "" where the charge tells no country that has one.
 func zoneToStore(c *charge, m db.Merchant) string {
-	country := cmp.Or(c.country, c.cardCountry)
+	country := c.placed()
 	if len(zone.InCountries(country)) == 0 {
 		return ""
 	}
 	return zone.OfCustomer(country, text0(m.Timezone)).String()
 }
+
+// placed is the country of who was charged, or else that of the card.
+func (c *charge) placed() string { return cmp.Or(c.country, c.cardCountry) }
 
 // store copies the facts in.
 func (f *facts) store(ctx context.Context, queries *db.Queries) error {

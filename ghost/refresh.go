@@ -19,6 +19,7 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/dispute"
 	"phantom/task"
 )
 
@@ -169,13 +170,16 @@ func keepCardAttempts(found []Finding, s subject, now time.Time) {
 	}
 }
 
-// triedSince counts the attempts on a finding's card, for the subscription's unpaid invoices, that came after the last one which its ghost
-// knew of: they are not among those that an audit has counted.
+// triedSince counts the attempts on a finding's card, for its own invoices, that came after the last one which its ghost knew of: they
+// are not among those that an audit has counted. Those for others, which the ghost never knew of, may be.
 func (s subject) triedSince(f Finding, g db.GhostTarget) (n int32) {
 	if g.LastFailedAt == nil {
 		return 0
 	}
 	for _, d := range s.debts {
+		if !slices.ContainsFunc(f.Invoices, func(i OwedInvoice) bool { return i.ID == d.Invoice }) {
+			continue
+		}
 		for _, a := range d.Attempts {
 			if a.At.After(*g.LastFailedAt) && a.Outcome == "failed" && bytes.Equal(a.Card, f.Card) {
 				n++
@@ -192,14 +196,22 @@ type rereading struct {
 	seen   cardAttempts
 }
 
-// subject reads the subscription, its newest invoices and all its unpaid ones, and the attempts for those that are unpaid or a known
-// ghost's. A subscription that Stripe does not know has no status.
+// mostPages bounds a list: so many pages hold years of a customer who is charged each hour.
+const mostPages = 50
+
+// disputeLife is how long after a charge a bank may still take it back.
+const disputeLife = 540 * 24 * time.Hour
+
+// subject reads the subscription with its invoices, and all charges of its customer that may belong to one that is unpaid, contested,
+// or a known ghost's. What of an invoice was tried is told by its charges, as in an audit, and not by its payment intent: it may have
+// had several. A subscription that Stripe does not know has no status.
 func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarget) (subject, error) {
 	var sub subscription
 	var invoices []invoice
-	var group errgroup.Group
+	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		err := r.reader.Get(ctx, "/v1/subscriptions/"+url.PathEscape(id), nil, func(d *jx.Decoder) error {
+		query := url.Values{"expand[]": {"customer"}}
+		err := r.reader.Get(groupCtx, "/v1/subscriptions/"+url.PathEscape(id), query, func(d *jx.Decoder) error {
 			sub = subscription{}
 			return sub.decode(d)
 		})
@@ -208,125 +220,216 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 		}
 		return err
 	})
-	group.Go(func() (err error) { invoices, err = r.invoices(ctx, id); return err })
+	group.Go(func() (err error) { invoices, err = r.invoices(groupCtx, id, known); return err })
 	if err := group.Wait(); err != nil {
 		return subject{}, err
 	}
-	s := subject{subscription: Subscription{ID: id, Customer: sub.Customer, Status: sub.Status, Paused: sub.Paused}}
+	s := subject{subscription: Subscription{
+		ID: id, Customer: sub.Customer, Status: sub.Status, Paused: sub.Paused, Leaving: sub.Leaving, Ignored: sub.Ignored,
+		Products: sub.Products, Prices: sub.Prices,
+	}}
 	if sub.testClock {
 		return s, nil
 	}
-	var attempts []*attemptsOf
+	oldest := r.now
+	owing := false
 	for _, i := range invoices {
 		if i.Status == "draft" || i.testClock {
 			continue
 		}
-		s.debts = append(s.debts, Debt{
-			Invoice: i.ID, Currency: i.Currency, Status: i.Status, Email: i.Email, Remaining: i.Remaining, Created: at(i.created), Due: i.dueAt(),
-			SendInvoice: i.SendInvoice, OutOfBand: i.OutOfBand, AttemptCount: i.AttemptCount, Intent: i.Intent,
-		})
-		wanted := i.unpaid() || slices.ContainsFunc(known, func(g db.GhostTarget) bool { return g.StripeInvoiceID == i.ID })
-		if wanted && i.intentID != "" {
-			attempts = append(attempts, &attemptsOf{debt: len(s.debts) - 1, intent: i.intentID})
+		d := Debt{
+			Invoice: i.ID, Currency: i.Currency, Status: i.Status, Remaining: i.Remaining, Created: at(i.created), Due: i.dueAt(),
+			SendInvoice: i.SendInvoice, OutOfBand: i.OutOfBand, AttemptCount: i.AttemptCount, Intent: i.Intent, Lines: i.Lines, Separate: i.Separate,
+		}
+		if i.Status != "open" {
+			d.Intent = "" // it decides only there, and an audit asks for no other
+		}
+		if i.unpaid() { // nobody is written to about others
+			d.Email = i.Email
+		}
+		if i.to > i.from {
+			d.From, d.To = ptr(at(i.from)), ptr(at(i.to))
+		}
+		s.debts = append(s.debts, d)
+		if i.unpaid() || i.disputed || slices.ContainsFunc(known, func(g db.GhostTarget) bool { return g.StripeInvoiceID == i.ID }) {
+			owing = true
+			if d.Created.Before(oldest) {
+				oldest = d.Created
+			}
 		}
 	}
-	var recent []charge
-	for _, a := range attempts {
-		group.Go(func() (err error) {
-			a.charges, err = r.charges(ctx, url.Values{"payment_intent": {a.intent}})
-			return err
-		})
+	if !owing || sub.Customer == "" {
+		return s, nil
 	}
-	if len(attempts) > 0 && sub.Customer != "" {
-		group.Go(func() (err error) {
-			recent, err = r.charges(ctx, url.Values{
-				"customer": {sub.Customer}, "created[gte]": {strconv.FormatInt(r.now.AddDate(0, 0, -budgetDays).Unix(), 10)},
-			})
-			return err
-		})
+	if from := r.now.Add(-disputeLife); from.Before(oldest) {
+		oldest = from
 	}
+	var charges []charge
+	group, groupCtx = errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		charges, err = r.charges(groupCtx, sub.Customer, oldest)
+		return err
+	})
+	group.Go(func() (err error) {
+		s.subscription.Resubscribed, err = r.resubscribed(groupCtx, &sub)
+		return err
+	})
 	if err := group.Wait(); err != nil {
 		return subject{}, err
 	}
 	r.seen = cardAttempts{hash: r.reader.Hash, from: r.now.AddDate(0, 0, -budgetDays).Unix()}
-	for _, c := range recent {
-		r.seen.add(&c)
+	debtOf := make(map[string]int) // by the id of an invoice, or of a payment intent that it names
+	at := 0
+	for _, i := range invoices {
+		if i.Status == "draft" || i.testClock {
+			continue
+		}
+		debtOf[i.ID] = at
+		for _, intent := range i.payments {
+			debtOf[intent] = at
+		}
+		at++
 	}
-	for _, a := range attempts {
-		r.addAttempts(&s.debts[a.debt], a.charges)
-		for _, c := range a.charges {
-			r.seen.add(&c)
+	for _, c := range slices.Backward(charges) { // Stripe lists the newest first
+		r.seen.add(&c)
+		if at, of := debtOf[c.sequence()]; of {
+			r.addAttempt(&s.debts[at], &c)
 		}
 	}
-	r.countCards(s.debts, recent)
+	r.countCards(s.debts, charges)
 	return s, nil
 }
 
-// attemptsOf are the charges of one debt.
-type attemptsOf struct {
-	debt    int
-	intent  string
-	charges []charge
-}
-
-// invoices are the newest of a subscription, and where there are more than a page also all that are unpaid.
-func (r *rereading) invoices(ctx context.Context, subscription string) ([]invoice, error) {
-	query := url.Values{"subscription": {subscription}, "expand[]": {"data.payment_intent"}}
-	all, more, err := list(ctx, r.reader, "/v1/invoices", query, 1, (*invoice).decode, func(i *invoice) string { return i.ID })
+// invoices are the newest of a subscription, all that are unpaid, all that are not older than these, and those of its known ghosts.
+func (r *rereading) invoices(ctx context.Context, subscription string, known []db.GhostTarget) (all []invoice, err error) {
+	id := func(i *invoice) string { return i.ID }
+	query := url.Values{"subscription": {subscription}, "expand[]": {"data.payment_intent", "data.charge"}}
+	all, more, err := list(ctx, r.reader, "/v1/invoices", query, 1, (*invoice).decode, id)
 	if errors.Is(err, connect.ErrNotFound) {
 		return nil, nil
 	}
-	if err != nil || !more {
-		return all, err
+	if err != nil {
+		return nil, err
 	}
-	for _, status := range []string{"open", "uncollectible"} {
-		query.Set("status", status)
-		older, _, err := list(ctx, r.reader, "/v1/invoices", query, 10, (*invoice).decode, func(i *invoice) string { return i.ID })
-		if err != nil {
-			return nil, err
-		}
-		for _, i := range older {
+	add := func(some []invoice) {
+		for _, i := range some {
 			if !slices.ContainsFunc(all, func(x invoice) bool { return x.ID == i.ID }) {
 				all = append(all, i)
 			}
 		}
 	}
+	if more {
+		last := all[len(all)-1]
+		oldest := last.created
+		for _, status := range []string{"open", "uncollectible"} {
+			query.Set("status", status)
+			unpaid, _, err := list(ctx, r.reader, "/v1/invoices", query, mostPages, (*invoice).decode, id)
+			if err != nil {
+				return nil, err
+			}
+			for _, i := range unpaid {
+				if i.unpaid() {
+					oldest = min(oldest, i.created)
+				}
+			}
+			add(unpaid)
+		}
+		if oldest < last.created { // the same may have been billed twice then, and paid
+			query.Del("status")
+			query.Set("starting_after", last.ID)
+			query.Set("created[gte]", strconv.FormatInt(oldest, 10))
+			between, _, err := list(ctx, r.reader, "/v1/invoices", query, mostPages, (*invoice).decode, id)
+			if err != nil {
+				return nil, err
+			}
+			add(between)
+		}
+	}
+	for _, g := range known {
+		if g.Status != "open" && text0(g.ClosedReason) != ClosedUnderWay {
+			continue
+		}
+		for _, owed := range append(owedInvoices(g), OwedInvoice{ID: g.StripeInvoiceID}) {
+			if slices.ContainsFunc(all, func(i invoice) bool { return i.ID == owed.ID }) {
+				continue
+			}
+			one, err := r.invoice(ctx, owed.ID)
+			if err != nil {
+				return nil, err
+			}
+			add(one)
+		}
+	}
 	return all, nil
 }
 
-func (r *rereading) charges(ctx context.Context, query url.Values) ([]charge, error) {
-	query.Set("expand[]", "data.dispute")
-	all, _, err := list(ctx, r.reader, "/v1/charges", query, 5, (*charge).decode, func(c *charge) string { return c.id })
+// invoice is one invoice, or none where Stripe does not know it.
+func (r *rereading) invoice(ctx context.Context, id string) (list []invoice, err error) {
+	query := url.Values{"expand[]": {"payment_intent", "charge"}}
+	err = r.reader.Get(ctx, "/v1/invoices/"+url.PathEscape(id), query, func(d *jx.Decoder) error {
+		list = make([]invoice, 1)
+		return list[0].decode(d)
+	})
+	if errors.Is(err, connect.ErrNotFound) {
+		return nil, nil
+	}
+	return list, err
+}
+
+// charges are those of a customer since a time, with their disputes.
+func (r *rereading) charges(ctx context.Context, customer string, since time.Time) ([]charge, error) {
+	query := url.Values{
+		"customer": {customer}, "created[gte]": {strconv.FormatInt(since.Unix(), 10)}, "expand[]": {"data.dispute"},
+	}
+	all, _, err := list(ctx, r.reader, "/v1/charges", query, mostPages, (*charge).decode, func(c *charge) string { return c.id })
 	return all, err
 }
 
-// addAttempts adds the charges of a debt, which Stripe lists newest first.
-func (r *rereading) addAttempts(d *Debt, charges []charge) {
-	for _, c := range slices.Backward(charges) {
-		a := Attempt{At: at(c.created), Outcome: c.outcome()}
-		if a.Outcome == "failed" || a.Outcome == "blocked" {
-			a.Class, a.Code = c.decline()
-			a.Zone = zoneToStore(&c, r.reader.Merchant)
+// resubscribed says whether the customer has a newer subscription to one of the same products that is alive.
+func (r *rereading) resubscribed(ctx context.Context, of *subscription) (bool, error) {
+	query := url.Values{"customer": {of.Customer}, "status": {"all"}}
+	all, _, err := list(ctx, r.reader, "/v1/subscriptions", query, mostPages, (*subscription).decode, func(s *subscription) string { return s.ID })
+	return slices.ContainsFunc(all, func(s subscription) bool {
+		return s.created > of.created && (s.Status == "active" || s.Status == "trialing" || s.Status == "past_due") && !s.testClock &&
+			slices.ContainsFunc(s.Products, func(product string) bool { return slices.Contains(of.Products, product) })
+	}), err
+}
+
+// addAttempt adds a charge to its debt.
+func (r *rereading) addAttempt(d *Debt, c *charge) {
+	a := Attempt{At: at(c.created), Outcome: c.outcome()}
+	if a.Outcome == "failed" || a.Outcome == "blocked" {
+		a.Class, a.Code = c.decline()
+		a.Zone, a.Country = zoneToStore(c, r.reader.Merchant), c.placed()
+	}
+	if c.fingerprint != "" && (a.Class != "" || c.created > r.now.AddDate(0, 0, -budgetDays-1).Unix()) {
+		a.Card = r.reader.Hash("card", c.fingerprint)
+	}
+	d.Attempts = append(d.Attempts, a)
+	d.Refunded = d.Refunded || c.refunded
+	if !c.disputed {
+		return
+	}
+	d.Disputed = d.Disputed || dispute.IsOpen(c.disputeStatus)
+	if dispute.IsLost(c.disputeStatus) {
+		d.Lost += c.disputeAmount
+		if began := at(c.disputeCreated); began.After(d.LostAt) {
+			d.LostAt = began
 		}
-		if c.fingerprint != "" && (a.Class != "" || c.created > r.now.AddDate(0, 0, -budgetDays-1).Unix()) {
-			a.Card = r.reader.Hash("card", c.fingerprint)
-		}
-		d.Attempts = append(d.Attempts, a)
-		d.Refunded = d.Refunded || c.refunded
-		d.Disputed = d.Disputed || isOpen(c.disputeStatus)
 	}
 }
 
 // countCards counts the recent attempts on each debt's last card.
-func (r *rereading) countCards(debts []Debt, recent []charge) {
+func (r *rereading) countCards(debts []Debt, charges []charge) {
 	for i := range debts {
 		d := &debts[i]
 		if len(d.Attempts) == 0 || d.Attempts[len(d.Attempts)-1].Card == nil {
 			continue
 		}
 		last := d.Attempts[len(d.Attempts)-1].Card
-		for _, c := range recent {
-			if c.outcome() == "failed" && c.fingerprint != "" && slices.Equal(r.reader.Hash("card", c.fingerprint), last) {
+		for _, c := range charges {
+			recent := c.created > r.now.AddDate(0, 0, -budgetDays).Unix()
+			if recent && c.outcome() == "failed" && c.fingerprint != "" && slices.Equal(r.reader.Hash("card", c.fingerprint), last) {
 				d.CardAttempts++
 			}
 		}

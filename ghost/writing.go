@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,7 +35,7 @@ type found struct {
 	at int // index of its subscription in hashes
 	id uuid.UUID
 	Finding
-	customer, subscription string
+	of Subscription
 }
 
 type closing struct {
@@ -50,19 +51,21 @@ const writingBatch = 500
 func (w *writing) add(s subject, findings []Finding) {
 	index := len(w.hashes)
 	changed := false
+	taken := make(map[uuid.UUID]bool)
 	for _, f := range findings {
-		i := slices.IndexFunc(s.known, func(g db.GhostTarget) bool { return s.is(g, f) })
 		id := newID()
+		i := s.ghostOf(f, findings)
 		if i >= 0 {
 			id = s.known[i].ID
+			taken[id] = true
 		}
-		if i < 0 || !same(s.known[i], f) {
-			w.found = append(w.found, found{index, id, f, s.subscription.Customer, s.subscription.ID})
+		if i < 0 || !s.same(s.known[i], f) {
+			w.found = append(w.found, found{index, id, f, s.subscription})
 			changed = true
 		}
 	}
 	for _, g := range s.known {
-		if slices.ContainsFunc(findings, func(f Finding) bool { return s.is(g, f) }) {
+		if taken[g.ID] {
 			continue
 		}
 		reason := Reason(s.subscription, s.debts, g.StripeInvoiceID)
@@ -91,20 +94,39 @@ func (w *writing) lookAgain(s subject, now time.Time) {
 	})
 }
 
-// is reports whether a known ghost is the one that was found: rows are told apart by customer, subscription and currency.
-func (s subject) is(g db.GhostTarget, f Finding) bool {
+// is reports whether a known ghost is the one that was found: rows are told apart by customer, subscription, currency and kind.
+func (s subject) is(g db.GhostTarget, f Finding) bool { return s.sameDebtor(g, f) && g.Kind == f.Kind }
+
+func (s subject) sameDebtor(g db.GhostTarget, f Finding) bool {
 	return g.StripeCustomerID == s.subscription.Customer && g.Currency == f.Currency
 }
 
+// ghostOf is the known ghost of a finding, or -1. A debt that has become one of another kind stays the ghost that it was, with its
+// hunt and its age, where nothing else is found of its old kind.
+func (s subject) ghostOf(f Finding, findings []Finding) int {
+	if i := slices.IndexFunc(s.known, func(g db.GhostTarget) bool { return s.is(g, f) }); i >= 0 {
+		return i
+	}
+	return slices.IndexFunc(s.known, func(g db.GhostTarget) bool {
+		return s.sameDebtor(g, f) && g.Status == "open" &&
+			slices.ContainsFunc(f.Invoices, func(i OwedInvoice) bool { return i.ID == g.StripeInvoiceID }) &&
+			!slices.ContainsFunc(findings, func(other Finding) bool { return s.is(g, other) })
+	})
+}
+
 // same reports whether a ghost's row says already what was found. What the merchant's app closed stays as it is.
-func same(g db.GhostTarget, f Finding) bool {
+func (s subject) same(g db.GhostTarget, f Finding) bool {
 	if g.ClosedReason != nil && *g.ClosedReason == ClosedNoAccess {
 		return true
 	}
-	return g.Status == "open" && g.StripeInvoiceID == f.Invoice && g.Amount == f.Amount && g.Rule == f.Rule && g.Hidden == f.Hidden &&
-		g.DeclineClass == f.Class && text0(g.DeclineCode) == f.Code && g.AttemptCount == f.Attempts && bytes.Equal(g.Card, f.Card) && text0(g.Zone) == f.Zone &&
-		g.CardAttempts == f.CardAttempts && sameTime(g.FirstFailedAt, f.FirstFailed) && sameTime(g.LastFailedAt, f.LastFailed) &&
-		reveal(g.Email, emailContext(g.ID)) == f.Email && slices.Equal(owedInvoices(g), f.Invoices)
+	of := s.subscription
+	return g.Status == "open" && g.Kind == f.Kind && g.StripeInvoiceID == f.Invoice && g.Amount == f.Amount && g.Rule == f.Rule &&
+		g.Hidden == f.Hidden && g.DeclineClass == f.Class && text0(g.DeclineCode) == f.Code && g.AttemptCount == f.Attempts &&
+		bytes.Equal(g.Card, f.Card) && text0(g.Zone) == f.Zone && text0(g.Country) == f.Country && g.CardAttempts == f.CardAttempts &&
+		sameTime(g.FirstFailedAt, f.FirstFailed) && sameTime(g.LastFailedAt, f.LastFailed) &&
+		reveal(g.Email, emailContext(g.ID)) == f.Email && slices.Equal(owedInvoices(g), f.Invoices) &&
+		g.Leaving == of.Leaving && g.Ignored == of.Ignored && g.Resubscribed == of.Resubscribed &&
+		slices.Equal(g.Products, listed(of.Products)) && slices.Equal(g.Prices, listed(of.Prices))
 }
 
 // owedInvoices reads what ghost_targets.invoices holds; nothing of what was written before that column was there.
@@ -165,6 +187,9 @@ func (w *writing) store(ctx context.Context, tx db.DBTX, stale map[int]bool) err
 		}
 	}
 	if len(upsert.Ids) > 0 {
+		if err := queries.GhostSetKind(ctx, db.GhostSetKindParams{MerchantID: w.merchant, Ids: upsert.Ids, Kinds: upsert.Kinds}); err != nil {
+			return err
+		}
 		if _, err := queries.GhostUpsert(ctx, upsert); err != nil {
 			return err
 		}
@@ -194,8 +219,15 @@ func owed(list []OwedInvoice) []byte {
 
 func addFinding(p *db.GhostUpsertParams, f found) {
 	p.Ids = append(p.Ids, f.id)
-	p.Customers = append(p.Customers, f.customer)
-	p.Subscriptions = append(p.Subscriptions, f.subscription)
+	p.Kinds = append(p.Kinds, f.Kind)
+	p.Customers = append(p.Customers, f.of.Customer)
+	p.Subscriptions = append(p.Subscriptions, f.of.ID)
+	p.Leavings = append(p.Leavings, f.of.Leaving)
+	p.Ignoreds = append(p.Ignoreds, f.of.Ignored)
+	p.Resubscribeds = append(p.Resubscribeds, f.of.Resubscribed)
+	p.Products = append(p.Products, strings.Join(f.of.Products, " ")) // unnest takes lists apart wholly
+	p.Prices = append(p.Prices, strings.Join(f.of.Prices, " "))
+	p.Countries = append(p.Countries, f.Country)
 	p.Invoices = append(p.Invoices, f.Invoice)
 	p.Owed = append(p.Owed, owed(f.Invoices))
 	email := f.Email

@@ -35,7 +35,7 @@ const (
 )
 
 var (
-	ghostParameters = []string{"cursor", "limit", "status", "min_amount", "currency", "decline_class"}
+	ghostParameters = []string{"cursor", "limit", "status", "min_amount", "currency", "decline_class", "kind"}
 	taskParameters  = []string{"cursor", "limit", "status", "kind"}
 	currencyShape   = regexp.MustCompile(`^[a-z]{3}$`)
 	kindShape       = regexp.MustCompile(`^[a-z][a-z_]{0,63}$`)
@@ -44,7 +44,8 @@ var (
 
 // ghostFilter reads the query of GET /api/ghosts.
 func ghostFilter(query string) (ghost.Filter, error) {
-	filter := ghost.Filter{Limit: defaultLimit}
+	owed := ghost.Owed // the other kinds are shown where they are asked for
+	filter := ghost.Filter{Limit: defaultLimit, Kind: &owed}
 	err := readQuery(query, ghostParameters, func(name, value string) string {
 		switch name {
 		case "cursor":
@@ -72,6 +73,15 @@ func ghostFilter(query string) (ghost.Filter, error) {
 				return "must be one of " + strings.Join(ghost.DeclineClasses, ", ")
 			}
 			filter.DeclineClass = &value
+		case "kind":
+			switch {
+			case value == "all":
+				filter.Kind = nil
+			case slices.Contains(ghost.Kinds, value):
+				filter.Kind = &value
+			default:
+				return "must be one of " + strings.Join(ghost.Kinds, ", ") + ", all"
+			}
 		}
 		return ""
 	})

@@ -36,7 +36,8 @@ ALTER TABLE audit_charges
     ADD COLUMN intent text COLLATE "C",
     ADD COLUMN country text;
 ALTER TABLE audit_disputes
-    ADD COLUMN lost bigint NOT NULL DEFAULT 0; -- minor units that are gone
+    ADD COLUMN lost bigint NOT NULL DEFAULT 0, -- minor units that are gone
+    ADD COLUMN created_at timestamptz NOT NULL DEFAULT 'epoch';
 
 -- A hunt of a ghost that somebody has named, and not one of all: its age does not matter.
 ALTER TABLE hunts ADD COLUMN by_hand boolean NOT NULL DEFAULT false;

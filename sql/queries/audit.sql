@@ -72,23 +72,24 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.id = sqlc.arg(id) AND a.state 
     WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditAddSubscriptions :copyfrom
-INSERT INTO audit_subscriptions (merchant_id, audit_id, id, customer, status, paused) VALUES ($1, $2, $3, $4, $5, $6);
+INSERT INTO audit_subscriptions (merchant_id, audit_id, id, customer, status, paused, created_at, leaving, ignored, products, prices)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
 
 -- name: AuditAddInvoices :copyfrom
 INSERT INTO audit_invoices (merchant_id, audit_id, subscription, id, status, created_at, send_invoice, currency, amount_remaining,
-    attempt_count, due_at, paid_out_of_band, email)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+    attempt_count, due_at, paid_out_of_band, email, lines, period_from, period_to, separate)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17);
 
 -- name: AuditAddIntents :copyfrom
-INSERT INTO audit_intents (merchant_id, audit_id, invoice, status) VALUES ($1, $2, $3, $4);
+INSERT INTO audit_intents (merchant_id, audit_id, invoice, status, intent) VALUES ($1, $2, $3, $4, $5);
 
 -- name: AuditAddCharges :copyfrom
 INSERT INTO audit_charges (merchant_id, audit_id, sequence, disputed, created_at, outcome, refunded, decline_class, decline_code, brand,
-    card, day_of_week, hour_of_day, zone)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+    card, day_of_week, hour_of_day, zone, intent, country)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: AuditAddDisputes :copyfrom
-INSERT INTO audit_disputes (merchant_id, audit_id, charge, is_open) VALUES ($1, $2, $3, $4);
+INSERT INTO audit_disputes (merchant_id, audit_id, charge, is_open, lost, created_at) VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: AuditDropSubscriptions :exec
 -- This and the next four: by the task's holder alone, as AuditFinish.
@@ -125,43 +126,73 @@ WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) 
 UPDATE audit_windows SET cursor = NULL WHERE merchant_id = $1 AND audit_id = $2 AND cursor IS NOT NULL;
 
 -- name: AuditListDebts :many
--- Every finalised invoice of every subscription that has one unpaid, or an open ghost, with what is known of its attempts, in the
--- order of subscriptions. Streamed by db.AuditStreamDebts and never called as it is: its rows may be many.
-WITH suspects AS (
+-- Every finalised invoice of every subscription that has one unpaid or charged back, or an open ghost, with what is known of its
+-- attempts, in the order of subscriptions. Streamed by db.AuditStreamDebts and never called as it is: its rows may be many.
+-- A charge belongs to the invoice that it names, or, in newer versions, to the one that names its payment intent.
+WITH contested AS (
+    SELECT coalesce(n.invoice, c.sequence) AS invoice, bool_or(p.is_open) AS disputed, sum(p.lost)::bigint AS lost,
+        max(p.created_at) FILTER (WHERE p.lost > 0) AS lost_at
+    FROM audit_disputes p
+    JOIN audit_charges c ON c.merchant_id = p.merchant_id AND c.audit_id = p.audit_id AND c.disputed = p.charge
+    LEFT JOIN audit_intents n ON n.merchant_id = c.merchant_id AND n.audit_id = c.audit_id AND n.intent = c.intent
+    WHERE p.merchant_id = sqlc.arg(merchant_id) AND p.audit_id = sqlc.arg(audit_id)
+    GROUP BY 1
+), suspects AS (
     SELECT i.subscription FROM audit_invoices i
     WHERE i.merchant_id = sqlc.arg(merchant_id) AND i.audit_id = sqlc.arg(audit_id)
-        AND i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
+        AND (i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
+            OR i.status = 'paid' AND i.id IN (SELECT x.invoice FROM contested x WHERE x.lost > 0))
     UNION
     SELECT g.stripe_subscription_id COLLATE "C" FROM ghost_targets g WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open'
 ), debts AS (
     SELECT i.* FROM audit_invoices i JOIN suspects ON suspects.subscription = i.subscription
     WHERE i.merchant_id = sqlc.arg(merchant_id) AND i.audit_id = sqlc.arg(audit_id)
+), linked AS (
+    SELECT n.intent, min(n.invoice) AS invoice FROM audit_intents n
+    WHERE n.merchant_id = sqlc.arg(merchant_id) AND n.audit_id = sqlc.arg(audit_id) AND n.intent IS NOT NULL
+    GROUP BY n.intent
 ), tries AS (
-    SELECT c.sequence, bool_or(c.refunded) AS refunded, bool_or(p.charge IS NOT NULL) AS disputed,
+    SELECT coalesce(l.invoice, c.sequence) AS sequence, bool_or(c.refunded) AS refunded,
         array_agg(c.created_at ORDER BY c.created_at) AS ats, array_agg(c.outcome ORDER BY c.created_at) AS outcomes,
         array_agg(coalesce(c.decline_class, '') ORDER BY c.created_at) AS classes,
         array_agg(coalesce(c.decline_code, '') ORDER BY c.created_at) AS codes,
         array_agg(coalesce(c.card, '') ORDER BY c.created_at) AS cards,
-        array_agg(coalesce(c.zone, '') ORDER BY c.created_at) AS zones
+        array_agg(coalesce(c.zone, '') ORDER BY c.created_at) AS zones,
+        array_agg(coalesce(c.country, '') ORDER BY c.created_at) AS countries
     FROM audit_charges c
-    LEFT JOIN audit_disputes p ON p.merchant_id = c.merchant_id AND p.audit_id = c.audit_id AND p.charge = c.disputed AND p.is_open
-    WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.sequence IN (SELECT debts.id FROM debts)
-    GROUP BY c.sequence
+    LEFT JOIN linked l ON l.intent = c.intent
+    WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id)
+        AND coalesce(l.invoice, c.sequence) IN (SELECT debts.id FROM debts)
+    GROUP BY 1
 ), recent AS (
     SELECT c.card, count(*) AS attempts FROM audit_charges c
     WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.card IS NOT NULL
         AND c.outcome = 'failed' AND c.created_at > phantom_now() - interval '30 days'
     GROUP BY c.card
+), returned AS (
+    SELECT s.id FROM suspects
+    JOIN audit_subscriptions s ON s.id = suspects.subscription
+    JOIN audit_subscriptions o ON o.merchant_id = s.merchant_id AND o.audit_id = s.audit_id AND o.customer = s.customer
+        AND o.created_at > s.created_at AND o.status IN ('active', 'trialing', 'past_due') AND o.products && s.products
+    WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.audit_id = sqlc.arg(audit_id)
+    GROUP BY s.id
 )
 SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, '') AS subscription_status, coalesce(s.paused, false) AS paused,
+    coalesce(s.leaving, false) AS leaving, coalesce(s.ignored, false) AS ignored, (r.id IS NOT NULL)::boolean AS resubscribed,
+    s.products::text[] AS products, s.prices::text[] AS prices,
     d.id, d.status, d.created_at, d.send_invoice, d.currency, d.amount_remaining, d.attempt_count, d.due_at, d.paid_out_of_band, d.email,
-    coalesce(n.status, '') AS intent, coalesce(t.refunded, false) AS refunded, coalesce(t.disputed, false) AS disputed,
+    d.lines, d.period_from, d.period_to, d.separate,
+    coalesce(n.status, '') AS intent, coalesce(t.refunded, false) AS refunded, coalesce(x.disputed, false) AS disputed,
+    coalesce(x.lost, 0)::bigint AS lost, coalesce(x.lost_at, 'epoch')::timestamptz AS lost_at,
     t.ats::timestamptz[] AS ats, t.outcomes::text[] AS outcomes, t.classes::text[] AS classes, t.codes::text[] AS codes,
-    t.cards::bytea[] AS cards, t.zones::text[] AS zones, coalesce(recent.attempts, 0)::integer AS card_attempts
+    t.cards::bytea[] AS cards, t.zones::text[] AS zones, t.countries::text[] AS countries,
+    coalesce(recent.attempts, 0)::integer AS card_attempts
 FROM debts d
 LEFT JOIN audit_subscriptions s ON s.merchant_id = d.merchant_id AND s.audit_id = d.audit_id AND s.id = d.subscription
-LEFT JOIN audit_intents n ON n.merchant_id = d.merchant_id AND n.audit_id = d.audit_id AND n.invoice = d.id
+LEFT JOIN returned r ON r.id = d.subscription
+LEFT JOIN audit_intents n ON n.merchant_id = d.merchant_id AND n.audit_id = d.audit_id AND n.invoice = d.id AND n.status <> ''
 LEFT JOIN tries t ON t.sequence = d.id
+LEFT JOIN contested x ON x.invoice = d.id
 LEFT JOIN recent ON recent.card = t.cards[cardinality(t.cards)]
 ORDER BY d.subscription, d.created_at, d.id;
 

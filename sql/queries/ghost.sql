@@ -54,15 +54,25 @@ WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND NOT EXISTS
     WHERE i.merchant_id = g.merchant_id AND i.audit_id = sqlc.arg(audit_id) AND i.subscription = g.stripe_subscription_id COLLATE "C")
 ORDER BY g.stripe_subscription_id;
 
+-- name: GhostSetKind :exec
+-- Ghosts whose debt has become one of another kind. Where another row is of that kind, this one closes instead.
+UPDATE ghost_targets g SET kind = new.kind, updated_at = clock_timestamp()
+FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(kinds)::text[]) AS kind) AS new
+WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = new.id AND g.kind <> new.kind AND NOT EXISTS (
+    SELECT 1 FROM ghost_targets o
+    WHERE o.merchant_id = g.merchant_id AND o.stripe_customer_id = g.stripe_customer_id
+        AND o.stripe_subscription_id = g.stripe_subscription_id AND o.currency = g.currency AND o.kind = new.kind);
+
 -- name: GhostUpsert :execrows
 -- Many findings in one statement. What has not changed is not written, and what the merchant's app said has no access stays closed.
 -- The e-mail is sealed for the id that stands beside it: where another process was first, its row keeps its own.
 INSERT INTO ghost_targets AS g (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency,
     invoices, rule, hidden, decline_class, decline_code, attempt_count, card, card_attempts, first_failed_at, last_failed_at,
-    zone)
+    zone, kind, products, prices, country, leaving, resubscribed, ignored)
 SELECT sqlc.arg(merchant_id), id, customer, subscription, invoice, CASE WHEN has_email THEN email END, amount, currency,
     owed, rule, hidden, class, nullif(code, ''), attempts, CASE WHEN card <> '' THEN card END, card_attempts, first_failed, last_failed,
-    nullif(zone, '')
+    nullif(zone, ''), kind, string_to_array(products, ' '), string_to_array(prices, ' '), nullif(country, ''), leaving, resubscribed,
+    ignored
 FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(customers)::text[]) AS customer,
     unnest(sqlc.arg(subscriptions)::text[]) AS subscription, unnest(sqlc.arg(invoices)::text[]) AS invoice,
     unnest(sqlc.arg(emails)::sealed_token[]) AS email, unnest(sqlc.arg(has_emails)::boolean[]) AS has_email,
@@ -71,20 +81,26 @@ FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(customers)::te
     unnest(sqlc.arg(classes)::text[]) AS class, unnest(sqlc.arg(codes)::text[]) AS code,
     unnest(sqlc.arg(attempts)::integer[]) AS attempts, unnest(sqlc.arg(cards)::bytea[]) AS card,
     unnest(sqlc.arg(card_attempts)::integer[]) AS card_attempts, unnest(sqlc.arg(first_failed)::timestamptz[]) AS first_failed,
-    unnest(sqlc.arg(last_failed)::timestamptz[]) AS last_failed, unnest(sqlc.arg(zones)::text[]) AS zone) AS found
+    unnest(sqlc.arg(last_failed)::timestamptz[]) AS last_failed, unnest(sqlc.arg(zones)::text[]) AS zone,
+    unnest(sqlc.arg(kinds)::text[]) AS kind, unnest(sqlc.arg(products)::text[]) AS products,
+    unnest(sqlc.arg(prices)::text[]) AS prices, unnest(sqlc.arg(countries)::text[]) AS country,
+    unnest(sqlc.arg(leavings)::boolean[]) AS leaving, unnest(sqlc.arg(resubscribeds)::boolean[]) AS resubscribed,
+    unnest(sqlc.arg(ignoreds)::boolean[]) AS ignored) AS found
 ON CONFLICT ON CONSTRAINT ghost_targets_one_per_subscription_currency_and_kind DO UPDATE SET
     stripe_invoice_id = excluded.stripe_invoice_id, invoices = excluded.invoices, amount = excluded.amount, rule = excluded.rule, hidden = excluded.hidden,
     email = CASE WHEN excluded.id = g.id THEN excluded.email ELSE g.email END,
     decline_class = excluded.decline_class, decline_code = excluded.decline_code, attempt_count = excluded.attempt_count,
     card = excluded.card, card_attempts = excluded.card_attempts,
     first_failed_at = excluded.first_failed_at, last_failed_at = excluded.last_failed_at, zone = excluded.zone,
+    products = excluded.products, prices = excluded.prices, country = excluded.country, leaving = excluded.leaving,
+    resubscribed = excluded.resubscribed, ignored = excluded.ignored,
     status = 'open', closed_reason = NULL, closed_at = NULL, updated_at = clock_timestamp()
 WHERE g.closed_reason IS DISTINCT FROM 'no_access'
     AND (sqlc.arg(anyway)::boolean OR (g.stripe_invoice_id, g.amount, g.rule, g.hidden, g.decline_class, g.decline_code, g.attempt_count,
-        g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.zone, g.status)
+        g.card, g.card_attempts, g.first_failed_at, g.last_failed_at, g.zone, g.leaving, g.resubscribed, g.ignored, g.status)
         IS DISTINCT FROM (excluded.stripe_invoice_id, excluded.amount, excluded.rule, excluded.hidden, excluded.decline_class,
         excluded.decline_code, excluded.attempt_count, excluded.card, excluded.card_attempts, excluded.first_failed_at,
-        excluded.last_failed_at, excluded.zone, 'open'));
+        excluded.last_failed_at, excluded.zone, excluded.leaving, excluded.resubscribed, excluded.ignored, 'open'));
 
 -- name: GhostClose :execrows
 UPDATE ghost_targets g SET status = 'closed', closed_reason = ended.reason, closed_at = clock_timestamp(), updated_at = clock_timestamp()
@@ -92,8 +108,8 @@ FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(reasons)::text
 WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = ended.id AND (g.status = 'open' OR g.closed_reason = 'payment_under_way');
 
 -- name: GhostTotals :many
--- What a merchant's open ghosts owe.
-SELECT currency, sum(amount)::bigint AS owed, count(*) AS ghosts, count(*) FILTER (WHERE hidden) AS hidden,
+-- What a merchant's open ghosts owe, of each kind.
+SELECT kind, currency, sum(amount)::bigint AS owed, count(*) AS ghosts, count(*) FILTER (WHERE hidden) AS hidden,
     coalesce(sum(floor(extract(epoch FROM phantom_now() - first_failed_at) / 86400)), 0)::bigint AS days_given_away
 FROM ghost_targets WHERE merchant_id = $1 AND status = 'open'
-GROUP BY currency ORDER BY currency;
+GROUP BY kind, currency ORDER BY kind, currency;

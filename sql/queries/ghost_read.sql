@@ -7,6 +7,7 @@ WHERE merchant_id = @merchant_id AND id > @after
     AND (sqlc.narg(status)::text IS NULL OR status = sqlc.narg(status))
     AND (sqlc.narg(currency)::text IS NULL OR currency = sqlc.narg(currency))
     AND (sqlc.narg(decline_class)::text IS NULL OR decline_class = sqlc.narg(decline_class))
+    AND (sqlc.narg(kind)::text IS NULL OR kind = sqlc.narg(kind))
     AND (sqlc.narg(min_amount)::bigint IS NULL OR amount >= sqlc.narg(min_amount))
 ORDER BY id
 LIMIT @page_size;
@@ -37,15 +38,15 @@ RETURNING *;
 -- name: GhostReadSummary :many
 -- Open ghosts in groups, which are few. age is the whole days since the first failure, or else the discovery; failed counts the
 -- ghosts that have had a failure. date_part and not EXTRACT: over a million rows its numeric costs a third of the query.
-SELECT currency, decline_class, date_part('day', phantom_now() - coalesce(first_failed_at, discovered_at))::integer AS age,
+SELECT kind, currency, decline_class, date_part('day', phantom_now() - coalesce(first_failed_at, discovered_at))::integer AS age,
     count(*) AS ghosts,
     count(first_failed_at) AS failed,
     count(*) FILTER (WHERE hidden) AS hidden,
     sum(amount)::bigint AS owed
 FROM ghost_targets
 WHERE merchant_id = @merchant_id AND status = 'open'
-GROUP BY currency, decline_class, age
-ORDER BY currency, decline_class, age;
+GROUP BY kind, currency, decline_class, age
+ORDER BY kind, currency, decline_class, age;
 
 -- name: AuditReadWasted :one
 -- Of the latest audit that has counted them over the whole history, in the mode the merchant works in.

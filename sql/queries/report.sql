@@ -29,7 +29,7 @@ FROM (
     SELECT currency, hidden, decline_class, access, amount, first_failed_at,
         floor(extract(epoch FROM phantom_now() - coalesce(first_failed_at, discovered_at)) / 86400)::integer AS age
     FROM ghost_targets
-    WHERE merchant_id = @merchant_id AND status = 'open') AS open_ghosts
+    WHERE merchant_id = @merchant_id AND status = 'open' AND kind = 'owed') AS open_ghosts
 GROUP BY currency, hidden, decline_class, bucket
 ORDER BY currency, hidden, decline_class, bucket;
 
@@ -38,9 +38,19 @@ ORDER BY currency, hidden, decline_class, bucket;
 SELECT coalesce(currency, '')::text AS currency, count(DISTINCT stripe_customer_id) AS customers,
     count(DISTINCT stripe_customer_id) FILTER (WHERE hidden) AS hidden
 FROM ghost_targets
-WHERE merchant_id = @merchant_id AND status = 'open'
+WHERE merchant_id = @merchant_id AND status = 'open' AND kind = 'owed'
 GROUP BY GROUPING SETS ((currency), ())
 ORDER BY 1;
+
+-- name: ReportApart :many
+-- Debts of the other kinds, which are in no other figure, and those of customers who have subscribed anew.
+SELECT kind, currency, count(*) AS ghosts, sum(amount)::bigint AS owed, count(DISTINCT stripe_customer_id) AS customers,
+    count(*) FILTER (WHERE resubscribed) AS resubscribed,
+    coalesce(sum(amount) FILTER (WHERE resubscribed), 0)::bigint AS resubscribed_owed
+FROM ghost_targets
+WHERE merchant_id = @merchant_id AND status = 'open'
+GROUP BY kind, currency
+ORDER BY kind DESC, ghosts DESC, currency;
 
 -- name: ReportClosed :many
 SELECT coalesce(closed_reason, '')::text AS reason, count(*) AS ghosts
@@ -56,6 +66,6 @@ SELECT id, stripe_customer_id, stripe_subscription_id, email, amount, currency, 
 FROM (
     SELECT *, row_number() OVER (PARTITION BY currency ORDER BY amount DESC, id) AS place
     FROM ghost_targets
-    WHERE merchant_id = @merchant_id AND status = 'open') AS placed
+    WHERE merchant_id = @merchant_id AND status = 'open' AND kind = 'owed') AS placed
 ORDER BY place, currency
 LIMIT @places;
