@@ -53,7 +53,7 @@ func (s *Sandbox) read(h func(*request) answer) func(*request) answer {
 			return *refused
 		}
 		q.acc.advance(q.now.Unix())
-		return h(q)
+		return q.asBasil(h)
 	}
 	return func(q *request) answer {
 		a := locked(q)

@@ -347,7 +347,7 @@ func TestAHistoryAddsUp(t *testing.T) {
 	for _, g := range h.ghosts(birth.Unix()) {
 		whys[g.Why]++
 	}
-	if len(whys) != 4 {
+	if len(whys) != 7 {
 		t.Error(whys)
 	}
 }

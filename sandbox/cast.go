@@ -1,6 +1,9 @@
 package sandbox
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // cast says how many of 120 customers live each story. Together they show every row of "who is a ghost" and every way
 // of being none. tell only plans: the contracts play the plan when the clock passes.
@@ -9,7 +12,7 @@ var cast = []struct {
 	n    int
 	tell func(*author)
 }{
-	{"healthy so far", 19, func(w *author) { w.subscribe(w.mortal(w.card(liquid))) }},
+	{"healthy so far", 8, func(w *author) { w.subscribe(w.mortal(w.card(liquid))) }},
 	{"healthy, by the year", 3, func(w *author) {
 		w.start = w.ago(380, 545)
 		w.yearly(w.subscribe(w.card(liquid)))
@@ -128,8 +131,8 @@ var cast = []struct {
 		w.start = w.ago(60, 90)
 		w.subscribe(w.card(liquid))
 	}},
-	{"partly paid", 1, func(w *author) { w.partly(false) }},
-	{"partly paid, and that part is disputed", 1, func(w *author) { w.partly(true) }},
+	{"partly paid", 1, func(w *author) { w.partly("") }},
+	{"partly paid, and that part is disputed", 1, func(w *author) { w.partly("needs_response") }},
 	{"in the hour before the first attempt", 1, func(w *author) {
 		w.start = time.Unix(w.epoch, 0).UTC().AddDate(-1, 0, 0).Unix()
 		w.monthly(w.subscribe(w.card(liquid)))
@@ -153,4 +156,70 @@ var cast = []struct {
 		w.customer.TestClock = text(w.acc.id("clock_1", 23, w.customer.ID))
 		w.debtor(1, keepPastDue)
 	}},
+	{"hidden ghost: the newest is void, an older one was given up", 1, func(w *author) {
+		c := w.hidden(writeOff)
+		c.at(w.renewal(c, 1)+hour/2, func(t int64) { // the merchant waives a month
+			for _, inv := range slices.Clone(c.open) {
+				if inv.Status == "draft" {
+					c.finalizeQuietly(inv, t)
+					c.void(inv, t)
+				}
+			}
+		})
+	}},
+	{"pays by invoice, but not lately, and stays active", 1, func(w *author) { w.byInvoice(0).mild = true }},
+	{"hidden ghost: a sent invoice was given up, and those since are paid", 1, func(w *author) {
+		c := w.byInvoice(6)
+		from := w.renewal(c, 3)
+		c.at(from-day, func(int64) { c.late = 0 })
+		c.at(from+(14+10)*day, func(t int64) {
+			for _, inv := range slices.Clone(c.open) {
+				c.writeOff(inv, t)
+			}
+			c.late = 6
+		})
+	}},
+	{"the newest was given up after its retries", 1, func(w *author) {
+		w.start = w.monthsAgo(4, 16+w.r.IntN(8))
+		w.debtor(1, writeOff)
+	}},
+	{"a bank debit came back as a lost dispute", 1, func(w *author) {
+		c := w.subscribe(w.card(bankDebit))
+		c.at(w.renewal(c, 1)-3*day, func(t int64) {
+			ch := c.lastPaid()
+			if ch == nil {
+				return
+			}
+			d := c.acc.dispute(ch, t, "needs_response")
+			d.Reason, d.Status = "debit_not_authorized", "lost" // nobody can contest one
+			c.acc.emit(t, "charge.dispute.closed", d, map[string]any{"status": "needs_response"})
+		})
+	}},
+	{"a second payment intent, the failures lie on the first", 1, func(w *author) {
+		c := w.debtor(2, keepPastDue)
+		c.at(w.renewal(c, 2)+20*day, c.replaceIntents)
+	}},
+	{"a second payment intent, and a part paid through the first is disputed", 1, func(w *author) {
+		c := w.partly("under_review")
+		c.at(w.renewal(c, 2)+20*day, c.replaceIntents)
+	}},
+	{"asked three times for one upgrade", 1, func(w *author) { w.upgrade(false) }},
+	{"asked three times for one upgrade, and paid once", 1, func(w *author) { w.upgrade(true) }},
+	{"in debt, and subscribed anew to the same product", 1, func(w *author) {
+		c := w.debtor(2, keepPastDue)
+		w.monthly(c)
+		c.sub.DefaultPaymentMethod = text(c.card.pm.ID)
+		w.start = w.ago(10, 20)
+		w.monthly(w.subscribe(w.card(liquid)))
+	}},
+	{"partly paid, and that part is in a dispute of a kind that nobody knows", 1, func(w *author) { w.partly("needs_arbitration") }},
+}
+
+// monthsAgo is a moment so many months and days before the epoch, on the 28th of a month at the latest.
+func (w *author) monthsAgo(months, days int) int64 {
+	t := time.Unix(w.epoch-int64(days)*day, 0).UTC()
+	if t.Day() > 28 {
+		t = t.AddDate(0, 0, -3)
+	}
+	return t.AddDate(0, -months, 0).Unix()
 }

@@ -13,19 +13,34 @@ type Change struct {
 	Do      string `json:"do"` // one of Turns
 
 	// ID names the invoice, subscription, charge or dispute that Do is about; "" takes the first that fits.
+	// metadata also takes a customer, and has no first.
 	ID string `json:"id"`
 
-	Amount   int64  `json:"amount"`   // refund: minor units, 0 means all; pay_part: likewise, less than what remains
-	Status   string `json:"status"`   // new_card: "declines" or "". dispute, update_dispute, close_dispute: the dispute's new status; "" means needs_response, under_review, lost. to_debit: "bounces" or ""
+	// Amount is for refund in minor units, where 0 means all, and for pay_part likewise, less than what remains. For charges
+	// and renewals it is how many, up to 500, and for refuse how often, where 0 means once.
+	Amount int64 `json:"amount"`
+
+	// Status is for dispute, update_dispute and close_dispute the dispute's new status; "" means needs_response, under_review
+	// and lost. For new_card and attach_card it is "declines" or "", for to_debit "bounces" or "", for cancel_at_period_end
+	// "off" or "". For metadata it is "key=value"; "key=" removes the key.
+	Status   string `json:"status"`
 	Behavior string `json:"behavior"` // pause_collection: "" means void
 }
 
 // Turns are what Change.Do can be.
 var Turns = []string{"pay", "pay_part", "pay_out_of_band", "to_debit", "void", "mark_uncollectible", "fail_renewal", "cancel", "pause_collection",
-	"resume_collection", "same_card", "new_card", "refund", "dispute", "update_dispute", "close_dispute", "deauthorize"}
+	"resume_collection", "same_card", "new_card", "refund", "dispute", "update_dispute", "close_dispute", "deauthorize",
+	// More of a customer: n charges that are no invoice's; n paid invoices in front of all others of a subscription; another
+	// subscription at the same price; a card that is attached and not made the default; the default one detached.
+	"charges", "renewals", "resubscribe", "attach_card", "detach_card",
+	// More of an invoice: its payment intent gives way to another; another invoice over the same, which fails; the bank wants
+	// to see the customer, and no longer does; the bank debit under way fails; attempts by hand are refused with 400.
+	"new_intent", "repeat_invoice", "require_action", "action_gone", "bounce_debit", "refuse",
+	"metadata", "cancel_at_period_end"}
 
 // Change gives the world a turn, at the sandbox's clock, and emits its events. It returns the id of what was changed or
-// made: for fail_renewal the new invoice. It fails if there is nothing fit for the turn.
+// made: for fail_renewal and repeat_invoice the new invoice, for resubscribe the new subscription, for attach_card and
+// detach_card the payment method, for charges the customer. It fails if there is nothing fit for the turn.
 func (s *Sandbox) Change(c Change) (id string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,8 +73,20 @@ func (a *account) turn(c Change, now int64) (string, error) {
 		return a.turnInvoice(c, now)
 	case "fail_renewal", "cancel", "pause_collection", "resume_collection", "same_card", "new_card":
 		return a.turnSubscription(c, now)
+	case "charges", "resubscribe", "attach_card", "detach_card":
+		return a.turnCustomer(c, now)
+	case "renewals":
+		return a.turnRenewals(c, now)
+	case "new_intent", "repeat_invoice", "require_action", "action_gone", "bounce_debit", "refuse":
+		return a.turnIntent(c, now)
+	case "metadata":
+		return a.turnMetadata(c, now)
+	case "cancel_at_period_end":
+		return a.turnEnd(c, now)
 	case "refund", "dispute":
-		ch := first(a.tables["charges"], c.ID, func(ch *charge) bool { return ch.Paid && !ch.Disputed && !ch.Refunded })
+		ch := first(a.tables["charges"], c.ID, func(ch *charge) bool {
+			return ch.Paid && !ch.Disputed && !ch.Refunded && (c.ID != "" || ch.Invoice != "")
+		})
 		if ch == nil {
 			return "", errNothingFits
 		}
@@ -77,7 +104,7 @@ func (a *account) turn(c Change, now int64) (string, error) {
 		a.emit(now, "charge.refunded", ch, nil)
 		return ch.ID, nil
 	case "update_dispute", "close_dispute":
-		d := first(a.tables["disputes"], c.ID, func(d *dispute) bool { return slices.Contains(openDisputes, d.Status) })
+		d := first(a.tables["disputes"], c.ID, func(d *dispute) bool { return undecided(d.Status) })
 		if d == nil {
 			return "", errNothingFits
 		}
@@ -194,6 +221,7 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 		k.card.pm.Card = &used
 	case "new_card": // which pays, or with Status "declines" is as empty as the old one
 		w := &author{acc: a, r: stream(a.world.seed, "new card", k.cust.ID, len(k.cust.wallet)), epoch: now, start: now + 30, customer: k.cust}
+		own := k.cust.InvoiceSettings
 		fresh := w.card(liquid)
 		if c.Status == "declines" {
 			fresh.dies, fresh.end = now, insufficientFunds
@@ -202,7 +230,8 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 			inv.welcome = c.Status != "declines"
 		}
 		k.switchCard(fresh)
-		a.emit(now, "customer.updated", k.cust, nil)
+		a.emit(now, "payment_method.attached", fresh.pm, nil)
+		a.emit(now, "customer.updated", k.cust, map[string]any{"invoice_settings": own})
 	case "fail_renewal":
 		if k.card == nil || k.sub.CollectionMethod != "charge_automatically" {
 			return "", errNothingFits
@@ -222,9 +251,12 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 	return k.sub.ID, nil
 }
 
-// billNow makes an invoice out of turn and charges it at once.
+// billNow makes an invoice out of turn and charges it at once. It bills a time before the subscription began, which no other
+// invoice does: with the time of another it would ask for the same thing once more.
 func (c *contract) billNow(now int64) *invoice {
 	inv := c.newInvoice(now, "subscription_cycle")
+	c.outOfTurn++
+	inv.Lines.Data[0].Period = period{c.periodStart(-c.outOfTurn), c.periodStart(1 - c.outOfTurn)}
 	c.finalize(inv, now)
 	return inv
 }

@@ -8,20 +8,23 @@ import (
 
 // contract is the inner life of one subscription: it bills, retries and ends by itself as the clock moves.
 type contract struct {
-	acc    *account
-	cust   *customer
-	sub    *subscription
-	price  *price
-	card   *card  // what the subscription is charged to; nil if there is none
-	after  ending // what follows when the retries are used up
-	late   int    // send_invoice: days after which the customer pays; 0 = never
-	trial  int    // days
-	bill   int64  // the next period begins; 0 = never
-	open   []*invoice
-	moves  []move // oldest first
-	period int
-	nth    int // among the customer's subscriptions, from 0
-	made   int // invoices; numbered by subscription, so that it does not matter which of a customer's two is played first
+	acc       *account
+	cust      *customer
+	sub       *subscription
+	price     *price
+	card      *card  // what the subscription is charged to; nil if there is none
+	after     ending // what follows when the retries are used up
+	late      int    // send_invoice: days after which the customer pays; 0 = never
+	mild      bool   // the merchant's setting: an overdue invoice leaves the subscription active
+	trial     int    // days
+	bill      int64  // the next period begins; 0 = never
+	open      []*invoice
+	all       []*invoice // oldest first
+	moves     []move     // oldest first
+	period    int
+	outOfTurn int // invoices that no renewal made
+	nth       int // among the customer's subscriptions, from 0
+	made      int // invoices; numbered by subscription, so that it does not matter which of a customer's two is played first
 }
 
 // move is a turn in the story of a customer at a fixed time.
@@ -181,7 +184,9 @@ func (c *contract) stepInvoice(inv *invoice, t int64) {
 	case inv.Status != "open" && inv.Status != "uncollectible":
 	case inv.CollectionMethod == "send_invoice":
 		if inv.DueDate != 0 && t >= int64(inv.DueDate) && c.sub.Status == "active" {
-			c.setStatus("past_due", t)
+			if !c.mild {
+				c.setStatus("past_due", t)
+			}
 			c.acc.emit(t, "invoice.overdue", inv, nil)
 		}
 	case c.acc.pending(inv) != nil:
@@ -224,6 +229,26 @@ func (c *contract) schedule(inv *invoice, t int64) {
 		c.cancel(t)
 	case writeOff:
 		c.writeOff(inv, t)
+	}
+}
+
+// follow lets the status of a subscription follow its newest invoice that is neither void nor a draft, as it does at Stripe
+// when one is voided or given up.
+func (c *contract) follow(t int64) {
+	if c.sub.Status != "active" && c.sub.Status != "past_due" {
+		return
+	}
+	for _, inv := range slices.Backward(c.all) {
+		sent := inv.CollectionMethod == "send_invoice"
+		switch {
+		case inv.Status == "void" || inv.Status == "draft":
+			continue
+		case inv.Status == "paid" || inv.Status == "uncollectible":
+			c.setStatus("active", t)
+		case !sent && inv.Attempted && c.acc.pending(inv) == nil, sent && !c.mild && inv.DueDate != 0 && int64(inv.DueDate) <= t:
+			c.setStatus("past_due", t)
+		}
+		return
 	}
 }
 
@@ -286,6 +311,7 @@ func (c *contract) newInvoice(t int64, reason string) *invoice {
 	}}}
 	inv.setAmount(p.UnitAmount)
 	c.sub.LatestInvoice = text(inv.ID)
+	c.all = append(c.all, inv)
 	a.put("invoices", inv)
 	a.emit(t, "invoice.created", inv, nil)
 	return inv

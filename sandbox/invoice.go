@@ -11,15 +11,37 @@ func (c *contract) finalizeQuietly(inv *invoice, t int64) {
 	zero := int64(0)
 	inv.EndingBalance = &zero
 	if inv.Total > 0 {
-		pi := &intent{
-			Amount: inv.Total, CaptureMethod: "automatic", ConfirmationMethod: "automatic", Currency: inv.Currency,
-			Customer: inv.Customer, Invoice: text(inv.ID), Metadata: dict{}, PaymentMethodTypes: []string{"card"}, Status: "requires_payment_method",
-		}
-		pi.head = head{ID: a.id("pi_3", 23, inv.ID), Object: "payment_intent", Created: t}
-		inv.PaymentIntent = text(pi.ID)
-		a.put("payment_intents", pi)
+		inv.newIntent(t)
 	}
 	a.emit(t, "invoice.finalized", inv, nil)
+}
+
+// newIntent makes the payment intent through which an invoice is paid from now on.
+func (inv *invoice) newIntent(t int64) *intent {
+	a := inv.of.acc
+	pi := &intent{
+		Amount: inv.AmountRemaining, CaptureMethod: "automatic", ConfirmationMethod: "automatic", Currency: inv.Currency,
+		Customer: inv.Customer, Invoice: text(inv.ID), Metadata: dict{}, PaymentMethodTypes: []string{"card"}, Status: "requires_payment_method",
+	}
+	parts := []any{inv.ID}
+	if n := len(inv.former); n > 0 {
+		parts = append(parts, n)
+	}
+	pi.head = head{ID: a.id("pi_3", 23, parts...), Object: "payment_intent", Created: t}
+	inv.PaymentIntent = text(pi.ID)
+	a.put("payment_intents", pi)
+	return pi
+}
+
+// replaceIntent cancels an invoice's payment intent and makes another. What was charged through the old one stays charged
+// through it.
+func (inv *invoice) replaceIntent(t int64) {
+	a, old := inv.of.acc, inv.of.acc.intent(inv)
+	old.Status = "canceled"
+	a.emit(t, "payment_intent.canceled", old, nil)
+	inv.former = append(inv.former, old.ID)
+	a.emit(t, "payment_intent.created", inv.newIntent(t), nil)
+	a.emit(t, "invoice.updated", inv, map[string]any{"payment_intent": old.ID})
 }
 
 func (c *contract) finalize(inv *invoice, t int64) {
@@ -92,24 +114,30 @@ func (c *contract) newCharge(inv *invoice, k *card, t int64) *charge {
 	ch := &charge{
 		Amount: inv.AmountRemaining, BillingDetails: k.pm.BillingDetails, Captured: true, Currency: inv.Currency, Customer: inv.Customer,
 		Description: "Subscription update", Invoice: text(inv.ID), Metadata: dict{}, PaymentIntent: inv.PaymentIntent,
-		PaymentMethod: text(k.pm.ID), PaymentMethodDetails: paymentMethodDetails{Type: k.pm.Type, SepaDebit: k.pm.SepaDebit},
+		PaymentMethod: text(k.pm.ID), PaymentMethodDetails: k.details(),
 	}
 	if inv.BillingReason == "subscription_create" {
 		ch.Description = "Subscription creation"
 	}
 	ch.head = head{ID: a.id("ch_3", 23, inv.ID, inv.tries), Object: "charge", Created: t}
-	switch {
-	case k.pm.Card != nil && k.habit == bankDebit: // the card has given way to an account
+	if k.pm.Card != nil && k.habit == bankDebit { // the card has given way to an account
 		ch.PaymentMethodDetails = paymentMethodDetails{Type: "sepa_debit", SepaDebit: &sepaDetails{"37040044", "DE", a.id("", 16, "account", k.pm.ID), k.pm.Card.Last4}}
-	case k.pm.Card != nil:
-		used := *k.pm.Card
-		used.Network = used.Brand
-		ch.PaymentMethodDetails.Card = &used
 	}
 	inv.Charge = text(ch.ID)
 	pi.LatestCharge, pi.PaymentMethod = text(ch.ID), text(k.pm.ID)
 	a.put("charges", ch)
 	return ch
+}
+
+// details are those of a charge.
+func (k *card) details() paymentMethodDetails {
+	d := paymentMethodDetails{Type: k.pm.Type, SepaDebit: k.pm.SepaDebit}
+	if k.pm.Card != nil {
+		used := *k.pm.Card
+		used.Network = used.Brand
+		d.Card = &used
+	}
+	return d
 }
 
 // payPart lets a part of what an invoice asks for come in. The rest stays open.
@@ -158,7 +186,7 @@ func (c *contract) failed(inv *invoice, t int64) {
 	}
 	c.acc.emit(t, "invoice.payment_failed", inv, nil)
 	c.cust.Delinquent = true
-	if c.sub.Status == "active" && string(c.sub.LatestInvoice) == inv.ID {
+	if c.sub.Status == "active" && string(c.sub.LatestInvoice) == inv.ID && inv.Status == "open" { // it may just have been given up
 		c.setStatus("past_due", t)
 	}
 }
@@ -166,15 +194,21 @@ func (c *contract) failed(inv *invoice, t int64) {
 // settle ends a bank debit that was under way.
 func (c *contract) settle(inv *invoice, t int64) {
 	ch := c.acc.pending(inv)
-	k := c.cust.cardOf(string(ch.PaymentMethod))
-	if d := c.acc.verdict(inv, k, t); d != nil && !inv.welcome {
-		bounced := decline{class: "timed", code: "insufficient_funds", reason: "insufficient_funds"}
-		ch.Outcome = bounced.outcome("")
-		inv.AutoAdvance = inv.AutoAdvance && inv.AttemptCount < 2
-		c.decline(inv, ch, &bounced, t)
+	at := slices.IndexFunc(c.cust.wallet, func(k *card) bool { return k.pm.ID == string(ch.PaymentMethod) }) // detached or not
+	if d := c.acc.verdict(inv, c.cust.wallet[at], t); d != nil && !inv.welcome {
+		c.bounce(inv, t)
 		return
 	}
 	c.succeed(inv, ch, t)
+}
+
+// bounce ends a bank debit that was under way badly.
+func (c *contract) bounce(inv *invoice, t int64) {
+	ch := c.acc.pending(inv)
+	bounced := decline{class: "timed", code: "insufficient_funds", reason: "insufficient_funds"}
+	ch.Outcome = bounced.outcome("")
+	inv.AutoAdvance = inv.AutoAdvance && inv.AttemptCount < 2
+	c.decline(inv, ch, &bounced, t)
 }
 
 // markPaid closes an invoice, wherever the money came from.
@@ -203,6 +237,7 @@ func (c *contract) void(inv *invoice, t int64) {
 	}
 	c.closed(inv)
 	c.acc.emit(t, "invoice.voided", inv, nil)
+	c.follow(t)
 }
 
 func (c *contract) writeOff(inv *invoice, t int64) {
@@ -210,6 +245,7 @@ func (c *contract) writeOff(inv *invoice, t int64) {
 	inv.Transitions.MarkedUncollectibleAt = stamp(t)
 	c.closed(inv)
 	c.acc.emit(t, "invoice.marked_uncollectible", inv, nil)
+	c.follow(t)
 }
 
 // closed takes an invoice out of collection and looks whether its customer is still in debt.
@@ -232,9 +268,10 @@ func (a *account) pending(inv *invoice) *charge {
 	return nil
 }
 
+// cardOf is the card with this id, unless it has been detached.
 func (cu *customer) cardOf(pm string) *card {
 	for _, k := range cu.wallet {
-		if k.pm.ID == pm {
+		if k.pm.ID == pm && k.pm.Customer != "" {
 			return k
 		}
 	}

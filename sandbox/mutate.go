@@ -79,6 +79,10 @@ func (q *request) pay(inv *invoice, k *card, outOfBand bool) answer {
 		c.markPaid(inv, now)
 		return q.show(inv)
 	}
+	if inv.refuse > 0 {
+		inv.refuse--
+		return stateError("payment_intent_unexpected_state", "You cannot confirm this PaymentIntent because of its state.")
+	}
 	if q.acc.pending(inv) != nil {
 		return stateError("payment_intent_unexpected_state", "The invoice's PaymentIntent has a status of processing: a payment is under way.")
 	}

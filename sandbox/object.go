@@ -71,6 +71,7 @@ type customer struct {
 	subs     int  // how many it has had
 	reminded int  // emails while a card of its was dead
 	moved    bool // it is about to come round
+	oneOffs  int  // charges that are no invoice's
 }
 
 type customerSettings struct {
@@ -223,10 +224,12 @@ type invoice struct {
 	Total                int64         `json:"total"`
 
 	of        *contract
-	tries     int   // charges so far, whoever caused them
-	firstFail int64 // start of the retry window
-	welcome   bool  // its next charge succeeds, whatever the card is like
-	step      int64 // when something next happens to it by itself; 0 = never
+	tries     int      // charges so far, whoever caused them
+	firstFail int64    // start of the retry window
+	welcome   bool     // its next charge succeeds, whatever the card is like
+	step      int64    // when something next happens to it by itself; 0 = never
+	former    []string // payment intents that others have replaced, oldest first
+	refuse    int64    // so many attempts by hand will be refused
 }
 
 type statusChanges struct {
@@ -378,6 +381,9 @@ func snapshot(o object) object {
 		c := *o
 		return &c
 	case *intent:
+		c := *o
+		return &c
+	case *paymentMethod:
 		c := *o
 		return &c
 	}

@@ -8,13 +8,13 @@ type story struct {
 }
 
 var stories = []story{
-	{16, 100, 1000, func(w *scribe, s uint32, n int) { // first, so that the smallest history has a ghost
+	{11, 100, 1000, func(w *scribe, s uint32, n int) { // first, so that the smallest history has a ghost
 		lag := min(1+w.r.IntN(3), n)
 		w.paid(s, 0, n-lag)
 		w.owing(s, n-lag, n)
 		w.subs[s].status = "past_due"
 	}},
-	{765, 1, 1090, func(w *scribe, s uint32, n int) { w.paid(s, 0, n) }},
+	{763, 1, 1090, func(w *scribe, s uint32, n int) { w.paid(s, 0, n) }},
 	{50, 1, 1090, func(w *scribe, s uint32, n int) { // pays, but seldom at once
 		for k := range n {
 			w.retried(s, k, 1+w.r.IntN(4))
@@ -47,6 +47,38 @@ var stories = []story{
 	{12, 20, 1000, func(w *scribe, s uint32, n int) {
 		w.subs[s].method = "send_invoice"
 		w.sent(s, 0, n, n)
+	}},
+	{2, 130, 1000, func(w *scribe, s uint32, n int) { // one was given up, and the next has failed
+		w.paid(s, 0, n-2)
+		w.writtenOff(s, n-2)
+		w.owing(s, n-1, n)
+		w.subs[s].status = "past_due"
+	}},
+	{1, 130, 1000, func(w *scribe, s uint32, n int) { // hidden: an older one given up, the newest void
+		w.paid(s, 0, n-3)
+		w.writtenOff(s, n-3)
+		w.paid(s, n-2, n-1)
+		v := w.bill(s, n-1, "void")
+		w.invoices[v].closed = w.invoices[v].created + hour
+	}},
+	{2, 100, 1000, func(w *scribe, s uint32, n int) { // pays by invoice, but not lately, and stays active
+		w.subs[s].method = "send_invoice"
+		w.sent(s, 0, n, n-2)
+	}},
+	{1, 130, 1000, func(w *scribe, s uint32, n int) { // hidden: one that was sent was given up
+		w.subs[s].method = "send_invoice"
+		w.sent(s, 0, n-2, n-3)
+		v := &w.invoices[len(w.invoices)-1]
+		v.status, v.closed = "uncollectible", v.due+10*day
+		w.sent(s, n-2, n, n)
+	}},
+	{1, 130, 1000, func(w *scribe, s uint32, n int) { // left it in debt, and has come back
+		w.paid(s, 0, n-2)
+		w.owing(s, n-2, n)
+		w.subs[s].status = "past_due"
+		other := w.subscribe(month(w.subs[s].created, n-1), w.subs[s].customer)
+		w.subs[other].price = w.subs[s].price
+		w.paid(other, 0, 1)
 	}},
 	{10, 130, 1000, func(w *scribe, s uint32, n int) {
 		w.paid(s, 0, n-2)

@@ -209,12 +209,13 @@ func (w *author) debtor(lag int, after ending) *contract {
 }
 
 // hidden plans a debt from an old card while a new one has paid since.
-func (w *author) hidden(after ending) {
+func (w *author) hidden(after ending) *contract {
 	c := w.debtor(3, after)
 	old, fresh := c.card, w.card(liquid)
 	fresh.pm.Created = w.renewal(c, 2) - 3*day
 	w.customer.InvoiceSettings.DefaultPaymentMethod = text(old.pm.ID)
 	c.at(fresh.pm.Created, func(int64) { c.switchCard(fresh) })
+	return c
 }
 
 func (w *author) monthly(c *contract) { c.setPrice(w.acc.prices[0]) }
@@ -225,8 +226,9 @@ func (c *contract) setPrice(p *price) {
 	c.price, c.sub.Items.Data[0].Price, c.sub.Currency = p, p, p.Currency
 }
 
-// partly plans two debts, of the older of which a third comes in.
-func (w *author) partly(disputed bool) {
+// partly plans two debts, of the older of which a third comes in. dispute is the status of a dispute about that part; "" is
+// none.
+func (w *author) partly(dispute string) *contract {
 	c := w.debtor(2, keepPastDue)
 	w.dead(c.card, c.card.dies, insufficientFunds)
 	c.at(w.renewal(c, 2)+3*day, func(t int64) {
@@ -234,12 +236,53 @@ func (w *author) partly(disputed bool) {
 			if inv.Status != "open" {
 				continue
 			}
-			if ch := c.payPart(inv, inv.AmountRemaining/3, t); disputed {
-				c.acc.dispute(ch, t, "needs_response")
+			if ch := c.payPart(inv, inv.AmountRemaining/3, t); dispute != "" {
+				c.acc.dispute(ch, t, dispute)
 			}
 			return
 		}
 	})
+	return c
+}
+
+// replaceIntents gives the oldest open invoice another payment intent.
+func (c *contract) replaceIntents(t int64) {
+	for _, inv := range c.open {
+		if inv.Status == "open" && c.acc.pending(inv) == nil {
+			inv.replaceIntent(t)
+			return
+		}
+	}
+}
+
+// upgrade plans a customer who takes a larger plan with a card that no longer pays and asks for it three times within some
+// hours. Each time the period begins anew and another invoice fails; the last time another card may pay.
+func (w *author) upgrade(paid bool) {
+	a := w.acc
+	w.start = w.monthsAgo(5, 20)
+	k := w.card(liquid)
+	c := w.subscribe(k)
+	w.monthly(c)
+	first := w.epoch - 9*day
+	if time.Unix(first, 0).UTC().Day() > 27 { // so that all three lie on the 28th at the latest
+		first -= 4 * day
+	}
+	w.dead(k, first-hour, doNotHonor)
+	for n := range 3 {
+		c.at(first+int64(n)*5*hour, func(t int64) {
+			c.setPrice(a.prices[2])
+			c.sub.BillingCycleAnchor, c.period = t, 0
+			c.nextPeriod()
+			inv := c.newInvoice(t, "subscription_update")
+			inv.AutoAdvance = false // the merchant's shop asks again itself
+			if paid && n == 2 {
+				w.start = t + 30
+				c.switchCard(w.card(liquid))
+				inv.welcome = true
+			}
+			c.finalize(inv, t)
+		})
+	}
 }
 
 func (w *author) paused(behavior string) {
@@ -251,13 +294,14 @@ func (w *author) paused(behavior string) {
 }
 
 // byInvoice plans a customer who is sent invoices and pays them after so many days; 0 stops paying two renewals ago.
-func (w *author) byInvoice(late int) {
+func (w *author) byInvoice(late int) *contract {
 	c := w.subscribe(w.card(liquid))
 	c.sub.CollectionMethod, c.sub.DaysUntilDue, c.late = "send_invoice", 14, late
 	if late == 0 {
 		c.late = 6
 		c.at(w.renewal(c, 2)-day, func(int64) { c.late = 0 })
 	}
+	return c
 }
 
 func (c *contract) lastPaid() *charge {
