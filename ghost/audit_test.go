@@ -15,22 +15,24 @@ import (
 // assertTruth holds the open ghosts against what the sandbox knows: none missing, none invented, each to the cent.
 func (b *bench) assertTruth() {
 	b.t.Helper()
-	describe := func(customer, subscription, currency, invoice string, amount int64, hidden bool) string {
-		return fmt.Sprintf("%s %s owes %d %s, oldest %s, hidden %t", customer, subscription, amount, currency, invoice, hidden)
+	describe := func(kind, customer, subscription, currency, invoice string, amount int64, hidden, anew bool) string {
+		return fmt.Sprintf("%s: %s %s owes %d %s, oldest %s, hidden %t, subscribed anew %t", kind, customer, subscription, amount,
+			currency, invoice, hidden, anew)
 	}
 	want := make(map[string]string)
 	for _, g := range b.world.Truth(b.account) {
-		want[g.Subscription+g.Currency] = describe(g.Customer, g.Subscription, g.Currency, g.Invoices[0], g.Amount, g.Hidden)
+		want[g.Subscription+g.Currency+g.Kind] = describe(g.Kind, g.Customer, g.Subscription, g.Currency, g.Invoices[0], g.Amount, g.Hidden,
+			g.Resubscribed)
 	}
 	if len(want) == 0 {
 		b.t.Error("a world without ghosts proves nothing")
 	}
 	for _, g := range b.ghosts() {
-		key := g.StripeSubscriptionID + g.Currency
+		key := g.StripeSubscriptionID + g.Currency + g.Kind
 		if g.Status != "open" {
 			continue
 		}
-		got := describe(g.StripeCustomerID, g.StripeSubscriptionID, g.Currency, g.StripeInvoiceID, g.Amount, g.Hidden)
+		got := describe(g.Kind, g.StripeCustomerID, g.StripeSubscriptionID, g.Currency, g.StripeInvoiceID, g.Amount, g.Hidden, g.Resubscribed)
 		switch {
 		case want[key] == "":
 			b.t.Errorf("invented: %s (%s)", got, g.Rule)
