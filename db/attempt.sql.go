@@ -51,9 +51,9 @@ func (q *Queries) AttemptCancelUnsent(ctx context.Context, arg AttemptCancelUnse
 }
 
 const attemptCreate = `-- name: AttemptCreate :one
-INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for)
+INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, code)
 SELECT $1, $2, $3::text, coalesce(max(a.number), 0) + 1, $4, $5, $6,
-    $7::text, $8::bigint, $9::text, $10::float8, $11::timestamptz
+    $7::text, $8::bigint, $9::text, $10::float8, $11::timestamptz, nullif($12::text, '')
 FROM attempts a WHERE a.merchant_id = $1 AND a.object = $2 AND a.action = $3::text
 RETURNING number
 `
@@ -70,6 +70,7 @@ type AttemptCreateParams struct {
 	Reason      string
 	Probability float64
 	PlannedFor  time.Time
+	Code        string
 }
 
 // The next number of an object and action. Two at once collide on the key, and one of them is planned again.
@@ -86,6 +87,7 @@ func (q *Queries) AttemptCreate(ctx context.Context, arg AttemptCreateParams) (i
 		arg.Reason,
 		arg.Probability,
 		arg.PlannedFor,
+		arg.Code,
 	)
 	var number int32
 	err := row.Scan(&number)

@@ -200,6 +200,27 @@ func (q *Queries) HuntEnd(ctx context.Context, arg HuntEndParams) (int64, error)
 	return result.RowsAffected(), nil
 }
 
+const huntForgetHolds = `-- name: HuntForgetHolds :execrows
+UPDATE attempts SET planned_for = phantom_now()
+WHERE merchant_id = $1 AND hunt_id = $2 AND result = 'not_sent' AND planned_for > phantom_now()
+    AND code = ANY ($3::text[])
+`
+
+type HuntForgetHoldsParams struct {
+	MerchantID uuid.UUID
+	HuntID     uuid.UUID
+	Codes      []string
+}
+
+// The same for what has made place for another invoice meanwhile.
+func (q *Queries) HuntForgetHolds(ctx context.Context, arg HuntForgetHoldsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, huntForgetHolds, arg.MerchantID, arg.HuntID, arg.Codes)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const huntForgetInvoices = `-- name: HuntForgetInvoices :exec
 UPDATE hunts SET invoices = '{}', owed = '{}' WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND invoices <> '{}'
 `
@@ -434,6 +455,22 @@ func (q *Queries) HuntHalted(ctx context.Context, id uuid.UUID) (HuntHaltedRow, 
 	var i HuntHaltedRow
 	err := row.Scan(&i.Halted, &i.Disconnected, &i.Now)
 	return i, err
+}
+
+const huntHoldCharges = `-- name: HuntHoldCharges :exec
+UPDATE hunts SET charges_over = $1::text WHERE merchant_id = $2 AND id = $3 AND state = 'active'
+`
+
+type HuntHoldChargesParams struct {
+	Why        string
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// Why nothing is charged until something changes. Its charge waits.
+func (q *Queries) HuntHoldCharges(ctx context.Context, arg HuntHoldChargesParams) error {
+	_, err := q.db.Exec(ctx, huntHoldCharges, arg.Why, arg.MerchantID, arg.ID)
+	return err
 }
 
 const huntList = `-- name: HuntList :many
@@ -1206,4 +1243,27 @@ type HuntShareGhostsParams struct {
 func (q *Queries) HuntShareGhosts(ctx context.Context, arg HuntShareGhostsParams) error {
 	_, err := q.db.Exec(ctx, huntShareGhosts, arg.MerchantID, arg.Ghosts)
 	return err
+}
+
+const huntWake = `-- name: HuntWake :execrows
+UPDATE scheduled_tasks t SET run_at = phantom_now()
+FROM attempts a
+WHERE t.merchant_id = $1 AND t.unique_key = $2::text AND t.kind IN ('invoice_pay', 'invoice_hold')
+    AND t.status = 'pending' AND t.first_sent_at IS NULL AND t.run_at > phantom_now()
+    AND a.merchant_id = t.merchant_id AND a.task_id = t.id AND a.code = ANY ($3::text[])
+`
+
+type HuntWakeParams struct {
+	MerchantID uuid.UUID
+	UniqueKey  string
+	Codes      []string
+}
+
+// News of what a hunt waits for: a charge that was held is looked at now.
+func (q *Queries) HuntWake(ctx context.Context, arg HuntWakeParams) (int64, error) {
+	result, err := q.db.Exec(ctx, huntWake, arg.MerchantID, arg.UniqueKey, arg.Codes)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

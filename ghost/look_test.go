@@ -1,7 +1,10 @@
 package ghost
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -76,8 +79,9 @@ func TestSentInvoicesBecomeDebtsByTheClock(t *testing.T) {
 		t.Errorf("refreshes plan %v, the audit %v", again, looks)
 	}
 
-	for id, end := range want {
-		ahead.Store(end + 60 - time.Now().Unix())
+	became := 0
+	for _, id := range slices.SortedFunc(maps.Keys(want), func(a, b string) int { return cmp.Compare(want[a], want[b]) }) {
+		ahead.Store(want[id] + 60 - time.Now().Unix())
 		execute(t, b.pool, fmt.Sprintf(`CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
 			RETURN now() + interval '%d seconds'`, ahead.Load()))
 		var owed int64
@@ -94,10 +98,19 @@ func TestSentInvoicesBecomeDebtsByTheClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		ghosts, err := b.queries.GhostListOfSubscriptions(t.Context(), listOf(b.merchant, id))
-		if err != nil || len(ghosts) != 1 || ghosts[0].Amount != owed || owed == 0 {
+		found := int64(0)
+		for _, g := range ghosts {
+			found += g.Amount
+		}
+		if err != nil || found != owed {
 			t.Errorf("%s owes %d, found %+v, %v", id, owed, ghosts, err)
 		}
-		break
+		if owed > 0 {
+			became++
+		}
+	}
+	if became == 0 {
+		t.Error("no invoice has become a debt: this proves nothing")
 	}
 }
 

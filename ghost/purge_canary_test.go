@@ -193,8 +193,10 @@ func plantAudit(t testing.TB, pool *pgxpool.Pool, p plant) {
 	execute(t, pool, `INSERT INTO audit_subscriptions VALUES ($1, $2, $3, $4, 'active', false)`, merchant, id, "sub_"+canary, "cus_"+canary)
 	execute(t, pool, `INSERT INTO audit_invoices (merchant_id, audit_id, subscription, id, status, created_at, send_invoice, currency, amount_remaining, attempt_count, paid_out_of_band, email)
 		VALUES ($1, $2, $3, $4, 'open', now(), false, 'usd', 1, 1, false, $5)`, merchant, id, "sub_"+canary, "in_"+canary, sealed("audit_invoices.email", "in_"+canary, canary+"@example.com"))
-	execute(t, pool, `INSERT INTO audit_intents VALUES ($1, $2, $3, 'processing')`, merchant, id, "in_"+canary)
-	execute(t, pool, `INSERT INTO audit_charges VALUES ($1, $2, $3, $4, now(), 'failed', false, 'soon', 'x', 'visa', NULL, 0, 0)`, merchant, id, "in_"+canary, "ch_"+canary)
+	execute(t, pool, `INSERT INTO audit_intents VALUES ($1, $2, $3, 'processing', $4)`, merchant, id, "in_"+canary, "pi_"+canary)
+	execute(t, pool, `INSERT INTO audit_charges (merchant_id, audit_id, sequence, disputed, created_at, outcome, refunded, decline_class, decline_code,
+		brand, day_of_week, hour_of_day, intent) VALUES ($1, $2, $3, $4, now(), 'failed', false, 'soon', 'x', 'visa', 0, 0, $5)`,
+		merchant, id, "in_"+canary, "ch_"+canary, "pi_"+canary)
 	execute(t, pool, `INSERT INTO audit_disputes VALUES ($1, $2, $3, true)`, merchant, id, "ch_"+canary)
 	// In truth a hash, and so nobody's: here it shows that the scan sees into bytea, and that old ones go.
 	execute(t, pool, `INSERT INTO ghost_refreshes VALUES ($1, $2, 1, clock_timestamp() - make_interval(days => $3))`, p.merchant, []byte("sub_"+canary), 90*int(seen/time.Hour))
@@ -228,7 +230,9 @@ var nobodys = strings.Fields(`
 	attempt_budgets api_keys liquidity_oracle merchants oauth_states oracle_contributions vault_sentinels
 	audits.state audits.totals audit_windows.list audit_windows.state audit_subscriptions.status audit_invoices.status audit_invoices.currency
 	audit_invoices.email_key_id audit_intents.status audit_charges.outcome audit_charges.decline_class audit_charges.decline_code
-	audit_charges.brand audit_charges.card audit_charges.zone
+	audit_charges.brand audit_charges.card audit_charges.zone audit_charges.country
+	audit_subscriptions.products audit_subscriptions.prices ghost_targets.kind ghost_targets.products ghost_targets.prices
+	ghost_targets.country
 	ghost_targets.email_key_id ghost_targets.currency ghost_targets.access ghost_targets.decline_class ghost_targets.decline_code
 	ghost_targets.rule ghost_targets.status ghost_targets.closed_reason ghost_targets.card ghost_targets.zone
 	scheduled_tasks.kind scheduled_tasks.status scheduled_tasks.sealed_params_key_id webhook_events.type webhook_events.account`)

@@ -27,7 +27,7 @@ const (
 func mayAsk(charges []charge, p frozen, m method, playbook Playbook, now time.Time) ruling {
 	for _, c := range recent(charges, now) {
 		switch {
-		case c.Disputed:
+		case c.takenBack():
 			return ruling{code: codeWasDisputed}
 		case c.Status == "pending" && c.Invoice == p.Object:
 			return ruling{codeUnderWay, now.Add(oneADay)}

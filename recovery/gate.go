@@ -67,6 +67,7 @@ type effect int
 
 const (
 	waits   effect = iota // the task is put off
+	holds                 // likewise, until something changes: whatever news comes has it looked at again
 	ends                  // no further charge of the invoice is planned
 	expires               // what was planned is not so any more: what is owed now is looked at anew
 	drops                 // the task ends, and what made it end has its own consequences
@@ -117,6 +118,7 @@ const (
 	codeQuietHours      code = "quiet_hours"
 	codeMessageCap      code = "message_cap"
 	codeNotOurs         code = "not_ours"
+	codeRefused         code = "refused"
 )
 
 // rules say of each code what it brings about, and what it is in plain words.
@@ -133,28 +135,28 @@ var rules = map[code]struct {
 	codeSwitchedOff:     {waits, "the newest playbook does not recover"},
 	codeWindowOver:      {drops, "the window is over"},
 	codeBelowMinimum:    {waits, "what is owed is below the newest playbook's minimum"},
-	codeInDispute:       {ends, "the customer disputes a charge"},
-	codeWasDisputed:     {ends, "the customer has disputed a charge"},
-	codeWrittenOff:      {ends, "the invoice was written off: the customer may pay it, and no card is charged for it"},
+	codeInDispute:       {holds, "the customer disputes a charge"},
+	codeWasDisputed:     {holds, "the customer has disputed a charge"},
+	codeWrittenOff:      {holds, "the invoice was written off: the customer may pay it, and no card is charged for it"},
 	codeNotOpen:         {expires, "the invoice is not open any more"},
 	codeNothingLeft:     {expires, "nothing is left to pay"},
 	codeAmountChanged:   {expires, "the amount has changed since this was planned"},
 	codeSentInvoice:     {ends, "the invoice was sent to the customer, and no card is charged for it"},
 	codeUnderWay:        {waits, "a payment is under way"},
-	codeMustConfirm:     {ends, "the customer must confirm the payment at the bank"},
+	codeMustConfirm:     {holds, "the customer must confirm the payment at the bank"},
 	codeNotTried:        {waits, "Stripe has not tried yet"},
-	codePaused:          {ends, "the subscription's collection is paused: the service is granted"},
-	codeNotAlive:        {ends, "the subscription has ended"},
+	codePaused:          {holds, "the subscription's collection is paused: the service is granted"},
+	codeNotAlive:        {holds, "the subscription has ended"},
 	codeStripeRetries:   {waits, "Smart Retries tries first"},
 	codeTakeOverFirst:   {expires, "Smart Retries has not let go of the invoice"},
 	codePaying:          {drops, "the customer pays: the newest invoice is paid"},
-	codeNoMethod:        {ends, "the customer has no payment method on file"},
-	codeUnknownMethod:   {ends, "the payment method on file can only be charged by the customer"},
-	codeCardDead:        {ends, classWords("never")},
-	codeMustAct:         {ends, classWords("customer")},
-	codeIssuedInIndia:   {ends, "cards issued in India are not charged again without the customer"},
-	codeDebitRefused:    {ends, "the bank account was refused for another reason than a lack of money"},
-	codeDebitPresented:  {ends, "a bank debit is presented again twice at most"},
+	codeNoMethod:        {holds, "the customer has no payment method on file"},
+	codeUnknownMethod:   {holds, "the payment method on file can only be charged by the customer"},
+	codeCardDead:        {holds, classWords("never")},
+	codeMustAct:         {holds, classWords("customer")},
+	codeIssuedInIndia:   {holds, "cards issued in India are not charged again without the customer"},
+	codeDebitRefused:    {holds, "the bank account was refused for another reason than a lack of money"},
+	codeDebitPresented:  {holds, "a bank debit is presented again twice at most"},
 	codeDebitRests:      {waits, "a bank takes days to answer a debit"},
 	codeAttemptsUsedUp:  {waits, "the attempts that the playbook allows are used up"},
 	codeNoBudget:        {waits, "the playbook allows no attempt on a card"},
@@ -168,7 +170,19 @@ var rules = map[code]struct {
 	codeQuietHours:      {waits, "it is night for the customer"},
 	codeMessageCap:      {waits, "the person has had enough messages"},
 	codeNotOurs:         {drops, "it is not as PHANTOM has left it"},
+	codeRefused:         {holds, "Stripe has refused the request"},
 }
+
+// heldCodes are those that hold until something changes.
+var heldCodes = func() (codes []string) {
+	for c, r := range rules {
+		if r.effect == holds {
+			codes = append(codes, string(c))
+		}
+	}
+	slices.Sort(codes)
+	return codes
+}()
 
 func (c code) words() string  { return rules[c].words }
 func (c code) effect() effect { return rules[c].effect }
@@ -177,6 +191,8 @@ func (c code) effect() effect { return rules[c].effect }
 const (
 	haltPatience = time.Minute
 	offPatience  = 15 * time.Minute
+	// heldPatience is for what comes with news, which may be lost.
+	heldPatience = 3 * oneADay
 )
 
 // mayLeave is the one gate before everything that leaves for a hunt: a charge, a take-over, a final step, what takes one of these back, and

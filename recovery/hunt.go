@@ -485,7 +485,21 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 	if err := s.dropOutdated(ctx, tx, hunt, ghost); err != nil {
 		return err
 	}
+	if err := wake(ctx, queries, hunt); err != nil {
+		return err
+	}
 	return s.planNext(ctx, tx, hunt.MerchantID, hunt.ID)
+}
+
+// wake has what a hunt holds looked at again: a reason holds as long as it is so, and news may be that it is not.
+func wake(ctx context.Context, queries *db.Queries, hunt db.Hunt) error {
+	if _, err := queries.HuntWake(ctx, db.HuntWakeParams{MerchantID: hunt.MerchantID, UniqueKey: chargeKey(hunt.ID), Codes: heldCodes}); err != nil {
+		return fmt.Errorf("wake a charge: %w", err)
+	}
+	if _, err := queries.HuntForgetHolds(ctx, db.HuntForgetHoldsParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Codes: heldCodes}); err != nil {
+		return fmt.Errorf("forget what was held: %w", err)
+	}
+	return nil
 }
 
 // dropOutdated cancels a charge that has not been sent and is of another invoice or amount than those that are owed now.

@@ -151,13 +151,21 @@ func (j *job) obey(ctx context.Context, r ruling) error {
 		return connect.ErrRevoked
 	}
 	o := outcome{status: "canceled", result: "not_sent", why: r.code.words(), gate: r.code}
-	switch r.code.effect() {
-	case waits:
-		if r.code == codeAttemptsUsedUp && len(invoicesOf(j.ghost)) > 1 { // its place is another invoice's meanwhile
+	switch effect := r.code.effect(); {
+	case effect == holds && isFinal(j.t.Kind): // its time is over
+		o.over = o.why
+	case effect == holds, effect == waits:
+		if effect == holds {
+			r.until = j.now.Add(heldPatience)
+		}
+		// Its place is another invoice's meanwhile.
+		if (effect == holds || r.code == codeAttemptsUsedUp) && len(invoicesOf(j.ghost)) > 1 {
 			o.until = r.until
 			return j.end(ctx, o)
 		}
 		return j.wait(ctx, r)
+	}
+	switch r.code.effect() {
 	case ends:
 		o.over = o.why
 	case expires:
@@ -265,6 +273,13 @@ func (j *job) wait(ctx context.Context, r ruling) error {
 	}
 	if err := j.s.queries.AttemptPutOff(ctx, p); err != nil {
 		return fmt.Errorf("put the attempt off: %w", err)
+	}
+	if r.code.effect() == holds {
+		why := r.code.words()
+		if err := j.s.queries.HuntHoldCharges(ctx, db.HuntHoldChargesParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt, Why: why}); err != nil {
+			return fmt.Errorf("note why nothing is charged: %w", err)
+		}
+		return task.Snooze(max(r.until.Sub(j.now), time.Minute))
 	}
 	// The merchant may raise a limit, or the customer leave another card, long before the time has come.
 	return task.Snooze(min(max(r.until.Sub(j.now), time.Minute), oneADay))

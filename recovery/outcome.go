@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,6 +27,7 @@ type outcome struct {
 	charge      string    // that was made; "" where none is known
 	at          time.Time // of that charge; zero where the answer told
 	over        string    // why no further charge is planned; "" where one may be
+	held        code      // why none is planned before something changes
 	others      bool      // somebody else had done it before
 	outdated    bool      // what was planned is not so any more: the next look at the ghost says what follows
 
@@ -83,7 +85,7 @@ func outcomeOf(kind string, a connect.Answer) outcome {
 		o := declined(decline.Classify(body.Error.NetworkAdviceCode, body.Error.AdviceCode, code, body.Error.NetworkDeclineCode,
 			body.Error.PaymentMethod.Brand))
 		if o.charge = body.Error.Charge; body.Error.PaymentMethod.rail() == railDebit && o.class != "timed" {
-			o.over = codeDebitRefused.words()
+			o.held = codeDebitRefused
 		}
 		return o
 	}
@@ -91,13 +93,16 @@ func outcomeOf(kind string, a connect.Answer) outcome {
 	if body.Error.Code != "" {
 		why += ": " + body.Error.Code
 	}
-	return outcome{status: "failed", result: "refused", why: why, over: why}
+	return outcome{status: "failed", result: "refused", why: why, held: codeRefused}
 }
 
 func declined(class, code string) outcome {
 	o := outcome{status: "failed", result: "declined", why: "declined: " + classWords(class), class: class, code: code}
-	if isHard(class) {
-		o.over = o.why
+	switch class {
+	case "never":
+		o.held = codeCardDead
+	case "customer":
+		o.held = codeMustAct
 	}
 	return o
 }
@@ -136,7 +141,8 @@ func (j *job) end(ctx context.Context, o outcome) error {
 			return err
 		}
 		finish := db.AttemptFinishParams{
-			MerchantID: m, TaskID: j.t.ID, Result: o.result, DeclineClass: o.class, DeclineCode: o.code, Code: string(o.gate),
+			MerchantID: m, TaskID: j.t.ID, Result: o.result, DeclineClass: o.class, DeclineCode: o.code,
+			Code: string(cmp.Or(o.gate, o.held)),
 		}
 		if o.charge != "" {
 			finish.Charge = j.reader.Hash("charge", o.charge)
@@ -152,6 +158,11 @@ func (j *job) end(ctx context.Context, o outcome) error {
 		}
 		if err := note(ctx, queries, m, j.p.Hunt, j.t.ID, j.words(o)); err != nil {
 			return err
+		}
+		if o.held != "" && !isFinal(j.t.Kind) {
+			if err := queries.HuntHoldCharges(ctx, db.HuntHoldChargesParams{MerchantID: m, ID: j.p.Hunt, Why: o.why}); err != nil {
+				return fmt.Errorf("note why nothing is charged: %w", err)
+			}
 		}
 		if o.over != "" && (j.t.Kind == KindPay || j.t.Kind == KindHold) {
 			if err := queries.HuntGiveUpInvoice(ctx, db.HuntGiveUpInvoiceParams{MerchantID: m, ID: j.p.Hunt, Invoice: j.object(), Why: o.over}); err != nil {

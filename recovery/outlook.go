@@ -28,6 +28,10 @@ type standing struct {
 	sent        int
 	asked       []time.Time // when those were sent, the newest first
 	notBefore   time.Time   // when the invoice's attempts refill, as a look has found; zero where none has
+	until       time.Time   // when what holds its charges is looked at again; zero where nothing does
+	why         code        // what holds them
+	refused     int         // requests in a row that Stripe has refused
+	fresh       bool        // the customer has left another payment method since
 	held        bool        // Smart Retries has let go of the invoice
 }
 
@@ -35,14 +39,18 @@ type standing struct {
 type nextStep struct {
 	kind   string
 	moment Moment
-	waits  bool // for the invoice's attempts to refill: another invoice may be charged meanwhile
+	waits  bool // for the invoice's attempts to refill, or for news: another invoice may be charged meanwhile
+	held   code // until something changes
 	over   string
 }
 
 // nextCharge says what follows where no charge is under way.
 func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, now time.Time) (nextStep, error) {
 	switch {
-	case isHard(so.class):
+	case so.why != "" && !so.fresh:
+		at := later(so.until, now)
+		return nextStep{kind: KindPay, held: so.why, waits: at.After(now), moment: Moment{At: at, Reason: so.why.words(), Probability: 1}}, nil
+	case isHard(so.class) && !so.fresh:
 		return nextStep{over: classWords(so.class)}, nil
 	case l.playbook.MaxAttempts == 0 || l.playbook.CardBudget == 0:
 		return nextStep{over: codeNoBudget.words()}, nil
@@ -51,6 +59,13 @@ func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, n
 		return nextStep{over: "the invoice is larger than the playbook's daily cap"}, nil
 	}
 	attempt := so.sent + 1
+	if so.fresh { // nothing that is known is about it
+		moment := Moment{At: now, Reason: "the customer has left another payment method", Probability: 1}
+		if l.playbook.TakeOver && !so.held {
+			return nextStep{kind: KindHold, moment: moment}, nil
+		}
+		return nextStep{kind: KindPay, moment: moment}, nil
+	}
 	free := later(so.notBefore, refill(so.asked, l.playbook.MaxAttempts, budgetDays*oneADay))
 	if free.After(l.end) {
 		return nextStep{over: codeAttemptsUsedUp.words()}, nil

@@ -49,6 +49,7 @@ type planning struct {
 	merchant db.Merchant
 	now      time.Time
 	hash     func(subject, value string) []byte
+	fresh    bool // the customer has left another payment method: it is charged now
 }
 
 // load reads what decides. It reports false where the ghost is gone.
@@ -185,12 +186,12 @@ func (p *planning) charge(ctx context.Context) error {
 	if next.kind == "" {
 		return nil
 	}
-	if p.hunt.ChargesOver != nil {
+	if p.hunt.ChargesOver != nil && next.held == "" {
 		if err := p.queries.HuntResumeCharges(ctx, db.HuntResumeChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID}); err != nil {
 			return fmt.Errorf("go on with the hunt's charges: %w", err)
 		}
 	}
-	return p.mutate(ctx, next.kind, chosen.ID, chosen.Amount, next.moment)
+	return p.mutateAs(ctx, next.kind, chosen.ID, chosen.Amount, next.moment, next.held)
 }
 
 // next is what follows for one invoice.
@@ -202,12 +203,16 @@ func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (
 		if !bytes.Equal(a.Object, object) {
 			continue
 		}
-		switch {
-		case *a.Result == "not_sent" || *a.Result == "absent":
+		why := code("")
+		if a.Code != nil {
+			why = code(*a.Code)
+		}
+		switch so.hold(a, why); {
+		case why == codeAttemptsUsedUp:
+			so.notBefore = later(so.notBefore, a.PlannedFor)
+		case why.effect() == holds && *a.Result == "not_sent": // it has waited, and may go any time
+		case *a.Result == "not_sent" || *a.Result == "absent" || *a.Result == "refused":
 			idle++
-			if a.Code != nil && code(*a.Code) == codeAttemptsUsedUp {
-				so.notBefore = later(so.notBefore, a.PlannedFor)
-			}
 		case a.Action == KindPay:
 			so.sent++
 			if a.SentAt != nil && *a.Result != "paid" {
@@ -221,9 +226,35 @@ func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (
 	if idle >= mostIdle {
 		return nextStep{over: "several requests in a row were planned and could not be sent"}, nil
 	}
+	so.fresh = p.fresh
 	l := p.outlook()
 	l.invoice, l.amount = invoice.ID, invoice.Amount
 	return l.nextCharge(ctx, p.s.advisor, so, p.now)
+}
+
+// hold remembers what the last attempt of an invoice has met that holds until something changes, and when that is looked at again.
+// A refusal of Stripe's is asked about sooner, and then more and more rarely.
+func (so *standing) hold(a db.Attempt, why code) {
+	if a.Action != KindPay && a.Action != KindHold {
+		return
+	}
+	if *a.Result == "refused" {
+		so.refused++
+		so.why, so.until = codeRefused, a.PlannedFor
+		if a.SentAt != nil {
+			so.until = a.SentAt.Add(min(time.Hour<<(2*min(so.refused-1, 8)), oneADay))
+		}
+		return
+	}
+	so.refused = 0
+	switch {
+	case why.effect() == holds && *a.Result == "declined":
+		so.why, so.until = why, a.PlannedFor.Add(heldPatience)
+	case why.effect() == holds && why != "":
+		so.why, so.until = why, a.PlannedFor
+	default:
+		so.why, so.until = "", time.Time{}
+	}
 }
 
 // mostIdle bounds how often a charge is planned anew that Stripe's state forbids each time.
@@ -275,6 +306,11 @@ func (p *planning) giveUp(ctx context.Context, invoice []byte, why string) error
 
 // mutate plans a mutation: its attempt with the next number, its task with the frozen request, and a line of history.
 func (p *planning) mutate(ctx context.Context, kind, object string, amount int64, m Moment) error {
+	return p.mutateAs(ctx, kind, object, amount, m, "")
+}
+
+// mutateAs plans one that is held until something changes, where held says why.
+func (p *planning) mutateAs(ctx context.Context, kind, object string, amount int64, m Moment, held code) error {
 	id, subject, key := newID(), "subscription", chargeKey(p.hunt.ID)
 	if ofInvoice(kind) {
 		subject = "invoice"
@@ -284,7 +320,7 @@ func (p *planning) mutate(ctx context.Context, kind, object string, amount int64
 	}
 	number, err := p.queries.AttemptCreate(ctx, db.AttemptCreateParams{
 		MerchantID: p.hunt.MerchantID, Object: p.hash(subject, object), Action: kind, TaskID: id, HuntID: p.hunt.ID, Customer: p.hunt.Customer,
-		Currency: p.hunt.Currency, Amount: amount, Reason: m.Reason, Probability: m.Probability, PlannedFor: m.At,
+		Currency: p.hunt.Currency, Amount: amount, Reason: m.Reason, Probability: m.Probability, PlannedFor: m.At, Code: string(held),
 	})
 	if err != nil {
 		return fmt.Errorf("number the attempt: %w", err)

@@ -7,12 +7,14 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/go-faster/jx"
 
 	"phantom/connect"
 	"phantom/decline"
+	"phantom/dispute"
 )
 
 // object is what is read of an invoice or a subscription before it is changed, in the shapes of API version 2023-10-16.
@@ -34,6 +36,7 @@ type object struct {
 	} `json:"payment_intent"`
 	Subscription contract          `json:"subscription"`
 	Customer     payer             `json:"customer"`
+	Created      int64             `json:"created"`
 	Method       method            `json:"default_payment_method"` // of this invoice alone
 	Source       method            `json:"default_source"`
 	Metadata     map[string]string `json:"metadata"`
@@ -54,6 +57,7 @@ type contract struct {
 
 // payer is what is read of an invoice's customer.
 type payer struct {
+	ID       string `json:"id"`
 	Settings struct {
 		Method method `json:"default_payment_method"`
 	} `json:"invoice_settings"`
@@ -64,7 +68,7 @@ type payer struct {
 func (p *payer) UnmarshalJSON(text []byte) error {
 	type plain payer
 	if len(text) == 0 || text[0] != '{' {
-		return nil
+		return json.Unmarshal(text, &p.ID)
 	}
 	return json.Unmarshal(text, (*plain)(p))
 }
@@ -112,9 +116,13 @@ func (c charge) at() time.Time { return time.Unix(c.Created, 0) }
 // declined says whether a charge has reached the network and was refused there: that is what the networks count.
 func (c charge) declined() bool { return c.Status == "failed" && !c.blocked() }
 
-// contested says whether a dispute about the charge is open: in any status that is not known to be a closed one.
-func (c charge) contested() bool {
-	return c.Disputed && !slices.Contains([]string{"won", "lost", "warning_closed", "prevented", "charge_refunded"}, c.Dispute.Status)
+// contested says whether a dispute about the charge is open.
+func (c charge) contested() bool { return c.Disputed && dispute.IsOpen(c.Dispute.Status) }
+
+// takenBack says whether a dispute about the charge has cost the merchant its money. One that was won, or never became more than a
+// question, says nothing against the next charge.
+func (c charge) takenBack() bool {
+	return c.Disputed && !c.contested() && !slices.Contains([]string{"won", "warning_closed", "prevented"}, c.Dispute.Status)
 }
 
 // with says whether a charge was made with a method: by its fingerprint, or by its id where one of the two has none.
@@ -213,10 +221,21 @@ const mostChargePages = 50
 // errTooManyCharges says that a customer has had more charges since than are read.
 var errTooManyCharges = errors.New("too many charges of one customer")
 
-// readCharges reads a customer's charges with their disputes, the newest first: the last hundred, which is years of a subscription, and on
-// until all since a time are read.
-func readCharges(ctx context.Context, reader *connect.Reader, customer string, since time.Time) (charges []charge, err error) {
-	query := url.Values{"customer": {customer}, "limit": {"100"}, "expand[]": {"data.dispute"}}
+// disputable is how long before a moment a charge may have been made about which a dispute is open then: banks take them back for 540
+// days, and decide within months.
+const disputable = 2 * 365 * 24 * time.Hour
+
+// readCharges reads a customer's charges with their disputes, the newest first: all that were made since a time, and all before about
+// which a dispute may be open.
+func readCharges(ctx context.Context, reader *connect.Reader, customer string, since time.Time) ([]charge, error) {
+	return listCharges(ctx, reader, customer, since.Add(-disputable))
+}
+
+// listCharges reads a customer's charges since a time, to the end.
+func listCharges(ctx context.Context, reader *connect.Reader, customer string, since time.Time) (charges []charge, err error) {
+	query := url.Values{
+		"customer": {customer}, "limit": {"100"}, "created[gte]": {strconv.FormatInt(since.Unix(), 10)}, "expand[]": {"data.dispute"},
+	}
 	for range mostChargePages {
 		var page struct {
 			Data    []charge `json:"data"`
@@ -226,7 +245,7 @@ func readCharges(ctx context.Context, reader *connect.Reader, customer string, s
 			return nil, err
 		}
 		charges = append(charges, page.Data...)
-		if !page.HasMore || len(page.Data) == 0 || charges[len(charges)-1].at().Before(since) {
+		if !page.HasMore || len(page.Data) == 0 {
 			return charges, nil
 		}
 		query.Set("starting_after", charges[len(charges)-1].ID)
@@ -234,14 +253,12 @@ func readCharges(ctx context.Context, reader *connect.Reader, customer string, s
 	return nil, errTooManyCharges
 }
 
-// readPayments reads the charges of an invoice, the newest first: one page, which holds more than anybody is charged.
+// readPayments reads the charges of an invoice, the newest first. They may be of several payment intents, of which the invoice names
+// the last.
 func readPayments(ctx context.Context, reader *connect.Reader, o object) ([]charge, error) {
-	if o.Intent.ID == "" {
+	if o.Customer.ID == "" {
 		return nil, nil
 	}
-	var page struct {
-		Data []charge `json:"data"`
-	}
-	err := getJSON(ctx, reader, "/v1/charges", url.Values{"payment_intent": {o.Intent.ID}, "limit": {"100"}, "expand[]": {"data.dispute"}}, &page)
-	return page.Data, err
+	charges, err := listCharges(ctx, reader, o.Customer.ID, time.Unix(o.Created, 0))
+	return slices.DeleteFunc(charges, func(c charge) bool { return c.Invoice != o.ID }), err
 }

@@ -1,8 +1,8 @@
 -- name: AttemptCreate :one
 -- The next number of an object and action. Two at once collide on the key, and one of them is planned again.
-INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for)
+INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, code)
 SELECT sqlc.arg(merchant_id), sqlc.arg(object), sqlc.arg(action)::text, coalesce(max(a.number), 0) + 1, sqlc.arg(task_id), sqlc.arg(hunt_id), sqlc.arg(customer),
-    sqlc.arg(currency)::text, sqlc.arg(amount)::bigint, sqlc.arg(reason)::text, sqlc.arg(probability)::float8, sqlc.arg(planned_for)::timestamptz
+    sqlc.arg(currency)::text, sqlc.arg(amount)::bigint, sqlc.arg(reason)::text, sqlc.arg(probability)::float8, sqlc.arg(planned_for)::timestamptz, nullif(sqlc.arg(code)::text, '')
 FROM attempts a WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.object = sqlc.arg(object) AND a.action = sqlc.arg(action)::text
 RETURNING number;
 

@@ -74,6 +74,24 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND state = 'act
 UPDATE hunts SET charges_over = sqlc.arg(why)::text, invoices_over = array_append(array_remove(invoices_over, sqlc.arg(invoice)::bytea), sqlc.arg(invoice)::bytea)
 WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id);
 
+-- name: HuntHoldCharges :exec
+-- Why nothing is charged until something changes. Its charge waits.
+UPDATE hunts SET charges_over = sqlc.arg(why)::text WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND state = 'active';
+
+-- name: HuntWake :execrows
+-- News of what a hunt waits for: a charge that was held is looked at now.
+UPDATE scheduled_tasks t SET run_at = phantom_now()
+FROM attempts a
+WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.unique_key = sqlc.arg(unique_key)::text AND t.kind IN ('invoice_pay', 'invoice_hold')
+    AND t.status = 'pending' AND t.first_sent_at IS NULL AND t.run_at > phantom_now()
+    AND a.merchant_id = t.merchant_id AND a.task_id = t.id AND a.code = ANY (sqlc.arg(codes)::text[]);
+
+-- name: HuntForgetHolds :execrows
+-- The same for what has made place for another invoice meanwhile.
+UPDATE attempts SET planned_for = phantom_now()
+WHERE merchant_id = sqlc.arg(merchant_id) AND hunt_id = sqlc.arg(hunt_id) AND result = 'not_sent' AND planned_for > phantom_now()
+    AND code = ANY (sqlc.arg(codes)::text[]);
+
 -- name: HuntResumeCharges :exec
 UPDATE hunts SET charges_over = NULL WHERE merchant_id = $1 AND id = $2 AND charges_over IS NOT NULL;
 
