@@ -1161,6 +1161,21 @@ func (q *Queries) HuntNoteList(ctx context.Context, arg HuntNoteListParams) ([]H
 	return items, nil
 }
 
+const huntReopenInvoices = `-- name: HuntReopenInvoices :exec
+UPDATE hunts SET invoices_over = '{}' WHERE merchant_id = $1 AND id = $2
+`
+
+type HuntReopenInvoicesParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// Whatever has ended their charges is judged again.
+func (q *Queries) HuntReopenInvoices(ctx context.Context, arg HuntReopenInvoicesParams) error {
+	_, err := q.db.Exec(ctx, huntReopenInvoices, arg.MerchantID, arg.ID)
+	return err
+}
+
 const huntReplacedBefore = `-- name: HuntReplacedBefore :one
 SELECT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = $1 AND h.ghost_id = $2
     AND h.began_at > $3::timestamptz AND h.began_at <= $4::timestamptz) AS replaced

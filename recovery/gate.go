@@ -173,10 +173,11 @@ var rules = map[code]struct {
 	codeRefused:         {holds, "Stripe has refused the request"},
 }
 
-// heldCodes are those that hold until something changes.
+// heldCodes are those that hold until something changes and are looked at again with any news. A refusal is not: the news may be of
+// the request itself.
 var heldCodes = func() (codes []string) {
 	for c, r := range rules {
-		if r.effect == holds {
+		if r.effect == holds && c != codeRefused {
 			codes = append(codes, string(c))
 		}
 	}

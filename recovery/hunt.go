@@ -488,7 +488,14 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 	if err := wake(ctx, queries, hunt); err != nil {
 		return err
 	}
-	return s.planNext(ctx, tx, hunt.MerchantID, hunt.ID)
+	p, err := s.lock(ctx, tx, hunt.MerchantID, hunt.ID)
+	if err != nil {
+		return err
+	}
+	if err := p.reopen(ctx); err != nil {
+		return err
+	}
+	return p.plan(ctx)
 }
 
 // wake has what a hunt holds looked at again: a reason holds as long as it is so, and news may be that it is not.

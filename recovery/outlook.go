@@ -48,8 +48,11 @@ type nextStep struct {
 func (l outlook) nextCharge(ctx context.Context, advisor Advisor, so standing, now time.Time) (nextStep, error) {
 	switch {
 	case so.why != "" && !so.fresh:
-		at := later(so.until, now)
-		return nextStep{kind: KindPay, held: so.why, waits: at.After(now), moment: Moment{At: at, Reason: so.why.words(), Probability: 1}}, nil
+		at, kind := later(so.until, now), KindPay
+		if l.playbook.TakeOver && !so.held {
+			kind = KindHold
+		}
+		return nextStep{kind: kind, held: so.why, waits: at.After(now), moment: Moment{At: at, Reason: so.why.words(), Probability: 1}}, nil
 	case isHard(so.class) && !so.fresh:
 		return nextStep{over: classWords(so.class)}, nil
 	case l.playbook.MaxAttempts == 0 || l.playbook.CardBudget == 0:

@@ -49,7 +49,7 @@ type planning struct {
 	merchant db.Merchant
 	now      time.Time
 	hash     func(subject, value string) []byte
-	fresh    bool // the customer has left another payment method: it is charged now
+	untried  []string // invoices that the customer has left another payment method for: they are charged now
 }
 
 // load reads what decides. It reports false where the ghost is gone.
@@ -176,6 +176,9 @@ func (p *planning) charge(ctx context.Context) error {
 			}
 			continue
 		}
+		if len(p.untried) > 0 && !slices.Contains(p.untried, invoice.ID) {
+			continue
+		}
 		if next.kind == "" || !one.waits || one.moment.At.Before(next.moment.At) {
 			next, chosen = one, invoice
 		}
@@ -226,7 +229,7 @@ func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (
 	if idle >= mostIdle {
 		return nextStep{over: "several requests in a row were planned and could not be sent"}, nil
 	}
-	so.fresh = p.fresh
+	so.fresh = slices.Contains(p.untried, invoice.ID)
 	l := p.outlook()
 	l.invoice, l.amount = invoice.ID, invoice.Amount
 	return l.nextCharge(ctx, p.s.advisor, so, p.now)
@@ -296,6 +299,9 @@ func (p *planning) giveUp(ctx context.Context, invoice []byte, why string) error
 		MerchantID: p.hunt.MerchantID, ID: p.hunt.ID, Invoice: invoice, Why: why,
 	}); err != nil {
 		return fmt.Errorf("end an invoice's charges: %w", err)
+	}
+	if p.hunt.ChargesOver != nil && *p.hunt.ChargesOver == why { // it was said before
+		return nil
 	}
 	words := "no further charge is planned: "
 	if len(invoicesOf(p.ghost)) > 1 {

@@ -92,6 +92,10 @@ UPDATE attempts SET planned_for = phantom_now()
 WHERE merchant_id = sqlc.arg(merchant_id) AND hunt_id = sqlc.arg(hunt_id) AND result = 'not_sent' AND planned_for > phantom_now()
     AND code = ANY (sqlc.arg(codes)::text[]);
 
+-- name: HuntReopenInvoices :exec
+-- Whatever has ended their charges is judged again.
+UPDATE hunts SET invoices_over = '{}' WHERE merchant_id = $1 AND id = $2;
+
 -- name: HuntResumeCharges :exec
 UPDATE hunts SET charges_over = NULL WHERE merchant_id = $1 AND id = $2 AND charges_over IS NOT NULL;
 

@@ -1,0 +1,100 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/connect"
+	"phantom/db"
+)
+
+// renew looks at what would be charged for a hunt now. Where that is a payment method with which an invoice was never tried, the customer
+// has left it in order to pay: it is charged at once, whatever was planned with another one before, and whatever had ended its charges.
+func (s *Service) renew(ctx context.Context, merchantID, huntID uuid.UUID) error {
+	hunt, err := s.queries.HuntGet(ctx, db.HuntGetParams{MerchantID: merchantID, ID: huntID})
+	if err != nil {
+		return fmt.Errorf("read hunt: %w", err)
+	}
+	if hunt.State != "active" || hunt.HeldOut || hunt.Mode != ModeRecover {
+		return nil
+	}
+	ghost, err := s.queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: merchantID, ID: hunt.GhostID})
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && ghost.Status != "open" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read ghost: %w", err)
+	}
+	reader, err := s.connect.Reader(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	now, err := s.queries.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	charges, err := readCharges(ctx, reader, ghost.StripeCustomerID, now)
+	if err != nil {
+		return err
+	}
+	var untried []string
+	for _, invoice := range invoicesOf(ghost) {
+		o, err := readInvoice(ctx, reader, invoice.ID)
+		if errors.Is(err, connect.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		m := o.method()
+		tried := slices.ContainsFunc(charges, func(c charge) bool { return c.Invoice == invoice.ID && c.with(m) })
+		if m.known() && m.rail() != railUnknown && !tried && o.AmountRemaining > 0 && !o.PaidOutOfBand {
+			untried = append(untried, invoice.ID)
+		}
+	}
+	if len(untried) == 0 {
+		return nil
+	}
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		p, err := s.lock(ctx, tx, merchantID, huntID)
+		if err != nil || p.hunt.State != "active" {
+			return err
+		}
+		p.untried = untried
+		return p.chargeUntried(ctx)
+	})
+}
+
+// chargeUntried plans the charge of an invoice with a payment method that it was never tried with, in the place of any that is planned.
+func (p *planning) chargeUntried(ctx context.Context) error {
+	m := p.hunt.MerchantID
+	if _, err := p.queries.TaskCancelKeys(ctx, db.TaskCancelKeysParams{
+		MerchantID: m, UniqueKeys: []string{chargeKey(p.hunt.ID)}, Why: "the customer has left another payment method",
+	}); err != nil {
+		return fmt.Errorf("cancel what is planned: %w", err)
+	}
+	if err := p.queries.AttemptCancelUnsent(ctx, db.AttemptCancelUnsentParams{MerchantID: m, HuntID: p.hunt.ID}); err != nil {
+		return fmt.Errorf("cancel attempts: %w", err)
+	}
+	if err := p.reopen(ctx); err != nil {
+		return err
+	}
+	return p.plan(ctx)
+}
+
+// reopen has every reason for which an invoice is charged no more judged again.
+func (p *planning) reopen(ctx context.Context) error {
+	if len(p.hunt.InvoicesOver) == 0 {
+		return nil
+	}
+	if err := p.queries.HuntReopenInvoices(ctx, db.HuntReopenInvoicesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID}); err != nil {
+		return fmt.Errorf("reopen invoices: %w", err)
+	}
+	p.hunt.InvoicesOver = nil
+	return nil
+}
