@@ -221,7 +221,7 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 		k.card.pm.Card = &used
 	case "new_card": // which pays, or with Status "declines" is as empty as the old one
 		w := &author{acc: a, r: stream(a.world.seed, "new card", k.cust.ID, len(k.cust.wallet)), epoch: now, start: now + 30, customer: k.cust}
-		own := k.cust.InvoiceSettings
+		own, subs := k.cust.InvoiceSettings, k.sub.DefaultPaymentMethod
 		fresh := w.card(liquid)
 		if c.Status == "declines" {
 			fresh.dies, fresh.end = now, insufficientFunds
@@ -232,6 +232,9 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 		k.switchCard(fresh)
 		a.emit(now, "payment_method.attached", fresh.pm, nil)
 		a.emit(now, "customer.updated", k.cust, map[string]any{"invoice_settings": own})
+		if subs != k.sub.DefaultPaymentMethod {
+			a.emit(now, "customer.subscription.updated", k.sub, map[string]any{"default_payment_method": subs})
+		}
 	case "fail_renewal":
 		if k.card == nil || k.sub.CollectionMethod != "charge_automatically" {
 			return "", errNothingFits

@@ -198,6 +198,57 @@ func TestEveryKindIsThere(t *testing.T) {
 					seen["debts in two currencies"]++
 				}
 			}
+			disputes := map[string]string{} // by invoice
+			for _, o := range a.tables["disputes"].rows {
+				d := o.(*dispute)
+				ch := a.tables["charges"].byID[d.Charge].(*charge)
+				disputes[string(ch.Invoice)] = d.Status
+				if inv := a.tables["invoices"].byID[string(ch.Invoice)].(*invoice); inv.Paid && d.Status == "lost" && ch.PaymentMethodDetails.Type == "sepa_debit" {
+					seen["bank debit charged back"]++
+				} else if slices.Contains(inv.former, string(ch.PaymentIntent)) && undecided(d.Status) {
+					seen["part through an old intent in dispute"]++
+				}
+				if d.Status == "needs_arbitration" {
+					seen["unknown dispute"]++
+				}
+			}
+			for _, c := range a.contracts {
+				copies, paid := map[string]int{}, false
+				for i, inv := range c.all {
+					last := i == len(c.all)-1
+					if inv.BillingReason == "subscription_update" && inv.Total > 0 && inv.Attempted {
+						copies[inv.Status]++
+						paid = paid || inv.Paid
+					}
+					switch {
+					case len(inv.former) > 0 && inv.AmountPaid == 0 && inv.Status == "open" && a.tables["charges"].byID[string(inv.Charge)].(*charge).PaymentIntent == text(inv.former[0]):
+						seen["failures on an old intent"]++
+					case last && inv.Status == "void" && i > 1 && c.all[i-1].Paid && c.sub.Status == "active" && c.sub.PauseCollection == nil && slices.ContainsFunc(c.all, func(v *invoice) bool { return v.Status == "uncollectible" }):
+						seen["void newest over a debt"]++
+					case inv.Status == "uncollectible" && inv.CollectionMethod == "send_invoice" && c.sub.Status == "active":
+						seen["sent and given up"]++
+					case last && inv.Status == "uncollectible" && inv.AttemptCount > 0 && c.sub.Status == "active":
+						seen["newest given up"]++
+					}
+				}
+				if copies["open"] == 3 {
+					seen["asked three times"]++
+				}
+				if paid && copies["open"] == 2 {
+					seen["asked three times and paid"]++
+				}
+			}
+			for _, g := range a.livingGhosts(now) {
+				seen[g.Why]++
+				if g.Resubscribed {
+					seen["subscribed anew"]++
+				}
+				for _, id := range g.Invoices {
+					if status, is := disputes[id]; is && undecided(status) {
+						t.Errorf("seed %d: %s is in dispute and owed", seed+1, id)
+					}
+				}
+			}
 			owners := map[string]int{}
 			for _, o := range a.tables["subscriptions"].rows {
 				if owners[o.(*subscription).Customer]++; owners[o.(*subscription).Customer] == 2 {
@@ -214,6 +265,9 @@ func TestEveryKindIsThere(t *testing.T) {
 				"trialing with open, latest false", "overdue", "retries run", "out of band", "requires_action", "charge succeeded",
 				"charge failed", "charge pending", "not_sent_to_network", "declined_by_network", "advice try_again_later",
 				"advice do_not_try_again", "network advice", "refund",
+				"bank debit charged back", "part through an old intent in dispute", "unknown dispute", "failures on an old intent",
+				"void newest over a debt", "sent and given up", "newest given up", "asked three times", "asked three times and paid",
+				"subscribed anew", WhyFailed, WhyHidden, WhyOverdue, WhySent, WhyTrialing, WhyWrittenOff, WhyChargedBack,
 			} {
 				if seen[kind] == 0 {
 					t.Errorf("seed %d, %s: no %q", seed+1, a.profile.Name, kind)
