@@ -1,0 +1,223 @@
+package recovery
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"phantom/sandbox"
+)
+
+// What may pass ends nothing: the charge waits, and the first news after it has passed lets it leave.
+func TestPassingConditionsEndNothing(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		begin, end func(b *bench)
+		code       code
+	}{
+		"a pause that is lifted": {
+			func(b *bench) { b.turn(sandbox.Change{Do: "pause_collection", ID: b.subscription()}) },
+			func(b *bench) { b.turn(sandbox.Change{Do: "resume_collection", ID: b.subscription()}) },
+			codePaused,
+		},
+		"a dispute that is won": {
+			func(b *bench) { b.turn(sandbox.Change{Do: "dispute", ID: b.paidCharge()}) },
+			func(b *bench) {
+				b.turn(sandbox.Change{Do: "close_dispute", ID: b.disputed(), Status: "won"})
+			},
+			codeInDispute,
+		},
+		"a dispute in a status that nobody knows": {
+			func(b *bench) {
+				b.turn(sandbox.Change{Do: "dispute", ID: b.paidCharge(), Status: "needs_arbitration"})
+			},
+			func(b *bench) {
+				b.turn(sandbox.Change{Do: "close_dispute", ID: b.disputed(), Status: "warning_closed"})
+			},
+			codeInDispute,
+		},
+		"a bank that wants to see the customer, and no longer does": {
+			func(b *bench) { b.turn(sandbox.Change{Do: "require_action"}) },
+			func(b *bench) { b.turn(sandbox.Change{Do: "action_gone"}) },
+			codeMustConfirm,
+		},
+		"a card that is gone, and another one": {
+			func(b *bench) { b.turn(sandbox.Change{Do: "detach_card", ID: b.subscription()}) },
+			func(b *bench) { b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()}) },
+			codeNoMethod,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, ids := setupCharges(t, 1, nil)
+			test.begin(b)
+			if status := b.try(ids[0]); status != "pending" || b.left() != 0 {
+				t.Fatalf("it is %s, and %d requests have left", status, b.left())
+			}
+			if got := b.text("SELECT coalesce(code, '') FROM attempts"); got != string(test.code) {
+				t.Errorf("it waits for %q, and not for %q", got, test.code)
+			}
+			if hours := b.hoursOff(ids[0]); hours < 24 {
+				t.Errorf("it is looked at again in %.1f hours, without any news", hours)
+			}
+			if n := b.count(`SELECT count(*) FROM hunts
+				WHERE state = 'active' AND charges_over IS NOT NULL`); n != 1 {
+				t.Error("the hunt does not say why nothing is charged")
+			}
+			test.end(b)
+			b.refresh()
+			if b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'") != 1 {
+				t.Fatal(b.text("SELECT closed_reason FROM ghost_targets"))
+			}
+			id := b.planned(KindPay)
+			if hours := b.hoursOff(id); hours > 0 {
+				t.Errorf("after the news it still waits %.1f hours", hours)
+			}
+			b.try(id)
+			if b.executed() != 1 {
+				t.Errorf("%d charges: %s", b.executed(), b.text("SELECT string_agg(note, E'\n') FROM hunt_notes"))
+			}
+		})
+	}
+}
+
+// paidCharge is a charge that the ghost's customer has paid.
+func (b *bench) paidCharge() string {
+	b.t.Helper()
+	return b.charges(func(c charge) bool { return c.Status == "succeeded" })[0].ID
+}
+
+// disputed is the dispute about a charge of the ghost's customer.
+func (b *bench) disputed() string {
+	b.t.Helper()
+	reader, err := b.connect.Reader(b.t.Context(), b.merchant)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var page struct{ Data []struct{ ID string } }
+	query := map[string][]string{"charge": {b.charges(func(c charge) bool { return c.Disputed })[0].ID}}
+	if err := getJSON(b.t.Context(), reader, "/v1/disputes", query, &page); err != nil {
+		b.t.Fatal(err)
+	}
+	return page.Data[0].ID
+}
+
+// charges are those of the ghost's customer that fit, the newest first.
+func (b *bench) charges(fits func(charge) bool) (list []charge) {
+	b.t.Helper()
+	reader, err := b.connect.Reader(b.t.Context(), b.merchant)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	all, err := readCharges(b.t.Context(), reader, b.text("SELECT stripe_customer_id FROM ghost_targets"), b.now())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, c := range all {
+		if fits(c) {
+			list = append(list, c)
+		}
+	}
+	if len(list) == 0 {
+		b.t.Fatal("no charge fits")
+	}
+	return list
+}
+
+// An open dispute counts, however many charges have come since: nobody is charged or written to meanwhile.
+func TestDisputeBehindTheFirstPage(t *testing.T) {
+	t.Parallel()
+	b, ids := setupCharges(t, 1, nil)
+	b.turn(sandbox.Change{Do: "dispute", ID: b.paidCharge()})
+	b.turn(sandbox.Change{Do: "charges", ID: b.subscription(), Amount: 250})
+	if status := b.try(ids[0]); status != "pending" || b.left() != 0 {
+		t.Errorf("it is %s, and %d requests have left", status, b.left())
+	}
+	if got := b.text("SELECT coalesce(code, '') FROM attempts"); got != string(codeInDispute) {
+		t.Errorf("it waits for %q", got)
+	}
+	reader, err := b.connect.Reader(t.Context(), b.merchant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	customer, invoice := b.text("SELECT stripe_customer_id FROM ghost_targets"), b.text("SELECT stripe_invoice_id FROM ghost_targets")
+	if err := writable(t.Context(), reader, customer, invoice); err == nil {
+		t.Error("a customer who disputes a charge may be written to")
+	}
+}
+
+// A refusal ends nothing either: the next request is a new one, after an hour, and each further one later.
+func TestRefusedChargesAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	b, ids := setupCharges(t, 1, nil)
+	b.turn(sandbox.Change{Do: "refuse", Amount: 2})
+	var next []float64
+	id := ids[0]
+	for range 2 {
+		if status := b.try(id); status != "failed" {
+			t.Fatalf("it is %s", status)
+		}
+		b.refresh() // the news of our own request starts nothing
+		id = b.planned(KindPay)
+		next = append(next, b.hoursOff(id))
+	}
+	if next[0] < 0.9 || next[0] > 1.1 || next[1] < 3.9 || next[1] > 4.1 {
+		t.Errorf("the next requests come after %.1f hours", next)
+	}
+	if b.left() != 2 {
+		t.Errorf("%d requests have left", b.left())
+	}
+	b.later(5 * time.Hour)
+	b.try(id)
+	if got := b.text("SELECT result FROM attempts ORDER BY number DESC LIMIT 1"); got == "refused" || b.left() != 3 {
+		t.Errorf("%s after %d requests: %s", got, b.left(), b.text("SELECT string_agg(note, E'\n') FROM hunt_notes"))
+	}
+}
+
+// A debit that is refused for good, a dead card, a customer who must act: another payment method is charged at once, and once.
+func TestAnotherMethodIsCharged(t *testing.T) {
+	t.Parallel()
+	for name, code := range map[string]string{
+		"a dead card":             "stolen_card",
+		"a customer who must act": "expired_card",
+		"a lack of money":         "insufficient_funds",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, ids := setupCharges(t, 1, nil)
+			b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Status: http.StatusPaymentRequired,
+				Body: `{"error":{"type":"card_error","code":"card_declined","decline_code":"` + code + `","message":"x"}}`})
+			if status := b.try(ids[0]); status != "failed" {
+				t.Fatalf("it is %s", status)
+			}
+			hunt := b.ids("SELECT id FROM hunts")[0]
+			// Without another method nothing is charged.
+			if err := b.s.renew(t.Context(), b.merchant, hunt); err != nil {
+				t.Fatal(err)
+			}
+			if hours := b.hoursOff(b.planned(KindPay)); hours < 1 {
+				t.Fatalf("the same card is charged again in %.1f hours", hours)
+			}
+			b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()})
+			for range 2 { // two events tell of it
+				if err := b.s.renew(t.Context(), b.merchant, hunt); err != nil {
+					t.Fatal(err)
+				}
+			}
+			id := b.planned(KindPay)
+			if hours := b.hoursOff(id); hours > 0 {
+				t.Errorf("the other card is charged in %.1f hours", hours)
+			}
+			b.try(id)
+			if b.executed() != 1 {
+				t.Errorf("%d charges: %s", b.executed(), b.text("SELECT string_agg(note, E'\n') FROM hunt_notes"))
+			}
+			if err := b.s.renew(t.Context(), b.merchant, hunt); err != nil {
+				t.Fatal(err)
+			}
+			if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = $1 AND status = 'pending' AND run_at < phantom_now() + interval '1 hour'", KindPay); n != 0 {
+				t.Error("it is charged once more")
+			}
+		})
+	}
+}
