@@ -22,7 +22,7 @@ func TestUrgentRequestsGoFirst(t *testing.T) {
 	if _, err := db.New(pool).MerchantCreate(t.Context(), db.MerchantCreateParams{ID: merchant, StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write"}); err != nil {
 		t.Fatal(err)
 	}
-	p := &pace{merchantID: merchant, queries: db.New(pool), most: 40, turn: make(chan struct{}, 1), gate: make(chan struct{}, 1), coming: make(chan reserved, 1)}
+	p := &pace{merchantID: merchant, queries: db.New(pool), most: 40, turn: make(chan struct{}, 1), gates: newGates(), coming: make(chan reserved, 1)}
 	ctx, stop := context.WithCancel(t.Context())
 	var crowd sync.WaitGroup
 	defer crowd.Wait()

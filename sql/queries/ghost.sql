@@ -46,6 +46,12 @@ SELECT * FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = 
 SELECT * FROM ghost_targets
 WHERE merchant_id = @merchant_id AND stripe_subscription_id = ANY (@subscriptions::text[]) ORDER BY stripe_subscription_id, currency, id;
 
+-- name: GhostListOfCustomer :many
+-- Those of a customer for which another payment method may matter: open, or closed because a payment is under way.
+SELECT id, stripe_subscription_id FROM ghost_targets
+WHERE merchant_id = $1 AND stripe_customer_id = $2 AND (status = 'open' OR closed_reason = 'payment_under_way')
+ORDER BY stripe_subscription_id, id;
+
 -- name: GhostListUnseen :many
 -- Subscriptions of open ghosts of which an audit has read no invoice. There are few: an audit reads them all.
 SELECT DISTINCT g.stripe_subscription_id FROM ghost_targets g
