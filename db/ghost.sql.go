@@ -341,6 +341,24 @@ func (q *Queries) GhostNewestAudit(ctx context.Context, merchantID uuid.UUID) (G
 	return i, err
 }
 
+const ghostSecondsSinceRefresh = `-- name: GhostSecondsSinceRefresh :one
+SELECT coalesce((SELECT least(extract(epoch FROM clock_timestamp() - r.refreshed_at), 3600) FROM ghost_refreshes r
+    WHERE r.merchant_id = $1 AND r.subscription = $2), 3600)::float8 AS seconds
+`
+
+type GhostSecondsSinceRefreshParams struct {
+	MerchantID   uuid.UUID
+	Subscription []byte
+}
+
+// For how long a subscription has not been read by a refresh, in seconds; an hour at most.
+func (q *Queries) GhostSecondsSinceRefresh(ctx context.Context, arg GhostSecondsSinceRefreshParams) (float64, error) {
+	row := q.db.QueryRow(ctx, ghostSecondsSinceRefresh, arg.MerchantID, arg.Subscription)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}
+
 const ghostShareMerchant = `-- name: GhostShareMerchant :one
 SELECT livemode FROM merchants WHERE id = $1 FOR SHARE
 `

@@ -687,15 +687,17 @@ func (q *Queries) TaskHeartbeat(ctx context.Context, arg TaskHeartbeatParams) ([
 }
 
 const taskJoin = `-- name: TaskJoin :exec
-INSERT INTO scheduled_tasks AS t (merchant_id, id, kind, params, unique_key, first)
-VALUES ($1, $2, $3, $4, $5::text, $6)
+INSERT INTO scheduled_tasks AS t (merchant_id, id, kind, params, unique_key, first, run_at)
+VALUES ($1, $2, $3, $4, $5::text, $6, phantom_now() + make_interval(secs => $7))
 ON CONFLICT (merchant_id, kind, unique_key)
     WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
     DO UPDATE SET
         first = t.first OR excluded.first,
         again = CASE WHEN t.status = 'running' THEN t.fence ELSE t.again END,
         status = CASE WHEN t.status = 'running' THEN t.status ELSE 'pending' END,
-        run_at = CASE WHEN t.status = 'running' THEN t.run_at ELSE least(t.run_at, excluded.run_at) END,
+        run_at = CASE WHEN t.status <> 'running' THEN least(t.run_at, excluded.run_at)
+            WHEN t.again = t.fence THEN least(t.run_at, phantom_now() + make_interval(secs => $8))
+            ELSE phantom_now() + make_interval(secs => $8) END, -- once it has ended
         attempts = CASE WHEN t.status IN ('parked', 'needs_review') THEN 0 ELSE t.attempts END
 `
 
@@ -706,9 +708,11 @@ type TaskJoinParams struct {
 	Params     []byte
 	UniqueKey  string
 	First      bool
+	Wait       float64
+	Pause      float64
 }
 
-// Adds a task, or joins the live one that holds the key: one that waits is due now, one that runs is to run once more.
+// Adds a task, or joins the live one that holds the key: one that waits is due soon, one that runs is to run once more.
 func (q *Queries) TaskJoin(ctx context.Context, arg TaskJoinParams) error {
 	_, err := q.db.Exec(ctx, taskJoin,
 		arg.MerchantID,
@@ -717,6 +721,8 @@ func (q *Queries) TaskJoin(ctx context.Context, arg TaskJoinParams) error {
 		arg.Params,
 		arg.UniqueKey,
 		arg.First,
+		arg.Wait,
+		arg.Pause,
 	)
 	return err
 }
@@ -1116,10 +1122,38 @@ func (q *Queries) TaskSecondsToNext(ctx context.Context) (float64, error) {
 	return seconds, err
 }
 
+const taskSecondsToNextFirst = `-- name: TaskSecondsToNextFirst :one
+SELECT coalesce(extract(epoch FROM min(run_at) - phantom_now()), 60)::float8 AS seconds
+FROM scheduled_tasks
+WHERE status = 'pending' AND first AND run_at > phantom_now() AND run_at <= phantom_now() + interval '1 minute'
+`
+
+// As TaskSecondsToNext, of what goes first and falls due within a minute.
+func (q *Queries) TaskSecondsToNextFirst(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, taskSecondsToNextFirst)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}
+
+const taskSecondsToNextUrgent = `-- name: TaskSecondsToNextUrgent :one
+SELECT coalesce(extract(epoch FROM min(run_at) - phantom_now()), 5)::float8 AS seconds
+FROM scheduled_tasks
+WHERE status = 'pending' AND kind IN ('webhook', 'refresh') AND run_at > phantom_now() AND run_at <= phantom_now() + interval '5 seconds'
+`
+
+// Of the urgent kinds, within five seconds: these are few rows, whatever is planned for later.
+func (q *Queries) TaskSecondsToNextUrgent(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, taskSecondsToNextUrgent)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}
+
 const taskSettle = `-- name: TaskSettle :execrows
 UPDATE scheduled_tasks t SET
     status = CASE WHEN t.again = t.fence AND ended.status <> 'parked' THEN 'pending' ELSE ended.status END,
-    run_at = CASE WHEN t.again = t.fence THEN phantom_now()
+    run_at = CASE WHEN t.again = t.fence THEN t.run_at
         WHEN ended.status = 'pending'
         THEN phantom_now() + make_interval(secs => ended.delay * CASE WHEN ended.jitter THEN random() ELSE 1 END)
         ELSE t.run_at END,
@@ -1149,7 +1183,7 @@ type TaskSettleParams struct {
 
 // Writes down how tries ended, for those whose fence is still the caller's: who was too slow changes no row. A delay counts from
 // now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back. What was
-// asked for once more while it ran is due again at once, however it ended, but for what is parked.
+// asked for once more while it ran waits anew, however it ended, but for what is parked: run_at is the time that was asked for.
 func (q *Queries) TaskSettle(ctx context.Context, arg TaskSettleParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskSettle,
 		arg.Ids,
@@ -1171,7 +1205,6 @@ const taskSettleDone = `-- name: TaskSettleDone :one
 WITH settled AS (
     UPDATE scheduled_tasks t SET
         status = CASE WHEN t.again = t.fence THEN 'pending' ELSE 'succeeded' END,
-        run_at = CASE WHEN t.again = t.fence THEN phantom_now() ELSE t.run_at END,
         attempts = CASE WHEN t.again = t.fence THEN 0 ELSE t.attempts END,
         lease_until = NULL,
         finished_at = CASE WHEN t.again = t.fence THEN NULL ELSE clock_timestamp() END

@@ -436,12 +436,19 @@ func (q *Queue) rouse() {
 	}
 }
 
+func (q *Queue) secondsToNext(ctx context.Context) (float64, error) {
+	switch {
+	case q.config.First:
+		return q.queries.TaskSecondsToNextFirst(ctx)
+	case q.config.Urgent:
+		return q.queries.TaskSecondsToNextUrgent(ctx)
+	}
+	return q.queries.TaskSecondsToNext(ctx)
+}
+
 // untilNext is how long the claim loop may sleep: until the next task is due, Poll at most.
 func (q *Queue) untilNext(ctx context.Context) time.Duration {
-	if q.apart() { // a new one notifies, and one that is tried again is found by the queue of all kinds
-		return q.config.Poll
-	}
-	seconds, err := q.queries.TaskSecondsToNext(ctx)
+	seconds, err := q.secondsToNext(ctx)
 	if err != nil {
 		return q.config.Poll
 	}

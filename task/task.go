@@ -73,8 +73,12 @@ type New struct {
 	SealedParams *vault.EncryptedToken
 	RunAt        time.Time // by the database's clock; zero is now
 	UniqueKey    string    // "" for none: of the live tasks of one kind and merchant at most one holds a key
-	First        bool      // of [Join] alone: it goes before all others
-	ID           uuid.UUID // made if zero; the context of SealedParams needs it beforehand
+
+	// Of [Join] alone.
+	First bool          // it goes before all others
+	Wait  time.Duration // how long it waits where none waits already
+	Pause time.Duration // how long it waits where one runs
+	ID    uuid.UUID     // made if zero; the context of SealedParams needs it beforehand
 }
 
 // Enqueue adds a task in the caller's transaction and wakes the workers when that commits. It returns the task's id, or
@@ -111,8 +115,8 @@ func Enqueue(ctx context.Context, tx db.DBTX, t New) (uuid.UUID, error) {
 }
 
 // Join is [Enqueue] for what any number of callers may ask for at once: t has a unique key, and where a live task holds it, none is
-// added. If that one waits, whatever for, it is due now; if it runs, and so may have looked already, it runs once more as soon as this
-// try has ended, however it ends. So a look that begins after the caller's commit follows each Join, and a thousand calls make two.
+// added. If that one waits, whatever for, it is due soon; if it runs, and so may have looked already, it runs once more after this
+// try, however that ends. So a look that begins after the caller's commit follows each Join, and a thousand calls make two.
 // What goes first does not wait for one that runs and does not: it takes the key over. The handler of such a kind must not end its
 // task by [Finish], which forgets who has joined.
 func Join(ctx context.Context, tx db.DBTX, t New) error {
@@ -138,6 +142,7 @@ func Join(ctx context.Context, tx db.DBTX, t New) error {
 	}
 	if err := queries.TaskJoin(ctx, db.TaskJoinParams{
 		MerchantID: t.MerchantID, ID: t.ID, Kind: t.Kind, Params: params, UniqueKey: t.UniqueKey, First: t.First,
+		Wait: t.Wait.Seconds(), Pause: t.Pause.Seconds(),
 	}); err != nil {
 		return fmt.Errorf("join %s: %w", t.Kind, err)
 	}

@@ -39,6 +39,11 @@ INSERT INTO ghost_refreshes AS r (merchant_id, subscription, ticket) VALUES (@me
 ON CONFLICT (merchant_id, subscription) DO UPDATE SET ticket = excluded.ticket, refreshed_at = clock_timestamp()
 WHERE r.ticket < excluded.ticket;
 
+-- name: GhostSecondsSinceRefresh :one
+-- For how long a subscription has not been read by a refresh, in seconds; an hour at most.
+SELECT coalesce((SELECT least(extract(epoch FROM clock_timestamp() - r.refreshed_at), 3600) FROM ghost_refreshes r
+    WHERE r.merchant_id = @merchant_id AND r.subscription = @subscription), 3600)::float8 AS seconds;
+
 -- name: GhostListOfSubscription :many
 SELECT * FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id;
 

@@ -33,16 +33,18 @@ WHERE merchant_id = @merchant_id AND kind = @kind AND unique_key = sqlc.arg(uniq
     AND status IN ('pending', 'running', 'parked', 'needs_review');
 
 -- name: TaskJoin :exec
--- Adds a task, or joins the live one that holds the key: one that waits is due now, one that runs is to run once more.
-INSERT INTO scheduled_tasks AS t (merchant_id, id, kind, params, unique_key, first)
-VALUES (@merchant_id, @id, @kind, @params, sqlc.arg(unique_key)::text, @first)
+-- Adds a task, or joins the live one that holds the key: one that waits is due soon, one that runs is to run once more.
+INSERT INTO scheduled_tasks AS t (merchant_id, id, kind, params, unique_key, first, run_at)
+VALUES (@merchant_id, @id, @kind, @params, sqlc.arg(unique_key)::text, @first, phantom_now() + make_interval(secs => sqlc.arg(wait)))
 ON CONFLICT (merchant_id, kind, unique_key)
     WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
     DO UPDATE SET
         first = t.first OR excluded.first,
         again = CASE WHEN t.status = 'running' THEN t.fence ELSE t.again END,
         status = CASE WHEN t.status = 'running' THEN t.status ELSE 'pending' END,
-        run_at = CASE WHEN t.status = 'running' THEN t.run_at ELSE least(t.run_at, excluded.run_at) END,
+        run_at = CASE WHEN t.status <> 'running' THEN least(t.run_at, excluded.run_at)
+            WHEN t.again = t.fence THEN least(t.run_at, phantom_now() + make_interval(secs => sqlc.arg(pause)))
+            ELSE phantom_now() + make_interval(secs => sqlc.arg(pause)) END, -- once it has ended
         attempts = CASE WHEN t.status IN ('parked', 'needs_review') THEN 0 ELSE t.attempts END;
 
 -- name: TaskKeyRuns :one
@@ -147,7 +149,6 @@ RETURNING t.id;
 WITH settled AS (
     UPDATE scheduled_tasks t SET
         status = CASE WHEN t.again = t.fence THEN 'pending' ELSE 'succeeded' END,
-        run_at = CASE WHEN t.again = t.fence THEN phantom_now() ELSE t.run_at END,
         attempts = CASE WHEN t.again = t.fence THEN 0 ELSE t.attempts END,
         lease_until = NULL,
         finished_at = CASE WHEN t.again = t.fence THEN NULL ELSE clock_timestamp() END
@@ -162,10 +163,10 @@ SELECT count(*) AS settled, count(*) FILTER (WHERE status = 'pending') AS again 
 -- name: TaskSettle :execrows
 -- Writes down how tries ended, for those whose fence is still the caller's: who was too slow changes no row. A delay counts from
 -- now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back. What was
--- asked for once more while it ran is due again at once, however it ended, but for what is parked.
+-- asked for once more while it ran waits anew, however it ended, but for what is parked: run_at is the time that was asked for.
 UPDATE scheduled_tasks t SET
     status = CASE WHEN t.again = t.fence AND ended.status <> 'parked' THEN 'pending' ELSE ended.status END,
-    run_at = CASE WHEN t.again = t.fence THEN phantom_now()
+    run_at = CASE WHEN t.again = t.fence THEN t.run_at
         WHEN ended.status = 'pending'
         THEN phantom_now() + make_interval(secs => ended.delay * CASE WHEN ended.jitter THEN random() ELSE 1 END)
         ELSE t.run_at END,
@@ -208,6 +209,18 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND status = 'ru
 -- How long until the next pending task is due, at most a day.
 SELECT coalesce(extract(epoch FROM least(min(run_at) - phantom_now(), interval '1 day')), 86400)::float8 AS seconds
 FROM scheduled_tasks WHERE status = 'pending';
+
+-- name: TaskSecondsToNextFirst :one
+-- As TaskSecondsToNext, of what goes first and falls due within a minute.
+SELECT coalesce(extract(epoch FROM min(run_at) - phantom_now()), 60)::float8 AS seconds
+FROM scheduled_tasks
+WHERE status = 'pending' AND first AND run_at > phantom_now() AND run_at <= phantom_now() + interval '1 minute';
+
+-- name: TaskSecondsToNextUrgent :one
+-- Of the urgent kinds, within five seconds: these are few rows, whatever is planned for later.
+SELECT coalesce(extract(epoch FROM min(run_at) - phantom_now()), 5)::float8 AS seconds
+FROM scheduled_tasks
+WHERE status = 'pending' AND kind IN ('webhook', 'refresh') AND run_at > phantom_now() AND run_at <= phantom_now() + interval '5 seconds';
 
 -- name: TaskGet :one
 SELECT * FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
