@@ -86,7 +86,7 @@ func merchantNamed(ctx context.Context, merchants *connect.Service, command, acc
 
 // seeThrough runs the audit in this process, or watches where another one runs it.
 func (c *config) seeThrough(ctx context.Context, pool *pgxpool.Pool, s services, merchant, id uuid.UUID, stderr io.Writer) error {
-	queue, _, err := c.newQueues(pool, s, newLogger(c, stderr))
+	queues, err := c.newQueues(pool, s, newLogger(c, stderr))
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (c *config) seeThrough(ctx context.Context, pool *pgxpool.Pool, s services,
 		defer close(watched)
 		watchAudit(watching, pool, merchant, id, stderr)
 	}()
-	err = queue.RunOne(ctx, merchant, id)
+	err = queues.all.RunOne(ctx, merchant, id)
 	end()
 	<-watched
 	var rested *task.StatusError

@@ -86,8 +86,15 @@ func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
 // urgentWorkers are those that do what webhooks ask for beside the others: what they learn stops charges and messages.
 const urgentWorkers = 4
 
-// newQueues are this process's part in the work: of all kinds, and of the urgent ones. Handlers of all packages meet here.
-func (c *config) newQueues(pool *pgxpool.Pool, s services, log *slog.Logger) (all, urgent *task.Queue, err error) {
+// firstWorkers are those that do what goes first, and nothing else: a payment does not wait while the urgent ones do what a hundred
+// renewals ask for.
+const firstWorkers = 4
+
+// queues are a process's part in the work: of all kinds, of the urgent ones, and of what goes first.
+type queues struct{ all, urgent, first *task.Queue }
+
+// newQueues wires them. Handlers of all packages meet here.
+func (c *config) newQueues(pool *pgxpool.Pool, s services, log *slog.Logger) (q queues, err error) {
 	handlers := s.ghosts.Handlers()
 	maps.Copy(handlers, s.connect.Handlers())
 	maps.Copy(handlers, s.hunts.Handlers())
@@ -95,14 +102,18 @@ func (c *config) newQueues(pool *pgxpool.Pool, s services, log *slog.Logger) (al
 	if c.metrics != nil {
 		config.Observe = c.metrics.taskRan
 	}
-	if all, err = task.NewQueue(pool, config); err != nil {
-		return nil, nil, fmt.Errorf("[WORKER] %w", err)
+	if q.all, err = task.NewQueue(pool, config); err != nil {
+		return queues{}, fmt.Errorf("[WORKER] %w", err)
 	}
 	config.Urgent, config.Workers, config.Log = true, urgentWorkers, log.With("queue", "urgent")
-	if urgent, err = task.NewQueue(pool, config); err != nil {
-		return nil, nil, fmt.Errorf("[WORKER] %w", err)
+	if q.urgent, err = task.NewQueue(pool, config); err != nil {
+		return queues{}, fmt.Errorf("[WORKER] %w", err)
 	}
-	return all, urgent, nil
+	config.Urgent, config.First, config.Workers, config.Log = false, true, firstWorkers, log.With("queue", "first")
+	if q.first, err = task.NewQueue(pool, config); err != nil {
+		return queues{}, fmt.Errorf("[WORKER] %w", err)
+	}
+	return q, nil
 }
 
 // startWorkers works until ctx ends; wait returns when everything is settled or given back.
@@ -110,7 +121,7 @@ func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s service
 	if c.workers == 0 {
 		return func() {}, nil
 	}
-	all, urgent, err := c.newQueues(pool, s, log)
+	q, err := c.newQueues(pool, s, log)
 	if err != nil {
 		return nil, err
 	}
@@ -122,8 +133,9 @@ func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s service
 	}
 	var running sync.WaitGroup
 	running.Go(func() { watchParked(ctx, s.connect, log) })
-	running.Go(func() { all.Run(ctx) })
-	running.Go(func() { urgent.Run(ctx) })
+	for _, queue := range []*task.Queue{q.all, q.urgent, q.first} {
+		running.Go(func() { queue.Run(ctx) })
+	}
 	return running.Wait, nil
 }
 

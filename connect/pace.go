@@ -25,8 +25,10 @@ type pace struct {
 	most       float64 // requests a second
 	waited     func(time.Duration)
 
-	turn   chan struct{} // held by whose turn is next
-	gate   chan struct{} // held by the one of all that are not urgent who may ask for the turn
+	turn chan struct{} // held by whose turn is next
+	// A request passes the gates from its rank's on, and each lets one ask at a time: so what is urgent finds one of the others at
+	// most before it, and what goes first one that does not.
+	gates  [2]chan struct{}
 	block                // whose slots are being used
 	coming chan reserved // the next one, once it is asked for
 	asked  bool
@@ -45,13 +47,32 @@ type reserved struct {
 	err error
 }
 
-type urgentKey struct{}
+type rankKey struct{}
+
+// The ranks of requests.
+const (
+	rankOther = iota
+	rankUrgent
+	rankFirst
+)
 
 // Urgent marks requests that go before others of the same account: what a webhook asks for may stop them. Every second turn at least is
 // theirs.
-func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgentKey{}, true) }
+func Urgent(ctx context.Context) context.Context { return withRank(ctx, rankUrgent) }
 
-func isUrgent(ctx context.Context) bool { return ctx.Value(urgentKey{}) != nil }
+// First marks requests that go before urgent ones too: what they learn may end a hunt. Every second turn at least is theirs, so that
+// the others go on.
+func First(ctx context.Context) context.Context { return withRank(ctx, rankFirst) }
+
+// withRank never lowers a rank.
+func withRank(ctx context.Context, rank int) context.Context {
+	return context.WithValue(ctx, rankKey{}, max(rank, rankOf(ctx)))
+}
+
+func rankOf(ctx context.Context) int {
+	rank, _ := ctx.Value(rankKey{}).(int)
+	return rank
+}
 
 // paceOf returns the one pace that this process keeps for an account.
 func (s *Service) paceOf(merchantID uuid.UUID) *pace {
@@ -63,10 +84,14 @@ func (s *Service) paceOf(merchantID uuid.UUID) *pace {
 	if s.paces[merchantID] == nil {
 		s.paces[merchantID] = &pace{
 			merchantID: merchantID, queries: s.queries, most: float64(s.config.RateLimit) * paceShare, waited: s.config.Waited,
-			turn: make(chan struct{}, 1), gate: make(chan struct{}, 1), coming: make(chan reserved, 1),
+			turn: make(chan struct{}, 1), gates: newGates(), coming: make(chan reserved, 1),
 		}
 	}
 	return s.paces[merchantID]
+}
+
+func newGates() [2]chan struct{} {
+	return [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}
 }
 
 // wait returns when a request may start.
@@ -77,10 +102,10 @@ func (p *pace) wait(ctx context.Context) error {
 	if p.waited != nil {
 		defer func(started time.Time) { p.waited(time.Since(started)) }(time.Now())
 	}
-	if !isUrgent(ctx) {
+	for _, gate := range p.gates[rankOf(ctx):] {
 		select {
-		case p.gate <- struct{}{}:
-			defer func() { <-p.gate }()
+		case gate <- struct{}{}:
+			defer func() { <-gate }()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -98,6 +98,43 @@ func (q *Queries) GhostListFresher(ctx context.Context, arg GhostListFresherPara
 	return items, nil
 }
 
+const ghostListOfCustomer = `-- name: GhostListOfCustomer :many
+SELECT id, stripe_subscription_id FROM ghost_targets
+WHERE merchant_id = $1 AND stripe_customer_id = $2 AND (status = 'open' OR closed_reason = 'payment_under_way')
+ORDER BY stripe_subscription_id, id
+`
+
+type GhostListOfCustomerParams struct {
+	MerchantID       uuid.UUID
+	StripeCustomerID string
+}
+
+type GhostListOfCustomerRow struct {
+	ID                   uuid.UUID
+	StripeSubscriptionID string
+}
+
+// Those of a customer for which another payment method may matter: open, or closed because a payment is under way.
+func (q *Queries) GhostListOfCustomer(ctx context.Context, arg GhostListOfCustomerParams) ([]GhostListOfCustomerRow, error) {
+	rows, err := q.db.Query(ctx, ghostListOfCustomer, arg.MerchantID, arg.StripeCustomerID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GhostListOfCustomerRow
+	for rows.Next() {
+		var i GhostListOfCustomerRow
+		if err := rows.Scan(&i.ID, &i.StripeSubscriptionID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const ghostListOfSubscription = `-- name: GhostListOfSubscription :many
 SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id
 `
@@ -302,6 +339,24 @@ func (q *Queries) GhostNewestAudit(ctx context.Context, merchantID uuid.UUID) (G
 	var i GhostNewestAuditRow
 	err := row.Scan(&i.Ticket, &i.Counted)
 	return i, err
+}
+
+const ghostSecondsSinceRefresh = `-- name: GhostSecondsSinceRefresh :one
+SELECT coalesce((SELECT least(extract(epoch FROM clock_timestamp() - r.refreshed_at), 3600) FROM ghost_refreshes r
+    WHERE r.merchant_id = $1 AND r.subscription = $2), 3600)::float8 AS seconds
+`
+
+type GhostSecondsSinceRefreshParams struct {
+	MerchantID   uuid.UUID
+	Subscription []byte
+}
+
+// For how long a subscription has not been read by a refresh, in seconds; an hour at most.
+func (q *Queries) GhostSecondsSinceRefresh(ctx context.Context, arg GhostSecondsSinceRefreshParams) (float64, error) {
+	row := q.db.QueryRow(ctx, ghostSecondsSinceRefresh, arg.MerchantID, arg.Subscription)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
 }
 
 const ghostSetKind = `-- name: GhostSetKind :exec

@@ -369,6 +369,8 @@ type ScheduledTask struct {
 	CreatedAt         time.Time
 	FinishedAt        *time.Time
 	UniqueKey         *string
+	Again             int64
+	First             bool
 }
 
 type StripeRate struct {

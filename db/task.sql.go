@@ -107,7 +107,7 @@ UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => $1)
 WHERE t.id = ANY (ARRAY(SELECT id FROM due)) -- and not a join, which would be planned as a scan of the whole table
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at,
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first,
     (SELECT count(*) FROM merchant) AS scanned,
     coalesce((SELECT merchant_id FROM merchant ORDER BY hop DESC LIMIT 1), $2)::uuid AS last_scanned
 `
@@ -130,6 +130,7 @@ type TaskClaimFairRow struct {
 	Fence        int64
 	FirstSentAt  *time.Time
 	RunAt        time.Time
+	First        bool
 	Scanned      int64
 	LastScanned  uuid.UUID
 }
@@ -161,8 +162,70 @@ func (q *Queries) TaskClaimFair(ctx context.Context, arg TaskClaimFairParams) ([
 			&i.Fence,
 			&i.FirstSentAt,
 			&i.RunAt,
+			&i.First,
 			&i.Scanned,
 			&i.LastScanned,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const taskClaimFirst = `-- name: TaskClaimFirst :many
+UPDATE scheduled_tasks t SET
+    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => $1)
+WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
+    SELECT d.ctid FROM scheduled_tasks d
+    WHERE d.status = 'pending' AND d.first AND d.run_at <= phantom_now()
+    ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first
+`
+
+type TaskClaimFirstParams struct {
+	LeaseSeconds float64
+	Batch        int32
+}
+
+type TaskClaimFirstRow struct {
+	MerchantID   uuid.UUID
+	ID           uuid.UUID
+	Kind         string
+	Params       []byte
+	SealedParams *vault.EncryptedToken
+	Attempts     int32
+	Fence        int64
+	FirstSentAt  *time.Time
+	RunAt        time.Time
+	First        bool
+}
+
+// Whatever is due of what goes first, oldest first.
+func (q *Queries) TaskClaimFirst(ctx context.Context, arg TaskClaimFirstParams) ([]TaskClaimFirstRow, error) {
+	rows, err := q.db.Query(ctx, taskClaimFirst, arg.LeaseSeconds, arg.Batch)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TaskClaimFirstRow
+	for rows.Next() {
+		var i TaskClaimFirstRow
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.ID,
+			&i.Kind,
+			&i.Params,
+			&i.SealedParams,
+			&i.Attempts,
+			&i.Fence,
+			&i.FirstSentAt,
+			&i.RunAt,
+			&i.First,
 		); err != nil {
 			return nil, err
 		}
@@ -182,7 +245,7 @@ WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the 
     SELECT d.ctid FROM scheduled_tasks d
     WHERE d.status = 'pending' AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first
 `
 
 type TaskClaimOldestParams struct {
@@ -200,6 +263,7 @@ type TaskClaimOldestRow struct {
 	Fence        int64
 	FirstSentAt  *time.Time
 	RunAt        time.Time
+	First        bool
 }
 
 // Whatever is due, oldest first.
@@ -222,6 +286,7 @@ func (q *Queries) TaskClaimOldest(ctx context.Context, arg TaskClaimOldestParams
 			&i.Fence,
 			&i.FirstSentAt,
 			&i.RunAt,
+			&i.First,
 		); err != nil {
 			return nil, err
 		}
@@ -238,7 +303,7 @@ UPDATE scheduled_tasks SET
     status = 'running', attempts = attempts + 1, fence = fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => $1)
 WHERE merchant_id = $2 AND id = $3 AND status = 'pending' AND run_at <= phantom_now()
-RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at, run_at
+RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at, run_at, first
 `
 
 type TaskClaimOneParams struct {
@@ -257,6 +322,7 @@ type TaskClaimOneRow struct {
 	Fence        int64
 	FirstSentAt  *time.Time
 	RunAt        time.Time
+	First        bool
 }
 
 // One task and no other, if it is due.
@@ -273,6 +339,7 @@ func (q *Queries) TaskClaimOne(ctx context.Context, arg TaskClaimOneParams) (Tas
 		&i.Fence,
 		&i.FirstSentAt,
 		&i.RunAt,
+		&i.First,
 	)
 	return i, err
 }
@@ -285,7 +352,7 @@ WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
     SELECT d.ctid FROM scheduled_tasks d
     WHERE d.status = 'pending' AND d.kind IN ('webhook', 'refresh') AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first
 `
 
 type TaskClaimUrgentParams struct {
@@ -303,6 +370,7 @@ type TaskClaimUrgentRow struct {
 	Fence        int64
 	FirstSentAt  *time.Time
 	RunAt        time.Time
+	First        bool
 }
 
 // Whatever is due of the kinds by which PHANTOM learns what has happened, oldest first.
@@ -325,6 +393,7 @@ func (q *Queries) TaskClaimUrgent(ctx context.Context, arg TaskClaimUrgentParams
 			&i.Fence,
 			&i.FirstSentAt,
 			&i.RunAt,
+			&i.First,
 		); err != nil {
 			return nil, err
 		}
@@ -521,7 +590,7 @@ func (q *Queries) TaskFinish(ctx context.Context, arg TaskFinishParams) (int64, 
 }
 
 const taskGet = `-- name: TaskGet :one
-SELECT merchant_id, id, kind, status, run_at, params, sealed_params, sealed_params_key_id, attempts, lease_until, fence, first_sent_at, outcome, last_error, created_at, finished_at, unique_key FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, kind, status, run_at, params, sealed_params, sealed_params_key_id, attempts, lease_until, fence, first_sent_at, outcome, last_error, created_at, finished_at, unique_key, again, first FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2
 `
 
 type TaskGetParams struct {
@@ -550,6 +619,8 @@ func (q *Queries) TaskGet(ctx context.Context, arg TaskGetParams) (ScheduledTask
 		&i.CreatedAt,
 		&i.FinishedAt,
 		&i.UniqueKey,
+		&i.Again,
+		&i.First,
 	)
 	return i, err
 }
@@ -613,6 +684,66 @@ func (q *Queries) TaskHeartbeat(ctx context.Context, arg TaskHeartbeatParams) ([
 		return nil, err
 	}
 	return items, nil
+}
+
+const taskJoin = `-- name: TaskJoin :exec
+INSERT INTO scheduled_tasks AS t (merchant_id, id, kind, params, unique_key, first, run_at)
+VALUES ($1, $2, $3, $4, $5::text, $6, phantom_now() + make_interval(secs => $7))
+ON CONFLICT (merchant_id, kind, unique_key)
+    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
+    DO UPDATE SET
+        first = t.first OR excluded.first,
+        again = CASE WHEN t.status = 'running' THEN t.fence ELSE t.again END,
+        status = CASE WHEN t.status = 'running' THEN t.status ELSE 'pending' END,
+        run_at = CASE WHEN t.status <> 'running' THEN least(t.run_at, excluded.run_at)
+            WHEN t.again = t.fence THEN least(t.run_at, phantom_now() + make_interval(secs => $8))
+            ELSE phantom_now() + make_interval(secs => $8) END, -- once it has ended
+        attempts = CASE WHEN t.status IN ('parked', 'needs_review') THEN 0 ELSE t.attempts END
+`
+
+type TaskJoinParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	Kind       string
+	Params     []byte
+	UniqueKey  string
+	First      bool
+	Wait       float64
+	Pause      float64
+}
+
+// Adds a task, or joins the live one that holds the key: one that waits is due soon, one that runs is to run once more.
+func (q *Queries) TaskJoin(ctx context.Context, arg TaskJoinParams) error {
+	_, err := q.db.Exec(ctx, taskJoin,
+		arg.MerchantID,
+		arg.ID,
+		arg.Kind,
+		arg.Params,
+		arg.UniqueKey,
+		arg.First,
+		arg.Wait,
+		arg.Pause,
+	)
+	return err
+}
+
+const taskKeyRuns = `-- name: TaskKeyRuns :one
+SELECT EXISTS (SELECT 1 FROM scheduled_tasks
+    WHERE merchant_id = $1 AND kind = $2 AND unique_key = $3::text AND status = 'running') AS runs
+`
+
+type TaskKeyRunsParams struct {
+	MerchantID uuid.UUID
+	Kind       string
+	UniqueKey  string
+}
+
+// Whether the task that holds a key runs.
+func (q *Queries) TaskKeyRuns(ctx context.Context, arg TaskKeyRunsParams) (bool, error) {
+	row := q.db.QueryRow(ctx, taskKeyRuns, arg.MerchantID, arg.Kind, arg.UniqueKey)
+	var runs bool
+	err := row.Scan(&runs)
+	return runs, err
 }
 
 const taskLag = `-- name: TaskLag :one
@@ -991,15 +1122,45 @@ func (q *Queries) TaskSecondsToNext(ctx context.Context) (float64, error) {
 	return seconds, err
 }
 
+const taskSecondsToNextFirst = `-- name: TaskSecondsToNextFirst :one
+SELECT coalesce(extract(epoch FROM min(run_at) - phantom_now()), 60)::float8 AS seconds
+FROM scheduled_tasks
+WHERE status = 'pending' AND first AND run_at > phantom_now() AND run_at <= phantom_now() + interval '1 minute'
+`
+
+// As TaskSecondsToNext, of what goes first and falls due within a minute.
+func (q *Queries) TaskSecondsToNextFirst(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, taskSecondsToNextFirst)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}
+
+const taskSecondsToNextUrgent = `-- name: TaskSecondsToNextUrgent :one
+SELECT coalesce(extract(epoch FROM min(run_at) - phantom_now()), 5)::float8 AS seconds
+FROM scheduled_tasks
+WHERE status = 'pending' AND kind IN ('webhook', 'refresh') AND run_at > phantom_now() AND run_at <= phantom_now() + interval '5 seconds'
+`
+
+// Of the urgent kinds, within five seconds: these are few rows, whatever is planned for later.
+func (q *Queries) TaskSecondsToNextUrgent(ctx context.Context) (float64, error) {
+	row := q.db.QueryRow(ctx, taskSecondsToNextUrgent)
+	var seconds float64
+	err := row.Scan(&seconds)
+	return seconds, err
+}
+
 const taskSettle = `-- name: TaskSettle :execrows
 UPDATE scheduled_tasks t SET
-    status = ended.status,
-    run_at = CASE WHEN ended.status = 'pending'
+    status = CASE WHEN t.again = t.fence AND ended.status <> 'parked' THEN 'pending' ELSE ended.status END,
+    run_at = CASE WHEN t.again = t.fence THEN t.run_at
+        WHEN ended.status = 'pending'
         THEN phantom_now() + make_interval(secs => ended.delay * CASE WHEN ended.jitter THEN random() ELSE 1 END)
         ELSE t.run_at END,
-    attempts = greatest(t.attempts - CASE WHEN ended.counted THEN 0 ELSE 1 END, 0),
+    attempts = CASE WHEN t.again = t.fence AND ended.status <> 'pending' THEN 0
+        ELSE greatest(t.attempts - CASE WHEN ended.counted THEN 0 ELSE 1 END, 0) END,
     lease_until = NULL,
-    finished_at = CASE WHEN ended.status IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END,
+    finished_at = CASE WHEN t.again <> t.fence AND ended.status IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END,
     last_error = coalesce(nullif(ended.error, ''), t.last_error)
 FROM (SELECT unnest($2::uuid[]) AS merchant_id, unnest($1::uuid[]) AS id,
     unnest($3::bigint[]) AS fence, unnest($4::text[]) AS status,
@@ -1021,7 +1182,8 @@ type TaskSettleParams struct {
 }
 
 // Writes down how tries ended, for those whose fence is still the caller's: who was too slow changes no row. A delay counts from
-// now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back.
+// now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back. What was
+// asked for once more while it ran waits anew, however it ended, but for what is parked: run_at is the time that was asked for.
 func (q *Queries) TaskSettle(ctx context.Context, arg TaskSettleParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskSettle,
 		arg.Ids,
@@ -1039,12 +1201,20 @@ func (q *Queries) TaskSettle(ctx context.Context, arg TaskSettleParams) (int64, 
 	return result.RowsAffected(), nil
 }
 
-const taskSettleDone = `-- name: TaskSettleDone :execrows
-UPDATE scheduled_tasks t SET status = 'succeeded', lease_until = NULL, finished_at = clock_timestamp()
-FROM (SELECT unnest($2::uuid[]) AS merchant_id, unnest($1::uuid[]) AS id,
-    unnest($3::bigint[]) AS fence ORDER BY 2) AS done
-WHERE t.id = ANY (ARRAY(SELECT unnest($1::uuid[]))) AND t.lease_until IS NOT NULL
-    AND t.merchant_id = done.merchant_id AND t.id = done.id AND t.fence = done.fence
+const taskSettleDone = `-- name: TaskSettleDone :one
+WITH settled AS (
+    UPDATE scheduled_tasks t SET
+        status = CASE WHEN t.again = t.fence THEN 'pending' ELSE 'succeeded' END,
+        attempts = CASE WHEN t.again = t.fence THEN 0 ELSE t.attempts END,
+        lease_until = NULL,
+        finished_at = CASE WHEN t.again = t.fence THEN NULL ELSE clock_timestamp() END
+    FROM (SELECT unnest($2::uuid[]) AS merchant_id, unnest($1::uuid[]) AS id,
+        unnest($3::bigint[]) AS fence ORDER BY 2) AS done
+    WHERE t.id = ANY (ARRAY(SELECT unnest($1::uuid[]))) AND t.lease_until IS NOT NULL
+        AND t.merchant_id = done.merchant_id AND t.id = done.id AND t.fence = done.fence
+    RETURNING t.status
+)
+SELECT count(*) AS settled, count(*) FILTER (WHERE status = 'pending') AS again FROM settled
 `
 
 type TaskSettleDoneParams struct {
@@ -1053,13 +1223,17 @@ type TaskSettleDoneParams struct {
 	Fences      []int64
 }
 
-// Most tries succeed and have nothing to say. As TaskSettle, for those.
-func (q *Queries) TaskSettleDone(ctx context.Context, arg TaskSettleDoneParams) (int64, error) {
-	result, err := q.db.Exec(ctx, taskSettleDone, arg.Ids, arg.MerchantIds, arg.Fences)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+type TaskSettleDoneRow struct {
+	Settled int64
+	Again   int64
+}
+
+// Most tries succeed and have nothing to say. As TaskSettle, for those. again: how many were asked for once more and wait anew.
+func (q *Queries) TaskSettleDone(ctx context.Context, arg TaskSettleDoneParams) (TaskSettleDoneRow, error) {
+	row := q.db.QueryRow(ctx, taskSettleDone, arg.Ids, arg.MerchantIds, arg.Fences)
+	var i TaskSettleDoneRow
+	err := row.Scan(&i.Settled, &i.Again)
+	return i, err
 }
 
 const taskShow = `-- name: TaskShow :one
@@ -1159,4 +1333,25 @@ func (q *Queries) TaskWakeMessages(ctx context.Context, arg TaskWakeMessagesPara
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const taskYield = `-- name: TaskYield :exec
+UPDATE scheduled_tasks SET
+    unique_key = CASE WHEN status = 'running' AND NOT first THEN NULL ELSE unique_key END,
+    again = CASE WHEN status = 'running' AND NOT first THEN 0 ELSE again END
+WHERE merchant_id = $1 AND kind = $2 AND unique_key = $3::text
+    AND status IN ('pending', 'running', 'parked', 'needs_review')
+`
+
+type TaskYieldParams struct {
+	MerchantID uuid.UUID
+	Kind       string
+	UniqueKey  string
+}
+
+// Before a task that goes first joins: one that runs and does not may wait long for its turn. It gives up its key and ends by itself;
+// whoever has asked for it meanwhile is served by the new one. What waits is locked, so that it does not begin before it is joined.
+func (q *Queries) TaskYield(ctx context.Context, arg TaskYieldParams) error {
+	_, err := q.db.Exec(ctx, taskYield, arg.MerchantID, arg.Kind, arg.UniqueKey)
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -30,11 +31,12 @@ type Event struct {
 	Created  time.Time
 	Livemode bool
 
-	// Of the object. The last three are "" where it has none.
+	// Of the object. The last four are "" where it has none.
 	ObjectID     string
 	Subscription string
 	Invoice      string
 	Charge       string
+	Customer     string // of a payment method that was detached, the one that had it
 }
 
 // ErrInvalidEvent says that an event cannot be read or lacks what an event of its type has.
@@ -49,10 +51,33 @@ const deauthorized = "account.application.deauthorized"
 func isUsed(kind string) bool {
 	switch kind {
 	case "invoice.payment_failed", "invoice.paid", "invoice.voided", "invoice.marked_uncollectible", "invoice.updated",
-		"charge.refunded", deauthorized:
+		"invoice.payment_action_required", "charge.refunded", "charge.failed", deauthorized:
 		return true
 	}
-	return familyShape.MatchString(kind)
+	return isCustomers(kind) || familyShape.MatchString(kind)
+}
+
+// isCustomers reports the types of events that name a customer and no debt: how he pays has changed, or he is gone.
+func isCustomers(kind string) bool {
+	switch kind {
+	case "payment_method.attached", "payment_method.updated", "payment_method.automatically_updated", "payment_method.detached",
+		"customer.updated", customerDeleted,
+		"customer.source.created", "customer.source.updated", "customer.source.deleted", "customer.source.expiring":
+		return true
+	}
+	return false
+}
+
+const customerDeleted = "customer.deleted"
+
+// goesFirst reports the types of events that may end a hunt or close a ghost.
+func goesFirst(kind string) bool {
+	switch kind {
+	case "invoice.paid", "invoice.voided", "invoice.marked_uncollectible", "charge.refunded", "customer.subscription.deleted",
+		customerDeleted:
+		return true
+	}
+	return strings.HasPrefix(kind, "charge.dispute.")
 }
 
 var familyShape = regexp.MustCompile(`^(customer\.subscription|charge\.dispute)\.[a-z_]{1,64}$`)
@@ -87,10 +112,21 @@ func (e Event) params() webhookParams {
 		p.Subscription = e.ObjectID
 	case strings.HasPrefix(e.Type, "invoice."):
 		p.Invoice = e.ObjectID
-	case e.Type == "charge.refunded":
+	case e.Type == "charge.refunded", e.Type == "charge.failed":
 		p.Charge = e.ObjectID
 	}
 	return p
+}
+
+// nearest is the object from which the way to the subscription is the shortest.
+func (p webhookParams) nearest() (subject, id string) {
+	switch {
+	case p.Invoice != "":
+		return "invoice", p.Invoice
+	case p.Charge != "":
+		return "charge", p.Charge
+	}
+	return "dispute", p.Object
 }
 
 // Receive stores an event and enqueues what it asks for, in one transaction, or disconnects the merchant there and then. It may be
@@ -120,6 +156,12 @@ func (s *Service) Receive(ctx context.Context, e Event) (received bool, err erro
 	case merchant.Disconnected:
 		return false, nil
 	}
+	var hash func(subject, value string) []byte
+	if e.Type != deauthorized { // which must not fail for want of a key
+		if hash, err = s.connect.Hasher(ctx, merchant.ID); err != nil {
+			return false, fmt.Errorf("open the merchant's salt: %w", err)
+		}
+	}
 	disconnected := false
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		added, err := db.New(tx).WebhookEventCreate(ctx, db.WebhookEventCreateParams{
@@ -132,8 +174,7 @@ func (s *Service) Receive(ctx context.Context, e Event) (received bool, err erro
 			return nil
 		}
 		if e.Type != deauthorized {
-			_, err = task.Enqueue(ctx, tx, task.New{MerchantID: merchant.ID, Kind: KindWebhook, Params: e.params()})
-			return err
+			return s.follow(ctx, tx, merchant.ID, hash, e)
 		}
 		disconnected, err = s.connect.Disconnect(ctx, tx, e.Account, e.Created)
 		if err == nil && !disconnected {
@@ -153,11 +194,104 @@ func (s *Service) Receive(ctx context.Context, e Event) (received bool, err erro
 	return true, nil
 }
 
+// follow has everything read anew that an event is about. What many events ask for at once is read once.
+func (s *Service) follow(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, hash func(subject, value string) []byte, e Event) error {
+	if isCustomers(e.Type) {
+		return s.followCustomer(ctx, tx, merchantID, hash, e)
+	}
+	p := e.params()
+	if p.Subscription != "" {
+		return s.joinRefresh(ctx, tx, merchantID, hash, p.Subscription, goesFirst(e.Type))
+	}
+	subject, id := p.nearest()
+	return task.Join(ctx, tx, task.New{
+		MerchantID: merchantID, Kind: KindWebhook, Params: p, UniqueKey: fmt.Sprintf("%x", hash(subject, id)), First: goesFirst(e.Type),
+	})
+}
+
+// spacing is how soon after a reading a subscription is read again because an event has come. The first event of a burst is answered
+// at once, and the others together.
+type spacing struct{ first, others time.Duration }
+
+var defaultSpacing = spacing{first: 500 * time.Millisecond, others: 2 * time.Second}
+
+// joinRefresh has a subscription read anew because of an event.
+func (s *Service) joinRefresh(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, hash func(subject, value string) []byte,
+	subscription string, first bool) error {
+	refresh := refreshOf(merchantID, hash, subscription)
+	refresh.First, refresh.Pause = first, s.spacing.others
+	if first {
+		refresh.Pause = s.spacing.first
+	}
+	seconds, err := db.New(tx).GhostSecondsSinceRefresh(ctx, db.GhostSecondsSinceRefreshParams{
+		MerchantID: merchantID, Subscription: hash("subscription", subscription),
+	})
+	if err != nil {
+		return fmt.Errorf("look when it was read: %w", err)
+	}
+	refresh.Wait = min(max(refresh.Pause-time.Duration(seconds*float64(time.Second)), 0), refresh.Pause)
+	return task.Join(ctx, tx, refresh)
+}
+
+// followCustomer has the subscriptions of a customer's ghosts read anew, and tells their hunts. Of most customers there are none, and
+// nothing is read.
+func (s *Service) followCustomer(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, hash func(subject, value string) []byte, e Event) error {
+	customer := idOrNone(e.Customer)
+	if strings.HasPrefix(e.Type, "customer.") && !strings.HasPrefix(e.Type, "customer.source.") {
+		customer = e.ObjectID
+	}
+	if customer == "" { // whoever had the payment method is not said
+		return nil
+	}
+	known, err := db.New(tx).GhostListOfCustomer(ctx, db.GhostListOfCustomerParams{MerchantID: merchantID, StripeCustomerID: customer})
+	if err != nil {
+		return fmt.Errorf("list the customer's ghosts: %w", err)
+	}
+	if len(known) == 0 {
+		return nil
+	}
+	// The hunts come first: whoever has locked one may be about to have its subscription read anew.
+	if e.Type != customerDeleted && s.Hunts != nil {
+		ids := make([]uuid.UUID, len(known))
+		for i, g := range known {
+			ids[i] = g.ID
+		}
+		if err := s.Hunts.MethodsChanged(ctx, tx, merchantID, ids); err != nil {
+			return fmt.Errorf("tell the customer's hunts: %w", err)
+		}
+	}
+	for i, g := range known {
+		if i > 0 && g.StripeSubscriptionID == known[i-1].StripeSubscriptionID { // in another currency, or of another kind
+			continue
+		}
+		if err := s.joinRefresh(ctx, tx, merchantID, hash, g.StripeSubscriptionID, goesFirst(e.Type)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 var errOutdated = errors.New("the merchant has connected since, or has left before")
 
 // HandleEvent is the handler of [KindWebhook]: it finds the subscription that an event is about and has it read anew.
 func (s *Service) HandleEvent(ctx context.Context, t *task.Task) error {
-	return s.handleEvent(connect.Urgent(ctx), t, s.Refresh)
+	return s.handleEvent(ranked(ctx, t), t, func(ctx context.Context, merchantID uuid.UUID, subscription string) error {
+		hash, err := s.connect.Hasher(ctx, merchantID)
+		if err != nil {
+			return err
+		}
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			return s.joinRefresh(ctx, tx, merchantID, hash, subscription, t.First)
+		})
+	})
+}
+
+// ranked gives what a task asks of Stripe its place in the account's pace.
+func ranked(ctx context.Context, t *task.Task) context.Context {
+	if t.First {
+		return connect.First(ctx)
+	}
+	return connect.Urgent(ctx)
 }
 
 func (s *Service) handleEvent(ctx context.Context, t *task.Task, refresh func(context.Context, uuid.UUID, string) error) error {
@@ -181,6 +315,50 @@ func (s *Service) subscriptionOf(ctx context.Context, merchantID uuid.UUID, p we
 	if p.Subscription != "" {
 		return p.Subscription, nil
 	}
+	subject, id := p.nearest()
+	from := link{merchantID, subject, id}
+	if subscription, known := s.links.get(from); known {
+		return subscription, nil
+	}
+	subscription, err := s.climb(ctx, merchantID, p)
+	if err == nil {
+		s.links.put(from, subscription)
+	}
+	return subscription, err
+}
+
+// link is an object from which somebody has climbed.
+type link struct {
+	merchant    uuid.UUID
+	subject, id string
+}
+
+// links are some of the subscriptions that were found, so that a burst about one object reads them once.
+type links struct {
+	mutex sync.Mutex
+	found map[link]string
+}
+
+// mostLinks bounds them: beyond it all are forgotten.
+const mostLinks = 10_000
+
+func (l *links) get(from link) (subscription string, known bool) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	subscription, known = l.found[from]
+	return subscription, known
+}
+
+func (l *links) put(from link, subscription string) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	if l.found == nil || len(l.found) >= mostLinks {
+		l.found = make(map[link]string)
+	}
+	l.found[from] = subscription
+}
+
+func (s *Service) climb(ctx context.Context, merchantID uuid.UUID, p webhookParams) (string, error) {
 	reader, err := s.connect.Reader(ctx, merchantID)
 	if err != nil {
 		return "", err

@@ -38,18 +38,22 @@ type Service struct {
 
 	concluding chan struct{} // held by the audit that writes its findings
 	purgeBatch int           // ghosts of one transaction
+	spacing    spacing       // between readings of one subscription for events
+	links      links
 }
 
 // Hunts hears in the transaction that stores it which ghosts are not what they were, are new or are gone.
 type Hunts interface {
 	GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
+	// MethodsChanged says that the payment methods of these ghosts' customer may have changed: a new one is charged soon.
+	MethodsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
 	// GhostsExpire comes before the purge touches anything: their hunts end.
 	GhostsExpire(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
 }
 
 // New returns a Service over pool that reads merchants' accounts through connect.
 func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Service {
-	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), purgeBatch: purgeBatch}
+	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), purgeBatch: purgeBatch, spacing: defaultSpacing}
 }
 
 func (s *Service) tellHunts(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {

@@ -32,14 +32,39 @@ type refreshParams struct {
 
 // RefreshLater has a subscription read anew by a task.
 func (s *Service) RefreshLater(ctx context.Context, merchantID uuid.UUID, subscription string) error {
-	_, err := task.Enqueue(ctx, s.pool, task.New{MerchantID: merchantID, Kind: KindRefresh, Params: refreshParams{subscription}})
+	hash, err := s.connect.Hasher(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	return task.Join(ctx, s.pool, refreshOf(merchantID, hash, subscription))
+}
+
+// RefreshIn has a subscription read anew by a task, once the caller's transaction has committed. The caller may be a task that runs:
+// were it to lock another that does, a heartbeat of both could come in between. So it joins only what waits.
+func RefreshIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscription string) error {
+	hash, err := connect.HasherIn(ctx, tx, merchantID)
+	if err != nil {
+		return err
+	}
+	refresh := refreshOf(merchantID, hash, subscription)
+	runs, err := db.New(tx).TaskKeyRuns(ctx, db.TaskKeyRunsParams{MerchantID: merchantID, Kind: KindRefresh, UniqueKey: refresh.UniqueKey})
+	if err != nil {
+		return fmt.Errorf("look for a refresh that runs: %w", err)
+	}
+	if !runs {
+		return task.Join(ctx, tx, refresh)
+	}
+	refresh.UniqueKey = ""
+	_, err = task.Enqueue(ctx, tx, refresh)
 	return err
 }
 
-// RefreshIn has a subscription read anew by a task, once the caller's transaction has committed.
-func RefreshIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscription string) error {
-	_, err := task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindRefresh, Params: refreshParams{subscription}})
-	return err
+// refreshOf is the one task that reads a subscription for all who ask. Its key is the subscription's keyed hash.
+func refreshOf(merchantID uuid.UUID, hash func(subject, value string) []byte, subscription string) task.New {
+	return task.New{
+		MerchantID: merchantID, Kind: KindRefresh, Params: refreshParams{subscription},
+		UniqueKey: fmt.Sprintf("%x", hash("subscription", subscription)),
+	}
 }
 
 // HandleRefresh is the handler of [KindRefresh].
@@ -48,7 +73,7 @@ func (s *Service) HandleRefresh(ctx context.Context, t *task.Task) error {
 	if err := json.Unmarshal(t.Params, &p); err != nil || p.Subscription == "" {
 		return task.Review(errors.New("the task's params name no subscription"))
 	}
-	return unhurried(ctx, s.Refresh(connect.Urgent(ctx), t.MerchantID, p.Subscription))
+	return unhurried(ctx, s.Refresh(ranked(ctx, t), t.MerchantID, p.Subscription))
 }
 
 // unhurried lets a task wait where Stripe fails or asks for fewer requests: that is no failed try. Eight of those would leave the task to

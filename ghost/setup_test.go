@@ -85,6 +85,7 @@ func setupOn(t *testing.T, pool *pgxpool.Pool, config sandbox.Config, limit int)
 		RedirectURI: "http://localhost:8080/api/auth/callback", RateLimit: limit, Log: log,
 	}, pool)
 	b.s = New(pool, b.connect, log)
+	b.s.spacing = spacing{} // most tests take one step after the other
 	b.account, b.merchant = b.handshake()
 	return b
 }

@@ -37,13 +37,13 @@ func TestDeclinesByCode(t *testing.T) {
 			body := fmt.Sprintf(`{"error":{"code":"card_declined","decline_code":%q,"type":"card_error"}}`, code)
 			o := outcomeOf(KindPay, connect.Answer{Status: http.StatusPaymentRequired, Body: []byte(body)})
 			over := class == "never" || class == "customer"
-			if o.class != class || o.code != code || (o.over != "") != over || o.result != "declined" || o.status != "failed" {
+			if o.class != class || o.code != code || (o.held != "") != over || o.result != "declined" || o.status != "failed" {
 				t.Errorf("%s: %+v", code, o)
 			}
 			c := charge{Status: "failed", Invoice: "in_1", Created: now.Add(-48 * time.Hour).Unix(), Method: onFile}
 			c.Outcome.Reason, c.Outcome.NetworkStatus = code, "declined_by_network"
 			r := mayAsk([]charge{c}, frozen{Object: "in_1"}, onFile, DefaultPlaybook(), now)
-			if over != (!r.yes() && r.code.effect() == ends) || !over && !r.yes() {
+			if over != (!r.yes() && r.code.effect() == holds) || !over && !r.yes() {
 				t.Errorf("%s read before the charge: %+v", code, r)
 			}
 			c.Method.Fingerprint = "another"

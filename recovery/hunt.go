@@ -21,7 +21,7 @@ const KindHunt = "hunt"
 
 type huntParams struct {
 	Hunt uuid.UUID `json:"hunt"`
-	Do   string    `json:"do"` // "begin", "plan", "end" or "account"
+	Do   string    `json:"do"` // "begin", "plan", "end", "account" or "method"
 }
 
 // Started says what [Service.Start] did.
@@ -228,6 +228,8 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 		return s.closeWindow(ctx, t.MerchantID, p.Hunt)
 	case "account":
 		return unhurried(ctx, s.account(ctx, t.MerchantID, p.Hunt))
+	case "method":
+		return s.renew(ctx, t.MerchantID, p.Hunt)
 	}
 	return task.Review(errors.New("the task's params ask for something unknown"))
 }

@@ -28,6 +28,10 @@ var claims = map[string]func(ctx context.Context, q *db.Queries, merchant, id uu
 		rows, err := q.TaskClaimUrgent(ctx, db.TaskClaimUrgentParams{LeaseSeconds: 60, Batch: 8})
 		return len(rows), err
 	},
+	"first": func(ctx context.Context, q *db.Queries, _, _ uuid.UUID) (int, error) {
+		rows, err := q.TaskClaimFirst(ctx, db.TaskClaimFirstParams{LeaseSeconds: 60, Batch: 8})
+		return len(rows), err
+	},
 	"one": func(ctx context.Context, q *db.Queries, merchant, id uuid.UUID) (int, error) {
 		_, err := q.TaskClaimOne(ctx, db.TaskClaimOneParams{LeaseSeconds: 60, MerchantID: merchant,
 			ID: id})
@@ -48,6 +52,7 @@ func TestClaimedOnce(t *testing.T) {
 			b := setup(t)
 			ctx := t.Context()
 			id := b.enqueue(task.New{Kind: "webhook"})
+			b.exec("UPDATE scheduled_tasks SET first = true")
 			tx, err := b.pool.Begin(ctx)
 			if err != nil {
 				t.Fatal(err)

@@ -71,8 +71,9 @@ func heldWrites() []write {
 		{"settle done", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool,
 			error) {
 			merchants, tasks, fences := ids(held)
-			return rows(q.TaskSettleDone(ctx, db.TaskSettleDoneParams{MerchantIds: merchants, Ids: tasks,
-				Fences: fences}))
+			row, err := q.TaskSettleDone(ctx, db.TaskSettleDoneParams{MerchantIds: merchants, Ids: tasks,
+				Fences: fences})
+			return rows(row.Settled, err)
 		}},
 		{"settle", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool, error) {
 			merchants, tasks, fences := ids(held)

@@ -72,7 +72,7 @@ func (q *Queue) tryOne(ctx context.Context, merchantID, id uuid.UUID) error {
 	}
 	h := &held{task: &Task{
 		MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-		Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
+		Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
 	}}
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	// The heartbeats and the result outlive ctx, though not for long.

@@ -20,6 +20,7 @@ type Config struct {
 	ListenURL   string             // past any pooler: LISTEN needs a session
 	Handlers    map[string]Handler // by kind
 	Urgent      bool               // claims only the kinds by which PHANTOM learns what has happened, which must not wait behind others
+	First       bool               // claims only what goes first: see [New]
 	Workers     int                // tasks at a time; 10
 	Batch       int                // rows of one claim at most; 200
 	Lease       time.Duration      // how long a task stays its process's without a heartbeat; 60 s
@@ -79,6 +80,7 @@ type Queue struct {
 	queries *db.Queries
 
 	wake  chan struct{} // something may be due
+	ahead chan *held    // what goes first
 	work  chan *held
 	ended chan result
 
@@ -118,7 +120,8 @@ func NewQueue(pool *pgxpool.Pool, config Config) (*Queue, error) {
 	}
 	return &Queue{
 		config: config, pool: pool, queries: db.New(pool),
-		wake: make(chan struct{}, 1), work: make(chan *held, config.Workers+config.Batch), ended: make(chan result, config.Workers+config.Batch),
+		wake: make(chan struct{}, 1), ahead: make(chan *held, config.Workers+config.Batch),
+		work: make(chan *held, config.Workers+config.Batch), ended: make(chan result, config.Workers+config.Batch),
 		held: make(map[uuid.UUID]*held),
 	}, nil
 }
@@ -135,7 +138,7 @@ func (q *Queue) Run(ctx context.Context) {
 	}
 	settler.Go(func() { q.settle(alive) })
 	helpers.Go(func() { q.every(alive, q.config.Lease/4, "heartbeat", q.heartbeat) })
-	if !q.config.Urgent { // the one beside it does the housekeeping for both
+	if !q.apart() { // the one beside it does the housekeeping for all
 		helpers.Go(func() { q.every(ctx, min(q.config.Poll, q.config.Lease/4), "rescue", q.rescue) })
 		helpers.Go(func() { q.every(ctx, time.Hour, "drop finished", q.dropFinished) })
 	}
@@ -166,6 +169,9 @@ func (q *Queue) Run(ctx context.Context) {
 	end()
 	helpers.Wait()
 }
+
+// apart says whether the queue claims a part of the kinds only, beside one that claims all.
+func (q *Queue) apart() bool { return q.config.Urgent || q.config.First }
 
 // claimLoop fills the workers' hands and waits for whichever comes first: a free hand, a notification, the next task's time.
 func (q *Queue) claimLoop(ctx, alive context.Context) {
@@ -210,6 +216,9 @@ func (q *Queue) room() int {
 	defer q.mutex.Unlock()
 	q.more = true // until a claim says otherwise
 	stock := max(q.config.Workers, min(2*q.tried, q.config.Batch+q.config.Workers))
+	if q.apart() { // what it learns is waited for: whoever has a free hand takes it
+		stock = q.config.Workers
+	}
 	room := min(stock-q.open, q.config.Batch)
 	q.low = max(stock/2, q.config.Workers-1)
 	// A small claim costs as much as a large one: wait until half the stock is gone.
@@ -223,8 +232,8 @@ func (q *Queue) room() int {
 const fairMerchants = 32
 
 func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
-	if q.config.Urgent {
-		return q.claimUrgent(ctx, alive, room)
+	if q.apart() {
+		return q.claimApart(ctx, alive, room)
 	}
 	q.mutex.Lock()
 	after := q.after
@@ -240,7 +249,7 @@ func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
 	for _, row := range fair {
 		q.take(alive, &Task{
 			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
+			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
 		})
 		if row.Scanned == fairMerchants {
 			next = row.LastScanned
@@ -259,27 +268,43 @@ func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
 	for _, row := range oldest {
 		q.take(alive, &Task{
 			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
+			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
 		})
 	}
 	return len(fair) + len(oldest), nil
 }
 
-func (q *Queue) claimUrgent(ctx, alive context.Context, room int) (int, error) {
+// claimApart claims what goes first, and then, where the queue is of the urgent kinds, the others of those.
+func (q *Queue) claimApart(ctx, alive context.Context, room int) (int, error) {
 	q.mutex.Lock()
 	q.tried = 0
 	q.mutex.Unlock()
-	urgent, err := q.queries.TaskClaimUrgent(ctx, db.TaskClaimUrgentParams{LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(room)})
+	first, err := q.queries.TaskClaimFirst(ctx, db.TaskClaimFirstParams{LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(room)})
 	if err != nil {
 		return 0, err
+	}
+	for _, row := range first {
+		q.take(alive, &Task{
+			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
+			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
+		})
+	}
+	if q.config.First || len(first) == room {
+		return len(first), nil
+	}
+	urgent, err := q.queries.TaskClaimUrgent(ctx, db.TaskClaimUrgentParams{
+		LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(room - len(first)),
+	})
+	if err != nil {
+		return len(first), err
 	}
 	for _, row := range urgent {
 		q.take(alive, &Task{
 			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
+			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
 		})
 	}
-	return len(urgent), nil
+	return len(first) + len(urgent), nil
 }
 
 // take hands a claimed task to the workers. There is room: no more is claimed than they and their stock hold.
@@ -295,11 +320,15 @@ func (q *Queue) take(alive context.Context, t *Task) {
 		// We took over from ourselves, before a heartbeat could notice that the lease was lost.
 		before.cancel(errLeaseLost)
 	}
-	q.work <- h
+	if t.First {
+		q.ahead <- h
+	} else {
+		q.work <- h
+	}
 }
 
 func (q *Queue) worker() {
-	for h := range q.work {
+	for h := q.next(); h != nil; h = q.next() {
 		q.ended <- q.try(h)
 		q.mutex.Lock()
 		q.open--
@@ -309,6 +338,21 @@ func (q *Queue) worker() {
 		if wanting {
 			q.rouse()
 		}
+	}
+}
+
+// next is the next task for a free hand, what goes first before the others; nil once nothing more is claimed.
+func (q *Queue) next() *held {
+	select {
+	case h := <-q.ahead:
+		return h
+	default:
+	}
+	select {
+	case h := <-q.ahead:
+		return h
+	case h := <-q.work:
+		return h
 	}
 }
 
@@ -392,12 +436,19 @@ func (q *Queue) rouse() {
 	}
 }
 
+func (q *Queue) secondsToNext(ctx context.Context) (float64, error) {
+	switch {
+	case q.config.First:
+		return q.queries.TaskSecondsToNextFirst(ctx)
+	case q.config.Urgent:
+		return q.queries.TaskSecondsToNextUrgent(ctx)
+	}
+	return q.queries.TaskSecondsToNext(ctx)
+}
+
 // untilNext is how long the claim loop may sleep: until the next task is due, Poll at most.
 func (q *Queue) untilNext(ctx context.Context) time.Duration {
-	if q.config.Urgent { // a new one notifies, and one that is tried again is found by the queue of all kinds
-		return q.config.Poll
-	}
-	seconds, err := q.queries.TaskSecondsToNext(ctx)
+	seconds, err := q.secondsToNext(ctx)
 	if err != nil {
 		return q.config.Poll
 	}

@@ -72,7 +72,10 @@ func (q *Queue) write(ctx context.Context, batch []result) {
 		other.Counted = append(other.Counted, r.counted)
 		other.Errors = append(other.Errors, r.err)
 	}
-	q.persist(ctx, len(done.Ids), func() (int64, error) { return q.queries.TaskSettleDone(ctx, done) })
+	again := q.persist(ctx, len(done.Ids), func() (int64, error) {
+		row, err := q.queries.TaskSettleDone(ctx, done)
+		return row.Again, err
+	})
 	q.persist(ctx, len(other.Ids), func() (int64, error) { return q.queries.TaskSettle(ctx, other) })
 	q.mutex.Lock()
 	for _, r := range batch {
@@ -81,20 +84,23 @@ func (q *Queue) write(ctx context.Context, batch []result) {
 		}
 	}
 	q.mutex.Unlock()
-	if len(other.Ids) > 0 { // some may be due again
+	if len(other.Ids) > 0 || again > 0 { // some may be due again
 		q.rouse()
 	}
 }
 
-func (q *Queue) persist(ctx context.Context, count int, write func() (int64, error)) {
+// persist returns what the last write returned.
+func (q *Queue) persist(ctx context.Context, count int, write func() (int64, error)) int64 {
 	if count == 0 {
-		return
+		return 0
 	}
 	delays := backoff.NewExponentialBackOff()
 	delays.InitialInterval, delays.MaxInterval = 20*time.Millisecond, 2*time.Second
-	if _, err := backoff.Retry(ctx, write, backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(0)); err != nil {
+	n, err := backoff.Retry(ctx, write, backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(0))
+	if err != nil {
 		q.config.Log.Error("[WORKER] results are lost: the leases end and the tasks run again", "tasks", count, "cause", db.Describe(err))
 	}
+	return n
 }
 
 // heartbeat extends all leases at once.
@@ -169,8 +175,8 @@ func (q *Queue) listen(ctx context.Context) {
 		conn, err := pgx.Connect(ctx, q.config.ListenURL)
 		if err == nil {
 			statement := "LISTEN phantom_task"
-			if q.config.Urgent {
-				statement += " -- urgent" // phantom doctor counts processes by the other one's
+			if q.apart() {
+				statement += " -- apart" // phantom doctor counts processes by the other one's
 			}
 			_, err = conn.Exec(ctx, statement)
 			for q.rouse(); err == nil; q.rouse() {
@@ -187,14 +193,16 @@ func (q *Queue) listen(ctx context.Context) {
 // giveBack returns what no worker has begun, without counting it as a try.
 func (q *Queue) giveBack(ctx context.Context) {
 	for {
+		var h *held
 		select {
-		case h := <-q.work:
-			select {
-			case q.ended <- result{held: h, status: "pending"}:
-			case <-ctx.Done():
-				return
-			}
+		case h = <-q.ahead:
+		case h = <-q.work:
 		default:
+			return
+		}
+		select {
+		case q.ended <- result{held: h, status: "pending"}:
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -29,7 +29,7 @@ func (q *Queue) Step(ctx context.Context, merchantID, id uuid.UUID) error {
 	h := &held{task: &Task{
 		MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params,
 		SealedParams: row.SealedParams,
-		Attempt:      row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt,
+		Attempt:      row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
 	}}
 	h.ctx, h.cancel = context.WithCancelCause(ctx)
 	q.write(ctx, []result{q.try(h)})

@@ -24,6 +24,7 @@ type Task struct {
 	Fence        int64
 	FirstSentAt  *time.Time
 	RunAt        time.Time // when it fell due, by PHANTOM's clock
+	First        bool      // what it learns may end a hunt: it goes before all others
 
 	finished string // what its handler has made of it by [Finish]
 }
@@ -72,7 +73,12 @@ type New struct {
 	SealedParams *vault.EncryptedToken
 	RunAt        time.Time // by the database's clock; zero is now
 	UniqueKey    string    // "" for none: of the live tasks of one kind and merchant at most one holds a key
-	ID           uuid.UUID // made if zero; the context of SealedParams needs it beforehand
+
+	// Of [Join] alone.
+	First bool          // it goes before all others
+	Wait  time.Duration // how long it waits where none waits already
+	Pause time.Duration // how long it waits where one runs
+	ID    uuid.UUID     // made if zero; the context of SealedParams needs it beforehand
 }
 
 // Enqueue adds a task in the caller's transaction and wakes the workers when that commits. It returns the task's id, or
@@ -106,6 +112,44 @@ func Enqueue(ctx context.Context, tx db.DBTX, t New) (uuid.UUID, error) {
 		return uuid.Nil, fmt.Errorf("notify: %w", err)
 	}
 	return t.ID, nil
+}
+
+// Join is [Enqueue] for what any number of callers may ask for at once: t has a unique key, and where a live task holds it, none is
+// added. If that one waits, whatever for, it is due soon; if it runs, and so may have looked already, it runs once more after this
+// try, however that ends. So a look that begins after the caller's commit follows each Join, and a thousand calls make two.
+// What goes first does not wait for one that runs and does not: it takes the key over. The handler of such a kind must not end its
+// task by [Finish], which forgets who has joined.
+func Join(ctx context.Context, tx db.DBTX, t New) error {
+	if t.UniqueKey == "" || t.SealedParams != nil || !t.RunAt.IsZero() {
+		return fmt.Errorf("join %s: the task lacks a key, or has a time or sealed params", t.Kind)
+	}
+	params, err := marshalParams(t.Params)
+	if err != nil {
+		return err
+	}
+	if t.ID == uuid.Nil {
+		if t.ID, err = uuid.NewV7(); err != nil {
+			return fmt.Errorf("make id: %w", err)
+		}
+	}
+	queries := db.New(tx)
+	if t.First {
+		if err := queries.TaskYield(ctx, db.TaskYieldParams{
+			MerchantID: t.MerchantID, Kind: t.Kind, UniqueKey: t.UniqueKey,
+		}); err != nil {
+			return fmt.Errorf("take the key of %s over: %w", t.Kind, err)
+		}
+	}
+	if err := queries.TaskJoin(ctx, db.TaskJoinParams{
+		MerchantID: t.MerchantID, ID: t.ID, Kind: t.Kind, Params: params, UniqueKey: t.UniqueKey, First: t.First,
+		Wait: t.Wait.Seconds(), Pause: t.Pause.Seconds(),
+	}); err != nil {
+		return fmt.Errorf("join %s: %w", t.Kind, err)
+	}
+	if err := queries.TaskNotify(ctx); err != nil {
+		return fmt.Errorf("notify: %w", err)
+	}
+	return nil
 }
 
 // EnqueueKeyed is [Enqueue] for many tasks of one merchant and kind in one statement. Each has a time, a unique key and an id of its

@@ -155,7 +155,10 @@ type envelope struct {
 			Subscription reference `json:"subscription"`
 			Invoice      reference `json:"invoice"`
 			Charge       reference `json:"charge"`
+			Customer     reference `json:"customer"`
+			Parent       parent    `json:"parent"`
 		} `json:"object"`
+		Previous previous `json:"previous_attributes"`
 	} `json:"data"`
 }
 
@@ -169,10 +172,47 @@ func decodeEvent(body []byte) (ghost.Event, error) {
 		return ghost.Event{}, ghost.ErrInvalidEvent
 	}
 	object := e.Data.Object
+	if object.Customer == "" {
+		object.Customer = e.Data.Previous.Customer
+	}
+	if object.Subscription == "" {
+		object.Subscription = object.Parent.Details.Subscription
+	}
 	return ghost.Event{
 		ID: e.ID, Type: e.Type, Account: e.Account, Created: time.Unix(e.Created, 0), Livemode: e.Livemode,
 		ObjectID: string(object.ID), Subscription: string(object.Subscription), Invoice: string(object.Invoice), Charge: string(object.Charge),
+		Customer: string(object.Customer),
 	}, nil
+}
+
+// previous holds what has changed of the object. A payment method that was detached has no customer any more.
+type previous struct {
+	Customer reference `json:"customer"`
+}
+
+func (p *previous) UnmarshalJSON(text []byte) error {
+	type shape previous // without this method
+	var read shape
+	if json.Unmarshal(text, &read) == nil {
+		*p = previous(read)
+	}
+	return nil
+}
+
+// parent is where an invoice names its subscription from API version 2025-03-31 on.
+type parent struct {
+	Details struct {
+		Subscription reference `json:"subscription"`
+	} `json:"subscription_details"`
+}
+
+func (p *parent) UnmarshalJSON(text []byte) error {
+	type shape parent
+	var read shape
+	if json.Unmarshal(text, &read) == nil {
+		*p = parent(read)
+	}
+	return nil
 }
 
 // reference is an id, whether the object behind it is expanded or not; "" for anything else.

@@ -132,14 +132,72 @@ func TestWebhook(t *testing.T) {
 	b.send(event(account, "evt_8", "invoice.paid", "in_2")).wantStatus(t, "received")
 
 	// Nothing of a payload is kept anywhere.
-	for _, table := range []string{"webhook_events", "scheduled_tasks"} {
+	for table, shown := range map[string]string{"webhook_events": "evt_1", "scheduled_tasks": "sub_1"} {
 		var text string
 		if err := b.pool.QueryRow(t.Context(), "SELECT string_agg("+table+"::text, ' ') FROM "+table).Scan(&text); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(text, canary) || strings.Contains(text, "4900") || !strings.Contains(text, "evt_1") {
+		if strings.Contains(text, canary) || strings.Contains(text, "4900") || !strings.Contains(text, shown) {
 			t.Errorf("%s: %s", table, text)
 		}
+	}
+}
+
+// A customer's payment methods are hints as the rest: whatever shape an event has, at most his own ghosts are read anew.
+func TestEventsOfPaymentMethods(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.browser().handshake().wantSuccess(t)
+	account := b.world.Accounts()[0]
+	if _, err := b.pool.Exec(t.Context(), `INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id,
+			stripe_invoice_id, amount, currency, rule, decline_class, attempt_count)
+		SELECT id, gen_random_uuid(), 'cus_known', 'sub_known', 'in_known', 100, 'usd', 'past_due', 'timed', 1 FROM merchants`); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, c := range []struct {
+		kind, object, data string
+		read               bool
+	}{
+		{"payment_method.attached", `"id":"pm_1","customer":"cus_known"`, ``, true},
+		{"payment_method.updated", `"id":"pm_1","customer":{"id":"cus_known"}`, ``, true},
+		{"payment_method.automatically_updated", `"id":"pm_1","customer":"cus_known"`, `,"previous_attributes":{"card":{"exp_year":2024}}`, true},
+		{"payment_method.detached", `"id":"pm_1","customer":null`, `,"previous_attributes":{"customer":"cus_known"}`, true},
+		{"payment_method.detached", `"id":"pm_1","customer":null`, ``, false},
+		{"payment_method.detached", `"id":"pm_1","customer":null`, `,"previous_attributes":null`, false},
+		{"payment_method.detached", `"id":"pm_1","customer":null`, `,"previous_attributes":["cus_known"]`, false},
+		{"payment_method.detached", `"id":"pm_1","customer":null`, `,"previous_attributes":"cus_known"`, false},
+		{"payment_method.detached", `"id":"pm_1","customer":null`, `,"previous_attributes":{"customer":7}`, false},
+		{"payment_method.detached", `"id":"pm_1","customer":null`, `,"previous_attributes":{"customer":"../cus_known"}`, false},
+		{"payment_method.detached", `"id":"pm_1","customer":"cus_other"`, `,"previous_attributes":{"customer":"cus_known"}`, false},
+		{"customer.source.expiring", `"id":"card_1","customer":"cus_known"`, ``, true},
+		{"customer.updated", `"id":"cus_known"`, `,"previous_attributes":{"default_source":null}`, true},
+		{"customer.updated", `"id":"cus_other","customer":"cus_known"`, ``, false},
+		{"customer.deleted", `"id":"cus_known","deleted":true`, ``, true},
+		{"invoice.payment_action_required", `"id":"in_1","subscription":"sub_known"`, ``, true},
+		{"invoice.updated", `"id":"in_1","subscription":null,"parent":{"subscription_details":{"subscription":"sub_known"}}`, ``, true},
+		{"invoice.updated", `"id":"in_1","parent":{"subscription_details":{"subscription":{"id":"sub_known"}}}`, ``, true},
+		{"invoice.updated", `"id":"in_1","parent":{"subscription_details":["sub_known"]}`, ``, false},
+		{"invoice.updated", `"id":"in_1","parent":"sub_known"`, ``, false},
+		{"charge.failed", `"id":"ch_1","invoice":"in_1","customer":"cus_known"`, ``, false},
+	} {
+		n++
+		if _, err := b.pool.Exec(t.Context(), "DELETE FROM scheduled_tasks"); err != nil {
+			t.Fatal(err)
+		}
+		b.send(`{"id":"evt_`+strconv.Itoa(n)+`","type":"`+c.kind+`","account":"`+account+`","created":`+strconv.FormatInt(time.Now().Unix(), 10)+
+			`,"livemode":false,"data":{"object":{`+c.object+`}`+c.data+`}}`).wantStatus(t, "received")
+		var read bool
+		if err := b.pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM scheduled_tasks WHERE kind = 'refresh' AND params ->> 'subscription' = 'sub_known')").
+			Scan(&read); err != nil {
+			t.Fatal(err)
+		}
+		if read != c.read {
+			t.Errorf("%s {%s}%s: read anew %t", c.kind, c.object, c.data, read)
+		}
+	}
+	if b.rows("webhook_events") != n {
+		t.Errorf("%d events of %d", b.rows("webhook_events"), n)
 	}
 }
 
@@ -351,11 +409,11 @@ func TestMalformedEvents(t *testing.T) {
 	}
 	// What of an object has another shape than expected is as good as missing, for it is only a hint.
 	for i, hint := range []string{"null", "7", "[]", `{"id":"sub_1"}`, `{"id":7}`, `{"id":{"id":"x"}}`, `"../x"`, strings.Repeat("[", 5000) + strings.Repeat("]", 5000)} {
-		body := strings.Replace(event(account, "evt_h"+strconv.Itoa(i), "invoice.paid", "in_1"), `"subscription":"sub_1"`, `"subscription":`+hint, 1)
+		body := strings.Replace(event(account, "evt_h"+strconv.Itoa(i), "invoice.paid", "in_"+strconv.Itoa(i)), `"subscription":"sub_1"`, `"subscription":`+hint, 1)
 		b.send(body).wantStatus(t, "received")
 	}
 	var hints string
-	if err := b.pool.QueryRow(t.Context(), "SELECT string_agg(coalesce(params->>'subscription', '-'), '') FROM (SELECT params FROM scheduled_tasks ORDER BY params->>'event') t").Scan(&hints); err != nil {
+	if err := b.pool.QueryRow(t.Context(), "SELECT string_agg(coalesce(params->>'subscription', '-'), '') FROM (SELECT params FROM scheduled_tasks ORDER BY id) t").Scan(&hints); err != nil {
 		t.Fatal(err)
 	}
 	if hints != "---sub_1----" {

@@ -39,12 +39,23 @@ INSERT INTO ghost_refreshes AS r (merchant_id, subscription, ticket) VALUES (@me
 ON CONFLICT (merchant_id, subscription) DO UPDATE SET ticket = excluded.ticket, refreshed_at = clock_timestamp()
 WHERE r.ticket < excluded.ticket;
 
+-- name: GhostSecondsSinceRefresh :one
+-- For how long a subscription has not been read by a refresh, in seconds; an hour at most.
+SELECT coalesce((SELECT least(extract(epoch FROM clock_timestamp() - r.refreshed_at), 3600) FROM ghost_refreshes r
+    WHERE r.merchant_id = @merchant_id AND r.subscription = @subscription), 3600)::float8 AS seconds;
+
 -- name: GhostListOfSubscription :many
 SELECT * FROM ghost_targets WHERE merchant_id = $1 AND stripe_subscription_id = $2 ORDER BY currency, id;
 
 -- name: GhostListOfSubscriptions :many
 SELECT * FROM ghost_targets
 WHERE merchant_id = @merchant_id AND stripe_subscription_id = ANY (@subscriptions::text[]) ORDER BY stripe_subscription_id, currency, id;
+
+-- name: GhostListOfCustomer :many
+-- Those of a customer for which another payment method may matter: open, or closed because a payment is under way.
+SELECT id, stripe_subscription_id FROM ghost_targets
+WHERE merchant_id = $1 AND stripe_customer_id = $2 AND (status = 'open' OR closed_reason = 'payment_under_way')
+ORDER BY stripe_subscription_id, id;
 
 -- name: GhostListUnseen :many
 -- Subscriptions of open ghosts of which an audit has read no invoice. There are few: an audit reads them all.

@@ -23,6 +23,35 @@ ON CONFLICT (merchant_id, kind, unique_key)
     WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
     DO NOTHING;
 
+-- name: TaskYield :exec
+-- Before a task that goes first joins: one that runs and does not may wait long for its turn. It gives up its key and ends by itself;
+-- whoever has asked for it meanwhile is served by the new one. What waits is locked, so that it does not begin before it is joined.
+UPDATE scheduled_tasks SET
+    unique_key = CASE WHEN status = 'running' AND NOT first THEN NULL ELSE unique_key END,
+    again = CASE WHEN status = 'running' AND NOT first THEN 0 ELSE again END
+WHERE merchant_id = @merchant_id AND kind = @kind AND unique_key = sqlc.arg(unique_key)::text
+    AND status IN ('pending', 'running', 'parked', 'needs_review');
+
+-- name: TaskJoin :exec
+-- Adds a task, or joins the live one that holds the key: one that waits is due soon, one that runs is to run once more.
+INSERT INTO scheduled_tasks AS t (merchant_id, id, kind, params, unique_key, first, run_at)
+VALUES (@merchant_id, @id, @kind, @params, sqlc.arg(unique_key)::text, @first, phantom_now() + make_interval(secs => sqlc.arg(wait)))
+ON CONFLICT (merchant_id, kind, unique_key)
+    WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
+    DO UPDATE SET
+        first = t.first OR excluded.first,
+        again = CASE WHEN t.status = 'running' THEN t.fence ELSE t.again END,
+        status = CASE WHEN t.status = 'running' THEN t.status ELSE 'pending' END,
+        run_at = CASE WHEN t.status <> 'running' THEN least(t.run_at, excluded.run_at)
+            WHEN t.again = t.fence THEN least(t.run_at, phantom_now() + make_interval(secs => sqlc.arg(pause)))
+            ELSE phantom_now() + make_interval(secs => sqlc.arg(pause)) END, -- once it has ended
+        attempts = CASE WHEN t.status IN ('parked', 'needs_review') THEN 0 ELSE t.attempts END;
+
+-- name: TaskKeyRuns :one
+-- Whether the task that holds a key runs.
+SELECT EXISTS (SELECT 1 FROM scheduled_tasks
+    WHERE merchant_id = @merchant_id AND kind = @kind AND unique_key = sqlc.arg(unique_key)::text AND status = 'running') AS runs;
+
 -- name: TaskNotify :exec
 -- Delivered when the caller's transaction commits.
 SELECT pg_notify('phantom_task', '');
@@ -52,7 +81,7 @@ UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
 WHERE t.id = ANY (ARRAY(SELECT id FROM due)) -- and not a join, which would be planned as a scan of the whole table
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at,
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first,
     (SELECT count(*) FROM merchant) AS scanned,
     coalesce((SELECT merchant_id FROM merchant ORDER BY hop DESC LIMIT 1), sqlc.arg(after))::uuid AS last_scanned;
 
@@ -65,7 +94,7 @@ WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the 
     SELECT d.ctid FROM scheduled_tasks d
     WHERE d.status = 'pending' AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at;
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first;
 
 -- name: TaskClaimUrgent :many
 -- Whatever is due of the kinds by which PHANTOM learns what has happened, oldest first.
@@ -76,7 +105,18 @@ WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
     SELECT d.ctid FROM scheduled_tasks d
     WHERE d.status = 'pending' AND d.kind IN ('webhook', 'refresh') AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at;
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first;
+
+-- name: TaskClaimFirst :many
+-- Whatever is due of what goes first, oldest first.
+UPDATE scheduled_tasks t SET
+    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
+    lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
+WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
+    SELECT d.ctid FROM scheduled_tasks d
+    WHERE d.status = 'pending' AND d.first AND d.run_at <= phantom_now()
+    ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first;
 
 -- name: TaskClaimOne :one
 -- One task and no other, if it is due.
@@ -84,7 +124,7 @@ UPDATE scheduled_tasks SET
     status = 'running', attempts = attempts + 1, fence = fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
 WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND status = 'pending' AND run_at <= phantom_now()
-RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at, run_at;
+RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at, run_at, first;
 
 -- name: TaskProgress :one
 -- How a task stands, and how many seconds are left: of a pending one until it is due, of a running one until its lease ends.
@@ -104,25 +144,36 @@ WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) -- planned as few
     AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence
 RETURNING t.id;
 
--- name: TaskSettleDone :execrows
--- Most tries succeed and have nothing to say. As TaskSettle, for those.
-UPDATE scheduled_tasks t SET status = 'succeeded', lease_until = NULL, finished_at = clock_timestamp()
-FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
-    unnest(sqlc.arg(fences)::bigint[]) AS fence ORDER BY 2) AS done
-WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) AND t.lease_until IS NOT NULL
-    AND t.merchant_id = done.merchant_id AND t.id = done.id AND t.fence = done.fence;
+-- name: TaskSettleDone :one
+-- Most tries succeed and have nothing to say. As TaskSettle, for those. again: how many were asked for once more and wait anew.
+WITH settled AS (
+    UPDATE scheduled_tasks t SET
+        status = CASE WHEN t.again = t.fence THEN 'pending' ELSE 'succeeded' END,
+        attempts = CASE WHEN t.again = t.fence THEN 0 ELSE t.attempts END,
+        lease_until = NULL,
+        finished_at = CASE WHEN t.again = t.fence THEN NULL ELSE clock_timestamp() END
+    FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
+        unnest(sqlc.arg(fences)::bigint[]) AS fence ORDER BY 2) AS done
+    WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) AND t.lease_until IS NOT NULL
+        AND t.merchant_id = done.merchant_id AND t.id = done.id AND t.fence = done.fence
+    RETURNING t.status
+)
+SELECT count(*) AS settled, count(*) FILTER (WHERE status = 'pending') AS again FROM settled;
 
 -- name: TaskSettle :execrows
 -- Writes down how tries ended, for those whose fence is still the caller's: who was too slow changes no row. A delay counts from
--- now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back.
+-- now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back. What was
+-- asked for once more while it ran waits anew, however it ended, but for what is parked: run_at is the time that was asked for.
 UPDATE scheduled_tasks t SET
-    status = ended.status,
-    run_at = CASE WHEN ended.status = 'pending'
+    status = CASE WHEN t.again = t.fence AND ended.status <> 'parked' THEN 'pending' ELSE ended.status END,
+    run_at = CASE WHEN t.again = t.fence THEN t.run_at
+        WHEN ended.status = 'pending'
         THEN phantom_now() + make_interval(secs => ended.delay * CASE WHEN ended.jitter THEN random() ELSE 1 END)
         ELSE t.run_at END,
-    attempts = greatest(t.attempts - CASE WHEN ended.counted THEN 0 ELSE 1 END, 0),
+    attempts = CASE WHEN t.again = t.fence AND ended.status <> 'pending' THEN 0
+        ELSE greatest(t.attempts - CASE WHEN ended.counted THEN 0 ELSE 1 END, 0) END,
     lease_until = NULL,
-    finished_at = CASE WHEN ended.status IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END,
+    finished_at = CASE WHEN t.again <> t.fence AND ended.status IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END,
     last_error = coalesce(nullif(ended.error, ''), t.last_error)
 FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
     unnest(sqlc.arg(fences)::bigint[]) AS fence, unnest(sqlc.arg(statuses)::text[]) AS status,
@@ -158,6 +209,18 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND status = 'ru
 -- How long until the next pending task is due, at most a day.
 SELECT coalesce(extract(epoch FROM least(min(run_at) - phantom_now(), interval '1 day')), 86400)::float8 AS seconds
 FROM scheduled_tasks WHERE status = 'pending';
+
+-- name: TaskSecondsToNextFirst :one
+-- As TaskSecondsToNext, of what goes first and falls due within a minute.
+SELECT coalesce(extract(epoch FROM min(run_at) - phantom_now()), 60)::float8 AS seconds
+FROM scheduled_tasks
+WHERE status = 'pending' AND first AND run_at > phantom_now() AND run_at <= phantom_now() + interval '1 minute';
+
+-- name: TaskSecondsToNextUrgent :one
+-- Of the urgent kinds, within five seconds: these are few rows, whatever is planned for later.
+SELECT coalesce(extract(epoch FROM min(run_at) - phantom_now()), 5)::float8 AS seconds
+FROM scheduled_tasks
+WHERE status = 'pending' AND kind IN ('webhook', 'refresh') AND run_at > phantom_now() AND run_at <= phantom_now() + interval '5 seconds';
 
 -- name: TaskGet :one
 SELECT * FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
