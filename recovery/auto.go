@@ -171,6 +171,16 @@ func ReadAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (*Auto, err
 	if err != nil {
 		return nil, fmt.Errorf("read suppressions: %w", err)
 	}
+	merchant, err := queries.MerchantGet(ctx, merchantID)
+	if err != nil {
+		return nil, fmt.Errorf("read merchant: %w", err)
+	}
+	var hash hasher
+	if merchant.HashSalt != nil { // without one nothing was hunted or suppressed yet, and a snapshot cannot make it
+		if hash, err = connect.HasherOf(ctx, tx, merchant); err != nil {
+			return nil, err
+		}
+	}
 	all := &Auto{Amounts: map[string]int64{}}
 	for after := uuid.Nil; ; {
 		list, err := queries.HuntListTargets(ctx, db.HuntListTargetsParams{
@@ -182,20 +192,18 @@ func ReadAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (*Auto, err
 		if len(list) == 0 {
 			return all, nil
 		}
-		hash, err := connect.HasherIn(ctx, tx, merchantID)
-		if err != nil {
-			return nil, err
-		}
-		tried, err := triedBefore(ctx, queries, merchantID, list, hash)
-		if err != nil {
-			return nil, err
+		var tried map[uuid.UUID]bool
+		if hash != nil {
+			if tried, err = triedBefore(ctx, queries, merchantID, list, hash); err != nil {
+				return nil, err
+			}
 		}
 		for _, g := range list {
 			p, _ := playbook.For(g)
 			if tried[g.ID] || !p.hunts(g, false, now) {
 				continue
 			}
-			if some {
+			if some && hash != nil {
 				unwanted, err := suppressedCustomer(ctx, queries, g, hash, p.Steps)
 				if err != nil {
 					return nil, err
