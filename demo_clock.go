@@ -20,19 +20,10 @@ const (
 // live lets the time pass. The clocks of both worlds and of the database stand still while anything is under way.
 func (d *demo) live(ctx context.Context, view *demoView) error {
 	end := d.start.AddDate(0, 0, d.days)
-	var hunted, looked time.Time
+	var looked time.Time
 	for {
 		if err := d.settle(ctx); err != nil {
 			return err
-		}
-		if hunted.IsZero() || d.now.Sub(hunted) >= 24*time.Hour { // new ghosts are hunted too
-			hunted = d.now
-			if _, err := d.services.hunts.Start(ctx, d.merchant, nil); err != nil {
-				return fmt.Errorf("[SERVER] start hunts: %w", err)
-			}
-			if err := d.settle(ctx); err != nil {
-				return err
-			}
 		}
 		if err := d.theirs.look(ctx, d.start); err != nil {
 			return err

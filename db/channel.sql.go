@@ -213,7 +213,9 @@ func (q *Queries) TemplateGet(ctx context.Context, arg TemplateGetParams) (Templ
 const templateIsUsed = `-- name: TemplateIsUsed :one
 SELECT EXISTS (SELECT 1 FROM hunts h JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
     WHERE h.merchant_id = $1 AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out
-        AND p.body @> jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('channel', $2::text, 'template', $3::text)))) AS used
+        AND (p.body @> jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('channel', $2::text, 'template', $3::text)))
+            OR p.body @> jsonb_build_object('segments', jsonb_build_array(jsonb_build_object('set', jsonb_build_object('steps',
+                jsonb_build_array(jsonb_build_object('channel', $2::text, 'template', $3::text)))))))) AS used
 `
 
 type TemplateIsUsedParams struct {

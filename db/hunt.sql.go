@@ -110,14 +110,15 @@ func (q *Queries) HuntCountCharge(ctx context.Context, arg HuntCountChargeParams
 }
 
 const huntCreateMany = `-- name: HuntCreateMany :many
-INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices, owed)
-SELECT g.merchant_id, new.id, g.id, new.customer, $1, $2, new.held_out, m.livemode,
+INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, by_hand, livemode, decline_class, currency, amount,
+    invoices, owed)
+SELECT g.merchant_id, new.id, g.id, new.customer, $1, $2, new.held_out, $3, m.livemode,
     g.decline_class, g.currency, g.amount,
     ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i),
     coalesce((SELECT jsonb_object_agg(x ->> 'id', x -> 'amount') FROM jsonb_array_elements(g.invoices) x), jsonb_build_object(g.stripe_invoice_id, g.amount))
-FROM (SELECT unnest($3::uuid[]) AS id, unnest($4::uuid[]) AS ghost_id, unnest($5::bytea[]) AS customer,
-    unnest($6::boolean[]) AS held_out) AS new
-JOIN ghost_targets g ON g.merchant_id = $7 AND g.id = new.ghost_id AND g.status = 'open'
+FROM (SELECT unnest($4::uuid[]) AS id, unnest($5::uuid[]) AS ghost_id, unnest($6::bytea[]) AS customer,
+    unnest($7::boolean[]) AS held_out) AS new
+JOIN ghost_targets g ON g.merchant_id = $8 AND g.id = new.ghost_id AND g.status = 'open'
 JOIN merchants m ON m.id = g.merchant_id
 ON CONFLICT (merchant_id, ghost_id) WHERE state = 'active' DO NOTHING
 RETURNING id
@@ -126,6 +127,7 @@ RETURNING id
 type HuntCreateManyParams struct {
 	PlaybookVersion int32
 	Mode            string
+	ByHand          bool
 	Ids             []uuid.UUID
 	Ghosts          []uuid.UUID
 	Customers       [][]byte
@@ -138,6 +140,7 @@ func (q *Queries) HuntCreateMany(ctx context.Context, arg HuntCreateManyParams) 
 	rows, err := q.db.Query(ctx, huntCreateMany,
 		arg.PlaybookVersion,
 		arg.Mode,
+		arg.ByHand,
 		arg.Ids,
 		arg.Ghosts,
 		arg.Customers,
@@ -810,6 +813,54 @@ func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams
 			return nil, err
 		}
 		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const huntListTried = `-- name: HuntListTried :many
+SELECT g.id FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bytea[]) AS customer) AS asked
+JOIN ghost_targets g ON g.merchant_id = $3 AND g.id = asked.id
+JOIN merchants m ON m.id = g.merchant_id
+WHERE EXISTS (
+    SELECT 1 FROM hunts h
+    WHERE h.merchant_id = g.merchant_id AND h.customer = asked.customer AND h.mode = 'recover' AND h.livemode = m.livemode
+        AND CASE WHEN h.state = 'active' THEN h.ghost_id = g.id
+            ELSE h.state <> 'recovered' AND h.ended_reason <> ALL ($4::text[])
+                AND CASE WHEN h.invoices = '{}' THEN coalesce(g.first_failed_at <= h.ended_at, true)
+                    ELSE h.invoices && (ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) END END)
+ORDER BY g.id
+`
+
+type HuntListTriedParams struct {
+	Ghosts     []uuid.UUID
+	Customers  [][]byte
+	MerchantID uuid.UUID
+	Closings   []string
+}
+
+// Those of these ghosts whose debt has had a hunt that was to recover, unless that ended with the ghost: by a payment, or for one of the
+// reasons for which ghosts close. Of a purged hunt no invoice is known: then all that had failed before it ended counts as its debt.
+func (q *Queries) HuntListTried(ctx context.Context, arg HuntListTriedParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, huntListTried,
+		arg.Ghosts,
+		arg.Customers,
+		arg.MerchantID,
+		arg.Closings,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var id uuid.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -271,7 +271,8 @@ func (s *Service) takeTest(ctx context.Context, merchantID uuid.UUID) (uuid.UUID
 
 // checkSteps finds the steps that could not be sent: every template must exist, and of a playbook that recovers every channel be set up.
 func (s *Service) checkSteps(ctx context.Context, merchantID uuid.UUID, p Playbook) error {
-	if len(p.Steps) == 0 {
+	steps := p.allSteps()
+	if len(steps) == 0 {
 		return nil
 	}
 	channels, err := s.Channels(ctx, merchantID)
@@ -282,8 +283,8 @@ func (s *Service) checkSteps(ctx context.Context, merchantID uuid.UUID, p Playbo
 	if err != nil {
 		return err
 	}
-	for i, step := range p.Steps {
-		field := fmt.Sprintf("steps[%d]", i)
+	for _, step := range steps {
+		field := step.field
 		if p.Mode == ModeRecover && (step.Channel == Email && channels.Resend == nil || step.Channel == SMS && channels.Twilio == nil) {
 			return &FieldError{field + ".channel", "is not set up: PUT /api/channels/" + providerOf(step.Channel) + " first"}
 		}

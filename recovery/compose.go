@@ -75,7 +75,7 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &letter{Invoice: ghost.StripeInvoiceID, Channel: account.fingerprint(m.hash), Persons: [][]byte{m.Customer}, secret: account.secret}
+	l := &letter{Invoice: m.invoice, Channel: account.fingerprint(m.hash), Persons: [][]byte{m.Customer}, secret: account.secret}
 	if email != "" {
 		l.Persons = append(l.Persons, m.hash.email(email))
 	}
@@ -89,11 +89,14 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 		}
 		l.Person = m.hash.email(email)
 	}
-	if err := writable(ctx, reader, ghost.StripeCustomerID, ghost.StripeInvoiceID); err != nil {
+	if err := writable(ctx, reader, ghost.StripeCustomerID, l.Invoice); err != nil {
 		return nil, err
 	}
-	invoice, err := readBill(ctx, reader, ghost.StripeInvoiceID)
+	invoice, err := readBill(ctx, reader, l.Invoice)
 	if err != nil {
+		return nil, err
+	}
+	if err := m.mayTouch(invoice); err != nil {
 		return nil, err
 	}
 	switch {
@@ -214,7 +217,10 @@ type invoice struct {
 	methodType                     string // of its last charge, "" where there was none
 	cardBrand, cardLast4           string
 	remaining                      int64
+	created                        int64 // Unix seconds
 	paid                           bool
+	owner                          payer
+	contract                       contract
 }
 
 func (i *invoice) settled() bool {
@@ -242,7 +248,7 @@ func (i *invoice) card() string {
 // readBill asks Stripe how an invoice stands now.
 func readBill(ctx context.Context, reader *connect.Reader, id string) (*invoice, error) {
 	var i *invoice
-	err := reader.Get(ctx, "/v1/invoices/"+url.PathEscape(id), url.Values{"expand[]": {"charge"}}, func(d *jx.Decoder) error {
+	err := reader.Get(ctx, "/v1/invoices/"+url.PathEscape(id), url.Values{"expand[]": {"charge", "customer", "subscription"}}, func(d *jx.Decoder) error {
 		i = &invoice{}
 		return d.ObjBytes(func(d *jx.Decoder, key []byte) (err error) {
 			switch string(key) {
@@ -264,6 +270,12 @@ func readBill(ctx context.Context, reader *connect.Reader, id string) (*invoice,
 				i.paid, err = d.Bool()
 			case "charge":
 				err = i.readCharge(d)
+			case "customer":
+				err = decodeJSON(d, &i.owner)
+			case "subscription":
+				err = decodeJSON(d, &i.contract)
+			case "created":
+				i.created, err = d.Int64()
 			default:
 				err = d.Skip()
 			}

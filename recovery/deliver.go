@@ -255,7 +255,7 @@ func (s *Service) mayRepeat(ctx context.Context, m *message, l *letter) error {
 	if invoice.settled() {
 		return stop(skipped("the invoice is settled"))
 	}
-	return nil
+	return m.mayTouch(invoice)
 }
 
 // lookUp settles an SMS by looking for it at Twilio. It is never sent again, whatever is found.

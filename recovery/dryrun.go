@@ -19,7 +19,9 @@ const (
 type DryRun struct {
 	Data []Planned `json:"data"` // the first thousand, in order of time
 	Started
-	Truncated bool `json:"truncated"` // there is more than Data names
+	Truncated bool           `json:"truncated"` // there is more than Data names
+	Segments  map[string]int `json:"segments"`  // of these hunts, those of each segment that takes any
+	Auto      Auto           `json:"auto"`      // of these, those that would begin by themselves in mode recover
 }
 
 // DryRun says what [Service.Start] would begin for all open ghosts with this playbook, and what those hunts would do in their first
@@ -27,7 +29,7 @@ type DryRun struct {
 // knows at that moment (a payment meanwhile, a retry of Smart Retries, a dispute, a customer's number) is not in it. In mode observe it is
 // what recover would do.
 func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p Playbook) (DryRun, error) {
-	run := DryRun{Data: []Planned{}}
+	run := DryRun{Data: []Planned{}, Segments: map[string]int{}, Auto: Auto{Amounts: map[string]int64{}}}
 	if err := s.checkSteps(ctx, merchantID, p); err != nil {
 		return run, err
 	}
@@ -51,8 +53,12 @@ func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p Playbook) 
 		if len(list) == 0 {
 			break
 		}
+		tried, err := triedBefore(ctx, s.queries, merchantID, list, base.hash)
+		if err != nil {
+			return run, err
+		}
 		for _, g := range list {
-			if err := run.begin(ctx, sim, base, g); err != nil {
+			if err := run.begin(ctx, sim, base, g, p.Auto && !tried[g.ID]); err != nil {
 				return run, err
 			}
 		}
@@ -69,15 +75,17 @@ func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p Playbook) 
 	return run, err
 }
 
-// begin decides as [Service.begin] does whether a ghost is hunted.
-func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.GhostTarget) error {
-	if g.Amount < l.playbook.MinAmount[g.Currency] || g.Status != "open" {
+// begin decides as [Service.begin] does whether a ghost is hunted. auto says that it is so by itself.
+func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.GhostTarget, auto bool) error {
+	var segment string
+	l.playbook, segment = l.playbook.For(g)
+	if !l.playbook.hunts(g, false, l.began) {
 		run.Skipped++
 		return nil
 	}
 	customer := l.hash("customer", g.StripeCustomerID)
 	l.zone = zoneNamed(g.Zone, l.zone)
-	h, err := imagine(g, string(customer), l, l.began)
+	h, err := imagine(g, string(customer), l, l.began, false)
 	if err != nil {
 		return err
 	}
@@ -86,6 +94,12 @@ func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.G
 		return nil
 	}
 	run.Hunts++
+	if h.segment = segment; segment != "" {
+		run.Segments[segment]++
+	}
+	if auto {
+		run.Auto.add(g, l.playbook, l.began)
+	}
 	if heldOut(customer, l.playbook.HoldoutPercent) {
 		run.HeldOut++
 		return nil

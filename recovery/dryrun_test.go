@@ -181,6 +181,7 @@ func TestDryRunIsWhatHappens(t *testing.T) {
 			b.s.advisor = Heuristic{}
 			p := DefaultPlaybook()
 			p.Mode, p.HoldoutPercent, p.Steps = ModeRecover, 0, []Step{}
+			p.Auto = false
 			change(&p)
 			if len(p.Steps) > 0 {
 				b.correspond()

@@ -53,6 +53,7 @@ func (l *ledger) playbook(version, holdout int) {
 	l.t.Helper()
 	p := DefaultPlaybook()
 	p.Mode, p.HoldoutPercent = ModeRecover, holdout
+	p.Auto = false
 	body, err := json.Marshal(p)
 	if err != nil {
 		l.t.Fatal(err)

@@ -76,6 +76,7 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 	change := func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalUncollectible, 1 }
 	playbook := DefaultPlaybook()
 	playbook.Mode, playbook.HoldoutPercent, playbook.Steps = ModeRecover, 0, []Step{}
+	playbook.Auto = false // chosen by hand
 	change(&playbook)
 	run, err := b.s.DryRun(t.Context(), b.merchant, playbook)
 	if err != nil {

@@ -119,6 +119,12 @@ const (
 	codeMessageCap      code = "message_cap"
 	codeNotOurs         code = "not_ours"
 	codeRefused         code = "refused"
+	codeTooOld          code = "too_old"
+	codeLeaving         code = "leaving"
+	codeExcluded        code = "excluded"
+	codeIgnored         code = "ignored"
+	codeResubscribed    code = "resubscribed"
+	codeKindOff         code = "kind_off"
 )
 
 // rules say of each code what it brings about, and what it is in plain words.
@@ -171,6 +177,12 @@ var rules = map[code]struct {
 	codeMessageCap:      {waits, "the person has had enough messages"},
 	codeNotOurs:         {drops, "it is not as PHANTOM has left it"},
 	codeRefused:         {holds, "Stripe has refused the request"},
+	codeTooOld:          {ends, "the invoice is older than the newest playbook allows"},
+	codeLeaving:         {holds, "the subscription ends with its period"},
+	codeExcluded:        {waits, "the newest playbook excludes the customer, the product or the price"},
+	codeIgnored:         {holds, "the customer or the subscription is marked to be left alone: phantom=ignore"},
+	codeResubscribed:    {holds, "the customer has subscribed to the same product anew"},
+	codeKindOff:         {waits, "the newest playbook does not hunt debts of this kind"},
 }
 
 // heldCodes are those that hold until something changes and are looked at again with any news. A refusal is not: the news may be of
@@ -200,6 +212,9 @@ const (
 // a message. p is what was planned; a message needs only its zero value. now is by PHANTOM's clock.
 func mayLeave(kind string, p frozen, f facts, now time.Time) ruling {
 	r := f.hunt.mayLeave(kind, now)
+	if r.yes() {
+		r = f.hunt.mayChoose(kind, p.Object, now)
+	}
 	if r.yes() && f.person != nil {
 		r = f.person.mayWrite(f.hunt.playbook, now)
 	}
@@ -215,6 +230,9 @@ func mayLeave(kind string, p frozen, f facts, now time.Time) ruling {
 		r = f.stripe.mayRelease()
 	case kind == KindResume && !f.stripe.taken: // the merchant has lifted it, and paused on their own account
 		r = ruling{code: codeNotOurs}
+	}
+	if r.yes() {
+		r = f.stripe.mayChoose(kind, f.hunt, now)
 	}
 	if !r.yes() || f.ledger == nil {
 		return r
@@ -261,9 +279,9 @@ func (f *stripeFacts) mayCharge(kind string, p frozen, h huntFacts, now time.Tim
 	switch {
 	case slices.ContainsFunc(f.charges, charge.contested):
 		return ruling{code: codeInDispute}
-	case o.Status == "uncollectible":
+	case o.Status == "uncollectible" && !h.chargesWrittenOff():
 		return ruling{code: codeWrittenOff}
-	case o.Status != "open":
+	case o.Status != "open" && o.Status != "uncollectible":
 		return ruling{code: codeNotOpen}
 	case o.PaidOutOfBand, o.AmountRemaining <= 0:
 		return ruling{code: codeNothingLeft}

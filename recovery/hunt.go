@@ -21,14 +21,14 @@ const KindHunt = "hunt"
 
 type huntParams struct {
 	Hunt uuid.UUID `json:"hunt"`
-	Do   string    `json:"do"` // "begin", "plan", "end", "account" or "method"
+	Do   string    `json:"do"` // "begin", "plan", "end", "account" or "method"; "auto" is of no hunt
 }
 
 // Started says what [Service.Start] did.
 type Started struct {
 	Hunts   int `json:"hunts"`
 	HeldOut int `json:"held_out"`
-	Skipped int `json:"skipped"` // below the minimum, hunted already, open no more, or of a customer who wants no message any more
+	Skipped int `json:"skipped"` // not hunted by the playbook, hunted already, open no more, or of a customer who wants no message any more
 }
 
 // ErrOff says that the merchant's playbook is off.
@@ -53,7 +53,9 @@ func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid
 		return result, err
 	}
 	begin := func(list []db.GhostTarget) error {
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.begin(ctx, tx, merchantID, playbook, list, hash, &result) })
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			return s.begin(ctx, tx, merchantID, playbook, list, ghosts != nil, hash, &result)
+		})
 	}
 	if ghosts != nil {
 		list, err := s.queries.HuntGhostList(ctx, db.HuntGhostListParams{MerchantID: merchantID, Ids: ghosts})
@@ -99,22 +101,28 @@ func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (Versioned, 
 }
 
 // begin stores the hunts of these ghosts with their tasks: one that plans its first steps, and one that ends its window. Where the
-// playbook recovers, a hunt that only watches ends for it.
-func (s *Service) begin(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, playbook Versioned, ghosts []db.GhostTarget,
+// playbook recovers, a hunt that only watches ends for it. byHand says that somebody has named the ghosts.
+func (s *Service) begin(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, playbook Versioned, ghosts []db.GhostTarget, byHand bool,
 	hash func(subject, value string) []byte, result *Started) error {
 	queries := db.New(tx)
 	some, err := queries.SuppressionExists(ctx, merchantID)
 	if err != nil {
 		return fmt.Errorf("read suppressions: %w", err)
 	}
-	batch := db.HuntCreateManyParams{MerchantID: merchantID, PlaybookVersion: playbook.Version, Mode: playbook.Mode}
+	now, err := queries.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("read clock: %w", err)
+	}
+	batch := db.HuntCreateManyParams{MerchantID: merchantID, PlaybookVersion: playbook.Version, Mode: playbook.Mode, ByHand: byHand}
+	var beginnings []string
 	for _, g := range ghosts {
-		if g.Amount < playbook.MinAmount[g.Currency] || g.Status != "open" {
+		plan, segment := playbook.For(g)
+		if !plan.hunts(g, byHand, now) {
 			result.Skipped++
 			continue
 		}
 		if some { // whichever arm he would be in
-			unwanted, err := suppressedCustomer(ctx, queries, g, hash, playbook.Steps)
+			unwanted, err := suppressedCustomer(ctx, queries, g, hash, plan.Steps)
 			if err != nil {
 				return err
 			}
@@ -126,6 +134,7 @@ func (s *Service) begin(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, pl
 		customer := hash("customer", g.StripeCustomerID)
 		batch.Ids, batch.Ghosts, batch.Customers = append(batch.Ids, newID()), append(batch.Ghosts, g.ID), append(batch.Customers, customer)
 		batch.Helds = append(batch.Helds, heldOut(customer, playbook.HoldoutPercent))
+		beginnings = append(beginnings, beginning(playbook, plan, segment, g, byHand, now))
 	}
 	// Whoever closes a ghost comes before this and is seen, or waits and sees the hunt.
 	if err := queries.HuntShareGhosts(ctx, db.HuntShareGhostsParams{MerchantID: merchantID, Ghosts: batch.Ghosts}); err != nil {
@@ -140,10 +149,6 @@ func (s *Service) begin(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, pl
 	if err != nil {
 		return fmt.Errorf("create hunts: %w", err)
 	}
-	now, err := queries.Now(ctx)
-	if err != nil {
-		return fmt.Errorf("read clock: %w", err)
-	}
 	result.Hunts += len(added)
 	result.Skipped += len(batch.Ids) - len(added)
 	begun, notes, tasks := unique(added), db.HuntNoteCreateManyParams{MerchantID: merchantID}, []task.New{}
@@ -151,7 +156,7 @@ func (s *Service) begin(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, pl
 		if !begun[id] {
 			continue
 		}
-		words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode, playbook.Version)
+		words := beginnings[i]
 		if batch.Helds[i] {
 			result.HeldOut++
 			words = "held out: this customer is left to what would have happened anyway, so that the others can be compared with them"
@@ -171,7 +176,7 @@ func (s *Service) begin(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, pl
 }
 
 // replaceWatching ends the hunts of these ghosts that only watch, so that hunts that recover can begin.
-func (s *Service) replaceWatching(ctx context.Context, tx pgx.Tx, merchantID uuid.UUID, ghosts []uuid.UUID) error {
+func (s *Service) replaceWatching(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
 	hunts, err := db.New(tx).HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
 	if err != nil {
 		return fmt.Errorf("list hunts: %w", err)
@@ -204,10 +209,12 @@ func PlanAgain(merchantID uuid.UUID, canceled []byte) (db.TaskEnqueueParams, boo
 // HandleHunt is the handler of [KindHunt].
 func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 	var p huntParams
-	if err := json.Unmarshal(t.Params, &p); err != nil || p.Hunt == uuid.Nil {
+	if err := json.Unmarshal(t.Params, &p); err != nil || p.Hunt == uuid.Nil && p.Do != "auto" {
 		return task.Review(errors.New("the task's params cannot be read"))
 	}
 	switch p.Do {
+	case "auto":
+		return s.huntAll(ctx, t.MerchantID)
 	case "begin":
 		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 			if err := s.observe(ctx, tx, t.MerchantID, p.Hunt); err != nil {
@@ -269,6 +276,9 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		}
 		if !there || p.hunt.HeldOut || p.hunt.Mode != ModeRecover || finalKinds[p.playbook.FinalStep] == "" || p.ghost.Status != "open" {
 			return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over")
+		}
+		if why := p.playbook.sparesFinal(p.ghost); why != "" { // it would wait for ever, or as long as a year's subscription goes on
+			return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over; its final step was not taken: "+why.words())
 		}
 		if err := cancelUnsent(ctx, p.queries, p.hunt, "the window is over"); err != nil {
 			return err
@@ -427,7 +437,7 @@ func accountAfter(ctx context.Context, tx db.DBTX, hunt db.Hunt, moment time.Tim
 const accountEvery = 5 * time.Second
 
 // GhostsChanged hears in the transaction that stores it which ghosts are not what they were: a hunt whose ghost is gone ends there and
-// then, and one whose debt has changed is planned anew.
+// then, one whose debt has changed is planned anew, and for a new ghost one begins where the playbook says so.
 func (s *Service) GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
 	queries := db.New(tx)
 	hunts, err := queries.HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
@@ -448,7 +458,7 @@ func (s *Service) GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid
 			return err
 		}
 	}
-	return nil
+	return s.huntNew(ctx, tx, merchantID, ghosts)
 }
 
 func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
@@ -570,15 +580,16 @@ func (s *Service) Stop(ctx context.Context, merchantID, huntID uuid.UUID) error 
 
 // invoiceOf is an invoice of a ghost, as ghost_targets.invoices holds it.
 type invoiceOf struct {
-	ID     string `json:"id"`
-	Amount int64  `json:"amount"`
+	ID      string `json:"id"`
+	Amount  int64  `json:"amount"`
+	Created int64  `json:"created"` // in Unix seconds; 0 in rows of before it was kept
 }
 
 // invoicesOf are what a ghost owes, the oldest first: one at least.
 func invoicesOf(g db.GhostTarget) (list []invoiceOf) {
 	_ = json.Unmarshal(g.Invoices, &list) // our own; without it there is the oldest one
 	if !slices.ContainsFunc(list, func(i invoiceOf) bool { return i.ID == g.StripeInvoiceID }) {
-		list = slices.Insert(list, 0, invoiceOf{g.StripeInvoiceID, g.Amount})
+		list = slices.Insert(list, 0, invoiceOf{ID: g.StripeInvoiceID, Amount: g.Amount})
 	}
 	return list
 }

@@ -66,6 +66,7 @@ func TestRecoverTakesThePlaceOfObserve(t *testing.T) {
 	start(Started{})
 	recovering := DefaultPlaybook()
 	recovering.Mode, recovering.HoldoutPercent, recovering.Steps = ModeRecover, 0, []Step{}
+	recovering.Auto = false
 	run, err := b.s.DryRun(t.Context(), b.merchant, recovering)
 	if err != nil || run.Hunts != 5 || len(run.Data) == 0 {
 		t.Errorf("the dry run foretells %+v, %v", run.Started, err)

@@ -56,6 +56,7 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 	b.exec("UPDATE ghost_targets SET invoices = jsonb_set(invoices, '{0,amount}', to_jsonb($1::bigint)), amount = amount + $1 WHERE status = 'open' AND jsonb_array_length(invoices) = 2", 2*most)
 	p := DefaultPlaybook()
 	p.Mode, p.HoldoutPercent, p.DailyCap = ModeRecover, 0, map[string]int64{"usd": most, "eur": most, "jpy": most}
+	p.Auto = false
 	p.MaxAttempts, p.WindowDays, p.Steps = 12, 60, []Step{{0, Email, "payment_failed"}}
 	run, err := b.s.DryRun(t.Context(), b.merchant, p)
 	if err != nil {

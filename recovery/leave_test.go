@@ -92,6 +92,7 @@ func (p *office) newest(change func(*Playbook)) {
 	p.t.Helper()
 	playbook := DefaultPlaybook()
 	playbook.Mode, playbook.QuietHours = ModeRecover, QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
+	playbook.Auto = false // chosen by hand
 	change(&playbook)
 	body, err := json.Marshal(playbook)
 	p.must(err)

@@ -39,6 +39,10 @@ type message struct {
 	db.MessageLoadRow
 	task *task.Task
 	hash hasher
+
+	playbook Playbook // that holds for its hunt, as the gate was asked last
+	invoice  string   // that it is about: the oldest one of the ghost that is hunted
+	byHand   bool     // somebody has named the ghost
 }
 
 // HandleMessage is the handler of the tasks of kind "email" and "sms". Whoever plans a message adds its row and its task, of the same
@@ -108,10 +112,19 @@ func (s *Service) mayWrite(ctx context.Context, queries *db.Queries, m *message,
 	if err != nil {
 		return fmt.Errorf("read what decides about the message: %w", err)
 	}
-	playbook, err := playbookOf(row.Playbook, row.Newest)
+	ghost, err := ghostOf(ctx, queries, row.Hunt)
+	if err != nil {
+		return err
+	}
+	playbook, _, err := playbooksOf(row.Playbook, row.Newest, ghost)
 	if err != nil {
 		return fmt.Errorf("read playbook %d: %w", row.Hunt.PlaybookVersion, err)
 	}
+	m.playbook, m.invoice, m.byHand = playbook, "", row.Hunt.ByHand
+	if hunted := playbook.chosen(ghost, row.Hunt.ByHand, row.Now); len(hunted) > 0 {
+		m.invoice = hunted[0].ID
+	}
+	ghost.Status, ghost.ClosedReason, ghost.Currency = row.Ghost, nil, "" // of a message the minimum and what a payment does are not asked
 	if counted {
 		if person.sent, err = queries.MessageListSent(ctx, db.MessageListSentParams{MerchantID: t.MerchantID, Persons: l.Persons}); err != nil {
 			return fmt.Errorf("count messages: %w", err)
@@ -119,7 +132,7 @@ func (s *Service) mayWrite(ctx context.Context, queries *db.Queries, m *message,
 	}
 	person.stopped = row.Suppressed
 	r := mayLeave(m.Channel, frozen{}, facts{person: person, hunt: huntFacts{
-		hunt: row.Hunt, ghost: db.GhostTarget{Status: row.Ghost}, playbook: playbook, halted: row.Halted, disconnected: row.Disconnected,
+		hunt: row.Hunt, ghost: ghost, playbook: playbook, halted: row.Halted, disconnected: row.Disconnected,
 	}}, row.Now)
 	switch {
 	case r.yes():

@@ -132,6 +132,7 @@ func (p *office) steps(channels ...string) {
 	p.t.Helper()
 	playbook := DefaultPlaybook()
 	playbook.Mode, playbook.QuietHours, playbook.Steps = ModeRecover, QuietHours{From: "00:00", To: "00:00", Zone: "customer"}, []Step{}
+	playbook.Auto = false // chosen by hand
 	for _, channel := range channels {
 		playbook.Steps = append(playbook.Steps, Step{0, channel, "reminder"})
 	}

@@ -29,7 +29,7 @@ func (s *Service) observe(ctx context.Context, tx db.DBTX, merchantID, huntID uu
 		return err
 	}
 	sim := newSimulation(s.advisor)
-	h, err := imagine(p.ghost, string(p.hunt.Customer), p.outlook(), p.now)
+	h, err := imagine(p.ghost, string(p.hunt.Customer), p.outlook(), p.now, p.hunt.ByHand)
 	if err != nil {
 		return err
 	}

@@ -63,15 +63,9 @@ func (p *planning) load(ctx context.Context) (there bool, err error) {
 		return false, fmt.Errorf("load hunt: %w", err)
 	}
 	p.hunt, p.ghost, p.merchant, p.now = row.Hunt, row.GhostTarget, row.Merchant, row.Now
-	plan, err := ParsePlaybook(row.Playbook)
-	if err != nil {
+	if _, p.playbook, err = playbooksOf(row.Playbook, row.Newest, p.ghost); err != nil {
 		return false, fmt.Errorf("read playbook %d: %w", p.hunt.PlaybookVersion, err)
 	}
-	newest, err := ParsePlaybook(row.Newest)
-	if err != nil {
-		return false, fmt.Errorf("read the newest playbook: %w", err)
-	}
-	p.playbook = plan.loosest(newest)
 	if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: m, HuntID: p.hunt.ID}); err != nil {
 		return false, fmt.Errorf("list attempts: %w", err)
 	}
@@ -158,7 +152,7 @@ func (p *planning) charge(ctx context.Context) error {
 	}
 	var next nextStep
 	var chosen invoiceOf
-	for _, invoice := range invoicesOf(p.ghost) {
+	for _, invoice := range p.playbook.chosen(p.ghost, p.hunt.ByHand, p.now) {
 		object := p.hash("invoice", invoice.ID)
 		if slices.ContainsFunc(p.hunt.InvoicesOver, func(over []byte) bool { return bytes.Equal(over, object) }) {
 			continue

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,7 +16,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
-	"phantom/money"
 )
 
 // Modes of a playbook.
@@ -44,6 +42,14 @@ type Playbook struct {
 
 	GiveBack          bool `json:"give_back"`            // what was taken over, to Smart Retries where a hunt ends without payment
 	FinalStepIfPaying bool `json:"final_step_if_paying"` // pause or cancel where the newest invoice is paid, too
+
+	Auto           bool      `json:"auto"`              // hunt new ghosts as they appear
+	MaxDebtAgeDays int       `json:"max_debt_age_days"` // an older invoice is only hunted where its ghost is named
+	WhenLeaving    string    `json:"when_leaving"`      // where the subscription ends with its period
+	Exclude        Exclude   `json:"exclude"`           // whom nobody hunts
+	WrittenOff     bool      `json:"written_off"`       // hunt what the merchant has written off, too
+	Resubscribed   bool      `json:"resubscribed"`      // hunt who has subscribed anew, too
+	Segments       []Segment `json:"segments"`          // what holds instead for some ghosts: the first that takes one
 }
 
 // Step is a message of a hunt.
@@ -76,11 +82,17 @@ func DefaultPlaybook() Playbook {
 			{AfterDays: 12, Channel: "email", Template: "last_notice"},
 		},
 		FinalStep: FinalNone, HoldoutPercent: 5, GiveBack: true,
+		Auto: true, MaxDebtAgeDays: 120, WhenLeaving: LeavingMessage,
+		Exclude:  Exclude{Customers: []string{}, Products: []string{}, Prices: []string{}},
+		Segments: []Segment{},
 	}
 }
 
 const onlyFields = "takes only mode, take_over, max_attempts, card_budget, window_days, min_amount, daily_cap, quiet_hours " +
-	"{from, to, zone}, steps [{after_days, channel, template}], final_step, final_step_if_paying, give_back, holdout_percent"
+	"{from, to, zone}, steps [{after_days, channel, template}], final_step, final_step_if_paying, give_back, holdout_percent, " +
+	"auto, max_debt_age_days, when_leaving, exclude {customers, products, prices}, written_off, resubscribed, " +
+	"segments [{name, match {products, prices, currencies, countries, min_amount}, set {any of these but mode, auto, exclude, " +
+	"segments, window_days, holdout_percent}}]"
 
 // ParsePlaybook reads a playbook's JSON. What is left out takes its default; a fault is a [*FieldError].
 func ParsePlaybook(text []byte) (Playbook, error) {
@@ -109,7 +121,10 @@ func ParsePlaybook(text []byte) (Playbook, error) {
 	if p.Steps == nil { // those of the default that the window has room for
 		p.Steps = slices.DeleteFunc(DefaultPlaybook().Steps, func(step Step) bool { return step.AfterDays > p.WindowDays })
 	}
-	return p, p.validate()
+	if err := p.validate(); err != nil {
+		return p, err
+	}
+	return p, p.checkSegments()
 }
 
 var (
@@ -137,20 +152,20 @@ func (p *Playbook) validate() error {
 			"must be none, pause, cancel or mark_uncollectible",
 		},
 		{"holdout_percent", p.HoldoutPercent < 0 || p.HoldoutPercent > 20, "must be a whole number from 0 to 20"},
+		{"max_debt_age_days", p.MaxDebtAgeDays < 1 || p.MaxDebtAgeDays > 3650, "must be a whole number from 1 to 3650"},
+		{"when_leaving", !slices.Contains([]string{LeavingStop, LeavingMessage, LeavingHunt}, p.WhenLeaving), "must be stop, message or hunt"},
 	} {
 		if rule.broken {
 			return &FieldError{rule.field, rule.rule}
 		}
 	}
 	for field, amounts := range map[string]map[string]int64{"min_amount": p.MinAmount, "daily_cap": p.DailyCap} {
-		for _, currency := range slices.Sorted(maps.Keys(amounts)) {
-			switch {
-			case !currencyShape.MatchString(currency) || amounts[currency] < 0:
-				return &FieldError{field, "must map currencies in three lower-case letters to whole numbers of minor units"}
-			case !money.Known(currency): // it would be a limit that never holds
-				return &FieldError{field, "must name currencies that Stripe has, such as usd or eur"}
-			}
+		if err := checkAmounts(field, amounts); err != nil {
+			return err
 		}
+	}
+	if err := p.Exclude.check(); err != nil {
+		return err
 	}
 	last := 0
 	for i, step := range p.Steps {
@@ -183,10 +198,13 @@ func isZone(name string) bool {
 }
 
 // under is a hunt's plan under the limits of another playbook, the newest one: what a merchant lowers or switches off holds for what
-// runs. The mode, the caps, the budgets, the minimum and the quiet hours are limits; all else is the plan.
+// runs. The mode, the caps, the budgets, the minimum, the quiet hours and whoever is left alone (by age, by name, because they leave, have
+// subscribed anew or are written off) are limits; all else is the plan.
 func (p Playbook) under(newest Playbook) Playbook {
 	p.Mode, p.MaxAttempts, p.CardBudget = newest.Mode, newest.MaxAttempts, newest.CardBudget
 	p.MinAmount, p.DailyCap, p.QuietHours = newest.MinAmount, newest.DailyCap, newest.QuietHours
+	p.MaxDebtAgeDays, p.WhenLeaving, p.Exclude = newest.MaxDebtAgeDays, newest.WhenLeaving, newest.Exclude
+	p.WrittenOff, p.Resubscribed = newest.WrittenOff, newest.Resubscribed
 	return p
 }
 
@@ -202,16 +220,6 @@ func (p Playbook) loosest(newest Playbook) Playbook {
 		}
 	}
 	return loose
-}
-
-// playbookOf reads a hunt's playbook under the newest one.
-func playbookOf(plan, newest []byte) (Playbook, error) {
-	p, err := ParsePlaybook(plan)
-	if err != nil || bytes.Equal(plan, newest) {
-		return p, err
-	}
-	n, err := ParsePlaybook(newest)
-	return p.under(n), err
 }
 
 // Versioned is a stored playbook; version 0 is the default that nobody has stored.
@@ -264,7 +272,10 @@ func (s *Service) SetPlaybook(ctx context.Context, merchantID uuid.UUID, p Playb
 			return err
 		}
 		version, err = queries.PlaybookCreate(ctx, db.PlaybookCreateParams{MerchantID: merchantID, Body: body})
-		return err
+		if err != nil {
+			return err
+		}
+		return huntLater(ctx, tx, merchantID, Versioned{version, p})
 	})
 	if err != nil {
 		return Versioned{}, fmt.Errorf("store playbook: %w", err)

@@ -117,6 +117,7 @@ func (p *office) newMerchant(account string) uuid.UUID {
 	p.must(err)
 	playbook := DefaultPlaybook()
 	playbook.Mode, playbook.QuietHours = ModeRecover, QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
+	playbook.Auto = false // chosen by hand
 	body, err := json.Marshal(playbook)
 	p.must(err)
 	p.exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, $2)", id, body)

@@ -21,6 +21,7 @@ import (
 type object struct {
 	ID               string          `json:"id"`
 	Status           string          `json:"status"`
+	Created          int64           `json:"created"`
 	Currency         string          `json:"currency"`
 	AmountRemaining  int64           `json:"amount_remaining"`
 	AmountPaid       int64           `json:"amount_paid"`
@@ -36,7 +37,6 @@ type object struct {
 	} `json:"payment_intent"`
 	Subscription contract          `json:"subscription"`
 	Customer     payer             `json:"customer"`
-	Created      int64             `json:"created"`
 	Method       method            `json:"default_payment_method"` // of this invoice alone
 	Source       method            `json:"default_source"`
 	Metadata     map[string]string `json:"metadata"`
@@ -49,10 +49,21 @@ type object struct {
 
 // contract is what is read of an invoice's subscription.
 type contract struct {
-	Status string          `json:"status"`
-	Pause  json.RawMessage `json:"pause_collection"`
-	Method method          `json:"default_payment_method"`
-	Source method          `json:"default_source"`
+	Status   string            `json:"status"`
+	Pause    json.RawMessage   `json:"pause_collection"`
+	Leaving  bool              `json:"cancel_at_period_end"`
+	Method   method            `json:"default_payment_method"`
+	Source   method            `json:"default_source"`
+	Metadata map[string]string `json:"metadata"`
+}
+
+// UnmarshalJSON takes an id alone for a subscription of which nothing was asked.
+func (c *contract) UnmarshalJSON(text []byte) error {
+	type plain contract
+	if len(text) == 0 || text[0] != '{' {
+		return nil
+	}
+	return json.Unmarshal(text, (*plain)(c))
 }
 
 // payer is what is read of an invoice's customer.
@@ -61,7 +72,8 @@ type payer struct {
 	Settings struct {
 		Method method `json:"default_payment_method"`
 	} `json:"invoice_settings"`
-	Source method `json:"default_source"`
+	Source   method            `json:"default_source"`
+	Metadata map[string]string `json:"metadata"`
 }
 
 // UnmarshalJSON takes an id alone for a customer of whom nothing was asked.
@@ -145,13 +157,15 @@ func (c charge) class() (class, code string) {
 
 // getJSON reads one object.
 func getJSON(ctx context.Context, reader *connect.Reader, path string, query url.Values, into any) error {
-	return reader.Get(ctx, path, query, func(d *jx.Decoder) error {
-		raw, err := d.Raw()
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(raw, into)
-	})
+	return reader.Get(ctx, path, query, func(d *jx.Decoder) error { return decodeJSON(d, into) })
+}
+
+func decodeJSON(d *jx.Decoder, into any) error {
+	raw, err := d.Raw()
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(raw, into)
 }
 
 // invoiceParts are what a look expands: the payment, and where the payment method may stand.

@@ -150,7 +150,7 @@ func (j *job) loadHunt(ctx context.Context, queries *db.Queries) error {
 	if err != nil {
 		return fmt.Errorf("load the attempt: %w", err)
 	}
-	playbook, err := playbookOf(row.Playbook, row.Newest)
+	playbook, _, err := playbooksOf(row.Playbook, row.Newest, row.GhostTarget)
 	if err != nil {
 		return fmt.Errorf("read playbook %d: %w", row.Hunt.PlaybookVersion, err)
 	}

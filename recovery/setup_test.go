@@ -174,11 +174,11 @@ func (b *bench) audit() {
 	}
 }
 
-// recoverWith stores a playbook that recovers, with all customers in.
+// recoverWith stores a playbook that recovers, with all customers in. Which are hunted the test says.
 func (b *bench) recoverWith(change func(*Playbook)) {
 	b.t.Helper()
 	p := DefaultPlaybook()
-	p.Mode, p.HoldoutPercent, p.Steps = ModeRecover, 0, []Step{}
+	p.Mode, p.HoldoutPercent, p.Steps, p.Auto = ModeRecover, 0, []Step{}, false
 	if change != nil {
 		change(&p)
 	}

@@ -39,6 +39,7 @@ type weather struct {
 func newWeather(r *rand.Rand) weather {
 	p := DefaultPlaybook()
 	p.Mode, p.HoldoutPercent, p.Steps = ModeRecover, 0, []Step{}
+	p.Auto = false
 	p.MaxAttempts = 3 + r.IntN(6) // Stripe's own are counted in
 	p.CardBudget = 3 + r.IntN(6)
 	p.WindowDays = 2 + r.IntN(4)

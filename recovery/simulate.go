@@ -47,15 +47,18 @@ type imagined struct {
 	before   int         // attempts on it that came before the hunt
 	step     int
 	stopped  bool // its final step is taken
+
+	oldest  invoiceOf // that is hunted: what messages are about
+	segment string    // of the playbook, "" for none
 }
 
 // imagine is a hunt of a ghost that begins, or began, as l says.
-func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) (*imagined, error) {
+func imagine(g db.GhostTarget, customer string, l outlook, now time.Time, byHand bool) (*imagined, error) {
 	address, err := ghostEmail(g.ID, g.Email)
 	if err != nil {
 		return nil, err
 	}
-	h := &imagined{outlook: l, ghost: g, customer: customer, later: invoicesOf(g)}
+	h := &imagined{outlook: l, ghost: g, customer: customer, later: l.playbook.chosen(g, byHand, now)}
 	h.currency = g.Currency
 	if h.card = string(g.Card); h.card == "" {
 		h.card = customer
@@ -69,6 +72,9 @@ func imagine(g db.GhostTarget, customer string, l outlook, now time.Time) (*imag
 	}
 	if address != "" {
 		h.email = string(hasher(l.hash).email(address))
+	}
+	if len(h.later) > 0 {
+		h.oldest = h.later[0]
 	}
 	h.turn()
 	if h.lastFailed.After(now.AddDate(0, 0, -budgetDays)) {
@@ -122,19 +128,22 @@ func (q *queue) Pop() any {
 }
 
 func (s *simulation) plan(h *imagined, kind string, p Planned) {
-	p.Ghost, p.Invoice, p.Currency = h.ghost.ID, cmp.Or(p.Invoice, h.invoice), h.ghost.Currency
+	p.Ghost, p.Invoice, p.Currency, p.Segment = h.ghost.ID, cmp.Or(p.Invoice, h.invoice), h.ghost.Currency, h.segment
 	s.number++
 	heap.Push(&s.queue, &happening{Planned: p, number: s.number, hunt: h, kind: kind})
 }
 
 // begin plans a hunt's first message, its first charge and its end, as [Service.planNext] and [Service.begin] do.
 func (s *simulation) begin(ctx context.Context, h *imagined) error {
+	if h.oldest.ID == "" || h.playbook.spares(h.ghost) != "" { // the gate would let nothing leave
+		return nil
+	}
 	s.cards[h.card] = max(s.cards[h.card], int(h.ghost.CardAttempts))
 	s.message(h, h.began)
 	if err := s.charge(ctx, h, h.began); err != nil {
 		return err
 	}
-	if kind := finalKinds[h.playbook.FinalStep]; kind != "" {
+	if kind := finalKinds[h.playbook.FinalStep]; kind != "" && !h.playbook.onlyMessages(h.ghost.Leaving) {
 		s.plan(h, kind, Planned{At: h.end, Action: h.playbook.FinalStep, Amount: h.ghost.Amount, Reason: "the playbook's final step"})
 	}
 	return nil
@@ -149,12 +158,12 @@ func (s *simulation) message(h *imagined, now time.Time) {
 	if at.After(later(h.began.AddDate(0, 0, step.AfterDays), now)) {
 		reason += ", when the quiet hours are over"
 	}
-	invoice := h.ghost.StripeInvoiceID // the oldest one, whichever is being charged
-	s.plan(h, step.Channel, Planned{At: at, Action: step.Channel, Template: step.Template, Invoice: invoice, Amount: owedOf(h.ghost, invoice), Reason: reason})
+	invoice := h.oldest // whichever is being charged
+	s.plan(h, step.Channel, Planned{At: at, Action: step.Channel, Template: step.Template, Invoice: invoice.ID, Amount: invoice.Amount, Reason: reason})
 }
 
 func (s *simulation) charge(ctx context.Context, h *imagined, now time.Time) error {
-	if isSent(h.ghost) {
+	if isSent(h.ghost) || h.playbook.onlyMessages(h.ghost.Leaving) {
 		return nil
 	}
 	next, err := h.nextCharge(ctx, s.advisor, h.standing, now)
@@ -308,5 +317,6 @@ type Planned struct {
 	Action      string    `json:"action"` // "charge", "take_over", "email", "sms", or the playbook's final step
 	Template    string    `json:"template,omitempty"`
 	Reason      string    `json:"reason"`
+	Segment     string    `json:"segment,omitempty"`     // of the playbook, that takes the ghost
 	Probability *float64  `json:"probability,omitempty"` // of a charge: of this moment being chosen
 }

@@ -42,7 +42,8 @@ func checkValue(d *json.Decoder, path string) error {
 }
 
 func checkObject(d *json.Decoder, path string) error {
-	byCurrency := path == "min_amount" || path == "daily_cap" // their fields are the caller's own
+	// Their fields are the caller's own, in segments too.
+	byCurrency := strings.HasSuffix(path, "min_amount") || strings.HasSuffix(path, "daily_cap")
 	seen := map[string]bool{}
 	for d.More() {
 		token, err := d.Token()

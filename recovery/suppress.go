@@ -62,7 +62,8 @@ func (s *Service) endUnwanted(ctx context.Context, tx db.DBTX, hunt db.Hunt) (en
 	if err != nil {
 		return false, err
 	}
-	unwanted, err := suppressedCustomer(ctx, queries, ghost, hash, playbook.Steps)
+	merged, _ := playbook.For(ghost)
+	unwanted, err := suppressedCustomer(ctx, queries, ghost, hash, merged.Steps)
 	if err != nil || !unwanted {
 		return false, err
 	}

@@ -150,7 +150,7 @@ func (s *Service) DeleteTemplate(ctx context.Context, merchantID uuid.UUID, chan
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(playbook.Steps, func(step Step) bool { return step.Channel == channel && step.Template == name }) {
+		if slices.ContainsFunc(playbook.allSteps(), func(step placedStep) bool { return step.Channel == channel && step.Template == name }) {
 			return &FieldError{"name", "is that of a template in a step of the playbook: change the playbook first"}
 		}
 		used, err := s.queries.TemplateIsUsed(ctx, db.TemplateIsUsedParams{MerchantID: merchantID, Channel: channel, Name: name})

@@ -91,6 +91,7 @@ func TestChargesKeepToTheCustomersDay(t *testing.T) {
 	b.correspond()
 	p := DefaultPlaybook()
 	p.Mode, p.HoldoutPercent = ModeRecover, 0
+	p.Auto = false
 	if _, err := b.s.SetPlaybook(t.Context(), b.merchant, p); err != nil {
 		t.Fatal(err)
 	}

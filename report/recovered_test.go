@@ -120,3 +120,23 @@ func TestWithoutEnoughHunts(t *testing.T) {
 	b.hunts("recover", "eur", "low", true, 100, 100, 100, "anyway", month)
 	wantText(t, b.html(), "Fewer customers pay with hunts than without", "−")
 }
+
+// A merchant whose playbook only observes reads what hunts would begin for by themselves; one who
+// chooses by hand, or whose hunts run, does not.
+func TestWhatHuntsWouldTakeUp(t *testing.T) {
+	t.Parallel()
+	b := setup(t, false)
+	const words = "hunts would begin by themselves for 2 ghosts, who owe USD 50.00"
+	b.add("cus_1", "sub_1", "a@example.com", "usd", "low", "", "a rule", 2000, false, month)
+	b.add("cus_2", "sub_2", "b@example.com", "usd", "low", "", "a rule", 3000, false, month)
+	b.add("cus_3", "sub_3", "c@example.com", "usd", "low", "", "a rule", 4000, false, month)
+	b.exec("UPDATE ghost_targets SET ignored = true WHERE stripe_customer_id = 'cus_3'")
+	for version, body := range []string{"", `{"auto":false}`, `{"mode":"recover"}`, `{"mode":"off"}`, `{"mode":"observe"}`} {
+		if body != "" {
+			b.exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, $2, $3)", b.merchant, version, body)
+		}
+		if got, want := strings.Contains(plain(t, b.html()), words), body == "" || body == `{"mode":"observe"}`; got != want {
+			t.Errorf("under %q it is told: %v", body, got)
+		}
+	}
+}

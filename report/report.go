@@ -48,6 +48,7 @@ type Report struct {
 	Closed         []Closed
 	Largest        []Ghost           // in the order of Currencies, the largest first
 	Recovery       *recovery.Figures // nil: there has been no hunt
+	Would          *Would            // nil: the playbook recovers or is off, or the merchant chooses by hand
 }
 
 // Audit is the audit that the figures come from.
@@ -100,11 +101,17 @@ type Ghost struct {
 	Attempts                            int32
 }
 
+// Would is what hunts would begin for by themselves if the playbook recovered.
+type Would struct {
+	Ghosts int64
+	Owed   []Sum // in the order of the report's currencies
+}
+
 // Load reads the report of an account, acct_…, in one snapshot. Its error may be [ErrUnknownAccount].
 func Load(ctx context.Context, pool *pgxpool.Pool, account string) (*Report, error) {
 	var r *Report
 	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
-		r, err = load(ctx, db.New(tx), account)
+		r, err = load(ctx, tx, account)
 		return err
 	})
 	if err != nil {
@@ -113,7 +120,8 @@ func Load(ctx context.Context, pool *pgxpool.Pool, account string) (*Report, err
 	return r, nil
 }
 
-func load(ctx context.Context, queries *db.Queries, account string) (*Report, error) {
+func load(ctx context.Context, tx pgx.Tx, account string) (*Report, error) {
+	queries := db.New(tx)
 	merchant, err := queries.ReportMerchant(ctx, account)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, ErrUnknownAccount
@@ -153,6 +161,16 @@ func load(ctx context.Context, queries *db.Queries, account string) (*Report, er
 	}
 	if figures.Any() {
 		r.Recovery = &figures
+	}
+	auto, err := recovery.ReadAuto(ctx, tx, merchant.ID)
+	if err != nil {
+		return nil, err
+	}
+	if auto != nil && auto.Ghosts > 0 {
+		r.Would = &Would{Ghosts: int64(auto.Ghosts)}
+		for _, code := range r.order(maps.Keys(auto.Amounts)) {
+			r.Would.Owed = append(r.Would.Owed, Sum{auto.Amounts[code], code})
+		}
 	}
 	return r, nil
 }

@@ -15,7 +15,8 @@ import (
 
 const defaultPlaybook = `{"version":0,"mode":"observe","take_over":false,"max_attempts":8,"card_budget":15,"window_days":30,"min_amount":{},"daily_cap":{},` +
 	`"quiet_hours":{"from":"21:00","to":"08:00","zone":"customer"},"steps":[{"after_days":0,"channel":"email","template":"payment_failed"},` +
-	`{"after_days":4,"channel":"email","template":"reminder"},{"after_days":12,"channel":"email","template":"last_notice"}],"final_step":"none","holdout_percent":5,"give_back":true,"final_step_if_paying":false}`
+	`{"after_days":4,"channel":"email","template":"reminder"},{"after_days":12,"channel":"email","template":"last_notice"}],"final_step":"none","holdout_percent":5,"give_back":true,"final_step_if_paying":false,` +
+	`"auto":true,"max_debt_age_days":120,"when_leaving":"message","exclude":{"customers":[],"products":[],"prices":[]},"written_off":false,"resubscribed":false,"segments":[]}`
 
 func (c *caller) count(query string, args ...any) (n int) {
 	c.b.t.Helper()
@@ -41,8 +42,8 @@ func (c *caller) put(body string) {
 	}
 }
 
-// everybody is a playbook that hunts everybody and writes to nobody.
-const everybody = `{"mode":"recover","holdout_percent":0,"steps":[]}`
+// everybody is a playbook that hunts everybody who is asked for, and writes to nobody.
+const everybody = `{"mode":"recover","holdout_percent":0,"steps":[],"auto":false}`
 
 func TestPlaybook(t *testing.T) {
 	t.Parallel()
@@ -113,7 +114,7 @@ func TestHuntsAreStarted(t *testing.T) {
 	c, neighbour := b.caller("acct_1"), b.caller("acct_2")
 	c.put(`{"mode":"off"}`)
 	c.call("POST", "/api/hunts", `{"ghosts":"all"}`).wantInvalid(t, "mode")
-	c.put(`{"mode":"recover","holdout_percent":0,"steps":[],"min_amount":{"usd":500}}`)
+	c.put(`{"mode":"recover","holdout_percent":0,"steps":[],"auto":false,"min_amount":{"usd":500}}`)
 	first, second := c.add(seed{}), c.add(seed{})
 	c.add(seed{amount: 499})
 	closed := c.add(seed{status: "closed", reason: "paid"})
@@ -296,6 +297,10 @@ type dryRun struct {
 		Probability                       *float64
 	}
 	Truncated bool
+	Auto      struct {
+		Ghosts  int
+		Amounts map[string]int64
+	}
 }
 
 func (c *caller) dry(body string) (d dryRun) {
@@ -313,7 +318,7 @@ func TestDryRun(t *testing.T) {
 	b := setup(t)
 	c := b.caller("acct_1")
 	c.channel()
-	if got := c.call("PUT", "/api/playbook?dry_run=true", everybody); got.body != `{"data":[],"hunts":0,"held_out":0,"skipped":0,"truncated":false}` {
+	if got := c.call("PUT", "/api/playbook?dry_run=true", everybody); got.body != `{"data":[],"hunts":0,"held_out":0,"skipped":0,"truncated":false,"segments":{},"auto":{"ghosts":0,"amounts":{}}}` {
 		t.Errorf("of nothing: %s", got.body)
 	}
 	for range 250 {
@@ -325,6 +330,9 @@ func TestDryRun(t *testing.T) {
 	d := c.dry(`{"mode":"recover","holdout_percent":20,"min_amount":{"usd":11},"take_over":true,"quiet_hours":{"from":"08:00","to":"08:00"}}`)
 	if d.Hunts != 500 || d.Skipped != 1 || d.HeldOut < 50 || d.HeldOut > 150 {
 		t.Errorf("%d hunts, %d held out, %d skipped", d.Hunts, d.HeldOut, d.Skipped)
+	}
+	if d.Auto.Ghosts != 500 || d.Auto.Amounts["usd"] != 500_000 {
+		t.Errorf("by themselves: %+v", d.Auto)
 	}
 	if len(d.Data) != 1000 && d.Truncated || d.Truncated != (len(d.Data) == 1000) {
 		t.Errorf("%d of them, truncated %v", len(d.Data), d.Truncated)

@@ -27,7 +27,7 @@ func (b *bench) victim() (ghost, audit, hunt uuid.UUID, v *caller) {
 		b.t.Fatal(err)
 	}
 	b.stripe.secret("ch_victim7Zq", "cus_victim7Zq", "sub_victim7Zq", "in_victim7Zq", "victim7zq@example.com", "987654321", "victim_code", "victim_error", "98765", "acct_victim", v.id.String())
-	playbook, err := recovery.ParsePlaybook([]byte(`{"mode":"recover","holdout_percent":0,"final_step":"cancel","min_amount":{"chf":9876543},"steps":[]}`))
+	playbook, err := recovery.ParsePlaybook([]byte(`{"mode":"recover","holdout_percent":0,"final_step":"cancel","min_amount":{"chf":9876543},"steps":[],"auto":false}`))
 	if err != nil {
 		b.t.Fatal(err)
 	}

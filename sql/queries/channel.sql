@@ -45,7 +45,9 @@ SELECT count(*) FROM templates WHERE merchant_id = @merchant_id AND (channel, na
 -- By a hunt under way that writes: its version of the playbook may be an older one.
 SELECT EXISTS (SELECT 1 FROM hunts h JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
     WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out
-        AND p.body @> jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('channel', sqlc.arg(channel)::text, 'template', sqlc.arg(name)::text)))) AS used;
+        AND (p.body @> jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('channel', sqlc.arg(channel)::text, 'template', sqlc.arg(name)::text)))
+            OR p.body @> jsonb_build_object('segments', jsonb_build_array(jsonb_build_object('set', jsonb_build_object('steps',
+                jsonb_build_array(jsonb_build_object('channel', sqlc.arg(channel)::text, 'template', sqlc.arg(name)::text)))))))) AS used;
 
 -- name: TemplateDelete :execrows
 DELETE FROM templates WHERE merchant_id = $1 AND channel = $2 AND name = $3;

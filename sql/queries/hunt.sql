@@ -1,7 +1,8 @@
 -- name: HuntCreateMany :many
 -- Those that were added: a ghost that is hunted already, or open no more, adds nothing.
-INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount, invoices, owed)
-SELECT g.merchant_id, new.id, g.id, new.customer, sqlc.arg(playbook_version), sqlc.arg(mode), new.held_out, m.livemode,
+INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, by_hand, livemode, decline_class, currency, amount,
+    invoices, owed)
+SELECT g.merchant_id, new.id, g.id, new.customer, sqlc.arg(playbook_version), sqlc.arg(mode), new.held_out, sqlc.arg(by_hand), m.livemode,
     g.decline_class, g.currency, g.amount,
     ARRAY(SELECT DISTINCT i FROM unnest(ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) AS i ORDER BY i),
     coalesce((SELECT jsonb_object_agg(x ->> 'id', x -> 'amount') FROM jsonb_array_elements(g.invoices) x), jsonb_build_object(g.stripe_invoice_id, g.amount))
@@ -143,6 +144,21 @@ WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND g.id > sql
     AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active'
         AND (h.mode = 'recover' OR sqlc.arg(mode)::text = 'observe'))
 ORDER BY g.id LIMIT sqlc.arg(most);
+
+-- name: HuntListTried :many
+-- Those of these ghosts whose debt has had a hunt that was to recover, unless that ended with the ghost: by a payment, or for one of the
+-- reasons for which ghosts close. Of a purged hunt no invoice is known: then all that had failed before it ended counts as its debt.
+SELECT g.id FROM (SELECT unnest(sqlc.arg(ghosts)::uuid[]) AS id, unnest(sqlc.arg(customers)::bytea[]) AS customer) AS asked
+JOIN ghost_targets g ON g.merchant_id = sqlc.arg(merchant_id) AND g.id = asked.id
+JOIN merchants m ON m.id = g.merchant_id
+WHERE EXISTS (
+    SELECT 1 FROM hunts h
+    WHERE h.merchant_id = g.merchant_id AND h.customer = asked.customer AND h.mode = 'recover' AND h.livemode = m.livemode
+        AND CASE WHEN h.state = 'active' THEN h.ghost_id = g.id
+            ELSE h.state <> 'recovered' AND h.ended_reason <> ALL (sqlc.arg(closings)::text[])
+                AND CASE WHEN h.invoices = '{}' THEN coalesce(g.first_failed_at <= h.ended_at, true)
+                    ELSE h.invoices && (ARRAY(SELECT x ->> 'id' FROM jsonb_array_elements(g.invoices) x) || g.stripe_invoice_id) END END)
+ORDER BY g.id;
 
 -- name: HuntLoad :one
 -- A hunt with all that its planning depends on: its playbook and the newest one, and PHANTOM's time. Without a row its ghost is gone.

@@ -385,6 +385,7 @@ func oneCall(ctx context.Context, w *world) error {
 func ours(ctx context.Context, w *world) error {
 	playbook := recovery.DefaultPlaybook()
 	playbook.Mode, playbook.HoldoutPercent, playbook.Steps = recovery.ModeRecover, 0, []recovery.Step{}
+	playbook.Auto = false // chosen by hand
 	if _, err := w.hunts.SetPlaybook(ctx, w.merchant, playbook); err != nil {
 		return err
 	}
