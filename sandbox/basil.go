@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// basilVersion is an API version under which an invoice has other fields: an endpoint keeps the version it was made with.
+// basilVersion is an API version under which an invoice has other fields: an endpoint keeps the
+// version it was made with.
 const basilVersion = "2025-03-31.basil"
 
-// basil turns an event into the shape of that version. Only invoices differ: payment_intent, charge, paid and
-// paid_out_of_band are gone, and the subscription lies in parent.
+// basil turns an event into the shape of that version. Only invoices differ: payment_intent,
+// charge, paid and paid_out_of_band are gone, and the subscription lies in parent.
 func basil(payload []byte) []byte {
 	var e map[string]json.RawMessage
 	var data struct {
@@ -36,8 +37,10 @@ func basil(payload []byte) []byte {
 
 func basilInvoice(o map[string]any) {
 	o["parent"] = map[string]any{"type": "subscription_details", "quote_details": nil,
-		"subscription_details": map[string]any{"metadata": map[string]string{}, "subscription": o["subscription"]}}
-	for _, gone := range []string{"payment_intent", "charge", "paid", "paid_out_of_band", "subscription", "subscription_details"} {
+		"subscription_details": map[string]any{"metadata": map[string]string{},
+			"subscription": o["subscription"]}}
+	for _, gone := range []string{"payment_intent", "charge", "paid", "paid_out_of_band",
+		"subscription", "subscription_details"} {
 		delete(o, gone)
 	}
 	lines, _ := o["lines"].(map[string]any)
@@ -49,16 +52,21 @@ func basilInvoice(o map[string]any) {
 	}
 }
 
-// basilLine moves what a line is for into parent and its price, of which the id alone is left, into pricing.
+// basilLine moves what a line is for into parent and its price, of which the id alone is left, into
+// pricing.
 func basilLine(l map[string]any) {
-	details := map[string]any{"invoice_item": nil, "proration": l["proration"], "proration_details": map[string]any{"credited_items": nil},
-		"subscription": l["subscription"], "subscription_item": l["subscription_item"]}
-	l["parent"] = map[string]any{"type": "subscription_item_details", "invoice_item_details": nil, "subscription_item_details": details}
+	details := map[string]any{"invoice_item": nil, "proration": l["proration"],
+		"proration_details": map[string]any{"credited_items": nil},
+		"subscription":      l["subscription"], "subscription_item": l["subscription_item"]}
+	l["parent"] = map[string]any{"type": "subscription_item_details", "invoice_item_details": nil,
+		"subscription_item_details": details}
 	if p, ok := l["price"].(map[string]any); ok {
-		l["pricing"] = map[string]any{"type": "price_details", "unit_amount_decimal": p["unit_amount_decimal"],
-			"price_details": map[string]any{"price": p["id"], "product": p["product"]}}
+		l["pricing"] = map[string]any{"type": "price_details",
+			"unit_amount_decimal": p["unit_amount_decimal"],
+			"price_details":       map[string]any{"price": p["id"], "product": p["product"]}}
 	}
-	for _, gone := range []string{"price", "plan", "proration", "proration_details", "subscription", "subscription_item", "type",
+	for _, gone := range []string{"price", "plan", "proration", "proration_details", "subscription",
+		"subscription_item", "type",
 		"tax_amounts", "tax_rates", "amount_excluding_tax", "unit_amount_excluding_tax"} {
 		delete(l, gone)
 	}
@@ -67,12 +75,16 @@ func basilLine(l map[string]any) {
 // basilPaths are the lists that are shown in the shape of that version to those who ask for it.
 var basilPaths = []string{"/v1/invoices", "/v1/charges", "/v1/payment_intents"}
 
-// asBasil serves a read in the shape of basilVersion, where that is asked for and known. Callers hold the lock, under
-// which the answer is written down, because what it adds is read from the world.
+// asBasil serves a read in the shape of basilVersion, where that is asked for and known. Callers
+// hold the lock, under which the answer is written down, because what it adds is read from the
+// world.
 func (q *request) asBasil(h func(*request) answer) answer {
 	path := q.URL.Path
 	if q.Header.Get("Stripe-Version") != basilVersion ||
-		!slices.ContainsFunc(basilPaths, func(p string) bool { return path == p || strings.HasPrefix(path, p+"/") }) {
+		!slices.ContainsFunc(basilPaths, func(p string) bool {
+			return path == p ||
+				strings.HasPrefix(path, p+"/")
+		}) {
 		return h(q)
 	}
 	wanted, refused := q.basilExpansions(path)
@@ -103,14 +115,16 @@ func (q *request) asBasil(h func(*request) answer) answer {
 	return a
 }
 
-// What of an invoice can be expanded in basil alone. A list of payments is left out unless it is asked for.
+// What of an invoice can be expanded in basil alone. A list of payments is left out unless it is
+// asked for.
 const (
 	basilPayments = "payments"
 	basilIntents  = "payments.data.payment.payment_intent"
 	basilParent   = "parent.subscription_details.subscription"
 )
 
-// basilExpansions takes the paths that basil alone has out of the request, and refuses those that it no longer has.
+// basilExpansions takes the paths that basil alone has out of the request, and refuses those that
+// it no longer has.
 func (q *request) basilExpansions(path string) (wanted map[string]bool, refused *answer) {
 	wanted = map[string]bool{}
 	for name, values := range q.form {
@@ -190,7 +204,8 @@ func (q *request) basilOne(row any, wanted map[string]bool) {
 	}
 }
 
-// payments lists the payments of an invoice, newest first. One whose payment intent was replaced is canceled.
+// payments lists the payments of an invoice, newest first. One whose payment intent was replaced is
+// canceled.
 func (a *account) payments(id string, v map[string]any, full bool) map[string]any {
 	var intents []string
 	if inv, ok := a.tables["invoices"].byID[id].(*invoice); ok {
@@ -218,11 +233,15 @@ func (a *account) payments(id string, v map[string]any, full bool) map[string]an
 			delete(o, "invoice")
 			payment["payment_intent"] = o
 		}
-		rows = append(rows, map[string]any{"id": a.id("inpay_1", 23, pi), "object": "invoice_payment", "amount_paid": paid,
-			"amount_requested": o["amount"], "created": o["created"], "currency": o["currency"], "invoice": id,
-			"is_default": i == len(intents)-1, "livemode": v["livemode"], "payment": payment, "status": orElse(status, "open")})
+		rows = append(rows, map[string]any{"id": a.id("inpay_1", 23, pi), "object": "invoice_payment",
+			"amount_paid":      paid,
+			"amount_requested": o["amount"], "created": o["created"], "currency": o["currency"],
+			"invoice":    id,
+			"is_default": i == len(intents)-1, "livemode": v["livemode"], "payment": payment,
+			"status": orElse(status, "open")})
 	}
-	return map[string]any{"object": "list", "data": rows, "has_more": false, "url": "/v1/invoice_payments?invoice=" + id}
+	return map[string]any{"object": "list", "data": rows, "has_more": false,
+		"url": "/v1/invoice_payments?invoice=" + id}
 }
 
 // whole is an object as the API shows it, living or of a history; nil if there is none.

@@ -12,7 +12,7 @@ var cast = []struct {
 	n    int
 	tell func(*author)
 }{
-	{"healthy so far", 8, func(w *author) { w.subscribe(w.mortal(w.card(liquid))) }},
+	{"healthy so far", 7, func(w *author) { w.subscribe(w.mortal(w.card(liquid))) }},
 	{"healthy, by the year", 3, func(w *author) {
 		w.start = w.ago(380, 545)
 		w.yearly(w.subscribe(w.card(liquid)))
@@ -104,7 +104,11 @@ var cast = []struct {
 	{"disputed", 3, func(w *author) {
 		c := w.subscribe(w.card(liquid))
 		status := []string{"needs_response", "under_review", "lost", "won"}[w.i%4]
-		c.at(w.renewal(c, 1)+2*day, func(t int64) { c.dispute(t, status) })
+		c.at(w.renewal(c, 1)+2*day, func(t int64) {
+			if d := c.dispute(t, status); d != nil && status == "lost" {
+				d.Amount /= 2 // only a part was contested
+			}
+		})
 	}},
 	{"disputed and in debt", 1, func(w *author) {
 		c := w.debtor(1, keepPastDue)
@@ -167,9 +171,11 @@ var cast = []struct {
 			}
 		})
 	}},
-	{"pays by invoice, but not lately, and stays active", 1, func(w *author) { w.byInvoice(0).mild = true }},
+	{"pays by invoice, but not lately, and stays active", 1,
+		func(w *author) { w.byInvoice(0).mild = true }},
 	{"hidden ghost: a sent invoice was given up, and those since are paid", 1, func(w *author) {
 		c := w.byInvoice(6)
+		w.monthly(c)
 		from := w.renewal(c, 3)
 		c.at(from-day, func(int64) { c.late = 0 })
 		c.at(from+(14+10)*day, func(t int64) {
@@ -177,6 +183,17 @@ var cast = []struct {
 				c.writeOff(inv, t)
 			}
 			c.late = 6
+		})
+	}},
+	{"a sent invoice was given up, and nothing is paid since", 1, func(w *author) {
+		c := w.byInvoice(6)
+		w.monthly(c)
+		from := w.renewal(c, 2)
+		c.at(from-day, func(int64) { c.late = 0 })
+		c.at(from+(14+10)*day, func(t int64) {
+			for _, inv := range slices.Clone(c.open) {
+				c.writeOff(inv, t)
+			}
 		})
 	}},
 	{"the newest was given up after its retries", 1, func(w *author) {
@@ -212,10 +229,12 @@ var cast = []struct {
 		w.start = w.ago(10, 20)
 		w.monthly(w.subscribe(w.card(liquid)))
 	}},
-	{"partly paid, and that part is in a dispute of a kind that nobody knows", 1, func(w *author) { w.partly("needs_arbitration") }},
+	{"partly paid, and that part is in a dispute of a kind that nobody knows", 1,
+		func(w *author) { w.partly("needs_arbitration") }},
 }
 
-// monthsAgo is a moment so many months and days before the epoch, on the 28th of a month at the latest.
+// monthsAgo is a moment so many months and days before the epoch, on the 28th of a month at the
+// latest.
 func (w *author) monthsAgo(months, days int) int64 {
 	t := time.Unix(w.epoch-int64(days)*day, 0).UTC()
 	if t.Day() > 28 {

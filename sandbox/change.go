@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,35 +13,41 @@ type Change struct {
 	Account string `json:"account"`
 	Do      string `json:"do"` // one of Turns
 
-	// ID names the invoice, subscription, charge or dispute that Do is about; "" takes the first that fits.
-	// metadata also takes a customer, and has no first.
+	// ID names the invoice, subscription, charge or dispute that Do is about; "" takes the first that
+	// fits. metadata also takes a customer, and has no first.
 	ID string `json:"id"`
 
-	// Amount is for refund in minor units, where 0 means all, and for pay_part likewise, less than what remains. For charges
-	// and renewals it is how many, up to 500, and for refuse how often, where 0 means once.
+	// Amount is for refund and dispute in minor units, where 0 means all, and for pay_part likewise,
+	// less than what remains. For charges and renewals it is how many, up to 500, and for refuse how
+	// often, where 0 means once.
 	Amount int64 `json:"amount"`
 
-	// Status is for dispute, update_dispute and close_dispute the dispute's new status; "" means needs_response, under_review
-	// and lost. For new_card and attach_card it is "declines" or "", for to_debit "bounces" or "", for cancel_at_period_end
-	// "off" or "". For metadata it is "key=value"; "key=" removes the key.
+	// Status is for dispute, update_dispute and close_dispute the dispute's new status; "" means
+	// needs_response, under_review and lost. For new_card and attach_card it is "declines" or "", for
+	// to_debit "bounces" or "", for cancel_at_period_end "off" or "". For metadata it is "key=value";
+	// "key=" removes the key.
 	Status   string `json:"status"`
 	Behavior string `json:"behavior"` // pause_collection: "" means void
 }
 
 // Turns are what Change.Do can be.
 var Turns = []string{"pay", "pay_part", "pay_out_of_band", "to_debit", "void", "mark_uncollectible", "fail_renewal", "cancel", "pause_collection",
-	"resume_collection", "same_card", "new_card", "refund", "dispute", "update_dispute", "close_dispute", "deauthorize",
-	// More of a customer: n charges that are no invoice's; n paid invoices in front of all others of a subscription; another
-	// subscription at the same price; a card that is attached and not made the default; the default one detached.
+	"resume_collection", "same_card", "new_card", "refund", "dispute", "update_dispute",
+	"close_dispute", "deauthorize",
+	// More of a customer: n charges that are no invoice's; n paid invoices in front of all others of a
+	// subscription; another subscription at the same price; a card that is attached and not made the
+	// default; the default one detached.
 	"charges", "renewals", "resubscribe", "attach_card", "detach_card",
-	// More of an invoice: its payment intent gives way to another; another invoice over the same, which fails; the bank wants
-	// to see the customer, and no longer does; the bank debit under way fails; attempts by hand are refused with 400.
+	// More of an invoice: its payment intent gives way to another; another invoice over the same,
+	// which fails; the bank wants to see the customer, and no longer does; the bank debit under way
+	// fails; attempts by hand are refused with 400.
 	"new_intent", "repeat_invoice", "require_action", "action_gone", "bounce_debit", "refuse",
 	"metadata", "cancel_at_period_end"}
 
-// Change gives the world a turn, at the sandbox's clock, and emits its events. It returns the id of what was changed or
-// made: for fail_renewal and repeat_invoice the new invoice, for resubscribe the new subscription, for attach_card and
-// detach_card the payment method, for charges the customer. It fails if there is nothing fit for the turn.
+// Change gives the world a turn, at the sandbox's clock, and emits its events. It returns the id of
+// what was changed or made: for fail_renewal and repeat_invoice the new invoice, for resubscribe
+// the new subscription, for attach_card and detach_card the payment method, for charges the
+// customer. It fails if there is nothing fit for the turn.
 func (s *Sandbox) Change(c Change) (id string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +98,11 @@ func (a *account) turn(c Change, now int64) (string, error) {
 			return "", errNothingFits
 		}
 		if c.Do == "dispute" {
-			return a.dispute(ch, now, orElse(c.Status, "needs_response")).ID, nil
+			if c.Amount < 0 || c.Amount > ch.Amount {
+				return "", fmt.Errorf("amount %d is not between 0 and the charge's", c.Amount)
+			}
+			status := orElse(c.Status, "needs_response")
+			return a.disputePart(ch, cmp.Or(c.Amount, ch.Amount), now, status).ID, nil
 		}
 		if c.Amount < 0 || c.Amount > ch.Amount-ch.AmountRefunded {
 			return "", fmt.Errorf("amount %d is not between 0 and what is left", c.Amount)
@@ -179,10 +190,11 @@ func (a *account) turnInvoice(c Change, now int64) (string, error) {
 	return inv.ID, nil
 }
 
-// healthy says whether a contract is paid up and charged to a card that works.
+// healthy says whether a contract is paid up and charged to a card that works, every month.
 func (c *contract) healthy() bool {
 	return c.sub.Status == "active" && c.sub.PauseCollection == nil && !c.sub.CancelAtPeriodEnd && c.sub.TestClock == "" && c.card != nil &&
-		c.card.habit != bankDebit && c.card.dies == 0 && c.sub.CollectionMethod == "charge_automatically" && len(c.open) == 0 && !c.owes()
+		c.card.habit != bankDebit && c.card.dies == 0 && c.sub.CollectionMethod == "charge_automatically" &&
+		c.price.Recurring.Interval == "month" && len(c.open) == 0 && !c.owes()
 }
 
 // owes says whether an invoice of the contract was given up.
@@ -233,7 +245,8 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 		a.emit(now, "payment_method.attached", fresh.pm, nil)
 		a.emit(now, "customer.updated", k.cust, map[string]any{"invoice_settings": own})
 		if subs != k.sub.DefaultPaymentMethod {
-			a.emit(now, "customer.subscription.updated", k.sub, map[string]any{"default_payment_method": subs})
+			a.emit(now, "customer.subscription.updated", k.sub,
+				map[string]any{"default_payment_method": subs})
 		}
 	case "fail_renewal":
 		if k.card == nil || k.sub.CollectionMethod != "charge_automatically" {
@@ -254,12 +267,13 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 	return k.sub.ID, nil
 }
 
-// billNow makes an invoice out of turn and charges it at once. It bills a time before the subscription began, which no other
-// invoice does: with the time of another it would ask for the same thing once more.
+// billNow makes an invoice out of turn and charges it at once. It bills a time before the
+// subscription began, which no other invoice does: with the time of another it would ask for the
+// same thing once more.
 func (c *contract) billNow(now int64) *invoice {
 	inv := c.newInvoice(now, "subscription_cycle")
-	c.outOfTurn++
-	inv.Lines.Data[0].Period = period{c.periodStart(-c.outOfTurn), c.periodStart(1 - c.outOfTurn)}
+	c.extra++
+	inv.Lines.Data[0].Period = period{month(c.sub.StartDate, -c.extra), month(c.sub.StartDate, 1-c.extra)}
 	c.finalize(inv, now)
 	return inv
 }

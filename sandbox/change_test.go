@@ -74,7 +74,9 @@ func TestChange(t *testing.T) {
 		if turn(Change{Do: "pay_part", ID: inv, Amount: 2}, invoices, "status", "open", "charge.succeeded", "invoice.updated"); ghost(inv).Amount != owed-2 {
 			t.Errorf("a part of 2 came in, and %d are owed of %d", ghost(inv).Amount, owed)
 		}
-		if got := turn(Change{Do: do, ID: inv}, invoices, "status", c[0], c[1], "invoice.updated"); got != inv || (ghost(inv) != nil) != (do == "mark_uncollectible") || ghost(inv) != nil && ghost(inv).Kind != WrittenOff {
+		if got := turn(Change{Do: do, ID: inv}, invoices, "status", c[0], c[1],
+			"invoice.updated"); got != inv || (ghost(inv) != nil) != (do == "mark_uncollectible") ||
+			ghost(inv) != nil && ghost(inv).Kind != WrittenOff {
 			t.Errorf("%s: %s is still owed: %+v", do, got, ghost(inv))
 		}
 		if _, err := b.s.Change(Change{Account: account, Do: do, ID: inv}); err == nil && do != "mark_uncollectible" {

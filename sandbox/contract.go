@@ -8,23 +8,23 @@ import (
 
 // contract is the inner life of one subscription: it bills, retries and ends by itself as the clock moves.
 type contract struct {
-	acc       *account
-	cust      *customer
-	sub       *subscription
-	price     *price
-	card      *card  // what the subscription is charged to; nil if there is none
-	after     ending // what follows when the retries are used up
-	late      int    // send_invoice: days after which the customer pays; 0 = never
-	mild      bool   // the merchant's setting: an overdue invoice leaves the subscription active
-	trial     int    // days
-	bill      int64  // the next period begins; 0 = never
-	open      []*invoice
-	all       []*invoice // oldest first
-	moves     []move     // oldest first
-	period    int
-	outOfTurn int // invoices that no renewal made
-	nth       int // among the customer's subscriptions, from 0
-	made      int // invoices; numbered by subscription, so that it does not matter which of a customer's two is played first
+	acc    *account
+	cust   *customer
+	sub    *subscription
+	price  *price
+	card   *card  // what the subscription is charged to; nil if there is none
+	after  ending // what follows when the retries are used up
+	late   int    // send_invoice: days after which the customer pays; 0 = never
+	mild   bool   // the merchant's setting: an overdue invoice leaves the subscription active
+	trial  int    // days
+	bill   int64  // the next period begins; 0 = never
+	open   []*invoice
+	all    []*invoice // oldest first
+	moves  []move     // oldest first
+	period int
+	extra  int // invoices that no renewal made
+	nth    int // among the customer's subscriptions, from 0
+	made   int // invoices; numbered by subscription, so that it does not matter which of a customer's two is played first
 }
 
 // move is a turn in the story of a customer at a fixed time.
@@ -232,8 +232,8 @@ func (c *contract) schedule(inv *invoice, t int64) {
 	}
 }
 
-// follow lets the status of a subscription follow its newest invoice that is neither void nor a draft, as it does at Stripe
-// when one is voided or given up.
+// follow lets the status of a subscription follow its newest invoice that is neither void nor a
+// draft, as it does at Stripe when one is voided or given up.
 func (c *contract) follow(t int64) {
 	if c.sub.Status != "active" && c.sub.Status != "past_due" {
 		return
@@ -245,7 +245,8 @@ func (c *contract) follow(t int64) {
 			continue
 		case inv.Status == "paid" || inv.Status == "uncollectible":
 			c.setStatus("active", t)
-		case !sent && inv.Attempted && c.acc.pending(inv) == nil, sent && !c.mild && inv.DueDate != 0 && int64(inv.DueDate) <= t:
+		case !sent && inv.Attempted && c.acc.pending(inv) == nil,
+			sent && !c.mild && inv.DueDate != 0 && int64(inv.DueDate) <= t:
 			c.setStatus("past_due", t)
 		}
 		return

@@ -18,8 +18,11 @@
 // With Config.Respond customers answer their emails: of those who owe and whose card only they can replace, 35 in a hundred take
 // another card and pay within 48 hours of the sandbox's clock, fewer after each further email.
 //
-// Truth says who is a ghost, from the inside. Faults spoil requests on demand, Change turns the world, and Config.Webhook
-// sends its events, signed. A test of processes does the same over HTTP, below /sandbox/ with the platform's key:
+// Truth says who is a ghost, from the inside: what is owed, what the merchant has written off while
+// the service goes on, and what was paid and charged back. Invoices that ask for the same thing
+// several times are one debt. Faults spoil requests on demand, Change turns the world, and
+// Config.Webhook sends its events, signed. A test of processes does the same over HTTP, below
+// /sandbox/ with the platform's key:
 //
 //	GET  /sandbox/accounts                 the merchants' ids
 //	GET  /sandbox/truth?account=acct_…     []Ghost
@@ -44,7 +47,10 @@
 // the seed and the clock say. Time passes when somebody asks: Advance plays what is due, so that its events are sent. What
 // was added to the clock (AdvanceClock) is gone with the process too.
 //
-// Known from reading only, and so a guess here too: which headers and codes come with a 429, what exactly moves in later
-// API versions (Webhook.Basil shows invoices alone), how a part of an invoice comes in, and that a code used twice takes
-// its tokens with it.
+// Known from reading only, and so a guess here too: which headers and codes come with a 429, what
+// exactly moves in later API versions, how a part of an invoice comes in, and that a code used
+// twice takes its tokens with it; how an invoice comes by another payment intent, and that a
+// subscription loses a card that is detached. In the shapes of 2025-03-31.basil are invoices in the
+// events of Webhook.Basil, and reads of invoices, charges and payment intents whose Stripe-Version
+// asks for it.
 package sandbox

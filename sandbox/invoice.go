@@ -20,8 +20,9 @@ func (c *contract) finalizeQuietly(inv *invoice, t int64) {
 func (inv *invoice) newIntent(t int64) *intent {
 	a := inv.of.acc
 	pi := &intent{
-		Amount: inv.AmountRemaining, CaptureMethod: "automatic", ConfirmationMethod: "automatic", Currency: inv.Currency,
-		Customer: inv.Customer, Invoice: text(inv.ID), Metadata: dict{}, PaymentMethodTypes: []string{"card"}, Status: "requires_payment_method",
+		Amount: inv.AmountRemaining, CaptureMethod: "automatic", ConfirmationMethod: "automatic",
+		Currency: inv.Currency, Customer: inv.Customer, Invoice: text(inv.ID), Metadata: dict{},
+		PaymentMethodTypes: []string{"card"}, Status: "requires_payment_method",
 	}
 	parts := []any{inv.ID}
 	if n := len(inv.former); n > 0 {
@@ -33,8 +34,8 @@ func (inv *invoice) newIntent(t int64) *intent {
 	return pi
 }
 
-// replaceIntent cancels an invoice's payment intent and makes another. What was charged through the old one stays charged
-// through it.
+// replaceIntent cancels an invoice's payment intent and makes another. What was charged through the
+// old one stays charged through it.
 func (inv *invoice) replaceIntent(t int64) {
 	a, old := inv.of.acc, inv.of.acc.intent(inv)
 	old.Status = "canceled"
@@ -186,7 +187,8 @@ func (c *contract) failed(inv *invoice, t int64) {
 	}
 	c.acc.emit(t, "invoice.payment_failed", inv, nil)
 	c.cust.Delinquent = true
-	if c.sub.Status == "active" && string(c.sub.LatestInvoice) == inv.ID && inv.Status == "open" { // it may just have been given up
+	// The subscription of an invoice that has just been given up stays active.
+	if c.sub.Status == "active" && string(c.sub.LatestInvoice) == inv.ID && inv.Status == "open" {
 		c.setStatus("past_due", t)
 	}
 }
@@ -194,7 +196,8 @@ func (c *contract) failed(inv *invoice, t int64) {
 // settle ends a bank debit that was under way.
 func (c *contract) settle(inv *invoice, t int64) {
 	ch := c.acc.pending(inv)
-	at := slices.IndexFunc(c.cust.wallet, func(k *card) bool { return k.pm.ID == string(ch.PaymentMethod) }) // detached or not
+	at := slices.IndexFunc(c.cust.wallet,
+		func(k *card) bool { return k.pm.ID == string(ch.PaymentMethod) }) // detached or not
 	if d := c.acc.verdict(inv, c.cust.wallet[at], t); d != nil && !inv.welcome {
 		c.bounce(inv, t)
 		return

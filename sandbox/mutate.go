@@ -81,7 +81,8 @@ func (q *request) pay(inv *invoice, k *card, outOfBand bool) answer {
 	}
 	if inv.refuse > 0 {
 		inv.refuse--
-		return stateError("payment_intent_unexpected_state", "You cannot confirm this PaymentIntent because of its state.")
+		return stateError("payment_intent_unexpected_state",
+			"You cannot confirm this PaymentIntent because of its state.")
 	}
 	if q.acc.pending(inv) != nil {
 		return stateError("payment_intent_unexpected_state", "The invoice's PaymentIntent has a status of processing: a payment is under way.")

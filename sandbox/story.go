@@ -8,7 +8,8 @@ type story struct {
 }
 
 var stories = []story{
-	{11, 100, 1000, func(w *scribe, s uint32, n int) { // first, so that the smallest history has a ghost
+	// first, so that the smallest history has a ghost
+	{11, 100, 1000, func(w *scribe, s uint32, n int) {
 		lag := min(1+w.r.IntN(3), n)
 		w.paid(s, 0, n-lag)
 		w.owing(s, n-lag, n)
@@ -61,7 +62,8 @@ var stories = []story{
 		v := w.bill(s, n-1, "void")
 		w.invoices[v].closed = w.invoices[v].created + hour
 	}},
-	{2, 100, 1000, func(w *scribe, s uint32, n int) { // pays by invoice, but not lately, and stays active
+	// pays by invoice, but not lately, and stays active
+	{2, 100, 1000, func(w *scribe, s uint32, n int) {
 		w.subs[s].method = "send_invoice"
 		w.sent(s, 0, n, n-2)
 	}},

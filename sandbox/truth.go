@@ -7,26 +7,33 @@ import (
 	"strings"
 )
 
-// Ghost is one line of the truth: money in one currency that a customer owes, or has taken back, for one subscription.
+// Ghost is one line of the truth: money in one currency that a customer owes, or has taken back,
+// for one subscription.
 type Ghost struct {
-	Account      string   `json:"account"`
-	Customer     string   `json:"customer"`
-	Subscription string   `json:"subscription"`
-	Currency     string   `json:"currency"`
-	Kind         string   `json:"kind"`     // one of the kinds below; a subscription may have a line of each
-	Amount       int64    `json:"amount"`   // minor units: the sum of amount_remaining of Invoices, or of what their lost disputes took
-	Invoices     []string `json:"invoices"` // oldest first
-	Hidden       bool     `json:"hidden"`   // owed, while the subscription is active and its latest decided invoice is paid
-	Why          string   `json:"why"`      // the row of "who is a ghost"
+	Account      string `json:"account"`
+	Customer     string `json:"customer"`
+	Subscription string `json:"subscription"`
+	Currency     string `json:"currency"`
+	Kind         string `json:"kind"` // one of the kinds below; a subscription may have a line of each
 
-	// Resubscribed says that the customer has a later subscription to the same product, which is active, trialing or past_due.
+	// Amount is in minor units: the sum of amount_remaining of Invoices, or of what lost disputes about
+	// them took.
+	Amount   int64    `json:"amount"`
+	Invoices []string `json:"invoices"` // oldest first
+	Why      string   `json:"why"`      // the row of "who is a ghost"
+
+	// Hidden says of what is owed that the subscription is active and its latest decided invoice paid.
+	Hidden bool `json:"hidden"`
+
+	// Resubscribed says that the customer has a later subscription to the same product, which is
+	// active, trialing or past_due.
 	Resubscribed bool `json:"resubscribed"`
 }
 
 // The kinds of debt.
 const (
 	Owed        = "owed"
-	WrittenOff  = "written_off"  // the merchant has given the newest invoice up, and the service goes on
+	WrittenOff  = "written_off"  // the merchant has given it up, and the service goes on
 	ChargedBack = "charged_back" // it was paid, and the bank has taken the money back
 )
 
@@ -37,22 +44,24 @@ const (
 	WhyOverdue     = "past_due: open, sent, overdue beyond the grace"
 	WhySent        = "active: open, sent, overdue beyond the grace, nothing paid since"
 	WhyTrialing    = "trialing: earlier open debt"
-	WhyWrittenOff  = "active or past_due: uncollectible after it failed or was overdue, and the newest is not paid"
+	WhyWrittenOff  = "active or past_due: uncollectible after failing or overdue, the newest not paid"
 	WhyChargedBack = "any: paid, then charged back"
 )
 
 // grace is how long a sent invoice may be overdue before it is a debt.
 const grace = 7 * day
 
-// decidedDisputes are the statuses in which a dispute is over. All others are open, those too that nobody knows yet: a
-// wrong guess that way costs a delay, the other way a charge on a customer who is in dispute.
+// decidedDisputes are the statuses in which a dispute is over. All others are open, those too that
+// nobody knows yet: a wrong guess that way costs a delay, the other way a charge on a customer who
+// is in dispute.
 var decidedDisputes = []string{"won", "lost", "warning_closed", "prevented", "charge_refunded"}
 
 // undecided says whether a dispute of this status is still open.
 func undecided(status string) bool { return !slices.Contains(decidedDisputes, status) }
 
-// Truth says who is a ghost at the sandbox's clock, ordered by customer, subscription, currency and kind; nil for an
-// account that is not there. It knows from the world's own state, not from what the API shows.
+// Truth says who is a ghost at the sandbox's clock, ordered by customer, subscription, currency and
+// kind; nil for an account that is not there. It knows from the world's own state, not from what
+// the API shows.
 func (s *Sandbox) Truth(account string) []Ghost {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,9 +90,9 @@ type bill struct {
 	outOfBand, disputed                  bool   // disputed: one of its charges has an open dispute
 	lost                                 []loss // what lost disputes took
 	separate                             bool   // the merchant says that it is a debt of its own
-	lines                                string // what it bills, without the time; "" is like nothing else
+	lines                                string // what it bills, without the time; "" is like nothing
 	from, to                             int64  // the whole time that its lines bill
-	copied                               bool   // it asks once more for what another asks for, or has brought in
+	copied                               bool   // another asks for the same, or has brought it in
 }
 
 type loss struct {
@@ -96,7 +105,8 @@ func (b *bill) underWay() bool { return b.intent == "processing" || b.intent == 
 
 // debt says whether a bill, taken alone, is one that its customer should have paid.
 func (b *bill) debt(now int64) bool {
-	if b.remaining <= 0 || b.outOfBand || b.disputed || b.underWay() || b.status != "open" && b.status != "uncollectible" {
+	unpaid := b.remaining > 0 && (b.status == "open" || b.status == "uncollectible")
+	if !unpaid || b.outOfBand || b.disputed || b.underWay() {
 		return false
 	}
 	if b.method != "send_invoice" {
@@ -110,7 +120,8 @@ func (b *bill) debt(now int64) bool {
 	return b.due != 0 && b.due < until-grace
 }
 
-// same says whether two bills ask for the same thing: the same lines, for the same time or for mostly the same.
+// same says whether two bills ask for the same thing: the same lines, for the same time or for
+// mostly the same.
 func (b *bill) same(o *bill) bool {
 	if b.separate || o.separate || b.lines == "" || b.lines != o.lines || b.currency != o.currency {
 		return false
@@ -124,8 +135,8 @@ func (b *bill) same(o *bill) bool {
 	return b.from == o.from && b.to == o.to || 2*(min(b.to, o.to)-max(b.from, o.from)) > shorter
 }
 
-// markCopies finds the bills that ask for one debt several times. The oldest debt of them counts; none does when one of them
-// is paid, or is being paid, or is in dispute.
+// markCopies finds the bills that ask for one debt several times. The oldest debt of them counts;
+// none does when one of them is paid, or is being paid, or is in dispute.
 func markCopies(bills []bill, now int64) {
 	for i := range bills {
 		if bills[i].copied || !bills[i].debt(now) {
@@ -149,8 +160,8 @@ func markCopies(bills []bill, now int64) {
 	}
 }
 
-// newestStatus is the status of the newest bill that is decided: that is not void, no draft and not open without being a
-// debt, as one is that has not been attempted or whose payment is under way.
+// newestStatus is the status of the newest bill that is decided: that is not void, no draft and not
+// open without being a debt, as one is that has not been attempted or whose payment is under way.
 func newestStatus(bills []bill, now int64) string {
 	for i := len(bills) - 1; i >= 0; i-- {
 		b := &bills[i]
@@ -163,7 +174,8 @@ func newestStatus(bills []bill, now int64) string {
 
 // row is the row of the table that a debt is in: its kind and why, or nothing.
 func (b *bill) row(subscription, newest string) (kind, why string) {
-	live, open, sent := subscription == "active" || subscription == "past_due", b.status == "open", b.method == "send_invoice"
+	live, open, sent := subscription == "active" || subscription == "past_due", b.status == "open",
+		b.method == "send_invoice"
 	switch {
 	case subscription == "active" && newest == "paid":
 		return Owed, WhyHidden
@@ -181,14 +193,19 @@ func (b *bill) row(subscription, newest string) (kind, why string) {
 	return "", ""
 }
 
-// judge holds the bills of one subscription, oldest first, against the table. The lines name neither account nor customer.
+// judge holds the bills of one subscription, oldest first, against the table. The lines name
+// neither account nor customer.
 func judge(subscription string, bills []bill, now int64) (ghosts []Ghost) {
 	markCopies(bills, now)
 	newest := newestStatus(bills, now)
 	note := func(kind, why, currency string, amount int64, invoice string) {
-		at := slices.IndexFunc(ghosts, func(g Ghost) bool { return g.Kind == kind && g.Currency == currency })
+		at := slices.IndexFunc(ghosts, func(g Ghost) bool {
+			return g.Kind == kind &&
+				g.Currency == currency
+		})
 		if at < 0 {
-			ghosts = append(ghosts, Ghost{Kind: kind, Currency: currency, Why: why, Hidden: why == WhyHidden})
+			ghosts = append(ghosts, Ghost{Kind: kind, Currency: currency, Why: why,
+				Hidden: why == WhyHidden})
 			at = len(ghosts) - 1
 		}
 		g := &ghosts[at]
@@ -243,7 +260,8 @@ func billed(lines []*line) (what string, from, to int64) {
 func (a *account) livingGhosts(now int64) (ghosts []Ghost) {
 	disputed, lost := map[string]bool{}, map[string][]loss{}
 	for _, o := range a.tables["disputes"].rows {
-		// By the charge: an invoice shows its newest payment intent alone, and the dispute may be of an older one.
+		// By the charge: an invoice shows its newest payment intent alone, and the dispute may be of an
+		// older one.
 		d := o.(*dispute)
 		ch, _ := a.tables["charges"].byID[d.Charge].(*charge)
 		if ch == nil || ch.Invoice == "" {
@@ -258,9 +276,12 @@ func (a *account) livingGhosts(now int64) (ghosts []Ghost) {
 	bills := map[text][]bill{}
 	for _, o := range a.tables["invoices"].rows {
 		inv := o.(*invoice)
-		b := bill{id: inv.ID, currency: inv.Currency, status: inv.Status, method: inv.CollectionMethod, remaining: inv.AmountRemaining,
-			attempts: inv.AttemptCount, due: int64(inv.DueDate), gaveUp: int64(inv.Transitions.MarkedUncollectibleAt),
-			outOfBand: inv.PaidOutOfBand, disputed: disputed[inv.ID], lost: lost[inv.ID], separate: inv.Metadata["phantom"] == "owed"}
+		b := bill{id: inv.ID, currency: inv.Currency, status: inv.Status, method: inv.CollectionMethod,
+			remaining: inv.AmountRemaining,
+			attempts:  inv.AttemptCount, due: int64(inv.DueDate),
+			gaveUp:    int64(inv.Transitions.MarkedUncollectibleAt),
+			outOfBand: inv.PaidOutOfBand, disputed: disputed[inv.ID], lost: lost[inv.ID],
+			separate: inv.Metadata["phantom"] == "owed"}
 		if pi := a.intent(inv); pi != nil {
 			b.intent = pi.Status
 		}
@@ -307,7 +328,8 @@ func (h *history) ghosts(now int64) (ghosts []Ghost) {
 		all := h.invoicesOf.of(uint32(s))
 		for _, v := range all {
 			inv := &h.invoices[v]
-			b := bill{currency: sub.price.Currency, status: inv.status, method: sub.method, intent: inv.intent, remaining: inv.remaining,
+			b := bill{currency: sub.price.Currency, status: inv.status, method: sub.method,
+				intent: inv.intent, remaining: inv.remaining,
 				attempts: int64(inv.attempts), due: inv.due, outOfBand: inv.outOfBand}
 			if inv.status == "uncollectible" {
 				b.gaveUp = inv.closed
@@ -332,10 +354,12 @@ func (h *history) ghosts(now int64) (ghosts []Ghost) {
 			}
 		}
 		for _, g := range judge(sub.status, bills, now) {
-			g.Account, g.Customer, g.Subscription = h.acc.ID, h.ids["customers"].name(int(sub.customer)), h.ids["subscriptions"].name(s)
+			g.Account, g.Customer, g.Subscription = h.acc.ID, h.ids["customers"].name(int(sub.customer)),
+				h.ids["subscriptions"].name(s)
 			g.Resubscribed = slices.ContainsFunc(h.subsOf.of(sub.customer), func(o uint32) bool {
 				other := &h.subs[o]
-				return other.created > sub.created && again(other.status) && other.price.Product == sub.price.Product
+				return other.created > sub.created && again(other.status) &&
+					other.price.Product == sub.price.Product
 			})
 			ghosts = append(ghosts, g)
 		}

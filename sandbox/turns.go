@@ -48,7 +48,8 @@ func (a *account) turnCustomer(c Change, now int64) (string, error) {
 		return "", errNothingFits
 	}
 	cu := k.cust
-	w := &author{acc: a, r: stream(a.world.seed, "new card", cu.ID, len(cu.wallet)), epoch: now, start: now + 30, customer: cu}
+	w := &author{acc: a, r: stream(a.world.seed, "new card", cu.ID, len(cu.wallet)), epoch: now,
+		start: now + 30, customer: cu}
 	switch c.Do {
 	case "charges":
 		if c.Amount < 1 || c.Amount > 500 {
@@ -61,7 +62,8 @@ func (a *account) turnCustomer(c Change, now int64) (string, error) {
 			k.oneOff(now)
 		}
 		return cu.ID, nil
-	case "resubscribe": // on a page of the merchant's: the card becomes the subscription's, not the customer's
+	// on a page of the merchant's: the card becomes the subscription's, not the customer's
+	case "resubscribe":
 		own := cu.InvoiceSettings
 		fresh := w.card(liquid)
 		cu.InvoiceSettings = own
@@ -90,7 +92,8 @@ func (a *account) turnCustomer(c Change, now int64) (string, error) {
 	return "", errNothingFits
 }
 
-// detach takes a payment method from its customer, and from the subscriptions that are charged to it.
+// detach takes a payment method from its customer, and from the subscriptions that are charged to
+// it.
 func (a *account) detach(cu *customer, gone *card, now int64) {
 	before := map[string]any{"invoice_settings": cu.InvoiceSettings}
 	gone.pm.Customer, cu.InvoiceSettings.DefaultPaymentMethod = "", ""
@@ -103,7 +106,8 @@ func (a *account) detach(cu *customer, gone *card, now int64) {
 		k.card = nil
 		if own := k.sub.DefaultPaymentMethod; string(own) == gone.pm.ID {
 			k.sub.DefaultPaymentMethod = ""
-			a.emit(now, "customer.subscription.updated", k.sub, map[string]any{"default_payment_method": own})
+			a.emit(now, "customer.subscription.updated", k.sub,
+				map[string]any{"default_payment_method": own})
 		}
 	}
 }
@@ -112,12 +116,16 @@ func (a *account) detach(cu *customer, gone *card, now int64) {
 func (c *contract) oneOff(t int64) {
 	a, cu := c.acc, c.cust
 	cu.oneOffs++
-	pi := &intent{Amount: c.price.UnitAmount, AmountReceived: c.price.UnitAmount, CaptureMethod: "automatic", ConfirmationMethod: "automatic",
+	pi := &intent{Amount: c.price.UnitAmount, AmountReceived: c.price.UnitAmount,
+		CaptureMethod: "automatic", ConfirmationMethod: "automatic",
 		Currency: c.price.Currency, Customer: cu.ID, Metadata: dict{}, PaymentMethod: text(c.card.pm.ID),
 		PaymentMethodTypes: []string{c.card.pm.Type}, Status: "succeeded"}
-	pi.head = head{ID: a.id("pi_3", 23, cu.ID, "one-off", cu.oneOffs), Object: "payment_intent", Created: t}
-	ch := &charge{Amount: pi.Amount, AmountCaptured: pi.Amount, BillingDetails: c.card.pm.BillingDetails, Captured: true, Currency: pi.Currency,
-		Customer: cu.ID, Description: "Top-up", Metadata: dict{}, Outcome: (*decline)(nil).outcome(""), Paid: true, PaymentIntent: text(pi.ID),
+	pi.head = head{ID: a.id("pi_3", 23, cu.ID, "one-off", cu.oneOffs), Object: "payment_intent",
+		Created: t}
+	ch := &charge{Amount: pi.Amount, AmountCaptured: pi.Amount,
+		BillingDetails: c.card.pm.BillingDetails, Captured: true, Currency: pi.Currency,
+		Customer: cu.ID, Description: "Top-up", Metadata: dict{}, Outcome: (*decline)(nil).outcome(""),
+		Paid: true, PaymentIntent: text(pi.ID),
 		PaymentMethod: pi.PaymentMethod, PaymentMethodDetails: c.card.details(), Status: "succeeded"}
 	ch.head = head{ID: a.id("ch_3", 23, cu.ID, "one-off", cu.oneOffs), Object: "charge", Created: t}
 	pi.LatestCharge = text(ch.ID)
@@ -127,8 +135,9 @@ func (c *contract) oneOff(t int64) {
 	a.emit(t, "payment_intent.succeeded", pi, nil)
 }
 
-// turnRenewals adds paid invoices in front of all others. Each has an amount of its own, as those over usage that has reached
-// a threshold have, so that none of them looks like another one that asks for the same thing.
+// turnRenewals adds paid invoices in front of all others. Each has an amount of its own, as those
+// over usage that has reached a threshold have, so that none of them looks like another one that
+// asks for the same thing.
 func (a *account) turnRenewals(c Change, now int64) (string, error) {
 	k := a.contract(c.ID, (*contract).healthy)
 	if k == nil || k.card == nil || k.sub.CollectionMethod != "charge_automatically" {
@@ -152,20 +161,26 @@ func (a *account) turnRenewals(c Change, now int64) (string, error) {
 	return k.sub.ID, nil
 }
 
-// turnIntent takes the turns about the payment intent of an invoice, and those about what asks for it.
+// turnIntent takes the turns about the payment intent of an invoice, and those about what asks for
+// it.
 func (a *account) turnIntent(c Change, now int64) (string, error) {
 	fits := func(v *invoice) bool {
 		unpaid := v.Status == "open" || v.Status == "uncollectible"
-		return unpaid && v.AmountRemaining > 0 && a.intent(v) != nil && a.pending(v) == nil && (c.ID != "" || v.TestClock == "" && v.Attempted)
+		return unpaid && v.AmountRemaining > 0 && a.intent(v) != nil && a.pending(v) == nil &&
+			(c.ID != "" || v.TestClock == "" && v.Attempted)
 	}
 	switch c.Do {
 	case "bounce_debit":
 		fits = func(v *invoice) bool { return a.pending(v) != nil }
 	case "action_gone":
-		fits = func(v *invoice) bool { pi := a.intent(v); return pi != nil && pi.Status == "requires_action" }
+		fits = func(v *invoice) bool {
+			pi := a.intent(v)
+			return pi != nil && pi.Status == "requires_action"
+		}
 	case "repeat_invoice":
 		fits = func(v *invoice) bool {
-			return v.Status != "draft" && (c.ID != "" || v.Status == "open" && v.TestClock == "") && v.of.card != nil
+			return v.Status != "draft" && (c.ID != "" || v.Status == "open" && v.TestClock == "") &&
+				v.of.card != nil
 		}
 	}
 	inv := first(a.tables["invoices"], c.ID, fits)
@@ -184,8 +199,10 @@ func (a *account) turnIntent(c Change, now int64) (string, error) {
 		a.emit(now, "invoice.payment_action_required", inv, nil)
 	case "action_gone": // the customer did not pass
 		pi.Status = "requires_payment_method"
-		pi.LastPaymentError = &cardError{Type: "invalid_request_error", Code: "payment_intent_authentication_failure",
-			Message: "The provided PaymentMethod has failed authentication.", DocURL: docURL("payment_intent_authentication_failure")}
+		pi.LastPaymentError = &cardError{Type: "invalid_request_error",
+			Code:    "payment_intent_authentication_failure",
+			Message: "The provided PaymentMethod has failed authentication.",
+			DocURL:  docURL("payment_intent_authentication_failure")}
 		a.emit(now, "payment_intent.payment_failed", pi, nil)
 		a.emit(now, "invoice.updated", inv, nil)
 	case "bounce_debit":
@@ -210,7 +227,8 @@ func (c *contract) repeat(inv *invoice, t int64) *invoice {
 		}
 		other.Lines.Data = append(other.Lines.Data, &l)
 	}
-	other.PeriodStart, other.PeriodEnd, other.AutoAdvance = inv.PeriodStart, inv.PeriodEnd, inv.AutoAdvance
+	other.PeriodStart, other.PeriodEnd = inv.PeriodStart, inv.PeriodEnd
+	other.AutoAdvance = inv.AutoAdvance
 	other.setAmount(inv.AmountDue)
 	if other.CollectionMethod == "send_invoice" {
 		c.finalizeQuietly(other, t)
@@ -239,7 +257,8 @@ func (a *account) turnEnd(c Change, now int64) (string, error) {
 		return "", errNothingFits
 	}
 	s := k.sub
-	before := map[string]any{"cancel_at_period_end": s.CancelAtPeriodEnd, "cancel_at": s.CancelAt, "canceled_at": s.CanceledAt}
+	before := map[string]any{"cancel_at_period_end": s.CancelAtPeriodEnd, "cancel_at": s.CancelAt,
+		"canceled_at": s.CanceledAt}
 	s.CancelAtPeriodEnd, s.CancelAt, s.CanceledAt = c.Status == "", 0, 0
 	if s.CancelAtPeriodEnd {
 		s.CancelAt, s.CanceledAt = stamp(s.CurrentPeriodEnd), stamp(now)

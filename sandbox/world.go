@@ -226,8 +226,8 @@ func (c *contract) setPrice(p *price) {
 	c.price, c.sub.Items.Data[0].Price, c.sub.Currency = p, p, p.Currency
 }
 
-// partly plans two debts, of the older of which a third comes in. dispute is the status of a dispute about that part; "" is
-// none.
+// partly plans two debts, of the older of which a third comes in. dispute is the status of a
+// dispute about that part; "" is none.
 func (w *author) partly(dispute string) *contract {
 	c := w.debtor(2, keepPastDue)
 	w.dead(c.card, c.card.dies, insufficientFunds)
@@ -255,8 +255,9 @@ func (c *contract) replaceIntents(t int64) {
 	}
 }
 
-// upgrade plans a customer who takes a larger plan with a card that no longer pays and asks for it three times within some
-// hours. Each time the period begins anew and another invoice fails; the last time another card may pay.
+// upgrade plans a customer who takes a larger plan with a card that no longer pays and asks for it
+// three times within some hours. Each time the period begins anew and another invoice over two
+// lines fails; the last time another card may pay.
 func (w *author) upgrade(paid bool) {
 	a := w.acc
 	w.start = w.monthsAgo(5, 20)
@@ -275,6 +276,12 @@ func (w *author) upgrade(paid bool) {
 			c.nextPeriod()
 			inv := c.newInvoice(t, "subscription_update")
 			inv.AutoAdvance = false // the merchant's shop asks again itself
+			seats := *inv.Lines.Data[0]
+			seats.ID, seats.Type, seats.Proration = a.id("il_1", 23, inv.ID, 1), "invoiceitem", true
+			seats.Price, seats.Quantity, seats.Amount = a.prices[0], 2, 2*a.prices[0].UnitAmount
+			seats.Description = "Remaining time on 2 × " + seats.Price.Nickname
+			inv.Lines.Data = []*line{&seats, inv.Lines.Data[0]}
+			inv.setAmount(seats.Amount + c.price.UnitAmount)
 			if paid && n == 2 {
 				w.start = t + 30
 				c.switchCard(w.card(liquid))
@@ -314,15 +321,21 @@ func (c *contract) lastPaid() *charge {
 	return nil
 }
 
-func (c *contract) dispute(t int64, status string) {
-	if ch := c.lastPaid(); ch != nil {
-		c.acc.dispute(ch, t, status)
+func (c *contract) dispute(t int64, status string) *dispute {
+	ch := c.lastPaid()
+	if ch == nil {
+		return nil
 	}
+	return c.acc.dispute(ch, t, status)
 }
 
 func (a *account) dispute(ch *charge, t int64, status string) *dispute {
-	d := &dispute{Amount: ch.Amount, Charge: ch.ID, Currency: ch.Currency, Metadata: dict{}, PaymentIntent: ch.PaymentIntent,
-		Reason: "fraudulent", Status: status}
+	return a.disputePart(ch, ch.Amount, t, status)
+}
+
+func (a *account) disputePart(ch *charge, amount, t int64, status string) *dispute {
+	d := &dispute{Amount: amount, Charge: ch.ID, Currency: ch.Currency, Metadata: dict{},
+		PaymentIntent: ch.PaymentIntent, Reason: "fraudulent", Status: status}
 	d.head = head{ID: a.id("dp_1", 23, ch.ID), Object: "dispute", Created: t}
 	ch.Disputed, ch.Dispute = true, text(d.ID)
 	a.put("disputes", d)
