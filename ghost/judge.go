@@ -104,7 +104,7 @@ func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now 
 	type heap struct{ currency, kind string }
 	healthy := s.Status == "active" && latest(debts, now) == "paid"
 	owed := make(map[heap][]Debt)
-	repeats := repeated(debts)
+	repeats := repeated(debts, now)
 	for i, d := range debts {
 		state := d.state(now)
 		switch {
@@ -157,8 +157,9 @@ func (s Subscription) owes(d Debt, healthy, proven bool) string {
 }
 
 // repeated marks unpaid invoices that bill once more what another bills: the same lines for the same time, as three requests for one
-// upgrade make them. They are one debt until a person says otherwise. The oldest stands for them; where one of them is paid, none is owed.
-func repeated(debts []Debt) []bool {
+// upgrade make them. They are one debt until a person says otherwise. The oldest stands for them; where one of them is paid, or about to
+// be, none of the others is owed.
+func repeated(debts []Debt, now time.Time) []bool {
 	marks := make([]bool, len(debts))
 	for i, d := range debts {
 		if d.Lines == 0 || d.Separate || d.Status != "open" && d.Status != "uncollectible" {
@@ -169,7 +170,15 @@ func repeated(debts []Debt) []bool {
 				return false
 			}
 			older := cmp.Or(other.Created.Compare(d.Created), cmp.Compare(other.Invoice, d.Invoice)) < 0
-			return other.Status == "paid" && other.Lost == 0 || other.unpaid() && older
+			switch of := other.state(now); {
+			case other.Status == "paid":
+				return of != lost
+			case of == underWay && d.state(now) != underWay:
+				return true
+			case d.state(now) == underWay && of != underWay:
+				return false
+			}
+			return other.unpaid() && older
 		})
 	}
 	return marks

@@ -99,6 +99,12 @@ func TestJudge(t *testing.T) {
 		{name: "billed three times", status: "past_due", debts: []Debt{billed(12, "open"), billed(11, "open"), billed(10, "open")}, owed: 1000, oldest: "in_12", rule: ruleFailed},
 		{name: "billed twice, and the newer one is paid", status: "active", debts: []Debt{billed(12, "open"), billed(10, "paid")}},
 		{name: "billed twice, and the older one is paid", status: "active", debts: []Debt{billed(12, "paid"), billed(10, "open")}},
+		{name: "billed twice, and the newer one is under way", status: "past_due",
+			debts: []Debt{billed(12, "open"), moving(billed(10, "open"))}, atRisk: 1000},
+		{name: "billed twice, and the older one is under way", status: "past_due",
+			debts: []Debt{moving(billed(12, "open")), billed(10, "open")}, atRisk: 1000},
+		{name: "billed twice, and both are under way", status: "past_due",
+			debts: []Debt{moving(billed(12, "open")), moving(billed(10, "open"))}, atRisk: 1000},
 		{name: "billed twice, and the older one is void", status: "past_due", debts: []Debt{billed(12, "void"), billed(10, "open")}, owed: 1000, oldest: "in_10", rule: ruleFailed},
 		{name: "billed twice, and a person says that both are owed", status: "past_due",
 			debts: []Debt{billed(12, "open"), apart(billed(10, "open"))}, owed: 2000, oldest: "in_12", rule: ruleFailed},
@@ -193,6 +199,11 @@ func billed(days int, status string, lines ...int64) Debt {
 			d.Remaining, d.Attempts, d.Intent = 0, nil, "succeeded"
 		}
 	})
+}
+
+func moving(d Debt) Debt {
+	d.Intent = "processing"
+	return d
 }
 
 func apart(d Debt) Debt {

@@ -146,6 +146,7 @@ func (s *sim) changeWorld() {
 		c.Status = []string{"won", "lost"}[s.r.IntN(2)]
 	case 9:
 		s.count("Stripe: auto_advance on")
+		s.turnedOn[c.ID] = len(s.world.Ledger(m.account))
 		s.say("  auto_advance on %s: %t", c.ID, s.post(m, "/v1/invoices/"+c.ID,
 			url.Values{"auto_advance": {"true"}}))
 		return

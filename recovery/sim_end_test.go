@@ -235,7 +235,10 @@ func (s *sim) chargeOf(m *simMerchant, id string) (c trueCharge) {
 // once its hunt has ended. What keeps a hunt from its end is a matter of I5.
 func (s *sim) checkGivenBack(m *simMerchant) {
 	held := map[string]bool{}
-	for _, e := range s.world.Ledger(m.account) {
+	for i, e := range s.world.Ledger(m.account) {
+		if i < s.turnedOn[e.Object] { // somebody has given it back since, whatever became of it then
+			continue
+		}
 		if e.Metadata != nil && e.Method == http.MethodPost && e.Path == "/v1/invoices/"+e.Object &&
 			e.Status == http.StatusOK && len(e.Key) > 5 {
 			held[e.Object] = !held[e.Object]

@@ -70,6 +70,7 @@ type sim struct {
 	broken []violation
 	// keys that were executed and are gone from the database that was put back
 	lost     map[string]bool
+	turnedOn map[string]int  // invoices that somebody has given to Smart Retries: how long the ledger was
 	unsent   map[string]bool // and those that it does not know to have been sent
 	passed   map[string]bool // whose charges a worker has looked through since
 	backup   time.Duration   // a backup is to be made, and put back after so long
@@ -179,7 +180,7 @@ func newSim(t testing.TB, database *simDatabase, seed uint64) *sim {
 	s := &sim{
 		t: t, ctx: context.Background(), database: database, queries: db.New(database.pool), seed: seed,
 		r:     rand.New(rand.NewPCG(seed, 1)),
-		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{},
+		asked: map[string]int{}, counts: map[string]int{}, lost: map[string]bool{}, turnedOn: map[string]int{},
 		unsent: map[string]bool{}, passed: map[string]bool{}, tries: map[string]int{}, stale: true,
 	}
 	s.weather = newWeather(s.r)
