@@ -86,11 +86,12 @@ func (c *config) newServices(pool *pgxpool.Pool, log *slog.Logger) services {
 // urgentWorkers are those that do what webhooks ask for beside the others: what they learn stops charges and messages.
 const urgentWorkers = 4
 
-// firstWorkers are those that do what goes first, and nothing else: a payment does not wait while the urgent ones do what a hundred
-// renewals ask for.
+// firstWorkers are those that do what goes first, and nothing else: a payment does not wait while
+// the urgent ones do what a hundred renewals ask for.
 const firstWorkers = 4
 
-// queues are a process's part in the work: of all kinds, of the urgent ones, and of what goes first.
+// queues are a process's part in the work: of all kinds, of the urgent ones, and of what goes
+// first.
 type queues struct{ all, urgent, first *task.Queue }
 
 // newQueues wires them. Handlers of all packages meet here.

@@ -26,8 +26,8 @@ type pace struct {
 	waited     func(time.Duration)
 
 	turn chan struct{} // held by whose turn is next
-	// A request passes the gates from its rank's on, and each lets one ask at a time: so what is urgent finds one of the others at
-	// most before it, and what goes first one that does not.
+	// A request passes the gates from its rank's on, and each lets one ask at a time: so what is
+	// urgent finds one of the others at most before it, and what goes first one that does not.
 	gates  [2]chan struct{}
 	block                // whose slots are being used
 	coming chan reserved // the next one, once it is asked for
@@ -60,8 +60,8 @@ const (
 // theirs.
 func Urgent(ctx context.Context) context.Context { return withRank(ctx, rankUrgent) }
 
-// First marks requests that go before urgent ones too: what they learn may end a hunt. Every second turn at least is theirs, so that
-// the others go on.
+// First marks requests that go before urgent ones too: what they learn may end a hunt. Every second
+// turn at least is theirs, so that the others go on.
 func First(ctx context.Context) context.Context { return withRank(ctx, rankFirst) }
 
 // withRank never lowers a rank.

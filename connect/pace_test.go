@@ -13,7 +13,8 @@ import (
 	"phantom/vault"
 )
 
-// A request overtakes all of lower ranks that wait for the account's pace, but the few whose turn has come, and the others go on.
+// A request overtakes all of lower ranks that wait for the account's pace, but the few whose turn
+// has come, and the others go on.
 func TestUrgentRequestsGoFirst(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

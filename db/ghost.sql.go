@@ -114,7 +114,8 @@ type GhostListOfCustomerRow struct {
 	StripeSubscriptionID string
 }
 
-// Those of a customer for which another payment method may matter: open, or closed because a payment is under way.
+// Those of a customer for which another payment method may matter: open, or closed because a
+// payment is under way.
 func (q *Queries) GhostListOfCustomer(ctx context.Context, arg GhostListOfCustomerParams) ([]GhostListOfCustomerRow, error) {
 	rows, err := q.db.Query(ctx, ghostListOfCustomer, arg.MerchantID, arg.StripeCustomerID)
 	if err != nil {

@@ -712,7 +712,8 @@ type TaskJoinParams struct {
 	Pause      float64
 }
 
-// Adds a task, or joins the live one that holds the key: one that waits is due soon, one that runs is to run once more.
+// Adds a task, or joins the live one that holds the key: one that waits is due soon, one that runs
+// is to run once more.
 func (q *Queries) TaskJoin(ctx context.Context, arg TaskJoinParams) error {
 	_, err := q.db.Exec(ctx, taskJoin,
 		arg.MerchantID,
@@ -1228,7 +1229,8 @@ type TaskSettleDoneRow struct {
 	Again   int64
 }
 
-// Most tries succeed and have nothing to say. As TaskSettle, for those. again: how many were asked for once more and wait anew.
+// Most tries succeed and have nothing to say. As TaskSettle, for those. again: how many were asked
+// for once more and wait anew.
 func (q *Queries) TaskSettleDone(ctx context.Context, arg TaskSettleDoneParams) (TaskSettleDoneRow, error) {
 	row := q.db.QueryRow(ctx, taskSettleDone, arg.Ids, arg.MerchantIds, arg.Fences)
 	var i TaskSettleDoneRow
@@ -1349,8 +1351,9 @@ type TaskYieldParams struct {
 	UniqueKey  string
 }
 
-// Before a task that goes first joins: one that runs and does not may wait long for its turn. It gives up its key and ends by itself;
-// whoever has asked for it meanwhile is served by the new one. What waits is locked, so that it does not begin before it is joined.
+// Before a task that goes first joins: one that runs and does not may wait long for its turn. It
+// gives up its key and ends by itself; whoever has asked for it meanwhile is served by the new one.
+// What waits is locked, so that it does not begin before it is joined.
 func (q *Queries) TaskYield(ctx context.Context, arg TaskYieldParams) error {
 	_, err := q.db.Exec(ctx, taskYield, arg.MerchantID, arg.Kind, arg.UniqueKey)
 	return err

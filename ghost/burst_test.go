@@ -45,7 +45,8 @@ func (b *bench) await(what string, ok func() bool) {
 	}
 }
 
-// waiting are the merchant's refreshes and events that have not ended, but the looks that are planned ahead.
+// waiting are the merchant's refreshes and events that have not ended, but the looks that are
+// planned ahead.
 func (b *bench) waiting() int {
 	return b.count(`SELECT count(*) FROM scheduled_tasks WHERE kind IN ('webhook', 'refresh') AND unique_key NOT LIKE '%:%'
 		AND status NOT IN ('succeeded', 'failed', 'canceled')`)
@@ -63,7 +64,8 @@ func (b *bench) statusOf(subscription string) string {
 	return rows[0].Status
 }
 
-// A hundred and twenty events about one subscription are some readings, and the last of them sees the end.
+// A hundred and twenty events about one subscription are some readings, and the last of them sees
+// the end.
 func TestABurstIsReadFewTimes(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 40})
@@ -109,7 +111,8 @@ func TestABurstIsReadFewTimes(t *testing.T) {
 	}
 }
 
-// An event that comes while the subscription is being read may be about what has just been read: it is read once more.
+// An event that comes while the subscription is being read may be about what has just been read: it
+// is read once more.
 func TestEventWhileItIsRead(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"invoice.updated", "invoice.voided"} {
@@ -237,7 +240,8 @@ func TestRanksOfEvents(t *testing.T) {
 	}
 }
 
-// Many events about one charge or dispute are one task, and whoever has climbed from it once does not read again.
+// Many events about one charge or dispute are one task, and whoever has climbed from it once does
+// not read again.
 func TestEventsOfOneObjectAreOneTask(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})

@@ -44,7 +44,8 @@ func (b *bench) customersEvent(kind, customer string) Event {
 	return e
 }
 
-// What changes how a customer pays has his ghosts read anew and their hunts told; of whoever is no ghost nothing is read.
+// What changes how a customer pays has his ghosts read anew and their hunts told; of whoever is no
+// ghost nothing is read.
 func TestEventsOfACustomer(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 1})

@@ -57,7 +57,8 @@ func isUsed(kind string) bool {
 	return isCustomers(kind) || familyShape.MatchString(kind)
 }
 
-// isCustomers reports the types of events that name a customer and no debt: how he pays has changed, or he is gone.
+// isCustomers reports the types of events that name a customer and no debt: how he pays has
+// changed, or he is gone.
 func isCustomers(kind string) bool {
 	switch kind {
 	case "payment_method.attached", "payment_method.updated", "payment_method.automatically_updated", "payment_method.detached",
@@ -194,7 +195,8 @@ func (s *Service) Receive(ctx context.Context, e Event) (received bool, err erro
 	return true, nil
 }
 
-// follow has everything read anew that an event is about. What many events ask for at once is read once.
+// follow has everything read anew that an event is about. What many events ask for at once is read
+// once.
 func (s *Service) follow(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, hash func(subject, value string) []byte, e Event) error {
 	if isCustomers(e.Type) {
 		return s.followCustomer(ctx, tx, merchantID, hash, e)
@@ -209,8 +211,8 @@ func (s *Service) follow(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, 
 	})
 }
 
-// spacing is how soon after a reading a subscription is read again because an event has come. The first event of a burst is answered
-// at once, and the others together.
+// spacing is how soon after a reading a subscription is read again because an event has come. The
+// first event of a burst is answered at once, and the others together.
 type spacing struct{ first, others time.Duration }
 
 var defaultSpacing = spacing{first: 500 * time.Millisecond, others: 2 * time.Second}
@@ -233,8 +235,8 @@ func (s *Service) joinRefresh(ctx context.Context, tx db.DBTX, merchantID uuid.U
 	return task.Join(ctx, tx, refresh)
 }
 
-// followCustomer has the subscriptions of a customer's ghosts read anew, and tells their hunts. Of most customers there are none, and
-// nothing is read.
+// followCustomer has the subscriptions of a customer's ghosts read anew, and tells their hunts. Of
+// most customers there are none, and nothing is read.
 func (s *Service) followCustomer(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, hash func(subject, value string) []byte, e Event) error {
 	customer := idOrNone(e.Customer)
 	if strings.HasPrefix(e.Type, "customer.") && !strings.HasPrefix(e.Type, "customer.source.") {
@@ -333,7 +335,8 @@ type link struct {
 	subject, id string
 }
 
-// links are some of the subscriptions that were found, so that a burst about one object reads them once.
+// links are some of the subscriptions that were found, so that a burst about one object reads them
+// once.
 type links struct {
 	mutex sync.Mutex
 	found map[link]string

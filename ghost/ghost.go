@@ -45,7 +45,8 @@ type Service struct {
 // Hunts hears in the transaction that stores it which ghosts are not what they were, are new or are gone.
 type Hunts interface {
 	GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
-	// MethodsChanged says that the payment methods of these ghosts' customer may have changed: a new one is charged soon.
+	// MethodsChanged says that the payment methods of these ghosts' customer may have changed: a
+	// new one is charged soon.
 	MethodsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
 	// GhostsExpire comes before the purge touches anything: their hunts end.
 	GhostsExpire(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error

@@ -39,8 +39,9 @@ func (s *Service) RefreshLater(ctx context.Context, merchantID uuid.UUID, subscr
 	return task.Join(ctx, s.pool, refreshOf(merchantID, hash, subscription))
 }
 
-// RefreshIn has a subscription read anew by a task, once the caller's transaction has committed. The caller may be a task that runs:
-// were it to lock another that does, a heartbeat of both could come in between. So it joins only what waits.
+// RefreshIn has a subscription read anew by a task, once the caller's transaction has committed.
+// The caller may be a task that runs: were it to lock another that does, a heartbeat of both could
+// come in between. So it joins only what waits.
 func RefreshIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscription string) error {
 	hash, err := connect.HasherIn(ctx, tx, merchantID)
 	if err != nil {
@@ -59,7 +60,8 @@ func RefreshIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscripti
 	return err
 }
 
-// refreshOf is the one task that reads a subscription for all who ask. Its key is the subscription's keyed hash.
+// refreshOf is the one task that reads a subscription for all who ask. Its key is the
+// subscription's keyed hash.
 func refreshOf(merchantID uuid.UUID, hash func(subject, value string) []byte, subscription string) task.New {
 	return task.New{
 		MerchantID: merchantID, Kind: KindRefresh, Params: refreshParams{subscription},

@@ -14,7 +14,8 @@ import (
 	"phantom/task"
 )
 
-// MethodsChanged hears that the payment methods of these ghosts' customer may have changed: each hunt that acts looks at them soon.
+// MethodsChanged hears that the payment methods of these ghosts' customer may have changed: each
+// hunt that acts looks at them soon.
 func (s *Service) MethodsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
 	hunts, err := db.New(tx).HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
 	if err != nil {

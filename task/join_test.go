@@ -92,7 +92,8 @@ func TestJoinedTasksAreOne(t *testing.T) {
 	}
 }
 
-// What is asked for while the task runs may have come too late for it: it runs once more, and no more than that, however it ends.
+// What is asked for while the task runs may have come too late for it: it runs once more, and no
+// more than that, however it ends.
 func TestJoinedWhileItRuns(t *testing.T) {
 	t.Parallel()
 	for name, verdict := range map[string]error{
@@ -155,7 +156,8 @@ func TestJoinedTasksPause(t *testing.T) {
 	}
 }
 
-// Whose worker dies runs once for all who have joined, and whoever joined an earlier try is served by the next.
+// Whose worker dies runs once for all who have joined, and whoever joined an earlier try is served
+// by the next.
 func TestJoinedTaskOfADeadWorker(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -203,7 +205,8 @@ func TestFirstTakesTheKeyOver(t *testing.T) {
 	}
 }
 
-// What goes first has workers of its own: it is done while all others are busy with what is urgent too.
+// What goes first has workers of its own: it is done while all others are busy with what is urgent
+// too.
 func TestFirstPassesUrgentTasks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

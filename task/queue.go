@@ -274,7 +274,8 @@ func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
 	return len(fair) + len(oldest), nil
 }
 
-// claimApart claims what goes first, and then, where the queue is of the urgent kinds, the others of those.
+// claimApart claims what goes first, and then, where the queue is of the urgent kinds, the others
+// of those.
 func (q *Queue) claimApart(ctx, alive context.Context, room int) (int, error) {
 	q.mutex.Lock()
 	q.tried = 0
@@ -341,7 +342,8 @@ func (q *Queue) worker() {
 	}
 }
 
-// next is the next task for a free hand, what goes first before the others; nil once nothing more is claimed.
+// next is the next task for a free hand, what goes first before the others; nil once nothing more
+// is claimed.
 func (q *Queue) next() *held {
 	select {
 	case h := <-q.ahead:

@@ -185,7 +185,8 @@ func decodeEvent(body []byte) (ghost.Event, error) {
 	}, nil
 }
 
-// previous holds what has changed of the object. A payment method that was detached has no customer any more.
+// previous holds what has changed of the object. A payment method that was detached has no customer
+// any more.
 type previous struct {
 	Customer reference `json:"customer"`
 }

@@ -143,7 +143,8 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-// A customer's payment methods are hints as the rest: whatever shape an event has, at most his own ghosts are read anew.
+// A customer's payment methods are hints as the rest: whatever shape an event has, at most his own
+// ghosts are read anew.
 func TestEventsOfPaymentMethods(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -1,4 +1,5 @@
--- What is asked for while its task runs, and what goes before all else. docs/task-states.md says how.
+-- What is asked for while its task runs, and what goes before all else. docs/task-states.md says
+-- how.
 ALTER TABLE scheduled_tasks
     ADD COLUMN again bigint NOT NULL DEFAULT 0,      -- the fence of the try during which it was asked for once more
     ADD COLUMN first boolean NOT NULL DEFAULT false; -- what it learns may end a hunt

@@ -52,7 +52,8 @@ SELECT * FROM ghost_targets
 WHERE merchant_id = @merchant_id AND stripe_subscription_id = ANY (@subscriptions::text[]) ORDER BY stripe_subscription_id, currency, id;
 
 -- name: GhostListOfCustomer :many
--- Those of a customer for which another payment method may matter: open, or closed because a payment is under way.
+-- Those of a customer for which another payment method may matter: open, or closed because a
+-- payment is under way.
 SELECT id, stripe_subscription_id FROM ghost_targets
 WHERE merchant_id = $1 AND stripe_customer_id = $2 AND (status = 'open' OR closed_reason = 'payment_under_way')
 ORDER BY stripe_subscription_id, id;

@@ -24,8 +24,9 @@ ON CONFLICT (merchant_id, kind, unique_key)
     DO NOTHING;
 
 -- name: TaskYield :exec
--- Before a task that goes first joins: one that runs and does not may wait long for its turn. It gives up its key and ends by itself;
--- whoever has asked for it meanwhile is served by the new one. What waits is locked, so that it does not begin before it is joined.
+-- Before a task that goes first joins: one that runs and does not may wait long for its turn. It
+-- gives up its key and ends by itself; whoever has asked for it meanwhile is served by the new one.
+-- What waits is locked, so that it does not begin before it is joined.
 UPDATE scheduled_tasks SET
     unique_key = CASE WHEN status = 'running' AND NOT first THEN NULL ELSE unique_key END,
     again = CASE WHEN status = 'running' AND NOT first THEN 0 ELSE again END
@@ -33,7 +34,8 @@ WHERE merchant_id = @merchant_id AND kind = @kind AND unique_key = sqlc.arg(uniq
     AND status IN ('pending', 'running', 'parked', 'needs_review');
 
 -- name: TaskJoin :exec
--- Adds a task, or joins the live one that holds the key: one that waits is due soon, one that runs is to run once more.
+-- Adds a task, or joins the live one that holds the key: one that waits is due soon, one that runs
+-- is to run once more.
 INSERT INTO scheduled_tasks AS t (merchant_id, id, kind, params, unique_key, first, run_at)
 VALUES (@merchant_id, @id, @kind, @params, sqlc.arg(unique_key)::text, @first, phantom_now() + make_interval(secs => sqlc.arg(wait)))
 ON CONFLICT (merchant_id, kind, unique_key)
@@ -145,7 +147,8 @@ WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) -- planned as few
 RETURNING t.id;
 
 -- name: TaskSettleDone :one
--- Most tries succeed and have nothing to say. As TaskSettle, for those. again: how many were asked for once more and wait anew.
+-- Most tries succeed and have nothing to say. As TaskSettle, for those. again: how many were asked
+-- for once more and wait anew.
 WITH settled AS (
     UPDATE scheduled_tasks t SET
         status = CASE WHEN t.again = t.fence THEN 'pending' ELSE 'succeeded' END,
