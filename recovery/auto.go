@@ -158,11 +158,16 @@ func (a *Auto) add(g db.GhostTarget, p Playbook, now time.Time) {
 // from observe to recover as it is, those that are held out included. It returns nil where the
 // playbook does not observe, or leaves the choice to the merchant. tx should be a snapshot.
 func ReadAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (*Auto, error) {
-	queries := db.New(tx)
-	playbook, err := newestPlaybook(ctx, queries, merchantID)
+	playbook, err := newestPlaybook(ctx, db.New(tx), merchantID)
 	if err != nil || playbook.Mode != ModeObserve || !playbook.Auto {
 		return nil, err
 	}
+	return readAuto(ctx, tx, merchantID, playbook.Playbook)
+}
+
+// readAuto says for which ghosts hunts would begin by themselves under a playbook in mode recover.
+func readAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, playbook Playbook) (*Auto, error) {
+	queries := db.New(tx)
 	now, err := queries.Now(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read clock: %w", err)

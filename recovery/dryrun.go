@@ -21,7 +21,7 @@ type DryRun struct {
 	Started
 	Truncated bool           `json:"truncated"` // there is more than Data names
 	Segments  map[string]int `json:"segments"`  // of these hunts, those of each segment that takes any
-	Auto      Auto           `json:"auto"`      // of these, those that would begin by themselves in mode recover
+	Auto      Auto           `json:"auto"`      // what would begin by itself in mode recover
 }
 
 // DryRun says what [Service.Start] would begin for all open ghosts with this playbook, and what those hunts would do in their first
@@ -40,6 +40,13 @@ func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p Playbook) 
 	if err != nil {
 		return run, err
 	}
+	if p.Auto {
+		auto, err := readAuto(ctx, s.pool, merchantID, p)
+		if err != nil {
+			return run, err
+		}
+		run.Auto = *auto
+	}
 	sim := newSimulation(s.advisor)
 	if err := s.remember(ctx, merchantID, sim); err != nil {
 		return run, err
@@ -53,12 +60,8 @@ func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p Playbook) 
 		if len(list) == 0 {
 			break
 		}
-		tried, err := triedBefore(ctx, s.queries, merchantID, list, base.hash)
-		if err != nil {
-			return run, err
-		}
 		for _, g := range list {
-			if err := run.begin(ctx, sim, base, g, p.Auto && !tried[g.ID]); err != nil {
+			if err := run.begin(ctx, sim, base, g); err != nil {
 				return run, err
 			}
 		}
@@ -75,8 +78,8 @@ func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p Playbook) 
 	return run, err
 }
 
-// begin decides as [Service.begin] does whether a ghost is hunted. auto says that it is so by itself.
-func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.GhostTarget, auto bool) error {
+// begin decides as [Service.begin] does whether a ghost is hunted.
+func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.GhostTarget) error {
 	var segment string
 	l.playbook, segment = l.playbook.For(g)
 	if !l.playbook.hunts(g, false, l.began) {
@@ -96,9 +99,6 @@ func (run *DryRun) begin(ctx context.Context, sim *simulation, l outlook, g db.G
 	run.Hunts++
 	if h.segment = segment; segment != "" {
 		run.Segments[segment]++
-	}
-	if auto {
-		run.Auto.add(g, l.playbook, l.began)
 	}
 	if heldOut(customer, l.playbook.HoldoutPercent) {
 		run.HeldOut++

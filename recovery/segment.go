@@ -163,7 +163,7 @@ func (p Playbook) allSteps() (all []placedStep) {
 
 var (
 	countryShape = regexp.MustCompile(`^[A-Z]{2}$`)
-	segmentShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 _.-]{0,63}$`)
+	segmentShape = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9 _.-]{0,63}$`)
 
 	// Stripe gives ids of these shapes. Merchants may name products and prices themselves, so of
 	// those only what is another object's id is refused.
@@ -250,7 +250,7 @@ func (p Playbook) checkSegments() error {
 		field := fmt.Sprintf("segments[%d].", i)
 		switch {
 		case s.Name != "" && !segmentShape.MatchString(s.Name):
-			return &FieldError{field + "name", "must be up to 64 letters, digits, spaces, dots, dashes and underscores"}
+			return &FieldError{field + "name", "must begin with a letter and be up to 64 letters, digits, spaces, dots, dashes and underscores"}
 		case names[s.Name]:
 			return &FieldError{field + "name", "must not be that of another segment"}
 		}

@@ -71,7 +71,7 @@ func TestFaultyChoices(t *testing.T) {
 		{"exclude.customers", `{"exclude":{"customers":` + many(1001, `"cus_1"`) + `}}`}, {"exclude.prices", `{"exclude":{"prices":` + many(1001, `"price_1"`) + `}}`},
 		{"segments", `{"segments":null}`}, {"segments", `{"segments":{}}`}, {"segments", `{"segments":` + many(51, `{"match":{},"set":{}}`) + `}`},
 		{"segments[0].match", `{"segments":[{"match":null,"set":{}}]}`}, {"segments[0].set.steps", `{"segments":[{"match":{},"set":{"steps":null}}]}`},
-		{"segments[0].name", `{"segments":[{"name":" ","match":{},"set":{}}]}`},
+		{"segments[0].name", `{"segments":[{"name":" ","match":{},"set":{}}]}`}, {"segments[0].name", `{"segments":[{"name":"2","match":{},"set":{}}]}`},
 		{"segments[1].name", `{"segments":[{"name":"a","match":{},"set":{}},{"name":"a","match":{},"set":{}}]}`},
 		{"segments[0].match.products", `{"segments":[{"match":{"products":[]},"set":{}}]}`}, {"segments[0].match.products[0]", `{"segments":[{"match":{"products":["price_1"]},"set":{}}]}`},
 		{"segments[0].match.prices[0]", `{"segments":[{"match":{"prices":["prod_1"]},"set":{}}]}`},

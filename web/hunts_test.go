@@ -86,8 +86,13 @@ func TestPlaybook(t *testing.T) {
 	} {
 		c.call("PUT", "/api/playbook?"+query, everybody).wantInvalid(t, field)
 	}
+	ids := strings.TrimSuffix(strings.Repeat(`"cus_0123456789abcdefgh",`, 1000), ",")
+	long := `{"exclude":{"customers":[` + ids + `],"products":[` + strings.ReplaceAll(ids, "cus", "prod") + `],"prices":[` + strings.ReplaceAll(ids, "cus", "price") + `]}}`
+	if got := c.call("PUT", "/api/playbook?dry_run=true", long); got.status != 200 {
+		t.Errorf("a playbook of %d bytes: %d %s", len(long), got.status, got.body)
+	}
 	c.call("PUT", "/api/playbook", everybody, "Content-Type", "text/plain").wantError(t, 415, "unsupported_media_type")
-	c.call("PUT", "/api/playbook", everybody+strings.Repeat(" ", 64<<10)).wantError(t, 413, "request_too_large")
+	c.call("PUT", "/api/playbook", everybody+strings.Repeat(" ", 512<<10)).wantError(t, 413, "request_too_large")
 	if n := c.count("SELECT count(*) FROM playbooks"); n != 3 {
 		t.Errorf("%d playbooks are stored", n)
 	}

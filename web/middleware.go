@@ -10,8 +10,11 @@ import (
 	"strings"
 )
 
-// maxBody caps every request's body but an event's.
-const maxBody = 64 << 10
+// maxBody caps every request's body but an event's and a playbook's, which may list thousands of ids.
+const (
+	maxBody     = 64 << 10
+	maxPlaybook = 512 << 10
+)
 
 // routed serves what the mux knows and answers in JSON what it does not: 404, or 405 with Allow. A path that the mux would clean
 // by a redirect is unknown, and HEAD is allowed only where a GET changes nothing.
@@ -95,8 +98,11 @@ func (s *Server) securityHeaders(next http.Handler) http.Handler {
 func capBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		limit := int64(maxBody)
-		if r.URL.Path == webhookPath {
+		switch r.URL.Path {
+		case webhookPath:
 			limit = maxEvent
+		case "/api/playbook":
+			limit = maxPlaybook
 		}
 		if r.ContentLength > limit {
 			requestTooLarge(w)

@@ -110,6 +110,14 @@ func findings(merchant uuid.UUID) (batches []db.GhostUpsertParams) {
 		p.FirstFailed = append(p.FirstFailed, now.AddDate(0, -1, 0))
 		p.LastFailed = append(p.LastFailed, now)
 		p.Zones = append(p.Zones, "Europe/Berlin")
+		p.Owed = append(p.Owed, fmt.Appendf(nil, `[{"id":"in_1%023d","amount":%d,"created":1790000000}]`, i, i+1))
+		p.Kinds = append(p.Kinds, "owed")
+		p.Products = append(p.Products, "prod_00000000000001")
+		p.Prices = append(p.Prices, "price_100000000000000000000001")
+		p.Countries = append(p.Countries, "DE")
+		p.Leavings = append(p.Leavings, false)
+		p.Resubscribeds = append(p.Resubscribeds, false)
+		p.Ignoreds = append(p.Ignoreds, false)
 	}
 	return batches
 }
@@ -120,11 +128,13 @@ func copyIn(ctx context.Context, pool interface {
 	_, err := pool.CopyFrom(ctx, pgx.Identifier{"ghost_targets"}, []string{
 		"merchant_id", "id", "stripe_customer_id", "stripe_subscription_id", "stripe_invoice_id", "email", "amount", "currency", "rule",
 		"hidden", "decline_class", "decline_code", "attempt_count", "card", "card_attempts", "first_failed_at", "last_failed_at", "zone",
+		"invoices", "kind", "products", "prices", "country", "leaving", "resubscribed", "ignored",
 	}, pgx.CopyFromSlice(len(p.Ids), func(i int) ([]any, error) {
 		return []any{
 			p.MerchantID, p.Ids[i], p.Customers[i], p.Subscriptions[i], p.Invoices[i], p.Emails[i], p.Amounts[i], p.Currencies[i], p.Rules[i],
 			p.Hiddens[i], p.Classes[i], p.Codes[i], p.Attempts[i], p.Cards[i], p.CardAttempts[i], p.FirstFailed[i], p.LastFailed[i],
-			p.Zones[i],
+			p.Zones[i], p.Owed[i], p.Kinds[i], []string{p.Products[i]}, []string{p.Prices[i]}, p.Countries[i], p.Leavings[i],
+			p.Resubscribeds[i], p.Ignoreds[i],
 		}, nil
 	}))
 	return err
