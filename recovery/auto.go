@@ -71,13 +71,16 @@ func (s *Service) huntAll(ctx context.Context, merchantID uuid.UUID) error {
 
 // huntNew begins hunts for those of these ghosts that fit, in the transaction that stores them.
 // Whoever stores a playbook waits for it, or has it wait: no ghost falls between the two.
-func (s *Service) huntNew(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
+func (s *Service) huntNew(ctx context.Context, tx db.DBTX, merchantID uuid.UUID,
+	ghosts []uuid.UUID) error {
 	queries := db.New(tx)
 	playbook, err := newestPlaybook(ctx, queries, merchantID)
 	if err != nil || !playbook.begins() {
 		return err
 	}
-	list, err := queries.HuntGhostList(ctx, db.HuntGhostListParams{MerchantID: merchantID, Ids: ghosts})
+	list, err := queries.HuntGhostList(ctx, db.HuntGhostListParams{
+		MerchantID: merchantID, Ids: ghosts,
+	})
 	if err != nil {
 		return fmt.Errorf("list ghosts: %w", err)
 	}
@@ -85,8 +88,8 @@ func (s *Service) huntNew(ctx context.Context, tx db.DBTX, merchantID uuid.UUID,
 }
 
 // beginUntried begins hunts for those of these ghosts whose debt was not hunted before.
-func (s *Service) beginUntried(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, playbook Versioned,
-	list []db.GhostTarget, began *Started) error {
+func (s *Service) beginUntried(ctx context.Context, tx db.DBTX, merchantID uuid.UUID,
+	playbook Versioned, list []db.GhostTarget, began *Started) error {
 	list = open(list)
 	if len(list) == 0 {
 		return nil
@@ -123,12 +126,12 @@ func open(list []db.GhostTarget) (some []db.GhostTarget) {
 // triedBefore says which ghosts no hunt begins for by itself, because their debt has had one that
 // was to recover: it is under way, or it ended while the ghost was open, by its window, the
 // merchant's word or the customer's. A ghost's row does not tell how often it was closed, so the
-// hunts do: one that ended with its ghost stands in nobody's way when the ghost comes back, nor does
-// one about invoices of which none is owed any more. The invoices of a hunt are forgotten in the
-// purge. After it the same debt is found as a new ghost, and told by its first failure: what had
-// failed before the hunt ended may be what the hunt was about.
-func triedBefore(ctx context.Context, queries *db.Queries, merchantID uuid.UUID, list []db.GhostTarget,
-	hash hasher) (map[uuid.UUID]bool, error) {
+// hunts do: one that ended with its ghost stands in nobody's way when the ghost comes back, nor
+// does one about invoices of which none is owed any more. The invoices of a hunt are forgotten in
+// the purge. After it the same debt is found as a new ghost, and told by its first failure: what
+// had failed before the hunt ended may be what the hunt was about.
+func triedBefore(ctx context.Context, queries *db.Queries, merchantID uuid.UUID,
+	list []db.GhostTarget, hash hasher) (map[uuid.UUID]bool, error) {
 	p := db.HuntListTriedParams{MerchantID: merchantID, Closings: ghostClosings}
 	for _, g := range list {
 		p.Ghosts = append(p.Ghosts, g.ID)
@@ -144,7 +147,7 @@ func triedBefore(ctx context.Context, queries *db.Queries, merchantID uuid.UUID,
 // Auto is what hunts would begin by themselves.
 type Auto struct {
 	Ghosts  int              `json:"ghosts"`
-	Amounts map[string]int64 `json:"amounts"` // minor units by currency, of the invoices that are hunted
+	Amounts map[string]int64 `json:"amounts"` // minor units by currency, of what is hunted
 }
 
 func (a *Auto) add(g db.GhostTarget, p Playbook, now time.Time) {
@@ -154,8 +157,8 @@ func (a *Auto) add(g db.GhostTarget, p Playbook, now time.Time) {
 	}
 }
 
-// ReadAuto says for which ghosts hunts would begin by themselves if the merchant's playbook were set
-// from observe to recover as it is, those that are held out included. It returns nil where the
+// ReadAuto says for which ghosts hunts would begin by themselves if the merchant's playbook were
+// set from observe to recover as it is, those that are held out included. It returns nil where the
 // playbook does not observe, or leaves the choice to the merchant. tx should be a snapshot.
 func ReadAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (*Auto, error) {
 	playbook, err := newestPlaybook(ctx, db.New(tx), merchantID)
@@ -166,7 +169,8 @@ func ReadAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (*Auto, err
 }
 
 // readAuto says for which ghosts hunts would begin by themselves under a playbook in mode recover.
-func readAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, playbook Playbook) (*Auto, error) {
+func readAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, playbook Playbook) (*Auto,
+	error) {
 	queries := db.New(tx)
 	now, err := queries.Now(ctx)
 	if err != nil {
@@ -181,7 +185,8 @@ func readAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, playbook Pl
 		return nil, fmt.Errorf("read merchant: %w", err)
 	}
 	var hash hasher
-	if merchant.HashSalt != nil { // without one nothing was hunted or suppressed yet, and a snapshot cannot make it
+	// Without a salt nothing was hunted or suppressed yet, and a snapshot cannot make one.
+	if merchant.HashSalt != nil {
 		if hash, err = connect.HasherOf(ctx, tx, merchant); err != nil {
 			return nil, err
 		}
@@ -225,7 +230,9 @@ func readAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, playbook Pl
 
 // ghostOf reads a ghost, the zero value where it is gone.
 func ghostOf(ctx context.Context, queries *db.Queries, hunt db.Hunt) (db.GhostTarget, error) {
-	g, err := queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: hunt.MerchantID, ID: hunt.GhostID})
+	g, err := queries.HuntGhostGet(ctx, db.HuntGhostGetParams{
+		MerchantID: hunt.MerchantID, ID: hunt.GhostID,
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return db.GhostTarget{}, nil
 	}

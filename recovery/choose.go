@@ -60,7 +60,9 @@ func (p Playbook) spares(g db.GhostTarget) code {
 }
 
 // onlyMessages says whether messages alone may leave for a customer who is about to.
-func (p Playbook) onlyMessages(leaving bool) bool { return leaving && p.WhenLeaving == LeavingMessage }
+func (p Playbook) onlyMessages(leaving bool) bool {
+	return leaving && p.WhenLeaving == LeavingMessage
+}
 
 // sparesFinal says why a ghost is spared the final step, "" where it is not.
 func (p Playbook) sparesFinal(g db.GhostTarget) code {
@@ -133,7 +135,8 @@ func (f *stripeFacts) mayChoose(kind string, h huntFacts, now time.Time) ruling 
 }
 
 // mayTouch asks what a merchant has written on a customer and a subscription at Stripe.
-func (p Playbook) mayTouch(customer map[string]string, c contract, kind string, now time.Time) ruling {
+func (p Playbook) mayTouch(customer map[string]string, c contract, kind string,
+	now time.Time) ruling {
 	tomorrow := now.Add(oneADay)
 	switch {
 	case customer[ignoreKey] == ignoreValue, c.Metadata[ignoreKey] == ignoreValue:
@@ -144,8 +147,8 @@ func (p Playbook) mayTouch(customer map[string]string, c contract, kind string, 
 	return ruling{}
 }
 
-// chargesWrittenOff says whether an uncollectible invoice may be charged, which Stripe allows: where
-// the ghost is one of what was written off, and the newest playbook hunts those.
+// chargesWrittenOff says whether an uncollectible invoice may be charged, which Stripe allows:
+// where the ghost is one of what was written off, and the newest playbook hunts those.
 func (f huntFacts) chargesWrittenOff() bool {
 	return f.ghost.Kind == kindWrittenOff && f.playbook.WrittenOff
 }

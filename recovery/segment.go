@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -181,7 +182,8 @@ func isProductID(id string) bool {
 }
 
 func isPriceID(id string) bool {
-	return productShape.MatchString(id) && !othersShape.MatchString(id) && !productID.MatchString(id)
+	return productShape.MatchString(id) && !othersShape.MatchString(id) &&
+		!productID.MatchString(id)
 }
 
 // checkList finds what is wrong with a list of ids.
@@ -201,6 +203,11 @@ const (
 	customerRule = "must be the id of a customer, cus_…"
 	productRule  = "must be the id of a product, such as prod_…"
 	priceRule    = "must be the id of a price, such as price_…"
+	currencyRule = "must be a currency that Stripe has, such as usd or eur"
+	countryRule  = "must be a country's two letters, such as DE"
+	nameRule     = "must begin with a letter and be up to 64 letters, digits, spaces, dots, " +
+		"dashes and underscores"
+	amountRule = "must map currencies in three lower-case letters to whole numbers of minor units"
 )
 
 func (e Exclude) check() error {
@@ -224,8 +231,8 @@ func (m Match) check(field string) error {
 	}{
 		{"products", m.Products, isProductID, productRule},
 		{"prices", m.Prices, isPriceID, priceRule},
-		{"currencies", m.Currencies, money.Known, "must be a currency that Stripe has, such as usd or eur"},
-		{"countries", m.Countries, countryShape.MatchString, "must be a country's two letters, such as DE"},
+		{"currencies", m.Currencies, money.Known, currencyRule},
+		{"countries", m.Countries, countryShape.MatchString, countryRule},
 	} {
 		if list.values != nil && len(list.values) == 0 {
 			return &FieldError{field + list.name, "must not be empty: leave it out"}
@@ -250,7 +257,7 @@ func (p Playbook) checkSegments() error {
 		field := fmt.Sprintf("segments[%d].", i)
 		switch {
 		case s.Name != "" && !segmentShape.MatchString(s.Name):
-			return &FieldError{field + "name", "must begin with a letter and be up to 64 letters, digits, spaces, dots, dashes and underscores"}
+			return &FieldError{field + "name", nameRule}
 		case names[s.Name]:
 			return &FieldError{field + "name", "must not be that of another segment"}
 		}
@@ -261,7 +268,8 @@ func (p Playbook) checkSegments() error {
 		merged := p.with(s.Set)
 		merged.Segments = nil
 		if err := merged.validate(); err != nil {
-			if wrong, ok := err.(*FieldError); ok { //nolint:errorlint // validate returns no other, unwrapped
+			var wrong *FieldError
+			if errors.As(err, &wrong) {
 				return &FieldError{field + "set." + wrong.Field, wrong.Rule}
 			}
 			return err
@@ -274,7 +282,7 @@ func checkAmounts(field string, amounts map[string]int64) error {
 	for _, currency := range slices.Sorted(maps.Keys(amounts)) {
 		switch {
 		case !currencyShape.MatchString(currency) || amounts[currency] < 0:
-			return &FieldError{field, "must map currencies in three lower-case letters to whole numbers of minor units"}
+			return &FieldError{field, amountRule}
 		case !money.Known(currency): // it would be a limit that never holds
 			return &FieldError{field, "must name currencies that Stripe has, such as usd or eur"}
 		}
@@ -285,12 +293,13 @@ func checkAmounts(field string, amounts map[string]int64) error {
 // beginning is the first line of a hunt's history.
 func beginning(playbook Versioned, plan Playbook, segment string, g db.GhostTarget, byHand bool,
 	now time.Time) string {
-	words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode, playbook.Version)
+	words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode,
+		playbook.Version)
 	if segment != "" {
 		words = "segment " + segment + ": " + words
 	}
 	if old := len(invoicesOf(g)) - len(plan.chosen(g, byHand, now)); old > 0 {
-		words += fmt.Sprintf("; invoices that are left alone because they are older than %d days: %d",
+		words += fmt.Sprintf("; invoices left alone because they are older than %d days: %d",
 			plan.MaxDebtAgeDays, old)
 	}
 	return words
