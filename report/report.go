@@ -43,8 +43,10 @@ type Report struct {
 	Ghosts, Proven int64
 	Currencies     []Currency // the one with the most ghosts first
 	Ages, Classes  []Group
-	Days           int64 // since each ghost's first failed payment, added up
-	HiddenDays     int64 // of these, those of hidden ghosts
+	Days           int64   // since each ghost's first failed payment, added up
+	HiddenDays     int64   // of these, those of hidden ghosts
+	Apart          []Apart // debts of other kinds, which are in no other figure
+	Resubscribed   []Sum   // of what is owed, that of customers who have subscribed anew to the same product
 	Closed         []Closed
 	Largest        []Ghost           // in the order of Currencies, the largest first
 	Recovery       *recovery.Figures // nil: there has been no hunt
@@ -75,6 +77,26 @@ type Group struct {
 	Name, Advice string
 	Ghosts       int64
 	Owed         []Sum // in the order of the report's currencies
+}
+
+// Apart is the debts of one kind in one currency.
+type Apart struct {
+	Words             string // written off
+	Owed              Sum
+	Ghosts, Customers int64
+}
+
+// kindWords are the kinds of debts that are told apart.
+var kindWords = map[string]string{ghost.WrittenOff: "written off", ghost.ChargedBack: "charged back"}
+
+func (r *Report) addApart(rows []db.ReportApartRow) {
+	for _, row := range rows {
+		if words, is := kindWords[row.Kind]; is {
+			r.Apart = append(r.Apart, Apart{words, Sum{row.Owed, row.Currency}, row.Ghosts, row.Customers})
+		} else if row.ResubscribedOwed > 0 {
+			r.Resubscribed = append(r.Resubscribed, Sum{row.ResubscribedOwed, row.Currency})
+		}
+	}
 }
 
 // Sum is an amount of one currency.
@@ -134,6 +156,11 @@ func load(ctx context.Context, tx pgx.Tx, account string) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	apart, err := queries.ReportApart(ctx, merchant.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read the other kinds: %w", err)
+	}
+	r.addApart(apart)
 	cells, err := queries.ReportCells(ctx, merchant.ID)
 	if err != nil {
 		return nil, fmt.Errorf("sum up ghosts: %w", err)

@@ -20,7 +20,7 @@ func TestFiguresAreTheDatabases(t *testing.T) {
 	r, page := b.load(), b.html()
 	rows, err := b.pool.Query(t.Context(), `SELECT g.currency, sum(g.amount)::bigint, coalesce(sum(g.amount) FILTER (WHERE g.hidden), 0)::bigint, count(*),
 		count(DISTINCT g.stripe_customer_id), coalesce((a.totals -> 'currencies' -> g.currency ->> 'at_risk')::bigint, 0)
-		FROM ghost_targets g JOIN audits a USING (merchant_id) WHERE g.status = 'open' GROUP BY g.currency, a.totals ORDER BY 1`)
+		FROM ghost_targets g JOIN audits a USING (merchant_id) WHERE g.status = 'open' AND g.kind = 'owed' GROUP BY g.currency, a.totals ORDER BY 1`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,9 +69,16 @@ func TestFiguresAreTheDatabases(t *testing.T) {
 	}
 	var objects, wasted, customers, days int64
 	b.row("SELECT objects, (totals ->> 'wasted_attempts')::bigint, (totals ->> 'days_given_away')::bigint FROM audits", &objects, &wasted, &days)
-	b.row("SELECT count(DISTINCT stripe_customer_id) FROM ghost_targets WHERE status = 'open'", &customers)
+	b.row("SELECT count(DISTINCT stripe_customer_id) FROM ghost_targets WHERE status = 'open' AND kind = 'owed'", &customers)
 	if r.Audit == nil || r.Audit.Objects != objects || r.Audit.Wasted != wasted || r.Customers != customers || r.Days < days || r.Days > days+r.Ghosts {
 		t.Errorf("got %+v, %d customers, %d days; want %d objects, %d wasted, %d customers, %d days", r.Audit, r.Customers, r.Days, objects, wasted, customers, days)
+	}
+	for _, apart := range []struct{ kind, words string }{{"written_off", "written off"}, {"charged_back", "charged back"}} {
+		var ghosts, owed int64
+		var currency string
+		b.row("SELECT currency, count(*), sum(amount)::bigint FROM ghost_targets WHERE status = 'open' AND kind = '"+apart.kind+
+			"' GROUP BY currency ORDER BY currency LIMIT 1", &currency, &ghosts, &owed)
+		wantText(t, page, fmt.Sprintf("%s %s", many(ghosts, "debt"), apart.words), money.Format(owed, currency))
 	}
 	wantText(t, page, "TEST MODE", b.account, money.Count(objects)+" objects read")
 	if len(r.Largest) != largest || !strings.Contains(r.Largest[0].Email, "@") {

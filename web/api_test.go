@@ -98,12 +98,12 @@ func TestGhostReads(t *testing.T) {
 		last_failed_at = CASE WHEN first_failed_at IS NOT NULL THEN timestamptz '2026-11-02T10:00:00+02' END, discovered_at = '2026-11-03T10:00:00+02'`); err != nil {
 		t.Fatal(err)
 	}
-	full := `{"id":"` + id.String() + `","customer":"cus_1","subscription":"sub_1","invoice":"in_1","email":"ann@example.com","amount":4200,"currency":"jpy",` +
+	full := `{"id":"` + id.String() + `","customer":"cus_1","subscription":"sub_1","invoice":"in_1","kind":"owed","email":"ann@example.com","amount":4200,"currency":"jpy",` +
 		`"access":"proven","status":"open","closed_reason":null,"rule":"an open invoice","decline_class":"timed","decline_code":"insufficient_funds","attempt_count":3,` +
-		`"first_failed_at":"2026-11-01T08:00:00.5Z","last_failed_at":"2026-11-02T08:00:00Z","discovered_at":"2026-11-03T08:00:00Z"}`
-	empty := `{"id":"` + bare.String() + `","customer":"cus_2","subscription":"sub_2","invoice":"in_2","email":null,"amount":1,"currency":"usd",` +
+		`"first_failed_at":"2026-11-01T08:00:00.5Z","last_failed_at":"2026-11-02T08:00:00Z","discovered_at":"2026-11-03T08:00:00Z","leaving":false,"resubscribed":false}`
+	empty := `{"id":"` + bare.String() + `","customer":"cus_2","subscription":"sub_2","invoice":"in_2","kind":"owed","email":null,"amount":1,"currency":"usd",` +
 		`"access":"presumed","status":"closed","closed_reason":"paid","rule":"an open invoice","decline_class":"unknown","decline_code":null,"attempt_count":3,` +
-		`"first_failed_at":null,"last_failed_at":null,"discovered_at":"2026-11-03T08:00:00Z"}`
+		`"first_failed_at":null,"last_failed_at":null,"discovered_at":"2026-11-03T08:00:00Z","leaving":false,"resubscribed":false}`
 	for path, want := range map[string]string{
 		"/api/ghosts/" + id.String(): full, "/api/ghosts/" + bare.String(): empty, "/api/ghosts": `{"data":[` + full + `,` + empty + `],"next_cursor":null}`,
 	} {
@@ -128,7 +128,12 @@ func TestFilters(t *testing.T) {
 		}
 		c.add(s)
 	}
+	c.add(seed{kind: "written_off", currency: "gbp"})
+	c.add(seed{kind: "charged_back", currency: "gbp"})
+	c.add(seed{kind: "charged_back", currency: "gbp", status: "closed", reason: "paid"})
 	for query, want := range map[string]int{
+		"?kind=all": 27, "?kind=owed": 24, "?kind=written_off": 1, "?kind=charged_back": 2, "?kind=charged_back&status=open": 1,
+		"?currency=gbp": 0, "?currency=gbp&kind=all": 3,
 		"": 24, "?status=open": 18, "?status=closed": 6, "?currency=usd": 8, "?currency=xxx": 0, "?decline_class=never": 4,
 		"?min_amount=0": 24, "?min_amount=24": 1, "?min_amount=25": 0, "?min_amount=999999999999999999": 0,
 		"?status=open&currency=eur&decline_class=soon&min_amount=5": 2, "?status=closed&min_amount=13": 3,
@@ -158,6 +163,7 @@ func TestBadParameters(t *testing.T) {
 		"min_amount=": "min_amount", "min_amount=-1": "min_amount", "min_amount=1.0": "min_amount", "min_amount=9223372036854775808": "min_amount",
 		"currency=": "currency", "currency=USD": "currency", "currency=us": "currency", "currency=usd%00": "currency", "currency=usd%0a": "currency",
 		"decline_class=": "decline_class", "decline_class=none": "decline_class", "decline_class=%27": "decline_class",
+		"kind=": "kind", "kind=ALL": "kind", "kind=owed,written_off": "kind", "kind=owed&kind=all": "kind",
 		"stauts=open": "query", "limit[]=5": "query", "a;b": "query", "limit=5;status=open": "query", "%zz": "query", "limit=%": "query",
 		"limit=0&status=x": "limit", // of two the first in a fixed order
 	} {
@@ -204,7 +210,7 @@ func TestSummary(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	c, neighbour := b.caller("acct_1"), b.caller("acct_2")
-	const empty = `{"currencies":{},"decline_classes":{"customer":0,"low":0,"never":0,"soon":0,"timed":0,"unknown":0},` +
+	const empty = `{"currencies":{},"written_off":{},"charged_back":{},"decline_classes":{"customer":0,"low":0,"never":0,"soon":0,"timed":0,"unknown":0},` +
 		`"ages":{"0-7":0,"31-90":0,"8-30":0,"91-365":0,"over_365":0},"wasted_attempts":0,"days_given_away":0,"halted_at":null,"recovery":` + noFigures + "}"
 	if got := c.call("GET", "/api/summary", ""); got.body != empty {
 		t.Errorf("of nothing: %s", got.body)
@@ -222,7 +228,11 @@ func TestSummary(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Those of the other kinds are apart, and in no other figure.
+	c.add(seed{failed: 200 * day, amount: 800, kind: "written_off"})
+	c.add(seed{failed: 300 * day, amount: 900, kind: "charged_back", class: "never"})
 	want := `{"currencies":{"jpy":{"owed":5,"ghosts":1,"hidden":0},"usd":{"owed":1001,"ghosts":11,"hidden":1}},` +
+		`"written_off":{"usd":{"owed":800,"ghosts":1,"hidden":0}},"charged_back":{"usd":{"owed":900,"ghosts":1,"hidden":0}},` +
 		`"decline_classes":{"customer":0,"low":0,"never":1,"soon":0,"timed":10,"unknown":1},` +
 		`"ages":{"0-7":3,"31-90":3,"8-30":2,"91-365":2,"over_365":2},"wasted_attempts":17,"days_given_away":1989,"halted_at":null,"recovery":` + noFigures + "}"
 	if got := c.call("GET", "/api/summary", ""); got.status != 200 || got.body != want {
@@ -260,17 +270,17 @@ func TestAudits(t *testing.T) {
 			t.Errorf("got %d %s\nwant %s", got.status, got.body, body)
 		}
 	}
-	want(`"state":"running","progress":{"objects":0,"windows_done":0,"windows":5},"totals":{},"error":null`)
+	want(`"state":"running","progress":{"objects":0,"windows_done":0,"windows":5},"totals":{},"written_off":{},"charged_back":{},"error":null`)
 	for i, state := range []string{"done", "done", "open", "failed"} {
 		exec(`INSERT INTO audit_windows (merchant_id, audit_id, id, list, from_at, to_at, state, objects, error)
 			VALUES ($1, $2, $3, 'charges', now(), now() + interval '1 day', $4, $5, CASE WHEN $4 = 'failed' THEN 'x' END)`,
 			c.id, id, uuid.Must(uuid.NewV7()), state, 100*(i+1))
 	}
-	want(`"state":"running","progress":{"objects":1000,"windows_done":2,"windows":9},"totals":{},"error":null`)
-	totals := `{"currencies":{"usd":{"owed":123,"at_risk":9,"ghosts":2,"hidden":1},"jpy":{"owed":5,"at_risk":0,"ghosts":1,"hidden":0}},"wasted_attempts":3,"fees_risked":{"usd":4},"days_given_away":8}`
+	want(`"state":"running","progress":{"objects":1000,"windows_done":2,"windows":9},"totals":{},"written_off":{},"charged_back":{},"error":null`)
+	totals := `{"currencies":{"usd":{"owed":123,"at_risk":9,"ghosts":2,"hidden":1},"jpy":{"owed":5,"at_risk":0,"ghosts":1,"hidden":0}},"written_off":{"usd":{"owed":7,"at_risk":0,"ghosts":1,"hidden":0}},"wasted_attempts":3,"fees_risked":{"usd":4},"days_given_away":8}`
 	exec(`UPDATE audits SET state = 'failed', totals = $1, error = 'charges of May 2026: Stripe answered 500', finished_at = now(), objects = 1200`, totals)
 	want(`"state":"failed","progress":{"objects":1200,"windows_done":2,"windows":9},"totals":{"jpy":{"owed":5,"ghosts":1,"hidden":0},"usd":{"owed":123,"ghosts":2,"hidden":1}},` +
-		`"error":"charges of May 2026: Stripe answered 500"`)
+		`"written_off":{"usd":{"owed":7,"ghosts":1,"hidden":0}},"charged_back":{},"error":"charges of May 2026: Stripe answered 500"`)
 	if next := start(""); next == id {
 		t.Error("the audit that has ended was attached to")
 	}

@@ -60,6 +60,7 @@ func (c *caller) call(method, path, body string, header ...string) answer {
 type seed struct {
 	id                                             uuid.UUID
 	currency, class, status, reason, email, access string
+	kind                                           string
 	amount                                         int64
 	hidden                                         bool
 	failed, discovered                             time.Duration // ago; 0 failed is none
@@ -83,6 +84,7 @@ func (c *caller) add(s seed) uuid.UUID {
 	text(&s.class, "unknown")
 	text(&s.status, "open")
 	text(&s.access, "presumed")
+	text(&s.kind, "owed")
 	text(&s.customer, "cus_"+hex.EncodeToString(number))
 	text(&s.subscription, "sub_"+hex.EncodeToString(number))
 	text(&s.invoice, "in_"+hex.EncodeToString(number))
@@ -97,12 +99,12 @@ func (c *caller) add(s seed) uuid.UUID {
 	_, err := c.b.pool.Exec(c.b.t.Context(), `
 INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency,
     access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, closed_at,
-    hidden, discovered_at)
+    hidden, discovered_at, kind)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, nullif($11::text, ''), 3,
     now() - $12::float8 * interval '1 second', now() - $12::float8 * interval '1 second', 'an open invoice', $13, nullif($14::text, ''),
-    CASE WHEN $13 = 'closed' THEN now() END, $15, now() - $16::float8 * interval '1 second')`,
+    CASE WHEN $13 = 'closed' THEN now() END, $15, now() - $16::float8 * interval '1 second', $17)`,
 		c.id, s.id, s.customer, s.subscription, s.invoice, email, s.amount, s.currency, s.access, s.class, s.declineCode,
-		secondsOrNil(s.failed), s.status, s.reason, s.hidden, s.discovered.Seconds())
+		secondsOrNil(s.failed), s.status, s.reason, s.hidden, s.discovered.Seconds(), s.kind)
 	if err != nil {
 		c.b.t.Fatal(err)
 	}

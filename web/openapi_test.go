@@ -141,7 +141,7 @@ func (d *document) checkUnlisted(got answer) error {
 func TestAnswersAreHeldAgainstTheDocument(t *testing.T) {
 	t.Parallel()
 	kind := http.Header{"Content-Type": {"application/json"}}
-	const ok = `{"currencies":{},"decline_classes":{"never":0,"customer":0,"timed":0,"low":0,"soon":0,"unknown":0},` +
+	const ok = `{"currencies":{},"written_off":{},"charged_back":{},"decline_classes":{"never":0,"customer":0,"timed":0,"low":0,"soon":0,"unknown":0},` +
 		`"ages":{"0-7":0,"8-30":0,"31-90":0,"91-365":0,"over_365":0},"wasted_attempts":0,"days_given_away":0,"halted_at":null,"recovery":` + noFigures + "}"
 	for _, test := range []struct {
 		name, method, target string
