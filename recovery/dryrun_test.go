@@ -339,7 +339,10 @@ func TestDryRunPlansNoneOfWhatIsSkipped(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1})
 	b.audit()
 	sent := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open' AND rule LIKE 'The invoice was sent%'")
-	all := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
+	all := b.count(`SELECT count(*) FROM ghost_targets WHERE status = 'open' AND kind = 'owed' AND NOT resubscribed
+		AND EXISTS (SELECT FROM jsonb_array_elements(invoices) x
+			WHERE (x ->> 'created')::bigint > extract(epoch FROM phantom_now()) - $1 * 86400)`, DefaultPlaybook().MaxDebtAgeDays)
+	listed := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
 	if sent == 0 || sent == all {
 		t.Fatalf("%d of %d ghosts have sent invoices", sent, all)
 	}
@@ -367,6 +370,9 @@ func TestDryRunPlansNoneOfWhatIsSkipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(ghosts) != listed {
+		t.Errorf("%d of %d ghosts are looked at", len(ghosts), listed)
+	}
 	unwanted := 0
 	for i, g := range ghosts {
 		address, err := ghostEmail(g.ID, g.Email)
@@ -381,7 +387,7 @@ func TestDryRunPlansNoneOfWhatIsSkipped(t *testing.T) {
 			}
 		}
 	}
-	if run, err = b.s.DryRun(t.Context(), b.merchant, p); err != nil || run.Skipped < unwanted || run.Hunts+run.Skipped != all || unwanted == 0 {
+	if run, err = b.s.DryRun(t.Context(), b.merchant, p); err != nil || run.Skipped < unwanted || run.Hunts+run.Skipped != listed || unwanted == 0 {
 		t.Errorf("%+v skipped and begun, %d of %d want no message: %v", run.Started, unwanted, all, err)
 	}
 }

@@ -135,7 +135,10 @@ func TestTakeOver(t *testing.T) {
 			switch {
 			case strings.HasSuffix(e.Path, "/pay"):
 				charged++
-				if takeOver && !held[e.Object] {
+				// One that nobody collects anyway needs no request.
+				free := b.count(`SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_hold' AND status = 'succeeded'
+					AND params ->> 'object' = $1`, e.Object) > 0
+				if takeOver && !held[e.Object] && !free {
 					t.Errorf("%s was charged before it was taken over", e.Object)
 				}
 			case strings.HasPrefix(e.Path, "/v1/invoices/"):

@@ -111,7 +111,7 @@ func (j *job) see(ctx context.Context, o object) (err error) {
 	case kind == KindUncollectible:
 		seen.invoice = o
 	case isFinal(kind):
-		if seen.paying, err = readPaying(ctx, j.reader, j.p.Object); err != nil {
+		if seen.paying, err = readPaying(ctx, j.reader, j.p.Object, j.now); err != nil {
 			return err
 		}
 		if seen.invoice, err = readInvoice(ctx, j.reader, j.ghost.StripeInvoiceID); err != nil {

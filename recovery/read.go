@@ -30,6 +30,7 @@ type object struct {
 	AutoAdvance      bool            `json:"auto_advance"`
 	PaidOutOfBand    bool            `json:"paid_out_of_band"`
 	NextAttempt      *int64          `json:"next_payment_attempt"`
+	DueDate          *int64          `json:"due_date"`
 	Pause            json.RawMessage `json:"pause_collection"`
 	Intent           struct {
 		ID     string `json:"id"`
@@ -193,22 +194,36 @@ func readSubscription(ctx context.Context, reader *connect.Reader, id string) (o
 	return object{ID: o.ID, Status: o.Status, Paused: present(o.Pause), Metadata: o.Metadata}, err
 }
 
-// readPaying says whether the newest invoice of a subscription is paid. One that is void or still a draft is none.
-func readPaying(ctx context.Context, reader *connect.Reader, subscription string) (bool, error) {
-	query := url.Values{"subscription": {subscription}, "limit": {"100"}}
+// grace is how long after its due date an invoice that was sent is only late, as package ghost has it.
+const grace = 7 * oneADay
+
+// undecided says whether it is not known yet if an invoice will be paid: it was not tried, is under way, or was sent and is not long
+// overdue. One that is void or still a draft says nothing either.
+func (o object) undecided(now time.Time) bool {
+	switch {
+	case o.Status == "void" || o.Status == "draft":
+		return true
+	case o.Status != "open":
+		return false
+	case o.CollectionMethod == "send_invoice":
+		return o.DueDate == nil || time.Unix(*o.DueDate, 0).Add(grace).After(now)
+	}
+	return !o.Attempted || o.Intent.Status == "processing" || o.Intent.Status == "requires_action"
+}
+
+// readPaying says whether the newest invoice of a subscription whose payment is decided is paid.
+func readPaying(ctx context.Context, reader *connect.Reader, subscription string, now time.Time) (bool, error) {
+	query := url.Values{"subscription": {subscription}, "limit": {"100"}, "expand[]": {"data.payment_intent"}}
 	for {
 		var page struct {
-			Data []struct {
-				ID     string `json:"id"`
-				Status string `json:"status"`
-			} `json:"data"`
-			HasMore bool `json:"has_more"`
+			Data    []object `json:"data"`
+			HasMore bool     `json:"has_more"`
 		}
 		if err := getJSON(ctx, reader, "/v1/invoices", query, &page); err != nil {
 			return false, err
 		}
 		for _, i := range page.Data { // the newest first
-			if i.Status != "void" && i.Status != "draft" {
+			if !i.undecided(now) {
 				return i.Status == "paid", nil
 			}
 		}

@@ -41,6 +41,9 @@ func methodKey(hunt uuid.UUID) string { return "method:" + hunt.String() }
 // has left it in order to pay: it is charged at once, whatever was planned with another one before, and whatever had ended its charges.
 func (s *Service) renew(ctx context.Context, merchantID, huntID uuid.UUID) error {
 	hunt, err := s.queries.HuntGet(ctx, db.HuntGetParams{MerchantID: merchantID, ID: huntID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("read hunt: %w", err)
 	}

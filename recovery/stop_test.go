@@ -135,7 +135,7 @@ func (*roundTrips) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDa
 // What a due charge costs in round trips to the database, from its claim to the next one planned, is stated here and held.
 func TestRoundTripsOfACharge(t *testing.T) {
 	t.Parallel()
-	const paid, declinedSoftly = 20, 27
+	const paid, declinedSoftly = 22, 29
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 20})
 	b.audit()
 	b.recoverWith(nil)
