@@ -131,7 +131,7 @@ func (a *audit) noteStatus(status string) {
 	if _, known := a.strange.LoadOrStore(status, true); known {
 		return
 	}
-	task.Log(context.Background(), a.s.log).Warn("[WORKER] a dispute has a status that PHANTOM does not know: it counts as open, "+
+	task.Log(context.Background(), a.s.log).Info("[WORKER] a dispute has a status that PHANTOM does not know: it counts as open, "+
 		"and no card of its customer is charged meanwhile", "audit", a.row.ID, "status", status)
 }
 

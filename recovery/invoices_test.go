@@ -10,7 +10,7 @@ import (
 func TestEachInvoiceHasItsAttempts(t *testing.T) {
 	t.Parallel()
 	b := losers(t, 20)
-	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.WindowDays = 12, 60 })
+	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.WindowDays = 6, 60 })
 	began := b.now()
 	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
 		t.Fatal(err)
@@ -30,12 +30,12 @@ func TestEachInvoiceHasItsAttempts(t *testing.T) {
 		AND 2 = (SELECT count(DISTINCT a.object) FROM attempts a WHERE a.merchant_id = h.merchant_id AND a.hunt_id = h.id AND a.result = 'declined')`, began); n == 0 {
 		t.Errorf("none of %d hunts has charged both of its invoices", several)
 	}
-	if n := b.count(`SELECT count(*) FROM attempts a WHERE a.result = 'declined' AND 12 <= (SELECT count(*) FROM attempts e WHERE e.object = a.object
+	if n := b.count(`SELECT count(*) FROM attempts a WHERE a.result = 'declined' AND 6 <= (SELECT count(*) FROM attempts e WHERE e.object = a.object
 		AND e.result = 'declined' AND e.sent_at < a.sent_at)`); n == 0 {
 		t.Error("no invoice was charged again when its attempts had refilled")
 	}
 	if n := b.count(`SELECT max(n) FROM (SELECT count(*) AS n FROM attempts a JOIN attempts e ON e.object = a.object AND e.sent_at <= a.sent_at
-		AND e.sent_at > a.sent_at - interval '30 days' WHERE a.action = 'invoice_pay' AND e.action = 'invoice_pay' GROUP BY a.task_id) AS s`); n > 12 {
+		AND e.sent_at > a.sent_at - interval '30 days' WHERE a.action = 'invoice_pay' AND e.action = 'invoice_pay' GROUP BY a.task_id) AS s`); n > 6 {
 		t.Errorf("an invoice was charged %d times within 30 days", n)
 	}
 	if n := b.count(`SELECT count(*) FROM attempts a JOIN attempts b ON b.customer = a.customer AND b.task_id <> a.task_id
