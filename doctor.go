@@ -210,7 +210,7 @@ func (d *diagnosis) checkSkew(name string, ahead time.Duration) {
 }
 
 func (d *diagnosis) checkDatabase(ctx context.Context) {
-	rest := []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts"}
+	rest := []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes"}
 	c := d.config
 	if c.databaseURL == "" {
 		d.skip("DATABASE_URL cannot be read", append([]string{"database"}, rest...)...)
@@ -249,9 +249,9 @@ func (d *diagnosis) checkDatabase(ctx context.Context) {
 	}
 	d.add("ok", "schema", "is this version's", "")
 	queries := db.New(pool)
-	for i, look := range []func(context.Context, *db.Queries) error{d.checkKeys, d.checkMerchants, d.checkTasks, d.checkParked, d.checkHalts} {
+	for i, look := range []func(context.Context, *db.Queries) error{d.checkKeys, d.checkMerchants, d.checkTasks, d.checkParked, d.checkHalts, d.checkDisputes} {
 		if err := look(ctx, queries); err != nil {
-			d.add("fail", []string{"keys", "merchants", "backlog", "parked", "halts"}[i], db.Describe(err), advice)
+			d.add("fail", []string{"keys", "merchants", "backlog", "parked", "halts", "disputes"}[i], db.Describe(err), advice)
 		}
 	}
 }

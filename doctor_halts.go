@@ -60,6 +60,23 @@ func parkedWords(p db.DoctorParkedRow) string {
 	return words + " (" + state + ")"
 }
 
+// checkDisputes names statuses of disputes that are newer than this program: what they mean is not
+// guessed, and their customers are left alone.
+func (d *diagnosis) checkDisputes(ctx context.Context, queries *db.Queries) error {
+	unknown, err := queries.DoctorDisputes(ctx)
+	if err != nil {
+		return err
+	}
+	if len(unknown) == 0 {
+		d.add("ok", "disputes", "no dispute is in a status that this program does not know", "")
+		return nil
+	}
+	d.add("warn", "disputes", fmt.Sprintf("disputes are in statuses that this program does not know "+
+		"(%.200s): they count as open, so their customers are not charged",
+		strings.Join(unknown, ", ")), "run a newer phantom")
+	return nil
+}
+
 // checkHalts names what is halted: it is easily forgotten, and everything else looks well. A
 // merchant's own halt is their business.
 func (d *diagnosis) checkHalts(ctx context.Context, queries *db.Queries) error {

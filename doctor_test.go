@@ -82,7 +82,7 @@ func TestDoctor(t *testing.T) {
 	event("1 minute")
 	code, found, stderr := diagnose(t, variables)
 	wantStatuses(t, "a good server", found, nil)
-	if code != 0 || len(found) != 16 {
+	if code != 0 || len(found) != 17 {
 		t.Errorf("a good server: %d, %d checks, %s", code, len(found), stderr)
 	}
 	if !strings.Contains(found["stripe"].Detail, "test mode at http://127.0.0.1:") || !strings.Contains(found["merchants"].Detail, "1 connected, 0 disconnected") {
@@ -125,6 +125,8 @@ func TestDoctor(t *testing.T) {
 	for _, statement := range []string{
 		`INSERT INTO scheduled_tasks (merchant_id, id, kind, created_at, run_at) SELECT id, gen_random_uuid(), 'probe', '2026-11-20 08:30Z', now() + interval '1 hour' FROM merchants`,
 		`UPDATE scheduled_tasks SET first_sent_at = now() WHERE status = 'parked'`,
+		`INSERT INTO audits (merchant_id, id, state, ticket, livemode, totals, finished_at)
+			SELECT id, gen_random_uuid(), 'succeeded', 1000, livemode, '{"unknown_disputes":["needs_arbitration"]}', now() FROM merchants`,
 		`DELETE FROM halts`,
 		`INSERT INTO halts (scope, by, halted_at) SELECT id, 'merchant', '2026-11-20 08:30Z' FROM merchants`,
 	} {
@@ -135,6 +137,9 @@ func TestDoctor(t *testing.T) {
 	_, found, _ = diagnose(t, changed)
 	if got := found["parked"].Detail; !strings.HasSuffix(got, account+" 1, 1 of them sent with an unknown outcome (connected, refused since 2026-11-20T08:30:00Z)") {
 		t.Errorf("parked: %s", got)
+	}
+	if got := found["disputes"]; got.Status != "warn" || !strings.Contains(got.Detail, "(needs_arbitration)") {
+		t.Errorf("disputes: %+v", got)
 	}
 	if got := found["halts"]; got.Status != "ok" ||
 		got.Detail != "no charge and no message of "+account+", by themselves, since 2026-11-20T08:30:00Z (the merchant's own DELETE /api/halt)" {
@@ -164,7 +169,7 @@ func TestDoctor(t *testing.T) {
 	changed["DATABASE_URL"], changed["ENCRYPTION_KEY"] = "postgres://u:canaryPassword@127.0.0.1:"+freePort(t)+"/x", ""
 	changed["STRIPE_SECRET_KEY"] = variables["STRIPE_SECRET_KEY"]
 	skipped := map[string]string{"configuration": "fail", "database": "fail"}
-	for _, name := range []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts"} {
+	for _, name := range []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes"} {
 		skipped[name] = "warn"
 	}
 	_, found, stderr = diagnose(t, changed)

@@ -10,6 +10,35 @@ import (
 	"time"
 )
 
+const doctorDisputes = `-- name: DoctorDisputes :many
+SELECT DISTINCT status::text AS status FROM (
+    SELECT DISTINCT ON (a.merchant_id) a.totals FROM audits a JOIN merchants m ON m.id = a.merchant_id AND m.disconnected_at IS NULL
+    WHERE a.state <> 'running' ORDER BY a.merchant_id, a.ticket DESC) AS newest,
+    jsonb_array_elements_text(newest.totals -> 'unknown_disputes') AS status
+ORDER BY 1
+`
+
+// Statuses of disputes that PHANTOM does not know, which the newest audit of some merchant has met.
+func (q *Queries) DoctorDisputes(ctx context.Context) ([]string, error) {
+	rows, err := q.db.Query(ctx, doctorDisputes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var status string
+		if err := rows.Scan(&status); err != nil {
+			return nil, err
+		}
+		items = append(items, status)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const doctorMerchants = `-- name: DoctorMerchants :one
 SELECT count(*) FILTER (WHERE disconnected_at IS NULL) AS connected,
     count(*) FILTER (WHERE disconnected_at IS NOT NULL) AS disconnected,

@@ -36,3 +36,11 @@ FROM (SELECT t.merchant_id, count(*) AS tasks, count(t.first_sent_at) AS sent FR
     GROUP BY t.merchant_id) AS parked
 JOIN merchants m ON m.id = parked.merchant_id
 ORDER BY m.disconnected_at IS NOT NULL, parked.tasks DESC, account LIMIT sqlc.arg(most);
+
+-- name: DoctorDisputes :many
+-- Statuses of disputes that PHANTOM does not know, which the newest audit of some merchant has met.
+SELECT DISTINCT status::text AS status FROM (
+    SELECT DISTINCT ON (a.merchant_id) a.totals FROM audits a JOIN merchants m ON m.id = a.merchant_id AND m.disconnected_at IS NULL
+    WHERE a.state <> 'running' ORDER BY a.merchant_id, a.ticket DESC) AS newest,
+    jsonb_array_elements_text(newest.totals -> 'unknown_disputes') AS status
+ORDER BY 1;
