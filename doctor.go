@@ -166,7 +166,7 @@ func (d *diagnosis) checkStripe(ctx context.Context) {
 		d.add("warn", "webhook secret", "STRIPE_WEBHOOK_SECRET is not set, so webhooks get 503 and ghosts change by audits alone", "provide the endpoint's signing secret (whsec_…)")
 	}
 	if c.stripeSecretKey == "" {
-		d.skip("STRIPE_SECRET_KEY cannot be read", "stripe", "stripe clock")
+		d.skip("STRIPE_SECRET_KEY cannot be read", "stripe", "stripe clock", "webhook endpoint")
 		return
 	}
 	mode := "test mode"
@@ -176,7 +176,8 @@ func (d *diagnosis) checkStripe(ctx context.Context) {
 	if c.stripeAPIBase != "" {
 		mode += " at " + c.stripeAPIBase
 	}
-	platform, err := connect.New(connect.Config{SecretKey: c.stripeSecretKey, APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase}, nil).Platform(ctx)
+	service := connect.New(connect.Config{SecretKey: c.stripeSecretKey, APIBase: c.stripeAPIBase, ConnectBase: c.stripeConnectBase}, nil)
+	platform, err := service.Platform(ctx)
 	took := platform.Took.Round(time.Millisecond)
 	switch {
 	case errors.Is(err, connect.ErrPlatformKey):
@@ -187,6 +188,11 @@ func (d *diagnosis) checkStripe(ctx context.Context) {
 		d.add("warn", "stripe", fmt.Sprintf("%s, reached in %s; the restricted key may not read its account", mode, took), "give it that right to have it checked")
 	default:
 		d.add("ok", "stripe", fmt.Sprintf("%s, reached in %s as %s", mode, took, platform.Account), "")
+	}
+	if err != nil {
+		d.skip("Stripe does not answer", "webhook endpoint")
+	} else {
+		d.checkEndpoint(ctx, service)
 	}
 	if platform.Date.IsZero() {
 		d.skip("Stripe did not say what time it is", "stripe clock")

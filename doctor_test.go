@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db/dbtest"
+	"phantom/ghost"
 )
 
 // diagnose runs phantom doctor --json and returns its checks by name. No secret may be shown.
@@ -60,12 +64,85 @@ func wantStatuses(t *testing.T, what string, found map[string]check, other map[s
 	}
 }
 
+// listen has the sandbox's webhook endpoint listen to some types of events, or to all.
+func listen(t *testing.T, variables map[string]string, path string, events ...string) {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"url": "http://localhost:" + variables["PORT"] + path, "secret": "whsec_canary7Zq3vT", "events": events,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, variables["STRIPE_API_BASE"]+"/sandbox/webhook", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+variables["STRIPE_SECRET_KEY"])
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("the sandbox's webhook: %s", response.Status)
+	}
+}
+
+// An endpoint that does not hear of something is found, and so is one that is not there.
+func TestDoctorLooksAtTheEndpoint(t *testing.T) {
+	t.Parallel()
+	variables := production(t, dbtest.EmptyURL(t))
+	for _, test := range []struct {
+		what, path string
+		events     []string
+		status     string
+		says       string
+	}{
+		{"all", webhookPath, nil, "ok", "every event"},
+		{"all by name", webhookPath, ghost.EventTypes, "ok", "every event"},
+		{"one less", webhookPath, ghost.EventTypes[:len(ghost.EventTypes)-1], "warn", "payment_method.updated: what"},
+		{"elsewhere", "/webhooks", nil, "warn", "no enabled endpoint"},
+	} {
+		listen(t, variables, test.path, test.events...)
+		_, found, _ := diagnose(t, variables)
+		if got := found["webhook endpoint"]; got.Status != test.status || !strings.Contains(got.Detail, test.says) {
+			t.Errorf("%s: %+v", test.what, got)
+		}
+	}
+}
+
+// All types that are named to operators are used, and README.md names them all.
+func TestEventTypesAreNamed(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(text), "and these events:")
+	list, _, _ = strings.Cut(list, "Its signing secret")
+	var named []string
+	for field := range strings.SplitSeq(list, "`") {
+		switch name := strings.TrimSpace(field); {
+		case strings.HasPrefix(name, ".") && len(name) > 2: // of the family of the one before
+			last := named[len(named)-1]
+			named = append(named, last[:strings.LastIndex(last, ".")]+name)
+		case len(name) > 2 && strings.Contains(name, ".") && !strings.Contains(name, " "):
+			named = append(named, name)
+		}
+	}
+	slices.Sort(named)
+	if want := slices.Sorted(slices.Values(ghost.EventTypes)); !slices.Equal(named, want) {
+		t.Errorf("README.md names\n%v, and used are\n%v", named, want)
+	}
+}
+
 // A server that works is called well, and each thing that is then broken is named.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
 	url := dbtest.EmptyURL(t)
 	variables := production(t, url)
 	variables["STRIPE_WEBHOOK_SECRET"] = "whsec_canary7Zq3vT"
+	listen(t, variables, webhookPath)
 	ready(t, variables)
 	handshake(t, "http://localhost:"+variables["PORT"])
 	pool := dbtest.Open(t, url, dbtest.Ring(t))
@@ -82,7 +159,7 @@ func TestDoctor(t *testing.T) {
 	event("1 minute")
 	code, found, stderr := diagnose(t, variables)
 	wantStatuses(t, "a good server", found, nil)
-	if code != 0 || len(found) != 17 {
+	if code != 0 || len(found) != 18 {
 		t.Errorf("a good server: %d, %d checks, %s", code, len(found), stderr)
 	}
 	if !strings.Contains(found["stripe"].Detail, "test mode at http://127.0.0.1:") || !strings.Contains(found["merchants"].Detail, "1 connected, 0 disconnected") {
@@ -161,7 +238,7 @@ func TestDoctor(t *testing.T) {
 	changed = maps.Clone(variables)
 	changed["ENCRYPTION_KEY"], changed["STRIPE_SECRET_KEY"] = wrongKey, "sk_test_wrong"
 	code, found, stderr = diagnose(t, changed)
-	wantStatuses(t, "wrong keys", found, map[string]string{"keys": "fail", "stripe": "fail", "needs review": "warn", "halts": "warn"})
+	wantStatuses(t, "wrong keys", found, map[string]string{"keys": "fail", "stripe": "fail", "webhook endpoint": "warn", "needs review": "warn", "halts": "warn"})
 	if code != 1 || !strings.HasSuffix(stderr, "phantom doctor: 2 checks failed\n") {
 		t.Errorf("wrong keys: %d, %s", code, stderr)
 	}
@@ -194,7 +271,7 @@ func TestDoctorWithoutWorkers(t *testing.T) {
 		"DATABASE_URL": url, "ENCRYPTION_KEY": dbtest.Key, "STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_CLIENT_ID": "ca_1", "STRIPE_WEBHOOK_SECRET": "whsec_1",
 		"STRIPE_API_BASE": stripe.URL, "STRIPE_CONNECT_BASE": stripe.URL,
 	}
-	broken := map[string]string{"stripe": "fail", "stripe clock": "fail", "webhook events": "warn", "workers": "warn"}
+	broken := map[string]string{"stripe": "fail", "stripe clock": "fail", "webhook endpoint": "warn", "webhook events": "warn", "workers": "warn"}
 	_, found, _ := diagnose(t, variables)
 	wantStatuses(t, "no worker", found, broken)
 
@@ -214,7 +291,7 @@ func TestDoctorWithoutWorkers(t *testing.T) {
 		t.Errorf("no schema: %+v", found)
 	}
 	p := start(t, variables, []string{"doctor"})
-	if code := p.wait(t); code != 1 || !strings.Contains(p.stdout.String(), "\nfail  schema          it has no schema: run phantom migrate") {
+	if code := p.wait(t); code != 1 || !strings.Contains(p.stdout.String(), "\nfail  schema            it has no schema: run phantom migrate") {
 		t.Errorf("as text: %d\n%s", code, p.stdout)
 	}
 }

@@ -24,37 +24,68 @@ type Platform struct {
 }
 
 // Platform asks Stripe whose the platform's key is. It is for an operator who wants to know whether Stripe can be reached.
-func (s *Service) Platform(ctx context.Context) (Platform, error) {
-	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
-	defer cancel()
-	request, err := s.builder.NewRequest(http.MethodGet, "/v1/account", s.config.SecretKey, "application/x-www-form-urlencoded", &stripe.Params{Context: ctx})
-	if err != nil {
-		return Platform{}, scrub(err)
-	}
-	started := time.Now()
-	response, err := s.reads.Do(request)
-	if err != nil {
-		return Platform{}, scrub(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	p := Platform{Took: time.Since(started)}
-	p.Now = started.Add(p.Took / 2)
-	p.Date, _ = http.ParseTime(response.Header.Get("Date"))
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusUnauthorized:
-		return p, ErrPlatformKey
-	case http.StatusForbidden:
-		return p, nil
-	default:
-		return p, fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, response.Header.Get("Request-Id"))
-	}
+func (s *Service) Platform(ctx context.Context) (p Platform, err error) {
 	var account struct {
 		ID string `json:"id"`
 	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&account); err != nil || !accountShape.MatchString(account.ID) {
-		return p, errors.New("stripe's answer cannot be read")
+	started := time.Now()
+	status, date, err := s.platformGet(ctx, "/v1/account", &account)
+	p.Took = time.Since(started)
+	p.Now, p.Date = started.Add(p.Took/2), date
+	switch {
+	case err != nil || status == http.StatusForbidden:
+		return p, err
+	case !accountShape.MatchString(account.ID):
+		return p, errUnreadable
 	}
 	p.Account = account.ID
 	return p, nil
+}
+
+// Endpoint is a webhook endpoint of the platform's.
+type Endpoint struct {
+	URL         string   `json:"url"`
+	Status      string   `json:"status"`         // enabled or disabled
+	Application string   `json:"application"`    // ca_… where it hears of connected accounts
+	Events      []string `json:"enabled_events"` // types, or "*"
+}
+
+// Endpoints are the platform's webhook endpoints, a hundred at most. ok is false where a restricted key may not read them.
+func (s *Service) Endpoints(ctx context.Context) (list []Endpoint, ok bool, err error) {
+	var page struct {
+		Data []Endpoint `json:"data"`
+	}
+	status, _, err := s.platformGet(ctx, "/v1/webhook_endpoints?limit=100", &page)
+	return page.Data, err == nil && status == http.StatusOK, err
+}
+
+var errUnreadable = errors.New("stripe's answer cannot be read")
+
+// platformGet reads something with the platform's own key. What it may not read is no error.
+func (s *Service) platformGet(ctx context.Context, path string, into any) (status int, date time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
+	defer cancel()
+	request, err := s.builder.NewRequest(http.MethodGet, path, s.config.SecretKey, "application/x-www-form-urlencoded", &stripe.Params{Context: ctx})
+	if err != nil {
+		return 0, date, scrub(err)
+	}
+	response, err := s.reads.Do(request)
+	if err != nil {
+		return 0, date, scrub(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	date, _ = http.ParseTime(response.Header.Get("Date"))
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusUnauthorized:
+		return response.StatusCode, date, ErrPlatformKey
+	case http.StatusForbidden:
+		return response.StatusCode, date, nil
+	default:
+		return response.StatusCode, date, fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, response.Header.Get("Request-Id"))
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(into); err != nil {
+		return response.StatusCode, date, errUnreadable
+	}
+	return response.StatusCode, date, nil
 }

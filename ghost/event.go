@@ -57,6 +57,19 @@ func isUsed(kind string) bool {
 	return isCustomers(kind) || familyShape.MatchString(kind)
 }
 
+// EventTypes are all that an endpoint has to listen to, in Stripe's order. README.md lists them too.
+var EventTypes = []string{
+	"account.application.deauthorized",
+	"charge.dispute.closed", "charge.dispute.created", "charge.dispute.funds_reinstated", "charge.dispute.funds_withdrawn",
+	"charge.dispute.updated", "charge.failed", "charge.refunded",
+	"customer.deleted", "customer.source.created", "customer.source.deleted", "customer.source.expiring",
+	"customer.source.updated", "customer.subscription.created", "customer.subscription.deleted",
+	"customer.subscription.paused", "customer.subscription.resumed", "customer.subscription.updated", "customer.updated",
+	"invoice.marked_uncollectible", "invoice.paid", "invoice.payment_action_required", "invoice.payment_failed",
+	"invoice.updated", "invoice.voided",
+	"payment_method.attached", "payment_method.automatically_updated", "payment_method.detached", "payment_method.updated",
+}
+
 // isCustomers reports the types of events that name a customer and no debt: how he pays has
 // changed, or he is gone.
 func isCustomers(kind string) bool {

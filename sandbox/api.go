@@ -15,6 +15,7 @@ func (s *Sandbox) routes() {
 
 	s.handle("GET /v1/account", s.read(s.ownAccount))
 	s.handle("GET /v1/accounts/{id}", s.read(s.otherAccount))
+	s.handle("GET /v1/webhook_endpoints", s.read(s.listWebhooks))
 	for _, name := range []string{
 		"customers", "subscriptions", "invoices", "charges", "disputes", "events", "payment_intents", "payment_methods",
 	} {

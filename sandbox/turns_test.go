@@ -207,7 +207,7 @@ func TestManyMore(t *testing.T) {
 	}
 	p := url.Values{"customer": {customer}, "created[gte]": {fmt.Sprint(birth.AddDate(-3, 0,
 		0).Unix())}, "expand[]": {"data.dispute"}, "limit": {"100"}}
-	for n, last := 0, ""; ; n++ {
+	for n := 0; ; n++ {
 		page := r.get("/v1/charges", r.token, p)
 		if strings.Contains(page.body, `"object":"dispute"`) {
 			if n < 2 || !strings.Contains(page.body, `"status":"lost"`) {
@@ -219,8 +219,7 @@ func TestManyMore(t *testing.T) {
 			t.Fatalf("the dispute is on none of %d pages", n+1)
 		}
 		rows := page.field("data").([]any)
-		last = rows[len(rows)-1].(map[string]any)["id"].(string)
-		p.Set("starting_after", last)
+		p.Set("starting_after", rows[len(rows)-1].(map[string]any)["id"].(string))
 	}
 	inv, _ := r.do(Change{Do: "fail_renewal"})
 	amount := r.owed(inv)

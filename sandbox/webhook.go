@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -24,6 +25,31 @@ type Webhook struct {
 	Shuffle bool          `json:"shuffle"` // in any order among what is waiting
 	Basil   bool          `json:"basil"`   // in the shape of API version 2025-03-31.basil
 	Tries   int           `json:"tries"`   // of one copy, until it is answered with 2xx; 0 means 5
+	Events  []string      `json:"events"`  // the types that are sent; none means all
+}
+
+// listWebhooks is GET /v1/webhook_endpoints: the platform's own alone.
+func (s *Sandbox) listWebhooks(q *request) answer {
+	if !q.isPlat {
+		return apiError(http.StatusForbidden, "invalid_request_error", "", "", "The sandbox lists webhook endpoints to the platform alone.")
+	}
+	type endpoint struct {
+		ID          string   `json:"id"`
+		Object      string   `json:"object"`
+		Application text     `json:"application"`
+		Events      []string `json:"enabled_events"`
+		Status      string   `json:"status"`
+		URL         string   `json:"url"`
+	}
+	data := []endpoint{}
+	if hook := s.post.hook; hook.URL != "" {
+		events := hook.Events
+		if len(events) == 0 {
+			events = []string{"*"}
+		}
+		data = append(data, endpoint{"we_1", "webhook_endpoint", text(ClientID), events, "enabled", hook.URL})
+	}
+	return ok(map[string]any{"object": "list", "url": "/v1/webhook_endpoints", "has_more": false, "data": data})
 }
 
 func (w Webhook) validate() error {
@@ -144,6 +170,9 @@ func (s *Sandbox) deliver(done chan struct{}) {
 		s.sleep(hook.Delay)
 		var letters [][]byte
 		for _, e := range batch {
+			if len(hook.Events) > 0 && !slices.Contains(hook.Events, e.Type) {
+				continue
+			}
 			payload, err := json.Marshal(e) // here, because under the lock it would hold up everybody
 			if err != nil {
 				continue // cannot happen: what an event holds has been shown by the API
