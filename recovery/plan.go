@@ -188,6 +188,11 @@ func (p *planning) charge(ctx context.Context) error {
 			return fmt.Errorf("go on with the hunt's charges: %w", err)
 		}
 	}
+	if p.hunt.ChargesOver == nil && next.held != "" {
+		if err := p.queries.HuntHoldCharges(ctx, db.HuntHoldChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID, Why: next.held.words()}); err != nil {
+			return fmt.Errorf("note why nothing is charged: %w", err)
+		}
+	}
 	return p.mutateAs(ctx, next.kind, chosen.ID, chosen.Amount, next.moment, next.held)
 }
 
