@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -74,9 +75,9 @@ func TestAuditsFindTheTruth(t *testing.T) {
 // else its ghosts would change with each event and each week.
 func TestAuditAndRefreshAgree(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(50)
-	if testing.Short() {
-		seeds = 5
+	seeds := uint64(6)
+	if os.Getenv("PHANTOM_LONG") != "" {
+		seeds = 50
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed %d", seed+1), func(t *testing.T) {
