@@ -148,7 +148,7 @@ func TestAuditsAndWebhooksAtOnce(t *testing.T) {
 	invoice = b.turn("fail_renewal", "")
 	subscription = b.read("/v1/invoices/" + invoice)["subscription"].(string)
 	held, audited := make(chan struct{}), make(chan struct{})
-	b.world.Fail(sandbox.Fault{Path: "/v1/charges", Query: "payment_intent", After: true, Hold: func() { close(held); <-audited }})
+	b.world.Fail(sandbox.Fault{Path: "/v1/charges", Query: "customer=", After: true, Hold: func() { close(held); <-audited }})
 	slow := make(chan error, 1)
 	go func() { slow <- b.s.Refresh(t.Context(), b.merchant, subscription) }()
 	<-held
