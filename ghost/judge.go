@@ -102,7 +102,8 @@ const (
 // proven says for a currency whether the merchant's own app has seen the customer use the product.
 func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now time.Time) (found []Finding, atRisk map[string]int64) {
 	type heap struct{ currency, kind string }
-	healthy := s.Status == "active" && latest(debts, now) == "paid"
+	paying := latest(debts, now) == "paid"
+	healthy := s.Status == "active" && paying
 	owed := make(map[heap][]Debt)
 	repeats := repeated(debts, now)
 	for i, d := range debts {
@@ -117,7 +118,7 @@ func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now 
 			}
 			atRisk[d.Currency] += d.Remaining
 		case state == due:
-			if kind := s.owes(d, healthy, proven(d.Currency)); kind != "" {
+			if kind := s.owes(d, paying, proven(d.Currency)); kind != "" {
 				owed[heap{d.Currency, kind}] = append(owed[heap{d.Currency, kind}], d)
 			}
 		}
@@ -136,14 +137,16 @@ func (s Subscription) live() bool { return s.Status == "active" || s.Status == "
 
 // owes is the table "Who is a ghost": of which kind a debt is that an invoice which is due makes of this subscription's customer, or
 // "". Marking an invoice uncollectible turns a subscription active again: without a kind of its own such a debt would leave no trace.
-func (s Subscription) owes(d Debt, healthy, proven bool) string {
+func (s Subscription) owes(d Debt, paying, proven bool) string {
 	open := d.Status == "open"
 	switch s.Status {
 	case "active", "past_due":
-		if open || healthy {
+		switch {
+		case open || paying && s.Status == "active":
 			return Owed
+		case !paying:
+			return WrittenOff
 		}
-		return WrittenOff
 	case "trialing":
 		if open {
 			return Owed

@@ -87,6 +87,7 @@ func TestJudge(t *testing.T) {
 		{name: "sent, overdue and written off", status: "active", debts: []Debt{paid(90), written(60, 30)}, gaveUp: 1000},
 		{name: "sent, and written off before it was due", status: "active", debts: []Debt{written(60, -3), paid(10)}},
 		{name: "past_due, written off", status: "past_due", debts: []Debt{uncollectible(40), debt(10, nil)}, owed: 1000, oldest: "in_10", rule: ruleFailed, gaveUp: 1000},
+		{name: "past_due, written off, and the newest is not long overdue", status: "past_due", debts: []Debt{uncollectible(40), paid(20), sent(10, 3)}, atRisk: 1000},
 		{name: "past_due, sent and overdue", status: "past_due", debts: []Debt{sent(60, 8)}, owed: 1000, oldest: "in_60", rule: ruleOverdue},
 		{name: "past_due, sent and late by less than the grace", status: "past_due", debts: []Debt{sent(60, 6)}, atRisk: 1000},
 		{name: "past_due, sent and late by the grace exactly", status: "past_due", debts: []Debt{sent(60, 7)}, atRisk: 1000},
