@@ -8,10 +8,8 @@ import (
 
 	"phantom/connect"
 	"phantom/ghost"
+	"phantom/web"
 )
-
-// webhookPath is where Stripe's events come in.
-const webhookPath = "/api/webhooks/stripe"
 
 // checkEndpoint holds the webhook endpoint at Stripe against the events that PHANTOM uses: what it
 // does not listen to is found by the weekly audit alone.
@@ -30,7 +28,7 @@ func (d *diagnosis) checkEndpoint(ctx context.Context, platform *connect.Service
 		d.add("warn", name, "not checked: the restricted key may not read webhook endpoints", "")
 		return
 	}
-	address := strings.TrimSuffix(d.config.publicURL.String(), "/") + webhookPath
+	address := strings.TrimSuffix(d.config.publicURL.String(), "/") + web.WebhookPath
 	var heard []string
 	found := false
 	for _, e := range list {

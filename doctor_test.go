@@ -16,6 +16,7 @@ import (
 
 	"phantom/db/dbtest"
 	"phantom/ghost"
+	"phantom/web"
 )
 
 // diagnose runs phantom doctor --json and returns its checks by name. No secret may be shown.
@@ -98,9 +99,9 @@ func TestDoctorLooksAtTheEndpoint(t *testing.T) {
 		status     string
 		says       string
 	}{
-		{"all", webhookPath, nil, "ok", "every event"},
-		{"all by name", webhookPath, ghost.EventTypes, "ok", "every event"},
-		{"one less", webhookPath, ghost.EventTypes[:len(ghost.EventTypes)-1], "warn", "payment_method.updated: what"},
+		{"all", web.WebhookPath, nil, "ok", "every event"},
+		{"all by name", web.WebhookPath, ghost.EventTypes, "ok", "every event"},
+		{"one less", web.WebhookPath, ghost.EventTypes[:len(ghost.EventTypes)-1], "warn", "payment_method.updated: what"},
 		{"elsewhere", "/webhooks", nil, "warn", "no enabled endpoint"},
 	} {
 		listen(t, variables, test.path, test.events...)
@@ -142,7 +143,7 @@ func TestDoctor(t *testing.T) {
 	url := dbtest.EmptyURL(t)
 	variables := production(t, url)
 	variables["STRIPE_WEBHOOK_SECRET"] = "whsec_canary7Zq3vT"
-	listen(t, variables, webhookPath)
+	listen(t, variables, web.WebhookPath)
 	ready(t, variables)
 	handshake(t, "http://localhost:"+variables["PORT"])
 	pool := dbtest.Open(t, url, dbtest.Ring(t))

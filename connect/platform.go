@@ -50,7 +50,8 @@ type Endpoint struct {
 	Events      []string `json:"enabled_events"` // types, or "*"
 }
 
-// Endpoints are the platform's webhook endpoints, a hundred at most. ok is false where a restricted key may not read them.
+// Endpoints are the platform's webhook endpoints, a hundred at most. ok is false where a restricted
+// key may not read them.
 func (s *Service) Endpoints(ctx context.Context) (list []Endpoint, ok bool, err error) {
 	var page struct {
 		Data []Endpoint `json:"data"`

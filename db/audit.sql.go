@@ -502,9 +502,10 @@ type AuditListDebtsRow struct {
 	CardAttempts       int32
 }
 
-// Every finalised invoice of every subscription that has one unpaid or charged back, or an open ghost, with what is known of its
-// attempts, in the order of subscriptions. Streamed by db.AuditStreamDebts and never called as it is: its rows may be many.
-// A charge belongs to the invoice that it names, or, in newer versions, to the one that names its payment intent.
+// Every finalised invoice of every subscription that has one unpaid or charged back, or an open
+// ghost, with what is known of its attempts, in the order of subscriptions. Streamed by
+// db.AuditStreamDebts and never called as it is: its rows may be many. A charge belongs to the
+// invoice that it names, or, in newer versions, to the one that names its payment intent.
 func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) ([]AuditListDebtsRow, error) {
 	rows, err := q.db.Query(ctx, auditListDebts, arg.MerchantID, arg.AuditID)
 	if err != nil {

@@ -375,7 +375,8 @@ type GhostSetKindParams struct {
 	Kinds      []string
 }
 
-// Ghosts whose debt has become one of another kind. Where another row is of that kind, this one closes instead.
+// Ghosts whose debt has become one of another kind. Where another row is of that kind, this one
+// closes instead.
 func (q *Queries) GhostSetKind(ctx context.Context, arg GhostSetKindParams) error {
 	_, err := q.db.Exec(ctx, ghostSetKind, arg.MerchantID, arg.Ids, arg.Kinds)
 	return err

@@ -841,8 +841,9 @@ type HuntListTriedParams struct {
 	Closings   []string
 }
 
-// Those of these ghosts whose debt has had a hunt that was to recover, unless that ended with the ghost: by a payment, or for one of the
-// reasons for which ghosts close. Of a purged hunt no invoice is known: then all that had failed before it ended counts as its debt.
+// Those of these ghosts whose debt has had a hunt that was to recover, unless that ended with the
+// ghost: by a payment, or for one of the reasons for which ghosts close. Of a purged hunt no
+// invoice is known: then all that had failed before it ended counts as its debt.
 func (q *Queries) HuntListTried(ctx context.Context, arg HuntListTriedParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, huntListTried,
 		arg.Ghosts,
@@ -1221,7 +1222,7 @@ type HuntReopenInvoicesParams struct {
 	ID         uuid.UUID
 }
 
-// Whatever has ended their charges is judged again.
+// Every reason that has ended their charges is judged again.
 func (q *Queries) HuntReopenInvoices(ctx context.Context, arg HuntReopenInvoicesParams) error {
 	_, err := q.db.Exec(ctx, huntReopenInvoices, arg.MerchantID, arg.ID)
 	return err

@@ -33,7 +33,8 @@ type ReportApartRow struct {
 	ResubscribedOwed int64
 }
 
-// Debts of the other kinds, which are in no other figure, and those of customers who have subscribed anew.
+// Debts of the other kinds, which are in no other figure, and those of customers who have
+// subscribed anew.
 func (q *Queries) ReportApart(ctx context.Context, merchantID uuid.UUID) ([]ReportApartRow, error) {
 	rows, err := q.db.Query(ctx, reportApart, merchantID)
 	if err != nil {

@@ -205,7 +205,7 @@ type TaskClaimFirstRow struct {
 	First        bool
 }
 
-// Whatever is due of what goes first, oldest first.
+// What is due of what goes first, oldest first.
 func (q *Queries) TaskClaimFirst(ctx context.Context, arg TaskClaimFirstParams) ([]TaskClaimFirstRow, error) {
 	rows, err := q.db.Query(ctx, taskClaimFirst, arg.LeaseSeconds, arg.Batch)
 	if err != nil {
@@ -1143,7 +1143,8 @@ FROM scheduled_tasks
 WHERE status = 'pending' AND kind IN ('webhook', 'refresh') AND run_at > phantom_now() AND run_at <= phantom_now() + interval '5 seconds'
 `
 
-// Of the urgent kinds, within five seconds: these are few rows, whatever is planned for later.
+// Of the urgent kinds, within five seconds: these are few rows beside all that is planned for
+// later.
 func (q *Queries) TaskSecondsToNextUrgent(ctx context.Context) (float64, error) {
 	row := q.db.QueryRow(ctx, taskSecondsToNextUrgent)
 	var seconds float64
@@ -1182,9 +1183,10 @@ type TaskSettleParams struct {
 	Errors      []string
 }
 
-// Writes down how tries ended, for those whose fence is still the caller's: who was too slow changes no row. A delay counts from
-// now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back. What was
-// asked for once more while it ran waits anew, however it ended, but for what is parked: run_at is the time that was asked for.
+// Writes down how tries ended, for those whose fence is still the caller's: who was too slow
+// changes no row. A delay counts from now; with jitter it is drawn evenly from nothing to the whole
+// of it. Uncounted tries (snoozes) give their attempt back. What was asked for once more while it
+// ran waits anew, however it ended, but for what is parked: run_at is the time that was asked for.
 func (q *Queries) TaskSettle(ctx context.Context, arg TaskSettleParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskSettle,
 		arg.Ids,
@@ -1352,8 +1354,8 @@ type TaskYieldParams struct {
 }
 
 // Before a task that goes first joins: one that runs and does not may wait long for its turn. It
-// gives up its key and ends by itself; whoever has asked for it meanwhile is served by the new one.
-// What waits is locked, so that it does not begin before it is joined.
+// gives up its key and ends by itself; those who have asked for it meanwhile are served by the new
+// one. What waits is locked, so that it does not begin before it is joined.
 func (q *Queries) TaskYield(ctx context.Context, arg TaskYieldParams) error {
 	_, err := q.db.Exec(ctx, taskYield, arg.MerchantID, arg.Kind, arg.UniqueKey)
 	return err

@@ -71,8 +71,8 @@ func TestAuditsFindTheTruth(t *testing.T) {
 	}
 }
 
-// A subscription is judged alike by an audit, which has read the whole account, and by a refresh, which has read what is its own:
-// else its ghosts would change with each event and each week.
+// A subscription is judged alike by an audit, which has read the whole account, and by a refresh,
+// which has read what is its own: else its ghosts would change with each event and each week.
 func TestAuditAndRefreshAgree(t *testing.T) {
 	t.Parallel()
 	seeds := uint64(6)

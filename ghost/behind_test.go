@@ -24,7 +24,8 @@ func TestPaidBehindAHundred(t *testing.T) {
 	}
 }
 
-// A debt that the merchant gives up stays the ghost that it was, of another kind; and it closes as paid.
+// A debt that the merchant gives up stays the ghost that it was, of another kind; and it closes as
+// paid.
 func TestADebtBecomesOneOfAnotherKind(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
@@ -51,7 +52,8 @@ func TestADebtBecomesOneOfAnotherKind(t *testing.T) {
 	}
 }
 
-// What a bank has taken back is told apart, and is nothing any more once the dispute is won after all.
+// What a bank has taken back is told apart, and is nothing any more once the dispute is won after
+// all.
 func TestAPaymentIsTakenBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})

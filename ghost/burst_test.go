@@ -240,8 +240,8 @@ func TestRanksOfEvents(t *testing.T) {
 	}
 }
 
-// Many events about one charge or dispute are one task, and whoever has climbed from it once does
-// not read again.
+// Many events about one charge or dispute are one task, and a process that has climbed from it once
+// does not read again.
 func TestEventsOfOneObjectAreOneTask(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})

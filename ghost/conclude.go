@@ -20,7 +20,7 @@ import (
 type auditTotals struct {
 	Currencies     map[string]currencyTotals `json:"currencies"`   // of those who owe
 	WrittenOff     map[string]currencyTotals `json:"written_off"`  // apart from these
-	ChargedBack    map[string]currencyTotals `json:"charged_back"` // likewise
+	ChargedBack    map[string]currencyTotals `json:"charged_back"` // apart, too
 	WastedAttempts int64                     `json:"wasted_attempts"`
 	FeesRisked     map[string]int64          `json:"fees_risked"` // minor units
 	DaysGivenAway  int64                     `json:"days_given_away"`

@@ -44,8 +44,8 @@ func (b *bench) customersEvent(kind, customer string) Event {
 	return e
 }
 
-// What changes how a customer pays has his ghosts read anew and their hunts told; of whoever is no
-// ghost nothing is read.
+// What changes how customers pay has their ghosts read anew and their hunts told; of a customer who
+// is no ghost nothing is read.
 func TestEventsOfACustomer(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 1})
@@ -111,7 +111,7 @@ func TestEventsOfACustomer(t *testing.T) {
 		}
 	}
 	if n := b.count("SELECT count(*) FROM scheduled_tasks"); n != 0 || len(hunts.methods) != 0 || len(b.world.Requests()) != before {
-		t.Errorf("%d tasks, %d ghosts told, %d reads for whoever is no ghost", n, len(hunts.methods), len(b.world.Requests())-before)
+		t.Errorf("%d tasks, %d ghosts told, %d reads for a customer who is no ghost", n, len(hunts.methods), len(b.world.Requests())-before)
 	}
 	if n := b.count("SELECT count(*) FROM webhook_events"); n != events {
 		t.Errorf("%d events are stored, want %d", n, events)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,17 +48,8 @@ const databaseTimeout = 4 * time.Second
 
 const deauthorized = "account.application.deauthorized"
 
-// isUsed reports the types of events that may change a ghost or a merchant.
-func isUsed(kind string) bool {
-	switch kind {
-	case "invoice.payment_failed", "invoice.paid", "invoice.voided", "invoice.marked_uncollectible", "invoice.updated",
-		"invoice.payment_action_required", "charge.refunded", "charge.failed", deauthorized:
-		return true
-	}
-	return isCustomers(kind) || familyShape.MatchString(kind)
-}
-
-// EventTypes are all that an endpoint has to listen to, in Stripe's order. README.md lists them too.
+// EventTypes are all that an endpoint has to listen to, in Stripe's order. README.md lists them
+// too.
 var EventTypes = []string{
 	"account.application.deauthorized",
 	"charge.dispute.closed", "charge.dispute.created", "charge.dispute.funds_reinstated", "charge.dispute.funds_withdrawn",
@@ -70,16 +62,16 @@ var EventTypes = []string{
 	"payment_method.attached", "payment_method.automatically_updated", "payment_method.detached", "payment_method.updated",
 }
 
-// isCustomers reports the types of events that name a customer and no debt: how he pays has
-// changed, or he is gone.
+// isUsed reports the types of events that may change a ghost or a merchant.
+func isUsed(kind string) bool {
+	return slices.Contains(EventTypes, kind) || familyShape.MatchString(kind)
+}
+
+// isCustomers reports the types of events that name a customer and no debt: how they pay has
+// changed, or they are gone.
 func isCustomers(kind string) bool {
-	switch kind {
-	case "payment_method.attached", "payment_method.updated", "payment_method.automatically_updated", "payment_method.detached",
-		"customer.updated", customerDeleted,
-		"customer.source.created", "customer.source.updated", "customer.source.deleted", "customer.source.expiring":
-		return true
-	}
-	return false
+	return kind == "customer.updated" || kind == customerDeleted || strings.HasPrefix(kind, "customer.source.") ||
+		strings.HasPrefix(kind, "payment_method.")
 }
 
 const customerDeleted = "customer.deleted"
@@ -255,7 +247,7 @@ func (s *Service) followCustomer(ctx context.Context, tx db.DBTX, merchantID uui
 	if strings.HasPrefix(e.Type, "customer.") && !strings.HasPrefix(e.Type, "customer.source.") {
 		customer = e.ObjectID
 	}
-	if customer == "" { // whoever had the payment method is not said
+	if customer == "" { // the event does not say who had the payment method
 		return nil
 	}
 	known, err := db.New(tx).GhostListOfCustomer(ctx, db.GhostListOfCustomerParams{MerchantID: merchantID, StripeCustomerID: customer})
@@ -265,7 +257,8 @@ func (s *Service) followCustomer(ctx context.Context, tx db.DBTX, merchantID uui
 	if len(known) == 0 {
 		return nil
 	}
-	// The hunts come first: whoever has locked one may be about to have its subscription read anew.
+	// The hunts come first: a transaction that has locked one may be about to join its
+	// subscription's refresh.
 	if e.Type != customerDeleted && s.Hunts != nil {
 		ids := make([]uuid.UUID, len(known))
 		for i, g := range known {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-faster/jx"
@@ -227,12 +226,13 @@ func marked(d *jx.Decoder, value string, into *bool) error {
 		}
 		var said string
 		err := text(d, &said)
-		*into = *into || strings.TrimSpace(said) == value
+		*into = *into || said == value
 		return err
 	})
 }
 
-// elements calls field for each key of each element of a list of Stripe's, which is an object with data.
+// elements calls field for each key of each element of a list of Stripe's, which is an object with
+// data.
 func elements(d *jx.Decoder, field func(d *jx.Decoder, key string) error) error {
 	if d.Next() != jx.Object {
 		return d.Skip()
@@ -340,8 +340,9 @@ func (i *invoice) decodeCharge(d *jx.Decoder) error {
 	})
 }
 
-// decodeLines takes what is billed and for which time. What is billed becomes a number that is the same for the same
-// prices, quantities and amounts in any order; 0 where there are no lines. An answer of Stripe's holds the first ten lines.
+// decodeLines takes what is billed and for which time. What is billed becomes a number that is the
+// same for the same prices, quantities and amounts in any order; 0 where there are no lines. An
+// answer of Stripe's holds the first ten lines.
 func (i *invoice) decodeLines(d *jx.Decoder) error {
 	if d.Next() != jx.Object {
 		return d.Skip()

@@ -97,15 +97,16 @@ const (
 	ruleLost     = "The invoice was paid, and a dispute has taken the money back."
 )
 
-// Judge finds what a subscription's customer owes while they keep access, one finding for each currency and kind in their order, and
-// the money at risk: unpaid, but under way, waiting for the customer or disputed. debts are all its finalised invoices.
-// proven says for a currency whether the merchant's own app has seen the customer use the product.
+// Judge finds what a subscription's customer owes while they keep access, one finding for each
+// currency and kind in their order, and the money at risk: unpaid, but under way, waiting for the
+// customer or disputed. debts are all its finalised invoices. proven says for a currency whether
+// the merchant's own app has seen the customer use the product.
 func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now time.Time) (found []Finding, atRisk map[string]int64) {
 	type heap struct{ currency, kind string }
-	paying := latest(debts, now) == "paid"
+	repeats := repeated(debts, now)
+	paying := latest(debts, repeats, now) == "paid"
 	healthy := s.Status == "active" && paying
 	owed := make(map[heap][]Debt)
-	repeats := repeated(debts, now)
 	for i, d := range debts {
 		state := d.state(now)
 		switch {
@@ -135,8 +136,9 @@ func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now 
 // live reports a subscription whose customer is presumed to have access although they owe.
 func (s Subscription) live() bool { return s.Status == "active" || s.Status == "past_due" }
 
-// owes is the table "Who is a ghost": of which kind a debt is that an invoice which is due makes of this subscription's customer, or
-// "". Marking an invoice uncollectible turns a subscription active again: without a kind of its own such a debt would leave no trace.
+// owes is the table "Who is a ghost": of which kind a debt is that an invoice which is due makes of
+// this subscription's customer, or "". Marking an invoice uncollectible turns a subscription active
+// again: without a kind of its own such a debt would leave no trace.
 func (s Subscription) owes(d Debt, paying, proven bool) string {
 	open := d.Status == "open"
 	switch s.Status {
@@ -159,9 +161,10 @@ func (s Subscription) owes(d Debt, paying, proven bool) string {
 	return ""
 }
 
-// repeated marks unpaid invoices that bill once more what another bills: the same lines for the same time, as three requests for one
-// upgrade make them. They are one debt until a person says otherwise. The oldest stands for them; where one of them is paid, or about to
-// be, none of the others is owed.
+// repeated marks unpaid invoices that bill once more what another bills: the same lines for the
+// same time, as three requests for one upgrade make them. They are one debt until a person says
+// otherwise. The oldest stands for them; where one of them is paid, or about to be, none of the
+// others is owed.
 func repeated(debts []Debt, now time.Time) []bool {
 	marks := make([]bool, len(debts))
 	for i, d := range debts {
@@ -192,8 +195,8 @@ func (d Debt) unpaid() bool {
 	return d.Remaining > 0 && !d.OutOfBand && (d.Status == "open" || d.Status == "uncollectible")
 }
 
-// bills says whether two invoices bill the same lines for times of which the shorter lies in the other by more than a half. Lines
-// that are for a moment bill something new each time.
+// bills says whether two invoices bill the same lines for times of which the shorter lies in the
+// other by more than a half. Lines that are for a moment bill something new each time.
 func (d Debt) bills(other Debt) bool {
 	if d.Lines != other.Lines || d.Currency != other.Currency || d.From == nil || other.From == nil {
 		return false
@@ -263,13 +266,14 @@ func (d Debt) pending() bool {
 	return slices.ContainsFunc(d.Attempts, func(a Attempt) bool { return a.Outcome == "pending" })
 }
 
-// latest is the status of the newest invoice whose payment is decided. One that is open and not due yet (not tried, under way, within
-// the grace) says nothing: with each renewal it would end a hidden ghost for an hour or for days. Nor does one that is void: a
-// subscription's own status follows the newest that is not.
-func latest(debts []Debt, now time.Time) string {
+// latest is the status of the newest invoice whose payment is decided. One that is open and not due
+// yet (not tried, under way, within the grace) says nothing: with each renewal it would end a
+// hidden ghost for an hour or for days. Nor does one that is void: a subscription's own status
+// follows the newest that is not. One that repeats another says nothing either.
+func latest(debts []Debt, repeats []bool, now time.Time) string {
 	var newest Debt
-	for _, d := range debts {
-		if d.Status != "void" && (d.Status != "open" || d.state(now) == due) && cmp.Or(d.Created.Compare(newest.Created), cmp.Compare(d.Invoice, newest.Invoice)) > 0 {
+	for i, d := range debts {
+		if !repeats[i] && d.Status != "void" && (d.Status != "open" || d.state(now) == due) && cmp.Or(d.Created.Compare(newest.Created), cmp.Compare(d.Invoice, newest.Invoice)) > 0 {
 			newest = d
 		}
 	}
@@ -312,8 +316,8 @@ func finding(s Subscription, currency, kind string, owed []Debt, healthy bool) F
 	return f
 }
 
-// addAttempts counts the failures of one debt. Where Stripe shows no charge, its own count and the invoice's dates stand in. What was
-// charged back has failed when its dispute began.
+// addAttempts counts the failures of one debt. Where Stripe shows no charge, its own count and the
+// invoice's dates stand in. What was charged back has failed when its dispute began.
 func (f *Finding) addAttempts(d Debt) {
 	if f.Kind == ChargedBack {
 		f.failed(d.LostAt)

@@ -106,6 +106,8 @@ func TestJudge(t *testing.T) {
 			debts: []Debt{moving(billed(12, "open")), billed(10, "open")}, atRisk: 1000},
 		{name: "billed twice, and both are under way", status: "past_due",
 			debts: []Debt{moving(billed(12, "open")), moving(billed(10, "open"))}, atRisk: 1000},
+		{name: "hidden behind a copy of what is paid", status: "active",
+			debts: []Debt{uncollectible(80), billed(12, "paid"), billed(10, "open")}, owed: 1000, oldest: "in_80", hidden: true, rule: ruleHidden},
 		{name: "billed twice, and the older one is void", status: "past_due", debts: []Debt{billed(12, "void"), billed(10, "open")}, owed: 1000, oldest: "in_10", rule: ruleFailed},
 		{name: "billed twice, and a person says that both are owed", status: "past_due",
 			debts: []Debt{billed(12, "open"), apart(billed(10, "open"))}, owed: 2000, oldest: "in_12", rule: ruleFailed},

@@ -151,8 +151,8 @@ type Totals struct {
 	Hidden int64 `json:"hidden"` // of these, the ones whose latest invoice is paid
 }
 
-// Summary is what a merchant's open ghosts come to. Currencies are never added, nor kinds: all that is not named after another is
-// of those who owe.
+// Summary is what a merchant's open ghosts come to. Currencies are never added, nor kinds: all that
+// is not named after another is of those who owe.
 type Summary struct {
 	Currencies     map[string]Totals `json:"currencies"`
 	WrittenOff     map[string]Totals `json:"written_off"`     // by currency
@@ -239,8 +239,8 @@ type AuditReport struct {
 	State       string            `json:"state"` // running (queued too), succeeded or failed
 	Progress    Progress          `json:"progress"`
 	Totals      map[string]Totals `json:"totals"`       // of those who owe, by currency; empty until it has ended
-	WrittenOff  map[string]Totals `json:"written_off"`  // likewise
-	ChargedBack map[string]Totals `json:"charged_back"` // likewise
+	WrittenOff  map[string]Totals `json:"written_off"`  // as Totals, of that kind
+	ChargedBack map[string]Totals `json:"charged_back"` // as Totals, of that kind
 	Error       *string           `json:"error"`
 }
 

@@ -197,8 +197,9 @@ func keepCardAttempts(found []Finding, s subject, now time.Time) {
 	}
 }
 
-// triedSince counts the attempts on a finding's card, for its own invoices, that came after the last one which its ghost knew of: they
-// are not among those that an audit has counted. Those for others, which the ghost never knew of, may be.
+// triedSince counts the attempts on a finding's card, for its own invoices, that came after the
+// last one which its ghost knew of: they are not among those that an audit has counted. Those for
+// others, which the ghost never knew of, may be.
 func (s subject) triedSince(f Finding, g db.GhostTarget) (n int32) {
 	if g.LastFailedAt == nil {
 		return 0
@@ -229,9 +230,10 @@ const mostPages = 50
 // disputeLife is how long after a charge a bank may still take it back.
 const disputeLife = 540 * 24 * time.Hour
 
-// subject reads the subscription with its invoices, and all charges of its customer that may belong to one that is unpaid, contested,
-// or a known ghost's. What of an invoice was tried is told by its charges, as in an audit, and not by its payment intent: it may have
-// had several. A subscription that Stripe does not know has no status.
+// subject reads the subscription with its invoices, and all charges of its customer that may belong
+// to one that is unpaid, contested, or a known ghost's. What of an invoice was tried is told by its
+// charges, as in an audit, and not by its payment intent: it may have had several. A subscription
+// that Stripe does not know has no status.
 func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarget) (subject, error) {
 	var sub subscription
 	var invoices []invoice
@@ -327,7 +329,8 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 	return s, nil
 }
 
-// invoices are the newest of a subscription, all that are unpaid, all that are not older than these, and those of its known ghosts.
+// invoices are the newest of a subscription, all that are unpaid, all that are not older than
+// these, and those of its known ghosts.
 func (r *rereading) invoices(ctx context.Context, subscription string, known []db.GhostTarget) (all []invoice, err error) {
 	id := func(i *invoice) string { return i.ID }
 	query := url.Values{"subscription": {subscription}, "expand[]": {"data.payment_intent", "data.charge"}}
@@ -412,7 +415,8 @@ func (r *rereading) charges(ctx context.Context, customer string, since time.Tim
 	return all, err
 }
 
-// resubscribed says whether the customer has a newer subscription to one of the same products that is alive.
+// resubscribed says whether the customer has a newer subscription to one of the same products that
+// is alive.
 func (r *rereading) resubscribed(ctx context.Context, of *subscription) (bool, error) {
 	query := url.Values{"customer": {of.Customer}, "status": {"all"}}
 	all, _, err := list(ctx, r.reader, "/v1/subscriptions", query, mostPages, (*subscription).decode, func(s *subscription) string { return s.ID })

@@ -94,15 +94,16 @@ func (w *writing) lookAgain(s subject, now time.Time) {
 	})
 }
 
-// is reports whether a known ghost is the one that was found: rows are told apart by customer, subscription, currency and kind.
+// is reports whether a known ghost is the one that was found: rows are told apart by customer,
+// subscription, currency and kind.
 func (s subject) is(g db.GhostTarget, f Finding) bool { return s.sameDebtor(g, f) && g.Kind == f.Kind }
 
 func (s subject) sameDebtor(g db.GhostTarget, f Finding) bool {
 	return g.StripeCustomerID == s.subscription.Customer && g.Currency == f.Currency
 }
 
-// ghostOf is the known ghost of a finding, or -1. A debt that has become one of another kind stays the ghost that it was, with its
-// hunt and its age, where nothing else is found of its old kind.
+// ghostOf is the known ghost of a finding, or -1. A debt that has become one of another kind stays
+// the ghost that it was, with its hunt and its age, where nothing else is found of its old kind.
 func (s subject) ghostOf(f Finding, findings []Finding) int {
 	if i := slices.IndexFunc(s.known, func(g db.GhostTarget) bool { return s.is(g, f) }); i >= 0 {
 		return i

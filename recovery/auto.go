@@ -70,7 +70,7 @@ func (s *Service) huntAll(ctx context.Context, merchantID uuid.UUID) error {
 }
 
 // huntNew begins hunts for those of these ghosts that fit, in the transaction that stores them.
-// Whoever stores a playbook waits for it, or has it wait: no ghost falls between the two.
+// A playbook that is stored meanwhile waits for it, or has it wait: no ghost falls between the two.
 func (s *Service) huntNew(ctx context.Context, tx db.DBTX, merchantID uuid.UUID,
 	ghosts []uuid.UUID) error {
 	queries := db.New(tx)

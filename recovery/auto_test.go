@@ -11,8 +11,8 @@ import (
 	"phantom/sandbox"
 )
 
-// Whoever connects is charged by nobody until they say so. Then all that is owed is hunted without
-// being asked for, and so is what comes later.
+// No customer of a new merchant is charged until the merchant says so. Then all that is owed is
+// hunted without being asked for, and so is what comes later.
 func TestHuntsBeginByThemselves(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 3})

@@ -90,10 +90,10 @@ func TestGateChooses(t *testing.T) {
 		"subscribed anew, and hunted": {func(_ *object, h *huntFacts) {
 			h.ghost.Resubscribed, h.playbook.Resubscribed = true, true
 		}, "", "", ""},
-		"written off":                      {kind(kindWrittenOff, false), codeKindOff, codeKindOff, codeKindOff},
-		"written off, and hunted":          {kind(kindWrittenOff, true), "", "", ""},
-		"uncollectible, and of no kind":    {kind("owed", true), codeWrittenOff, "", ""},
-		"charged back, whatever is hunted": {kind(kindChargedBack, true), codeKindOff, codeKindOff, codeKindOff},
+		"written off":                               {kind(kindWrittenOff, false), codeKindOff, codeKindOff, codeKindOff},
+		"written off, and hunted":                   {kind(kindWrittenOff, true), "", "", ""},
+		"uncollectible, and of no kind":             {kind("owed", true), codeWrittenOff, "", ""},
+		"charged back, with all that can be hunted": {kind(kindChargedBack, true), codeKindOff, codeKindOff, codeKindOff},
 	} {
 		for sent, want := range map[string]code{KindPay: c.charge, KindHold: c.charge, Email: c.mail, KindCancel: c.final, KindUncollectible: c.final} {
 			o, h, p := owing()
@@ -204,6 +204,38 @@ func TestLookReadsWhoIsLeftAlone(t *testing.T) {
 			m.playbook.WhenLeaving = LeavingStop
 			if err := m.mayTouch(bill); err == nil {
 				t.Error("a message leaves")
+			}
+		})
+	}
+}
+
+// A message to a customer who is left alone waits, and is not given up: what is written on a
+// customer may be taken back.
+func TestMessagesWaitForWhoIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for column, set := range map[string]string{
+		"ignored": "ignored = true", "resubscribed": "resubscribed = true", "leaving": "leaving = true",
+	} {
+		t.Run(column, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
+			b.movable()
+			b.audit()
+			b.correspond()
+			b.hunted(func(p *Playbook) {
+				p.Steps, p.WhenLeaving = DefaultPlaybook().Steps, LeavingStop
+			})
+			b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
+			b.exec("UPDATE ghost_targets SET " + set)
+			id := b.planned(Email)
+			if status := b.try(id); status != "pending" {
+				t.Fatalf("it is %s", status)
+			}
+			if hours := b.hoursOff(id); hours < 23 || hours > 25 {
+				t.Errorf("it waits for %.1f hours", hours)
+			}
+			if state := b.text("SELECT state FROM messages"); state != messagePlanned {
+				t.Errorf("the message is %s", state)
 			}
 		})
 	}

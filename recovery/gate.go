@@ -67,7 +67,7 @@ type effect int
 
 const (
 	waits   effect = iota // the task is put off
-	holds                 // likewise, until something changes: whatever news comes has it looked at again
+	holds                 // the task is put off until something changes: any news has it looked at again
 	ends                  // no further charge of the invoice is planned
 	expires               // what was planned is not so any more: what is owed now is looked at anew
 	drops                 // the task ends, and what made it end has its own consequences
@@ -185,8 +185,8 @@ var rules = map[code]struct {
 	codeKindOff:         {waits, "the newest playbook does not hunt debts of this kind"},
 }
 
-// heldCodes are those that hold until something changes and are looked at again with any news. A refusal is not: the news may be of
-// the request itself.
+// heldCodes are those that hold until something changes and are looked at again with any news. A
+// refusal is not: the news may be of the request itself.
 var heldCodes = func() (codes []string) {
 	for c, r := range rules {
 		if r.effect == holds && c != codeRefused {
@@ -199,6 +199,10 @@ var heldCodes = func() (codes []string) {
 
 func (c code) words() string  { return rules[c].words }
 func (c code) effect() effect { return rules[c].effect }
+
+// passes says whether a reason may be gone some day, so that what it stops is put off and not given
+// up.
+func (c code) passes() bool { return c.effect() == waits || c.effect() == holds }
 
 // patience between two looks at something that only a person or the merchant changes.
 const (

@@ -8,7 +8,8 @@ import (
 	"phantom/sandbox"
 )
 
-// A take-over that Stripe refuses is not asked for again and again: it waits, and Smart Retries keeps the invoice meanwhile.
+// A take-over that Stripe refuses is not asked for again and again: it waits, and Smart Retries
+// keeps the invoice meanwhile.
 func TestRefusedTakeOverWaits(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1})

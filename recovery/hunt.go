@@ -100,8 +100,9 @@ func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (Versioned, 
 	return s.SetPlaybook(ctx, merchantID, v.Playbook)
 }
 
-// begin stores the hunts of these ghosts with their tasks: one that plans its first steps, and one that ends its window. Where the
-// playbook recovers, a hunt that only watches ends for it. byHand says that somebody has named the ghosts.
+// begin stores the hunts of these ghosts with their tasks: one that plans its first steps, and one
+// that ends its window. Where the playbook recovers, a hunt that only watches ends for it. byHand
+// says that somebody has named the ghosts.
 func (s *Service) begin(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, playbook Versioned, ghosts []db.GhostTarget, byHand bool,
 	hash func(subject, value string) []byte, result *Started) error {
 	queries := db.New(tx)
@@ -236,7 +237,7 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 	case "account":
 		return unhurried(ctx, s.account(ctx, t.MerchantID, p.Hunt))
 	case "method":
-		return s.renew(ctx, t.MerchantID, p.Hunt)
+		return unhurried(ctx, s.renew(ctx, t.MerchantID, p.Hunt))
 	}
 	return task.Review(errors.New("the task's params ask for something unknown"))
 }
@@ -435,134 +436,6 @@ func accountAfter(ctx context.Context, tx db.DBTX, hunt db.Hunt, moment time.Tim
 }
 
 const accountEvery = 5 * time.Second
-
-// GhostsChanged hears in the transaction that stores it which ghosts are not what they were: a hunt whose ghost is gone ends there and
-// then, one whose debt has changed is planned anew, and for a new ghost one begins where the playbook says so.
-func (s *Service) GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
-	queries := db.New(tx)
-	hunts, err := queries.HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
-	if err != nil {
-		return fmt.Errorf("list hunts: %w", err)
-	}
-	for _, hunt := range hunts {
-		if err := s.ghostChanged(ctx, tx, hunt); err != nil {
-			return err
-		}
-	}
-	ended, err := queries.HuntListEndedOf(ctx, db.HuntListEndedOfParams{MerchantID: merchantID, Ghosts: ghosts})
-	if err != nil {
-		return fmt.Errorf("list ended hunts: %w", err)
-	}
-	for _, hunt := range ended { // it may have been paid since
-		if err := accountLater(ctx, tx, hunt); err != nil {
-			return err
-		}
-	}
-	return s.huntNew(ctx, tx, merchantID, ghosts)
-}
-
-func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
-	queries := db.New(tx)
-	ghost, err := queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: hunt.MerchantID, ID: hunt.GhostID})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return s.endHunt(ctx, tx, hunt, "stopped", "purged")
-	}
-	if err != nil {
-		return fmt.Errorf("read ghost: %w", err)
-	}
-	if ghost.Status == "closed" {
-		state, reason := "stopped", *ghost.ClosedReason
-		switch reason {
-		case "paid":
-			state = "recovered"
-		case closedUnderWay: // it may fail yet, and the ghost come back
-			if err := cancelUnsent(ctx, queries, hunt, codeUnderWay.words()); err != nil {
-				return err
-			}
-			// Its step is planned once more then. What a worker holds is skipped.
-			if err := queries.HuntMessageDropCanceled(ctx, db.HuntMessageDropCanceledParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Why: codeUnderWay.words()}); err != nil {
-				return fmt.Errorf("drop a message: %w", err)
-			}
-			return closeLater(ctx, tx, hunt) // it may have been the final step that was canceled
-		}
-		return s.endHunt(ctx, tx, hunt, state, reason)
-	}
-	ids, _ := owedInvoices(ghost)
-	if err := queries.HuntAddInvoices(ctx, db.HuntAddInvoicesParams{MerchantID: hunt.MerchantID, ID: hunt.ID, Invoices: ids}); err != nil {
-		return fmt.Errorf("note invoices: %w", err)
-	}
-	if err := accountLater(ctx, tx, hunt); err != nil {
-		return err
-	}
-	if err := s.dropOutdated(ctx, tx, hunt, ghost); err != nil {
-		return err
-	}
-	if err := wake(ctx, queries, hunt); err != nil {
-		return err
-	}
-	p, err := s.lock(ctx, tx, hunt.MerchantID, hunt.ID)
-	if err != nil {
-		return err
-	}
-	if err := p.reopen(ctx); err != nil {
-		return err
-	}
-	return p.plan(ctx)
-}
-
-// wake has what a hunt holds looked at again: a reason holds as long as it is so, and news may be that it is not.
-func wake(ctx context.Context, queries *db.Queries, hunt db.Hunt) error {
-	if _, err := queries.HuntWake(ctx, db.HuntWakeParams{MerchantID: hunt.MerchantID, UniqueKey: chargeKey(hunt.ID), Codes: heldCodes}); err != nil {
-		return fmt.Errorf("wake a charge: %w", err)
-	}
-	if _, err := queries.HuntForgetHolds(ctx, db.HuntForgetHoldsParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Codes: heldCodes}); err != nil {
-		return fmt.Errorf("forget what was held: %w", err)
-	}
-	return nil
-}
-
-// dropOutdated cancels a charge that has not been sent and is of another invoice or amount than those that are owed now.
-func (s *Service) dropOutdated(ctx context.Context, tx db.DBTX, hunt db.Hunt, ghost db.GhostTarget) error {
-	queries := db.New(tx)
-	invoices, amounts := owedInvoices(ghost)
-	dropped, err := queries.TaskCancelOutdated(ctx, db.TaskCancelOutdatedParams{
-		MerchantID: hunt.MerchantID, UniqueKey: chargeKey(hunt.ID), Invoices: invoices, Amounts: amounts,
-	})
-	if err != nil {
-		return fmt.Errorf("cancel an outdated charge: %w", err)
-	}
-	if dropped == 0 {
-		return nil
-	}
-	if err := queries.AttemptCancelUnsent(ctx, db.AttemptCancelUnsentParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID}); err != nil {
-		return fmt.Errorf("cancel attempts: %w", err)
-	}
-	return nil
-}
-
-// GhostsExpire hears before the purge touches anything that these ghosts are about to go: their hunts end, whether they can go now or not.
-func (s *Service) GhostsExpire(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
-	hunts, err := db.New(tx).HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
-	if err != nil {
-		return fmt.Errorf("list hunts: %w", err)
-	}
-	for _, hunt := range hunts {
-		if err := s.endHunt(ctx, tx, hunt, "stopped", "purged"); err != nil {
-			return err
-		}
-	}
-	paused, err := db.New(tx).HuntListPausedOf(ctx, db.HuntListPausedOfParams{MerchantID: merchantID, Ghosts: ghosts})
-	if err != nil {
-		return fmt.Errorf("list paused hunts: %w", err)
-	}
-	for _, id := range paused {
-		task.Log(ctx, s.log).Warn("[WORKER] a subscription stays paused: its hunt's customer is purged, and PHANTOM cannot lift the pause when he pays; lift it at Stripe", "hunt", id)
-		if err := note(ctx, db.New(tx), merchantID, id, uuid.Nil, "purged while our pause of the subscription holds: lift it at Stripe when the customer pays"); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // Stop ends a hunt by the merchant's word. It fails with [ErrNotFound]; a hunt that has ended stays as it is.
 func (s *Service) Stop(ctx context.Context, merchantID, huntID uuid.UUID) error {

@@ -24,7 +24,7 @@ func (j *job) unasked() (r ruling, enough bool) {
 	if j.t.Kind != KindPay || r.code == codeDisconnected {
 		return r, true
 	}
-	return r, r.code.effect() == waits && j.now.Sub(j.attempt.ClearUntil) < clearLife
+	return r, r.code.passes() && j.now.Sub(j.attempt.ClearUntil) < clearLife
 }
 
 // clearLife is how long a charge may wait without a look. Stripe tells of events for 30 days.
@@ -151,27 +151,35 @@ func (j *job) obey(ctx context.Context, r ruling) error {
 		return connect.ErrRevoked
 	}
 	o := outcome{status: "canceled", result: "not_sent", why: r.code.words(), gate: r.code}
-	switch effect := r.code.effect(); {
-	case effect == holds && isFinal(j.t.Kind): // its time is over
-		o.over = o.why
-	case effect == holds, effect == waits:
-		if effect == holds {
-			r.until = j.now.Add(heldPatience)
+	switch r.code.effect() {
+	case holds:
+		if isFinal(j.t.Kind) { // its time is over
+			o.over = o.why
+			break
 		}
-		// Its place is another invoice's meanwhile.
-		if (effect == holds || r.code == codeAttemptsUsedUp) && len(invoicesOf(j.ghost)) > 1 {
-			o.until = r.until
-			return j.end(ctx, o)
+		r.until = j.now.Add(heldPatience)
+		return j.makePlace(ctx, r, o)
+	case waits:
+		if r.code == codeAttemptsUsedUp {
+			return j.makePlace(ctx, r, o)
 		}
 		return j.wait(ctx, r)
-	}
-	switch r.code.effect() {
 	case ends:
 		o.over = o.why
 	case expires:
 		o.outdated = r.code != codeTakeOverFirst
 	case drops:
 	}
+	return j.end(ctx, o)
+}
+
+// makePlace has the next invoice of the ghost take the task's turn, where there is another one.
+// Else the task waits.
+func (j *job) makePlace(ctx context.Context, r ruling, o outcome) error {
+	if len(invoicesOf(j.ghost)) == 1 {
+		return j.wait(ctx, r)
+	}
+	o.until = r.until
 	return j.end(ctx, o)
 }
 
@@ -275,8 +283,9 @@ func (j *job) wait(ctx context.Context, r ruling) error {
 		return fmt.Errorf("put the attempt off: %w", err)
 	}
 	if r.code.effect() == holds {
-		why := r.code.words()
-		if err := j.s.queries.HuntHoldCharges(ctx, db.HuntHoldChargesParams{MerchantID: j.t.MerchantID, ID: j.p.Hunt, Why: why}); err != nil {
+		if err := j.s.queries.HuntHoldCharges(ctx, db.HuntHoldChargesParams{
+			MerchantID: j.t.MerchantID, ID: j.p.Hunt, Why: r.code.words(),
+		}); err != nil {
 			return fmt.Errorf("note why nothing is charged: %w", err)
 		}
 		return task.Snooze(max(r.until.Sub(j.now), time.Minute))

@@ -141,7 +141,7 @@ func (s *Service) mayWrite(ctx context.Context, queries *db.Queries, m *message,
 		return connect.ErrRevoked
 	case r.code == codeQuietHours, r.code == codeMessageCap:
 		return &putOff{row.Now, r.until}
-	case r.code.effect() == waits:
+	case r.code.passes():
 		return task.Snooze(r.until.Sub(row.Now))
 	}
 	e := skipped(r.code.words())

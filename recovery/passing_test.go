@@ -8,7 +8,8 @@ import (
 	"phantom/sandbox"
 )
 
-// What may pass ends nothing: the charge waits, and the first news after it has passed lets it leave.
+// What may pass ends nothing: the charge waits, and the first news after it has passed lets it
+// leave.
 func TestPassingConditionsEndNothing(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -124,7 +125,8 @@ func (b *bench) charges(fits func(charge) bool) (list []charge) {
 	return list
 }
 
-// An open dispute counts, however many charges have come since: nobody is charged or written to meanwhile.
+// An open dispute counts, however many charges have come since: nobody is charged or written to
+// meanwhile.
 func TestDisputeBehindTheFirstPage(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
@@ -146,7 +148,8 @@ func TestDisputeBehindTheFirstPage(t *testing.T) {
 	}
 }
 
-// A refusal ends nothing either: the next request is a new one, after an hour, and each further one later.
+// A refusal ends nothing either: the next request is a new one, after an hour, and each further one
+// later.
 func TestRefusedChargesAreTriedAgain(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
@@ -174,7 +177,8 @@ func TestRefusedChargesAreTriedAgain(t *testing.T) {
 	}
 }
 
-// A debit that is refused for good, a dead card, a customer who must act: another payment method is charged at once, and once.
+// A debit that is refused for good, a dead card, a customer who must act: another payment method is
+// charged at once, and once.
 func TestAnotherMethodIsCharged(t *testing.T) {
 	t.Parallel()
 	for name, code := range map[string]string{
@@ -219,5 +223,36 @@ func TestAnotherMethodIsCharged(t *testing.T) {
 				t.Error("it is charged once more")
 			}
 		})
+	}
+}
+
+// Another method of a ghost whose invoices may not be charged now leaves the plan as it was.
+func TestAnotherMethodOfNothingToCharge(t *testing.T) {
+	t.Parallel()
+	b, ids := setupCharges(t, 1, nil)
+	before := b.hoursOff(ids[0])
+	b.exec("UPDATE ghost_targets SET amount = 1000000, invoices = jsonb_build_array(jsonb_build_object('id', stripe_invoice_id, 'amount', 1000000))")
+	b.exec("UPDATE scheduled_tasks SET params = jsonb_set(params, '{amount}', '1000000') WHERE id = $1", ids[0])
+	b.recoverWith(func(p *Playbook) { p.DailyCap = everyCurrency(1) })
+	b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()})
+	if err := b.s.renew(t.Context(), b.merchant, b.ids("SELECT id FROM hunts")[0]); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = $1 AND status = 'pending'", KindPay); n != 1 {
+		t.Errorf("%d charges are planned, and one was %.1f hours ago", n, before)
+	}
+}
+
+// While a charge is under way another method waits for what it brings.
+func TestAnotherMethodWaitsForAChargeUnderWay(t *testing.T) {
+	t.Parallel()
+	b, ids := setupCharges(t, 1, nil)
+	b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()})
+	b.exec("UPDATE scheduled_tasks SET status = 'running', lease_until = now() + interval '1 hour' WHERE id = $1", ids[0])
+	if err := b.s.renew(t.Context(), b.merchant, b.ids("SELECT id FROM hunts")[0]); err == nil {
+		t.Error("it does not wait")
+	}
+	if status := b.status(ids[0]); status != "running" {
+		t.Errorf("the charge under way is %s", status)
 	}
 }

@@ -234,8 +234,9 @@ func (p *planning) next(ctx context.Context, invoice invoiceOf, object []byte) (
 	return l.nextCharge(ctx, p.s.advisor, so, p.now)
 }
 
-// hold remembers what the last attempt of an invoice has met that holds until something changes, and when that is looked at again.
-// A refusal of Stripe's is asked about sooner, and then more and more rarely.
+// hold remembers what the last attempt of an invoice has met that holds until something changes,
+// and when that is looked at again. A refusal of Stripe's is asked about sooner, and then more and
+// more rarely.
 func (so *standing) hold(a db.Attempt, why code) {
 	if a.Action != KindPay && a.Action != KindHold {
 		return

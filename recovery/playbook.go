@@ -197,9 +197,10 @@ func isZone(name string) bool {
 	return err == nil
 }
 
-// under is a hunt's plan under the limits of another playbook, the newest one: what a merchant lowers or switches off holds for what
-// runs. The mode, the caps, the budgets, the minimum, the quiet hours and whoever is left alone (by age, by name, because they leave, have
-// subscribed anew or are written off) are limits; all else is the plan.
+// under is a hunt's plan under the limits of another playbook, the newest one: what a merchant
+// lowers or switches off holds for what runs. The mode, the caps, the budgets, the minimum, the
+// quiet hours and who is left alone (by age, by name, because they leave, have subscribed anew or
+// are written off) are limits; all else is the plan.
 func (p Playbook) under(newest Playbook) Playbook {
 	p.Mode, p.MaxAttempts, p.CardBudget = newest.Mode, newest.MaxAttempts, newest.CardBudget
 	p.MinAmount, p.DailyCap, p.QuietHours = newest.MinAmount, newest.DailyCap, newest.QuietHours

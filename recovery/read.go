@@ -132,8 +132,8 @@ func (c charge) declined() bool { return c.Status == "failed" && !c.blocked() }
 // contested says whether a dispute about the charge is open.
 func (c charge) contested() bool { return c.Disputed && dispute.IsOpen(c.Dispute.Status) }
 
-// takenBack says whether a dispute about the charge has cost the merchant its money. One that was won, or never became more than a
-// question, says nothing against the next charge.
+// takenBack says whether a dispute about the charge has cost the merchant its money. One that was
+// won, or never became more than a question, says nothing against the next charge.
 func (c charge) takenBack() bool {
 	return c.Disputed && !c.contested() && !slices.Contains([]string{"won", "warning_closed", "prevented"}, c.Dispute.Status)
 }
@@ -194,11 +194,12 @@ func readSubscription(ctx context.Context, reader *connect.Reader, id string) (o
 	return object{ID: o.ID, Status: o.Status, Paused: present(o.Pause), Metadata: o.Metadata}, err
 }
 
-// grace is how long after its due date an invoice that was sent is only late, as package ghost has it.
+// grace is how long after its due date an invoice that was sent is only late, as package ghost has
+// it.
 const grace = 7 * oneADay
 
-// undecided says whether it is not known yet if an invoice will be paid: it was not tried, is under way, or was sent and is not long
-// overdue. One that is void or still a draft says nothing either.
+// undecided says whether it is not known yet if an invoice will be paid: it was not tried, is under
+// way, or was sent and is not long overdue. One that is void or still a draft says nothing either.
 func (o object) undecided(now time.Time) bool {
 	switch {
 	case o.Status == "void" || o.Status == "draft":
@@ -250,21 +251,21 @@ const mostChargePages = 50
 // errTooManyCharges says that a customer has had more charges since than are read.
 var errTooManyCharges = errors.New("too many charges of one customer")
 
-// disputable is how long before a moment a charge may have been made about which a dispute is open then: banks take them back for 540
-// days, and decide within months.
+// disputable is how long before a moment a charge may have been made about which a dispute is open
+// then: banks take them back for 540 days, and decide within months.
 const disputable = 2 * 365 * 24 * time.Hour
 
-// readCharges reads a customer's charges with their disputes, the newest first: all that were made since a time, and all before about
-// which a dispute may be open.
+// readCharges reads a customer's charges with their disputes, the newest first: all that were made
+// since a time, and all before about which a dispute may be open.
 func readCharges(ctx context.Context, reader *connect.Reader, customer string, since time.Time) ([]charge, error) {
-	return listCharges(ctx, reader, customer, since.Add(-disputable))
+	from := since.Add(-disputable).Unix()
+	return listCharges(ctx, reader, url.Values{"customer": {customer}, "created[gte]": {strconv.FormatInt(from, 10)}})
 }
 
-// listCharges reads a customer's charges since a time, to the end.
-func listCharges(ctx context.Context, reader *connect.Reader, customer string, since time.Time) (charges []charge, err error) {
-	query := url.Values{
-		"customer": {customer}, "limit": {"100"}, "created[gte]": {strconv.FormatInt(since.Unix(), 10)}, "expand[]": {"data.dispute"},
-	}
+// listCharges reads the charges that a query asks for, with their disputes, to the end.
+func listCharges(ctx context.Context, reader *connect.Reader, query url.Values) (charges []charge, err error) {
+	query.Set("limit", "100")
+	query.Set("expand[]", "data.dispute")
 	for range mostChargePages {
 		var page struct {
 			Data    []charge `json:"data"`
@@ -282,12 +283,16 @@ func listCharges(ctx context.Context, reader *connect.Reader, customer string, s
 	return nil, errTooManyCharges
 }
 
-// readPayments reads the charges of an invoice, the newest first. They may be of several payment intents, of which the invoice names
-// the last.
+// readPayments reads the charges of an invoice, the newest first. They may be of several payment
+// intents, of which the invoice names the last.
 func readPayments(ctx context.Context, reader *connect.Reader, o object) ([]charge, error) {
 	if o.Customer.ID == "" {
 		return nil, nil
 	}
-	charges, err := listCharges(ctx, reader, o.Customer.ID, time.Unix(o.Created, 0))
+	since := url.Values{"customer": {o.Customer.ID}, "created[gte]": {strconv.FormatInt(o.Created, 10)}}
+	charges, err := listCharges(ctx, reader, since)
+	if errors.Is(err, errTooManyCharges) && o.Intent.ID != "" { // those of the last one are what there is
+		charges, err = listCharges(ctx, reader, url.Values{"payment_intent": {o.Intent.ID}})
+	}
 	return slices.DeleteFunc(charges, func(c charge) bool { return c.Invoice != o.ID }), err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -37,8 +38,9 @@ func (s *Service) MethodsChanged(ctx context.Context, tx db.DBTX, merchantID uui
 
 func methodKey(hunt uuid.UUID) string { return "method:" + hunt.String() }
 
-// renew looks at what would be charged for a hunt now. Where that is a payment method with which an invoice was never tried, the customer
-// has left it in order to pay: it is charged at once, whatever was planned with another one before, and whatever had ended its charges.
+// renew looks at what would be charged for a hunt now. Where that is a payment method with which an
+// invoice was never tried, the customer has left it in order to pay. It is charged at once, in the
+// place of what was planned with another one, also where nothing more was to be charged.
 func (s *Service) renew(ctx context.Context, merchantID, huntID uuid.UUID) error {
 	hunt, err := s.queries.HuntGet(ctx, db.HuntGetParams{MerchantID: merchantID, ID: huntID})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -66,6 +68,9 @@ func (s *Service) renew(ctx context.Context, merchantID, huntID uuid.UUID) error
 		return fmt.Errorf("read clock: %w", err)
 	}
 	charges, err := readCharges(ctx, reader, ghost.StripeCustomerID, now)
+	if errors.Is(err, errTooManyCharges) {
+		return task.Review(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -87,17 +92,44 @@ func (s *Service) renew(ctx context.Context, merchantID, huntID uuid.UUID) error
 	if len(untried) == 0 {
 		return nil
 	}
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	busy := false
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		p, err := s.lock(ctx, tx, merchantID, huntID)
 		if err != nil || p.hunt.State != "active" {
+			return err
+		}
+		if busy, err = p.sending(ctx); busy || err != nil {
 			return err
 		}
 		p.untried = untried
 		return p.chargeUntried(ctx)
 	})
+	if err == nil && busy { // it may be about the method of before: what it brings comes first
+		return task.Snooze(renewPatience)
+	}
+	return err
 }
 
-// chargeUntried plans the charge of an invoice with a payment method that it was never tried with, in the place of any that is planned.
+// renewPatience is how soon another payment method is looked at again while a charge is under way.
+const renewPatience = 10 * time.Second
+
+// sending says whether a worker holds the hunt's charge.
+func (p *planning) sending(ctx context.Context) (busy bool, err error) {
+	for _, kind := range []string{KindPay, KindHold} {
+		runs, err := p.queries.TaskKeyRuns(ctx, db.TaskKeyRunsParams{
+			MerchantID: p.hunt.MerchantID, Kind: kind, UniqueKey: chargeKey(p.hunt.ID),
+		})
+		if err != nil {
+			return false, fmt.Errorf("look for a charge under way: %w", err)
+		}
+		busy = busy || runs
+	}
+	return busy, nil
+}
+
+// chargeUntried plans the charge of an invoice with a payment method that it was never tried with,
+// in the place of what is planned. Where none of these invoices may be charged, the plan is made
+// anew as it was.
 func (p *planning) chargeUntried(ctx context.Context) error {
 	m := p.hunt.MerchantID
 	if _, err := p.queries.TaskCancelKeys(ctx, db.TaskCancelKeysParams{
@@ -111,6 +143,10 @@ func (p *planning) chargeUntried(ctx context.Context) error {
 	if err := p.reopen(ctx); err != nil {
 		return err
 	}
+	if err := p.plan(ctx); err != nil {
+		return err
+	}
+	p.untried = nil
 	return p.plan(ctx)
 }
 

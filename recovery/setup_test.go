@@ -174,7 +174,8 @@ func (b *bench) audit() {
 	}
 }
 
-// recoverWith stores a playbook that recovers, with all customers in. Which are hunted the test says.
+// recoverWith stores a playbook that recovers, with all customers in. Which are hunted the test
+// says.
 func (b *bench) recoverWith(change func(*Playbook)) {
 	b.t.Helper()
 	p := DefaultPlaybook()

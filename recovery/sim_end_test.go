@@ -236,7 +236,7 @@ func (s *sim) chargeOf(m *simMerchant, id string) (c trueCharge) {
 func (s *sim) checkGivenBack(m *simMerchant) {
 	held := map[string]bool{}
 	for i, e := range s.world.Ledger(m.account) {
-		if i < s.turnedOn[e.Object] { // somebody has given it back since, whatever became of it then
+		if i < s.turnedOn[e.Object] { // somebody has given it back since
 			continue
 		}
 		if e.Metadata != nil && e.Method == http.MethodPost && e.Path == "/v1/invoices/"+e.Object &&

@@ -95,7 +95,7 @@ func (q *request) asBasil(h func(*request) answer) answer {
 	if a.later != nil {
 		body, err := a.later()
 		if err != nil {
-			return a // whoever writes it down meets the error again
+			return a // the one that writes it down meets the error again
 		}
 		a.body, a.later = body, nil
 	}

@@ -13,19 +13,19 @@ type Change struct {
 	Account string `json:"account"`
 	Do      string `json:"do"` // one of Turns
 
-	// ID names the invoice, subscription, charge or dispute that Do is about; "" takes the first that
-	// fits. metadata also takes a customer, and has no first.
+	// ID names the invoice, subscription, charge or dispute that Do is about; "" takes the first
+	// that fits. metadata also takes a customer, and has no first.
 	ID string `json:"id"`
 
-	// Amount is for refund and dispute in minor units, where 0 means all, and for pay_part likewise,
-	// less than what remains. For charges and renewals it is how many, up to 500, and for refuse how
-	// often, where 0 means once.
+	// Amount is for refund and dispute in minor units, where 0 means all, for pay_part in minor
+	// units, less than what remains. For charges and renewals it is how many, up to 500, and for
+	// refuse how often, where 0 means once.
 	Amount int64 `json:"amount"`
 
 	// Status is for dispute, update_dispute and close_dispute the dispute's new status; "" means
-	// needs_response, under_review and lost. For new_card and attach_card it is "declines" or "", for
-	// to_debit "bounces" or "", for cancel_at_period_end "off" or "". For metadata it is "key=value";
-	// "key=" removes the key.
+	// needs_response, under_review and lost. For new_card and attach_card it is "declines" or "",
+	// for to_debit "bounces" or "", for cancel_at_period_end "off" or "". For metadata it is
+	// "key=value"; "key=" removes the key.
 	Status   string `json:"status"`
 	Behavior string `json:"behavior"` // pause_collection: "" means void
 }
@@ -34,9 +34,9 @@ type Change struct {
 var Turns = []string{"pay", "pay_part", "pay_out_of_band", "to_debit", "void", "mark_uncollectible", "fail_renewal", "cancel", "pause_collection",
 	"resume_collection", "same_card", "new_card", "refund", "dispute", "update_dispute",
 	"close_dispute", "deauthorize",
-	// More of a customer: n charges that are no invoice's; n paid invoices in front of all others of a
-	// subscription; another subscription at the same price; a card that is attached and not made the
-	// default; the default one detached.
+	// More of a customer: n charges that are no invoice's; n paid invoices in front of all others
+	// of a subscription; another subscription at the same price; a card that is attached and not
+	// made the default; the default one detached.
 	"charges", "renewals", "resubscribe", "attach_card", "detach_card",
 	// More of an invoice: its payment intent gives way to another; another invoice over the same,
 	// which fails; the bank wants to see the customer, and no longer does; the bank debit under way

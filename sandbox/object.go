@@ -224,9 +224,9 @@ type invoice struct {
 	Total                int64         `json:"total"`
 
 	of        *contract
-	tries     int      // charges so far, whoever caused them
+	tries     int      // charges so far, of all who caused any
 	firstFail int64    // start of the retry window
-	welcome   bool     // its next charge succeeds, whatever the card is like
+	welcome   bool     // its next charge succeeds with any card
 	step      int64    // when something next happens to it by itself; 0 = never
 	former    []string // payment intents that others have replaced, oldest first
 	refuse    int64    // so many attempts by hand will be refused

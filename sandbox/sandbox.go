@@ -27,9 +27,9 @@ const (
 	// TwilioToken is an auth token of any account.
 	TwilioToken = "twiliosandbox0000000000000000000"
 
-	// APIVersion is the version whose shapes are served, whatever Stripe-Version asks for; but reads
-	// of invoices, charges and payment intents are answered in the shapes of 2025-03-31.basil to who
-	// asks for that.
+	// APIVersion is the version whose shapes are served, also where Stripe-Version asks for
+	// another; but reads of invoices, charges and payment intents are answered in the shapes of
+	// 2025-03-31.basil to who asks for that.
 	APIVersion = "2023-10-16"
 
 	maxBody     = 64 << 10

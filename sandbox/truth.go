@@ -16,13 +16,14 @@ type Ghost struct {
 	Currency     string `json:"currency"`
 	Kind         string `json:"kind"` // one of the kinds below; a subscription may have a line of each
 
-	// Amount is in minor units: the sum of amount_remaining of Invoices, or of what lost disputes about
-	// them took.
+	// Amount is in minor units: the sum of amount_remaining of Invoices, or of what lost disputes
+	// about them took.
 	Amount   int64    `json:"amount"`
 	Invoices []string `json:"invoices"` // oldest first
 	Why      string   `json:"why"`      // the row of "who is a ghost"
 
-	// Hidden says of what is owed that the subscription is active and its latest decided invoice paid.
+	// Hidden says of what is owed that the subscription is active and its latest decided invoice
+	// paid.
 	Hidden bool `json:"hidden"`
 
 	// Resubscribed says that the customer has a later subscription to the same product, which is
@@ -162,10 +163,11 @@ func markCopies(bills []bill, now int64) {
 
 // newestStatus is the status of the newest bill that is decided: that is not void, no draft and not
 // open without being a debt, as one is that has not been attempted or whose payment is under way.
+// A copy of another bill decides nothing.
 func newestStatus(bills []bill, now int64) string {
 	for i := len(bills) - 1; i >= 0; i-- {
 		b := &bills[i]
-		if b.status != "draft" && b.status != "void" && (b.status != "open" || b.debt(now)) {
+		if !b.copied && b.status != "draft" && b.status != "void" && (b.status != "open" || b.debt(now)) {
 			return b.status
 		}
 	}
@@ -260,8 +262,8 @@ func billed(lines []*line) (what string, from, to int64) {
 func (a *account) livingGhosts(now int64) (ghosts []Ghost) {
 	disputed, lost := map[string]bool{}, map[string][]loss{}
 	for _, o := range a.tables["disputes"].rows {
-		// By the charge: an invoice shows its newest payment intent alone, and the dispute may be of an
-		// older one.
+		// By the charge: an invoice shows its newest payment intent alone, and the dispute may be
+		// of an older one.
 		d := o.(*dispute)
 		ch, _ := a.tables["charges"].byID[d.Charge].(*charge)
 		if ch == nil || ch.Invoice == "" {

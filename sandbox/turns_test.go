@@ -410,7 +410,7 @@ func TestWrittenOff(t *testing.T) {
 	r.sameTruth(0, r.token)
 }
 
-// Whoever asks in a later version is answered in its shapes, and everybody else as ever.
+// A request in a later version is answered in its shapes, and everybody else as ever.
 func TestReadsInBasil(t *testing.T) {
 	t.Parallel()
 	r := turning(t)

@@ -47,7 +47,8 @@ func (b *bundle) wantKeyed(want ...string) {
 	}
 }
 
-// However many ask at once, one task waits; whatever it waited for, it is due when somebody asks.
+// However many ask at once, one task waits; it is due when somebody asks, for any reason that it
+// waited for.
 func TestJoinedTasksAreOne(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -156,7 +157,7 @@ func TestJoinedTasksPause(t *testing.T) {
 	}
 }
 
-// Whose worker dies runs once for all who have joined, and whoever joined an earlier try is served
+// Whose worker dies runs once for all who have joined, and one that joined an earlier try is served
 // by the next.
 func TestJoinedTaskOfADeadWorker(t *testing.T) {
 	t.Parallel()
@@ -201,7 +202,7 @@ func TestFirstTakesTheKeyOver(t *testing.T) {
 	close(end)
 	await(t, "the old one's end", func() bool { return fmt.Sprint(b.keyed()) == "[succeeded without succeeded first]" })
 	if len(first) != 0 {
-		t.Error("whoever had joined the old one was served twice")
+		t.Error("one that had joined the old one was served twice")
 	}
 }
 

@@ -216,7 +216,7 @@ func (q *Queue) room() int {
 	defer q.mutex.Unlock()
 	q.more = true // until a claim says otherwise
 	stock := max(q.config.Workers, min(2*q.tried, q.config.Batch+q.config.Workers))
-	if q.apart() { // what it learns is waited for: whoever has a free hand takes it
+	if q.apart() { // what it learns is waited for: a process with a free hand takes it
 		stock = q.config.Workers
 	}
 	room := min(stock-q.open, q.config.Batch)

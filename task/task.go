@@ -115,11 +115,11 @@ func Enqueue(ctx context.Context, tx db.DBTX, t New) (uuid.UUID, error) {
 }
 
 // Join is [Enqueue] for what any number of callers may ask for at once: t has a unique key, and
-// where a live task holds it, none is added. If that one waits, whatever for, it is due soon; if it
-// runs, and so may have looked already, it runs once more after this try, however that ends. So a
-// look that begins after the caller's commit follows each Join, and a thousand calls make two. What
-// goes first does not wait for one that runs and does not: it takes the key over. The handler of
-// such a kind must not end its task by [Finish], which forgets who has joined.
+// where a live task holds it, none is added. If that one waits, for any reason, it is due soon; if
+// it runs, and so may have looked already, it runs once more after this try, however that ends. So
+// a look that begins after the caller's commit follows each Join, and a thousand calls make two.
+// What goes first does not wait for one that runs and does not: it takes the key over. The handler
+// of such a kind must not end its task by [Finish], which forgets who has joined.
 func Join(ctx context.Context, tx db.DBTX, t New) error {
 	if t.UniqueKey == "" || t.SealedParams != nil || !t.RunAt.IsZero() {
 		return fmt.Errorf("join %s: the task lacks a key, or has a time or sealed params", t.Kind)

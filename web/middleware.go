@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// maxBody caps every request's body but an event's and a playbook's, which may list thousands of ids.
+// maxBody caps every request's body but an event's and a playbook's, which may list thousands of
+// ids.
 const (
 	maxBody     = 64 << 10
 	maxPlaybook = 512 << 10
@@ -99,7 +100,7 @@ func capBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		limit := int64(maxBody)
 		switch r.URL.Path {
-		case webhookPath:
+		case WebhookPath:
 			limit = maxEvent
 		case "/api/playbook":
 			limit = maxPlaybook

@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	webhookPath = "/api/webhooks/stripe"
+	// WebhookPath is where Stripe's events come in.
+	WebhookPath = "/api/webhooks/stripe"
 	maxEvent    = 1 << 20 // bytes: an invoice with its lines is larger than anything else that is sent here
 	tolerance   = 300 * time.Second
 )

@@ -143,7 +143,7 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-// A customer's payment methods are hints as the rest: whatever shape an event has, at most his own
+// A customer's payment methods are hints as the rest: in any shape of an event, at most their own
 // ghosts are read anew.
 func TestEventsOfPaymentMethods(t *testing.T) {
 	t.Parallel()

@@ -1,5 +1,6 @@
--- What kind of debt a ghost is, and what the merchant's playbook chooses by: which products and prices, where the customer
--- is, whether they are about to leave, have subscribed anew, or are marked to be left alone.
+-- What kind of debt a ghost is, and what the merchant's playbook chooses by: which products and
+-- prices, where the customer is, whether they are about to leave, have subscribed anew, or are
+-- marked to be left alone.
 ALTER TABLE ghost_targets
     ADD COLUMN kind text NOT NULL DEFAULT 'owed',
     ADD COLUMN products text[] NOT NULL DEFAULT '{}',         -- of the subscription: prod_...
@@ -21,15 +22,16 @@ ALTER TABLE audit_subscriptions
     ADD COLUMN products text[] NOT NULL DEFAULT '{}',
     ADD COLUMN prices text[] NOT NULL DEFAULT '{}';
 
--- What an invoice bills: two that bill the same for the same time are one debt. lines is a hash of the lines without their
--- times; period is the whole of these.
+-- What an invoice bills: two that bill the same for the same time are one debt. lines is a hash of
+-- the lines without their times; period is the whole of these.
 ALTER TABLE audit_invoices
     ADD COLUMN lines bigint NOT NULL DEFAULT 0,
     ADD COLUMN period_from timestamptz,
     ADD COLUMN period_to timestamptz,
     ADD COLUMN separate boolean NOT NULL DEFAULT false; -- metadata: phantom=owed
 
--- In the shapes of newer API versions an invoice names its payment intents, and a charge no invoice.
+-- In the shapes of newer API versions an invoice names its payment intents, and a charge no
+-- invoice.
 ALTER TABLE audit_intents
     ADD COLUMN intent text COLLATE "C";
 ALTER TABLE audit_charges

@@ -126,9 +126,10 @@ WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) 
 UPDATE audit_windows SET cursor = NULL WHERE merchant_id = $1 AND audit_id = $2 AND cursor IS NOT NULL;
 
 -- name: AuditListDebts :many
--- Every finalised invoice of every subscription that has one unpaid or charged back, or an open ghost, with what is known of its
--- attempts, in the order of subscriptions. Streamed by db.AuditStreamDebts and never called as it is: its rows may be many.
--- A charge belongs to the invoice that it names, or, in newer versions, to the one that names its payment intent.
+-- Every finalised invoice of every subscription that has one unpaid or charged back, or an open
+-- ghost, with what is known of its attempts, in the order of subscriptions. Streamed by
+-- db.AuditStreamDebts and never called as it is: its rows may be many. A charge belongs to the
+-- invoice that it names, or, in newer versions, to the one that names its payment intent.
 WITH contested AS (
     SELECT coalesce(n.invoice, c.sequence) AS invoice, bool_or(p.is_open) AS disputed, sum(p.lost)::bigint AS lost,
         max(p.created_at) FILTER (WHERE p.lost > 0) AS lost_at

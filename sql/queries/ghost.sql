@@ -67,7 +67,8 @@ WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND NOT EXISTS
 ORDER BY g.stripe_subscription_id;
 
 -- name: GhostSetKind :exec
--- Ghosts whose debt has become one of another kind. Where another row is of that kind, this one closes instead.
+-- Ghosts whose debt has become one of another kind. Where another row is of that kind, this one
+-- closes instead.
 UPDATE ghost_targets g SET kind = new.kind, updated_at = clock_timestamp()
 FROM (SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(kinds)::text[]) AS kind) AS new
 WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id = new.id AND g.kind <> new.kind AND NOT EXISTS (

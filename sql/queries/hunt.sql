@@ -94,7 +94,7 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND hunt_id = sqlc.arg(hunt_id) AND re
     AND code = ANY (sqlc.arg(codes)::text[]);
 
 -- name: HuntReopenInvoices :exec
--- Whatever has ended their charges is judged again.
+-- Every reason that has ended their charges is judged again.
 UPDATE hunts SET invoices_over = '{}' WHERE merchant_id = $1 AND id = $2;
 
 -- name: HuntResumeCharges :exec
@@ -146,8 +146,9 @@ WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND g.id > sql
 ORDER BY g.id LIMIT sqlc.arg(most);
 
 -- name: HuntListTried :many
--- Those of these ghosts whose debt has had a hunt that was to recover, unless that ended with the ghost: by a payment, or for one of the
--- reasons for which ghosts close. Of a purged hunt no invoice is known: then all that had failed before it ended counts as its debt.
+-- Those of these ghosts whose debt has had a hunt that was to recover, unless that ended with the
+-- ghost: by a payment, or for one of the reasons for which ghosts close. Of a purged hunt no
+-- invoice is known: then all that had failed before it ended counts as its debt.
 SELECT g.id FROM (SELECT unnest(sqlc.arg(ghosts)::uuid[]) AS id, unnest(sqlc.arg(customers)::bytea[]) AS customer) AS asked
 JOIN ghost_targets g ON g.merchant_id = sqlc.arg(merchant_id) AND g.id = asked.id
 JOIN merchants m ON m.id = g.merchant_id

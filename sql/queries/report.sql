@@ -43,7 +43,8 @@ GROUP BY GROUPING SETS ((currency), ())
 ORDER BY 1;
 
 -- name: ReportApart :many
--- Debts of the other kinds, which are in no other figure, and those of customers who have subscribed anew.
+-- Debts of the other kinds, which are in no other figure, and those of customers who have
+-- subscribed anew.
 SELECT kind, currency, count(*) AS ghosts, sum(amount)::bigint AS owed, count(DISTINCT stripe_customer_id) AS customers,
     count(*) FILTER (WHERE resubscribed) AS resubscribed,
     coalesce(sum(amount) FILTER (WHERE resubscribed), 0)::bigint AS resubscribed_owed

@@ -25,8 +25,8 @@ ON CONFLICT (merchant_id, kind, unique_key)
 
 -- name: TaskYield :exec
 -- Before a task that goes first joins: one that runs and does not may wait long for its turn. It
--- gives up its key and ends by itself; whoever has asked for it meanwhile is served by the new one.
--- What waits is locked, so that it does not begin before it is joined.
+-- gives up its key and ends by itself; those who have asked for it meanwhile are served by the new
+-- one. What waits is locked, so that it does not begin before it is joined.
 UPDATE scheduled_tasks SET
     unique_key = CASE WHEN status = 'running' AND NOT first THEN NULL ELSE unique_key END,
     again = CASE WHEN status = 'running' AND NOT first THEN 0 ELSE again END
@@ -110,7 +110,7 @@ WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
 RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first;
 
 -- name: TaskClaimFirst :many
--- Whatever is due of what goes first, oldest first.
+-- What is due of what goes first, oldest first.
 UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
@@ -164,9 +164,10 @@ WITH settled AS (
 SELECT count(*) AS settled, count(*) FILTER (WHERE status = 'pending') AS again FROM settled;
 
 -- name: TaskSettle :execrows
--- Writes down how tries ended, for those whose fence is still the caller's: who was too slow changes no row. A delay counts from
--- now; with jitter it is drawn evenly from nothing to the whole of it. Uncounted tries (snoozes) give their attempt back. What was
--- asked for once more while it ran waits anew, however it ended, but for what is parked: run_at is the time that was asked for.
+-- Writes down how tries ended, for those whose fence is still the caller's: who was too slow
+-- changes no row. A delay counts from now; with jitter it is drawn evenly from nothing to the whole
+-- of it. Uncounted tries (snoozes) give their attempt back. What was asked for once more while it
+-- ran waits anew, however it ended, but for what is parked: run_at is the time that was asked for.
 UPDATE scheduled_tasks t SET
     status = CASE WHEN t.again = t.fence AND ended.status <> 'parked' THEN 'pending' ELSE ended.status END,
     run_at = CASE WHEN t.again = t.fence THEN t.run_at
@@ -220,7 +221,8 @@ FROM scheduled_tasks
 WHERE status = 'pending' AND first AND run_at > phantom_now() AND run_at <= phantom_now() + interval '1 minute';
 
 -- name: TaskSecondsToNextUrgent :one
--- Of the urgent kinds, within five seconds: these are few rows, whatever is planned for later.
+-- Of the urgent kinds, within five seconds: these are few rows beside all that is planned for
+-- later.
 SELECT coalesce(extract(epoch FROM min(run_at) - phantom_now()), 5)::float8 AS seconds
 FROM scheduled_tasks
 WHERE status = 'pending' AND kind IN ('webhook', 'refresh') AND run_at > phantom_now() AND run_at <= phantom_now() + interval '5 seconds';
