@@ -179,10 +179,10 @@ var rules = map[code]struct {
 	codeRefused:         {holds, "Stripe has refused the request"},
 	codeTooOld:          {ends, "the invoice is older than the newest playbook allows"},
 	codeLeaving:         {holds, "the subscription ends with its period"},
-	codeExcluded:        {waits, "the newest playbook excludes the customer, the product or the price"},
+	codeExcluded:        {holds, "the newest playbook excludes the customer, the product or the price"},
 	codeIgnored:         {holds, "the customer or the subscription is marked to be left alone: phantom=ignore"},
 	codeResubscribed:    {holds, "the customer has subscribed to the same product anew"},
-	codeKindOff:         {waits, "the newest playbook does not hunt debts of this kind"},
+	codeKindOff:         {holds, "the newest playbook does not hunt debts of this kind"},
 }
 
 // heldCodes are those that hold until something changes and are looked at again with any news. A

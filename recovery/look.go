@@ -157,7 +157,9 @@ func (j *job) obey(ctx context.Context, r ruling) error {
 			o.over = o.why
 			break
 		}
-		r.until = j.now.Add(heldPatience)
+		if r.until.IsZero() {
+			r.until = j.now.Add(heldPatience)
+		}
 		return j.makePlace(ctx, r, o)
 	case waits:
 		if r.code == codeAttemptsUsedUp {

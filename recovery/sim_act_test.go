@@ -3,6 +3,7 @@
 package recovery
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -124,7 +125,7 @@ func (s *sim) changeWorld() {
 	if len(m.invoices) > 0 {
 		c.ID = m.invoices[s.r.IntN(len(m.invoices))]
 	}
-	switch s.r.IntN(11) {
+	switch s.r.IntN(16) {
 	case 0:
 		c.Do = "pay"
 	case 1:
@@ -156,6 +157,19 @@ func (s *sim) changeWorld() {
 		}
 		s.leave(m, s.r)
 		return
+	default: // what passes, and other payment methods
+		do := []string{"new_card", "new_card", "detach_card", "attach_card", "pause_collection", "resume_collection",
+			"require_action", "action_gone"}
+		c.Do = do[s.r.IntN(len(do))]
+		if !strings.Contains(c.Do, "action") && len(m.subscriptions) > 0 {
+			c.ID = m.subscriptions[s.r.IntN(len(m.subscriptions))]
+		}
+		if strings.HasSuffix(c.Do, "card") {
+			m.renewed = s.now
+		}
+		if c.Do == "new_card" && s.r.IntN(2) == 0 {
+			c.Status = "declines"
+		}
 	}
 	id, err := s.world.Change(c)
 	if err == nil {
@@ -312,6 +326,7 @@ func (s *sim) listen() {
 						ID, Customer                  string
 						Subscription, Invoice, Charge any
 					}
+					Previous struct{ Customer string } `json:"previous_attributes"`
 				}
 			}
 		}
@@ -347,6 +362,7 @@ func (s *sim) listen() {
 			event := ghost.Event{
 				ID: e.ID, Type: e.Type, Account: m.account, Created: time.Unix(e.Created, 0), ObjectID: o.ID,
 				Subscription: text(o.Subscription), Invoice: text(o.Invoice), Charge: text(o.Charge),
+				Customer: cmp.Or(o.Customer, e.Data.Previous.Customer),
 			}
 			s.plan(s.now.Add(delay), "webhook "+e.Type, func() {
 				s.count("webhook")
@@ -361,4 +377,6 @@ var simHeard = []string{
 	"invoice.payment_failed", "invoice.paid", "invoice.voided", "invoice.marked_uncollectible",
 	"invoice.updated", "charge.dispute.created",
 	"charge.dispute.closed", "customer.subscription.updated", "customer.subscription.deleted",
+	"customer.updated", "payment_method.attached", "payment_method.detached",
+	"invoice.payment_action_required",
 }

@@ -3,7 +3,9 @@
 package recovery
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -135,14 +137,11 @@ func (s *sim) checkLeaving(request *http.Request) {
 
 // checkBudgets holds a charge that leaves against the true history of its customer and card.
 func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
-	all := s.charges(l.m)
-	card, brand := "", ""
-	for _, c := range all { // the newest first: the card that pays now
-		if c.Invoice == l.object {
-			card, brand = c.Method.Card.Fingerprint, c.Method.Card.Brand
-			break
-		}
+	if s.now.Sub(l.m.renewed) < tooLate { // it may have been looked at before
+		return
 	}
+	all := s.charges(l.m)
+	card, brand := s.cardOf(l)
 	ours := s.ourCharges(l.m)
 	// declined attempts on the card; those that Stripe has made for other customers since the audit
 	month, day, theirs := 0, 0, 0
@@ -197,6 +196,39 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 	}
 }
 
+// trueMethods are where the card that pays may stand, in Stripe's order.
+type trueMethods struct {
+	Own          trueMethod `json:"default_payment_method"`
+	Subscription struct {
+		Own trueMethod `json:"default_payment_method"`
+	} `json:"subscription"`
+	Customer struct {
+		Settings struct {
+			Own trueMethod `json:"default_payment_method"`
+		} `json:"invoice_settings"`
+	} `json:"customer"`
+}
+
+type trueMethod struct {
+	ID   string
+	Card struct{ Fingerprint, Brand string }
+}
+
+// cardOf is the card that a charge which leaves is made with.
+func (s *sim) cardOf(l leaving) (fingerprint, brand string) {
+	var where trueMethods
+	s.ask(l.m, "/v1/invoices/"+l.object, url.Values{"expand[]": {
+		"default_payment_method", "subscription.default_payment_method",
+		"customer.invoice_settings.default_payment_method",
+	}}, &where)
+	for _, m := range []trueMethod{where.Own, where.Subscription.Own, where.Customer.Settings.Own} {
+		if m.ID != "" {
+			return cmp.Or(l.m.cards[m.Card.Fingerprint], m.Card.Fingerprint), m.Card.Brand
+		}
+	}
+	return "", ""
+}
+
 // ourCharges are the charges that our requests have made, with their keys.
 func (s *sim) ourCharges(m *simMerchant) map[string]string {
 	keys := map[string]string{}
@@ -237,13 +269,20 @@ func (s *sim) checkExecutions() {
 				s.breach("I1", "a key charged %s twice, answered %d", e.Object, e.Status)
 			}
 		}
-		for i, e := range ledger { // a planned attempt has a day of its own
+		cards := map[string]string{} // of each charge, by its invoice and its time
+		for _, c := range s.charges(m) {
+			cards[fmt.Sprint(c.Invoice, c.Created)] = c.Method.Card.Fingerprint
+		}
+		card := func(e sandbox.Execution) string {
+			return cards[fmt.Sprint(e.Object, e.Clock.Unix())]
+		}
+		for i, e := range ledger { // a planned attempt has a day of its own, and each card
 			if e.Status == http.StatusBadRequest {
 				continue
 			}
 			for _, o := range ledger[:i] {
 				if o.Object == e.Object && o.Status != http.StatusBadRequest &&
-					e.Clock.Sub(o.Clock) < oneADay-15*time.Second {
+					e.Clock.Sub(o.Clock) < oneADay-15*time.Second && card(e) == card(o) {
 					s.breach("I1", "%s was charged twice within %s", e.Object,
 						e.Clock.Sub(o.Clock).Truncate(time.Second))
 				}

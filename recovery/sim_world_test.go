@@ -87,11 +87,14 @@ type simMerchant struct {
 	seen     map[string]bool // events that were looked at
 	polled   time.Time
 	cards    map[string]string // fingerprints that are shown as another's
-	ghosts   []uuid.UUID       // hunted
-	hunted   map[string]bool   // their customers
-	invoices []string          // theirs
-	debits   map[string]bool   // invoices that a bank account pays now
-	alike    *sandbox.Sandbox  // another world of the same seed, to try things out
+	renewed  time.Time         // when a customer last changed their payment method
+
+	subscriptions []string         // that are hunted
+	ghosts        []uuid.UUID      // hunted
+	hunted        map[string]bool  // their customers
+	invoices      []string         // theirs
+	debits        map[string]bool  // invoices that a bank account pays now
+	alike         *sandbox.Sandbox // another world of the same seed, to try things out
 }
 
 type violation struct {
@@ -267,6 +270,7 @@ func (s *sim) begin(m *simMerchant) {
 			g.Subscription).Scan(&id))
 		m.hunted[g.Customer] = true
 		m.ghosts, m.invoices = append(m.ghosts, id), append(m.invoices, g.Invoices...)
+		m.subscriptions = append(m.subscriptions, g.Subscription)
 	}
 	started, err := s.hunts.Start(s.ctx, m.id, m.ghosts)
 	s.must(err)

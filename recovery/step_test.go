@@ -273,3 +273,21 @@ func TestFinalStepSparesWhoPays(t *testing.T) {
 		}
 	}
 }
+
+// A final step on a customer who is left alone meanwhile is not taken, and the hunt ends: nothing would ever let it leave.
+func TestFinalStepOnWhoIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for _, set := range []string{"kind = 'written_off'", "ignored = true", "resubscribed = true", "leaving = true"} {
+		t.Run(set, func(t *testing.T) {
+			t.Parallel()
+			b := setupStep(t)
+			b.exec("UPDATE ghost_targets SET " + set)
+			if status := b.try(b.planned(KindCancel)); status != "canceled" || b.left() != 0 {
+				t.Errorf("it is %s, and %d requests have left", status, b.left())
+			}
+			if state := b.text("SELECT state FROM hunts"); state != "exhausted" {
+				t.Errorf("the hunt is %s", state)
+			}
+		})
+	}
+}
