@@ -93,7 +93,7 @@ soak-money: ## Kill workers 1,000 times and the database 20 times while 10,000 c
 .PHONY: soak-simulation
 soak-simulation: ## Turn 20,000 simulated worlds of the money path in two processes; PHANTOM_SEED=n replays one
 	go test -tags failpoints -c -o bin/simulation.test ./recovery
-	cd recovery && { PHANTOM_SEEDS=10000 ../bin/simulation.test -test.run '^TestSimulation$$' -test.v -test.timeout 4h & first=$$!; \
+	cd recovery && { export GOMAXPROCS=1; PHANTOM_SEEDS=10000 ../bin/simulation.test -test.run '^TestSimulation$$' -test.v -test.timeout 4h & first=$$!; \
 		PHANTOM_FIRST_SEED=10001 PHANTOM_SEEDS=10000 ../bin/simulation.test -test.run '^TestSimulation$$' -test.v -test.timeout 4h; second=$$?; \
 		wait $$first && exit $$second; }
 

@@ -35,7 +35,7 @@ func (s *sim) calm() {
 		}
 	}
 	end := s.now.Add(time.Duration(s.weather.playbook.WindowDays+9) * 24 * time.Hour)
-	for range 4 {
+	for range 10 { // Smart Retries takes two weeks, and a final step waits for it
 		for _, m := range s.merchant {
 			s.lookAgain(m)
 		}

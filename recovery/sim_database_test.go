@@ -25,21 +25,27 @@ var simEpoch = time.Date(2030, 1, 7, 9, 0, 0, 0, time.UTC)
 type simDatabase struct {
 	pool                    *pgxpool.Pool
 	reset, snapshot, revive string // scripts
+	emptied                 int    // times
 }
 
 const simClock = `
 CREATE SCHEMA sim;
-CREATE TABLE sim.clock (at timestamptz NOT NULL, luck double precision NOT NULL)
-    WITH (fillfactor = 10);
-INSERT INTO sim.clock VALUES ('2030-01-07 09:00:00+00', 0.5);
-CREATE FUNCTION sim.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN (SELECT at FROM sim.clock);
+CREATE SEQUENCE sim.clock MINVALUE 0; -- microseconds since 1970
+CREATE SEQUENCE sim.luck MINVALUE 0;  -- billionths
+SELECT setval('sim.clock', 1893488400000000), setval('sim.luck', 500000000);
+-- A sequence is read without a plan; a query in here would be planned anew with each call.
+CREATE FUNCTION sim.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN timestamptz 'epoch' + pg_sequence_last_value('sim.clock') * interval '1 microsecond';
+END $$;
+CREATE FUNCTION sim.random() RETURNS double precision LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN pg_sequence_last_value('sim.luck') / 1e9;
+END $$;
 CREATE FUNCTION sim.now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN (SELECT at FROM sim.clock);
-CREATE FUNCTION sim.random() RETURNS double precision LANGUAGE sql STABLE PARALLEL SAFE
-    RETURN (SELECT luck FROM sim.clock);
+    RETURN sim.clock_timestamp();
 CREATE OR REPLACE FUNCTION public.phantom_now() RETURNS timestamptz
-    LANGUAGE sql STABLE PARALLEL SAFE RETURN (SELECT at FROM sim.clock);
+    LANGUAGE sql STABLE PARALLEL SAFE RETURN sim.clock_timestamp();
 DO $$ DECLARE d record; BEGIN
     FOR d IN SELECT x.adrelid::regclass AS tab, a.attname,
             replace(pg_get_expr(x.adbin, x.adrelid), 'pg_catalog.', '') AS expr

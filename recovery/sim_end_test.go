@@ -58,7 +58,7 @@ func (s *sim) checkTasks() {
 		case t.runAt.After(s.now.Add(60 * 24 * time.Hour)):
 			s.breach("I5", "%s waits until %s", t, t.runAt.Sub(simEpoch))
 		case Mutates(t.kind):
-			s.breach("I5", "%s waits at the end, until %s", t, t.runAt.Sub(s.now))
+			s.breach("I5", "%s waits at the end, for %s: %s", t, t.runAt.Sub(s.now), s.why(t))
 		}
 	}
 	rows, err := s.database.pool.Query(s.ctx,
@@ -82,6 +82,13 @@ func (s *sim) checkTasks() {
 			s.now.Sub(began).Truncate(time.Hour), status)
 	}
 	s.must(rows.Err())
+}
+
+// why says what a task waits for.
+func (s *sim) why(t simTask) (reason string) {
+	s.must(s.database.pool.QueryRow(s.ctx,
+		"SELECT coalesce(max(reason), '') FROM attempts WHERE task_id = $1", t.id).Scan(&reason))
+	return reason
 }
 
 // checkParked holds I5 where a worker has ended: no refusal of one object sets a task aside while
