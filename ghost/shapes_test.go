@@ -21,15 +21,27 @@ import (
 	"phantom/sandbox"
 )
 
-// startMock runs Stripe's own mock server, which knows the OpenAPI document of the API version that stripe-go v76 speaks, and refuses
-// what the document does not allow.
-func startMock(t *testing.T) (base string) {
+// stripeMocks are Stripe's own mock servers by the module that pins them. The first knows the OpenAPI document of the API version that
+// stripe-go v76 speaks, and is asked to refuse any other; the second knows one since basil. Neither looks at what expand names.
+var stripeMocks = []struct{ folder, modules, check string }{
+	{".", "../tools.mod", "-strict-version-check"},
+	{"testdata/basil", "go.mod", ""},
+}
+
+// startMock runs a mock server, which refuses what its document does not allow.
+func startMock(t *testing.T, folder, modules, check string) (base string) {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "stripe-mock")
-	if out, err := exec.Command("go", "build", "-modfile=../tools.mod", "-o", binary, "github.com/stripe/stripe-mock").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-modfile="+modules, "-o", binary, "github.com/stripe/stripe-mock")
+	build.Dir = folder
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build stripe-mock: %v\n%s", err, out)
 	}
-	command := exec.Command(binary, "-http-addr", "127.0.0.1:0", "-strict-version-check")
+	args := []string{"-http-addr", "127.0.0.1:0", "-https-addr", "127.0.0.1:0"}
+	if check != "" {
+		args = append(args, check)
+	}
+	command := exec.Command(binary, args...)
 	out, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -43,9 +55,9 @@ func startMock(t *testing.T) (base string) {
 	})
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
-		if match := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(lines.Text()); match != "" {
+		if match := regexp.MustCompile(`HTTP at address: (127\.0\.0\.1:\d+)`).FindStringSubmatch(lines.Text()); match != nil {
 			go func() { _, _ = io.Copy(io.Discard, out) }()
-			return "http://" + match
+			return "http://" + match[1]
 		}
 	}
 	t.Fatal("stripe-mock names no address")
@@ -55,9 +67,9 @@ func startMock(t *testing.T) (base string) {
 // shapes asks stripe-mock about every shape of request that it passes on to the sandbox.
 type shapes struct {
 	next  http.Handler
-	mock  string
+	mocks []string
 	mutex sync.Mutex
-	seen  map[string]string // shape: what the mock said
+	seen  map[string]string // shape: what a mock said
 }
 
 var anID = regexp.MustCompile(`(cus|sub|in|ch|pi|dp|acct)_\w+|\d{9,}`)
@@ -67,15 +79,17 @@ func (s *shapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		shape := anID.ReplaceAllString(r.URL.RequestURI(), "$1")
 		s.mutex.Lock()
 		if _, known := s.seen[shape]; !known {
-			s.seen[shape] = s.ask(r)
+			for _, mock := range s.mocks {
+				s.seen[shape] += s.ask(r, mock)
+			}
 		}
 		s.mutex.Unlock()
 	}
 	s.next.ServeHTTP(w, r)
 }
 
-func (s *shapes) ask(r *http.Request) string {
-	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, s.mock+r.URL.RequestURI(), nil)
+func (s *shapes) ask(r *http.Request, mock string) string {
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, mock+r.URL.RequestURI(), nil)
 	if err != nil {
 		return err.Error()
 	}
@@ -98,7 +112,10 @@ func (s *shapes) ask(r *http.Request) string {
 func TestRequestsAreStripes(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Charges: 3000})
-	watch := &shapes{next: b.world, mock: startMock(t), seen: make(map[string]string)}
+	watch := &shapes{next: b.world, seen: make(map[string]string)}
+	for _, m := range stripeMocks {
+		watch.mocks = append(watch.mocks, startMock(t, m.folder, m.modules, m.check))
+	}
 	server := httptest.NewServer(watch)
 	defer server.Close()
 	b.connect = connect.New(connect.Config{
@@ -132,17 +149,19 @@ func TestRequestsAreStripes(t *testing.T) {
 		t.Errorf("only %d shapes of lists were seen: %v", lists, slices.Sorted(maps.Keys(watch.seen)))
 	}
 	t.Logf("%d shapes of requests, %d of them of lists", len(watch.seen), lists)
-	// The mock can refuse.
+	// The mocks can refuse.
 	for _, path := range []string{"/v1/invoices?no_such=1", "/v1/charges?limit=abc", "/v1/subscriptions?status=asleep"} {
-		request := httptest.NewRequest(http.MethodGet, path, nil)
-		request.Header.Set("Stripe-Version", stripe.APIVersion)
-		if watch.ask(request) == "" {
-			t.Errorf("stripe-mock accepts %s: it proves nothing", path)
+		for i, mock := range watch.mocks {
+			request := httptest.NewRequest(http.MethodGet, path, nil)
+			request.Header.Set("Stripe-Version", stripe.APIVersion)
+			if watch.ask(request, mock) == "" {
+				t.Errorf("mock %d accepts %s: it proves nothing", i, path)
+			}
 		}
 	}
 	request := httptest.NewRequest(http.MethodGet, "/v1/invoices", nil)
 	request.Header.Set("Stripe-Version", "2025-03-31")
-	if watch.ask(request) == "" {
+	if watch.ask(request, watch.mocks[0]) == "" {
 		t.Error("stripe-mock accepts any version: it proves nothing")
 	}
 }
