@@ -241,6 +241,12 @@ func TestGateOfOtherCharges(t *testing.T) {
 		{"paid an hour ago", made(time.Hour, "succeeded", nil), "", 0},
 		{"declined an hour ago", made(time.Hour, "failed", nil), codeOnceADay, 23*time.Hour + time.Second},
 		{"another card, declined an hour ago", made(time.Hour, "failed", func(c *charge) { c.Method.Fingerprint = "g" }), "", 0},
+		{"the card on file, charged as a debit an hour ago", made(time.Hour, "failed", func(c *charge) {
+			c.MethodID, c.Method.Type, c.Method.Fingerprint = onFile.ID, "sepa_debit", "g"
+		}), codeOnceADay, 23*time.Hour + time.Second},
+		{"the card on file before its bank renewed it, an hour ago", made(time.Hour, "failed", func(c *charge) {
+			c.MethodID, c.Method.Type, c.Method.Fingerprint = onFile.ID, onFile.Type, "g"
+		}), "", 0},
 		{"blocked an hour ago", made(time.Hour, "failed", func(c *charge) { c.Outcome.NetworkStatus = "not_sent_to_network" }), "", 0},
 		{"blocked for good", made(2*day, "failed", func(c *charge) {
 			c.Outcome.NetworkStatus, c.Outcome.Reason = "not_sent_to_network", "highest_risk_level"

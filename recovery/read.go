@@ -140,6 +140,9 @@ func (c charge) takenBack() bool {
 
 // with says whether a charge was made with a method: by its fingerprint, or by its id where one of the two has none.
 func (c charge) with(m method) bool {
+	if c.MethodID != "" && c.MethodID == m.ID && c.Method.Type != m.Type {
+		return true // Stripe has charged it otherwise than its order told: what was said is said of it
+	}
 	if c.Method.Fingerprint != "" && m.Fingerprint != "" {
 		return c.Method.Fingerprint == m.Fingerprint
 	}

@@ -270,7 +270,7 @@ func (s *sim) changeOurs() {
 		if id != nil {
 			s.count("hunt stopped")
 			s.say("  a hunt is stopped")
-			s.must(s.hunts.Stop(s.ctx, m.id, parsedPlaybook(*id)))
+			s.must(s.hunts.Stop(s.ctx, m.id, parsedID(*id)))
 		}
 	default:
 		s.cancelOne("pending", "parked", "needs_review")

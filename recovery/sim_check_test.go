@@ -21,7 +21,7 @@ import (
 // tells its times in whole seconds.
 const tooLate = 6 * time.Second
 
-func parsedPlaybook(id string) uuid.UUID { return uuid.MustParse(id) }
+func parsedID(id string) uuid.UUID { return uuid.MustParse(id) }
 
 // trueInvoice is an invoice as the sandbox tells it.
 type trueInvoice struct {
@@ -56,7 +56,8 @@ SELECT t.kind, t.merchant_id, t.params ->> 'object', t.params ->> 'customer', t.
     (SELECT coalesce(sum(o.amount), 0) FROM attempts o
         WHERE o.merchant_id = a.merchant_id AND o.currency = a.currency
             AND o.action = 'invoice_pay' AND o.sent_at > phantom_now() - interval '24 hours'
-            AND o.task_id <> a.task_id AND coalesce(o.result, '') NOT IN ('not_sent', 'absent'))
+            AND o.task_id <> a.task_id AND coalesce(o.result, '') NOT IN ('not_sent', 'absent')
+            AND o.task_id <> ALL ($3)) -- a restored database did not know of these
 FROM scheduled_tasks t
 JOIN attempts a ON a.merchant_id = t.merchant_id AND a.task_id = t.id
 JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
@@ -65,6 +66,17 @@ JOIN playbooks q ON q.merchant_id = h.merchant_id AND q.version = h.playbook_ver
 JOIN LATERAL (SELECT body, created_at FROM playbooks n WHERE n.merchant_id = m.id
     ORDER BY n.version DESC LIMIT 1) p ON true
 WHERE t.id = $1`
+
+// forgotten are the tasks that had been sent when a database was put back that knew nothing of it.
+func (s *sim) forgotten() (tasks []uuid.UUID) {
+	tasks = []uuid.UUID{}
+	for key, is := range s.unsent {
+		if is {
+			tasks = append(tasks, parsedID(strings.TrimPrefix(key, "task_")))
+		}
+	}
+	return tasks
+}
 
 // leaving is a request of ours at the moment at which it leaves.
 type leaving struct {
@@ -84,7 +96,7 @@ func (s *sim) checkLeaving(request *http.Request) {
 	key := request.Header.Get("Idempotency-Key")
 	l := leaving{key: key}
 	err := s.database.pool.QueryRow(s.ctx, simLeavingQuery,
-		parsedPlaybook(strings.TrimPrefix(key, "task_")), s.now.Add(-tooLate+time.Second)).Scan(
+		parsedID(strings.TrimPrefix(key, "task_")), s.now.Add(-tooLate+time.Second), s.forgotten()).Scan(
 		&l.kind, &l.merchant, &l.object, &l.customer, &l.firstSent, &l.amount, &l.currency, &l.ended,
 		&l.disconnected, &l.halted, &l.mode, &l.dailyCap,
 		&l.budget, &l.asked)
