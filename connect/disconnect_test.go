@@ -146,6 +146,27 @@ func TestDeauthorizationDuringReconnection(t *testing.T) {
 	}
 }
 
+// A merchant's task does not hold its worker's hand while Stripe asks for a pause.
+func TestParkingHurries(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.s.config.RateLimit = 4
+	m := b.connected()
+	reader := b.reader(m)
+	if err := reader.CheckAccount(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.pace.slow(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	err := b.s.Parking(func(ctx context.Context, _ *task.Task) error { return reader.CheckAccount(ctx) })(ctx, &task.Task{MerchantID: m.ID})
+	if delay, is := task.Snoozed(err); !is || delay < 25*time.Second {
+		t.Errorf("the task comes back after %s: %v", delay, err)
+	}
+}
+
 // A task that finds its merchant gone just when he comes back is tried again, and not left parked.
 func TestParking(t *testing.T) {
 	t.Parallel()

@@ -3,11 +3,14 @@ package connect
 import (
 	"context"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/task"
 )
 
 // paceShare is how much of the limit is used: the rest absorbs what the network and the scheduler do to an even spacing, so that no
@@ -33,6 +36,11 @@ type pace struct {
 	coming chan reserved // the next one, once it is asked for
 	asked  bool
 	last   time.Time // when the last request started
+
+	waiting  [rankFirst + 1]atomic.Int64 // requests, by rank
+	spacing  atomic.Int64                // the newest gap
+	mutex    sync.Mutex
+	promised time.Time // the turns up to here are of tasks that were sent away
 }
 
 // block is a run of evenly spaced turns.
@@ -94,10 +102,35 @@ func newGates() [2]chan struct{} {
 	return [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}
 }
 
+// patience is how long a request of a hurried task may wait with a worker's hand held.
+const patience = 500 * time.Millisecond
+
+// requestsOfTask is about how many requests a task makes: so far apart the tasks that were sent
+// away come back.
+const requestsOfTask = 4
+
+type hurriedKey struct{}
+
+// hurried marks the requests of a task that can begin anew: where their turn is far away, the task
+// goes back to the queue until then, by [task.Snooze], and its worker does others' work.
+func hurried(ctx context.Context, is bool) context.Context {
+	return context.WithValue(ctx, hurriedKey{}, is)
+}
+
+// Patient marks the requests of a task that must not begin anew because of the account's pace: it
+// has come far.
+func Patient(ctx context.Context) context.Context { return hurried(ctx, false) }
+
 // wait returns when a request may start.
 func (p *pace) wait(ctx context.Context) error {
 	if p == nil {
 		return ctx.Err()
+	}
+	rank := rankOf(ctx)
+	p.waiting[rank].Add(1)
+	defer p.waiting[rank].Add(-1)
+	if err := p.isFar(ctx, p.queue(rank)); err != nil {
+		return err
 	}
 	if p.waited != nil {
 		defer func(started time.Time) { p.waited(time.Since(started)) }(time.Now())
@@ -135,6 +168,7 @@ func (p *pace) wait(ctx context.Context) error {
 				return next.err
 			}
 			p.block = next.block
+			p.spacing.Store(int64(p.gap))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -143,9 +177,13 @@ func (p *pace) wait(ctx context.Context) error {
 	if spaced := p.last.Add(p.gap * 9 / 10); at.Before(spaced) { // the last one was woken late
 		at = spaced
 	}
+	d := time.Until(at)
+	if err := p.isFar(ctx, d); err != nil {
+		return err
+	}
 	p.slots--
 	p.next = p.next.Add(p.gap)
-	if d := time.Until(at); d > 0 {
+	if d > 0 {
 		timer := time.NewTimer(d)
 		defer timer.Stop()
 		select {
@@ -156,6 +194,40 @@ func (p *pace) wait(ctx context.Context) error {
 	}
 	p.last = time.Now()
 	return nil
+}
+
+// queue is about how long the last request of a rank waits. Of those that go before others every
+// second turn at least is theirs.
+func (p *pace) queue(rank int) time.Duration {
+	var n int64
+	for r := rank; r < len(p.waiting); r++ {
+		n += p.waiting[r].Load()
+	}
+	if rank > rankOther {
+		n *= 2
+	}
+	return time.Duration(n * p.spacing.Load())
+}
+
+// isFar sends a hurried task away whose request would wait for so long. Two requests may always
+// wait: however slow the pace is, it is used.
+func (p *pace) isFar(ctx context.Context, wait time.Duration) error {
+	gap := time.Duration(p.spacing.Load())
+	if is, _ := ctx.Value(hurriedKey{}).(bool); !is || wait <= max(patience, 2*gap) {
+		return nil
+	}
+	if rankOf(ctx) > rankOther { // nothing that was sent away goes before it
+		return task.Snooze(wait)
+	}
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	now := time.Now()
+	if turn := now.Add(wait); p.promised.Before(turn) {
+		p.promised = turn
+	}
+	wait = p.promised.Sub(now)
+	p.promised = p.promised.Add(requestsOfTask * gap)
+	return task.Snooze(wait)
 }
 
 func (p *pace) blockSize() int { return max(int(p.most*blockSeconds), 1) }

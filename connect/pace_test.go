@@ -2,14 +2,19 @@ package connect
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/task"
 	"phantom/vault"
 )
 
@@ -37,11 +42,7 @@ func unranked(ctx context.Context) context.Context { return ctx }
 
 func goesBefore(t *testing.T, ranks []func(context.Context) context.Context, mine func(context.Context) context.Context) {
 	pool := dbtest.Pool(t)
-	merchant := uuid.Must(uuid.NewV7())
-	access := vault.NewToken("merchants.access_token:acct_1", "sk_test_1")
-	if _, err := db.New(pool).MerchantCreate(t.Context(), db.MerchantCreateParams{ID: merchant, StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write"}); err != nil {
-		t.Fatal(err)
-	}
+	merchant := newPacedMerchant(t, pool)
 	p := &pace{merchantID: merchant, queries: db.New(pool), most: 40, turn: make(chan struct{}, 1), gates: newGates(), coming: make(chan reserved, 1)}
 	ctx, stop := context.WithCancel(t.Context())
 	var crowd sync.WaitGroup
@@ -81,4 +82,73 @@ func goesBefore(t *testing.T, ranks []func(context.Context) context.Context, min
 			t.Fatal(err)
 		}
 	}
+}
+
+// A task whose turn is far away goes back to the queue until then, each at a turn of its own; a few
+// wait, so that every turn is used. What must not begin anew waits.
+func TestFarTurnsHoldNoHand(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	merchant := newPacedMerchant(t, pool)
+	p := &pace{merchantID: merchant, queries: db.New(pool), most: 4, turn: make(chan struct{}, 1), gates: newGates(), coming: make(chan reserved, 1)}
+	if err := p.wait(hurried(t.Context(), true)); err != nil { // the spacing is known from now on
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	delays := make(chan time.Duration, 40)
+	var served atomic.Int64
+	var tasks sync.WaitGroup
+	began := time.Now()
+	for range cap(delays) {
+		tasks.Go(func() {
+			err := p.wait(hurried(ctx, true))
+			if delay, is := task.Snoozed(err); is {
+				delays <- delay
+			} else if err == nil {
+				served.Add(1)
+			}
+		})
+	}
+	tasks.Wait()
+	close(delays)
+	if n := served.Load(); n == 0 || n > 8 {
+		t.Errorf("%d of 40 waited for their turn", n)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the 40 held their hands for %s", took)
+	}
+	var all []time.Duration
+	for d := range delays {
+		all = append(all, d)
+	}
+	slices.Sort(all)
+	// They come back at the pace of four requests each: one a second.
+	if len(all) < 30 || all[len(all)-1]-all[0] < time.Duration(len(all)-10)*time.Second {
+		t.Errorf("%d tasks come back between %s and %s", len(all), all[0], all[len(all)-1])
+	}
+	// Stripe asks for a pause.
+	if err := p.slow(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for _, ctx := range []context.Context{hurried(ctx, true), First(hurried(ctx, true))} {
+		if delay, is := task.Snoozed(p.wait(ctx)); !is || delay < 30*time.Second {
+			t.Errorf("amid a pause of a minute a task comes back after %s", delay)
+		}
+	}
+	patient, stop := context.WithTimeout(Patient(hurried(ctx, true)), 100*time.Millisecond)
+	defer stop()
+	if err := p.wait(patient); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("what must not begin anew does not wait: %v", err)
+	}
+}
+
+func newPacedMerchant(t *testing.T, pool *pgxpool.Pool) uuid.UUID {
+	t.Helper()
+	id := uuid.Must(uuid.NewV7())
+	access := vault.NewToken("merchants.access_token:acct_1", "sk_test_1")
+	if _, err := db.New(pool).MerchantCreate(t.Context(), db.MerchantCreateParams{ID: id, StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write"}); err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

@@ -84,43 +84,34 @@ func (q *Queries) TaskCancelOutdated(ctx context.Context, arg TaskCancelOutdated
 	return result.RowsAffected(), nil
 }
 
-const taskClaimFair = `-- name: TaskClaimFair :many
-WITH RECURSIVE merchant AS (
-    -- A loose index scan: one probe for each merchant instead of one for each task.
-    (SELECT t.merchant_id, 1 AS hop FROM scheduled_tasks t
-     WHERE t.status = 'pending' AND t.merchant_id > $2 ORDER BY t.merchant_id LIMIT 1)
-    UNION ALL
-    SELECT next.merchant_id, merchant.hop + 1 FROM merchant
-    CROSS JOIN LATERAL (
-        SELECT t.merchant_id FROM scheduled_tasks t
-        WHERE t.status = 'pending' AND t.merchant_id > merchant.merchant_id ORDER BY t.merchant_id LIMIT 1) AS next
-    WHERE merchant.hop < $3::int
-), due AS (
-    SELECT oldest.id FROM merchant
-    CROSS JOIN LATERAL (
-        SELECT t.id FROM scheduled_tasks t
-        WHERE t.status = 'pending' AND t.merchant_id = merchant.merchant_id AND t.run_at <= phantom_now()
-        ORDER BY t.run_at LIMIT $4 FOR UPDATE SKIP LOCKED) AS oldest
-    LIMIT $5
-)
+const taskClaim = `-- name: TaskClaim :many
 UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => $1)
-WHERE t.id = ANY (ARRAY(SELECT id FROM due)) -- and not a join, which would be planned as a scan of the whole table
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first,
-    (SELECT count(*) FROM merchant) AS scanned,
-    coalesce((SELECT merchant_id FROM merchant ORDER BY hop DESC LIMIT 1), $2)::uuid AS last_scanned
+WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the lock keeps them there
+    SELECT due.place FROM (
+        SELECT d.place, m.position, row_number() OVER (PARTITION BY m.position ORDER BY d.run_at) AS turn
+        FROM unnest($2::uuid[]) WITH ORDINALITY AS m (id, position)
+        CROSS JOIN LATERAL (
+            SELECT o.ctid AS place, o.run_at FROM scheduled_tasks o
+            WHERE o.status = 'pending' AND o.merchant_id = m.id AND o.run_at <= phantom_now() AND o.kind <> 'audit'
+                AND (NOT $3::bool OR o.first)
+                AND (NOT $4::bool OR o.kind IN ('webhook', 'refresh'))
+            ORDER BY o.run_at LIMIT $5 FOR UPDATE SKIP LOCKED) AS d) AS due
+    ORDER BY due.turn, due.position LIMIT $6))
+RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first
 `
 
-type TaskClaimFairParams struct {
+type TaskClaimParams struct {
 	LeaseSeconds float64
-	After        uuid.UUID
-	Merchants    int32
+	Merchants    []uuid.UUID
+	First        bool
+	Urgent       bool
 	Share        int32
 	Batch        int32
 }
 
-type TaskClaimFairRow struct {
+type TaskClaimRow struct {
 	MerchantID   uuid.UUID
 	ID           uuid.UUID
 	Kind         string
@@ -131,17 +122,16 @@ type TaskClaimFairRow struct {
 	FirstSentAt  *time.Time
 	RunAt        time.Time
 	First        bool
-	Scanned      int64
-	LastScanned  uuid.UUID
 }
 
-// Due tasks of a few merchants, starting behind a given one, each with its oldest: so one merchant with a million tasks starves
-// nobody.
-func (q *Queries) TaskClaimFair(ctx context.Context, arg TaskClaimFairParams) ([]TaskClaimFairRow, error) {
-	rows, err := q.db.Query(ctx, taskClaimFair,
+// Due tasks of these merchants, each one's oldest, in turns: the first of each, in the order of the
+// merchants, before the second of any.
+func (q *Queries) TaskClaim(ctx context.Context, arg TaskClaimParams) ([]TaskClaimRow, error) {
+	rows, err := q.db.Query(ctx, taskClaim,
 		arg.LeaseSeconds,
-		arg.After,
 		arg.Merchants,
+		arg.First,
+		arg.Urgent,
 		arg.Share,
 		arg.Batch,
 	)
@@ -149,72 +139,9 @@ func (q *Queries) TaskClaimFair(ctx context.Context, arg TaskClaimFairParams) ([
 		return nil, err
 	}
 	defer rows.Close()
-	var items []TaskClaimFairRow
+	var items []TaskClaimRow
 	for rows.Next() {
-		var i TaskClaimFairRow
-		if err := rows.Scan(
-			&i.MerchantID,
-			&i.ID,
-			&i.Kind,
-			&i.Params,
-			&i.SealedParams,
-			&i.Attempts,
-			&i.Fence,
-			&i.FirstSentAt,
-			&i.RunAt,
-			&i.First,
-			&i.Scanned,
-			&i.LastScanned,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const taskClaimFirst = `-- name: TaskClaimFirst :many
-UPDATE scheduled_tasks t SET
-    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
-    lease_until = clock_timestamp() + make_interval(secs => $1)
-WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
-    SELECT d.ctid FROM scheduled_tasks d
-    WHERE d.status = 'pending' AND d.first AND d.run_at <= phantom_now()
-    ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first
-`
-
-type TaskClaimFirstParams struct {
-	LeaseSeconds float64
-	Batch        int32
-}
-
-type TaskClaimFirstRow struct {
-	MerchantID   uuid.UUID
-	ID           uuid.UUID
-	Kind         string
-	Params       []byte
-	SealedParams *vault.EncryptedToken
-	Attempts     int32
-	Fence        int64
-	FirstSentAt  *time.Time
-	RunAt        time.Time
-	First        bool
-}
-
-// What is due of what goes first, oldest first.
-func (q *Queries) TaskClaimFirst(ctx context.Context, arg TaskClaimFirstParams) ([]TaskClaimFirstRow, error) {
-	rows, err := q.db.Query(ctx, taskClaimFirst, arg.LeaseSeconds, arg.Batch)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []TaskClaimFirstRow
-	for rows.Next() {
-		var i TaskClaimFirstRow
+		var i TaskClaimRow
 		if err := rows.Scan(
 			&i.MerchantID,
 			&i.ID,
@@ -237,23 +164,23 @@ func (q *Queries) TaskClaimFirst(ctx context.Context, arg TaskClaimFirstParams) 
 	return items, nil
 }
 
-const taskClaimOldest = `-- name: TaskClaimOldest :many
+const taskClaimLong = `-- name: TaskClaimLong :many
 UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => $1)
-WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the lock keeps them there
+WHERE t.ctid = ANY (ARRAY( -- as in TaskClaim
     SELECT d.ctid FROM scheduled_tasks d
-    WHERE d.status = 'pending' AND d.run_at <= phantom_now()
+    WHERE d.status = 'pending' AND d.kind = 'audit' AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
 RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first
 `
 
-type TaskClaimOldestParams struct {
+type TaskClaimLongParams struct {
 	LeaseSeconds float64
 	Batch        int32
 }
 
-type TaskClaimOldestRow struct {
+type TaskClaimLongRow struct {
 	MerchantID   uuid.UUID
 	ID           uuid.UUID
 	Kind         string
@@ -266,16 +193,16 @@ type TaskClaimOldestRow struct {
 	First        bool
 }
 
-// Whatever is due, oldest first.
-func (q *Queries) TaskClaimOldest(ctx context.Context, arg TaskClaimOldestParams) ([]TaskClaimOldestRow, error) {
-	rows, err := q.db.Query(ctx, taskClaimOldest, arg.LeaseSeconds, arg.Batch)
+// Due audits, oldest first: a merchant has one at most. They take minutes.
+func (q *Queries) TaskClaimLong(ctx context.Context, arg TaskClaimLongParams) ([]TaskClaimLongRow, error) {
+	rows, err := q.db.Query(ctx, taskClaimLong, arg.LeaseSeconds, arg.Batch)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []TaskClaimOldestRow
+	var items []TaskClaimLongRow
 	for rows.Next() {
-		var i TaskClaimOldestRow
+		var i TaskClaimLongRow
 		if err := rows.Scan(
 			&i.MerchantID,
 			&i.ID,
@@ -344,67 +271,6 @@ func (q *Queries) TaskClaimOne(ctx context.Context, arg TaskClaimOneParams) (Tas
 	return i, err
 }
 
-const taskClaimUrgent = `-- name: TaskClaimUrgent :many
-UPDATE scheduled_tasks t SET
-    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
-    lease_until = clock_timestamp() + make_interval(secs => $1)
-WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
-    SELECT d.ctid FROM scheduled_tasks d
-    WHERE d.status = 'pending' AND d.kind IN ('webhook', 'refresh') AND d.run_at <= phantom_now()
-    ORDER BY d.run_at LIMIT $2 FOR UPDATE SKIP LOCKED))
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first
-`
-
-type TaskClaimUrgentParams struct {
-	LeaseSeconds float64
-	Batch        int32
-}
-
-type TaskClaimUrgentRow struct {
-	MerchantID   uuid.UUID
-	ID           uuid.UUID
-	Kind         string
-	Params       []byte
-	SealedParams *vault.EncryptedToken
-	Attempts     int32
-	Fence        int64
-	FirstSentAt  *time.Time
-	RunAt        time.Time
-	First        bool
-}
-
-// Whatever is due of the kinds by which PHANTOM learns what has happened, oldest first.
-func (q *Queries) TaskClaimUrgent(ctx context.Context, arg TaskClaimUrgentParams) ([]TaskClaimUrgentRow, error) {
-	rows, err := q.db.Query(ctx, taskClaimUrgent, arg.LeaseSeconds, arg.Batch)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []TaskClaimUrgentRow
-	for rows.Next() {
-		var i TaskClaimUrgentRow
-		if err := rows.Scan(
-			&i.MerchantID,
-			&i.ID,
-			&i.Kind,
-			&i.Params,
-			&i.SealedParams,
-			&i.Attempts,
-			&i.Fence,
-			&i.FirstSentAt,
-			&i.RunAt,
-			&i.First,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const taskCountLive = `-- name: TaskCountLive :many
 SELECT status, kind, count(*) AS tasks FROM scheduled_tasks
 WHERE status IN ('pending', 'running', 'parked', 'needs_review')
@@ -455,6 +321,81 @@ func (q *Queries) TaskDropFinished(ctx context.Context, keepSeconds float64) (in
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const taskDueMerchants = `-- name: TaskDueMerchants :many
+WITH RECURSIVE oldest AS MATERIALIZED (
+    SELECT t.merchant_id FROM scheduled_tasks t
+    WHERE t.status = 'pending' AND t.run_at <= phantom_now() AND t.kind <> 'audit'
+    ORDER BY t.run_at LIMIT $1::int
+), hop AS (
+    (SELECT t.merchant_id, t.run_at, 1 AS place FROM scheduled_tasks t
+     WHERE (SELECT count(*) FROM oldest) >= $1::int
+         AND t.status = 'pending' AND t.merchant_id > $2 AND t.kind <> 'audit'
+         -- Constants where it is planned, so that the index of the lane is used.
+         AND (NOT $3::bool OR t.first)
+         AND (NOT $4::bool OR t.kind IN ('webhook', 'refresh'))
+     ORDER BY t.merchant_id, t.run_at LIMIT 1)
+    UNION ALL
+    SELECT next.merchant_id, next.run_at, hop.place + 1 FROM hop
+    CROSS JOIN LATERAL (
+        SELECT t.merchant_id, t.run_at FROM scheduled_tasks t
+        WHERE t.status = 'pending' AND t.merchant_id > hop.merchant_id AND t.kind <> 'audit'
+            AND (NOT $3::bool OR t.first)
+            AND (NOT $4::bool OR t.kind IN ('webhook', 'refresh'))
+        ORDER BY t.merchant_id, t.run_at LIMIT 1) AS next
+    WHERE hop.place < $5::int
+)
+SELECT hop.merchant_id, hop.place, hop.run_at <= phantom_now() AS due FROM hop
+WHERE hop.run_at <= phantom_now() OR hop.place = $5::int
+UNION ALL
+SELECT DISTINCT oldest.merchant_id, 0, true FROM oldest
+ORDER BY place, merchant_id
+`
+
+type TaskDueMerchantsParams struct {
+	Sample int32
+	After  uuid.UUID
+	First  bool
+	Urgent bool
+	Hops   int32
+}
+
+type TaskDueMerchantsRow struct {
+	MerchantID uuid.UUID
+	Place      int32
+	Due        bool
+}
+
+// Merchants with something to claim, but audits. sample > 0 takes the oldest due tasks first: where these are
+// all, their merchants are all, at the price of the tasks alone. Where they are a crowd, and where
+// sample is 0, an index is read from merchant to merchant, one probe for each, behind a given one
+// and for so many hops at most: a merchant with a million tasks is one hop. place is the hop, 0 of
+// the sample; of the last hop the row is there even where nothing is due.
+func (q *Queries) TaskDueMerchants(ctx context.Context, arg TaskDueMerchantsParams) ([]TaskDueMerchantsRow, error) {
+	rows, err := q.db.Query(ctx, taskDueMerchants,
+		arg.Sample,
+		arg.After,
+		arg.First,
+		arg.Urgent,
+		arg.Hops,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []TaskDueMerchantsRow
+	for rows.Next() {
+		var i TaskDueMerchantsRow
+		if err := rows.Scan(&i.MerchantID, &i.Place, &i.Due); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const taskEnqueue = `-- name: TaskEnqueue :execrows
@@ -1112,12 +1053,12 @@ func (q *Queries) TaskRetryYoung(ctx context.Context, arg TaskRetryYoungParams) 
 
 const taskSecondsToNext = `-- name: TaskSecondsToNext :one
 SELECT coalesce(extract(epoch FROM least(min(run_at) - phantom_now(), interval '1 day')), 86400)::float8 AS seconds
-FROM scheduled_tasks WHERE status = 'pending'
+FROM scheduled_tasks WHERE status = 'pending' AND ($1::bool OR kind <> 'audit')
 `
 
-// How long until the next pending task is due, at most a day.
-func (q *Queries) TaskSecondsToNext(ctx context.Context) (float64, error) {
-	row := q.db.QueryRow(ctx, taskSecondsToNext)
+// How long until the next pending task is due, at most a day. long: audits too.
+func (q *Queries) TaskSecondsToNext(ctx context.Context, long bool) (float64, error) {
+	row := q.db.QueryRow(ctx, taskSecondsToNext, long)
 	var seconds float64
 	err := row.Scan(&seconds)
 	return seconds, err

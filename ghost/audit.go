@@ -137,6 +137,7 @@ func (a *audit) noteStatus(status string) {
 
 // HandleAudit runs an audit from wherever it was.
 func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
+	ctx = connect.Patient(ctx)
 	row, err := s.queries.AuditGet(ctx, db.AuditGetParams{MerchantID: t.MerchantID, ID: t.ID})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return task.Cancel(errors.New("the audit is gone"))

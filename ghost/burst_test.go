@@ -3,12 +3,15 @@ package ghost
 import (
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"phantom/connect"
 	"phantom/db"
@@ -17,12 +20,17 @@ import (
 )
 
 // workers are those of a process: of all kinds, of the urgent ones, and of what goes first.
-func (b *bench) workers() (stop func()) {
+func (b *bench) workers() (stop func()) { return b.workersWith(nil) }
+
+// workersWith has handlers of the test's own too.
+func (b *bench) workersWith(own map[string]task.Handler) (stop func()) {
 	b.t.Helper()
+	handlers := b.s.Handlers()
+	maps.Copy(handlers, own)
 	ctx, cancel := context.WithCancel(b.t.Context())
 	var running sync.WaitGroup
 	for _, part := range []task.Config{{}, {Urgent: true, Workers: 4}, {First: true, Workers: 4}} {
-		part.ListenURL, part.Handlers, part.Log = b.pool.Config().ConnString(), b.s.Handlers(), b.s.log
+		part.ListenURL, part.Handlers, part.Log = b.pool.Config().ConnString(), handlers, b.s.log
 		queue, err := task.NewQueue(b.pool, part)
 		if err != nil {
 			b.t.Fatal(err)
@@ -334,7 +342,9 @@ func TestRefreshInFollowsItsTransaction(t *testing.T) {
 	}
 	claim := func() int {
 		t.Helper()
-		rows, err := b.queries.TaskClaimUrgent(t.Context(), db.TaskClaimUrgentParams{LeaseSeconds: 60, Batch: 9})
+		rows, err := b.queries.TaskClaim(t.Context(), db.TaskClaimParams{
+			LeaseSeconds: 60, Merchants: []uuid.UUID{b.merchant}, Urgent: true, Share: 9, Batch: 9,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -15,21 +16,11 @@ import (
 // claims are the ways in which a worker takes tasks; each says how many it took.
 var claims = map[string]func(ctx context.Context, q *db.Queries, merchant, id uuid.UUID) (int,
 	error){
-	"fair": func(ctx context.Context, q *db.Queries, _, _ uuid.UUID) (int, error) {
-		rows, err := q.TaskClaimFair(ctx, db.TaskClaimFairParams{LeaseSeconds: 60, Merchants: 8, Share: 8,
-			Batch: 8})
-		return len(rows), err
-	},
-	"oldest": func(ctx context.Context, q *db.Queries, _, _ uuid.UUID) (int, error) {
-		rows, err := q.TaskClaimOldest(ctx, db.TaskClaimOldestParams{LeaseSeconds: 60, Batch: 8})
-		return len(rows), err
-	},
-	"urgent": func(ctx context.Context, q *db.Queries, _, _ uuid.UUID) (int, error) {
-		rows, err := q.TaskClaimUrgent(ctx, db.TaskClaimUrgentParams{LeaseSeconds: 60, Batch: 8})
-		return len(rows), err
-	},
-	"first": func(ctx context.Context, q *db.Queries, _, _ uuid.UUID) (int, error) {
-		rows, err := q.TaskClaimFirst(ctx, db.TaskClaimFirstParams{LeaseSeconds: 60, Batch: 8})
+	"all":    claimLane(false, false),
+	"urgent": claimLane(false, true),
+	"first":  claimLane(true, false),
+	"audit": func(ctx context.Context, q *db.Queries, _, _ uuid.UUID) (int, error) {
+		rows, err := q.TaskClaimLong(ctx, db.TaskClaimLongParams{LeaseSeconds: 60, Batch: 8})
 		return len(rows), err
 	},
 	"one": func(ctx context.Context, q *db.Queries, merchant, id uuid.UUID) (int, error) {
@@ -42,6 +33,15 @@ var claims = map[string]func(ctx context.Context, q *db.Queries, merchant, id uu
 	},
 }
 
+func claimLane(first, urgent bool) func(ctx context.Context, q *db.Queries, merchant, id uuid.UUID) (int, error) {
+	return func(ctx context.Context, q *db.Queries, merchant, _ uuid.UUID) (int, error) {
+		rows, err := q.TaskClaim(ctx, db.TaskClaimParams{
+			LeaseSeconds: 60, Merchants: []uuid.UUID{merchant}, First: first, Urgent: urgent, Share: 8, Batch: 8,
+		})
+		return len(rows), err
+	}
+}
+
 // A task is claimed once, though another worker claims in the same moment, and only while it waits
 // and is due.
 func TestClaimedOnce(t *testing.T) {
@@ -51,7 +51,11 @@ func TestClaimedOnce(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
 			ctx := t.Context()
-			id := b.enqueue(task.New{Kind: "webhook"})
+			kind := "webhook"
+			if name == "audit" {
+				kind = "audit"
+			}
+			id := b.enqueue(task.New{Kind: kind})
 			b.exec("UPDATE scheduled_tasks SET first = true")
 			tx, err := b.pool.Begin(ctx)
 			if err != nil {
@@ -99,6 +103,68 @@ func TestClaimedOnce(t *testing.T) {
 		})
 	}
 }
+
+// A claim does not wait for another one: it takes what is left.
+func TestClaimsDoNotWait(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"all", "urgent", "first", "audit"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			kind := "webhook"
+			if name == "audit" {
+				kind = "audit"
+			}
+			b.enqueue(task.New{Kind: kind})
+			b.exec("UPDATE scheduled_tasks SET first = true")
+			tx, err := b.pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(context.Background()) }()
+			if n, err := claims[name](t.Context(), db.New(tx), b.merchant, uuid.Nil); n != 1 || err != nil {
+				t.Fatalf("the first worker took %d, %v", n, err)
+			}
+			b.enqueue(task.New{Kind: kind})
+			b.exec("UPDATE scheduled_tasks SET first = true WHERE status = 'pending' AND NOT first")
+			ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+			defer stop()
+			if n, err := claims[name](ctx, db.New(b.pool), b.merchant, uuid.Nil); n != 1 || err != nil {
+				t.Errorf("the second worker took %d, %v", n, err)
+			}
+		})
+	}
+}
+
+// A queue of the urgent kinds, or of what goes first, takes nothing else: its hands are kept free.
+func TestLanesTakeTheirOwn(t *testing.T) {
+	t.Parallel()
+	for name, mine := range map[string]struct {
+		lane  task.Config
+		kind  string
+		first bool
+		other string
+	}{
+		"urgent": {task.Config{Urgent: true}, "webhook", false, "note"},
+		"first":  {task.Config{First: true}, "webhook", true, "webhook"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			mine.lane.Handlers = map[string]task.Handler{"webhook": done, "note": done}
+			other := b.enqueue(task.New{Kind: mine.other})
+			wanted := b.enqueue(task.New{Kind: mine.kind})
+			b.exec("UPDATE scheduled_tasks SET first = $1 WHERE id = $2", mine.first, wanted)
+			b.run(mine.lane)
+			b.awaitStatus(wanted, "succeeded")
+			if status := b.get(other).Status; status != "pending" {
+				t.Errorf("another task is %s", status)
+			}
+		})
+	}
+}
+
+func done(context.Context, *task.Task) error { return nil }
 
 // blocked says whether somebody waits for a lock.
 func (b *bundle) blocked() bool {

@@ -22,6 +22,7 @@ type Config struct {
 	Urgent      bool               // claims only the kinds by which PHANTOM learns what has happened, which must not wait behind others
 	First       bool               // claims only what goes first: see [New]
 	Workers     int                // tasks at a time; 10
+	Long        int                // audits at a time, which take long; as many as there are Workers if 0
 	Batch       int                // rows of one claim at most; 200
 	Lease       time.Duration      // how long a task stays its process's without a heartbeat; 60 s
 	Poll        time.Duration      // the safety net while idle, by which a run_at moved by hand is seen within 5 s; 4.5 s
@@ -55,14 +56,17 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Batch == 0 {
 		c.Batch = 200
 	}
+	if c.Long == 0 {
+		c.Long = c.Workers
+	}
 	if c.MaxAttempts == 0 {
 		c.MaxAttempts = 8
 	}
 	switch {
 	case len(c.Handlers) == 0:
 		return c, errors.New("a queue needs a handler")
-	case c.Workers < 0 || c.Batch < 0 || c.MaxAttempts < 0:
-		return c, errors.New("workers, batch and attempts cannot be negative")
+	case c.Workers < 0 || c.Batch < 0 || c.Long < 0 || c.MaxAttempts < 0:
+		return c, errors.New("workers, batch, audits and attempts cannot be negative")
 	case c.Lease < time.Second:
 		return c, errors.New("the lease cannot be shorter than a second")
 	case c.Keep < 7*24*time.Hour:
@@ -90,7 +94,9 @@ type Queue struct {
 	tried int                 // since the last claim
 	low   int                 // so few open tasks wake the claim loop
 	more  bool                // more may be due than was claimed
-	after uuid.UUID           // where the next fair share starts
+	long  int                 // audits among the open ones
+
+	rounds [lanes]round // of the claim loop alone
 }
 
 // held is a task that is this process's, until it is settled or its lease is lost.
@@ -170,144 +176,6 @@ func (q *Queue) Run(ctx context.Context) {
 	helpers.Wait()
 }
 
-// apart says whether the queue claims a part of the kinds only, beside one that claims all.
-func (q *Queue) apart() bool { return q.config.Urgent || q.config.First }
-
-// claimLoop fills the workers' hands and waits for whichever comes first: a free hand, a notification, the next task's time.
-func (q *Queue) claimLoop(ctx, alive context.Context) {
-	failures := 0
-	for ctx.Err() == nil {
-		room := q.room()
-		if room == 0 {
-			q.sleep(ctx, q.config.Poll)
-			continue
-		}
-		count, err := q.claim(ctx, alive, room)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			failures++
-			if failures == 1 {
-				q.config.Log.Error("[WORKER] cannot claim tasks: trying again until the database answers", "cause", db.Describe(err))
-			}
-			q.pause(ctx, min(time.Duration(failures)*200*time.Millisecond, q.config.Poll))
-			continue
-		case failures > 0:
-			failures = 0
-			q.config.Log.Info("[WORKER] claims tasks again")
-		}
-		if count < room { // nothing more is due, and an ended task makes nothing due: its hand need not ask
-			q.mutex.Lock()
-			q.more = false
-			q.mutex.Unlock()
-			q.sleep(ctx, q.untilNext(ctx))
-			q.mutex.Lock()
-			q.tried = 0 // however many were tried meanwhile, it was not at full speed
-			q.mutex.Unlock()
-		}
-	}
-}
-
-// room is how many tasks to claim: enough for the free hands, and a stock for as long as they empty it quickly. What only waits to be
-// settled does not count, so that claiming and settling go on at the same time.
-func (q *Queue) room() int {
-	q.mutex.Lock()
-	defer q.mutex.Unlock()
-	q.more = true // until a claim says otherwise
-	stock := max(q.config.Workers, min(2*q.tried, q.config.Batch+q.config.Workers))
-	if q.apart() { // what it learns is waited for: a process with a free hand takes it
-		stock = q.config.Workers
-	}
-	room := min(stock-q.open, q.config.Batch)
-	q.low = max(stock/2, q.config.Workers-1)
-	// A small claim costs as much as a large one: wait until half the stock is gone.
-	if room < stock/2 && q.open > q.config.Workers {
-		return 0
-	}
-	return max(room, 0)
-}
-
-// fairMerchants and their share bound one claim's loose scan and what one merchant gets by it.
-const fairMerchants = 32
-
-func (q *Queue) claim(ctx, alive context.Context, room int) (int, error) {
-	if q.apart() {
-		return q.claimApart(ctx, alive, room)
-	}
-	q.mutex.Lock()
-	after := q.after
-	q.tried = 0
-	q.mutex.Unlock()
-	fair, err := q.queries.TaskClaimFair(ctx, db.TaskClaimFairParams{
-		LeaseSeconds: q.config.Lease.Seconds(), After: after, Merchants: fairMerchants, Share: int32(max(room/fairMerchants, 1)), Batch: int32(room),
-	})
-	if err != nil {
-		return 0, err
-	}
-	next := uuid.Nil // where the scan came to the end, it starts over
-	for _, row := range fair {
-		q.take(alive, &Task{
-			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
-		})
-		if row.Scanned == fairMerchants {
-			next = row.LastScanned
-		}
-	}
-	q.mutex.Lock()
-	q.after = next
-	q.mutex.Unlock()
-	if len(fair) == room {
-		return room, nil
-	}
-	oldest, err := q.queries.TaskClaimOldest(ctx, db.TaskClaimOldestParams{LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(room - len(fair))})
-	if err != nil {
-		return len(fair), err
-	}
-	for _, row := range oldest {
-		q.take(alive, &Task{
-			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
-		})
-	}
-	return len(fair) + len(oldest), nil
-}
-
-// claimApart claims what goes first, and then, where the queue is of the urgent kinds, the others
-// of those.
-func (q *Queue) claimApart(ctx, alive context.Context, room int) (int, error) {
-	q.mutex.Lock()
-	q.tried = 0
-	q.mutex.Unlock()
-	first, err := q.queries.TaskClaimFirst(ctx, db.TaskClaimFirstParams{LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(room)})
-	if err != nil {
-		return 0, err
-	}
-	for _, row := range first {
-		q.take(alive, &Task{
-			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
-		})
-	}
-	if q.config.First || len(first) == room {
-		return len(first), nil
-	}
-	urgent, err := q.queries.TaskClaimUrgent(ctx, db.TaskClaimUrgentParams{
-		LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(room - len(first)),
-	})
-	if err != nil {
-		return len(first), err
-	}
-	for _, row := range urgent {
-		q.take(alive, &Task{
-			MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Params: row.Params, SealedParams: row.SealedParams,
-			Attempt: row.Attempts, Fence: row.Fence, FirstSentAt: row.FirstSentAt, RunAt: row.RunAt, First: row.First,
-		})
-	}
-	return len(first) + len(urgent), nil
-}
-
 // take hands a claimed task to the workers. There is room: no more is claimed than they and their stock hold.
 func (q *Queue) take(alive context.Context, t *Task) {
 	h := &held{task: t}
@@ -316,6 +184,9 @@ func (q *Queue) take(alive context.Context, t *Task) {
 	before := q.held[t.ID]
 	q.held[t.ID] = h
 	q.open++
+	if t.Kind == longKind {
+		q.long++
+	}
 	q.mutex.Unlock()
 	if before != nil {
 		// We took over from ourselves, before a heartbeat could notice that the lease was lost.
@@ -335,6 +206,10 @@ func (q *Queue) worker() {
 		q.open--
 		q.tried++
 		wanting := q.more && q.open <= q.low
+		if h.task.Kind == longKind {
+			q.long--
+			wanting = true // another one may have been left
+		}
 		q.mutex.Unlock()
 		if wanting {
 			q.rouse()
@@ -436,24 +311,4 @@ func (q *Queue) rouse() {
 	case q.wake <- struct{}{}:
 	default:
 	}
-}
-
-func (q *Queue) secondsToNext(ctx context.Context) (float64, error) {
-	switch {
-	case q.config.First:
-		return q.queries.TaskSecondsToNextFirst(ctx)
-	case q.config.Urgent:
-		return q.queries.TaskSecondsToNextUrgent(ctx)
-	}
-	return q.queries.TaskSecondsToNext(ctx)
-}
-
-// untilNext is how long the claim loop may sleep: until the next task is due, Poll at most.
-func (q *Queue) untilNext(ctx context.Context) time.Duration {
-	seconds, err := q.secondsToNext(ctx)
-	if err != nil {
-		return q.config.Poll
-	}
-	next := time.Duration(seconds * float64(time.Second))
-	return max(min(next, q.config.Poll), time.Millisecond)
 }

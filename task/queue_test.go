@@ -233,38 +233,6 @@ func TestDueTasksStartAtOnce(t *testing.T) {
 	t.Logf("from enqueue to start: median %s", took[2])
 }
 
-// One merchant's ten thousand tasks, all older, do not keep another's single one waiting behind them.
-func TestFairness(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	const crowd = 10_000
-	ids, merchants, params, times := make([]uuid.UUID, crowd), make([]uuid.UUID, crowd), make([][]byte, crowd), make([]time.Time, crowd)
-	for i := range ids {
-		ids[i], merchants[i], params[i], times[i] = uuid.Must(uuid.NewV7()), b.merchant, []byte("{}"), time.Now().Add(-time.Hour)
-	}
-	if _, err := db.New(b.pool).TaskEnqueueMany(t.Context(), db.TaskEnqueueManyParams{
-		Kind: "crowd", MerchantIds: merchants, Ids: ids, Params: params, RunAts: times,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	lone := b.newMerchant("acct_2")
-	b.enqueue(task.New{MerchantID: lone, Kind: "lone"})
-	var before atomic.Int32
-	position := make(chan int32, 1)
-	b.run(task.Config{Workers: 4, Batch: 50, Handlers: map[string]task.Handler{
-		"crowd": func(context.Context, *task.Task) error { before.Add(1); return nil },
-		"lone":  func(context.Context, *task.Task) error { position <- before.Load(); return nil },
-	}})
-	select {
-	case n := <-position:
-		if n > 500 {
-			t.Errorf("the lone task came after %d of the crowd", n)
-		}
-	case <-time.After(30 * time.Second):
-		t.Error("the lone task starved")
-	}
-}
-
 // Connections die at random under a queue of three processes' worth of workers: every task is settled once, none is lost, and a
 // poison task harms no other.
 func TestEveryTaskIsSettledThoughConnectionsDie(t *testing.T) {
@@ -384,11 +352,11 @@ func TestConfigIsChecked(t *testing.T) {
 	handlers := map[string]task.Handler{"a": func(context.Context, *task.Task) error { return nil }}
 	log := slog.New(slog.NewTextHandler(&bytes.Buffer{}, nil))
 	for want, config := range map[string]task.Config{
-		"a queue needs a handler":                        {Log: log},
-		"a queue needs a log":                            {Handlers: handlers},
-		"the lease cannot be shorter than a second":      {Handlers: handlers, Log: log, Lease: time.Millisecond},
-		"finished tasks stay for 7 days at least":        {Handlers: handlers, Log: log, Keep: time.Hour},
-		"workers, batch and attempts cannot be negative": {Handlers: handlers, Log: log, Workers: -1},
+		"a queue needs a handler":                                {Log: log},
+		"a queue needs a log":                                    {Handlers: handlers},
+		"the lease cannot be shorter than a second":              {Handlers: handlers, Log: log, Lease: time.Millisecond},
+		"finished tasks stay for 7 days at least":                {Handlers: handlers, Log: log, Keep: time.Hour},
+		"workers, batch, audits and attempts cannot be negative": {Handlers: handlers, Log: log, Workers: -1},
 	} {
 		if _, err := task.NewQueue(nil, config); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

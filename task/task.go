@@ -53,6 +53,15 @@ func (v *verdict) Unwrap() error { return v.err }
 // Snooze asks for the same try again after a delay. It is no failed attempt: a 429 is one of these.
 func Snooze(delay time.Duration) error { return &verdict{status: "pending", delay: delay} }
 
+// Snoozed says whether err asks for the same try again, and after which delay.
+func Snoozed(err error) (delay time.Duration, is bool) {
+	var v *verdict
+	if !errors.As(err, &v) || v.status != "pending" {
+		return 0, false
+	}
+	return v.delay, true
+}
+
 // Cancel ends a task that is not wanted any more.
 func Cancel(why error) error { return &verdict{status: "canceled", err: why} }
 

@@ -58,65 +58,67 @@ SELECT EXISTS (SELECT 1 FROM scheduled_tasks
 -- Delivered when the caller's transaction commits.
 SELECT pg_notify('phantom_task', '');
 
--- name: TaskClaimFair :many
--- Due tasks of a few merchants, starting behind a given one, each with its oldest: so one merchant with a million tasks starves
--- nobody.
-WITH RECURSIVE merchant AS (
-    -- A loose index scan: one probe for each merchant instead of one for each task.
-    (SELECT t.merchant_id, 1 AS hop FROM scheduled_tasks t
-     WHERE t.status = 'pending' AND t.merchant_id > sqlc.arg(after) ORDER BY t.merchant_id LIMIT 1)
+-- name: TaskDueMerchants :many
+-- Merchants with something to claim, but audits. sample > 0 takes the oldest due tasks first: where these are
+-- all, their merchants are all, at the price of the tasks alone. Where they are a crowd, and where
+-- sample is 0, an index is read from merchant to merchant, one probe for each, behind a given one
+-- and for so many hops at most: a merchant with a million tasks is one hop. place is the hop, 0 of
+-- the sample; of the last hop the row is there even where nothing is due.
+WITH RECURSIVE oldest AS MATERIALIZED (
+    SELECT t.merchant_id FROM scheduled_tasks t
+    WHERE t.status = 'pending' AND t.run_at <= phantom_now() AND t.kind <> 'audit'
+    ORDER BY t.run_at LIMIT sqlc.arg(sample)::int
+), hop AS (
+    (SELECT t.merchant_id, t.run_at, 1 AS place FROM scheduled_tasks t
+     WHERE (SELECT count(*) FROM oldest) >= sqlc.arg(sample)::int
+         AND t.status = 'pending' AND t.merchant_id > sqlc.arg(after) AND t.kind <> 'audit'
+         -- Constants where it is planned, so that the index of the lane is used.
+         AND (NOT sqlc.arg(first)::bool OR t.first)
+         AND (NOT sqlc.arg(urgent)::bool OR t.kind IN ('webhook', 'refresh'))
+     ORDER BY t.merchant_id, t.run_at LIMIT 1)
     UNION ALL
-    SELECT next.merchant_id, merchant.hop + 1 FROM merchant
+    SELECT next.merchant_id, next.run_at, hop.place + 1 FROM hop
     CROSS JOIN LATERAL (
-        SELECT t.merchant_id FROM scheduled_tasks t
-        WHERE t.status = 'pending' AND t.merchant_id > merchant.merchant_id ORDER BY t.merchant_id LIMIT 1) AS next
-    WHERE merchant.hop < sqlc.arg(merchants)::int
-), due AS (
-    SELECT oldest.id FROM merchant
-    CROSS JOIN LATERAL (
-        SELECT t.id FROM scheduled_tasks t
-        WHERE t.status = 'pending' AND t.merchant_id = merchant.merchant_id AND t.run_at <= phantom_now()
-        ORDER BY t.run_at LIMIT sqlc.arg(share) FOR UPDATE SKIP LOCKED) AS oldest
-    LIMIT sqlc.arg(batch)
+        SELECT t.merchant_id, t.run_at FROM scheduled_tasks t
+        WHERE t.status = 'pending' AND t.merchant_id > hop.merchant_id AND t.kind <> 'audit'
+            AND (NOT sqlc.arg(first)::bool OR t.first)
+            AND (NOT sqlc.arg(urgent)::bool OR t.kind IN ('webhook', 'refresh'))
+        ORDER BY t.merchant_id, t.run_at LIMIT 1) AS next
+    WHERE hop.place < sqlc.arg(hops)::int
 )
-UPDATE scheduled_tasks t SET
-    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
-    lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
-WHERE t.id = ANY (ARRAY(SELECT id FROM due)) -- and not a join, which would be planned as a scan of the whole table
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first,
-    (SELECT count(*) FROM merchant) AS scanned,
-    coalesce((SELECT merchant_id FROM merchant ORDER BY hop DESC LIMIT 1), sqlc.arg(after))::uuid AS last_scanned;
+SELECT hop.merchant_id, hop.place, hop.run_at <= phantom_now() AS due FROM hop
+WHERE hop.run_at <= phantom_now() OR hop.place = sqlc.arg(hops)::int
+UNION ALL
+SELECT DISTINCT oldest.merchant_id, 0, true FROM oldest
+ORDER BY place, merchant_id;
 
--- name: TaskClaimOldest :many
--- Whatever is due, oldest first.
+-- name: TaskClaim :many
+-- Due tasks of these merchants, each one's oldest, in turns: the first of each, in the order of the
+-- merchants, before the second of any.
 UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
 WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the lock keeps them there
-    SELECT d.ctid FROM scheduled_tasks d
-    WHERE d.status = 'pending' AND d.run_at <= phantom_now()
-    ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
+    SELECT due.place FROM (
+        SELECT d.place, m.position, row_number() OVER (PARTITION BY m.position ORDER BY d.run_at) AS turn
+        FROM unnest(sqlc.arg(merchants)::uuid[]) WITH ORDINALITY AS m (id, position)
+        CROSS JOIN LATERAL (
+            SELECT o.ctid AS place, o.run_at FROM scheduled_tasks o
+            WHERE o.status = 'pending' AND o.merchant_id = m.id AND o.run_at <= phantom_now() AND o.kind <> 'audit'
+                AND (NOT sqlc.arg(first)::bool OR o.first)
+                AND (NOT sqlc.arg(urgent)::bool OR o.kind IN ('webhook', 'refresh'))
+            ORDER BY o.run_at LIMIT sqlc.arg(share) FOR UPDATE SKIP LOCKED) AS d) AS due
+    ORDER BY due.turn, due.position LIMIT sqlc.arg(batch)))
 RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first;
 
--- name: TaskClaimUrgent :many
--- Whatever is due of the kinds by which PHANTOM learns what has happened, oldest first.
+-- name: TaskClaimLong :many
+-- Due audits, oldest first: a merchant has one at most. They take minutes.
 UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
-WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
+WHERE t.ctid = ANY (ARRAY( -- as in TaskClaim
     SELECT d.ctid FROM scheduled_tasks d
-    WHERE d.status = 'pending' AND d.kind IN ('webhook', 'refresh') AND d.run_at <= phantom_now()
-    ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
-RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first;
-
--- name: TaskClaimFirst :many
--- What is due of what goes first, oldest first.
-UPDATE scheduled_tasks t SET
-    status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
-    lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
-WHERE t.ctid = ANY (ARRAY( -- as in TaskClaimOldest
-    SELECT d.ctid FROM scheduled_tasks d
-    WHERE d.status = 'pending' AND d.first AND d.run_at <= phantom_now()
+    WHERE d.status = 'pending' AND d.kind = 'audit' AND d.run_at <= phantom_now()
     ORDER BY d.run_at LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED))
 RETURNING t.merchant_id, t.id, t.kind, t.params, t.sealed_params, t.attempts, t.fence, t.first_sent_at, t.run_at, t.first;
 
@@ -210,9 +212,9 @@ UPDATE scheduled_tasks SET
 WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND status = 'running' AND lease_until < clock_timestamp();
 
 -- name: TaskSecondsToNext :one
--- How long until the next pending task is due, at most a day.
+-- How long until the next pending task is due, at most a day. long: audits too.
 SELECT coalesce(extract(epoch FROM least(min(run_at) - phantom_now(), interval '1 day')), 86400)::float8 AS seconds
-FROM scheduled_tasks WHERE status = 'pending';
+FROM scheduled_tasks WHERE status = 'pending' AND (sqlc.arg(long)::bool OR kind <> 'audit');
 
 -- name: TaskSecondsToNextFirst :one
 -- As TaskSecondsToNext, of what goes first and falls due within a minute.

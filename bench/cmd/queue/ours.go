@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -80,18 +81,26 @@ func (s *side) claimAll(ctx context.Context, tasks int) (time.Duration, error) {
 	}
 	queries, started := db.New(s.pool), time.Now()
 	for left := tasks; left > 0; {
-		fair, err := queries.TaskClaimFair(ctx, db.TaskClaimFairParams{LeaseSeconds: 60, Merchants: 32, Share: batch / 32, Batch: batch})
+		due, err := queries.TaskDueMerchants(ctx, db.TaskDueMerchantsParams{Sample: 200, Hops: 1000})
 		if err != nil {
 			return 0, err
 		}
-		oldest, err := queries.TaskClaimOldest(ctx, db.TaskClaimOldestParams{LeaseSeconds: 60, Batch: int32(batch - len(fair))})
-		if err != nil {
-			return 0, err
+		merchants := make([]uuid.UUID, 0, len(due))
+		for _, row := range due {
+			if row.Due && !slices.Contains(merchants, row.MerchantID) {
+				merchants = append(merchants, row.MerchantID)
+			}
 		}
-		if len(fair)+len(oldest) == 0 {
+		if len(merchants) == 0 {
 			return 0, errors.New("nothing to claim is left")
 		}
-		left -= len(fair) + len(oldest)
+		rows, err := queries.TaskClaim(ctx, db.TaskClaimParams{
+			LeaseSeconds: 60, Merchants: merchants, Share: int32((batch + len(merchants) - 1) / len(merchants)), Batch: batch,
+		})
+		if err != nil {
+			return 0, err
+		}
+		left -= len(rows)
 	}
 	took := time.Since(started)
 	_, err := s.pool.Exec(ctx, "DELETE FROM scheduled_tasks WHERE status = 'running'")

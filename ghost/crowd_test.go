@@ -1,0 +1,182 @@
+package ghost
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-faster/jx"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"phantom/connect"
+	"phantom/db/dbtest"
+	"phantom/sandbox"
+	"phantom/task"
+)
+
+// connectAlso connects another of the sandbox's merchants.
+func (b *bench) connectAlso(account string) (merchant uuid.UUID) {
+	b.t.Helper()
+	page, browser, err := b.connect.Begin(b.t.Context(), "")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Get(page + "&sandbox_account=" + url.QueryEscape(account))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	response.Body.Close()
+	back, err := response.Location()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := b.connect.Complete(b.t.Context(), connect.Callback{
+		State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser,
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	row, err := b.queries.MerchantGetByStripeUserID(b.t.Context(), account)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return row.ID
+}
+
+// While one merchant has three thousand tasks due, half of them refreshes, another's event is done
+// and another's hunt is planned soon, whichever of the two comes first by id, and however Stripe
+// answers.
+func TestAnothersCrowdDelaysNobody(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]sandbox.Fault{
+		"healthy":     {},
+		"slow":        {Delay: 300 * time.Millisecond, Times: -1},
+		"asked to go": {Status: http.StatusTooManyRequests, Times: -1}, // of the crowd's account alone
+	} {
+		for _, last := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, the other one last: %t", name, last), func(t *testing.T) {
+				t.Parallel()
+				testCrowd(t, fault, last)
+			})
+		}
+	}
+}
+
+func testCrowd(t *testing.T, fault sandbox.Fault, last bool) {
+	const limit, tasks = 20, 3000
+	looks := 5
+	if os.Getenv("PHANTOM_LONG") != "" {
+		looks = 20
+	}
+	b := setupOn(t, dbtest.Pool(t), sandbox.Config{Customers: 300, Merchants: 2}, limit)
+	crowdAccount, crowd := b.account, b.merchant
+	other := b.connectAlso(b.world.Accounts()[1])
+	if last { // ids grow with time: the later one is the last
+		b.account, b.merchant = b.world.Accounts()[1], other
+	} else {
+		crowdAccount, crowd = b.world.Accounts()[1], other
+	}
+	b.audit()
+	if fault.Times != 0 {
+		if fault.Status != 0 {
+			fault.Account = crowdAccount
+		}
+		b.world.Fail(fault)
+	}
+	if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		for _, kind := range []string{KindRefresh, "hunt"} {
+			var many []task.New
+			for i := range tasks / 2 {
+				many = append(many, task.New{
+					ID: uuid.Must(uuid.NewV7()), RunAt: time.Now().Add(-time.Hour), UniqueKey: fmt.Sprintf("%s %d", kind, i),
+					Params: map[string]string{"subscription": fmt.Sprintf("sub_crowd%d", i)},
+				})
+			}
+			if _, err := task.EnqueueKeyed(t.Context(), tx, crowd, kind, many); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	planned := make(chan struct{}, 1)
+	hunt := func(ctx context.Context, k *task.Task) error { // looks at Stripe twice
+		reader, err := b.connect.Reader(ctx, k.MerchantID)
+		if err != nil {
+			return err
+		}
+		for range 2 {
+			if err := reader.Get(ctx, "/v1/account", nil, func(d *jx.Decoder) error { return d.Skip() }); err != nil {
+				return err
+			}
+		}
+		if k.MerchantID == b.merchant {
+			planned <- struct{}{}
+		}
+		return nil
+	}
+	stop := b.workersWith(map[string]task.Handler{"hunt": b.connect.Parking(hunt)})
+	defer stop()
+	b.await("the crowd is worked on", func() bool {
+		return b.count("SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1 AND attempts > 0", crowd) > 20
+	})
+	var events, hunts []time.Duration
+	for range looks {
+		invoice := b.turn("fail_renewal", "")
+		subscription := b.read("/v1/invoices/" + invoice)["subscription"].(string)
+		began := time.Now()
+		e := b.event("invoice.payment_failed", invoice)
+		e.Subscription = subscription
+		b.receive(e)
+		b.await("the event is done", func() bool { return b.statusOf(subscription) == "open" })
+		events = append(events, time.Since(began))
+		began = time.Now()
+		if _, err := task.Enqueue(t.Context(), b.pool, task.New{MerchantID: b.merchant, Kind: "hunt"}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-planned:
+		case <-time.After(time.Minute):
+			t.Fatal("the hunt is not planned")
+		}
+		hunts = append(hunts, time.Since(began))
+	}
+	left := b.count("SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1 AND status = 'pending'", crowd)
+	for what, took := range map[string][]time.Duration{"event": events, "hunt": hunts} {
+		slices.Sort(took)
+		t.Logf("%s: median %s, worst %s of %d; %d of the crowd's tasks are left", what, took[looks/2].Round(time.Millisecond),
+			took[looks-1].Round(time.Millisecond), looks, left)
+		if took[looks/2] > 5*time.Second { // far more than it takes, far less than the crowd does
+			t.Errorf("%s: the median is %s", what, took[looks/2])
+		}
+	}
+	if left == 0 {
+		t.Error("the crowd was done meanwhile: it proves nothing")
+	}
+}
+
+// An audit reads on however slow the account's pace is: from the beginning it would never end.
+func TestAnAuditWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	b := setupOn(t, dbtest.Pool(t), sandbox.Config{Customers: 8, Merchants: 1}, 2)
+	id, err := b.s.StartAudit(t.Context(), b.merchant, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	if err := b.queue().RunOne(ctx, b.merchant, id); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(b.log.String(), "audit begins"); n != 1 {
+		t.Errorf("the audit began %d times", n)
+	}
+}
