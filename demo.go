@@ -187,7 +187,7 @@ func (d *demo) open(ctx context.Context) error {
 	if err := proveVault(c.ring, d.log); err != nil {
 		return err
 	}
-	if _, err := c.migrate(ctx); err != nil {
+	if _, err := c.migrate(ctx, d.log); err != nil {
 		return err
 	}
 	if d.pool, err = c.openPool(ctx); err != nil {

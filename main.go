@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -134,12 +135,13 @@ func migrateDatabase(ctx context.Context, args []string, getenv func(string) str
 	if err != nil {
 		return err
 	}
-	stop, err := c.standIn(ctx, newLogger(c, stderr))
+	log := newLogger(c, stderr)
+	stop, err := c.standIn(ctx, log)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	ran, err := c.migrate(ctx)
+	ran, err := c.migrate(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -148,11 +150,11 @@ func migrateDatabase(ctx context.Context, args []string, getenv func(string) str
 }
 
 // migrate waits for the database and brings it to the newest schema.
-func (c *config) migrate(ctx context.Context) (ran int, err error) {
+func (c *config) migrate(ctx context.Context, log *slog.Logger) (ran int, err error) {
 	if err := db.WaitReachable(ctx, c.databaseDirectURL, databasePatience); err != nil {
 		return 0, fmt.Errorf("[DATABASE] %w", err)
 	}
-	ran, err = db.Migrate(ctx, c.databaseDirectURL)
+	ran, err = db.Migrate(ctx, c.databaseDirectURL, log)
 	if err != nil {
 		return ran, fmt.Errorf("[DATABASE] %s", db.Describe(err))
 	}

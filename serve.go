@@ -41,7 +41,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 		return stoppedAtBoot(ctx, log, err)
 	}
 	defer stop()
-	ran, err := c.migrate(ctx)
+	ran, err := c.migrate(ctx, log)
 	if err != nil {
 		return stoppedAtBoot(ctx, log, err)
 	}

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -119,7 +120,7 @@ func Database(ctx context.Context) (pairs []Pair, closeAll func() error, err err
 }
 
 func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
-	if _, err := db.Migrate(ctx, url); err != nil {
+	if _, err := db.Migrate(ctx, url, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
 	ring, _, err := newRing()

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,10 +23,19 @@ func (e SchemaTooNewError) Error() string {
 	return fmt.Sprintf("the schema is at version %d and this binary knows only %d: run a newer phantom", e.Database, e.Binary)
 }
 
+const (
+	// lockWait is how long a migration waits for a lock. Who comes later waits behind it, so then it
+	// lets them pass, and tries again.
+	lockWait = 2 * time.Second
+	// lockPatience is how long it tries.
+	lockPatience = 10 * time.Minute
+)
+
 // Migrate brings the database at url to the newest schema and returns how many migrations it ran. Any number of processes may
 // call it at once: the first migrates, the others wait and find nothing to do. The URL must not lead through a transaction
-// pooler, because the wait is an advisory lock of the session.
-func Migrate(ctx context.Context, url string) (int, error) {
+// pooler, because the wait is an advisory lock of the session. Beside a long transaction a migration
+// never makes others wait for more than some seconds, and log learns whom it waits for.
+func Migrate(ctx context.Context, url string, log *slog.Logger) (int, error) {
 	config, err := parseURL(url)
 	if err != nil {
 		return 0, err
@@ -50,16 +62,69 @@ func Migrate(ctx context.Context, url string) (int, error) {
 	} else if version == newest {
 		return 0, nil
 	}
-	ran := 0
-	migrator.OnStart = func(int32, string, string, string) { ran++ }
-	if err := migrator.Migrate(ctx); err != nil {
-		var failed migrate.MigrationPgError
-		if errors.As(err, &failed) {
-			return ran, fmt.Errorf("migration %s: %w", failed.MigrationName, failed.PgError)
-		}
-		return ran, fmt.Errorf("migrate: %w", err)
+	if _, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", lockWait.Milliseconds())); err != nil {
+		return 0, fmt.Errorf("set lock_timeout: %w", err)
 	}
-	return ran, nil
+	ran, begun := 0, false
+	migrator.OnStart = func(int32, string, string, string) { ran, begun = ran+1, true }
+	delays := backoff.NewExponentialBackOff()
+	delays.InitialInterval, delays.MaxInterval = 200*time.Millisecond, 2*time.Second
+	_, err = backoff.Retry(ctx, func() (struct{}, error) {
+		begun = false
+		err := migrator.Migrate(ctx)
+		switch {
+		case err == nil:
+			return struct{}{}, nil
+		case !isLockTimeout(err):
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if begun { // and rolled back
+			ran--
+		}
+		tellBlocker(ctx, conn, log)
+		return struct{}{}, err
+	}, backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(lockPatience))
+	var failed migrate.MigrationPgError
+	switch {
+	case err == nil:
+		return ran, nil
+	case isLockTimeout(err):
+		return ran, fmt.Errorf("migrate: others have held a lock for %s: end what holds it, and run phantom migrate again", lockPatience)
+	case errors.As(err, &failed):
+		return ran, fmt.Errorf("migration %s: %w", failed.MigrationName, failed.PgError)
+	}
+	return ran, fmt.Errorf("migrate: %w", err)
+}
+
+func isLockTimeout(err error) bool {
+	var failed migrate.MigrationPgError
+	if errors.As(err, &failed) {
+		return failed.PgError.Code == lockNotAvailable
+	}
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable
+}
+
+// lockNotAvailable is PostgreSQL's code of lock_timeout.
+const lockNotAvailable = "55P03"
+
+// tellBlocker says who has held a lock on one of PHANTOM's tables, or on the migrations, for longest.
+func tellBlocker(ctx context.Context, conn *pgx.Conn, log *slog.Logger) {
+	var pid int32
+	var program, state string
+	var seconds float64
+	err := conn.QueryRow(ctx, `SELECT a.pid, a.application_name, coalesce(a.state, ''),
+			extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8
+		FROM pg_stat_activity a
+		WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND EXISTS (
+			SELECT FROM pg_locks l LEFT JOIN pg_class c ON c.oid = l.relation
+			WHERE l.pid = a.pid AND l.granted AND (l.locktype = 'advisory' OR c.relnamespace = 'public'::regnamespace))
+		ORDER BY a.xact_start NULLS LAST LIMIT 1`).Scan(&pid, &program, &state, &seconds)
+	if err != nil {
+		return // it has ended meanwhile, or nothing can be asked: the next try says more
+	}
+	log.Warn("[DATABASE] a migration waits for a lock, and lets others pass meanwhile: end what holds it with pg_terminate_backend if it is stuck",
+		"pid", pid, "program", program, "state", state, "for", time.Duration(seconds*float64(time.Second)).Round(time.Second))
 }
 
 // VerifySchema makes sure that the database behind pool has exactly the schema of this binary. It is asked through the pool,

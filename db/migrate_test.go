@@ -1,9 +1,12 @@
 package db_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/tern/v2/migrate"
 
 	"phantom/db"
 	"phantom/db/dbtest"
@@ -26,7 +30,7 @@ func TestMigrateFromSeveralProcessesAtOnce(t *testing.T) {
 	ran := make([]int, 8)
 	for i := range ran {
 		group.Go(func() {
-			count, err := db.Migrate(t.Context(), url)
+			count, err := db.Migrate(t.Context(), url, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Error(err)
 			}
@@ -58,7 +62,7 @@ func TestMigrateRefusesANewerSchema(t *testing.T) {
 	if _, err := conn.Exec(ctx, "UPDATE schema_version SET version = 999"); err != nil {
 		t.Fatal(err)
 	}
-	_, err = db.Migrate(ctx, url)
+	_, err = db.Migrate(ctx, url, slog.New(slog.DiscardHandler))
 	if !errors.As(err, &db.SchemaTooNewError{}) || !strings.Contains(err.Error(), "run a newer phantom") {
 		t.Errorf("got %v", err)
 	}
@@ -151,4 +155,92 @@ func TestWaitReachable(t *testing.T) {
 			t.Errorf("after %d connections: %v", refused.Load(), err)
 		}
 	})
+}
+
+// A migration beside a long reader keeps nobody waiting behind it, says who it waits for, and goes on
+// when the reader has ended.
+func TestMigrateBesideAReader(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), dbtest.EmptyURL(t)
+	connect := func() *pgx.Conn {
+		t.Helper()
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		return conn
+	}
+	migrator, err := migrate.NewMigrator(ctx, connect(), "public.schema_version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrator.LoadMigrations(migrations.Files); err != nil {
+		t.Fatal(err)
+	}
+	const before = 14 // the next one replaces indexes of scheduled_tasks
+	if err := migrator.MigrateTo(ctx, before); err != nil {
+		t.Fatal(err)
+	}
+	reader := connect()
+	if _, err := reader.Exec(ctx, "BEGIN; SELECT count(*) FROM scheduled_tasks"); err != nil {
+		t.Fatal(err)
+	}
+	var log lockedBuffer
+	migrated := make(chan int, 1)
+	go func() {
+		ran, err := db.Migrate(ctx, url, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Error(err)
+		}
+		migrated <- ran
+	}()
+	other := connect()
+	waited := func(pid uint32) (n int) {
+		t.Helper()
+		if err := other.QueryRow(ctx, "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid <> $1", int32(pid)).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for deadline := time.Now().Add(30 * time.Second); waited(reader.PgConn().PID()) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the migration does not wait")
+		}
+	}
+	if _, err := other.Exec(ctx, "SET statement_timeout = '30s'; SELECT count(*) FROM scheduled_tasks"); err != nil {
+		t.Errorf("a query behind the migration: %v", err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(log.String(), fmt.Sprint("pid=", reader.PgConn().PID())); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody is told who holds the lock:\n%s", log.String())
+		}
+	}
+	if _, err := reader.Exec(ctx, "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := migrations.Files.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ran := <-migrated; ran != len(entries)-before {
+		t.Errorf("%d migrations were run, of %d", ran, len(entries)-before)
+	}
+}
+
+type lockedBuffer struct {
+	mutex sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	return b.Buffer.String()
 }

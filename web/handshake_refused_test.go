@@ -336,3 +336,15 @@ func TestTokenRedirectIsNotFollowed(t *testing.T) {
 		})
 	}
 }
+
+// Anybody can have a handshake refused as often as they like: that fills no log.
+func TestRefusedHandshakesFillNoLog(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for range 300 {
+		b.browser().get("/api/auth/callback?state=bogus&code=ac_bogus")
+	}
+	if n := strings.Count(b.log.String(), "handshake refused"); n < 1 || n > 5 {
+		t.Errorf("300 refused handshakes are %d lines", n)
+	}
+}

@@ -294,7 +294,7 @@ func TestHundredCallbacksWithOneState(t *testing.T) {
 	if n := b.merchants(); n != 1 {
 		t.Errorf("%d merchants", n)
 	}
-	if n := len(b.lines()); n != 100 {
+	if n := len(b.lines()); n < 2 || n > 4 { // one of each kind, and one a minute
 		t.Errorf("%d log lines for 100 callbacks", n)
 	}
 }

@@ -43,6 +43,7 @@ type Server struct {
 	lost     atomic.Bool // the database did not answer the last time it was asked
 	forged   atomic.Bool // the last event's signature was refused
 	strange  atomic.Bool // the last incoming SMS's signature was refused
+	refused  rarely      // handshakes
 }
 
 // New returns a Server; [Server.Serve] runs it.
@@ -215,7 +216,13 @@ func (s *Server) failKnown(w http.ResponseWriter, r *http.Request, known *connec
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	case connect.CodeDisconnected: // the merchant's own doing
 	default:
-		s.config.Log.Warn("[STRIPE] handshake refused", "code", known.Code, "cause", known.Cause)
+		if unlogged, is := s.refused.say(known.Code, time.Now()); is {
+			log := s.config.Log
+			if unlogged > 0 {
+				log = log.With("unlogged_before", unlogged)
+			}
+			log.Warn("[STRIPE] handshake refused", "code", known.Code, "cause", known.Cause)
+		}
 	}
 	writeError(w, statuses[known.Code], known.Code, known.Message)
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -210,7 +211,7 @@ func makeTemplate(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+building); err != nil {
 		return err
 	}
-	if _, err := db.Migrate(ctx, withDatabase(building)); err != nil {
+	if _, err := db.Migrate(ctx, withDatabase(building), slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	_, err = conn.Exec(ctx, "ALTER DATABASE "+building+" RENAME TO "+templateName())

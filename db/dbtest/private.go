@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -38,7 +39,7 @@ func NewPrivate(t testing.TB) *Private {
 	if err := p.start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Migrate(t.Context(), p.URL()); err != nil {
+	if _, err := db.Migrate(t.Context(), p.URL(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	setClock(t, p.URL())

@@ -57,7 +57,7 @@ func measure(ctx context.Context, ghosts int, extra string) (met bool, err error
 		return false, err
 	}
 	defer func() { err = errors.Join(err, server.Stop(ctx), os.RemoveAll(folder)) }()
-	if _, err := db.Migrate(ctx, server.URL()); err != nil {
+	if _, err := db.Migrate(ctx, server.URL(), slog.New(slog.DiscardHandler)); err != nil {
 		return false, err
 	}
 	key, err := vault.ParseKey("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")

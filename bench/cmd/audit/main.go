@@ -79,7 +79,7 @@ func run(ctx context.Context) (err error) {
 	defer func() {
 		err = errors.Join(err, server.Stop(context.WithoutCancel(ctx)), os.RemoveAll(folder))
 	}()
-	if _, err := db.Migrate(ctx, server.URL()); err != nil {
+	if _, err := db.Migrate(ctx, server.URL(), slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	missed := 0

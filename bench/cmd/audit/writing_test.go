@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ func TestFindingsCanBeWritten(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if _, err := db.Migrate(t.Context(), server.URL()); err != nil {
+	if _, err := db.Migrate(t.Context(), server.URL(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	world, err := sandbox.New(sandbox.Config{Merchants: 1, Customers: 1})

@@ -105,7 +105,7 @@ func loop(ctx context.Context, folder string, charges int, latency time.Duration
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, server.Stop(context.WithoutCancel(ctx)), os.RemoveAll(folder)) }()
-	if _, err := db.Migrate(ctx, server.URL()); err != nil {
+	if _, err := db.Migrate(ctx, server.URL(), slog.New(slog.DiscardHandler)); err != nil {
 		return 0, err
 	}
 	stripe, err := sandbox.New(sandbox.Config{Merchants: 1, OpenInvoices: charges})

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -60,7 +61,7 @@ func measure(ctx context.Context, binary string) (met bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, database.Stop(ctx)) }()
-	if _, err := db.Migrate(ctx, database.URL()); err != nil {
+	if _, err := db.Migrate(ctx, database.URL(), slog.New(slog.DiscardHandler)); err != nil {
 		return false, err
 	}
 

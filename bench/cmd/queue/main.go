@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -162,7 +163,7 @@ func (t *table) print() {
 }
 
 func newSide(ctx context.Context, url string) (*side, error) {
-	if _, err := db.Migrate(ctx, url); err != nil {
+	if _, err := db.Migrate(ctx, url, slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
 	key, err := vault.ParseKey("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f")

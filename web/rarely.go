@@ -1,0 +1,40 @@
+package web
+
+import (
+	"sync"
+	"time"
+)
+
+// rarely bounds the lines that anybody can cause as often as they like: of each kind the first is
+// logged, and then one a minute with how many there were in between.
+type rarely struct {
+	mutex sync.Mutex
+	kinds map[string]*seen
+}
+
+type seen struct {
+	logged time.Time
+	since  int
+}
+
+// say reports whether one more of a kind is to be logged, and how many before it were not. Kinds are
+// our own words: few.
+func (r *rarely) say(kind string, now time.Time) (unlogged int, is bool) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	s := r.kinds[kind]
+	if s == nil {
+		if r.kinds == nil {
+			r.kinds = make(map[string]*seen)
+		}
+		s = &seen{}
+		r.kinds[kind] = s
+	}
+	if now.Sub(s.logged) < time.Minute {
+		s.since++
+		return 0, false
+	}
+	unlogged = s.since
+	s.logged, s.since = now, 0
+	return unlogged, true
+}
