@@ -66,6 +66,14 @@ func TestBootFailures(t *testing.T) {
 			change: map[string]string{"DATABASE_URL": unset},
 			line:   "[DATABASE] DATABASE_URL is not set: provide postgres://user:password@host:5432/name",
 		},
+		"two sizes of the pool": {
+			change: map[string]string{"DATABASE_URL": url + "&pool_max_conns=3", "DATABASE_POOL": "9"},
+			line:   "[DATABASE] DATABASE_POOL and pool_max_conns in DATABASE_URL are both set: keep one of them",
+		},
+		"a pool of no number": {
+			change: map[string]string{"DATABASE_POOL": "many"},
+			line:   `[DATABASE] DATABASE_POOL "many" is not usable: provide a number from 0 to 1000`,
+		},
 		"no ENCRYPTION_KEY": {
 			change: map[string]string{"ENCRYPTION_KEY": unset},
 			line:   "[SECURITY] ENCRYPTION_KEY is not set: provide 64 hex characters (openssl rand -hex 32)",
@@ -185,7 +193,7 @@ func TestBootFailures(t *testing.T) {
 		},
 		"newer schema": {
 			change: map[string]string{"DATABASE_URL": newer},
-			line:   "[DATABASE] the schema is at version 999 and this binary knows only 14: run a newer phantom",
+			line:   "[DATABASE] the schema is at version 999 and this binary knows only 15: run a newer phantom",
 		},
 		"publishable key": {
 			change: map[string]string{"STRIPE_SECRET_KEY": "pk_test_1"},

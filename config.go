@@ -33,6 +33,7 @@ type config struct {
 	twilioBase        string   // "" is Twilio itself
 	stripeRateLimit   int      // requests a second and account; 0 = none
 	workers           int      // tasks at a time
+	poolSize          int      // connections to the database at most; 0 = by workers
 	webhookSecrets    []string // any of them signs
 	jsonLog           bool
 	metricsAddr       string       // "": no metrics are kept
@@ -176,6 +177,12 @@ func (c *config) loadDatabase(env environment) error {
 			return fmt.Errorf("[DATABASE] %s: %w", variable.name, err)
 		}
 	}
+	if err := env.number("DATABASE", "DATABASE_POOL", &c.poolSize, maxPool); err != nil {
+		return err
+	}
+	if c.poolSize > 0 && strings.Contains(c.databaseURL, "pool_max_conns") {
+		return errors.New("[DATABASE] DATABASE_POOL and pool_max_conns in DATABASE_URL are both set: keep one of them")
+	}
 	if c.databaseURL == "" && c.databaseDirectURL != "" {
 		return errors.New("[DATABASE] DATABASE_DIRECT_URL is set without DATABASE_URL: provide both")
 	}
@@ -184,6 +191,9 @@ func (c *config) loadDatabase(env environment) error {
 	}
 	return nil
 }
+
+// maxPool is more than one PostgreSQL takes.
+const maxPool = 1000
 
 func (c *config) loadKeys(env environment, current string) error {
 	list, err := env.secret("ENCRYPTION_KEYS_PREVIOUS")

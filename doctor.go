@@ -138,13 +138,14 @@ func (d *diagnosis) checkConfig(ctx context.Context, getenv func(string) string,
 			}
 		case part.dev:
 		case need.database:
-			d.config.databaseURL, d.config.databaseDirectURL = part.databaseURL, part.databaseDirectURL
+			d.config.databaseURL, d.config.databaseDirectURL, d.config.poolSize = part.databaseURL, part.databaseDirectURL, part.poolSize
 		case need.key:
 			d.config.ring = part.ring
 		case need.stripe:
-			ring, url, direct := d.config.ring, d.config.databaseURL, d.config.databaseDirectURL
+			before := *d.config
 			*d.config = *part
-			d.config.ring, d.config.databaseURL, d.config.databaseDirectURL = ring, url, direct
+			d.config.ring, d.config.poolSize = before.ring, before.poolSize
+			d.config.databaseURL, d.config.databaseDirectURL = before.databaseURL, before.databaseDirectURL
 		}
 	}
 	if len(said) == 0 {
@@ -216,7 +217,7 @@ func (d *diagnosis) checkSkew(name string, ahead time.Duration) {
 }
 
 func (d *diagnosis) checkDatabase(ctx context.Context) {
-	rest := []string{"server version", "database clock", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes"}
+	rest := []string{"server version", "database clock", "connections", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes"}
 	c := d.config
 	if c.databaseURL == "" {
 		d.skip("DATABASE_URL cannot be read", append([]string{"database"}, rest...)...)
@@ -247,7 +248,7 @@ func (d *diagnosis) checkDatabase(ctx context.Context) {
 		d.skip("the database does not answer", rest...)
 		return
 	}
-	rest = rest[2:]
+	rest = rest[3:]
 	if err := db.VerifySchema(ctx, pool); err != nil {
 		d.add("fail", "schema", db.Describe(err), "")
 		d.skip("the schema is another one", rest[1:]...)
@@ -274,7 +275,23 @@ func (d *diagnosis) checkServer(ctx context.Context, pool *pgxpool.Pool) (answer
 		d.add("ok", "server version", "PostgreSQL "+server.Version, "")
 	}
 	d.checkSkew("database clock", server.Now.Sub(started.Add(time.Since(started)/2)))
+	d.checkConnections(server.Connections)
 	return true
+}
+
+// checkConnections compares what a process may take with what the server has for all.
+func (d *diagnosis) checkConnections(server int32) {
+	most := d.config.pool()
+	if config, err := pgxpool.ParseConfig(db.WithPool(d.config.databaseURL, most)); err == nil {
+		most = int(config.MaxConns)
+	}
+	most += 4 // that listen, and those of a command beside it
+	detail := fmt.Sprintf("the server takes %d; a process like this one holds %d at most", server, most)
+	if most > int(server) {
+		d.add("warn", "connections", detail, "lower WORKERS or DATABASE_POOL, or raise max_connections; several processes share them")
+	} else {
+		d.add("ok", "connections", detail, "")
+	}
 }
 
 // checkKeys compares the ids of the keys that values are sealed under with those of the keyring.

@@ -103,3 +103,26 @@ func TestProviderBases(t *testing.T) {
 		}
 	}
 }
+
+// The pool follows WORKERS, unless somebody says otherwise.
+func TestPoolFollowsTheWorkers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		set  map[string]string
+		want int
+	}{
+		{nil, 10 + 4 + 4 + 8},
+		{map[string]string{"WORKERS": "100"}, 100 + 4 + 4 + 8},
+		{map[string]string{"WORKERS": "0"}, 8},
+		{map[string]string{"DATABASE_POOL": "5"}, 5},
+	} {
+		set := map[string]string{
+			"DATABASE_URL": "postgres://localhost/x", "ENCRYPTION_KEY": dbtest.Key, "STRIPE_CLIENT_ID": "ca_1", "STRIPE_SECRET_KEY": "sk_test_1",
+		}
+		maps.Copy(set, c.set)
+		got, err := loadConfig(func(name string) string { return set[name] }, needs{database: true, key: true, stripe: true})
+		if err != nil || got.pool() != c.want {
+			t.Fatalf("%v: %v, or another pool than of %d", c.set, err, c.want)
+		}
+	}
+}

@@ -116,7 +116,7 @@ func proveVault(ring interface{ SelfTest() error }, log *slog.Logger) error {
 
 // openPool opens the database and makes sure that schema and keyring belong to it.
 func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
-	pool, err := c.openSchema(ctx, func() (*pgxpool.Pool, error) { return db.Open(ctx, c.databaseURL, c.ring) })
+	pool, err := c.openSchema(ctx, func() (*pgxpool.Pool, error) { return db.Open(ctx, db.WithPool(c.databaseURL, c.pool()), c.ring) })
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +129,21 @@ func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("[DATABASE] cannot verify the keyring: %s", db.Describe(err))
 	}
 	return pool, nil
+}
+
+// requestConnections are those of the pool for what requests ask for, beside the workers' own.
+const requestConnections = 8
+
+// pool is how many connections a process may hold: one for each worker of its queues, and some for
+// requests.
+func (c *config) pool() int {
+	switch {
+	case c.poolSize > 0:
+		return c.poolSize
+	case c.workers == 0:
+		return requestConnections
+	}
+	return c.workers + urgentWorkers + firstWorkers + requestConnections
 }
 
 // openSchema waits for the database, opens it and makes sure of its schema.

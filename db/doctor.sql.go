@@ -119,20 +119,27 @@ func (q *Queries) DoctorParked(ctx context.Context, most int32) ([]DoctorParkedR
 const doctorServer = `-- name: DoctorServer :one
 
 SELECT current_setting('server_version')::text AS version, current_setting('server_version_num')::integer AS number,
-    clock_timestamp()::timestamptz AS now
+    clock_timestamp()::timestamptz AS now,
+    (current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer)::integer AS connections
 `
 
 type DoctorServerRow struct {
-	Version string
-	Number  int32
-	Now     time.Time
+	Version     string
+	Number      int32
+	Now         time.Time
+	Connections int32
 }
 
 // What phantom doctor asks. Nothing sealed is read.
 func (q *Queries) DoctorServer(ctx context.Context) (DoctorServerRow, error) {
 	row := q.db.QueryRow(ctx, doctorServer)
 	var i DoctorServerRow
-	err := row.Scan(&i.Version, &i.Number, &i.Now)
+	err := row.Scan(
+		&i.Version,
+		&i.Number,
+		&i.Now,
+		&i.Connections,
+	)
 	return i, err
 }
 

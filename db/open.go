@@ -58,6 +58,40 @@ func CheckURL(url string) error {
 	return err
 }
 
+// WithPool is url with a pool of so many connections at most, unless its query says how many.
+func WithPool(text string, size int) string {
+	parsed, err := url.Parse(text)
+	if err != nil || parsed.Query().Has("pool_max_conns") {
+		return text
+	}
+	query := parsed.Query()
+	query.Set("pool_max_conns", strconv.Itoa(size))
+	parsed.RawQuery = query.Encode()
+	return parsed.String()
+}
+
+// withoutPool is url without what its query says of a pool: one connection knows nothing of it.
+func withoutPool(parsed *url.URL) string {
+	query := parsed.Query()
+	for name := range query {
+		if strings.HasPrefix(name, "pool_") {
+			query.Del(name)
+		}
+	}
+	bare := *parsed
+	bare.RawQuery = query.Encode()
+	return bare.String()
+}
+
+// Connect makes one connection to url, past any pool.
+func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	config, err := parseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
+
 // parseURL is the driver's own parser, held against the standard library's: where the two see different parts, as with an
 // unescaped @ or / in the password, a piece of the password would be taken for a host or a name, and shown.
 func parseURL(text string) (*pgx.ConnConfig, error) {
@@ -65,6 +99,9 @@ func parseURL(text string) (*pgx.ConnConfig, error) {
 	if err != nil || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" || strings.Count(text, "@") > 1 ||
 		strings.Contains(parsed.EscapedPath(), "@") {
 		return nil, errMalformedURL
+	}
+	if strings.Contains(parsed.RawQuery, "pool_") {
+		text = withoutPool(parsed)
 	}
 	config, err := pgx.ParseConfig(text)
 	var pathErr *fs.PathError

@@ -1,7 +1,9 @@
 package db_test
 
 import (
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -26,5 +28,35 @@ func TestExecMode(t *testing.T) {
 			t.Errorf("%q: %s, want %s", query, got, want)
 		}
 		pool.Close()
+	}
+}
+
+// What a URL says of a pool is for pools alone: whoever makes one connection takes the same URL.
+func TestPoolOfTheURL(t *testing.T) {
+	t.Parallel()
+	url := dbtest.URL(t)
+	for _, test := range []struct {
+		url  string
+		size int32
+	}{{db.WithPool(url, 7), 7}, {db.WithPool(db.WithPool(url, 3), 7), 3}} {
+		pool, err := db.Open(t.Context(), test.url, dbtest.Ring(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := pool.Config().MaxConns; got != test.size {
+			t.Errorf("a pool of %d connections, want %d", got, test.size)
+		}
+		pool.Close()
+		if err := db.WaitReachable(t.Context(), test.url, time.Second); err != nil {
+			t.Error(err)
+		}
+		if _, err := db.Migrate(t.Context(), test.url, slog.New(slog.DiscardHandler)); err != nil {
+			t.Error(err)
+		}
+		conn, err := db.Connect(t.Context(), test.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close(t.Context())
 	}
 }

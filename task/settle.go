@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
 )
@@ -172,7 +171,7 @@ func (q *Queue) every(ctx context.Context, interval time.Duration, what string, 
 // may have been missed, so that wakes too.
 func (q *Queue) listen(ctx context.Context) {
 	for ctx.Err() == nil {
-		conn, err := pgx.Connect(ctx, q.config.ListenURL)
+		conn, err := db.Connect(ctx, q.config.ListenURL)
 		if err == nil {
 			statement := "LISTEN phantom_task"
 			if q.apart() {

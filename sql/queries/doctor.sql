@@ -2,7 +2,8 @@
 
 -- name: DoctorServer :one
 SELECT current_setting('server_version')::text AS version, current_setting('server_version_num')::integer AS number,
-    clock_timestamp()::timestamptz AS now;
+    clock_timestamp()::timestamptz AS now,
+    (current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer)::integer AS connections;
 
 -- name: DoctorMerchants :one
 -- other_mode: connected in the mode that the platform's key is not of. silent: seconds since the last event; negative if none came.
