@@ -95,25 +95,26 @@ func (s *Service) Merchant(ctx context.Context, account string) (uuid.UUID, erro
 	return id, nil
 }
 
-// Authenticate returns the merchant whose key this is. A key that is malformed, unknown or revoked is an [*Error] with
+// Authenticate returns the merchant whose key this is, and whether they are still connected. A key that is malformed, unknown or revoked is an [*Error] with
 // CodeUnauthorized, the same for each. The database is asked every time, so that revoking works at once.
-func (s *Service) Authenticate(ctx context.Context, key string) (merchantID uuid.UUID, err error) {
+func (s *Service) Authenticate(ctx context.Context, key string) (merchantID uuid.UUID, connected bool, err error) {
 	unauthorized := &Error{CodeUnauthorized, "The API key is missing, unknown or revoked. Send it as Authorization: Bearer phk_…", errors.New("no valid key")}
 	secret, ok := strings.CutPrefix(key, apiKeyPrefix)
 	if !ok || !isSecret(secret) {
-		return uuid.Nil, unauthorized
+		return uuid.Nil, false, unauthorized
 	}
 	found, err := s.queries.APIKeyFind(ctx, hash(key))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return uuid.Nil, unauthorized
+		return uuid.Nil, false, unauthorized
 	}
 	if err != nil {
-		return uuid.Nil, databaseError("find key", err)
+		return uuid.Nil, false, databaseError("find key", err)
 	}
 	if found.Unnoted {
-		if err := s.queries.APIKeyNoteUse(ctx, db.APIKeyNoteUseParams{MerchantID: found.MerchantID, ID: found.ID}); err != nil {
-			return uuid.Nil, databaseError("note use of key", err)
+		// A database that takes no writes for now can still be read.
+		if err := s.queries.APIKeyNoteUse(ctx, db.APIKeyNoteUseParams{MerchantID: found.MerchantID, ID: found.ID}); err != nil && !db.ReadOnly(err) {
+			return uuid.Nil, false, databaseError("note use of key", err)
 		}
 	}
-	return found.MerchantID, nil
+	return found.MerchantID, !found.Disconnected, nil
 }

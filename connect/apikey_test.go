@@ -59,7 +59,7 @@ func TestAPIKeys(t *testing.T) {
 	}
 	want := func(key string, merchant uuid.UUID) {
 		t.Helper()
-		got, err := service.Authenticate(ctx, key)
+		got, _, err := service.Authenticate(ctx, key)
 		var refused *connect.Error
 		if merchant == uuid.Nil && (!errors.As(err, &refused) || refused.Code != connect.CodeUnauthorized || got != uuid.Nil) {
 			t.Errorf("got %s, %v, want unauthorized", got, err)
@@ -121,7 +121,7 @@ func TestDumpOfAPIKeysIsUseless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := service.Authenticate(ctx, key); err != nil {
+	if _, _, err := service.Authenticate(ctx, key); err != nil {
 		t.Fatal(err)
 	}
 	var dump string
@@ -138,7 +138,7 @@ func TestDumpOfAPIKeysIsUseless(t *testing.T) {
 	for _, try := range []string{
 		"phk_" + base64.RawURLEncoding.EncodeToString(stored), "phk_" + hex.EncodeToString(stored), hex.EncodeToString(stored), string(stored), "phk_" + string(stored), `\x` + hex.EncodeToString(stored),
 	} {
-		if _, err := service.Authenticate(ctx, try); err == nil {
+		if _, _, err := service.Authenticate(ctx, try); err == nil {
 			t.Errorf("what is stored opens the API as %q", try)
 		}
 	}
@@ -174,7 +174,7 @@ func TestUseOfAPIKeyIsNotedOnceAMinute(t *testing.T) {
 		var all sync.WaitGroup
 		for range 50 {
 			all.Go(func() {
-				if _, err := service.Authenticate(ctx, key); err != nil {
+				if _, _, err := service.Authenticate(ctx, key); err != nil {
 					t.Error(err)
 				}
 			})
@@ -205,7 +205,7 @@ func TestAPIKeysNeedNoKeyring(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := service.Authenticate(ctx, key); err != nil {
+	if _, _, err := service.Authenticate(ctx, key); err != nil {
 		t.Error(err)
 	}
 	if keys, err := service.ListAPIKeys(ctx, "acct_1"); err != nil || len(keys) != 1 {

@@ -33,6 +33,9 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("%s: %v", e.Code, e.Cause) }
 func (e *Error) Unwrap() error { return e.Cause }
 
+// ErrDisconnected is what a request on behalf of a merchant who has left gets.
+var ErrDisconnected = &Error{CodeDisconnected, "The account is not connected any more. Connect it again at /api/auth/stripe.", ErrRevoked}
+
 func invalidState(cause string) *Error {
 	return &Error{CodeInvalidState, "This link is not valid or has been used. Start again from the first page.", errors.New(cause)}
 }

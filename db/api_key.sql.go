@@ -28,21 +28,29 @@ func (q *Queries) APIKeyCreate(ctx context.Context, arg APIKeyCreateParams) erro
 }
 
 const aPIKeyFind = `-- name: APIKeyFind :one
-SELECT merchant_id, id, coalesce(last_used_at < clock_timestamp() - interval '1 minute', true)::boolean AS unnoted
-FROM api_keys WHERE key_hash = $1 AND revoked_at IS NULL
+SELECT k.merchant_id, k.id, coalesce(k.last_used_at < clock_timestamp() - interval '1 minute', true)::boolean AS unnoted,
+    (m.disconnected_at IS NOT NULL)::boolean AS disconnected
+FROM api_keys k JOIN merchants m ON m.id = k.merchant_id
+WHERE k.key_hash = $1 AND k.revoked_at IS NULL
 `
 
 type APIKeyFindRow struct {
-	MerchantID uuid.UUID
-	ID         uuid.UUID
-	Unnoted    bool
+	MerchantID   uuid.UUID
+	ID           uuid.UUID
+	Unnoted      bool
+	Disconnected bool
 }
 
 // unnoted: its last use was noted more than a minute ago, or never.
 func (q *Queries) APIKeyFind(ctx context.Context, keyHash []byte) (APIKeyFindRow, error) {
 	row := q.db.QueryRow(ctx, aPIKeyFind, keyHash)
 	var i APIKeyFindRow
-	err := row.Scan(&i.MerchantID, &i.ID, &i.Unnoted)
+	err := row.Scan(
+		&i.MerchantID,
+		&i.ID,
+		&i.Unnoted,
+		&i.Disconnected,
+	)
 	return i, err
 }
 

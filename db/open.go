@@ -267,5 +267,11 @@ func Unavailable(err error) bool {
 		pgconn.SafeToRetry(err)
 }
 
+// ReadOnly reports whether err means that the database takes no writes for now, such as a standby.
+func ReadOnly(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "25006"
+}
+
 // Describe is err on one line: pgconn lists addresses on lines of their own.
 func Describe(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -63,10 +63,7 @@ func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *
 			return uuid.Nil, fmt.Errorf("find the audit that runs: %w", err)
 		}
 	}
-	return uuid.Nil, &connect.Error{
-		Code: connect.CodeDisconnected, Message: "The account is not connected any more. Connect it again at /api/auth/stripe.",
-		Cause: connect.ErrRevoked,
-	}
+	return uuid.Nil, connect.ErrDisconnected
 }
 
 // beginAudit gives a new audit its windows and its task.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/connect"
 	"phantom/ghost"
 	"phantom/recovery"
 )
@@ -21,14 +22,32 @@ type merchantHandler func(ctx context.Context, w http.ResponseWriter, r *http.Re
 
 // authenticated asks for a merchant's API key before anything else of the request is looked at. The merchant comes from the key alone.
 func (s *Server) authenticated(next merchantHandler) http.HandlerFunc {
+	return s.withKey(func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID, connected bool) error {
+		if !connected {
+			return connect.ErrDisconnected
+		}
+		return next(ctx, w, r, merchantID)
+	})
+}
+
+// evenDisconnected is for what a merchant who has left may still do: stop a hunt, halt, and take back
+// the credentials of their providers. Each of these only ends something, and none shows what
+// identifies a customer.
+func (s *Server) evenDisconnected(next merchantHandler) http.HandlerFunc {
+	return s.withKey(func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID, _ bool) error {
+		return next(ctx, w, r, merchantID)
+	})
+}
+
+func (s *Server) withKey(next func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID, connected bool) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		// A client that leaves must not cost the pool a connection, which a cancelled statement does.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
 		defer cancel()
-		merchantID, err := s.config.Connect.Authenticate(ctx, bearer(r.Header))
+		merchantID, connected, err := s.config.Connect.Authenticate(ctx, bearer(r.Header))
 		if err == nil {
 			s.databaseAnswered()
-			err = next(ctx, w, r, merchantID)
+			err = next(ctx, w, r, merchantID, connected)
 		}
 		if err != nil {
 			s.fail(w, r, err)

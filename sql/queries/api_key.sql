@@ -10,8 +10,10 @@ UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE m
 
 -- name: APIKeyFind :one
 -- unnoted: its last use was noted more than a minute ago, or never.
-SELECT merchant_id, id, coalesce(last_used_at < clock_timestamp() - interval '1 minute', true)::boolean AS unnoted
-FROM api_keys WHERE key_hash = @key_hash AND revoked_at IS NULL;
+SELECT k.merchant_id, k.id, coalesce(k.last_used_at < clock_timestamp() - interval '1 minute', true)::boolean AS unnoted,
+    (m.disconnected_at IS NOT NULL)::boolean AS disconnected
+FROM api_keys k JOIN merchants m ON m.id = k.merchant_id
+WHERE k.key_hash = @key_hash AND k.revoked_at IS NULL;
 
 -- name: APIKeyNoteUse :exec
 -- Of many requests at once one writes: the others wait for its row, see the new time and leave it.
