@@ -364,7 +364,7 @@ func TestMigrateUsesTheDirectURL(t *testing.T) {
 		"DATABASE_DIRECT_URL": dbtest.EmptyURL(t), "DATABASE_URL": "postgres://phantom@127.0.0.1:" + freePort(t) + "/phantom",
 		"STRIPE_SECRET_KEY": "of no concern", "PORT": "of no concern",
 	}, []string{"migrate"})
-	if code := p.wait(t); code != 0 || p.stdout.String() != "15 migrations run, the schema is current\n" {
+	if code := p.wait(t); code != 0 || p.stdout.String() != "16 migrations run, the schema is current\n" {
 		t.Errorf("exit code %d: %s%s", code, p.stdout, p.stderr)
 	}
 }

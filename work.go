@@ -99,7 +99,7 @@ func (c *config) newQueues(pool *pgxpool.Pool, s services, log *slog.Logger) (q 
 	handlers := s.ghosts.Handlers()
 	maps.Copy(handlers, s.connect.Handlers())
 	maps.Copy(handlers, s.hunts.Handlers())
-	config := task.Config{ListenURL: c.databaseDirectURL, Handlers: handlers, Workers: max(c.workers, 1), Long: max(c.workers/2, 1), Log: log}
+	config := task.Config{ListenURL: c.databaseDirectURL, Handlers: handlers, Workers: max(c.workers, 2), Long: max(c.workers/2, 1), Log: log}
 	if c.metrics != nil {
 		config.Observe = c.metrics.taskRan
 	}

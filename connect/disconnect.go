@@ -99,7 +99,7 @@ func (s *Service) Parking(handler task.Handler) task.Handler {
 		if err != nil {
 			return fmt.Errorf("read merchant: %w", err)
 		}
-		revoked := handler(hurried(ctx, true), t)
+		revoked := handler(hurried(ctx), t)
 		if !errors.Is(revoked, ErrRevoked) {
 			return revoked
 		}

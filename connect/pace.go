@@ -3,6 +3,7 @@ package connect
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,8 +40,10 @@ type pace struct {
 
 	waiting  [rankFirst + 1]atomic.Int64 // requests, by rank
 	spacing  atomic.Int64                // the newest gap
+	starts   atomic.Int64                // when the request whose turn it is starts, in nanoseconds since 1970
+	slowed   atomic.Bool                 // the block is of the pace of before
 	mutex    sync.Mutex
-	promised time.Time // the turns up to here are of tasks that were sent away
+	promised [rankFirst + 1]time.Time // by rank: the turns up to here are of tasks that were sent away
 }
 
 // block is a run of evenly spaced turns.
@@ -102,8 +105,14 @@ func newGates() [2]chan struct{} {
 	return [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}
 }
 
-// patience is how long a request of a hurried task may wait with a worker's hand held.
-const patience = 500 * time.Millisecond
+const (
+	// patience is how long the first request of a hurried task may wait with a worker's hand held.
+	patience = 500 * time.Millisecond
+	// pause is how long a later one may: what has begun goes on, unless Stripe asks for a pause.
+	pause = 5 * time.Second
+	// farthest is how long a task is sent away for at most: the pace may recover meanwhile.
+	farthest = time.Minute
+)
 
 // requestsOfTask is about how many requests a task makes: so far apart the tasks that were sent
 // away come back.
@@ -111,15 +120,20 @@ const requestsOfTask = 4
 
 type hurriedKey struct{}
 
+// hurry is a task that can begin anew.
+type hurry struct{ begun atomic.Bool }
+
 // hurried marks the requests of a task that can begin anew: where their turn is far away, the task
 // goes back to the queue until then, by [task.Snooze], and its worker does others' work.
-func hurried(ctx context.Context, is bool) context.Context {
-	return context.WithValue(ctx, hurriedKey{}, is)
+func hurried(ctx context.Context) context.Context {
+	return context.WithValue(ctx, hurriedKey{}, new(hurry))
 }
 
 // Patient marks the requests of a task that must not begin anew because of the account's pace: it
 // has come far.
-func Patient(ctx context.Context) context.Context { return hurried(ctx, false) }
+func Patient(ctx context.Context) context.Context {
+	return context.WithValue(ctx, hurriedKey{}, (*hurry)(nil))
+}
 
 // wait returns when a request may start.
 func (p *pace) wait(ctx context.Context) error {
@@ -129,7 +143,7 @@ func (p *pace) wait(ctx context.Context) error {
 	rank := rankOf(ctx)
 	p.waiting[rank].Add(1)
 	defer p.waiting[rank].Add(-1)
-	if err := p.isFar(ctx, p.queue(rank)); err != nil {
+	if err := p.isFar(ctx, p.queue(rank), time.Until(time.Unix(0, p.starts.Load()))); err != nil {
 		return err
 	}
 	if p.waited != nil {
@@ -148,6 +162,13 @@ func (p *pace) wait(ctx context.Context) error {
 		defer func() { <-p.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if p.slowed.Swap(false) {
+		p.slots = 0
+		if p.asked { // at the old pace
+			<-p.coming
+			p.asked = false
+		}
 	}
 	// Slots that passed unused are lost: used later they would make a burst. Two may be made up for, so that a busy process that is
 	// woken a little late each time gets its whole rate.
@@ -178,7 +199,8 @@ func (p *pace) wait(ctx context.Context) error {
 		at = spaced
 	}
 	d := time.Until(at)
-	if err := p.isFar(ctx, d); err != nil {
+	p.starts.Store(at.UnixNano())
+	if err := p.isFar(ctx, 0, d); err != nil {
 		return err
 	}
 	p.slots--
@@ -193,6 +215,9 @@ func (p *pace) wait(ctx context.Context) error {
 		}
 	}
 	p.last = time.Now()
+	if h, _ := ctx.Value(hurriedKey{}).(*hurry); h != nil {
+		h.begun.Store(true)
+	}
 	return nil
 }
 
@@ -209,24 +234,31 @@ func (p *pace) queue(rank int) time.Duration {
 	return time.Duration(n * p.spacing.Load())
 }
 
-// isFar sends a hurried task away whose request would wait for so long. Two requests may always
-// wait: however slow the pace is, it is used.
-func (p *pace) isFar(ctx context.Context, wait time.Duration) error {
-	gap := time.Duration(p.spacing.Load())
-	if is, _ := ctx.Value(hurriedKey{}).(bool); !is || wait <= max(patience, 2*gap) {
+// isFar sends a hurried task away that would wait for so long in the queue, or where the next request
+// starts so late. Two requests may always wait: however slow the pace is, it is used.
+func (p *pace) isFar(ctx context.Context, queue, next time.Duration) error {
+	h, _ := ctx.Value(hurriedKey{}).(*hurry)
+	if h == nil {
 		return nil
 	}
-	if rankOf(ctx) > rankOther { // nothing that was sent away goes before it
-		return task.Snooze(wait)
+	gap := time.Duration(p.spacing.Load())
+	wait, most := max(queue, next), max(patience, 2*gap)
+	if h.begun.Load() {
+		wait, most = next, max(pause, 2*gap)
 	}
+	if wait <= most {
+		return nil
+	}
+	rank, now := rankOf(ctx), time.Now()
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
-	now := time.Now()
-	if turn := now.Add(wait); p.promised.Before(turn) {
-		p.promised = turn
+	if turn := now.Add(wait); p.promised[rank].Before(turn) {
+		p.promised[rank] = turn
 	}
-	wait = p.promised.Sub(now)
-	p.promised = p.promised.Add(requestsOfTask * gap)
+	if wait = p.promised[rank].Sub(now); wait > farthest {
+		return task.Snooze(farthest/2 + rand.N(farthest/2)) // not all at once
+	}
+	p.promised[rank] = p.promised[rank].Add(requestsOfTask * gap)
 	return task.Snooze(wait)
 }
 
@@ -251,12 +283,6 @@ func (p *pace) slow(ctx context.Context, pause time.Duration) error {
 	if err := p.queries.StripeRateSlow(ctx, db.StripeRateSlowParams{MerchantID: p.merchantID, Most: p.most, Pause: pause.Seconds()}); err != nil {
 		return fmt.Errorf("slow down: %w", err)
 	}
-	p.turn <- struct{}{}
-	defer func() { <-p.turn }()
-	p.slots = 0
-	if p.asked { // at the old pace
-		<-p.coming
-		p.asked = false
-	}
+	p.slowed.Store(true)
 	return nil
 }

@@ -91,7 +91,7 @@ func TestFarTurnsHoldNoHand(t *testing.T) {
 	pool := dbtest.Pool(t)
 	merchant := newPacedMerchant(t, pool)
 	p := &pace{merchantID: merchant, queries: db.New(pool), most: 4, turn: make(chan struct{}, 1), gates: newGates(), coming: make(chan reserved, 1)}
-	if err := p.wait(hurried(t.Context(), true)); err != nil { // the spacing is known from now on
+	if err := p.wait(hurried(t.Context())); err != nil { // the spacing is known from now on
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -102,7 +102,7 @@ func TestFarTurnsHoldNoHand(t *testing.T) {
 	began := time.Now()
 	for range cap(delays) {
 		tasks.Go(func() {
-			err := p.wait(hurried(ctx, true))
+			err := p.wait(hurried(ctx))
 			if delay, is := task.Snoozed(err); is {
 				delays <- delay
 			} else if err == nil {
@@ -131,16 +131,79 @@ func TestFarTurnsHoldNoHand(t *testing.T) {
 	if err := p.slow(t.Context(), time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	for _, ctx := range []context.Context{hurried(ctx, true), First(hurried(ctx, true))} {
+	for _, ctx := range []context.Context{hurried(ctx), First(hurried(ctx))} {
 		if delay, is := task.Snoozed(p.wait(ctx)); !is || delay < 30*time.Second {
 			t.Errorf("amid a pause of a minute a task comes back after %s", delay)
 		}
 	}
-	patient, stop := context.WithTimeout(Patient(hurried(ctx, true)), 100*time.Millisecond)
+	patient, stop := context.WithTimeout(Patient(hurried(ctx)), 100*time.Millisecond)
 	defer stop()
 	if err := p.wait(patient); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("what must not begin anew does not wait: %v", err)
 	}
+}
+
+// While one that must not begin anew waits for the end of a pause, the others do not wait behind it.
+func TestAPauseIsSeenBesideWhoWaits(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	p := &pace{
+		merchantID: newPacedMerchant(t, pool), queries: db.New(pool), most: 40, turn: make(chan struct{}, 1), gates: newGates(),
+		coming: make(chan reserved, 1),
+	}
+	if err := p.wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.slow(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 40*time.Second)
+	defer stop()
+	patient, end := context.WithCancel(ctx)
+	waited := make(chan error, 1)
+	go func() { waited <- p.wait(Patient(patient)) }()
+	for p.starts.Load() < time.Now().Add(30*time.Second).UnixNano() {
+		if ctx.Err() != nil {
+			t.Fatal("nobody waits for the end of the pause")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, ctx := range []context.Context{hurried(ctx), Urgent(hurried(ctx)), First(hurried(ctx))} {
+		if delay, is := task.Snoozed(p.wait(ctx)); !is || delay < 20*time.Second {
+			t.Errorf("amid a pause a task comes back after %s", delay)
+		}
+	}
+	end()
+	if err := <-waited; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// A task that has begun goes on, though many have come since.
+func TestWhatHasBegunGoesOn(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	p := &pace{
+		merchantID: newPacedMerchant(t, pool), queries: db.New(pool), most: 4, turn: make(chan struct{}, 1), gates: newGates(),
+		coming: make(chan reserved, 1),
+	}
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	mine := hurried(ctx)
+	if err := p.wait(mine); err != nil {
+		t.Fatal(err)
+	}
+	var others sync.WaitGroup
+	for range 12 {
+		others.Go(func() { _ = p.wait(ctx) })
+	}
+	for p.waiting[rankOther].Load() < 10 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := p.wait(mine); err != nil {
+		t.Errorf("it begins anew: %v", err)
+	}
+	others.Wait()
 }
 
 func newPacedMerchant(t *testing.T, pool *pgxpool.Pool) uuid.UUID {

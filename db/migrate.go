@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -62,20 +63,27 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (int, error) {
 	} else if version == newest {
 		return 0, nil
 	}
-	if _, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", lockWait.Milliseconds())); err != nil {
-		return 0, fmt.Errorf("set lock_timeout: %w", err)
+	bounded := func() error { // each migration's end resets what the session has set
+		_, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", lockWait.Milliseconds()))
+		return err
 	}
 	ran, begun := 0, false
-	migrator.OnStart = func(int32, string, string, string) { ran, begun = ran+1, true }
+	migrator.OnStart = func(int32, string, string, string) {
+		ran, begun = ran+1, true
+		_ = bounded() // what the connection cannot do any more fails in the migration too
+	}
 	delays := backoff.NewExponentialBackOff()
 	delays.InitialInterval, delays.MaxInterval = 200*time.Millisecond, 2*time.Second
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
 		begun = false
+		if err := bounded(); err != nil {
+			return struct{}{}, backoff.Permanent(err)
+		}
 		err := migrator.Migrate(ctx)
 		switch {
 		case err == nil:
 			return struct{}{}, nil
-		case !isLockTimeout(err):
+		case !isLock(err):
 			return struct{}{}, backoff.Permanent(err)
 		}
 		if begun { // and rolled back
@@ -88,7 +96,7 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (int, error) {
 	switch {
 	case err == nil:
 		return ran, nil
-	case isLockTimeout(err):
+	case isLock(err):
 		return ran, fmt.Errorf("migrate: others have held a lock for %s: end what holds it, and run phantom migrate again", lockPatience)
 	case errors.As(err, &failed):
 		return ran, fmt.Errorf("migration %s: %w", failed.MigrationName, failed.PgError)
@@ -96,17 +104,17 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (int, error) {
 	return ran, fmt.Errorf("migrate: %w", err)
 }
 
-func isLockTimeout(err error) bool {
+func isLock(err error) bool {
 	var failed migrate.MigrationPgError
 	if errors.As(err, &failed) {
-		return failed.PgError.Code == lockNotAvailable
+		return slices.Contains(lockCodes, failed.PgError.Code)
 	}
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == lockNotAvailable
+	return errors.As(err, &pgErr) && slices.Contains(lockCodes, pgErr.Code)
 }
 
-// lockNotAvailable is PostgreSQL's code of lock_timeout.
-const lockNotAvailable = "55P03"
+// lockCodes are PostgreSQL's for lock_timeout and a deadlock.
+var lockCodes = []string{"55P03", "40P01"}
 
 // tellBlocker says who has held a lock on one of PHANTOM's tables, or on the migrations, for longest.
 func tellBlocker(ctx context.Context, conn *pgx.Conn, log *slog.Logger) {

@@ -64,23 +64,22 @@ func WithPool(text string, size int) string {
 	if err != nil || parsed.Query().Has("pool_max_conns") {
 		return text
 	}
-	query := parsed.Query()
-	query.Set("pool_max_conns", strconv.Itoa(size))
-	parsed.RawQuery = query.Encode()
-	return parsed.String()
+	between := "?"
+	if parsed.RawQuery != "" {
+		between = "&"
+	}
+	return strings.TrimSuffix(text, "?") + between + "pool_max_conns=" + strconv.Itoa(size)
 }
 
-// withoutPool is url without what its query says of a pool: one connection knows nothing of it.
-func withoutPool(parsed *url.URL) string {
-	query := parsed.Query()
-	for name := range query {
-		if strings.HasPrefix(name, "pool_") {
-			query.Del(name)
+// withoutPool is a URL without what its query says of a pool: one connection knows nothing of it.
+func withoutPool(text, query string) string {
+	var kept []string
+	for part := range strings.SplitSeq(query, "&") {
+		if !strings.HasPrefix(part, "pool_") {
+			kept = append(kept, part)
 		}
 	}
-	bare := *parsed
-	bare.RawQuery = query.Encode()
-	return bare.String()
+	return strings.Replace(text, "?"+query, "?"+strings.Join(kept, "&"), 1)
 }
 
 // Connect makes one connection to url, past any pool.
@@ -101,7 +100,7 @@ func parseURL(text string) (*pgx.ConnConfig, error) {
 		return nil, errMalformedURL
 	}
 	if strings.Contains(parsed.RawQuery, "pool_") {
-		text = withoutPool(parsed)
+		text = withoutPool(text, parsed.RawQuery)
 	}
 	config, err := pgx.ParseConfig(text)
 	var pathErr *fs.PathError

@@ -35,6 +35,18 @@ func TestExecMode(t *testing.T) {
 func TestPoolOfTheURL(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
+	for text, want := range map[string]string{
+		"postgres://?host=/run/postgresql&dbname=x":    "postgres://?host=/run/postgresql&dbname=x&pool_max_conns=7",
+		"postgres://u:p%20%2B@h/x":                     "postgres://u:p%20%2B@h/x?pool_max_conns=7",
+		"postgres://h/x?pool_max_conns=3&sslmode=none": "postgres://h/x?pool_max_conns=3&sslmode=none",
+	} {
+		if got := db.WithPool(text, 7); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if err := db.CheckURL("postgres://?host=/run/postgresql&dbname=x&pool_max_conns=7"); err != nil {
+		t.Error(err)
+	}
 	for _, test := range []struct {
 		url  string
 		size int32

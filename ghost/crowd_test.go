@@ -154,12 +154,12 @@ func testCrowd(t *testing.T, fault sandbox.Fault, last bool) {
 		slices.Sort(took)
 		t.Logf("%s: median %s, worst %s of %d; %d of the crowd's tasks are left", what, took[looks/2].Round(time.Millisecond),
 			took[looks-1].Round(time.Millisecond), looks, left)
-		if took[looks/2] > 5*time.Second { // far more than it takes, far less than the crowd does
+		if took[looks/2] > 5*time.Second || took[looks-1] > 20*time.Second { // far more than it takes, far less than the crowd does
 			t.Errorf("%s: the median is %s", what, took[looks/2])
 		}
 	}
-	if left == 0 {
-		t.Error("the crowd was done meanwhile: it proves nothing")
+	if left == 0 || left > tasks-5 && fault.Status == 0 {
+		t.Errorf("%d of the crowd's %d tasks are left: it proves nothing, or nothing goes on", left, tasks)
 	}
 }
 

@@ -58,6 +58,7 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 		"switched off":               {old(time.Hour, off), false, "pending", ""},
 		"a fresh dispute":            {turn("dispute"), false, "pending", ""},
 		"a dispute":                  {old(time.Hour, turn("dispute")), false, "failed", "absent"},
+		"a dispute after too many":   {old(time.Hour, tries(6), turn("dispute")), false, "failed", "absent"},
 		"others' payment":            {turn("pay_out_of_band"), false, "pending", ""},
 		"others' old payment": {old(time.Hour, turn("pay_out_of_band")), false, "failed",
 			"absent"},

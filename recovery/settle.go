@@ -71,10 +71,13 @@ func (j *job) settleBy(ctx context.Context, o object, done execution, age time.D
 	if err := j.see(ctx, o); err != nil {
 		return false, err
 	}
+	if r := mayLeave(j.t.Kind, j.p, j.facts, j.now); !r.yes() { // the mark asks once more
+		return false, j.leaveUnsent(ctx, r, age)
+	}
 	if j.t.Attempt > mostSent {
 		return false, task.Snooze(30 * time.Minute)
 	}
-	return true, nil // the mark asks the gate
+	return true, nil
 }
 
 // leaveUnsent is what becomes of a request that was not executed and may not leave again. Nothing was done, so that after a while it is known

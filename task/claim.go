@@ -102,6 +102,7 @@ func (q *Queue) claim(ctx, alive context.Context, room int) (n int, err error) {
 	q.mutex.Lock()
 	q.tried = 0
 	q.mutex.Unlock()
+	q.unsure = false
 	if free := min(q.freeForLong(), room); free > 0 && !q.apart() {
 		rows, err := q.queries.TaskClaimLong(ctx, db.TaskClaimLongParams{LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(free)})
 		if err != nil {
@@ -142,7 +143,7 @@ func (c Config) lanes() []int {
 	case c.First:
 		return []int{laneFirst}
 	case c.Urgent:
-		return []int{laneFirst, laneUrgent}
+		return []int{laneUrgent} // what goes first is among them, and has workers of its own
 	}
 	return []int{laneAll}
 }
@@ -155,6 +156,7 @@ func (q *Queue) claimLane(ctx, alive context.Context, lane, room int) (n int, er
 	for looks := 0; n < room; {
 		if len(r.waiting) == 0 {
 			if all || looks == looksInVain {
+				q.unsure = q.unsure || !all
 				return n, nil
 			}
 			looks++
@@ -186,6 +188,31 @@ func (q *Queue) claimLane(ctx, alive context.Context, lane, room int) (n int, er
 
 // look finds whose turn it is. It reports whether these are all who have something due.
 func (q *Queue) look(ctx context.Context, lane int, r *round) (all bool, err error) {
+	fromStart := r.after == uuid.Nil
+	var few []uuid.UUID
+	for range looksInVain { // on, where none of these merchants has anything due
+		var crowd []uuid.UUID
+		var crowded bool
+		if few, crowd, crowded, err = q.lookOnce(ctx, lane, r); err != nil {
+			return false, err
+		}
+		if !crowded {
+			r.waiting = few
+			return fromStart, nil
+		}
+		if r.waiting = crowd; len(crowd) > 0 || r.after == uuid.Nil {
+			break
+		}
+	}
+	if len(r.waiting) == 0 {
+		r.waiting = few // the crowd's, of whom those that were passed are none
+	}
+	return fromStart && r.after == uuid.Nil, nil
+}
+
+// lookOnce names the merchants of the oldest due tasks, and, of a crowd, those behind the one up to
+// whom it was looked.
+func (q *Queue) lookOnce(ctx context.Context, lane int, r *round) (few, crowd []uuid.UUID, crowded bool, err error) {
 	p := db.TaskDueMerchantsParams{
 		After: r.after, First: lane == laneFirst, Urgent: lane == laneUrgent, Hops: hops,
 	}
@@ -194,10 +221,9 @@ func (q *Queue) look(ctx context.Context, lane int, r *round) (all bool, err err
 	}
 	rows, err := q.queries.TaskDueMerchants(ctx, p)
 	if err != nil {
-		return false, err
+		return nil, nil, false, err
 	}
-	var few, crowd []uuid.UUID
-	crowded, after := p.Sample == 0, uuid.Nil
+	crowded, r.after = p.Sample == 0, uuid.Nil
 	for _, row := range rows {
 		switch {
 		case row.Place == 0:
@@ -207,17 +233,10 @@ func (q *Queue) look(ctx context.Context, lane int, r *round) (all bool, err err
 			crowd = append(crowd, row.MerchantID)
 		}
 		if crowded = true; row.Place == hops {
-			after = row.MerchantID // the next look goes on from here
+			r.after = row.MerchantID // the next look goes on from here
 		}
 	}
-	if r.after = after; !crowded {
-		r.waiting = few
-		return true, nil
-	}
-	if r.waiting = crowd; len(crowd) == 0 {
-		r.waiting = few // of whom these merchants are none
-	}
-	return p.After == uuid.Nil && after == uuid.Nil, nil
+	return few, crowd, crowded, nil
 }
 
 // inTurns has merchants take turns in what the workers begin, each with their oldest first. A claim
@@ -250,5 +269,8 @@ func (q *Queue) untilNext(ctx context.Context) time.Duration {
 		return q.config.Poll
 	}
 	next := time.Duration(seconds * float64(time.Second))
+	if q.unsure { // more may be due than was looked at
+		next = min(next, lookAgain)
+	}
 	return max(min(next, q.config.Poll), time.Millisecond)
 }

@@ -97,6 +97,7 @@ type Queue struct {
 	long  int                 // audits among the open ones
 
 	rounds [lanes]round // of the claim loop alone
+	unsure bool         // of the claim loop alone: the last claim has not looked at all merchants
 }
 
 // held is a task that is this process's, until it is settled or its lease is lost.

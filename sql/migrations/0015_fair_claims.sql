@@ -5,8 +5,3 @@ DROP INDEX scheduled_tasks_first_idx;
 CREATE INDEX scheduled_tasks_urgent_idx ON scheduled_tasks (merchant_id, run_at) WHERE status = 'pending' AND kind IN ('webhook', 'refresh');
 CREATE INDEX scheduled_tasks_first_idx ON scheduled_tasks (merchant_id, run_at) WHERE status = 'pending' AND first;
 CREATE INDEX scheduled_tasks_long_idx ON scheduled_tasks (run_at) WHERE status = 'pending' AND kind = 'audit';
-
--- Who unsubscribes is looked for among all messages of theirs, sent or not: without the predicate of
--- the index before.
-DROP INDEX messages_persons_idx;
-CREATE INDEX messages_persons_idx ON messages USING gin (persons) WITH (fastupdate = off); -- a list of new entries would be read whole each time
