@@ -163,10 +163,11 @@ func testCrowd(t *testing.T, fault sandbox.Fault, last bool) {
 	}
 }
 
-// An audit reads on however slow the account's pace is: from the beginning it would never end.
+// An audit waits for the end of a pause that Stripe asks for: it does not begin anew.
 func TestAnAuditWaitsForItsTurn(t *testing.T) {
 	t.Parallel()
 	b := setupOn(t, dbtest.Pool(t), sandbox.Config{Customers: 8, Merchants: 1}, 2)
+	b.world.Fail(sandbox.Fault{Status: http.StatusTooManyRequests, Skip: 3, Header: http.Header{"Retry-After": {"7"}}})
 	id, err := b.s.StartAudit(t.Context(), b.merchant, nil)
 	if err != nil {
 		t.Fatal(err)
