@@ -3,7 +3,6 @@ package connect
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +43,7 @@ type pace struct {
 	slowed   atomic.Bool                 // the block is of the pace of before
 	mutex    sync.Mutex
 	promised [rankFirst + 1]time.Time // by rank: the turns up to here are of tasks that were sent away
+	beyond   int                      // tasks that were sent away for longer than is promised
 }
 
 // block is a run of evenly spaced turns.
@@ -256,7 +256,8 @@ func (p *pace) isFar(ctx context.Context, queue, next time.Duration) error {
 		p.promised[rank] = turn
 	}
 	if wait = p.promised[rank].Sub(now); wait > farthest {
-		return task.Snooze(farthest/2 + rand.N(farthest/2)) // not all at once
+		p.beyond++ // not all at once
+		return task.Snooze(farthest/2 + time.Duration(p.beyond%60)*farthest/120)
 	}
 	p.promised[rank] = p.promised[rank].Add(requestsOfTask * gap)
 	return task.Snooze(wait)

@@ -107,7 +107,7 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (int, error) {
 func isLock(err error) bool {
 	var failed migrate.MigrationPgError
 	if errors.As(err, &failed) {
-		return slices.Contains(lockCodes, failed.PgError.Code)
+		return slices.Contains(lockCodes, failed.Code)
 	}
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && slices.Contains(lockCodes, pgErr.Code)
