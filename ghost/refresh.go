@@ -10,12 +10,12 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/go-faster/jx"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
 
 	"phantom/connect"
 	"phantom/db"
@@ -230,6 +230,17 @@ const mostPages = 50
 // disputeLife is how long after a charge a bank may still take it back.
 const disputeLife = 540 * 24 * time.Hour
 
+// both does two readings at a time. Neither is broken off by the other's failure, so that what is
+// said of the two does not rest on which was faster.
+func both(one, other func() error) error {
+	var group sync.WaitGroup
+	var failed error
+	group.Go(func() { failed = other() })
+	err := one()
+	group.Wait()
+	return errors.Join(err, failed)
+}
+
 // subject reads the subscription with its invoices, and all charges of its customer that may belong
 // to one that is unpaid, contested, or a known ghost's. What of an invoice was tried is told by its
 // charges, as in an audit, and not by its payment intent: it may have had several. A subscription
@@ -237,10 +248,9 @@ const disputeLife = 540 * 24 * time.Hour
 func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarget) (subject, error) {
 	var sub subscription
 	var invoices []invoice
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error {
+	if err := both(func() error {
 		query := url.Values{"expand[]": {"customer"}}
-		err := r.reader.Get(groupCtx, "/v1/subscriptions/"+url.PathEscape(id), query, func(d *jx.Decoder) error {
+		err := r.reader.Get(ctx, "/v1/subscriptions/"+url.PathEscape(id), query, func(d *jx.Decoder) error {
 			sub = subscription{}
 			return sub.decode(d)
 		})
@@ -248,9 +258,7 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 			sub, err = subscription{ID: id}, nil
 		}
 		return err
-	})
-	group.Go(func() (err error) { invoices, err = r.invoices(groupCtx, id, known); return err })
-	if err := group.Wait(); err != nil {
+	}, func() (err error) { invoices, err = r.invoices(ctx, id, known); return err }); err != nil {
 		return subject{}, err
 	}
 	s := subject{subscription: Subscription{
@@ -294,16 +302,13 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 		oldest = from
 	}
 	var charges []charge
-	group, groupCtx = errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		charges, err = r.charges(groupCtx, sub.Customer, oldest)
+	if err := both(func() (err error) {
+		charges, err = r.charges(ctx, sub.Customer, oldest)
 		return err
-	})
-	group.Go(func() (err error) {
-		s.subscription.Resubscribed, err = r.resubscribed(groupCtx, &sub)
+	}, func() (err error) {
+		s.subscription.Resubscribed, err = r.resubscribed(ctx, &sub)
 		return err
-	})
-	if err := group.Wait(); err != nil {
+	}); err != nil {
 		return subject{}, err
 	}
 	r.seen = cardAttempts{hash: r.reader.Hash, from: r.now.AddDate(0, 0, -budgetDays).Unix()}
