@@ -20,7 +20,7 @@ SELECT tried.card, count(*) AS attempts, max(tried.at)::timestamptz AS last FROM
     SELECT a.card, a.sent_at FROM attempts a
     WHERE a.merchant_id = $1 AND a.card IS NOT NULL AND a.action = 'invoice_pay'
         AND a.sent_at > phantom_now() - interval '720 hours' AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
-        AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge)) AS tried
+        AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge AND c.card = a.card)) AS tried
 GROUP BY tried.card ORDER BY tried.card
 `
 

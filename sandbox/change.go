@@ -241,7 +241,7 @@ func (a *account) turnSubscription(c Change, now int64) (string, error) {
 		for _, inv := range k.open {
 			inv.welcome = c.Status != "declines"
 		}
-		k.switchCard(fresh)
+		k.replaceCard(fresh)
 		a.emit(now, "payment_method.attached", fresh.pm, nil)
 		a.emit(now, "customer.updated", k.cust, map[string]any{"invoice_settings": own})
 		if subs != k.sub.DefaultPaymentMethod {

@@ -290,6 +290,17 @@ func (c *contract) switchCard(to *card) {
 	c.cust.InvoiceSettings.DefaultPaymentMethod = text(to.pm.ID)
 }
 
+// replaceCard is switchCard for a customer who has other subscriptions too: those without a method of
+// their own are charged with the customer's from now on.
+func (c *contract) replaceCard(to *card) {
+	c.switchCard(to)
+	for _, o := range c.acc.contracts {
+		if o.cust == c.cust && o.sub.DefaultPaymentMethod == "" {
+			o.card = to
+		}
+	}
+}
+
 func (c *contract) newInvoice(t int64, reason string) *invoice {
 	a := c.acc
 	c.made++

@@ -87,7 +87,7 @@ func (c *contract) comesRound(t int64) {
 		a.emit(t, "customer.updated", cu, before)
 	}
 	own := c.sub.DefaultPaymentMethod
-	c.switchCard(fresh)
+	c.replaceCard(fresh)
 	if own != c.sub.DefaultPaymentMethod {
 		a.emit(t, "customer.subscription.updated", c.sub, map[string]any{"default_payment_method": own})
 	}
