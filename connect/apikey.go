@@ -95,8 +95,9 @@ func (s *Service) Merchant(ctx context.Context, account string) (uuid.UUID, erro
 	return id, nil
 }
 
-// Authenticate returns the merchant whose key this is, and whether they are still connected. A key that is malformed, unknown or revoked is an [*Error] with
-// CodeUnauthorized, the same for each. The database is asked every time, so that revoking works at once.
+// Authenticate returns the merchant whose key this is, and whether they are still connected. A key
+// that is malformed, unknown or revoked is an [*Error] with CodeUnauthorized, the same for each.
+// The database is asked every time, so that revoking works at once.
 func (s *Service) Authenticate(ctx context.Context, key string) (merchantID uuid.UUID, connected bool, err error) {
 	unauthorized := &Error{CodeUnauthorized, "The API key is missing, unknown or revoked. Send it as Authorization: Bearer phk_…", errors.New("no valid key")}
 	secret, ok := strings.CutPrefix(key, apiKeyPrefix)

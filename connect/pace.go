@@ -39,7 +39,7 @@ type pace struct {
 
 	waiting  [rankFirst + 1]atomic.Int64 // requests, by rank
 	spacing  atomic.Int64                // the newest gap
-	starts   atomic.Int64                // when the request whose turn it is starts, in nanoseconds since 1970
+	starts   atomic.Int64                // when the next request starts, in nanoseconds since 1970
 	slowed   atomic.Bool                 // the block is of the pace of before
 	mutex    sync.Mutex
 	promised [rankFirst + 1]time.Time // by rank: the turns up to here are of tasks that were sent away
@@ -234,8 +234,8 @@ func (p *pace) queue(rank int) time.Duration {
 	return time.Duration(n * p.spacing.Load())
 }
 
-// isFar sends a hurried task away that would wait for so long in the queue, or where the next request
-// starts so late. Two requests may always wait: however slow the pace is, it is used.
+// isFar sends a hurried task away that would wait for so long in the queue, or where the next
+// request starts so late. Two requests may always wait: however slow the pace is, it is used.
 func (p *pace) isFar(ctx context.Context, queue, next time.Duration) error {
 	h, _ := ctx.Value(hurriedKey{}).(*hurry)
 	if h == nil {

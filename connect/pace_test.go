@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db"
 	"phantom/db/dbtest"
@@ -41,9 +40,7 @@ func TestUrgentRequestsGoFirst(t *testing.T) {
 func unranked(ctx context.Context) context.Context { return ctx }
 
 func goesBefore(t *testing.T, ranks []func(context.Context) context.Context, mine func(context.Context) context.Context) {
-	pool := dbtest.Pool(t)
-	merchant := newPacedMerchant(t, pool)
-	p := &pace{merchantID: merchant, queries: db.New(pool), most: 40, turn: make(chan struct{}, 1), gates: newGates(), coming: make(chan reserved, 1)}
+	p := newPace(t, 40)
 	ctx, stop := context.WithCancel(t.Context())
 	var crowd sync.WaitGroup
 	defer crowd.Wait()
@@ -88,9 +85,7 @@ func goesBefore(t *testing.T, ranks []func(context.Context) context.Context, min
 // wait, so that every turn is used. What must not begin anew waits.
 func TestFarTurnsHoldNoHand(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
-	merchant := newPacedMerchant(t, pool)
-	p := &pace{merchantID: merchant, queries: db.New(pool), most: 4, turn: make(chan struct{}, 1), gates: newGates(), coming: make(chan reserved, 1)}
+	p := newPace(t, 4)
 	if err := p.wait(hurried(t.Context())); err != nil { // the spacing is known from now on
 		t.Fatal(err)
 	}
@@ -143,14 +138,11 @@ func TestFarTurnsHoldNoHand(t *testing.T) {
 	}
 }
 
-// While one that must not begin anew waits for the end of a pause, the others do not wait behind it.
+// While one that must not begin anew waits for the end of a pause, the others do not wait behind
+// it.
 func TestAPauseIsSeenBesideWhoWaits(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
-	p := &pace{
-		merchantID: newPacedMerchant(t, pool), queries: db.New(pool), most: 40, turn: make(chan struct{}, 1), gates: newGates(),
-		coming: make(chan reserved, 1),
-	}
+	p := newPace(t, 40)
 	if err := p.wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -182,11 +174,7 @@ func TestAPauseIsSeenBesideWhoWaits(t *testing.T) {
 // A task that has begun goes on, though many have come since.
 func TestWhatHasBegunGoesOn(t *testing.T) {
 	t.Parallel()
-	pool := dbtest.Pool(t)
-	p := &pace{
-		merchantID: newPacedMerchant(t, pool), queries: db.New(pool), most: 4, turn: make(chan struct{}, 1), gates: newGates(),
-		coming: make(chan reserved, 1),
-	}
+	p := newPace(t, 4)
 	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 	defer stop()
 	mine := hurried(ctx)
@@ -206,12 +194,19 @@ func TestWhatHasBegunGoesOn(t *testing.T) {
 	others.Wait()
 }
 
-func newPacedMerchant(t *testing.T, pool *pgxpool.Pool) uuid.UUID {
+// newPace is the pace of a merchant, of so many requests a second.
+func newPace(t *testing.T, most float64) *pace {
 	t.Helper()
+	pool := dbtest.Pool(t)
 	id := uuid.Must(uuid.NewV7())
 	access := vault.NewToken("merchants.access_token:acct_1", "sk_test_1")
-	if _, err := db.New(pool).MerchantCreate(t.Context(), db.MerchantCreateParams{ID: id, StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write"}); err != nil {
+	if _, err := db.New(pool).MerchantCreate(t.Context(), db.MerchantCreateParams{
+		ID: id, StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write",
+	}); err != nil {
 		t.Fatal(err)
 	}
-	return id
+	return &pace{
+		merchantID: id, queries: db.New(pool), most: most, turn: make(chan struct{}, 1), gates: newGates(),
+		coming: make(chan reserved, 1),
+	}
 }

@@ -20,7 +20,8 @@ func TestQueriesOfOneReadFewRows(t *testing.T) {
 			SELECT gen_random_uuid(), 'acct_' || n, 'read_write', false, now() FROM generate_series(1, 100) n`,
 		`INSERT INTO merchants (id, stripe_user_id, scope, livemode, disconnected_at)
 			VALUES ('` + merchant.String() + `', 'acct_one', 'read_write', false, now())`,
-		// Each has 100 charges due, 100 for later, some urgent ones that have failed, and some that are done.
+		// Each has 100 charges due, 100 for later, some urgent ones that have failed, and some that
+		// are done.
 		`INSERT INTO scheduled_tasks (merchant_id, id, kind, params, run_at, first)
 			SELECT id, gen_random_uuid(), kind, '{}', phantom_now() + due, kind = 'refresh'
 			FROM merchants, generate_series(1, 100), (VALUES ('invoice_pay', interval '-1 hour'), ('invoice_pay', interval '1 day')) k (kind, due)`,

@@ -32,10 +32,11 @@ const (
 	lockPatience = 10 * time.Minute
 )
 
-// Migrate brings the database at url to the newest schema and returns how many migrations it ran. Any number of processes may
-// call it at once: the first migrates, the others wait and find nothing to do. The URL must not lead through a transaction
-// pooler, because the wait is an advisory lock of the session. Beside a long transaction a migration
-// never makes others wait for more than some seconds, and log learns whom it waits for.
+// Migrate brings the database at url to the newest schema and returns how many migrations it ran.
+// Any number of processes may call it at once: the first migrates, the others wait and find nothing
+// to do. The URL must not lead through a transaction pooler, because the wait is an advisory lock
+// of the session. Beside a long transaction a migration never makes others wait for more than some
+// seconds, and log learns whom it waits for.
 func Migrate(ctx context.Context, url string, log *slog.Logger) (int, error) {
 	config, err := parseURL(url)
 	if err != nil {
@@ -116,7 +117,8 @@ func isLock(err error) bool {
 // lockCodes are PostgreSQL's for lock_timeout and a deadlock.
 var lockCodes = []string{"55P03", "40P01"}
 
-// tellBlocker says who has held a lock on one of PHANTOM's tables, or on the migrations, for longest.
+// tellBlocker says who has held a lock on one of PHANTOM's tables, or on the migrations, for
+// longest.
 func tellBlocker(ctx context.Context, conn *pgx.Conn, log *slog.Logger) {
 	var pid int32
 	var program, state string

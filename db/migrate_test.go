@@ -157,8 +157,8 @@ func TestWaitReachable(t *testing.T) {
 	})
 }
 
-// A migration beside a long reader keeps nobody waiting behind it, says who it waits for, and goes on
-// when the reader has ended.
+// A migration beside a long reader keeps nobody waiting behind it, says who it waits for, and goes
+// on when the reader has ended.
 func TestMigrateBesideAReader(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), dbtest.EmptyURL(t)

@@ -367,11 +367,11 @@ type TaskDueMerchantsRow struct {
 	Due        bool
 }
 
-// Merchants with something to claim, but audits. sample > 0 takes the oldest due tasks first: where these are
-// all, their merchants are all, at the price of the tasks alone. Where they are a crowd, and where
-// sample is 0, an index is read from merchant to merchant, one probe for each, behind a given one
-// and for so many hops at most: a merchant with a million tasks is one hop. place is the hop, 0 of
-// the sample; of the last hop the row is there even where nothing is due.
+// Merchants with something to claim, but audits. sample > 0 takes the oldest due tasks first: where
+// these are all, their merchants are all, at the price of the tasks alone. Where they are a crowd,
+// and where sample is 0, an index is read from merchant to merchant, one probe for each, behind a
+// given one and for so many hops at most: a merchant with a million tasks is one hop. place is the
+// hop, 0 of the sample; of the last hop the row is there even where nothing is due.
 func (q *Queries) TaskDueMerchants(ctx context.Context, arg TaskDueMerchantsParams) ([]TaskDueMerchantsRow, error) {
 	rows, err := q.db.Query(ctx, taskDueMerchants,
 		arg.Sample,

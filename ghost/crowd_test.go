@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -15,40 +14,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"phantom/connect"
 	"phantom/db/dbtest"
 	"phantom/sandbox"
 	"phantom/task"
 )
-
-// connectAlso connects another of the sandbox's merchants.
-func (b *bench) connectAlso(account string) (merchant uuid.UUID) {
-	b.t.Helper()
-	page, browser, err := b.connect.Begin(b.t.Context(), "")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(page + "&sandbox_account=" + url.QueryEscape(account))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	response.Body.Close()
-	back, err := response.Location()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if _, err := b.connect.Complete(b.t.Context(), connect.Callback{
-		State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser,
-	}); err != nil {
-		b.t.Fatal(err)
-	}
-	row, err := b.queries.MerchantGetByStripeUserID(b.t.Context(), account)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return row.ID
-}
 
 // While one merchant has three thousand tasks due, half of them refreshes, another's event is done
 // and another's hunt is planned soon, whichever of the two comes first by id, and however Stripe
@@ -77,7 +46,7 @@ func testCrowd(t *testing.T, fault sandbox.Fault, last bool) {
 	}
 	b := setupOn(t, dbtest.Pool(t), sandbox.Config{Customers: 300, Merchants: 2}, limit)
 	crowdAccount, crowd := b.account, b.merchant
-	other := b.connectAlso(b.world.Accounts()[1])
+	_, other := b.handshake(b.world.Accounts()[1])
 	if last { // ids grow with time: the later one is the last
 		b.account, b.merchant = b.world.Accounts()[1], other
 	} else {
@@ -154,7 +123,8 @@ func testCrowd(t *testing.T, fault sandbox.Fault, last bool) {
 		slices.Sort(took)
 		t.Logf("%s: median %s, worst %s of %d; %d of the crowd's tasks are left", what, took[looks/2].Round(time.Millisecond),
 			took[looks-1].Round(time.Millisecond), looks, left)
-		if took[looks/2] > 5*time.Second || took[looks-1] > 20*time.Second { // far more than it takes, far less than the crowd does
+		// Far more than it takes, and far less than the crowd does.
+		if took[looks/2] > 5*time.Second || took[looks-1] > 20*time.Second {
 			t.Errorf("%s: the median is %s", what, took[looks/2])
 		}
 	}

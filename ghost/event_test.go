@@ -296,7 +296,7 @@ func TestDeauthorization(t *testing.T) {
 		t.Error("a disconnected merchant's event was taken")
 	}
 
-	if _, id := b.handshake(); id != b.merchant {
+	if _, id := b.handshake(b.account); id != b.merchant {
 		t.Fatal("another row")
 	}
 	row = b.row()
@@ -334,7 +334,7 @@ func TestTaskOfALeftMerchantIsParked(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	}
-	b.handshake()
+	b.handshake(b.account)
 	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'pending'"); n != 2 {
 		t.Errorf("%d tasks are awake", n)
 	}

@@ -86,19 +86,19 @@ func setupOn(t *testing.T, pool *pgxpool.Pool, config sandbox.Config, limit int)
 	}, pool)
 	b.s = New(pool, b.connect, log)
 	b.s.spacing = spacing{} // most tests take one step after the other
-	b.account, b.merchant = b.handshake()
+	b.account, b.merchant = b.handshake(b.world.Accounts()[0])
 	return b
 }
 
-// handshake connects the sandbox's first merchant, as a browser would.
-func (b *bench) handshake() (account string, merchant uuid.UUID) {
+// handshake connects one of the sandbox's merchants, as a browser would.
+func (b *bench) handshake(chosen string) (account string, merchant uuid.UUID) {
 	b.t.Helper()
 	page, browser, err := b.connect.Begin(b.t.Context(), "")
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(page)
+	response, err := client.Get(page + "&sandbox_account=" + chosen)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -21,8 +21,9 @@ import (
 	"phantom/sandbox"
 )
 
-// stripeMocks are Stripe's own mock servers by the module that pins them. The first knows the OpenAPI document of the API version that
-// stripe-go v76 speaks, and is asked to refuse any other; the second knows one since basil. Neither looks at what expand names.
+// stripeMocks are Stripe's own mock servers by the module that pins them. The first knows the
+// OpenAPI document of the API version that stripe-go v76 speaks, and is asked to refuse any other;
+// the second knows one since basil. Neither looks at what expand names.
 var stripeMocks = []struct{ folder, modules, check string }{
 	{".", "../tools.mod", "-strict-version-check"},
 	{"testdata/basil", "go.mod", ""},

@@ -9,8 +9,9 @@ import (
 	"phantom/db"
 )
 
-// A charge that Stripe has made with another card than was foreseen counts for the foreseen one too.
-// Were it forgotten there, the same request would leave again as soon as anything wakes its task.
+// A charge that Stripe has made with another card than was foreseen counts for the foreseen one
+// too. Were it forgotten there, the same request would leave again as soon as anything wakes its
+// task.
 func TestWhatWasForeseenCounts(t *testing.T) {
 	t.Parallel()
 	for name, reached := range map[string]bool{"declined by the network": true, "blocked by Stripe": false} {

@@ -274,7 +274,8 @@ func TestFinalStepSparesWhoPays(t *testing.T) {
 	}
 }
 
-// A final step on a customer who is left alone meanwhile is not taken, and the hunt ends: nothing would ever let it leave.
+// A final step on a customer who is left alone meanwhile is not taken, and the hunt ends: nothing
+// would ever let it leave.
 func TestFinalStepOnWhoIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	for _, set := range []string{"kind = 'written_off'", "ignored = true", "resubscribed = true", "leaving = true"} {

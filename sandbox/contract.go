@@ -290,8 +290,8 @@ func (c *contract) switchCard(to *card) {
 	c.cust.InvoiceSettings.DefaultPaymentMethod = text(to.pm.ID)
 }
 
-// replaceCard is switchCard for a customer who has other subscriptions too: those without a method of
-// their own are charged with the customer's from now on.
+// replaceCard is switchCard for a customer who has other subscriptions too: those without a method
+// of their own are charged with the customer's from now on.
 func (c *contract) replaceCard(to *card) {
 	c.switchCard(to)
 	for _, o := range c.acc.contracts {

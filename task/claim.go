@@ -14,7 +14,8 @@ import (
 // apart says whether the queue claims a part of the kinds only, beside one that claims all.
 func (q *Queue) apart() bool { return q.config.Urgent || q.config.First }
 
-// claimLoop fills the workers' hands and waits for whichever comes first: a free hand, a notification, the next task's time.
+// claimLoop fills the workers' hands and waits for whichever comes first: a free hand, a
+// notification, the next task's time.
 func (q *Queue) claimLoop(ctx, alive context.Context) {
 	failures := 0
 	for ctx.Err() == nil {
@@ -38,7 +39,8 @@ func (q *Queue) claimLoop(ctx, alive context.Context) {
 			failures = 0
 			q.config.Log.Info("[WORKER] claims tasks again")
 		}
-		if count < room { // nothing more is due, and an ended task makes nothing due: its hand need not ask
+		// Nothing more is due, and an ended task makes nothing due: its hand need not ask.
+		if count < room {
 			q.mutex.Lock()
 			q.more = false
 			q.mutex.Unlock()
@@ -50,8 +52,9 @@ func (q *Queue) claimLoop(ctx, alive context.Context) {
 	}
 }
 
-// room is how many tasks to claim: enough for the free hands, and a stock for as long as they empty it quickly. What only waits to be
-// settled does not count, so that claiming and settling go on at the same time.
+// room is how many tasks to claim: enough for the free hands, and a stock for as long as they empty
+// it quickly. What only waits to be settled does not count, so that claiming and settling go on at
+// the same time.
 func (q *Queue) room() int {
 	q.mutex.Lock()
 	defer q.mutex.Unlock()
@@ -94,7 +97,8 @@ const hops = 1000
 // looksInVain bounds the looks of one claim that finds nothing: the next one goes on.
 const looksInVain = 4
 
-// longKind is the kind whose tasks take minutes where others take a second. TaskClaim leaves it out.
+// longKind is the kind whose tasks take minutes where others take a second. TaskClaim leaves it
+// out.
 const longKind = "audit"
 
 // claim takes room tasks at most, fewer where nothing more is to be had.

@@ -111,8 +111,8 @@ func TestSharesAreEqual(t *testing.T) {
 	}
 }
 
-// A task that comes while others' thousands wait, and thousands of merchants have planned theirs for
-// later, begins soon, whoever's it is.
+// A task that comes while others' thousands wait, and thousands of merchants have planned theirs
+// for later, begins soon, whoever's it is.
 func TestALateTaskBeginsSoon(t *testing.T) {
 	t.Parallel()
 	for _, last := range []bool{false, true} {

@@ -22,7 +22,7 @@ type Config struct {
 	Urgent      bool               // claims only the kinds by which PHANTOM learns what has happened, which must not wait behind others
 	First       bool               // claims only what goes first: see [New]
 	Workers     int                // tasks at a time; 10
-	Long        int                // audits at a time, which take long; as many as there are Workers if 0
+	Long        int                // audits at a time, which take long; as many as Workers if 0
 	Batch       int                // rows of one claim at most; 200
 	Lease       time.Duration      // how long a task stays its process's without a heartbeat; 60 s
 	Poll        time.Duration      // the safety net while idle, by which a run_at moved by hand is seen within 5 s; 4.5 s

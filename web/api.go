@@ -30,8 +30,8 @@ func (s *Server) authenticated(next merchantHandler) http.HandlerFunc {
 	})
 }
 
-// evenDisconnected is for what a merchant who has left may still do: stop a hunt, halt, and take back
-// the credentials of their providers. Each of these only ends something, and none shows what
+// evenDisconnected is for what a merchant who has left may still do: stop a hunt, halt, and take
+// back the credentials of their providers. Each of these only ends something, and none shows what
 // identifies a customer.
 func (s *Server) evenDisconnected(next merchantHandler) http.HandlerFunc {
 	return s.withKey(func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID, _ bool) error {

@@ -17,8 +17,8 @@ type seen struct {
 	since  int
 }
 
-// say reports whether one more of a kind is to be logged, and how many before it were not. Kinds are
-// our own words: few.
+// say reports whether one more of a kind is to be logged, and how many before it were not. Kinds
+// are our own words: few.
 func (r *rarely) say(kind string, now time.Time) (unlogged int, is bool) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()

@@ -52,7 +52,8 @@ SELECT a.charge, a.sent_at, a.result IS NULL FROM attempts a
 WHERE a.merchant_id = sqlc.arg(merchant_id) AND (a.card = sqlc.arg(card) OR a.card IS NULL AND a.customer = sqlc.arg(customer))
     AND a.action = 'invoice_pay' AND a.sent_at > phantom_now() - interval '720 hours' AND a.task_id <> sqlc.arg(task_id)
     AND coalesce(a.result, 'unknown') IN ('unknown', 'processing', 'declined')
-    -- What Stripe has charged another card for than was foreseen counts for both: else it would leave again at once.
+    -- What Stripe has charged another card for than was foreseen counts for both: else it would
+    -- leave again at once.
     AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge AND (a.card IS NULL OR c.card = a.card))
     AND NOT (a.charge IS NULL AND coalesce(a.result, '') = 'declined' AND EXISTS ( -- of before charges were stored: the ledger has it by its time
         SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.card = sqlc.arg(card)

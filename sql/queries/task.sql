@@ -59,11 +59,11 @@ SELECT EXISTS (SELECT 1 FROM scheduled_tasks
 SELECT pg_notify('phantom_task', '');
 
 -- name: TaskDueMerchants :many
--- Merchants with something to claim, but audits. sample > 0 takes the oldest due tasks first: where these are
--- all, their merchants are all, at the price of the tasks alone. Where they are a crowd, and where
--- sample is 0, an index is read from merchant to merchant, one probe for each, behind a given one
--- and for so many hops at most: a merchant with a million tasks is one hop. place is the hop, 0 of
--- the sample; of the last hop the row is there even where nothing is due.
+-- Merchants with something to claim, but audits. sample > 0 takes the oldest due tasks first: where
+-- these are all, their merchants are all, at the price of the tasks alone. Where they are a crowd,
+-- and where sample is 0, an index is read from merchant to merchant, one probe for each, behind a
+-- given one and for so many hops at most: a merchant with a million tasks is one hop. place is the
+-- hop, 0 of the sample; of the last hop the row is there even where nothing is due.
 WITH RECURSIVE oldest AS MATERIALIZED (
     SELECT t.merchant_id FROM scheduled_tasks t
     WHERE t.status = 'pending' AND t.run_at <= phantom_now() AND t.kind <> 'audit'
