@@ -93,10 +93,12 @@ func (s *Service) paceOf(merchantID uuid.UUID) *pace {
 	s.pacesMutex.Lock()
 	defer s.pacesMutex.Unlock()
 	if s.paces[merchantID] == nil {
-		s.paces[merchantID] = &pace{
+		p := &pace{
 			merchantID: merchantID, queries: s.queries, most: float64(s.config.RateLimit) * paceShare, waited: s.config.Waited,
 			turn: make(chan struct{}, 1), gates: newGates(), coming: make(chan reserved, 1),
 		}
+		p.spacing.Store(int64(float64(time.Second) / p.most)) // until the first block tells better
+		s.paces[merchantID] = p
 	}
 	return s.paces[merchantID]
 }
@@ -140,7 +142,7 @@ func (p *pace) wait(ctx context.Context) error {
 	if p == nil {
 		return ctx.Err()
 	}
-	rank := rankOf(ctx)
+	rank, came := rankOf(ctx), time.Duration(p.spacing.Load())
 	p.waiting[rank].Add(1)
 	defer p.waiting[rank].Add(-1)
 	if err := p.isFar(ctx, p.queue(rank), time.Until(time.Unix(0, p.starts.Load()))); err != nil {
@@ -200,7 +202,11 @@ func (p *pace) wait(ctx context.Context) error {
 	}
 	d := time.Until(at)
 	p.starts.Store(at.UnixNano())
-	if err := p.isFar(ctx, 0, d); err != nil {
+	var queue time.Duration
+	if p.gap > came*3/2 { // it is slower than when the request came: the queue is longer than it seemed
+		queue = p.queue(rank)
+	}
+	if err := p.isFar(ctx, queue, d); err != nil {
 		return err
 	}
 	p.slots--
@@ -280,6 +286,9 @@ func (p *pace) reserve(ctx context.Context, size int) reserved {
 func (p *pace) slow(ctx context.Context, pause time.Duration) error {
 	if p == nil {
 		return nil
+	}
+	if h, _ := ctx.Value(hurriedKey{}).(*hurry); h != nil { // what was refused may as well begin anew
+		h.begun.Store(false)
 	}
 	if err := p.queries.StripeRateSlow(ctx, db.StripeRateSlowParams{MerchantID: p.merchantID, Most: p.most, Pause: pause.Seconds()}); err != nil {
 		return fmt.Errorf("slow down: %w", err)

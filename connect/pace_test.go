@@ -194,8 +194,69 @@ func TestWhatHasBegunGoesOn(t *testing.T) {
 	others.Wait()
 }
 
+// Tasks that came while the pace was quick hold no hand once Stripe has slowed it down: but for two
+// they go away at once.
+func TestWhoCameEarlierSeesTheNewPace(t *testing.T) {
+	t.Parallel()
+	p := newPace(t, 40)
+	p.turn <- struct{}{} // nobody begins
+	var served, away atomic.Int64
+	var tasks sync.WaitGroup
+	for range 15 {
+		tasks.Go(func() {
+			err := p.wait(hurried(t.Context()))
+			if _, is := task.Snoozed(err); is {
+				away.Add(1)
+			} else if err == nil {
+				served.Add(1)
+			}
+		})
+	}
+	for p.waiting[rankOther].Load() < 15 {
+		time.Sleep(time.Millisecond)
+	}
+	if first := p.reserve(t.Context(), 1); first.err != nil {
+		t.Fatal(first.err)
+	}
+	p.most = 1 // half of it is the slowest there is
+	if err := p.slow(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	<-p.turn
+	tasks.Wait()
+	if served.Load() > 3 || served.Load()+away.Load() != 15 {
+		t.Errorf("%d of 15 hold their hands until they are served, %d go away", served.Load(), away.Load())
+	}
+}
+
+// What Stripe has refused has not begun: it does not hold its hand behind a long queue.
+func TestWhatWasRefusedGoesAway(t *testing.T) {
+	t.Parallel()
+	p := newPace(t, 4)
+	ctx, stop := context.WithCancel(t.Context())
+	mine := hurried(ctx)
+	if err := p.wait(mine); err != nil {
+		t.Fatal(err)
+	}
+	var others sync.WaitGroup
+	for range 12 {
+		others.Go(func() { _ = p.wait(ctx) })
+	}
+	for p.waiting[rankOther].Load() < 10 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := p.slow(mine, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, is := task.Snoozed(p.wait(mine)); !is {
+		t.Error("it waits behind all the others")
+	}
+	stop()
+	others.Wait()
+}
+
 // newPace is the pace of a merchant, of so many requests a second.
-func newPace(t *testing.T, most float64) *pace {
+func newPace(t *testing.T, rate int) *pace {
 	t.Helper()
 	pool := dbtest.Pool(t)
 	id := uuid.Must(uuid.NewV7())
@@ -205,8 +266,6 @@ func newPace(t *testing.T, most float64) *pace {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return &pace{
-		merchantID: id, queries: db.New(pool), most: most, turn: make(chan struct{}, 1), gates: newGates(),
-		coming: make(chan reserved, 1),
-	}
+	service := Service{config: Config{RateLimit: rate}, queries: db.New(pool), paces: map[uuid.UUID]*pace{}}
+	return service.paceOf(id)
 }

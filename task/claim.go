@@ -60,13 +60,15 @@ func (q *Queue) room() int {
 	defer q.mutex.Unlock()
 	q.more = true // until a claim says otherwise
 	stock := max(q.config.Workers, min(2*q.tried, q.config.Batch+q.config.Workers))
+	q.stock = stock
 	if q.apart() { // what it learns is waited for: a process with a free hand takes it
-		stock = q.config.Workers
+		stock, q.stock = q.config.Workers, 0
 	}
-	room := min(stock-q.open, q.config.Batch)
+	open := q.open - q.hands.blocked
+	room := min(stock-open, q.config.Batch)
 	q.low = max(stock/2, q.config.Workers-1)
 	// A small claim costs as much as a large one: wait until half the stock is gone.
-	if room < stock/2 && q.open > q.config.Workers {
+	if room < stock/2 && open > q.config.Workers {
 		return 0
 	}
 	return max(room, 0)
@@ -104,7 +106,7 @@ const longKind = "audit"
 // claim takes room tasks at most, fewer where nothing more is to be had.
 func (q *Queue) claim(ctx, alive context.Context, room int) (n int, err error) {
 	q.mutex.Lock()
-	q.tried = 0
+	q.tried, q.passed = 0, false
 	q.mutex.Unlock()
 	q.unsure = false
 	if free := min(q.freeForLong(), room); free > 0 && !q.apart() {
@@ -168,9 +170,17 @@ func (q *Queue) claimLane(ctx, alive context.Context, lane, room int) (n int, er
 				return n, err
 			}
 			r.share = max((room-n)/max(len(r.waiting), 1), 1)
+			if q.apart() {
+				r.share = min(r.share, q.hands.most)
+			}
 			continue
 		}
-		merchants := r.waiting[:min(len(r.waiting), max((room-n)/r.share, 1))]
+		turn := min(len(r.waiting), max((room-n)/r.share, 1))
+		merchants := q.withoutSated(r.waiting[:turn])
+		if len(merchants) == 0 {
+			r.waiting = r.waiting[turn:]
+			continue
+		}
 		rows, err := q.queries.TaskClaim(ctx, db.TaskClaimParams{
 			LeaseSeconds: q.config.Lease.Seconds(), Merchants: merchants,
 			First: lane == laneFirst, Urgent: lane == laneUrgent,
@@ -179,7 +189,7 @@ func (q *Queue) claimLane(ctx, alive context.Context, lane, room int) (n int, er
 		if err != nil {
 			return n, err
 		}
-		r.waiting = r.waiting[len(merchants):]
+		r.waiting = r.waiting[turn:]
 		for _, row := range inTurns(rows) {
 			q.takeRow(alive, row)
 		}
@@ -188,6 +198,22 @@ func (q *Queue) claimLane(ctx, alive context.Context, lane, room int) (n int, er
 		}
 	}
 	return n, nil
+}
+
+// withoutSated leaves out who has enough of the hands and of the stock: what holds their tasks up
+// must not fill it.
+func (q *Queue) withoutSated(merchants []uuid.UUID) []uuid.UUID {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	var left []uuid.UUID
+	for _, m := range merchants {
+		if q.hands.sated(m, q.stock) {
+			q.passed = true
+		} else {
+			left = append(left, m)
+		}
+	}
+	return left
 }
 
 // look finds whose turn it is. It reports whether these are all who have something due.
@@ -273,7 +299,10 @@ func (q *Queue) untilNext(ctx context.Context) time.Duration {
 		return q.config.Poll
 	}
 	next := time.Duration(seconds * float64(time.Second))
-	if q.unsure { // more may be due than was looked at
+	switch {
+	case q.passed: // what is due already waits for a hand, whose end wakes the loop
+		next = max(next, lookAgain)
+	case q.unsure: // more may be due than was looked at
 		next = min(next, lookAgain)
 	}
 	return max(min(next, q.config.Poll), time.Millisecond)

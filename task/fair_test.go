@@ -198,3 +198,64 @@ func TestLongTasksLeaveHands(t *testing.T) {
 		t.Errorf("%d audits ran at a time", most.Load())
 	}
 }
+
+// What holds up the tasks of one merchant for as long as it likes leaves hands for all others, of
+// every lane, and for what comes due later.
+func TestWhoIsHeldUpHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	for _, lane := range []struct {
+		name, kind    string
+		urgent, first bool
+	}{{"all", "note", false, false}, {"urgent", "webhook", true, false}, {"first", "note", false, true}} {
+		t.Run(lane.name, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			other := b.newMerchant("acct_other")
+			add := func(merchant uuid.UUID, n int) {
+				b.crowd(merchant, lane.kind, n, time.Minute)
+				if lane.first {
+					if _, err := b.pool.Exec(t.Context(), "UPDATE scheduled_tasks SET first = true WHERE status = 'pending'"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			add(b.merchant, 300)
+			const workers = 5
+			var stuck atomic.Int64
+			done, release := make(chan struct{}, 9), make(chan struct{})
+			stop := b.run(task.Config{Workers: workers, Urgent: lane.urgent, First: lane.first,
+				Handlers: map[string]task.Handler{lane.kind: func(ctx context.Context, k *task.Task) error {
+					if k.MerchantID == other {
+						done <- struct{}{}
+						return nil
+					}
+					stuck.Add(1)
+					select {
+					case <-release:
+					case <-ctx.Done():
+					}
+					return ctx.Err()
+				}}})
+			defer stop()
+			await(t, "the crowd is held up", func() bool { return stuck.Load() == workers-1 })
+			for range 3 {
+				add(other, 3)
+				for range 3 {
+					select {
+					case <-done:
+					case <-time.After(time.Minute):
+						t.Fatal("another one waits for the merchant who is held up")
+					}
+				}
+			}
+			if n := stuck.Load(); n != workers-1 {
+				t.Errorf("the crowd holds %d hands of %d", n, workers)
+			}
+			if n := b.running(); n > 3*workers {
+				t.Errorf("%d of the crowd's tasks are claimed, and nobody tries them", n)
+			}
+			close(release)
+			await(t, "the crowd goes on", func() bool { return stuck.Load() == 300 })
+		})
+	}
+}

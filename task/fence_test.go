@@ -266,7 +266,7 @@ func TestTakenOverFromItself(t *testing.T) {
 	var tries atomic.Int32
 	told, thaw, finish := make(chan error, 1), make(chan struct{}), make(chan struct{})
 	release := sync.OnceFunc(func() { close(thaw) })
-	b.run(task.Config{Workers: 2, Lease: time.Second, Grace: time.Millisecond,
+	b.run(task.Config{Workers: 3, Lease: time.Second, Grace: time.Millisecond,
 		Handlers: map[string]task.Handler{
 			"slow": func(ctx context.Context, _ *task.Task) error {
 				if tries.Add(1) == 1 {

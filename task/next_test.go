@@ -11,19 +11,66 @@ import (
 
 // A free hand takes what goes first before all that its process has claimed earlier.
 func TestNextTakesFirstThingsFirst(t *testing.T) {
-	q := &Queue{ahead: make(chan *held, 9), work: make(chan *held, 9)}
+	t.Parallel()
+	s := newHands(10)
 	for range 5 {
-		q.work <- &held{task: &Task{}}
+		s.put(&held{task: &Task{}})
 	}
-	q.ahead <- &held{task: &Task{First: true}}
+	s.put(&held{task: &Task{First: true}})
 	for i := range 6 {
-		if h := q.next(); h.task.First != (i == 0) {
+		if h := s.take(); h.task.First != (i == 0) {
 			t.Errorf("number %d goes first: %t", i, h.task.First)
 		}
 	}
-	close(q.work)
-	if q.next() != nil {
+	if s.take() != nil {
 		t.Error("there is more than was claimed")
+	}
+}
+
+// One merchant's tasks hold four of five hands at most, and the only hand of a queue. What waits
+// for them is told apart, and each end of a task lets the next one begin.
+func TestHandsAreLeftToOthers(t *testing.T) {
+	t.Parallel()
+	for workers, most := range map[int]int{1: 1, 2: 1, 4: 3, 10: 8, 20: 16} {
+		s := newHands(workers)
+		one, two := uuid.UUID{1}, uuid.UUID{2}
+		for range 30 {
+			s.put(&held{task: &Task{MerchantID: one}})
+		}
+		var trying []*held
+		for h := s.take(); h != nil; h = s.take() {
+			trying = append(trying, h)
+		}
+		if len(trying) != most || s.blocked != 30-most {
+			t.Errorf("%d workers: one merchant holds %d hands, and %d wait", workers, len(trying), s.blocked)
+		}
+		if !s.sated(one, 30-most) || s.sated(one, 31-most) || s.sated(two, 0) {
+			t.Errorf("%d workers: who has enough is not told", workers)
+		}
+		s.put(&held{task: &Task{MerchantID: two}})
+		if h := s.take(); h == nil || h.task.MerchantID != two {
+			t.Fatalf("%d workers: another one's task waits", workers)
+		}
+		s.put(&held{task: &Task{MerchantID: one, First: true}})
+		if s.take() != nil || s.blocked != 31-most {
+			t.Errorf("%d workers: what goes first takes more hands than are left", workers)
+		}
+		s.end(trying[0])
+		if s.blocked != 0 || s.sated(one, 0) {
+			t.Errorf("%d workers: %d are blocked where a hand is free", workers, s.blocked)
+		}
+		if h := s.take(); h == nil || !h.task.First {
+			t.Errorf("%d workers: a free hand does not take what goes first", workers)
+		}
+		if left := s.drain(); len(left) != 30-most || s.blocked != 0 || s.take() != nil {
+			t.Errorf("%d workers: %d are given back", workers, len(left))
+		}
+		for _, h := range append(trying, &held{task: &Task{MerchantID: two}}) {
+			s.end(h)
+		}
+		if len(s.loads) != 0 {
+			t.Errorf("%d workers: %d merchants are remembered for nothing", workers, len(s.loads))
+		}
 	}
 }
 

@@ -84,20 +84,23 @@ type Queue struct {
 	queries *db.Queries
 
 	wake  chan struct{} // something may be due
-	ahead chan *held    // what goes first
-	work  chan *held
 	ended chan result
 
 	mutex sync.Mutex
+	hands hands
+	ready sync.Cond           // of the workers: something was put into the stock, or no more will be
+	over  bool                // nothing more is claimed
 	held  map[uuid.UUID]*held // claimed and not settled yet
 	open  int                 // claimed and not tried yet, or being tried
 	tried int                 // since the last claim
 	low   int                 // so few open tasks wake the claim loop
 	more  bool                // more may be due than was claimed
+	stock int                 // so many tasks of one merchant may wait for its hands
 	long  int                 // audits among the open ones
 
 	rounds [lanes]round // of the claim loop alone
 	unsure bool         // of the claim loop alone: the last claim has not looked at all merchants
+	passed bool         // the last claim has left out a merchant whose tasks hold all the hands they may
 }
 
 // held is a task that is this process's, until it is settled or its lease is lost.
@@ -125,12 +128,13 @@ func NewQueue(pool *pgxpool.Pool, config Config) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Queue{
+	q := &Queue{
 		config: config, pool: pool, queries: db.New(pool),
-		wake: make(chan struct{}, 1), ahead: make(chan *held, config.Workers+config.Batch),
-		work: make(chan *held, config.Workers+config.Batch), ended: make(chan result, config.Workers+config.Batch),
-		held: make(map[uuid.UUID]*held),
-	}, nil
+		wake: make(chan struct{}, 1), ended: make(chan result, config.Workers+config.Batch),
+		hands: newHands(config.Workers), held: make(map[uuid.UUID]*held),
+	}
+	q.ready.L = &q.mutex
+	return q, nil
 }
 
 // Run works until ctx ends. Then it claims nothing more, gives back what it has not begun, and waits for running tasks, Grace at
@@ -160,7 +164,7 @@ func (q *Queue) Run(ctx context.Context) {
 	last := time.AfterFunc(q.config.Grace+5*time.Second, end)
 	defer last.Stop()
 	q.giveBack(alive)
-	close(q.work)
+	q.endWork()
 	finished := make(chan struct{})
 	go func() {
 		workers.Wait()
@@ -177,7 +181,7 @@ func (q *Queue) Run(ctx context.Context) {
 	helpers.Wait()
 }
 
-// take hands a claimed task to the workers. There is room: no more is claimed than they and their stock hold.
+// take hands a claimed task to the workers.
 func (q *Queue) take(alive context.Context, t *Task) {
 	h := &held{task: t}
 	h.ctx, h.cancel = context.WithCancelCause(alive)
@@ -188,15 +192,12 @@ func (q *Queue) take(alive context.Context, t *Task) {
 	if t.Kind == longKind {
 		q.long++
 	}
+	q.hands.put(h)
 	q.mutex.Unlock()
+	q.ready.Signal()
 	if before != nil {
 		// We took over from ourselves, before a heartbeat could notice that the lease was lost.
 		before.cancel(errLeaseLost)
-	}
-	if t.First {
-		q.ahead <- h
-	} else {
-		q.work <- h
 	}
 }
 
@@ -204,9 +205,10 @@ func (q *Queue) worker() {
 	for h := q.next(); h != nil; h = q.next() {
 		q.ended <- q.try(h)
 		q.mutex.Lock()
+		q.hands.end(h)
 		q.open--
 		q.tried++
-		wanting := q.more && q.open <= q.low
+		wanting := q.passed || q.more && q.open-q.hands.blocked <= q.low
 		if h.task.Kind == longKind {
 			q.long--
 			wanting = true // another one may have been left
@@ -218,20 +220,24 @@ func (q *Queue) worker() {
 	}
 }
 
-// next is the next task for a free hand, what goes first before the others; nil once nothing more
-// is claimed.
+// next is the next task for a free hand; nil once nothing more is claimed.
 func (q *Queue) next() *held {
-	select {
-	case h := <-q.ahead:
-		return h
-	default:
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	for {
+		if h := q.hands.take(); h != nil || q.over {
+			return h
+		}
+		q.ready.Wait()
 	}
-	select {
-	case h := <-q.ahead:
-		return h
-	case h := <-q.work:
-		return h
-	}
+}
+
+// endWork has the workers end with what they try.
+func (q *Queue) endWork() {
+	q.mutex.Lock()
+	q.over = true
+	q.mutex.Unlock()
+	q.ready.Broadcast()
 }
 
 // try runs a task's handler and judges its end.

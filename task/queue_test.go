@@ -297,7 +297,7 @@ func TestStopping(t *testing.T) {
 	b := setup(t)
 	begun := make(chan struct{}, 2)
 	finish := make(chan struct{})
-	stop := b.run(task.Config{Workers: 2, Batch: 50, Handlers: map[string]task.Handler{"slow": func(context.Context, *task.Task) error {
+	stop := b.run(task.Config{Workers: 3, Batch: 50, Handlers: map[string]task.Handler{"slow": func(context.Context, *task.Task) error {
 		begun <- struct{}{}
 		<-finish
 		return nil

@@ -191,14 +191,10 @@ func (q *Queue) listen(ctx context.Context) {
 
 // giveBack returns what no worker has begun, without counting it as a try.
 func (q *Queue) giveBack(ctx context.Context) {
-	for {
-		var h *held
-		select {
-		case h = <-q.ahead:
-		case h = <-q.work:
-		default:
-			return
-		}
+	q.mutex.Lock()
+	all := q.hands.drain()
+	q.mutex.Unlock()
+	for _, h := range all {
 		select {
 		case q.ended <- result{held: h, status: "pending"}:
 		case <-ctx.Done():
