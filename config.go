@@ -180,8 +180,11 @@ func (c *config) loadDatabase(env environment) error {
 	if err := env.number("DATABASE", "DATABASE_POOL", &c.poolSize, maxPool); err != nil {
 		return err
 	}
-	if c.poolSize > 0 && strings.Contains(c.databaseURL, "pool_max_conns") {
-		return errors.New("[DATABASE] DATABASE_POOL and pool_max_conns in DATABASE_URL are both set: keep one of them")
+	if size := db.PoolOf(c.databaseURL); size > 0 {
+		if c.poolSize > 0 {
+			return errors.New("[DATABASE] DATABASE_POOL and pool_max_conns in DATABASE_URL are both set: keep one of them")
+		}
+		c.poolSize = size
 	}
 	if c.databaseURL == "" && c.databaseDirectURL != "" {
 		return errors.New("[DATABASE] DATABASE_DIRECT_URL is set without DATABASE_URL: provide both")

@@ -253,7 +253,7 @@ func (d *demo) serve(c *config, listener *net.TCPListener) {
 // work runs workers until the demo ends.
 func (d *demo) work(ctx context.Context, c *config) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	wait, err := c.startWorkers(working, d.pool, d.services, d.log)
+	wait, err := c.startWorkers(working, d.services, d.log)
 	if err != nil {
 		stop()
 		return err

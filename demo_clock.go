@@ -78,7 +78,7 @@ var errDemoUnsettled = errors.New("[WORKER] a request of an unknown outcome is w
 
 // move moves all three clocks to the next moment at which something is due. Nobody can claim or plan a task meanwhile.
 func (d *demo) move(ctx context.Context, end time.Time) error {
-	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
+	return db.InTx(ctx, d.pool, func(tx pgx.Tx) error {
 		// Readers may go on; whoever would write waits for the new time.
 		if _, err := tx.Exec(ctx, "LOCK TABLE scheduled_tasks IN EXCLUSIVE MODE"); err != nil {
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))

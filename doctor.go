@@ -217,7 +217,7 @@ func (d *diagnosis) checkSkew(name string, ahead time.Duration) {
 }
 
 func (d *diagnosis) checkDatabase(ctx context.Context) {
-	rest := []string{"server version", "database clock", "connections", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes"}
+	rest := []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes"}
 	c := d.config
 	if c.databaseURL == "" {
 		d.skip("DATABASE_URL cannot be read", append([]string{"database"}, rest...)...)
@@ -248,7 +248,7 @@ func (d *diagnosis) checkDatabase(ctx context.Context) {
 		d.skip("the database does not answer", rest...)
 		return
 	}
-	rest = rest[3:]
+	rest = rest[4:]
 	if err := db.VerifySchema(ctx, pool); err != nil {
 		d.add("fail", "schema", db.Describe(err), "")
 		d.skip("the schema is another one", rest[1:]...)
@@ -276,22 +276,52 @@ func (d *diagnosis) checkServer(ctx context.Context, pool *pgxpool.Pool) (answer
 	}
 	d.checkSkew("database clock", server.Now.Sub(started.Add(time.Since(started)/2)))
 	d.checkConnections(server.Connections)
+	if err := d.checkTransactions(ctx, db.New(pool)); err != nil {
+		d.add("fail", "transactions", db.Describe(err), "")
+	}
 	return true
 }
 
 // checkConnections compares what a process may take with what the server has for all.
 func (d *diagnosis) checkConnections(server int32) {
-	most := d.config.pool()
-	if config, err := pgxpool.ParseConfig(db.WithPool(d.config.databaseURL, most)); err == nil {
-		most = int(config.MaxConns)
-	}
-	most += 4 // that listen, and those of a command beside it
+	most := d.config.connections() + d.config.connectionsOfQueues() + 4 // that listen, and those of a command beside it
 	detail := fmt.Sprintf("the server takes %d; a process like this one holds %d at most", server, most)
 	if most > int(server) {
 		d.add("warn", "connections", detail, "lower WORKERS or DATABASE_POOL, or raise max_connections; several processes share them")
 	} else {
 		d.add("ok", "connections", detail, "")
 	}
+}
+
+// checkTransactions names whose transactions have been open for a minute. They keep what has changed
+// from being cleared away, which makes claims slow, and others waiting for their locks.
+func (d *diagnosis) checkTransactions(ctx context.Context, queries *db.Queries) error {
+	rows, err := queries.DoctorTransactions(ctx, time.Minute.Seconds())
+	if err != nil {
+		return err
+	}
+	if len(rows) == 0 {
+		d.add("ok", "transactions", "none is older than a minute", "")
+		return nil
+	}
+	oldest := rows[0]
+	detail := fmt.Sprintf("process %d (%s, %s) has had one open for %s", oldest.Pid, oldest.Name, oldest.State,
+		time.Duration(oldest.Age*float64(time.Second)).Round(time.Second))
+	advice := fmt.Sprintf("see what it does; SELECT pg_terminate_backend(%d) ends it", oldest.Pid)
+	if oldest.Prepared != "" {
+		detail = fmt.Sprintf("%q of %s has been prepared for %s", oldest.Prepared, oldest.Name,
+			time.Duration(oldest.Age*float64(time.Second)).Round(time.Second))
+		advice = "ROLLBACK PREPARED ends it, if its coordinator has forgotten it"
+	}
+	waiting := int64(0)
+	for _, row := range rows {
+		waiting += row.Waiting
+	}
+	if waiting > 0 {
+		detail += fmt.Sprintf("; %d wait for locks", waiting)
+	}
+	d.add("warn", "transactions", detail, advice)
+	return nil
 }
 
 // checkKeys compares the ids of the keys that values are sealed under with those of the keyring.

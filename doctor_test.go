@@ -160,7 +160,7 @@ func TestDoctor(t *testing.T) {
 	event("1 minute")
 	code, found, stderr := diagnose(t, variables)
 	wantStatuses(t, "a good server", found, nil)
-	if code != 0 || len(found) != 19 {
+	if code != 0 || len(found) != 20 {
 		t.Errorf("a good server: %d, %d checks, %s", code, len(found), stderr)
 	}
 	if !strings.Contains(found["stripe"].Detail, "test mode at http://127.0.0.1:") || !strings.Contains(found["merchants"].Detail, "1 connected, 0 disconnected") {
@@ -247,7 +247,7 @@ func TestDoctor(t *testing.T) {
 	changed["DATABASE_URL"], changed["ENCRYPTION_KEY"] = "postgres://u:canaryPassword@127.0.0.1:"+freePort(t)+"/x", ""
 	changed["STRIPE_SECRET_KEY"] = variables["STRIPE_SECRET_KEY"]
 	skipped := map[string]string{"configuration": "fail", "database": "fail"}
-	for _, name := range []string{"server version", "database clock", "connections", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes"} {
+	for _, name := range []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes"} {
 		skipped[name] = "warn"
 	}
 	_, found, stderr = diagnose(t, changed)

@@ -104,25 +104,28 @@ func TestProviderBases(t *testing.T) {
 	}
 }
 
-// The pool follows WORKERS, unless somebody says otherwise.
+// The pools follow WORKERS, unless somebody says otherwise. The queues have connections of their own.
 func TestPoolFollowsTheWorkers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		set  map[string]string
-		want int
+		set          map[string]string
+		want, queues int
 	}{
-		{nil, 10 + 4 + 4 + 8},
-		{map[string]string{"WORKERS": "100"}, 100 + 4 + 4 + 8},
-		{map[string]string{"WORKERS": "0"}, 8},
-		{map[string]string{"DATABASE_POOL": "5"}, 5},
+		{nil, 10 + 4 + 4 + 8, 4},
+		{map[string]string{"WORKERS": "100"}, 100 + 4 + 4 + 8, 4},
+		{map[string]string{"WORKERS": "0"}, 8, 0},
+		{map[string]string{"DATABASE_POOL": "5"}, 4, 1},
+		{map[string]string{"DATABASE_POOL": "1"}, 1, 1},
+		{map[string]string{"DATABASE_POOL": "20", "WORKERS": "0"}, 20, 0},
+		{map[string]string{"DATABASE_URL": "postgres://h1:5432,h2:5433/x?pool_max_conns=40"}, 36, 4},
 	} {
 		set := map[string]string{
 			"DATABASE_URL": "postgres://localhost/x", "ENCRYPTION_KEY": dbtest.Key, "STRIPE_CLIENT_ID": "ca_1", "STRIPE_SECRET_KEY": "sk_test_1",
 		}
 		maps.Copy(set, c.set)
 		got, err := loadConfig(func(name string) string { return set[name] }, needs{database: true, key: true, stripe: true})
-		if err != nil || got.pool() != c.want {
-			t.Fatalf("%v: %v, or another pool than of %d", c.set, err, c.want)
+		if err != nil || got.connections() != c.want || got.connectionsOfQueues() != c.queues {
+			t.Fatalf("%v: %v, or other pools than of %d and %d", c.set, err, c.want, c.queues)
 		}
 	}
 }

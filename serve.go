@@ -66,7 +66,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 		Connect: services.connect,
 		Ghost:   services.ghosts,
 		OpenAPI: openAPI,
-		Ping:    pool.Ping,
+		Ping:    func(ctx context.Context) error { return db.Writable(ctx, pool) },
 		Secure:  c.publicURL.Scheme == "https",
 		Log:     log,
 
@@ -81,7 +81,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	}
 	working, stopWorkers := context.WithCancel(ctx)
 	defer stopWorkers()
-	waitForWorkers, err := c.startWorkers(working, pool, services, log)
+	waitForWorkers, err := c.startWorkers(working, services, log)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,9 @@ func proveVault(ring interface{ SelfTest() error }, log *slog.Logger) error {
 
 // openPool opens the database and makes sure that schema and keyring belong to it.
 func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
-	pool, err := c.openSchema(ctx, func() (*pgxpool.Pool, error) { return db.Open(ctx, db.WithPool(c.databaseURL, c.pool()), c.ring) })
+	pool, err := c.openSchema(ctx, func() (*pgxpool.Pool, error) {
+		return db.Open(ctx, db.WithPool(c.databaseURL, c.connections()), c.ring)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -131,19 +133,35 @@ func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
 	return pool, nil
 }
 
-// requestConnections are those of the pool for what requests ask for, beside the workers' own.
-const requestConnections = 8
+const (
+	// requestConnections are for what requests ask for, beside the workers' own.
+	requestConnections = 8
+	// queueConnections are for what the queues themselves ask for: tasks that wait for each other's
+	// locks must not keep them from claiming and from extending leases.
+	queueConnections = 4
+)
 
-// pool is how many connections a process may hold: one for each worker of its queues, and some for
-// requests.
-func (c *config) pool() int {
+// connections is how many connections a process may hold for requests and tasks: one for each worker
+// of its queues, and some for requests.
+func (c *config) connections() int {
 	switch {
 	case c.poolSize > 0:
-		return c.poolSize
+		return max(c.poolSize-c.connectionsOfQueues(), 1)
 	case c.workers == 0:
 		return requestConnections
 	}
 	return c.workers + urgentWorkers + firstWorkers + requestConnections
+}
+
+// connectionsOfQueues is how many it may hold for its queues, a quarter at most.
+func (c *config) connectionsOfQueues() int {
+	switch {
+	case c.workers == 0:
+		return 0
+	case c.poolSize > 0:
+		return max(min(queueConnections, c.poolSize/4), 1)
+	}
+	return queueConnections
 }
 
 // openSchema waits for the database, opens it and makes sure of its schema.

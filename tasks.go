@@ -167,7 +167,7 @@ func tasksOne(action string, args []string, stdout, stderr io.Writer) (func(cont
 			case "retry":
 				err = retryTask(ctx, queries, row, stderr)
 			case "cancel":
-				err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return cancelTask(ctx, tx, row, stderr) })
+				err = db.InTx(ctx, pool, func(tx pgx.Tx) error { return cancelTask(ctx, tx, row, stderr) })
 			}
 		}
 		var refused refusal

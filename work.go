@@ -46,7 +46,7 @@ func work(ctx context.Context, args []string, getenv func(string) string, stdout
 		return err
 	}
 	defer stopMetrics()
-	wait, err := c.startWorkers(ctx, pool, c.newServices(pool, log), log)
+	wait, err := c.startWorkers(ctx, c.newServices(pool, log), log)
 	if err != nil {
 		return err
 	}
@@ -118,12 +118,17 @@ func (c *config) newQueues(pool *pgxpool.Pool, s services, log *slog.Logger) (q 
 }
 
 // startWorkers works until ctx ends; wait returns when everything is settled or given back.
-func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s services, log *slog.Logger) (wait func(), err error) {
+func (c *config) startWorkers(ctx context.Context, s services, log *slog.Logger) (wait func(), err error) {
 	if c.workers == 0 {
 		return func() {}, nil
 	}
+	pool, err := db.Open(ctx, db.WithPool(c.databaseURL, c.connectionsOfQueues()), c.ring)
+	if err != nil {
+		return nil, fmt.Errorf("[DATABASE] DATABASE_URL: %w", err)
+	}
 	q, err := c.newQueues(pool, s, log)
 	if err != nil {
+		pool.Close()
 		return nil, err
 	}
 	if err := s.ghosts.EnsurePurges(ctx); err != nil {
@@ -137,7 +142,10 @@ func (c *config) startWorkers(ctx context.Context, pool *pgxpool.Pool, s service
 	for _, queue := range []*task.Queue{q.all, q.urgent, q.first} {
 		running.Go(func() { queue.Run(ctx) })
 	}
-	return running.Wait, nil
+	return func() {
+		running.Wait()
+		closePool(pool)
+	}, nil
 }
 
 // parkedEvery is how often it is made sure that a probe asks for every connected merchant whose tasks are parked.

@@ -47,7 +47,7 @@ func (s *Service) Disconnect(ctx context.Context, tx db.DBTX, account string, at
 
 // reconnect stores a merchant's tokens and wakes the tasks that were parked without them.
 func (s *Service) reconnect(ctx context.Context, params db.MerchantCreateParams) (id uuid.UUID, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		if id, err = queries.MerchantCreate(ctx, params); err != nil {
 			return err

@@ -39,7 +39,7 @@ type memory struct {
 func (s *Service) park(
 	ctx context.Context, t *task.Task, connectedAt time.Time, why error,
 ) (parked bool, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		connected, err := db.New(tx).TaskParkHeld(ctx, db.TaskParkHeldParams{
 			MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, ConnectedAt: connectedAt,
 			Error: why.Error(),
@@ -110,7 +110,7 @@ func (s *Service) accepted(ctx context.Context, merchant db.Merchant) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseTimeout)
 	defer cancel()
 	var count int64
-	if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+	if err := db.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {
 		count, err = wake(ctx, tx, merchant.ID)
 		return err
 	}); err != nil {
@@ -162,7 +162,7 @@ func (s *Service) HandleProbe(ctx context.Context, t *task.Task) error {
 func (s *Service) endProbe(ctx context.Context, t *task.Task) error {
 	var merchant db.Merchant
 	var count int64
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+	err := db.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {
 		queries := db.New(tx)
 		if err := queries.MerchantLock(ctx, t.MerchantID); err != nil {
 			return fmt.Errorf("lock merchant: %w", err)

@@ -10,6 +10,18 @@ import (
 	"time"
 )
 
+const databaseReadOnly = `-- name: DatabaseReadOnly :one
+SELECT (current_setting('transaction_read_only') = 'on')::boolean
+`
+
+// Whether the database takes no writes: a standby, or one that was made so.
+func (q *Queries) DatabaseReadOnly(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, databaseReadOnly)
+	var column_1 bool
+	err := row.Scan(&column_1)
+	return column_1, err
+}
+
 const doctorDisputes = `-- name: DoctorDisputes :many
 SELECT DISTINCT status::text AS status FROM (
     SELECT DISTINCT ON (a.merchant_id) a.totals FROM audits a JOIN merchants m ON m.id = a.merchant_id AND m.disconnected_at IS NULL
@@ -182,4 +194,56 @@ func (q *Queries) DoctorTasks(ctx context.Context) (DoctorTasksRow, error) {
 		&i.Workers,
 	)
 	return i, err
+}
+
+const doctorTransactions = `-- name: DoctorTransactions :many
+SELECT coalesce(a.pid, 0)::integer AS pid, ''::text AS prepared, coalesce(nullif(a.application_name, ''), a.usename, '')::text AS name, coalesce(a.state, '')::text AS state,
+    extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age,
+    (SELECT count(*) FROM pg_catalog.pg_stat_activity w
+        WHERE w.wait_event_type = 'Lock' AND a.pid = ANY (pg_catalog.pg_blocking_pids(w.pid))) AS waiting
+FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type = 'client backend'
+    AND a.xact_start < clock_timestamp() - make_interval(secs => $1)
+UNION ALL
+SELECT 0, p.gid, p.owner::text, 'prepared', extract(epoch FROM clock_timestamp() - p.prepared)::float8, 0
+FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database() AND p.prepared < clock_timestamp() - make_interval(secs => $1)
+ORDER BY age DESC LIMIT 5
+`
+
+type DoctorTransactionsRow struct {
+	Pid      int32
+	Prepared string
+	Name     string
+	State    string
+	Age      float64
+	Waiting  int64
+}
+
+// Who has had a transaction open for so many seconds, oldest first, and how many wait for a lock of theirs. Of other roles only who may
+// read all statistics sees the age. A prepared transaction has no process.
+func (q *Queries) DoctorTransactions(ctx context.Context, seconds float64) ([]DoctorTransactionsRow, error) {
+	rows, err := q.db.Query(ctx, doctorTransactions, seconds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DoctorTransactionsRow
+	for rows.Next() {
+		var i DoctorTransactionsRow
+		if err := rows.Scan(
+			&i.Pid,
+			&i.Prepared,
+			&i.Name,
+			&i.State,
+			&i.Age,
+			&i.Waiting,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

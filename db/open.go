@@ -58,17 +58,26 @@ func CheckURL(url string) error {
 	return err
 }
 
-// WithPool is url with a pool of so many connections at most, unless its query says how many.
+// PoolOf is how many connections a URL allows a pool, and 0 where its query does not say.
+func PoolOf(text string) int {
+	parsed, _, err := splitURL(text)
+	if err != nil {
+		return 0
+	}
+	size, err := strconv.Atoi(parsed.Query().Get("pool_max_conns"))
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
+// WithPool is url with a pool of so many connections at most, whatever its query says.
 func WithPool(text string, size int) string {
-	parsed, err := url.Parse(text)
-	if err != nil || parsed.Query().Has("pool_max_conns") {
-		return text
-	}
-	between := "?"
-	if parsed.RawQuery != "" {
-		between = "&"
-	}
-	return strings.TrimSuffix(text, "?") + between + "pool_max_conns=" + strconv.Itoa(size)
+	base, query, _ := strings.Cut(text, "?")
+	parts := slices.DeleteFunc(strings.Split(query, "&"), func(part string) bool {
+		return part == "" || strings.HasPrefix(part, "pool_max_conns=")
+	})
+	return base + "?" + strings.Join(append(parts, "pool_max_conns="+strconv.Itoa(size)), "&")
 }
 
 // withoutPool is a URL without what its query says of a pool: one connection knows nothing of it.
@@ -94,7 +103,7 @@ func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
 // parseURL is the driver's own parser, held against the standard library's: where the two see different parts, as with an
 // unescaped @ or / in the password, a piece of the password would be taken for a host or a name, and shown.
 func parseURL(text string) (*pgx.ConnConfig, error) {
-	parsed, err := url.Parse(text)
+	parsed, others, err := splitURL(text)
 	if err != nil || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" || strings.Count(text, "@") > 1 ||
 		strings.Contains(parsed.EscapedPath(), "@") {
 		return nil, errMalformedURL
@@ -109,17 +118,56 @@ func parseURL(text string) (*pgx.ConnConfig, error) {
 	}
 	if err != nil || parsed.Hostname() != "" && config.Host != parsed.Hostname() ||
 		parsed.Port() != "" && strconv.Itoa(int(config.Port)) != parsed.Port() ||
-		len(parsed.Path) > 1 && config.Database != parsed.Path[1:] {
+		len(parsed.Path) > 1 && config.Database != parsed.Path[1:] || !hasHosts(config, others) {
 		return nil, errMalformedURL
 	}
 	prepareConn(config)
 	return config, nil
 }
 
+// splitURL parses a URL with its first host, and returns the others: several servers of which one is
+// the primary, as in host1:5432,host2:5432, are PostgreSQL's own and no other URL's.
+func splitURL(text string) (parsed *url.URL, others []string, err error) {
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found {
+		return nil, nil, errMalformedURL
+	}
+	end := len(rest)
+	if i := strings.IndexAny(rest, "/?"); i >= 0 {
+		end = i
+	}
+	user, hosts := "", rest[:end]
+	if i := strings.LastIndex(hosts, "@"); i >= 0 {
+		user, hosts = hosts[:i+1], hosts[i+1:]
+	}
+	all := strings.Split(hosts, ",")
+	if len(all) > 1 && slices.Contains(all, "") {
+		return nil, nil, errMalformedURL
+	}
+	parsed, err = url.Parse(scheme + "://" + user + all[0] + rest[end:])
+	return parsed, all[1:], err
+}
+
+// hasHosts says whether the driver has found these hosts too.
+func hasHosts(config *pgx.ConnConfig, others []string) bool {
+	for _, other := range others {
+		one, err := url.Parse("postgres://" + other)
+		if err != nil || one.Host == "" || one.User != nil {
+			return false
+		}
+		if !slices.ContainsFunc(config.Fallbacks, func(f *pgconn.FallbackConfig) bool {
+			return f.Host == one.Hostname() && (one.Port() == "" || one.Port() == strconv.Itoa(int(f.Port)))
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
 func prepareConn(config *pgx.ConnConfig) {
 	// The one mode that a transaction pooler carries: nothing that is prepared outlives a statement. docs/adr/0003. Only who names
 	// another in the URL, and so knows that no pooler is there, gets it.
-	if named, err := url.Parse(config.ConnString()); err != nil || !named.Query().Has("default_query_exec_mode") {
+	if named, _, err := splitURL(config.ConnString()); err != nil || !named.Query().Has("default_query_exec_mode") {
 		config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
 	if config.RuntimeParams["application_name"] == "" {
@@ -128,6 +176,7 @@ func prepareConn(config *pgx.ConnConfig) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = 3 * time.Second
 	}
+	config.DialFunc = newDialer().DialContext
 }
 
 // sealedTypes looks up the OIDs of sealed_token and its array once per pool and registers them on every connection.
@@ -232,12 +281,23 @@ func firstCause(known, latest error) error {
 	return latest
 }
 
-// address is host:port/name, to be shown: nothing else of the URL may be.
+// address is host:port/name, to be shown: nothing else of the URL may be. Several hosts are
+// separated by commas.
 func address(config *pgx.ConnConfig) string {
-	if strings.HasPrefix(config.Host, "/") {
-		return config.Host + "/" + config.Database
+	hosts := []string{hostPort(config.Host, config.Port)}
+	for _, f := range config.Fallbacks { // each host with and without TLS
+		if host := hostPort(f.Host, f.Port); !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
 	}
-	return net.JoinHostPort(config.Host, strconv.Itoa(int(config.Port))) + "/" + config.Database
+	return strings.Join(hosts, ",") + "/" + config.Database
+}
+
+func hostPort(host string, port uint16) string {
+	if strings.HasPrefix(host, "/") {
+		return host
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
 // refuses reports an answer of the server that trying again does not change: class 28, invalid authorization, and 3D000, no
@@ -256,8 +316,9 @@ func Unavailable(err error) bool {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		// 08 connection, 28 authorization, 3D no such database, 53 insufficient resources, 57 operator intervention and
-		// statement time-outs; 25006 a standby after a failover.
-		return slices.Contains([]string{"08", "28", "3D", "53", "57"}, pgErr.Code[:min(2, len(pgErr.Code))]) || pgErr.Code == "25006"
+		// statement time-outs; 25006 a standby after a failover, 25P03 idle for too long, 55P03 a lock that is not had in time.
+		return slices.Contains([]string{"08", "28", "3D", "53", "57"}, pgErr.Code[:min(2, len(pgErr.Code))]) ||
+			slices.Contains([]string{"25006", "25P03", "55P03"}, pgErr.Code)
 	}
 	var connectErr *pgconn.ConnectError
 	var netErr net.Error
@@ -270,6 +331,19 @@ func Unavailable(err error) bool {
 func ReadOnly(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == "25006"
+}
+
+// Writable says whether the database answers and takes writes. One that takes none, such as a standby
+// after a failover, is an error that [ReadOnly] knows.
+func Writable(ctx context.Context, pool DBTX) error {
+	readOnly, err := New(pool).DatabaseReadOnly(ctx)
+	if err != nil {
+		return err
+	}
+	if readOnly {
+		return &pgconn.PgError{Severity: "ERROR", Code: "25006", Message: "the database takes no writes"}
+	}
+	return nil
 }
 
 // Describe is err on one line: pgconn lists addresses on lines of their own.

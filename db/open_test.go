@@ -38,7 +38,8 @@ func TestPoolOfTheURL(t *testing.T) {
 	for text, want := range map[string]string{
 		"postgres://?host=/run/postgresql&dbname=x":    "postgres://?host=/run/postgresql&dbname=x&pool_max_conns=7",
 		"postgres://u:p%20%2B@h/x":                     "postgres://u:p%20%2B@h/x?pool_max_conns=7",
-		"postgres://h/x?pool_max_conns=3&sslmode=none": "postgres://h/x?pool_max_conns=3&sslmode=none",
+		"postgres://h/x?pool_max_conns=3&sslmode=none": "postgres://h/x?sslmode=none&pool_max_conns=7",
+		"postgres://h:1,g:2/x":                         "postgres://h:1,g:2/x?pool_max_conns=7",
 	} {
 		if got := db.WithPool(text, 7); got != want {
 			t.Errorf("%s, want %s", got, want)
@@ -50,7 +51,7 @@ func TestPoolOfTheURL(t *testing.T) {
 	for _, test := range []struct {
 		url  string
 		size int32
-	}{{db.WithPool(url, 7), 7}, {db.WithPool(db.WithPool(url, 3), 7), 3}} {
+	}{{db.WithPool(url, 7), 7}, {db.WithPool(db.WithPool(url, 3), 7), 7}} {
 		pool, err := db.Open(t.Context(), test.url, dbtest.Ring(t))
 		if err != nil {
 			t.Fatal(err)

@@ -134,7 +134,7 @@ func (c sealedColumn) count(ctx context.Context, db DBTX, keyIDs []string) (coun
 // the newest key on the way in. A row's ctid stays what it is while we hold its lock.
 func (c sealedColumn) rewrapSome(ctx context.Context, pool *pgxpool.Pool, old []string, damaged *[]string) (count int64, err error) {
 	table, column, keyID := c.names()
-	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	err = InTx(ctx, pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, fmt.Sprintf(`
 			SELECT ctid, %[2]s, (%[2]s).context FROM %[1]s
 			WHERE %[3]s = ANY($1) AND NOT (%[2]s).context = ANY($2) LIMIT %[4]d FOR UPDATE`,

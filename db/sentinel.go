@@ -33,7 +33,7 @@ func (e KeyMismatchError) Error() string {
 // anything is written under it. A key that the database has not seen gets its sentinel only if all others open. Failure is a
 // [KeyMismatchError], and nothing is written.
 func VerifyKeyring(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring) error {
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	return InTx(ctx, pool, func(tx pgx.Tx) error {
 		queries := New(tx)
 		if err := lockSentinels(ctx, tx); err != nil {
 			return err

@@ -28,7 +28,7 @@ const (
 // StartAudit begins an audit of a merchant's account, or finds the one that runs, and returns its id. since, if not nil, leaves out
 // what was created before; an audit that runs and leaves out more is widened.
 func (s *Service) StartAudit(ctx context.Context, merchantID uuid.UUID, since *time.Time) (id uuid.UUID, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		id, err = StartAuditIn(ctx, tx, merchantID, since)
 		return err
 	})

@@ -169,7 +169,7 @@ func (s *Service) Receive(ctx context.Context, e Event) (received bool, err erro
 		}
 	}
 	disconnected := false
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		added, err := db.New(tx).WebhookEventCreate(ctx, db.WebhookEventCreateParams{
 			MerchantID: merchant.ID, ID: e.ID, Type: e.Type, Account: e.Account, ObjectID: e.ObjectID, CreatedAt: e.Created,
 		})
@@ -288,7 +288,7 @@ func (s *Service) HandleEvent(ctx context.Context, t *task.Task) error {
 		if err != nil {
 			return err
 		}
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 			return s.joinRefresh(ctx, tx, merchantID, hash, subscription, t.First)
 		})
 	})

@@ -120,7 +120,7 @@ func (p *purge) merchant(ctx context.Context, merchant uuid.UUID, wait bool) err
 		}
 		for part := range slices.Chunk(chunk, p.service.purgeBatch) {
 			b := batch{merchant: merchant, ghosts: part, found: found, hash: hash}
-			err := pgx.BeginFunc(ctx, p.service.pool, func(tx pgx.Tx) error {
+			err := db.InTx(ctx, p.service.pool, func(tx pgx.Tx) error {
 				if hunts := p.service.Hunts; hunts != nil { // first, in the order in which everybody locks
 					if err := hunts.GhostsExpire(ctx, tx, merchant, ghostIDs(part)); err != nil {
 						return err

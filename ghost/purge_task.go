@@ -19,7 +19,7 @@ const KindPurge = "purge"
 func (s *Service) EnsurePurges(ctx context.Context) error {
 	for {
 		var planned int
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		err := db.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {
 			planned, err = planPurges(ctx, tx, uuid.Nil)
 			return err
 		})

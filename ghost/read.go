@@ -91,7 +91,7 @@ func (s *Service) Get(ctx context.Context, merchantID, id uuid.UUID) (Ghost, err
 func (s *Service) SetAccess(ctx context.Context, merchantID, id uuid.UUID, proven bool) (Ghost, error) {
 	if !proven {
 		var row db.GhostTarget
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		err := db.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {
 			if row, err = db.New(tx).GhostAccessNone(ctx, db.GhostAccessNoneParams{MerchantID: merchantID, ID: id}); err != nil {
 				return err
 			}
@@ -186,7 +186,7 @@ func (s *Service) Summary(ctx context.Context, merchantID uuid.UUID) (Summary, e
 		summary.Ages[bucket.name] = 0
 	}
 	var groups []db.GhostReadSummaryRow
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+	err := db.InSnapshot(ctx, s.pool, func(tx pgx.Tx) (err error) {
 		queries := s.queries.WithTx(tx)
 		if groups, err = queries.GhostReadSummary(ctx, merchantID); err != nil {
 			return err

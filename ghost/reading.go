@@ -170,7 +170,7 @@ func (a *audit) checkpoint(ctx context.Context, w window, saved *string, until p
 	if done {
 		state = "done"
 	}
-	err := pgx.BeginFunc(ctx, a.s.pool, func(tx pgx.Tx) error {
+	err := db.InCopyTx(ctx, a.s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		changed, err := queries.AuditCheckpoint(ctx, db.AuditCheckpointParams{
 			MerchantID: a.row.MerchantID, AuditID: a.row.ID, ID: w.id, Cursor: until.cursor, Before: saved, FromAt: w.from, ToAt: until.to,

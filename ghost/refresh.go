@@ -133,7 +133,7 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 	if err != nil {
 		return err
 	}
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		live, err := queries.GhostShareMerchant(ctx, merchant)
 		if err := inMode(reader.Merchant.Livemode, live, err); err != nil {

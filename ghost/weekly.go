@@ -20,7 +20,7 @@ const KindWeeklyAudit = "weekly_audit"
 func (s *Service) EnsureAudits(ctx context.Context) error {
 	for {
 		var planned int64
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		err := db.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {
 			planned, err = planAudits(ctx, tx, uuid.Nil)
 			return err
 		})

@@ -152,7 +152,7 @@ func (w *writing) write(ctx context.Context) error {
 	if len(w.hashes)+len(w.looks) == 0 {
 		return nil
 	}
-	err := pgx.BeginFunc(ctx, w.s.pool, func(tx pgx.Tx) error {
+	err := db.InTx(ctx, w.s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		live, err := queries.GhostLockMerchant(ctx, w.merchant)
 		if err := inMode(w.live, live, err); err != nil {

@@ -59,7 +59,7 @@ func (s *Service) account(ctx context.Context, merchantID, huntID uuid.UUID) err
 		return err
 	}
 	if settled && paid && hunt.Paused {
-		if err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return s.liftPause(ctx, tx, merchantID, huntID) }); err != nil {
+		if err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return s.liftPause(ctx, tx, merchantID, huntID) }); err != nil {
 			return err
 		}
 	}
@@ -214,7 +214,7 @@ func (s *Service) chargedByUs(ctx context.Context, reader *connect.Reader, attem
 
 // found books a charge that has paid to its attempt, where that was taken for unsent.
 func (s *Service) found(ctx context.Context, reader *connect.Reader, a db.Attempt, by charge) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		changed, err := queries.AttemptFound(ctx, db.AttemptFoundParams{
 			MerchantID: a.MerchantID, TaskID: a.TaskID, ExecutedAt: by.at(), Charge: reader.Hash("charge", by.ID),

@@ -46,7 +46,7 @@ func (s *Service) huntAll(ctx context.Context, merchantID uuid.UUID) error {
 	var began Started
 	for after := uuid.Nil; ; {
 		var list []db.GhostTarget
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 			playbook, err := newestPlaybook(ctx, db.New(tx), merchantID)
 			if err != nil || !playbook.begins() {
 				return err

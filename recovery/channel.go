@@ -249,7 +249,7 @@ func (s *Service) takeTest(ctx context.Context, merchantID uuid.UUID) (uuid.UUID
 		return uuid.Nil, fmt.Errorf("make id: %w", err)
 	}
 	var count int64
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		if err := queries.MerchantLock(ctx, merchantID); err != nil {
 			return err

@@ -46,12 +46,11 @@ func (s *Service) freeze(ctx context.Context, m *message, l *letter) error {
 	}
 	t := m.task
 	sealed := vault.NewToken(sealedContext(t), string(text))
-	tx, err := s.pool.Begin(ctx)
-	if err != nil {
-		return fmt.Errorf("freeze the message: %w", err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	queries := db.New(tx)
+	return db.InTx(ctx, s.pool, func(tx pgx.Tx) error { return s.freezeIn(ctx, tx, m, l, &sealed) })
+}
+
+func (s *Service) freezeIn(ctx context.Context, tx pgx.Tx, m *message, l *letter, sealed *vault.EncryptedToken) error {
+	t, queries := m.task, db.New(tx)
 	// From here on nobody else counts this person's messages.
 	if err := queries.MessageLockPersons(ctx, locks(l.Persons)); err != nil {
 		return fmt.Errorf("lock the person: %w", err)
@@ -63,15 +62,12 @@ func (s *Service) freeze(ctx context.Context, m *message, l *letter) error {
 	if err := task.MarkSent(ctx, tx, t); err != nil {
 		return err
 	}
-	if _, err := queries.MessageSealTask(ctx, db.MessageSealTaskParams{MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, SealedParams: &sealed}); err != nil {
+	if _, err := queries.MessageSealTask(ctx, db.MessageSealTaskParams{MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, SealedParams: sealed}); err != nil {
 		return fmt.Errorf("freeze the message: %w", err)
 	}
 	changed, err := queries.MessageFreeze(ctx, db.MessageFreezeParams{MerchantID: t.MerchantID, ID: t.ID, Person: l.Person, Persons: l.Persons})
 	if err == nil && changed == 0 {
 		err = errors.New("it is not planned any more")
-	}
-	if err == nil {
-		err = tx.Commit(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("freeze the message: %w", err)
@@ -127,7 +123,7 @@ func (s *Service) thaw(ctx context.Context, m *message) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
 	defer cancel()
 	t := m.task
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		held, err := queries.MessageThawTask(ctx, db.MessageThawTaskParams{MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence})
 		if err != nil {

@@ -103,7 +103,7 @@ func (f *Figures) Any() bool { return f.Hunts.All()+f.Watched.Hunts > 0 }
 // Figures reads a merchant's figures, all of one moment.
 func (s *Service) Figures(ctx context.Context, merchantID uuid.UUID) (Figures, error) {
 	var f Figures
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+	err := db.InSnapshot(ctx, s.pool, func(tx pgx.Tx) (err error) {
 		f, err = ReadFigures(ctx, db.New(tx), merchantID)
 		return err
 	})

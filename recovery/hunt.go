@@ -53,7 +53,7 @@ func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid
 		return result, err
 	}
 	begin := func(list []db.GhostTarget) error {
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 			return s.begin(ctx, tx, merchantID, playbook, list, ghosts != nil, hash, &result)
 		})
 	}
@@ -217,7 +217,7 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 	case "auto":
 		return s.huntAll(ctx, t.MerchantID)
 	case "begin":
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 			if err := s.observe(ctx, tx, t.MerchantID, p.Hunt); err != nil {
 				return err
 			}
@@ -226,7 +226,7 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 		failpoint("begun")
 		return err
 	case "plan": // after a person has canceled what it waited for
-		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 			if _, err := db.New(tx).AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: t.MerchantID, HuntID: p.Hunt}); err != nil {
 				return fmt.Errorf("close what was given up: %w", err)
 			}
@@ -261,7 +261,7 @@ func (s *Service) goOn(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.U
 // closeWindow takes the playbook's final step, or ends the hunt without one. A charge that is still under way is waited for.
 func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID) error {
 	var wait time.Duration
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		p, err := s.lock(ctx, tx, merchantID, huntID)
 		if err != nil || p.hunt.State != "active" {
 			return err
@@ -439,7 +439,7 @@ const accountEvery = 5 * time.Second
 
 // Stop ends a hunt by the merchant's word. It fails with [ErrNotFound]; a hunt that has ended stays as it is.
 func (s *Service) Stop(ctx context.Context, merchantID, huntID uuid.UUID) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		hunt, err := db.New(tx).HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrNotFound

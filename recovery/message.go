@@ -193,7 +193,7 @@ func (s *Service) end(ctx context.Context, m *message, e ending) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
 	defer cancel()
 	t := m.task
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		if err := queries.MessageLockHunt(ctx, db.MessageLockHuntParams{MerchantID: t.MerchantID, ID: m.HuntID}); err != nil {
 			return err

@@ -127,7 +127,7 @@ func classWords(class string) string {
 // end ends the task with what became of it, and plans what follows, in one transaction.
 func (j *job) end(ctx context.Context, o outcome) error {
 	failpoint("concluding")
-	err := pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
+	err := db.InTx(ctx, j.s.pool, func(tx pgx.Tx) error {
 		queries, m := db.New(tx), j.t.MerchantID
 		hunt, err := queries.HuntLock(ctx, db.HuntLockParams{MerchantID: m, ID: j.p.Hunt})
 		if err != nil {
@@ -250,7 +250,7 @@ func (j *job) words(o outcome) string {
 
 // review leaves the task to a person. The hunt plans no further charge until then: the task keeps its place.
 func (j *job) review(ctx context.Context, why string) error {
-	return pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
+	return db.InTx(ctx, j.s.pool, func(tx pgx.Tx) error {
 		if err := task.Finish(ctx, tx, j.t, "needs_review", nil, why); err != nil {
 			return err
 		}

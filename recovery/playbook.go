@@ -267,7 +267,7 @@ func (s *Service) SetPlaybook(ctx context.Context, merchantID uuid.UUID, p Playb
 		return Versioned{}, err
 	}
 	var version int32
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		if err := queries.MerchantLock(ctx, merchantID); err != nil {
 			return err

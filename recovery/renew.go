@@ -93,7 +93,7 @@ func (s *Service) renew(ctx context.Context, merchantID, huntID uuid.UUID) error
 		return nil
 	}
 	busy := false
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		p, err := s.lock(ctx, tx, merchantID, huntID)
 		if err != nil || p.hunt.State != "active" {
 			return err

@@ -163,7 +163,7 @@ func (j *job) loadHunt(ctx context.Context, queries *db.Queries) error {
 // seen, or waits and comes after.
 func (j *job) mark(ctx context.Context) (ok bool, err error) {
 	var r ruling
-	err = pgx.BeginFunc(ctx, j.s.pool, func(tx pgx.Tx) error {
+	err = db.InTx(ctx, j.s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		var card []byte
 		if j.t.Kind == KindPay && j.facts.stripe != nil {

@@ -125,7 +125,7 @@ func inUTC(t *time.Time) *time.Time {
 
 // Hunt returns a hunt with its history, all of one moment, or [ErrNotFound].
 func (s *Service) Hunt(ctx context.Context, merchantID, huntID uuid.UUID) (story HuntStory, err error) {
-	err = pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	err = db.InSnapshot(ctx, s.pool, func(tx pgx.Tx) error {
 		story, err = readStory(ctx, db.New(tx), merchantID, huntID)
 		return err
 	})

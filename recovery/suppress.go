@@ -22,7 +22,7 @@ var ErrSignature = errors.New("the signature does not fit the request")
 // suppress keeps a person from being written to on a channel, for ever or until he lifts it. Hunts of his that could write to nobody any
 // more end with it, in one transaction: who wants to hear nothing is not charged either.
 func (s *Service) suppress(ctx context.Context, merchantID uuid.UUID, channel string, person []byte, reason string) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
 		hunts, err := queries.HuntListActiveOfPerson(ctx, db.HuntListActiveOfPersonParams{MerchantID: merchantID, Person: person})
 		if err != nil {

@@ -132,7 +132,7 @@ type Would struct {
 // Load reads the report of an account, acct_…, in one snapshot. Its error may be [ErrUnknownAccount].
 func Load(ctx context.Context, pool *pgxpool.Pool, account string) (*Report, error) {
 	var r *Report
-	err := pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+	err := db.InSnapshot(ctx, pool, func(tx pgx.Tx) (err error) {
 		r, err = load(ctx, tx, account)
 		return err
 	})

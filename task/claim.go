@@ -109,6 +109,8 @@ func (q *Queue) claim(ctx, alive context.Context, room int) (n int, err error) {
 	q.tried, q.passed = 0, false
 	q.mutex.Unlock()
 	q.unsure = false
+	ctx, cancel := q.bounded(ctx)
+	defer cancel()
 	if free := min(q.freeForLong(), room); free > 0 && !q.apart() {
 		rows, err := q.queries.TaskClaimLong(ctx, db.TaskClaimLongParams{LeaseSeconds: q.config.Lease.Seconds(), Batch: int32(free)})
 		if err != nil {
@@ -283,6 +285,8 @@ func inTurns(rows []db.TaskClaimRow) []db.TaskClaimRow {
 }
 
 func (q *Queue) secondsToNext(ctx context.Context) (float64, error) {
+	ctx, cancel := q.bounded(ctx)
+	defer cancel()
 	switch {
 	case q.config.First:
 		return q.queries.TaskSecondsToNextFirst(ctx)

@@ -122,7 +122,8 @@ type result struct {
 
 var errLeaseLost = errors.New("the task is another process's now")
 
-// NewQueue returns a queue that [Queue.Run] runs.
+// NewQueue returns a queue that [Queue.Run] runs. Handlers should have another pool: where they wait
+// for each other's locks, the queue must still claim tasks and extend leases.
 func NewQueue(pool *pgxpool.Pool, config Config) (*Queue, error) {
 	config, err := config.withDefaults()
 	if err != nil {

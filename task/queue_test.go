@@ -92,7 +92,12 @@ func (b *bundle) run(config task.Config) (stop func()) {
 // await polls until ok, for ten seconds at most.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	awaitWithin(t, what, 10*time.Second, ok)
+}
+
+func awaitWithin(t *testing.T, what string, most time.Duration, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(most)
 	for !ok() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
@@ -105,6 +110,13 @@ func (b *bundle) awaitStatus(id uuid.UUID, status string) db.ScheduledTask {
 	b.t.Helper()
 	var row db.ScheduledTask
 	await(b.t, status, func() bool { row = b.get(id); return row.Status == status })
+	return row
+}
+
+func (b *bundle) awaitWithin(id uuid.UUID, status string, most time.Duration) db.ScheduledTask {
+	b.t.Helper()
+	var row db.ScheduledTask
+	awaitWithin(b.t, status, most, func() bool { row = b.get(id); return row.Status == status })
 	return row
 }
 

@@ -43,6 +43,13 @@ func (q *Queue) gather(first result) []result {
 	return batch
 }
 
+// bounded is for one step of the queue's own. A database that is out of reach does not answer, and
+// no error comes either: the step is given up while the leases last, and taken again over another
+// connection.
+func (q *Queue) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, max(q.config.Lease/4, 2*time.Second))
+}
+
 // busy says whether more is under way than count tasks.
 func (q *Queue) busy(count int) bool {
 	q.mutex.Lock()
@@ -71,11 +78,11 @@ func (q *Queue) write(ctx context.Context, batch []result) {
 		other.Counted = append(other.Counted, r.counted)
 		other.Errors = append(other.Errors, r.err)
 	}
-	again := q.persist(ctx, len(done.Ids), func() (int64, error) {
+	again := q.persist(ctx, len(done.Ids), func(ctx context.Context) (int64, error) {
 		row, err := q.queries.TaskSettleDone(ctx, done)
 		return row.Again, err
 	})
-	q.persist(ctx, len(other.Ids), func() (int64, error) { return q.queries.TaskSettle(ctx, other) })
+	q.persist(ctx, len(other.Ids), func(ctx context.Context) (int64, error) { return q.queries.TaskSettle(ctx, other) })
 	q.mutex.Lock()
 	for _, r := range batch {
 		if q.held[r.held.task.ID] == r.held {
@@ -89,13 +96,25 @@ func (q *Queue) write(ctx context.Context, batch []result) {
 }
 
 // persist returns what the last write returned.
-func (q *Queue) persist(ctx context.Context, count int, write func() (int64, error)) int64 {
+func (q *Queue) persist(ctx context.Context, count int, write func(context.Context) (int64, error)) int64 {
 	if count == 0 {
 		return 0
 	}
 	delays := backoff.NewExponentialBackOff()
 	delays.InitialInterval, delays.MaxInterval = 20*time.Millisecond, 2*time.Second
-	n, err := backoff.Retry(ctx, write, backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(0))
+	failures := 0
+	n, err := backoff.Retry(ctx, func() (int64, error) {
+		step, cancel := q.bounded(ctx)
+		defer cancel()
+		n, err := write(step)
+		if err != nil {
+			if failures++; failures == 1 && ctx.Err() == nil {
+				q.config.Log.Warn("[WORKER] cannot write results down: trying again until the database answers",
+					"tasks", count, "cause", db.Describe(err))
+			}
+		}
+		return n, err
+	}, backoff.WithBackOff(delays), backoff.WithMaxElapsedTime(0))
 	if err != nil {
 		q.config.Log.Error("[WORKER] results are lost: the leases end and the tasks run again", "tasks", count, "cause", db.Describe(err))
 	}
@@ -121,6 +140,8 @@ func (q *Queue) beat(ctx context.Context, asked []*held) error {
 		p.Ids = append(p.Ids, h.task.ID)
 		p.Fences = append(p.Fences, h.task.Fence)
 	}
+	ctx, cancel := q.bounded(ctx)
+	defer cancel()
 	kept, err := q.queries.TaskHeartbeat(ctx, p)
 	if err != nil {
 		return err
@@ -134,6 +155,8 @@ func (q *Queue) beat(ctx context.Context, asked []*held) error {
 }
 
 func (q *Queue) rescue(ctx context.Context) error {
+	ctx, cancel := q.bounded(ctx)
+	defer cancel()
 	count, err := q.queries.TaskRescue(ctx, q.config.MaxAttempts)
 	if count > 0 {
 		q.config.Log.Warn("[WORKER] took over tasks whose worker died", "tasks", count)
@@ -144,7 +167,9 @@ func (q *Queue) rescue(ctx context.Context) error {
 
 func (q *Queue) dropFinished(ctx context.Context) error {
 	for {
-		count, err := q.queries.TaskDropFinished(ctx, q.config.Keep.Seconds())
+		step, cancel := q.bounded(ctx)
+		count, err := q.queries.TaskDropFinished(step, q.config.Keep.Seconds())
+		cancel()
 		if err != nil || count == 0 {
 			return err
 		}
@@ -177,7 +202,9 @@ func (q *Queue) listen(ctx context.Context) {
 			if q.apart() {
 				statement += " -- apart" // phantom doctor counts processes by the other one's
 			}
-			_, err = conn.Exec(ctx, statement)
+			step, end := q.bounded(ctx)
+			_, err = conn.Exec(step, statement)
+			end()
 			for q.rouse(); err == nil; q.rouse() {
 				_, err = conn.WaitForNotification(ctx)
 			}

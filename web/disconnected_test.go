@@ -54,6 +54,7 @@ func TestWhoHasLeft(t *testing.T) {
 }
 
 // A database that takes no writes is still read: noting the use of a key is no reason to refuse it.
+// Who balances load is told that such a process is not ready.
 func TestAKeyWorksOnAStandby(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -61,7 +62,11 @@ func TestAKeyWorksOnAStandby(t *testing.T) {
 	if _, err := b.pool.Exec(t.Context(), "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$"); err != nil {
 		t.Fatal(err)
 	}
+	if got := c.call("GET", "/readyz", ""); got.status != http.StatusOK {
+		t.Errorf("a writable database: %d %s", got.status, got.body)
+	}
 	b.pool.Reset()
+	c.call("GET", "/readyz", "").wantError(t, 503, "database_unavailable")
 	if got := c.call("GET", "/api/summary", ""); got.status != http.StatusOK {
 		t.Errorf("%d %s", got.status, got.body)
 	}

@@ -141,7 +141,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {
 			return task.List(ctx, b.pool, merchantID, filter)
 		},
-		Ping: b.pool.Ping, Secure: o.https, Log: log,
+		Ping: func(ctx context.Context) error { return db.Writable(ctx, b.pool) }, Secure: o.https, Log: log,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))
 	b.stop = cancel

@@ -5,6 +5,25 @@ SELECT current_setting('server_version')::text AS version, current_setting('serv
     clock_timestamp()::timestamptz AS now,
     (current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer)::integer AS connections;
 
+-- name: DoctorTransactions :many
+-- Who has had a transaction open for so many seconds, oldest first, and how many wait for a lock of theirs. Of other roles only who may
+-- read all statistics sees the age. A prepared transaction has no process.
+SELECT coalesce(a.pid, 0)::integer AS pid, ''::text AS prepared, coalesce(nullif(a.application_name, ''), a.usename, '')::text AS name, coalesce(a.state, '')::text AS state,
+    extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age,
+    (SELECT count(*) FROM pg_catalog.pg_stat_activity w
+        WHERE w.wait_event_type = 'Lock' AND a.pid = ANY (pg_catalog.pg_blocking_pids(w.pid))) AS waiting
+FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type = 'client backend'
+    AND a.xact_start < clock_timestamp() - make_interval(secs => sqlc.arg(seconds))
+UNION ALL
+SELECT 0, p.gid, p.owner::text, 'prepared', extract(epoch FROM clock_timestamp() - p.prepared)::float8, 0
+FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database() AND p.prepared < clock_timestamp() - make_interval(secs => sqlc.arg(seconds))
+ORDER BY age DESC LIMIT 5;
+
+-- name: DatabaseReadOnly :one
+-- Whether the database takes no writes: a standby, or one that was made so.
+SELECT (current_setting('transaction_read_only') = 'on')::boolean;
+
 -- name: DoctorMerchants :one
 -- other_mode: connected in the mode that the platform's key is not of. silent: seconds since the last event; negative if none came.
 SELECT count(*) FILTER (WHERE disconnected_at IS NULL) AS connected,
