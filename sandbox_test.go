@@ -111,9 +111,9 @@ func TestPoolFollowsTheWorkers(t *testing.T) {
 		set          map[string]string
 		want, queues int
 	}{
-		{nil, 10 + 4 + 4 + 8, 4},
-		{map[string]string{"WORKERS": "100"}, 100 + 4 + 4 + 8, 4},
-		{map[string]string{"WORKERS": "0"}, 8, 0},
+		{nil, 10 + 4 + 4 + 12, 4},
+		{map[string]string{"WORKERS": "100"}, 100 + 4 + 4 + 12, 4},
+		{map[string]string{"WORKERS": "0"}, 12, 0},
 		{map[string]string{"DATABASE_POOL": "5"}, 4, 1},
 		{map[string]string{"DATABASE_POOL": "1"}, 1, 1},
 		{map[string]string{"DATABASE_POOL": "20", "WORKERS": "0"}, 20, 0},

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/lmittmann/tint"
@@ -36,6 +38,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 	}
 	c.serves = true
 	log := newLogger(c, stdout)
+	limitMemory(log)
 	stop, err := c.standIn(ctx, log)
 	if err != nil {
 		return stoppedAtBoot(ctx, log, err)
@@ -73,6 +76,7 @@ func serve(ctx context.Context, args []string, getenv func(string) string, stdou
 		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {
 			return task.List(ctx, pool, merchantID, filter)
 		},
+		Requests:       c.apiRequests(),
 		Recovery:       services.hunts,
 		WebhookSecrets: c.webhookSecrets,
 	})
@@ -114,6 +118,16 @@ func proveVault(ring interface{ SelfTest() error }, log *slog.Logger) error {
 	return nil
 }
 
+// limitMemory has the collector keep within nine tenths of the container's memory. GOMEMLIMIT, where
+// it is set, has the last word.
+func limitMemory(log *slog.Logger) {
+	limit, err := memlimit.Set()
+	if err != nil || limit == math.MaxInt64 { // no container, or one without a limit
+		return
+	}
+	log.Info("[SERVER] keeps within the container's memory", "limit_bytes", limit)
+}
+
 // openPool opens the database and makes sure that schema and keyring belong to it.
 func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
 	pool, err := c.openSchema(ctx, func() (*pgxpool.Pool, error) {
@@ -135,7 +149,7 @@ func (c *config) openPool(ctx context.Context) (*pgxpool.Pool, error) {
 
 const (
 	// requestConnections are for what requests ask for, beside the workers' own.
-	requestConnections = 8
+	requestConnections = 12
 	// queueConnections are for what the queues themselves ask for: tasks that wait for each other's
 	// locks must not keep them from claiming and from extending leases.
 	queueConnections = 4
@@ -151,6 +165,12 @@ func (c *config) connections() int {
 		return requestConnections
 	}
 	return c.workers + urgentWorkers + firstWorkers + requestConnections
+}
+
+// apiRequests is how many requests of the merchant API are answered at a time. What they leave of the
+// connections is for webhooks, handshakes and workers.
+func (c *config) apiRequests() int64 {
+	return int64(max(min(requestConnections-3, c.connections()/2), 1))
 }
 
 // connectionsOfQueues is how many it may hold for its queues, a quarter at most.

@@ -31,6 +31,7 @@ func work(ctx context.Context, args []string, getenv func(string) string, stdout
 		return fmt.Errorf("[WORKER] WORKERS is 0: phantom work would do nothing; provide a number from 1 to %d", maxWorkers)
 	}
 	log := newLogger(c, stdout)
+	limitMemory(log)
 	stop, err := c.standIn(ctx, log)
 	if err != nil {
 		return stoppedAtBoot(ctx, log, err)

@@ -41,15 +41,14 @@ func (s *Server) evenDisconnected(next merchantHandler) http.HandlerFunc {
 
 func (s *Server) withKey(next func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID, connected bool) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		// A client that leaves must not cost the pool a connection, which a cancelled statement does.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
+		ctx, cancel := untilLeft(r)
 		defer cancel()
 		merchantID, connected, err := s.config.Connect.Authenticate(ctx, bearer(r.Header))
 		if err == nil {
 			s.databaseAnswered()
-			err = next(ctx, w, r, merchantID, connected)
+			err = s.limited(ctx, w, merchantID, func() error { return next(ctx, w, r, merchantID, connected) })
 		}
-		if err != nil {
+		if err != nil && r.Context().Err() == nil { // else nobody listens
 			s.fail(w, r, err)
 		}
 	}

@@ -199,18 +199,24 @@ func TestDrainingUnderLoad(t *testing.T) {
 		b := setup(t, func(o *options) { o.database = noDatabase })
 		var lost, served atomic.Int32
 		var clients sync.WaitGroup
+		var stopping atomic.Bool
 		warm := make(chan struct{}, 1)
 		for range 32 {
 			clients.Go(func() {
-				for b.askOnce(&served, &lost) {
-					select {
-					case warm <- struct{}{}:
-					default:
+				for {
+					if b.askOnce(&served, &lost) {
+						select {
+						case warm <- struct{}{}:
+						default:
+						}
+					} else if stopping.Load() { // before that it is a busy machine that turns a client away
+						return
 					}
 				}
 			})
 		}
 		<-warm
+		stopping.Store(true)
 		b.stop(nil)
 		clients.Wait()
 		if lost.Load() != 0 || served.Load() == 0 {

@@ -19,6 +19,7 @@ func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
 	server := &http.Server{
 		Handler:                      s.Handler(),
 		ConnState:                    busy.track,
+		ConnContext:                  withConn,
 		ReadHeaderTimeout:            5 * time.Second,
 		ReadTimeout:                  10 * time.Second,
 		WriteTimeout:                 30 * time.Second, // a handshake may wait 23 s for Stripe and the database
@@ -29,7 +30,7 @@ func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
 	}
 	connections := &drainableListener{TCPListener: listener}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(connections) }()
+	go func() { ended <- server.Serve(&boundedListener{Listener: connections, most: maxConnections}) }()
 	select {
 	case err := <-ended:
 		return err

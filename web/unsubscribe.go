@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -38,11 +37,14 @@ func (s *Server) withToken(w http.ResponseWriter, r *http.Request, do func(conte
 func (s *Server) incomingSMS(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
 	defer cancel()
-	merchantID, form, err := smsForm(r)
+	merchantID, form, done, err := s.smsForm(r)
+	defer done()
 	if err == nil {
 		err = s.config.Recovery.ReceiveSMS(ctx, merchantID, form, r.Header.Get("X-Twilio-Signature"))
 	}
 	switch {
+	case errors.Is(err, errTooManyBytes):
+		writeOverloaded(w)
 	case errors.Is(err, recovery.ErrSignature):
 		if !s.strange.Swap(true) {
 			s.config.Log.Warn("[SECURITY] an incoming SMS is refused: if it was Twilio's, check PUBLIC_URL and the number's webhook")
@@ -58,23 +60,24 @@ func (s *Server) incomingSMS(w http.ResponseWriter, r *http.Request) {
 }
 
 // smsForm reads the parts of the request that are signed. What has another form is signed by nobody.
-func smsForm(r *http.Request) (merchantID uuid.UUID, form url.Values, err error) {
+func (s *Server) smsForm(r *http.Request) (merchantID uuid.UUID, form url.Values, done func(), err error) {
+	done = func() {}
 	merchantID, err = uuid.Parse(r.PathValue("merchant_id"))
 	kind, _, kindErr := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || merchantID.String() != r.PathValue("merchant_id") || kindErr != nil || kind != "application/x-www-form-urlencoded" ||
 		r.URL.RawQuery != "" || len(r.Header.Values("X-Twilio-Signature")) != 1 {
-		return uuid.Nil, nil, recovery.ErrSignature
+		return uuid.Nil, nil, done, recovery.ErrSignature
 	}
-	text, err := io.ReadAll(r.Body)
+	text, done, err := s.unverified.read(r.Body)
 	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		return uuid.Nil, nil, err
+	if errors.As(err, &tooLarge) || errors.Is(err, errTooManyBytes) {
+		return uuid.Nil, nil, done, err
 	}
 	if err != nil {
-		return uuid.Nil, nil, recovery.ErrSignature
+		return uuid.Nil, nil, done, recovery.ErrSignature
 	}
 	if form, err = url.ParseQuery(string(text)); err != nil {
-		return uuid.Nil, nil, recovery.ErrSignature
+		return uuid.Nil, nil, done, recovery.ErrSignature
 	}
-	return merchantID, form, nil
+	return merchantID, form, done, nil
 }

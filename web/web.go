@@ -3,6 +3,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/semaphore"
 
 	"phantom/connect"
 	"phantom/db"
@@ -26,8 +28,10 @@ type Config struct {
 	Ghost   *ghost.Service
 	OpenAPI []byte                      // docs/openapi.json
 	Ping    func(context.Context) error // asks the database
-	Secure  bool                        // PUBLIC_URL is https
-	Log     *slog.Logger
+
+	Requests int64 // of the merchant API that are answered at a time; 9
+	Secure   bool  // PUBLIC_URL is https
+	Log      *slog.Logger
 
 	// Tasks lists a merchant's tasks, as [task.List] does.
 	Tasks    func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error)
@@ -44,10 +48,16 @@ type Server struct {
 	forged   atomic.Bool // the last event's signature was refused
 	strange  atomic.Bool // the last incoming SMS's signature was refused
 	refused  rarely      // handshakes
+
+	unverified unverified // bodies that anybody may send
+	inFlight   inFlight
+	api        *semaphore.Weighted // requests with a key
 }
 
 // New returns a Server; [Server.Serve] runs it.
-func New(config Config) *Server { return &Server{config: config} }
+func New(config Config) *Server {
+	return &Server{config: config, unverified: newUnverified(), api: semaphore.NewWeighted(cmp.Or(config.Requests, 9))}
+}
 
 // Handler is the route table inside its middleware.
 func (s *Server) Handler() http.Handler {
@@ -88,7 +98,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /u/{token}", s.unsubscribe)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
-	return s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux)))))
+	return spareAnswered(s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux))))))
 }
 
 // index is the only HTML there is.
@@ -193,6 +203,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, ghost.ErrNotFound), errors.Is(err, recovery.ErrNotFound):
 		notFound(w)
 	case errors.Is(err, recovery.ErrTooManyTests):
+		w.Header().Set("Retry-After", "3600")
 		writeError(w, http.StatusTooManyRequests, "too_many_requests", "The test messages of these 24 hours are used up.")
 	case errors.Is(err, recovery.ErrProvider):
 		writeError(w, http.StatusBadGateway, "provider_unavailable", "The provider gave no clear answer. Try again in a moment.")
@@ -258,7 +269,12 @@ type errorBody struct {
 	Field   string `json:"field,omitempty"`
 }
 
+// writeError answers with a code. Who may ask again is told when: in five seconds, unless the caller
+// knows better.
 func writeError(w http.ResponseWriter, status int, code, message string) {
+	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", "5")
+	}
 	writeJSON(w, status, errorBody{Status: "error", Code: code, Message: message})
 }
 

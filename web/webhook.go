@@ -3,7 +3,6 @@ package web
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -36,11 +35,15 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 		s.refuseEvent(w, err)
 		return
 	}
-	body, err := io.ReadAll(r.Body)
+	body, done, err := s.unverified.read(r.Body)
+	defer done()
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		writeError(w, http.StatusRequestEntityTooLarge, "request_too_large", "The request's body is too large.")
+		return
+	case errors.Is(err, errTooManyBytes):
+		writeOverloaded(w)
 		return
 	case err != nil: // the sender has gone, or was too slow
 		writeError(w, http.StatusBadRequest, connect.CodeInvalidRequest, "The request's body ended too early.")
