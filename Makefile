@@ -102,6 +102,11 @@ simulation-controls: ## Take eleven guards of money out, one at a time, and see 
 	@.ci/deps postgresql
 	go run ./internal/mutants -simulation
 
+.PHONY: soak-floods
+soak-floods: ## Flood the binary in five ways beside 1,000,000 ghosts and 300,000 messages, and measure what another tenant sees
+	@.ci/deps postgresql
+	PHANTOM_LONG=1 go test -count=1 -run '^TestFloods$$' -v -timeout 30m .
+
 .PHONY: soak-caps
 soak-caps: ## Work off 10,000 requests to write to seven persons in three processes that are killed
 	PHANTOM_LONG=1 go test -count=1 -run TestCapsHoldUnderHostileLoad -v -timeout 30m ./recovery

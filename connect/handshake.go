@@ -62,6 +62,8 @@ func (s *Service) authorizeURL(state string) string {
 // Callback is what the browser brings back from Stripe: the query's parameters and the cookie's secret.
 type Callback struct {
 	State, Code, Error, Browser string
+
+	Twice bool // a parameter is given twice, which OAuth forbids: nobody can know which was meant
 }
 
 // Complete finishes a handshake: it consumes the state, exchanges the code and stores both tokens, sealed, in one statement. It
@@ -74,6 +76,8 @@ func (s *Service) Complete(ctx context.Context, callback Callback) (account stri
 		return "", err
 	}
 	switch {
+	case callback.Twice:
+		return "", &Error{CodeInvalidRequest, "A parameter is given twice. Start again from the first page.", errors.New("a parameter is given twice")}
 	case callback.Error == "access_denied":
 		return "", &Error{CodeAccessDenied, "The connection was denied at Stripe.", errors.New("denied by the user")}
 	case callback.Error != "":

@@ -172,6 +172,7 @@ func TestBadParameters(t *testing.T) {
 	access := "/api/ghosts/" + id.String() + "/access"
 	for body, field := range map[string]string{
 		"{}": "access", `{"access":null}`: "access", `{"access":""}`: "access", `{"access":"None"}`: "access", `{"access":"presumed"}`: "access", `{"access":1}`: "access",
+		`{"access":"none","access":"none"}`: "body", `{"access":"none","\u0061ccess":"proven"}`: "body",
 		`{"access":["none"]}`: "access", `{"access":{"none":1}}`: "access", `{"Access":"none"}`: "body", `{"access":"none","reason":"x"}`: "body",
 		"null": "body", "[]": "body", `"none"`: "body", "1": "body", "{": "body", `{"access":"none"`: "body", `{"access":"none"}}`: "body", `{"access":"none"}{}`: "body",
 		"access=none": "body", "\xff": "body", "\xef\xbb\xbf{\"access\":\"none\"}": "body", strings.Repeat("[", 60000): "body", strings.Repeat(`{"access":`, 6000): "body",

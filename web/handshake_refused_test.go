@@ -55,6 +55,9 @@ func TestRefusedBeforeTheExchange(t *testing.T) {
 			400, "invalid_state", "state belongs to another browser"},
 		{"code missing", set("code", ""), 400, "invalid_request", "code is missing"},
 		{"code as an array", set("code", "", "code[]", "ac_1"), 400, "invalid_request", "code is missing"},
+		{"code twice", twice("code", "ac_1"), 400, "invalid_request", "a parameter is given twice"},
+		{"state twice", twice("state", "x"), 400, "invalid_request", "a parameter is given twice"},
+		{"scope twice", twice("scope", "read_write"), 400, "invalid_request", "a parameter is given twice"},
 		{"code malformed", set("code", "ac_1 2"), 400, "invalid_grant", "code is malformed"},
 		{"code of 10 kB", set("code", strings.Repeat("c", 10_000)), 400, "invalid_grant", "code is malformed"},
 	} {
@@ -97,6 +100,19 @@ func set(pairs ...string) func(*bench, *browser, *url.URL) *browser {
 			} else {
 				query.Set(pairs[i], pairs[i+1])
 			}
+		}
+		back.RawQuery = query.Encode()
+		return c
+	}
+}
+
+// twice gives a parameter once more, behind what Stripe has said.
+func twice(name, value string) func(*bench, *browser, *url.URL) *browser {
+	return func(_ *bench, c *browser, back *url.URL) *browser {
+		query := back.Query()
+		query[name] = append(query[name], value)
+		if len(query[name]) == 1 {
+			query.Add(name, value)
 		}
 		back.RawQuery = query.Encode()
 		return c

@@ -41,8 +41,8 @@ func chosenGhosts(r *http.Request) ([]uuid.UUID, error) {
 	}
 	var object map[string]json.RawMessage
 	if len(text) > 0 {
-		if err := json.Unmarshal(text, &object); err != nil || object == nil {
-			return nil, &paramError{"body", "must be a JSON object"}
+		if object, err = jsonObject(text); err != nil {
+			return nil, err
 		}
 	}
 	for name := range object {

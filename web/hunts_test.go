@@ -130,6 +130,7 @@ func TestHuntsAreStarted(t *testing.T) {
 	}
 	for body, field := range map[string]string{
 		"": "ghosts", "{}": "ghosts", `{"ghosts":null}`: "ghosts", `{"ghosts":"some"}`: "ghosts", `{"ghosts":"ALL"}`: "ghosts", `{"ghosts":true}`: "ghosts", `{"ghosts":{}}`: "ghosts",
+		`{"ghosts":"none","ghosts":"all"}`: "body", `{"ghosts":[],"\u0067hosts":"all"}`: "body", `{"ghosts":"all"} {}`: "body",
 		`{"ghosts":[null]}`: "ghosts", `{"ghosts":[1]}`: "ghosts", `{"ghosts":[["x"]]}`: "ghosts", `{"ghosts":"all","x":1}`: "body", `{"Ghosts":"all"}`: "body", `"all"`: "body", "[]": "body", "null": "body",
 	} {
 		c.call("POST", "/api/hunts", body).wantInvalid(t, field)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -192,15 +193,48 @@ func jsonBody(r *http.Request) ([]byte, error) {
 	return text, nil
 }
 
+// jsonObject reads an object. A field that is given twice is refused, for nobody can know which of
+// the two was meant.
+func jsonObject(text []byte) (map[string]json.RawMessage, error) {
+	wrong := &paramError{"body", "must be a JSON object"}
+	d := json.NewDecoder(bytes.NewReader(text))
+	if token, err := d.Token(); err != nil || token != json.Delim('{') {
+		return nil, wrong
+	}
+	object := make(map[string]json.RawMessage)
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return nil, wrong
+		}
+		name, _ := token.(string) // a field's name is one
+		if _, twice := object[name]; twice {
+			return nil, &paramError{"body", "must give each field once"}
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, wrong
+		}
+		object[name] = value
+	}
+	if _, err := d.Token(); err != nil { // the end of the object
+		return nil, wrong
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, wrong
+	}
+	return object, nil
+}
+
 // bodyFields reads a JSON object of texts with these fields and no other. No body at all is an empty object.
 func bodyFields(r *http.Request, known ...string) (map[string]string, error) {
 	text, err := jsonBody(r)
 	if err != nil || len(text) == 0 {
 		return nil, err
 	}
-	var object map[string]any
-	if err := json.Unmarshal(text, &object); err != nil || object == nil {
-		return nil, &paramError{"body", "must be a JSON object"}
+	object, err := jsonObject(text)
+	if err != nil {
+		return nil, err
 	}
 	fields := make(map[string]string, len(object))
 	for name := range object {
@@ -212,12 +246,12 @@ func bodyFields(r *http.Request, known ...string) (map[string]string, error) {
 		}
 	}
 	for _, name := range known {
-		switch value := object[name].(type) {
-		case nil: // the handler says what it must be
-		case string:
-			fields[name] = value
-		default:
+		var value *string // nil: the handler says what it must be
+		if given, ok := object[name]; ok && json.Unmarshal(given, &value) != nil {
 			return nil, &paramError{name, "must be a string"}
+		}
+		if value != nil {
+			fields[name] = *value
 		}
 	}
 	return fields, nil

@@ -133,6 +133,9 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
 	if cookie, err := r.Cookie(s.cookieName()); err == nil {
 		callback.Browser = cookie.Value
 	}
+	for _, values := range query { // RFC 6749, section 3.1
+		callback.Twice = callback.Twice || len(values) > 1
+	}
 	account, err := s.config.Connect.Complete(r.Context(), callback)
 	if err != nil {
 		s.fail(w, r, err)
