@@ -1,3 +1,5 @@
+// Package db is PHANTOM's PostgreSQL: connections that seal and open, transactions, migrations, and the
+// queries that sqlc generates from sql/.
 package db
 
 import (

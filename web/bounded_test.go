@@ -2,10 +2,12 @@ package web
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 )
@@ -75,7 +77,7 @@ func TestHalfHeadersKeepNobodyOut(t *testing.T) {
 	_ = halves[0].SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, err := halves[0].Read(make([]byte, 1)); err == nil {
 		t.Error("the oldest half header has an answer")
-	} else if timeout, is := err.(net.Error); is && timeout.Timeout() {
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the oldest half header keeps its connection")
 	}
 	close(release)
@@ -89,7 +91,7 @@ func TestHalfHeadersKeepNobodyOut(t *testing.T) {
 	_ = slow.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, err := slow.Read(make([]byte, 1)); err == nil {
 		t.Error("an answer to nothing")
-	} else if timeout, is := err.(net.Error); is && timeout.Timeout() {
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("what was answered keeps its connection for ever")
 	}
 }
