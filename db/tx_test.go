@@ -189,6 +189,7 @@ func TestSeveralHosts(t *testing.T) {
 		"postgres://u:p@h1:1,u:secret@h2:2/x":  false,
 		"postgres://u:p@h1:1,h2:2/secret,h3/x": true, // a name with a comma
 		"postgres://u:p@,h2:2/x":               false,
+		"postgres://u:p@h1,h2:2/x?port=5":      false, // the driver takes 5 for all of them
 		"postgres://u:p@h1:1,/x":               false,
 	} {
 		if err := db.CheckURL(text); good != (err == nil) {
