@@ -67,6 +67,31 @@ func (s *Sandbox) Ledger(account string) []Execution {
 	return out
 }
 
+// PaidTwice lists the invoices whose charges have taken more than they ask for, unless it was given
+// back: whatever was sent, this is what customers have lost. An answer of 200 says less, for a debit
+// that is under way may still fail.
+func (s *Sandbox) PaidTwice() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var twice []string
+	for _, id := range s.ids {
+		a := s.accounts[id]
+		a.advance(s.now().Unix())
+		paid := map[string]int64{}
+		for _, row := range a.tables["charges"].rows {
+			if c, is := row.(*charge); is && c.Paid {
+				paid[string(c.Invoice)] += c.Amount - c.AmountRefunded
+			}
+		}
+		for _, row := range a.tables["invoices"].rows {
+			if i, is := row.(*invoice); is && paid[i.ID] > i.Total {
+				twice = append(twice, i.ID)
+			}
+		}
+	}
+	return twice
+}
+
 // Executions says how often the mutation with this Idempotency-Key was really executed, over all accounts and for the
 // life of the sandbox: replays, refused twins and failed validations do not count, declines do.
 func (s *Sandbox) Executions(key string) int {

@@ -115,3 +115,35 @@ func TestKeysInFlightAreNotForgotten(t *testing.T) {
 	close(release)
 	<-done
 }
+
+// Whatever an invoice's charges have taken beyond what it asks for shows, and what was given back
+// does not.
+func TestPaidTwice(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	token := b.connect(0)
+	if twice := b.s.PaidTwice(); len(twice) != 0 {
+		t.Fatalf("in a new world: %v", twice)
+	}
+	inv := b.find(0, payable)
+	b.sure(inv)
+	if r := b.post("/v1/invoices/"+inv.ID+"/pay", token, nil); r.status != http.StatusOK {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	if twice := b.s.PaidTwice(); len(twice) != 0 {
+		t.Errorf("paid once: %v", twice)
+	}
+	again := &charge{head: head{ID: "ch_again"}, Amount: inv.Total, Invoice: text(inv.ID), Paid: true}
+	b.s.mu.Lock()
+	inv.of.acc.tables["charges"].add(again)
+	b.s.mu.Unlock()
+	if twice := b.s.PaidTwice(); len(twice) != 1 || twice[0] != inv.ID {
+		t.Errorf("paid twice: %v", twice)
+	}
+	b.s.mu.Lock()
+	again.AmountRefunded = again.Amount
+	b.s.mu.Unlock()
+	if twice := b.s.PaidTwice(); len(twice) != 0 {
+		t.Errorf("given back: %v", twice)
+	}
+}
