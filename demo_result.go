@@ -191,7 +191,7 @@ func (r *demoResult) print(w io.Writer) {
 	}
 }
 
-//go:embed demo.html
+//go:embed demo_page.html
 var demoText string
 
 var demoPage = template.Must(template.New("demo").Funcs(template.FuncMap{"money": money.Format, "code": strings.ToUpper}).Parse(demoText))
