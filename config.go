@@ -180,7 +180,11 @@ func (c *config) loadDatabase(env environment) error {
 	if err := env.number("DATABASE", "DATABASE_POOL", &c.poolSize, maxPool); err != nil {
 		return err
 	}
-	if size := db.PoolOf(c.databaseURL); size > 0 {
+	size, err := db.PoolOf(c.databaseURL)
+	if err != nil && c.databaseURL != "" {
+		return fmt.Errorf("[DATABASE] DATABASE_URL: %w", err)
+	}
+	if size > 0 {
 		if c.poolSize > 0 {
 			return errors.New("[DATABASE] DATABASE_POOL and pool_max_conns in DATABASE_URL are both set: keep one of them")
 		}

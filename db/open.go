@@ -61,16 +61,16 @@ func CheckURL(url string) error {
 }
 
 // PoolOf is how many connections a URL allows a pool, and 0 where its query does not say.
-func PoolOf(text string) int {
+func PoolOf(text string) (int, error) {
 	parsed, _, err := splitURL(text)
-	if err != nil {
-		return 0
+	if err != nil || !parsed.Query().Has("pool_max_conns") {
+		return 0, err
 	}
 	size, err := strconv.Atoi(parsed.Query().Get("pool_max_conns"))
-	if err != nil {
-		return 0
+	if err != nil || size < 1 {
+		return 0, errors.New("pool_max_conns must be a number from 1")
 	}
-	return size
+	return size, nil
 }
 
 // WithPool is url with a pool of so many connections at most, whatever its query says.

@@ -303,10 +303,10 @@ func (q *Queue) untilNext(ctx context.Context) time.Duration {
 		return q.config.Poll
 	}
 	next := time.Duration(seconds * float64(time.Second))
-	switch {
-	case q.passed: // what is due already waits for a hand, whose end wakes the loop
+	if q.passed { // what is due already waits for a hand, whose end wakes the loop
 		next = max(next, lookAgain)
-	case q.unsure: // more may be due than was looked at
+	}
+	if q.unsure { // more may be due than was looked at
 		next = min(next, lookAgain)
 	}
 	return max(min(next, q.config.Poll), time.Millisecond)

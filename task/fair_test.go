@@ -259,3 +259,27 @@ func TestWhoIsHeldUpHoldsUpNobody(t *testing.T) {
 		})
 	}
 }
+
+// An audit leaves its merchant's other tasks a hand, where there are only two.
+func TestAnAuditHoldsUpNothingOfItsMerchant(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	begun, release := make(chan struct{}), make(chan struct{})
+	defer close(release)
+	b.run(task.Config{Workers: 2, Long: 1, Grace: time.Millisecond, Handlers: map[string]task.Handler{
+		"audit": func(ctx context.Context, _ *task.Task) error {
+			close(begun)
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		},
+		"note": done,
+	}})
+	b.enqueue(task.New{Kind: "audit"})
+	<-begun
+	for range 3 {
+		b.awaitStatus(b.enqueue(task.New{Kind: "note"}), "succeeded")
+	}
+}

@@ -15,7 +15,8 @@ type hands struct {
 	blocked int // tasks in stock whose merchant holds as many hands as it may
 }
 
-// load is what one merchant has of a queue.
+// load is what one merchant has of a queue, but for audits: these have a bound of their own, and
+// where there are two hands an audit would else hold up all else of its merchant.
 type load struct{ trying, waiting int }
 
 // newHands leaves every fifth hand to others, at least one, but the only one.
@@ -30,6 +31,9 @@ func (s *hands) put(h *held) {
 		place = 0
 	}
 	s.stock[place] = append(s.stock[place], h)
+	if h.task.Kind == longKind {
+		return
+	}
 	l := s.loads[h.task.MerchantID]
 	if l == nil {
 		l = new(load)
@@ -45,7 +49,7 @@ func (s *hands) take() *held {
 	for place, stock := range s.stock {
 		for i, h := range stock {
 			l := s.loads[h.task.MerchantID]
-			if l.trying >= s.most {
+			if h.task.Kind != longKind && l.trying >= s.most {
 				continue
 			}
 			if i == 0 {
@@ -53,6 +57,9 @@ func (s *hands) take() *held {
 				s.stock[place] = stock[1:]
 			} else {
 				s.stock[place] = slices.Delete(stock, i, i+1)
+			}
+			if h.task.Kind == longKind {
+				return h
 			}
 			l.waiting--
 			if l.trying++; l.trying == s.most {
@@ -66,6 +73,9 @@ func (s *hands) take() *held {
 
 // end frees a hand.
 func (s *hands) end(h *held) {
+	if h.task.Kind == longKind {
+		return
+	}
 	l := s.loads[h.task.MerchantID]
 	if l.trying == s.most {
 		s.blocked -= l.waiting
@@ -87,8 +97,16 @@ func (s *hands) drain() []*held {
 	return all
 }
 
-// sated says whether a merchant holds as many hands as it may, and so many tasks wait for them.
-func (s *hands) sated(merchant uuid.UUID, waiting int) bool {
+// sated says whether a merchant has as many tasks as it may hold hands, and so many more.
+func (s *hands) sated(merchant uuid.UUID, more int) bool {
 	l := s.loads[merchant]
-	return l != nil && l.trying >= s.most && l.waiting >= waiting
+	return l != nil && l.trying+l.waiting >= s.most+more
+}
+
+// waiting is how many tasks of a merchant wait for a hand.
+func (s *hands) waiting(merchant uuid.UUID) int {
+	if l := s.loads[merchant]; l != nil {
+		return l.waiting
+	}
+	return 0
 }

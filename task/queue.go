@@ -209,7 +209,7 @@ func (q *Queue) worker() {
 		q.hands.end(h)
 		q.open--
 		q.tried++
-		wanting := q.passed || q.more && q.open-q.hands.blocked <= q.low
+		wanting := q.wanting() || q.passed && q.hands.waiting(h.task.MerchantID) <= q.stock/2
 		if h.task.Kind == longKind {
 			q.long--
 			wanting = true // another one may have been left
@@ -227,11 +227,17 @@ func (q *Queue) next() *held {
 	defer q.mutex.Unlock()
 	for {
 		if h := q.hands.take(); h != nil || q.over {
+			if q.wanting() { // what its merchant still has may wait for long
+				q.rouse()
+			}
 			return h
 		}
 		q.ready.Wait()
 	}
 }
+
+// wanting says whether more may be due and hands will soon be free. The mutex is held.
+func (q *Queue) wanting() bool { return q.more && q.open-q.hands.blocked <= q.low }
 
 // endWork has the workers end with what they try.
 func (q *Queue) endWork() {

@@ -165,9 +165,12 @@ func (q *Queue) rescue(ctx context.Context) error {
 	return err
 }
 
+// dropTime is for one batch: old rows by the million are sorted first, and nothing waits for it.
+const dropTime = 5 * time.Minute
+
 func (q *Queue) dropFinished(ctx context.Context) error {
 	for {
-		step, cancel := q.bounded(ctx)
+		step, cancel := context.WithTimeout(ctx, dropTime)
 		count, err := q.queries.TaskDropFinished(step, q.config.Keep.Seconds())
 		cancel()
 		if err != nil || count == 0 {

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -46,9 +47,13 @@ func (s *Server) withKey(next func(ctx context.Context, w http.ResponseWriter, r
 		merchantID, connected, err := s.config.Connect.Authenticate(ctx, bearer(r.Header))
 		if err == nil {
 			s.databaseAnswered()
-			err = s.limited(ctx, w, merchantID, func() error { return next(ctx, w, r, merchantID, connected) })
+			err = s.limited(ctx, w, r, merchantID, func(w http.ResponseWriter) error { return next(ctx, w, r, merchantID, connected) })
 		}
-		if err != nil && r.Context().Err() == nil { // else nobody listens
+		switch {
+		case err == nil:
+		case errors.Is(err, context.Canceled) && r.Context().Err() != nil: // as untilLeft does: hardly anybody still listens
+			writeError(w, http.StatusServiceUnavailable, connect.CodeDatabaseUnavailable, "The connection was closed before the answer.")
+		default:
 			s.fail(w, r, err)
 		}
 	}

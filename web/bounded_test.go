@@ -139,3 +139,50 @@ func TestNoAnswerIsCutOffForOneMore(t *testing.T) {
 		t.Errorf("%d are open", listener.open)
 	}
 }
+
+// Whoever announces bodies and sends none keeps nobody out either, though their requests are with
+// their handlers.
+func TestSlowBodiesKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	const most = 20
+	inner, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{unverified: newUnverified()}
+	reading := make(chan struct{}, 100)
+	server := &http.Server{ConnContext: withConn, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), ReadHeaderTimeout: time.Minute,
+		Handler: spareAnswered(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			reading <- struct{}{}
+			_, done, err := s.readUnverified(r)
+			defer done()
+			if err != nil {
+				w.WriteHeader(http.StatusBadRequest)
+			}
+		}))}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(&boundedListener{Listener: inner, most: most}) }()
+	defer func() { _ = server.Close(); <-ended }()
+	ask := func(text string) net.Conn {
+		t.Helper()
+		conn, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if _, err := io.WriteString(conn, text); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	for range 3 * most {
+		ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+		<-reading
+	}
+	good := ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+	_ = good.SetReadDeadline(time.Now().Add(20 * time.Second))
+	response, err := http.ReadResponse(bufio.NewReader(good), nil)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Errorf("%v %v", response, err)
+	}
+}

@@ -1,7 +1,9 @@
 package web
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -17,6 +19,8 @@ const (
 	// leaving is how long a statement goes on whose client has left. A quick one ends by itself, and
 	// the connection stays; a long one is ended, at the price of a new connection.
 	leaving = 250 * time.Millisecond
+	// placeTime is how long a request waits for a place among those of the API.
+	placeTime = 3 * time.Second
 )
 
 // inFlight counts the requests that are being answered, by merchant.
@@ -50,7 +54,7 @@ func (f *inFlight) leave(merchant uuid.UUID) {
 // limited runs answer unless too many of the merchant's requests are being answered, or all those
 // of the API take what they may of the pool. The rest of it is for webhooks, handshakes and
 // workers.
-func (s *Server) limited(ctx context.Context, w http.ResponseWriter, merchant uuid.UUID, answer func() error) error {
+func (s *Server) limited(ctx context.Context, w http.ResponseWriter, r *http.Request, merchant uuid.UUID, answer func(http.ResponseWriter) error) error {
 	left, ok := s.inFlight.enter(merchant)
 	w.Header().Set("RateLimit-Policy", `"concurrent";q=`+strconv.Itoa(merchantRequests))
 	w.Header().Set("RateLimit", `"concurrent";r=`+strconv.Itoa(left))
@@ -61,12 +65,51 @@ func (s *Server) limited(ctx context.Context, w http.ResponseWriter, merchant uu
 		return nil
 	}
 	defer s.inFlight.leave(merchant)
-	if err := s.api.Acquire(ctx, 1); err != nil {
+	// Nobody holds a place while they send or read: neither a slow body nor a slow reader keeps the
+	// others out.
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), failing{err}))
+	waiting, cancel := context.WithTimeout(ctx, placeTime)
+	defer cancel()
+	if err := s.api.Acquire(waiting, 1); err != nil {
 		writeOverloaded(w)
 		return nil
 	}
-	defer s.api.Release(1)
-	return answer()
+	held := &heldAnswer{ResponseWriter: w, status: http.StatusOK}
+	err = func() error {
+		defer s.api.Release(1)
+		return answer(held)
+	}()
+	if held.written {
+		w.WriteHeader(held.status)
+		_, _ = w.Write(held.body.Bytes())
+	}
+	return err
+}
+
+// failing ends a body as it ended, in error or not.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) {
+	if f.err != nil {
+		return 0, f.err
+	}
+	return 0, io.EOF
+}
+
+// heldAnswer keeps an answer until its place is free again.
+type heldAnswer struct {
+	http.ResponseWriter
+	status  int
+	body    bytes.Buffer
+	written bool
+}
+
+func (h *heldAnswer) WriteHeader(status int) { h.status, h.written = status, true }
+
+func (h *heldAnswer) Write(text []byte) (int, error) {
+	h.written = true
+	return h.body.Write(text)
 }
 
 // untilLeft is the context of a request's statements. What only reads ends soon after its client has

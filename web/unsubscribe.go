@@ -68,7 +68,7 @@ func (s *Server) smsForm(r *http.Request) (merchantID uuid.UUID, form url.Values
 		r.URL.RawQuery != "" || len(r.Header.Values("X-Twilio-Signature")) != 1 {
 		return uuid.Nil, nil, done, recovery.ErrSignature
 	}
-	text, done, err := s.unverified.read(r.Body)
+	text, done, err := s.readUnverified(r)
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) || errors.Is(err, errTooManyBytes) {
 		return uuid.Nil, nil, done, err

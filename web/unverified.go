@@ -13,8 +13,9 @@ import (
 // Stripe's needs is apart from what large ones need, so that a flood of large bodies refuses no
 // small event.
 const (
+	freeBytes   = 512 // of each body, whatever the others hold
 	firstBytes  = 16 << 10
-	firstBudget = 1024 * firstBytes
+	firstBudget = 16 << 20
 	moreBudget  = 16 << 20
 )
 
@@ -33,17 +34,12 @@ func newUnverified() unverified {
 	return unverified{semaphore.NewWeighted(firstBudget), semaphore.NewWeighted(moreBudget)}
 }
 
-// read reads a body to its end. The caller calls done when it needs it no more.
+// read reads a body to its end. The caller calls done when it needs it no more. What is held grows
+// with what has come: a sender who is silent holds next to nothing.
 func (u unverified) read(r io.Reader) (body []byte, done func(), err error) {
-	if !u.first.TryAcquire(firstBytes) {
-		return nil, func() {}, errTooManyBytes
-	}
-	more := int64(0)
-	done = func() {
-		u.first.Release(firstBytes)
-		u.more.Release(more)
-	}
-	body = make([]byte, 0, firstBytes)
+	held := int64(0)
+	done = func() { u.of(held).Release(held) }
+	body = make([]byte, 0, freeBytes)
 	for {
 		n, err := r.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
@@ -56,11 +52,28 @@ func (u unverified) read(r io.Reader) (body []byte, done func(), err error) {
 			continue
 		}
 		size := int64(2 * cap(body))
-		if !u.more.TryAcquire(size) {
+		if !u.of(size).TryAcquire(size) {
 			return nil, done, errTooManyBytes
 		}
-		grown := append(make([]byte, 0, size), body...)
-		u.more.Release(more) // the smaller one
-		body, more = grown, size
+		body = append(make([]byte, 0, size), body...)
+		u.of(held).Release(held)
+		held = size
 	}
+}
+
+// of is the budget that a buffer of this size is of.
+func (u unverified) of(size int64) *semaphore.Weighted {
+	if size <= firstBytes {
+		return u.first
+	}
+	return u.more
+}
+
+// readUnverified reads a body that anybody may send. Meanwhile its connection counts as silent.
+func (s *Server) readUnverified(r *http.Request) (body []byte, done func(), err error) {
+	if c, ok := r.Context().Value(boundedKey{}).(*boundedConn); ok {
+		c.answering(false)
+		defer c.answering(true)
+	}
+	return s.unverified.read(r.Body)
 }

@@ -75,17 +75,55 @@ func TestLargeBodiesRefuseNoSmallOne(t *testing.T) {
 	close(release)
 	flood.Wait()
 	var all []func()
-	for range firstBudget / firstBytes {
-		_, done, err := u.read(strings.NewReader("x"))
+	small := strings.Repeat("x", firstBytes-1)
+	for range firstBudget/firstBytes - 1 { // the last one would hold two buffers while it grows
+		_, done, err := u.read(strings.NewReader(small))
 		if err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, done)
 	}
-	if _, _, err := u.read(strings.NewReader("x")); !errors.Is(err, errTooManyBytes) {
+	if _, _, err := u.read(strings.NewReader(small)); !errors.Is(err, errTooManyBytes) {
 		t.Errorf("one more: %v", err)
 	}
 	for _, done := range all {
 		done()
 	}
+}
+
+// Senders who announce a body and send nothing hold next to nothing, however many they are.
+func TestSilentBodiesHoldNothing(t *testing.T) {
+	t.Parallel()
+	u := newUnverified()
+	release := make(chan struct{})
+	var silent sync.WaitGroup
+	began := make(chan struct{})
+	for range 3000 {
+		silent.Go(func() {
+			_, done, err := u.read(io.MultiReader(strings.NewReader(strings.Repeat("x", freeBytes-1)), &waiting{began: began, end: release}))
+			done()
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 3000 {
+		<-began
+	}
+	if !u.first.TryAcquire(firstBudget) || !u.more.TryAcquire(moreBudget) {
+		t.Error("who is silent holds a part of the budget")
+	}
+	u.first.Release(firstBudget)
+	u.more.Release(moreBudget)
+	close(release)
+	silent.Wait()
+}
+
+// waiting is a sender who sends nothing until the end.
+type waiting struct{ began, end chan struct{} }
+
+func (w *waiting) Read([]byte) (int, error) {
+	w.began <- struct{}{}
+	<-w.end
+	return 0, io.EOF
 }

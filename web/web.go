@@ -48,6 +48,7 @@ type Server struct {
 	forged   atomic.Bool // the last event's signature was refused
 	strange  atomic.Bool // the last incoming SMS's signature was refused
 	refused  rarely      // handshakes
+	readOnly rarely      // readiness amid a database that takes no writes
 
 	unverified unverified // bodies that anybody may send
 	inFlight   inFlight
@@ -168,7 +169,13 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
-	if err := s.config.Ping(ctx); err != nil {
+	if err := s.config.Ping(ctx); db.ReadOnly(err) { // it answers, so it is not lost
+		if _, is := s.readOnly.say("readyz", time.Now()); is {
+			s.config.Log.Warn("[DATABASE] it takes no writes: /readyz is 503 until it does")
+		}
+		writeError(w, http.StatusServiceUnavailable, connect.CodeDatabaseUnavailable, "The database takes no writes.")
+		return
+	} else if err != nil {
 		s.fail(w, r, &connect.Error{Code: connect.CodeDatabaseUnavailable, Message: "The database is not available.", Cause: err})
 		return
 	}

@@ -35,7 +35,7 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 		s.refuseEvent(w, err)
 		return
 	}
-	body, done, err := s.unverified.read(r.Body)
+	body, done, err := s.readUnverified(r)
 	defer done()
 	var tooLarge *http.MaxBytesError
 	switch {
