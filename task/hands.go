@@ -15,9 +15,12 @@ type hands struct {
 	blocked int // tasks in stock whose merchant holds as many hands as it may
 }
 
-// load is what one merchant has of a queue, but for audits: these have a bound of their own, and
-// where there are two hands an audit would else hold up all else of its merchant.
+// load is what one merchant has of a queue.
 type load struct{ trying, waiting int }
+
+// counts says whether a task takes one of its merchant's hands. An audit does not: audits have a
+// bound of their own, and where there are two hands it would hold up all else of its merchant.
+func (h *held) counts() bool { return h.task.Kind != longKind }
 
 // newHands leaves every fifth hand to others, at least one, but the only one.
 func newHands(workers int) hands {
@@ -31,7 +34,7 @@ func (s *hands) put(h *held) {
 		place = 0
 	}
 	s.stock[place] = append(s.stock[place], h)
-	if h.task.Kind == longKind {
+	if !h.counts() {
 		return
 	}
 	l := s.loads[h.task.MerchantID]
@@ -49,7 +52,7 @@ func (s *hands) take() *held {
 	for place, stock := range s.stock {
 		for i, h := range stock {
 			l := s.loads[h.task.MerchantID]
-			if h.task.Kind != longKind && l.trying >= s.most {
+			if h.counts() && l.trying >= s.most {
 				continue
 			}
 			if i == 0 {
@@ -58,7 +61,7 @@ func (s *hands) take() *held {
 			} else {
 				s.stock[place] = slices.Delete(stock, i, i+1)
 			}
-			if h.task.Kind == longKind {
+			if !h.counts() {
 				return h
 			}
 			l.waiting--
@@ -73,7 +76,7 @@ func (s *hands) take() *held {
 
 // end frees a hand.
 func (s *hands) end(h *held) {
-	if h.task.Kind == longKind {
+	if !h.counts() {
 		return
 	}
 	l := s.loads[h.task.MerchantID]

@@ -177,7 +177,11 @@ func TestSlowBodiesKeepNobodyOut(t *testing.T) {
 	}
 	for range 3 * most {
 		ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
-		<-reading
+		select {
+		case <-reading:
+		case <-time.After(20 * time.Second):
+			t.Fatal("one more is kept out")
+		}
 	}
 	good := ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
 	_ = good.SetReadDeadline(time.Now().Add(20 * time.Second))

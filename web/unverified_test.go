@@ -100,7 +100,7 @@ func TestSilentBodiesHoldNothing(t *testing.T) {
 	began := make(chan struct{})
 	for range 3000 {
 		silent.Go(func() {
-			_, done, err := u.read(io.MultiReader(strings.NewReader(strings.Repeat("x", freeBytes-1)), &waiting{began: began, end: release}))
+			_, done, err := u.read(io.MultiReader(strings.NewReader(strings.Repeat("x", 300)), &waiting{began: began, end: release}))
 			done()
 			if err != nil {
 				t.Error(err)
