@@ -2,11 +2,7 @@ package web_test
 
 import (
 	"context"
-	"io"
-	"net"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -121,37 +117,5 @@ func TestStatementsEndWithTheirClient(t *testing.T) {
 	}
 	if text := b.log.String(); text != "" {
 		t.Errorf("log: %s", text)
-	}
-}
-
-// Bodies that do not come hold none of the API's places: others are answered meanwhile.
-func TestSlowBodiesHoldNoPlace(t *testing.T) {
-	t.Parallel()
-	b := setup(t, func(o *options) { o.database = db.WithPool(dbtest.URL(t), 8) })
-	other := b.caller("acct_other")
-	for i := range 3 {
-		slow := b.caller("acct_slow" + strconv.Itoa(i))
-		for range 4 {
-			conn, err := net.Dial("tcp", strings.TrimPrefix(b.url, "http://"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = conn.Close() })
-			if _, err := io.WriteString(conn, "POST /api/hunts HTTP/1.1\r\nHost: phantom\r\nAuthorization: Bearer "+slow.key+
-				"\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for deadline := time.Now().Add(8 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			if got := slow.call("GET", "/api/playbook", ""); got.status == http.StatusTooManyRequests {
-				break // all four are with their handlers
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("the slow requests have not begun")
-			}
-		}
-	}
-	if got := other.call("GET", "/api/playbook", ""); got.status != http.StatusOK {
-		t.Errorf("%d %s", got.status, got.body)
 	}
 }
