@@ -27,15 +27,16 @@ func newHands(workers int) hands {
 	return hands{most: max(workers-max(workers/5, 1), 1), loads: map[uuid.UUID]*load{}}
 }
 
-// put adds a task to the stock. What goes first is taken before the others.
-func (s *hands) put(h *held) {
+// put adds a task to the stock, and says whether a free hand may take it. What goes first is taken
+// before the others.
+func (s *hands) put(h *held) (free bool) {
 	place := 1
 	if h.task.First {
 		place = 0
 	}
 	s.stock[place] = append(s.stock[place], h)
 	if !h.counts() {
-		return
+		return true
 	}
 	l := s.loads[h.task.MerchantID]
 	if l == nil {
@@ -44,11 +45,16 @@ func (s *hands) put(h *held) {
 	}
 	if l.waiting++; l.trying >= s.most {
 		s.blocked++
+		return false
 	}
+	return true
 }
 
 // take returns the next task whose merchant may hold one more hand, and nil where there is none.
 func (s *hands) take() *held {
+	if s.blocked == len(s.stock[0])+len(s.stock[1]) {
+		return nil
+	}
 	for place, stock := range s.stock {
 		for i, h := range stock {
 			l := s.loads[h.task.MerchantID]

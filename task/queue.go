@@ -193,9 +193,11 @@ func (q *Queue) take(alive context.Context, t *Task) {
 	if t.Kind == longKind {
 		q.long++
 	}
-	q.hands.put(h)
+	free := q.hands.put(h)
 	q.mutex.Unlock()
-	q.ready.Signal()
+	if free {
+		q.ready.Signal()
+	}
 	if before != nil {
 		// We took over from ourselves, before a heartbeat could notice that the lease was lost.
 		before.cancel(errLeaseLost)
@@ -203,28 +205,29 @@ func (q *Queue) take(alive context.Context, t *Task) {
 }
 
 func (q *Queue) worker() {
-	for h := q.next(); h != nil; h = q.next() {
+	for h := q.next(nil); h != nil; h = q.next(h) {
 		q.ended <- q.try(h)
-		q.mutex.Lock()
-		q.hands.end(h)
+	}
+}
+
+// next is the next task for the hand that has tried one, or none yet; nil once nothing more is
+// claimed.
+func (q *Queue) next(tried *held) *held {
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	if tried != nil {
+		q.hands.end(tried)
 		q.open--
 		q.tried++
-		wanting := q.wanting() || q.passed && q.hands.waiting(h.task.MerchantID) <= q.stock/2
-		if h.task.Kind == longKind {
+		wanting := q.wanting() || q.passed && q.hands.waiting(tried.task.MerchantID) <= q.stock/2
+		if tried.task.Kind == longKind {
 			q.long--
 			wanting = true // another one may have been left
 		}
-		q.mutex.Unlock()
 		if wanting {
 			q.rouse()
 		}
 	}
-}
-
-// next is the next task for a free hand; nil once nothing more is claimed.
-func (q *Queue) next() *held {
-	q.mutex.Lock()
-	defer q.mutex.Unlock()
 	for {
 		if h := q.hands.take(); h != nil || q.over {
 			if q.wanting() { // what its merchant still has may wait for long
