@@ -103,7 +103,7 @@ simulation-controls: ## Take eleven guards of money out, one at a time, and see 
 	go run ./internal/mutants -simulation
 
 .PHONY: soak-floods
-soak-floods: ## Flood the binary in five ways beside 1,000,000 ghosts and 300,000 messages, and measure what another tenant sees
+soak-floods: ## Flood the binary in five ways, and measure what another tenant sees
 	@.ci/deps postgresql
 	PHANTOM_LONG=1 go test -count=1 -run '^TestFloods$$' -v -timeout 30m .
 

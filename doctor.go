@@ -284,7 +284,8 @@ func (d *diagnosis) checkServer(ctx context.Context, pool *pgxpool.Pool) (answer
 
 // checkConnections compares what a process may take with what the server has for all.
 func (d *diagnosis) checkConnections(server int32) {
-	most := d.config.connections() + d.config.connectionsOfQueues() + 4 // that listen, and those of a command beside it
+	// Three listen, and a command runs beside them.
+	most := d.config.connections() + d.config.connectionsOfQueues() + 4
 	detail := fmt.Sprintf("the server takes %d; a process like this one holds %d at most", server, most)
 	if most > int(server) {
 		d.add("warn", "connections", detail, "lower WORKERS or DATABASE_POOL, or raise max_connections; several processes share them")
@@ -293,8 +294,8 @@ func (d *diagnosis) checkConnections(server int32) {
 	}
 }
 
-// checkTransactions names whose transactions have been open for a minute. They keep what has changed
-// from being cleared away, which makes claims slow, and others waiting for their locks.
+// checkTransactions names whose transactions have been open for a minute. They keep what has
+// changed from being cleared away, which makes claims slow, and others waiting for their locks.
 func (d *diagnosis) checkTransactions(ctx context.Context, queries *db.Queries) error {
 	rows, err := queries.DoctorTransactions(ctx, time.Minute.Seconds())
 	if err != nil {

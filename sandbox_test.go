@@ -104,7 +104,8 @@ func TestProviderBases(t *testing.T) {
 	}
 }
 
-// The pools follow WORKERS, unless somebody says otherwise. The queues have connections of their own.
+// The pools follow WORKERS, unless somebody says otherwise. The queues have connections of their
+// own.
 func TestPoolFollowsTheWorkers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -118,14 +118,14 @@ func proveVault(ring interface{ SelfTest() error }, log *slog.Logger) error {
 	return nil
 }
 
-// limitMemory has the collector keep within nine tenths of the container's memory. GOMEMLIMIT, where
-// it is set, has the last word.
+// limitMemory has the collector keep within nine tenths of the container's memory. GOMEMLIMIT,
+// where it is set, has the last word.
 func limitMemory(log *slog.Logger) {
 	limit, err := memlimit.Set()
 	if err != nil || limit == math.MaxInt64 { // no container, or one without a limit
 		return
 	}
-	log.Info("[SERVER] keeps within the container's memory", "limit_bytes", limit)
+	log.Info("[SERVER] the collector keeps within a limit of memory", "limit_bytes", limit)
 }
 
 // openPool opens the database and makes sure that schema and keyring belong to it.
@@ -155,8 +155,8 @@ const (
 	queueConnections = 4
 )
 
-// connections is how many connections a process may hold for requests and tasks: one for each worker
-// of its queues, and some for requests.
+// connections is how many connections a process may hold for requests and tasks: one for each
+// worker of its queues, and some for requests.
 func (c *config) connections() int {
 	switch {
 	case c.poolSize > 0:
@@ -167,8 +167,8 @@ func (c *config) connections() int {
 	return c.workers + urgentWorkers + firstWorkers + requestConnections
 }
 
-// apiRequests is how many requests of the merchant API are answered at a time. What they leave of the
-// connections is for webhooks, handshakes and workers.
+// apiRequests is how many requests of the merchant API are answered at a time. What they leave of
+// the connections is for webhooks, handshakes and workers.
 func (c *config) apiRequests() int64 {
 	return int64(max(min(requestConnections-3, c.connections()/2), 1))
 }

@@ -203,7 +203,8 @@ func (p *pace) wait(ctx context.Context) error {
 	d := time.Until(at)
 	p.starts.Store(at.UnixNano())
 	var queue time.Duration
-	if p.gap > came*3/2 { // it is slower than when the request came: the queue is longer than it seemed
+	// It may be slower than when the request came: the queue is longer then than it seemed.
+	if p.gap > came*3/2 {
 		queue = p.queue(rank)
 	}
 	if err := p.isFar(ctx, queue, d); err != nil {

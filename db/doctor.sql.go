@@ -219,8 +219,9 @@ type DoctorTransactionsRow struct {
 	Waiting  int64
 }
 
-// Who has had a transaction open for so many seconds, oldest first, and how many wait for a lock of theirs. Of other roles only who may
-// read all statistics sees the age. A prepared transaction has no process.
+// Who has had a transaction open for so many seconds, oldest first, and how many wait for a lock of
+// theirs. Of other roles only who may read all statistics sees the age. A prepared transaction has
+// no process.
 func (q *Queries) DoctorTransactions(ctx context.Context, seconds float64) ([]DoctorTransactionsRow, error) {
 	rows, err := q.db.Query(ctx, doctorTransactions, seconds)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package db is PHANTOM's PostgreSQL: connections that seal and open, transactions, migrations, and the
-// queries that sqlc generates from sql/.
+// Package db is PHANTOM's PostgreSQL: connections that seal and open, transactions, migrations, and
+// the queries that sqlc generates from sql/.
 package db
 
 import (
@@ -73,7 +73,8 @@ func PoolOf(text string) (int, error) {
 	return size, nil
 }
 
-// WithPool is url with a pool of so many connections at most, whatever its query says.
+// WithPool is url with a pool of so many connections at most, also where its query names another
+// number.
 func WithPool(text string, size int) string {
 	base, query, _ := strings.Cut(text, "?")
 	parts := slices.DeleteFunc(strings.Split(query, "&"), func(part string) bool {
@@ -127,8 +128,8 @@ func parseURL(text string) (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// splitURL parses a URL with its first host, and returns the others: several servers of which one is
-// the primary, as in host1:5432,host2:5432, are PostgreSQL's own and no other URL's.
+// splitURL parses a URL with its first host, and returns the others: several servers of which one
+// is the primary, as in host1:5432,host2:5432, are PostgreSQL's own and no other URL's.
 func splitURL(text string) (parsed *url.URL, others []string, err error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found {
@@ -318,7 +319,8 @@ func Unavailable(err error) bool {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
 		// 08 connection, 28 authorization, 3D no such database, 53 insufficient resources, 57 operator intervention and
-		// statement time-outs; 25006 a standby after a failover, 25P03 idle for too long, 55P03 a lock that is not had in time.
+		// statement time-outs; 25006 a standby after a failover, 25P03 idle for too long, 55P03 a
+		// lock that is not had in time.
 		return slices.Contains([]string{"08", "28", "3D", "53", "57"}, pgErr.Code[:min(2, len(pgErr.Code))]) ||
 			slices.Contains([]string{"25006", "25P03", "55P03"}, pgErr.Code)
 	}
@@ -335,9 +337,9 @@ func ReadOnly(err error) bool {
 	return errors.As(err, &pgErr) && pgErr.Code == "25006"
 }
 
-// Writable says whether the database answers and takes writes. One that takes none, such as a standby
-// after a failover, is an error that [ReadOnly] knows.
-func Writable(ctx context.Context, pool DBTX) error {
+// Writable says whether the database answers and takes writes. One that takes none, such as a
+// standby after a failover, is an error that [ReadOnly] knows.
+func Writable(ctx context.Context, pool *pgxpool.Pool) error {
 	readOnly, err := New(pool).DatabaseReadOnly(ctx)
 	if err != nil {
 		return err

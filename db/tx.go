@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // The bounds of every transaction go with its BEGIN, in one message: so they hold behind a pooler
@@ -16,24 +17,19 @@ const bounds = "; SET LOCAL idle_in_transaction_session_timeout = '20s'; SET LOC
 // transaction does not count as idle.
 const watch = "SET LOCAL tcp_keepalives_idle = 10; SET LOCAL tcp_keepalives_interval = 5; SET LOCAL tcp_keepalives_count = 3"
 
-// Beginner is a pool or a connection.
-type Beginner interface {
-	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
-}
-
 // InTx runs work in a transaction, which is committed unless work fails. Between two of its
 // statements it may be idle for 20 s at most, and wait for a lock for 25 s: it fails then, as when
 // the database is lost.
-func InTx(ctx context.Context, pool Beginner, work func(tx pgx.Tx) error) error {
+func InTx(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN" + bounds}, work)
 }
 
 // InCopyTx is InTx for work that copies rows to the server.
-func InCopyTx(ctx context.Context, pool Beginner, work func(tx pgx.Tx) error) error {
+func InCopyTx(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN" + bounds + "; " + watch}, work)
 }
 
 // InSnapshot is InTx for work that reads, all of it as of one moment.
-func InSnapshot(ctx context.Context, pool Beginner, work func(tx pgx.Tx) error) error {
+func InSnapshot(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + bounds}, work)
 }

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"net"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sys/unix"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db"
 	"phantom/db/dbtest"
@@ -35,7 +34,7 @@ func TestTransactionsAreBounded(t *testing.T) {
 			return all
 		}
 		for _, begin := range []struct {
-			in   func(context.Context, db.Beginner, func(pgx.Tx) error) error
+			in   func(context.Context, *pgxpool.Pool, func(pgx.Tx) error) error
 			want string
 		}{
 			{db.InTx, "20s 25s read committed off"}, {db.InCopyTx, "20s 25s read committed off"}, {db.InSnapshot, "20s 25s repeatable read on"},
@@ -200,29 +199,5 @@ func TestSeveralHosts(t *testing.T) {
 	err = db.WaitReachable(t.Context(), "postgres://u:secret@"+address+",localhost:1/x?sslmode=disable", time.Millisecond)
 	if !errors.As(err, &unreachable) || unreachable.Address != address+",localhost:1/x" {
 		t.Errorf("%v", err)
-	}
-}
-
-// A connection gives up what nobody acknowledges for half a minute.
-func TestConnectionsWatchTheirHost(t *testing.T) {
-	t.Parallel()
-	through, _, _ := dbtest.Proxy(t, dbtest.URL(t))
-	conn, err := db.Connect(t.Context(), through)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	raw, err := conn.PgConn().Conn().(syscall.Conn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := raw.Control(func(fd uintptr) {
-		for option, want := range map[int]int{unix.TCP_USER_TIMEOUT: 30_000, unix.TCP_KEEPIDLE: 10, unix.TCP_KEEPINTVL: 5, unix.TCP_KEEPCNT: 3} {
-			if got, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, option); err != nil || got != want {
-				t.Errorf("option %d is %d (%v), want %d", option, got, err, want)
-			}
-		}
-	}); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -68,8 +68,8 @@ func (s *Sandbox) Ledger(account string) []Execution {
 }
 
 // PaidTwice lists the invoices whose charges have taken more than they ask for, unless it was given
-// back: whatever was sent, this is what customers have lost. An answer of 200 says less, for a debit
-// that is under way may still fail.
+// back: this is what customers have lost. An answer of 200 says less, for a debit that is under way
+// may still fail.
 func (s *Sandbox) PaidTwice() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

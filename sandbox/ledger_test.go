@@ -116,8 +116,8 @@ func TestKeysInFlightAreNotForgotten(t *testing.T) {
 	<-done
 }
 
-// Whatever an invoice's charges have taken beyond what it asks for shows, and what was given back
-// does not.
+// What an invoice's charges have taken beyond what it asks for shows, and what was given back does
+// not.
 func TestPaidTwice(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -9,7 +9,7 @@ import (
 // hands are a queue's workers and the stock of claimed tasks that they take from. Its queue's mutex
 // guards it.
 type hands struct {
-	most    int // hands that one merchant's tasks may hold: whatever holds them up, some are left
+	most    int // hands that one merchant's tasks may hold: the others are left
 	stock   [2][]*held
 	loads   map[uuid.UUID]*load
 	blocked int // tasks in stock whose merchant holds as many hands as it may

@@ -227,7 +227,8 @@ func TestFirstPassesUrgentTasks(t *testing.T) {
 		b.join(task.New{Kind: "refresh", UniqueKey: fmt.Sprint(i)})
 	}
 	b.run(task.Config{Handlers: handlers, Workers: 3, Grace: time.Millisecond, Urgent: true})
-	await(t, "its workers are busy", func() bool { return b.running() == 2 }) // one hand is left to others
+	// One hand is left to others.
+	await(t, "its workers are busy", func() bool { return b.running() == 2 })
 	b.run(task.Config{Handlers: handlers, Workers: 1, Grace: time.Millisecond, First: true})
 	for i := range 5 {
 		b.join(task.New{Kind: "refresh", UniqueKey: fmt.Sprint("paid ", i), First: true})

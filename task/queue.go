@@ -100,7 +100,7 @@ type Queue struct {
 
 	rounds [lanes]round // of the claim loop alone
 	unsure bool         // of the claim loop alone: the last claim has not looked at all merchants
-	passed bool         // the last claim has left out a merchant whose tasks hold all the hands they may
+	passed bool         // the last claim has left out a merchant who has enough of the hands
 }
 
 // held is a task that is this process's, until it is settled or its lease is lost.
@@ -122,8 +122,8 @@ type result struct {
 
 var errLeaseLost = errors.New("the task is another process's now")
 
-// NewQueue returns a queue that [Queue.Run] runs. Handlers should have another pool: where they wait
-// for each other's locks, the queue must still claim tasks and extend leases.
+// NewQueue returns a queue that [Queue.Run] runs. Handlers should have another pool: where they
+// wait for each other's locks, the queue must still claim tasks and extend leases.
 func NewQueue(pool *pgxpool.Pool, config Config) (*Queue, error) {
 	config, err := config.withDefaults()
 	if err != nil {

@@ -51,7 +51,8 @@ func (s *Server) withKey(next func(ctx context.Context, w http.ResponseWriter, r
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, context.Canceled) && r.Context().Err() != nil: // as untilLeft does: hardly anybody still listens
+		case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+			// untilLeft has ended it, and hardly anybody still listens.
 			writeError(w, http.StatusServiceUnavailable, connect.CodeDatabaseUnavailable, "The connection was closed before the answer.")
 		default:
 			s.fail(w, r, err)

@@ -12,8 +12,8 @@ import (
 const maxConnections = 4096
 
 // boundedListener keeps so many connections at most. Where one more comes, it takes the place of
-// the one that has asked nothing for longest: whoever opens thousands and sends half a header, or
-// nothing, keeps nobody out.
+// the one that has asked nothing for longest: thousands of connections that send half a header, or
+// nothing, keep nobody out.
 type boundedListener struct {
 	net.Listener
 	most int
@@ -86,8 +86,8 @@ func (c *boundedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite lets the server end its side first, so that a refusal arrives although the client still
-// sends.
+// CloseWrite lets the server end its side first, so that a refusal arrives although the client
+// still sends.
 func (c *boundedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

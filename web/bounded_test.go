@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Whoever opens more connections than there may be and sends half a header on each keeps nobody
-// out, and ends no request that is being answered.
+// More connections than there may be, with half a header on each, keep nobody out, and end no
+// request that is being answered.
 func TestHalfHeadersKeepNobodyOut(t *testing.T) {
 	t.Parallel()
 	const most = 20
@@ -140,7 +140,7 @@ func TestNoAnswerIsCutOffForOneMore(t *testing.T) {
 	}
 }
 
-// Whoever announces bodies and sends none keeps nobody out either, though their requests are with
+// Bodies that are announced and do not come keep nobody out either, though their requests are with
 // their handlers.
 func TestSlowBodiesKeepNobodyOut(t *testing.T) {
 	t.Parallel()

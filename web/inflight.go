@@ -112,8 +112,8 @@ func (h *heldAnswer) Write(text []byte) (int, error) {
 	return h.body.Write(text)
 }
 
-// untilLeft is the context of a request's statements. What only reads ends soon after its client has
-// left; what changes something is done whether or not somebody still listens.
+// untilLeft is the context of a request's statements. What only reads ends soon after its client
+// has left; what changes something is done whether or not somebody still listens.
 func untilLeft(r *http.Request) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -96,7 +96,8 @@ func TestTenantsAreApart(t *testing.T) {
 		if want.status != 404 {
 			t.Errorf("%s %s: an unknown id gets %d %s", route.method, route.path, want.status, want.body)
 		}
-		sameForAll := func(header http.Header) { // what tells of the moment, and of a route's own limit, tells of no merchant
+		// What tells of the moment, and of a route's own limit, tells of no merchant.
+		sameForAll := func(header http.Header) {
 			for _, name := range []string{"Date", "RateLimit", "RateLimit-Policy"} {
 				header.Del(name)
 			}

@@ -13,7 +13,7 @@ import (
 // Stripe's needs is apart from what large ones need, so that a flood of large bodies refuses no
 // small event.
 const (
-	freeBytes   = 512 // of each body, whatever the others hold
+	freeBytes   = 512 // of each body, beside the budgets
 	firstBytes  = 16 << 10
 	firstBudget = 16 << 20
 	moreBudget  = 16 << 20

@@ -10,7 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// Bodies are read whole whatever their size, and what they held is given back, however it ends.
+// Bodies of all sizes are read whole, and what they held is given back, also after an error.
 func TestUnverifiedGivesBack(t *testing.T) {
 	t.Parallel()
 	u := newUnverified()

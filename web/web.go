@@ -279,8 +279,8 @@ type errorBody struct {
 	Field   string `json:"field,omitempty"`
 }
 
-// writeError answers with a code. Who may ask again is told when: in five seconds, unless the caller
-// knows better.
+// writeError answers with a code. Who may ask again is told when: in five seconds, unless the
+// caller knows better.
 func writeError(w http.ResponseWriter, status int, code, message string) {
 	if (status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests) && w.Header().Get("Retry-After") == "" {
 		w.Header().Set("Retry-After", "5")

@@ -31,7 +31,10 @@ func Proxy(t testing.TB, direct string) (through string, cut, heal func()) {
 	var open sync.Map
 	t.Cleanup(func() {
 		_ = listener.Close()
-		open.Range(func(conn, _ any) bool { return conn.(net.Conn).Close() == nil || true })
+		open.Range(func(conn, _ any) bool {
+			_ = conn.(net.Conn).Close()
+			return true
+		})
 	})
 	go func() {
 		for {

@@ -6,8 +6,9 @@ SELECT current_setting('server_version')::text AS version, current_setting('serv
     (current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer)::integer AS connections;
 
 -- name: DoctorTransactions :many
--- Who has had a transaction open for so many seconds, oldest first, and how many wait for a lock of theirs. Of other roles only who may
--- read all statistics sees the age. A prepared transaction has no process.
+-- Who has had a transaction open for so many seconds, oldest first, and how many wait for a lock of
+-- theirs. Of other roles only who may read all statistics sees the age. A prepared transaction has
+-- no process.
 SELECT coalesce(a.pid, 0)::integer AS pid, ''::text AS prepared, coalesce(nullif(a.application_name, ''), a.usename, '')::text AS name, coalesce(a.state, '')::text AS state,
     extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age,
     (SELECT count(*) FROM pg_catalog.pg_stat_activity w
