@@ -171,23 +171,29 @@ func TestAPauseIsSeenBesideWhoWaits(t *testing.T) {
 	}
 }
 
-// A task that has begun goes on, though many have come since.
-func TestWhatHasBegunGoesOn(t *testing.T) {
-	t.Parallel()
-	p := newPace(t, 4)
-	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
-	defer stop()
-	mine := hurried(ctx)
+// amidACrowd is a task that has begun, while a dozen others wait that must not begin anew.
+func amidACrowd(ctx context.Context, t *testing.T, p *pace) (mine context.Context, others *sync.WaitGroup) {
+	t.Helper()
+	mine, others = hurried(ctx), new(sync.WaitGroup)
 	if err := p.wait(mine); err != nil {
 		t.Fatal(err)
 	}
-	var others sync.WaitGroup
 	for range 12 {
 		others.Go(func() { _ = p.wait(ctx) })
 	}
 	for p.waiting[rankOther].Load() < 10 {
 		time.Sleep(time.Millisecond)
 	}
+	return mine, others
+}
+
+// A task that has begun goes on, though many have come since.
+func TestWhatHasBegunGoesOn(t *testing.T) {
+	t.Parallel()
+	p := newPace(t, 4)
+	ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
+	defer stop()
+	mine, others := amidACrowd(ctx, t, p)
 	if err := p.wait(mine); err != nil {
 		t.Errorf("it begins anew: %v", err)
 	}
@@ -234,17 +240,7 @@ func TestWhatWasRefusedGoesAway(t *testing.T) {
 	t.Parallel()
 	p := newPace(t, 4)
 	ctx, stop := context.WithCancel(t.Context())
-	mine := hurried(ctx)
-	if err := p.wait(mine); err != nil {
-		t.Fatal(err)
-	}
-	var others sync.WaitGroup
-	for range 12 {
-		others.Go(func() { _ = p.wait(ctx) })
-	}
-	for p.waiting[rankOther].Load() < 10 {
-		time.Sleep(time.Millisecond)
-	}
+	mine, others := amidACrowd(ctx, t, p)
 	if err := p.slow(mine, 0); err != nil {
 		t.Fatal(err)
 	}

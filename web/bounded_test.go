@@ -12,29 +12,22 @@ import (
 	"time"
 )
 
-// More connections than there may be, with half a header on each, keep nobody out, and end no
-// request that is being answered.
-func TestHalfHeadersKeepNobodyOut(t *testing.T) {
-	t.Parallel()
-	const most = 20
-	entered, release := make(chan struct{}), make(chan struct{})
+// serveBounded serves on so many connections at most. dial makes one and sends text.
+func serveBounded(t *testing.T, most int, handler http.HandlerFunc) (listener *boundedListener, dial func(text string) net.Conn) {
+	t.Helper()
 	inner, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener := &boundedListener{Listener: inner, most: most}
-	server := &http.Server{ConnContext: withConn, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), ReadHeaderTimeout: time.Minute,
-		Handler: spareAnswered(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/slow" {
-				entered <- struct{}{}
-				<-release
-			}
-			w.WriteHeader(http.StatusNoContent)
-		}))}
+	listener = &boundedListener{Listener: inner, most: most}
+	server := &http.Server{
+		ConnContext: withConn, ReadHeaderTimeout: time.Minute, Handler: spareAnswered(handler),
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
-	defer func() { _ = server.Close(); <-ended }()
-	dial := func(text string) net.Conn {
+	t.Cleanup(func() { _ = server.Close(); <-ended })
+	return listener, func(text string) net.Conn {
 		t.Helper()
 		conn, err := net.Dial("tcp", inner.Addr().String())
 		if err != nil {
@@ -46,6 +39,21 @@ func TestHalfHeadersKeepNobodyOut(t *testing.T) {
 		}
 		return conn
 	}
+}
+
+// More connections than there may be, with half a header on each, keep nobody out, and end no
+// request that is being answered.
+func TestHalfHeadersKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	const most = 20
+	entered, release := make(chan struct{}), make(chan struct{})
+	listener, dial := serveBounded(t, most, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			entered <- struct{}{}
+			<-release
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
 	status := func(conn net.Conn) int {
 		t.Helper()
 		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -145,36 +153,16 @@ func TestNoAnswerIsCutOffForOneMore(t *testing.T) {
 func TestSlowBodiesKeepNobodyOut(t *testing.T) {
 	t.Parallel()
 	const most = 20
-	inner, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &Server{unverified: newUnverified()}
 	reading := make(chan struct{}, 100)
-	server := &http.Server{ConnContext: withConn, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), ReadHeaderTimeout: time.Minute,
-		Handler: spareAnswered(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			reading <- struct{}{}
-			_, done, err := s.readUnverified(r)
-			defer done()
-			if err != nil {
-				w.WriteHeader(http.StatusBadRequest)
-			}
-		}))}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(&boundedListener{Listener: inner, most: most}) }()
-	defer func() { _ = server.Close(); <-ended }()
-	ask := func(text string) net.Conn {
-		t.Helper()
-		conn, err := net.Dial("tcp", inner.Addr().String())
+	_, ask := serveBounded(t, most, func(w http.ResponseWriter, r *http.Request) {
+		reading <- struct{}{}
+		_, done, err := s.readUnverified(r)
+		defer done()
 		if err != nil {
-			t.Fatal(err)
+			w.WriteHeader(http.StatusBadRequest)
 		}
-		t.Cleanup(func() { _ = conn.Close() })
-		if _, err := io.WriteString(conn, text); err != nil {
-			t.Fatal(err)
-		}
-		return conn
-	}
+	})
 	for range 3 * most {
 		ask("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
 		select {

@@ -34,11 +34,14 @@ func newUnverified() unverified {
 	return unverified{semaphore.NewWeighted(firstBudget), semaphore.NewWeighted(moreBudget)}
 }
 
-// read reads a body to its end. The caller calls done when it needs it no more. What is held grows
+// read reads a body to its end. The caller calls done when it needs it no more, once or again. What is held grows
 // with what has come: a sender who is silent holds next to nothing.
 func (u unverified) read(r io.Reader) (body []byte, done func(), err error) {
 	held := int64(0)
-	done = func() { u.of(held).Release(held) }
+	done = func() {
+		u.of(held).Release(held)
+		held = 0
+	}
 	body = make([]byte, 0, freeBytes)
 	for {
 		n, err := r.Read(body[len(body):cap(body)])

@@ -24,6 +24,7 @@ func TestUnverifiedGivesBack(t *testing.T) {
 				t.Errorf("%d bytes %s: %d, %v", size, name, len(body), err)
 			}
 			done()
+			done()
 		}
 		failed := errors.New("gone")
 		_, done, err := u.read(io.MultiReader(bytes.NewReader(text), iotest.ErrReader(failed)))
@@ -62,7 +63,7 @@ func TestLargeBodiesRefuseNoSmallOne(t *testing.T) {
 			refused++
 		}
 	}
-	if read == 0 || read > moreBudget || refused == 0 {
+	if read > moreBudget || refused == 0 { // it may be all of them: each holds a part of what it needs
 		t.Errorf("%d bytes are held, %d bodies refused", read, refused)
 	}
 	for range 300 {
