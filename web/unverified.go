@@ -34,8 +34,8 @@ func newUnverified() unverified {
 	return unverified{semaphore.NewWeighted(firstBudget), semaphore.NewWeighted(moreBudget)}
 }
 
-// read reads a body to its end. The caller calls done when it needs it no more, once or again. What is held grows
-// with what has come: a sender who is silent holds next to nothing.
+// read reads a body to its end. The caller calls done when it needs it no more, once or again. What
+// is held grows with what has come: a sender who is silent holds next to nothing.
 func (u unverified) read(r io.Reader) (body []byte, done func(), err error) {
 	held := int64(0)
 	done = func() {
