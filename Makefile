@@ -1,7 +1,9 @@
 SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BIN ?= bin/phantom
 TOOL := CGO_ENABLED=0 go tool -modfile=tools.mod
 FUZZTIME ?= 30s
+PKG ?= ./...
 
 .DEFAULT_GOAL := help
 
@@ -14,9 +16,26 @@ run: ## Run PHANTOM in dev mode; installs PostgreSQL where it is missing
 	@.ci/deps postgresql
 	go run .
 
+.PHONY: check
+check: ## Check formatting, linters and that everything compiles: the inner loop
+	@$(MAKE) --no-print-directory lint
+	go vet ./... && go vet -tags failpoints ./recovery
+	cd bench && go vet ./...
+
+.PHONY: test-fast
+test-fast: ## Run the tests without race detector, kills, soaks, browsers; PKG=./task
+	@.ci/deps postgresql
+	go test -count=1 -timeout 15m -skip 'Kill|Browser|Floods|Soak|Millions' $(PKG)
+
+.PHONY: cover
+cover: ## Say how much of each package its tests run; PKG=./task
+	@.ci/deps postgresql
+	set -o pipefail; go test -count=1 -timeout 25m -cover $(PKG) | awk '$$1 == "ok" && /coverage:/ {print $$2, $$5}' | column -t
+
 .PHONY: test
 test: deps ## Run all tests with the race detector
 	go test -race -count=1 -timeout 25m ./...
+	PHANTOM_SOAK=1 go test -count=1 -timeout 20m -run '^(TestPartitions|TestFailures)$$' .
 	go test -count=1 -timeout 20m -tags failpoints -run 'TestMoney|TestSimulation' ./recovery
 	.ci/clocks
 	cd bench && go vet ./... && go test ./...
@@ -32,7 +51,19 @@ deps: ## Install what the tests need where it is missing
 
 .PHONY: build
 build: ## Build the static binary bin/phantom (minimal: without the chart library's other formats)
-	CGO_ENABLED=0 go build -trimpath -tags minimal -ldflags '-s -w -X main.version=$(VERSION)' -o bin/phantom .
+	CGO_ENABLED=0 go build -buildvcs=false -trimpath -tags minimal -ldflags '-s -w -X main.version=$(VERSION)' -o '$(BIN)' .
+
+.PHONY: licenses
+licenses: ## Collect the licences of the binary's modules anew, after a change of go.mod
+	go run ./internal/licenses
+
+.PHONY: sbom
+sbom: build ## Write bin/phantom.cdx.json: what the binary is made of, as CycloneDX
+	$(TOOL) cyclonedx-gomod bin -json -version '$(VERSION)' -output bin/phantom.cdx.json '$(BIN)'
+
+.PHONY: reproducible
+reproducible: build ## Build the binary in another folder with another cache, and compare
+	.ci/reproducible
 
 .PHONY: sqlc
 sqlc: ## Generate package db from sql/ anew
@@ -70,6 +101,10 @@ bench-queue: ## Measure the queue beside River
 bench-api: ## Measure the merchant API over 1,000,000 ghosts
 	cd bench && go run ./cmd/api
 
+.PHONY: bench-rls
+bench-rls: ## Measure what row-level security would cost (ADR 0020)
+	cd bench && go run ./cmd/rls
+
 .PHONY: bench-charges
 bench-charges: ## Measure due charges beside the sandbox's ceiling and beside River doing the bare call
 	cd bench && go run ./cmd/charges
@@ -80,7 +115,7 @@ soak-queue: ## Kill workers at random over 100,000 tasks
 
 .PHONY: soak-purge
 soak-purge: ## Kill purging processes twenty times over 1,000,000 ghosts
-	PHANTOM_GHOSTS=1000000 go test -run TestPurgeSurvivesKills -count=1 -v -timeout 2h ./ghost
+	PHANTOM_GHOSTS=1000000 go test -run TestPurgeSurvivesKills -count=1 -v -timeout 2h ./purge
 
 .PHONY: soak-audit
 soak-audit: ## Kill workers 200 times during audits
@@ -107,6 +142,16 @@ soak-floods: ## Flood the binary in five ways, and measure what another tenant s
 	@.ci/deps postgresql
 	PHANTOM_LONG=1 go test -count=1 -run '^TestFloods$$' -v -timeout 30m .
 
+.PHONY: soak-partitions
+soak-partitions: ## Cut workers off for longer than a lease, and lose one (as root: own hosts)
+	@.ci/deps postgresql
+	PHANTOM_LONG=1 go test -count=1 -run '^TestPartitions$$' -v -timeout 30m .
+
+.PHONY: soak-failures
+soak-failures: ## Have PostgreSQL fail in eight ways while events come in (as root: its disk, too)
+	@.ci/deps postgresql
+	PHANTOM_LONG=1 go test -count=1 -run '^TestFailures$$' -v -timeout 60m .
+
 .PHONY: soak-caps
 soak-caps: ## Work off 10,000 requests to write to seven persons in three processes that are killed
 	PHANTOM_LONG=1 go test -count=1 -run TestCapsHoldUnderHostileLoad -v -timeout 30m ./recovery
@@ -122,11 +167,11 @@ bench-audit: ## Measure audits beside a loop over stripe-go: rate, memory, limit
 .PHONY: emulators
 emulators: ## Send to the emulators of Resend and Twilio that others wrote (npm emulate, Node 24)
 	@.ci/deps postgresql
-	.ci/emulators go test ./recovery -run '^TestEmulated' -count=1 -v -timeout 10m
+	.ci/emulators go test ./recovery ./message -run '^TestEmulated' -count=1 -v -timeout 10m
 
 .PHONY: fuzz-messages
 fuzz-messages: ## Try 1,000,000 hostile texts in every field of every message
-	PHANTOM_CASES=1000000 go test ./recovery -run '^TestInjection$$' -count=1 -v -timeout 60m
+	PHANTOM_CASES=1000000 go test ./message -run '^TestInjection$$' -count=1 -v -timeout 60m
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits
@@ -135,5 +180,5 @@ fuzz: ## Fuzz each target for FUZZTIME, then flip a million bits
 	go test ./vault -run '^$$' -fuzz '^FuzzCodec$$' -fuzztime $(FUZZTIME)
 	go test ./web -run '^$$' -fuzz '^FuzzEvent$$' -fuzztime $(FUZZTIME)
 	go test ./web -run '^$$' -fuzz '^FuzzSignature$$' -fuzztime $(FUZZTIME)
-	go test ./recovery -run '^$$' -fuzz '^FuzzFields$$' -fuzztime $(FUZZTIME)
+	go test ./message -run '^$$' -fuzz '^FuzzFields$$' -fuzztime $(FUZZTIME)
 	go test ./vault -run EveryChange -v -flips 1000000

@@ -18,7 +18,8 @@ import (
 	"phantom/db/dbtest"
 )
 
-// The whole of stage 1 with the real binary, PostgreSQL and a browser: boot, handshake, sealed rows, nothing in a dump.
+// The whole of stage 1 with the real binary, PostgreSQL and a browser: boot, handshake, sealed
+// rows, nothing in a dump.
 func TestAcceptance(t *testing.T) {
 	t.Parallel()
 	url := dbtest.EmptyURL(t)
@@ -77,7 +78,8 @@ func TestAcceptance(t *testing.T) {
 	}
 }
 
-// spellings are the forms in which a secret might lie about: raw, hex, and base64 at each of its three alignments.
+// spellings are the forms in which a secret might lie about: raw, hex, and base64 at each of its
+// three alignments.
 func spellings(secret string) []string {
 	forms := []string{secret, hex.EncodeToString([]byte(secret)), strings.ToUpper(hex.EncodeToString([]byte(secret)))}
 	for shift := range 3 {
@@ -89,7 +91,8 @@ func spellings(secret string) []string {
 	return forms
 }
 
-// clickThrough opens the first page in headless Chromium, clicks the one link and returns the text of the page it ends on.
+// clickThrough opens the first page in headless Chromium, clicks the one link and returns the text
+// of the page it ends on.
 func clickThrough(t *testing.T, base string) string {
 	t.Helper()
 	path := findProgram(t, "chromium", "chromium-browser", "google-chrome")
@@ -125,7 +128,8 @@ func clickThrough(t *testing.T, base string) string {
 	return strings.TrimSpace(text)
 }
 
-// findProgram returns the first of several programs that is installed, in PATH or among PostgreSQL's own.
+// findProgram returns the first of several programs that is installed, in PATH or among
+// PostgreSQL's own.
 func findProgram(t *testing.T, names ...string) string {
 	t.Helper()
 	for _, name := range names {

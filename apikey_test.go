@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"phantom/db/dbtest"
+	"phantom/docs"
 )
 
 // apiKeyCommand runs phantom apikey with nothing but DATABASE_URL.
@@ -19,7 +20,8 @@ func apiKeyCommand(t *testing.T, url string, args ...string) (code int, stdout, 
 	return code, p.stdout.String(), p.stderr.String()
 }
 
-// A key from the command line opens the API of a running server, and once revoked is refused at once.
+// A key from the command line opens the API of a running server, and once revoked is refused at
+// once.
 func TestAPIKeyCommand(t *testing.T) {
 	t.Parallel()
 	url := dbtest.EmptyURL(t)
@@ -59,7 +61,7 @@ func TestAPIKeyCommand(t *testing.T) {
 		t.Errorf("the new key gets %d", status)
 	}
 	code, stdout, stderr = apiKeyCommand(t, url, "list", "--merchant="+account)
-	table := regexp.MustCompile(`^ID +CREATED +LAST USED +REVOKED\n` + shown[1] + `  \d{4}-\S+Z  \d{4}-\S+Z  -\n$`)
+	table := regexp.MustCompile(`^ID +CREATED +LAST USED +REVOKED +EXPIRES +SCOPE +STATUS +NAME\n` + shown[1] + `  \d{4}-\S+Z  \d{4}-\S+Z  - +- +write +active +-\n$`)
 	if code != 0 || !table.MatchString(stdout) || stderr != "" {
 		t.Errorf("list: %d\n%s%s", code, stdout, stderr)
 	}
@@ -70,13 +72,31 @@ func TestAPIKeyCommand(t *testing.T) {
 	if status := ask(); status != http.StatusUnauthorized {
 		t.Errorf("the revoked key gets %d", status)
 	}
-	if _, stdout, _ = apiKeyCommand(t, url, "list", "--merchant", account); !regexp.MustCompile(`Z  \d{4}-\S+Z  \d{4}-\S+Z\n$`).MatchString(stdout) {
+	if _, stdout, _ = apiKeyCommand(t, url, "list", "--merchant", account); !regexp.MustCompile(`Z  \d{4}-\S+Z  \d{4}-\S+Z  - +write +revoked +-\n$`).MatchString(stdout) {
 		t.Errorf("list afterwards:\n%s", stdout)
+	}
+	// One with a name, a scope and an end that has come: the list says why it is refused.
+	code, stdout, stderr = apiKeyCommand(t, url, "create", "--merchant", account, "--name", "the old dashboard", "--scope", "read", "--expires", "2999-01-31")
+	if code != 0 {
+		t.Fatalf("create: %d, %q", code, stderr)
+	}
+	key = strings.TrimSpace(stdout)
+	if status := ask(); status != http.StatusOK {
+		t.Errorf("the key that reads gets %d", status)
+	}
+	if _, err := dbtest.Open(t, url, dbtest.Ring(t)).Exec(t.Context(), "UPDATE api_keys SET expires_at = now() WHERE expires_at = '2999-01-31 00:00Z'"); err != nil {
+		t.Fatal(err)
+	}
+	if status := ask(); status != http.StatusUnauthorized {
+		t.Errorf("the expired key gets %d", status)
+	}
+	if _, stdout, _ = apiKeyCommand(t, url, "list", "--merchant", account); !regexp.MustCompile(`\n[0-9a-f-]{36}  \S+Z  \S+Z  - +20\S+Z  read +expired +the old dashboard\n$`).MatchString(stdout) {
+		t.Errorf("list of an expired key:\n%s", stdout)
 	}
 	if logs := server.stdout.String() + server.stderr.String(); strings.Contains(logs, key) || strings.Contains(pgDump(t, url), key[4:]) {
 		t.Error("the key stands in the log or in a dump")
 	}
-	if status, body, err := get(browser(t), base+"/api/openapi.json"); err != nil || status != http.StatusOK || body != string(openAPI) {
+	if status, body, err := get(browser(t), base+"/api/openapi.json"); err != nil || status != http.StatusOK || body != string(docs.OpenAPI) {
 		t.Errorf("the API's document: %d, %d bytes, %v", status, len(body), err)
 	}
 }
@@ -86,7 +106,8 @@ func TestAPIKeyMisuse(t *testing.T) {
 	t.Parallel()
 	url, empty := dbtest.URL(t), dbtest.EmptyURL(t)
 	dbtest.Open(t, url, dbtest.Ring(t))
-	const usage = "phantom apikey create|list|revoke --merchant acct_… [--id KEY-ID]"
+	const usage = "phantom apikey create --merchant acct_… [--name NAME] [--scope read|write] [--expires TIME] | " +
+		"list --merchant acct_… | revoke --merchant acct_… --id KEY-ID"
 	const id = "01980000-0000-7000-8000-000000000000"
 	for name, test := range map[string]struct {
 		url  string
@@ -104,6 +125,13 @@ func TestAPIKeyMisuse(t *testing.T) {
 		"no id":             {url, []string{"revoke", "--merchant", "acct_1"}, `phantom apikey revoke: --id "" is no key's id: phantom apikey list --merchant acct_1 shows them`},
 		"unknown flag":      {url, []string{"create", "--account", "acct_1"}, "phantom apikey create: wrong usage"},
 		"id to create":      {url, []string{"create", "--merchant", "acct_1", "--id", id}, "phantom apikey create: wrong usage"},
+		"shield":            {url, []string{"create", "--merchant", "acct_1", "--scope", "shield"}, `phantom apikey create: --scope "shield" is none: provide read or write`},
+		"no scope":          {url, []string{"create", "--merchant", "acct_1", "--scope="}, `phantom apikey create: --scope "" is none: provide read or write`},
+		"a past end":        {url, []string{"create", "--merchant", "acct_1", "--expires", "2020-01-31"}, `phantom apikey create: --expires "2020-01-31" is no time to come: write it as 2027-01-31 or 2027-01-31T18:00:00Z`},
+		"no time":           {url, []string{"create", "--merchant", "acct_1", "--expires", "90d"}, `phantom apikey create: --expires "90d" is no time to come: write it as 2027-01-31 or 2027-01-31T18:00:00Z`},
+		"a long name":       {url, []string{"create", "--merchant", "acct_1", "--name", strings.Repeat("é", 65)}, "phantom apikey create: --name is not usable: provide 64 characters at most, without control characters"},
+		"a name of lines":   {url, []string{"create", "--merchant", "acct_1", "--name", "a\nb"}, "phantom apikey create: --name is not usable: provide 64 characters at most, without control characters"},
+		"a scope to list":   {url, []string{"list", "--merchant", "acct_1", "--scope", "read"}, "phantom apikey list: wrong usage"},
 		"argument too many": {url, []string{"create", "--merchant", "acct_1", "now"}, `phantom apikey create takes no argument "now": phantom apikey create -h shows what it takes`},
 		"no schema":         {empty, []string{"list", "--merchant", "acct_1"}, "[DATABASE] it has no schema: run phantom migrate, and let DATABASE_URL and DATABASE_DIRECT_URL name the same database"},
 	} {

@@ -3,7 +3,6 @@ package main
 import (
 	"debug/buildinfo"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -20,20 +19,17 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"phantom/app"
 	"phantom/db"
 	"phantom/db/dbtest"
 )
 
-func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
-type brokenRing struct{}
-
-func (brokenRing) SelfTest() error { return errors.New("known answer: broken") }
-
-// SIGTERM under load, fifty times: every request that the server took is answered, and it exits with 0.
+// SIGTERM under load, fifty times: every request that the server took is answered, and it exits
+// with 0.
 func TestSignalUnderLoadLosesNothing(t *testing.T) {
 	t.Parallel()
 	variables := production(t, dbtest.URL(t))
+	variables["TRUSTED_PROXIES"] = loopback
 	rounds, answered := 50, atomic.Int64{}
 	for round := range rounds {
 		server, base := ready(t, variables)
@@ -63,7 +59,8 @@ func TestSignalUnderLoadLosesNothing(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(time.Duration(5+rand.IntN(40)) * time.Millisecond) // the moment is meant to be random
+		// the moment is meant to be random
+		time.Sleep(time.Duration(5+rand.IntN(40)) * time.Millisecond)
 		signalled.Store(true)
 		signal := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}[round%2]
 		server.signal(t, signal)
@@ -83,12 +80,13 @@ func isDialError(err error) bool {
 	return errors.As(err, &netErr) && netErr.Op == "dial"
 }
 
-// devMode is the environment of `go run .` with nothing set but a free port. Its files go with the test.
+// devMode is the environment of `go run .` with nothing set but a free port. Its files go with the
+// test.
 func devMode(t *testing.T) (map[string]string, func(*exec.Cmd)) {
 	t.Helper()
 	folder := t.TempDir()
 	if os.Geteuid() == 0 {
-		t.Cleanup(func() { _ = os.RemoveAll(rootFolder(folder)) })
+		t.Cleanup(func() { _ = os.RemoveAll(app.RootFolder(folder)) })
 	}
 	return map[string]string{"PORT": freePort(t)}, func(command *exec.Cmd) { command.Dir = folder }
 }
@@ -176,8 +174,8 @@ func inRoot(root string, uid uint32) func(*exec.Cmd) {
 	}
 }
 
-// The image is the binary and nothing else: in an empty root folder, as a user without rights, it runs, and knows time zones and
-// root certificates.
+// The image is the binary and nothing else: in an empty root folder, as a user without rights, it
+// runs, and knows time zones and root certificates.
 func TestRunsInAnEmptyRootAsNobody(t *testing.T) {
 	t.Parallel()
 	needsRoot(t)
@@ -255,7 +253,8 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	}
 }
 
-// Ten thousand merchants are rewrapped while some of them connect again; the rewrap is killed half-way and run again.
+// Ten thousand merchants are rewrapped while some of them connect again; the rewrap is killed
+// half-way and run again.
 func TestRewrapSurvivesKillUnderHandshakes(t *testing.T) {
 	t.Parallel()
 	const merchants = 10_000
@@ -264,11 +263,13 @@ func TestRewrapSurvivesKillUnderHandshakes(t *testing.T) {
 	pool := dbtest.Open(t, url, oldRing)
 	seedMerchants(t, pool, merchants)
 
-	// The roll-out's second step: every process has the new key, and the old one among the previous.
+	// The roll-out's second step: every process has the new key, and the old one among the
+	// previous.
 	stripe := newReconnectingStripe(t, merchants)
 	variables := production(t, url)
 	variables["STRIPE_API_BASE"], variables["STRIPE_CONNECT_BASE"] = stripe.url, stripe.url
 	variables["ENCRYPTION_KEY"], variables["ENCRYPTION_KEYS_PREVIOUS"] = wrongKey, dbtest.Key
+	variables["TRUSTED_PROXIES"] = loopback
 	_, base := ready(t, variables)
 	stop := make(chan struct{})
 	var handshakes sync.WaitGroup
@@ -297,7 +298,8 @@ func TestRewrapSurvivesKillUnderHandshakes(t *testing.T) {
 		return count
 	}
 	first := start(t, variables, []string{"rewrap"})
-	// A merchant is done when both its tokens are, and the refresh tokens come second: so this is a little past the middle.
+	// A merchant is done when both its tokens are, and the refresh tokens come second: so this is a
+	// little past the middle.
 	for underOldKey() > merchants-merchants/10 {
 		select {
 		case <-first.exited:
@@ -357,14 +359,32 @@ func TestRewrapSurvivesKillUnderHandshakes(t *testing.T) {
 	t.Logf("killed with %d of %d merchants left; %d merchants connected again meanwhile; %s", left, merchants, reconnected, strings.TrimSpace(second.stdout.String()))
 }
 
-// Migrations go over DATABASE_DIRECT_URL alone: DATABASE_URL may lead through a pooler that is not even up yet.
+// Migrations go over DATABASE_DIRECT_URL alone: DATABASE_URL may lead through a pooler that is not
+// even up yet.
 func TestMigrateUsesTheDirectURL(t *testing.T) {
 	t.Parallel()
 	p := start(t, map[string]string{
 		"DATABASE_DIRECT_URL": dbtest.EmptyURL(t), "DATABASE_URL": "postgres://phantom@127.0.0.1:" + freePort(t) + "/phantom",
 		"STRIPE_SECRET_KEY": "of no concern", "PORT": "of no concern",
 	}, []string{"migrate"})
-	if code := p.wait(t); code != 0 || p.stdout.String() != "16 migrations run, the schema is current\n" {
+	if code := p.wait(t); code != 0 || p.stdout.String() != "21 migrations run, the schema is current\n" {
 		t.Errorf("exit code %d: %s%s", code, p.stdout, p.stderr)
+	}
+}
+
+// The start says who may connect, and the server holds to it.
+func TestBootSaysWhoMayConnect(t *testing.T) {
+	t.Parallel()
+	variables := production(t, dbtest.URL(t))
+	open, base := ready(t, variables)
+	open.awaitLine(t, "[STRIPE] any account may connect: CONNECT_ACCOUNTS is not set")
+	handshake(t, base)
+	variables = production(t, dbtest.URL(t))
+	variables["CONNECT_ACCOUNTS"] = "acct_1, acct_2"
+	closed, base := ready(t, variables)
+	closed.awaitLine(t, "[STRIPE] only listed accounts may connect accounts=2")
+	status, body, err := get(browser(t), base+"/api/auth/stripe")
+	if err != nil || status != http.StatusForbidden || !strings.Contains(body, "account_not_listed") {
+		t.Errorf("%d %s, %v", status, body, err)
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"phantom/db"
 	"phantom/db/dbtest"
 )
 
-// scrape reads the metrics as Prometheus does, and holds them against its rules: a type for each family, once, before its samples.
+// scrape reads the metrics as Prometheus does, and holds them against its rules: a type for each
+// family, once, before its samples.
 func scrape(t *testing.T, text string) map[string]float64 {
 	t.Helper()
 	samples, types := map[string]float64{}, map[string]bool{}
@@ -93,60 +93,4 @@ func TestMetrics(t *testing.T) {
 	if response.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST gets %d", response.StatusCode)
 	}
-}
-
-// Without an answer of the database nothing is claimed of the queue; and scrapers do not multiply the questions.
-func TestMetricsOfTheQueue(t *testing.T) {
-	t.Parallel()
-	i := newInstruments(dbtest.Ring(t))
-	text := func(url string) map[string]float64 {
-		t.Helper()
-		pool, err := db.OpenWithoutKeyring(t.Context(), url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer pool.Close()
-		var b strings.Builder
-		i.write(t.Context(), &b, pool)
-		return scrape(t, b.String())
-	}
-	nowhere := "postgres://u:p@127.0.0.1:" + freePort(t) + "/x"
-	got := text(nowhere)
-	if up, said := got["phantom_database_up"]; up != 0 || !said || len(got) != 16 { // the rest is this process's own
-		t.Errorf("no database: %v", got)
-	}
-	url := dbtest.URL(t)
-	pool := dbtest.Open(t, url, dbtest.Ring(t))
-	seedMerchants(t, pool, 1)
-	if _, err := pool.Exec(t.Context(), `INSERT INTO scheduled_tasks (merchant_id, id, kind, status, run_at, finished_at)
-		SELECT id, gen_random_uuid(), 'audit', s, now() - interval '1 minute', CASE s WHEN 'succeeded' THEN now() END
-		FROM merchants, unnest(ARRAY['pending', 'pending', 'parked', 'succeeded']) s`); err != nil {
-		t.Fatal(err)
-	}
-	if got := text(url); got["phantom_database_up"] != 0 {
-		t.Errorf("asked again at once: %v", got)
-	}
-	i.queue.at = time.Now().Add(-scrapeFresh)
-	got = text(url)
-	if got["phantom_database_up"] != 1 || got[`phantom_tasks{kind="audit",status="pending"}`] != 2 || got[`phantom_tasks{kind="audit",status="parked"}`] != 1 ||
-		got["phantom_task_lag_seconds"] < 60 || got["phantom_task_lag_seconds"] > 120 || len(got) != 19 {
-		t.Errorf("%d: %v", len(got), got)
-	}
-	if got := text(nowhere); got["phantom_database_up"] != 1 {
-		t.Errorf("asked again at once: %v", got)
-	}
-}
-
-// What a hook costs beside the 50 µs and more that a task costs the database.
-func BenchmarkTaskRan(b *testing.B) {
-	ring, err := dbtest.NewRing()
-	if err != nil {
-		b.Fatal(err)
-	}
-	i := newInstruments(ring)
-	b.RunParallel(func(next *testing.PB) {
-		for next.Next() {
-			i.taskRan("refresh", "succeeded", time.Millisecond)
-		}
-	})
 }

@@ -3,22 +3,22 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
 
+	"phantom/cli"
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/vault"
 )
 
-// phantom report needs the database and the key alone, and leaves a whole file for its owner's eyes, or what was there before.
+// phantom report needs the database and the key alone, and leaves a whole file for its owner's
+// eyes, or what was there before.
 func TestReport(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
@@ -31,7 +31,9 @@ func TestReport(t *testing.T) {
 	variables := map[string]string{"DATABASE_URL": url, "ENCRYPTION_KEY": dbtest.Key}
 	phantom := func(args ...string) (stdout string, err error) {
 		var out, log bytes.Buffer
-		err = run(context.Background(), append([]string{"report"}, args...), func(name string) string { return variables[name] }, &out, &log)
+		err = cli.Run(context.Background(), cli.Call{
+			Args: append([]string{"report"}, args...), Getenv: func(name string) string { return variables[name] }, Stdout: &out, Stderr: &log,
+		})
 		return out.String(), err
 	}
 	folder := t.TempDir()
@@ -73,28 +75,5 @@ func TestReport(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(folder); err != nil || len(entries) != 1 {
 		t.Errorf("%d files are left, %v", len(entries), err)
-	}
-}
-
-// What is no file stays what it is: as root, a page for /dev/null would take the device's place.
-func TestWriteWholeKeepsPipes(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	read := make(chan string, 1)
-	go func() {
-		text, err := os.ReadFile(path)
-		read <- fmt.Sprintf("%s %v", text, err)
-	}()
-	if err := writeWhole(path, []byte("page")); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != fs.ModeNamedPipe {
-		t.Fatalf("it is replaced: %v, %v", info, err)
-	}
-	if got := <-read; got != "page <nil>" {
-		t.Errorf("read %q", got)
 	}
 }

@@ -14,8 +14,9 @@ import (
 	"phantom/db/dbtest"
 )
 
-// The whole of stage 2 with the real binary: a merchant connects, the audit begins by itself in another process than the server's,
-// his key opens the API, the command attaches and prints, the report is written.
+// The whole of stage 2 with the real binary: a merchant connects, the audit begins by itself in
+// another process than the server's, their key opens the API, the command attaches and prints, the
+// report is written.
 func TestAcceptanceOfTheGhostHunter(t *testing.T) {
 	t.Parallel()
 	url := dbtest.EmptyURL(t)

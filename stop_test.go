@@ -75,7 +75,8 @@ func TestStopCommand(t *testing.T) {
 	}
 }
 
-// Without a database and without a server in dev mode beside it nothing is halted, and that is no success; beside one its database is.
+// Without a database and without a server in dev mode beside it nothing is halted, and that is no
+// success; beside one its database is.
 func TestStopHaltsNoDatabaseOfItsOwn(t *testing.T) {
 	t.Parallel()
 	variables, in := devMode(t)

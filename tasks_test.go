@@ -22,7 +22,8 @@ func tasksCommand(t *testing.T, url string, args ...string) (code int, stdout, s
 	return code, p.stdout.String(), p.stderr.String()
 }
 
-// seedTask adds a task of acct_<merchant>; sent is how long ago its key was first sent, "" for never.
+// seedTask adds a task of acct_<merchant>; sent is how long ago its key was first sent, "" for
+// never.
 func seedTask(t *testing.T, pool *pgxpool.Pool, merchant int, kind, status, sent, lastError string) string {
 	t.Helper()
 	id := uuid.Must(uuid.NewV7())
@@ -43,6 +44,8 @@ func statusOf(t *testing.T, pool *pgxpool.Pool, id string) (status string) {
 	}
 	return status
 }
+
+const tasksUsage = "phantom tasks list [--merchant acct_…] [--status STATUS] [--kind KIND] [--limit N] [--json] | show ID | retry ID | cancel ID"
 
 func TestTasksList(t *testing.T) {
 	t.Parallel()
@@ -80,14 +83,15 @@ func TestTasksList(t *testing.T) {
 	}
 }
 
-// What a person reads about a task that waits for him, and what comes of what he then does.
+// What a person reads about a task that waits for them, and what comes of what they then do.
 func TestTasksReview(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
 	pool := dbtest.Open(t, url, dbtest.Ring(t))
 	seedMerchants(t, pool, 1)
 	const old = "close it with cancel; the hunt plans a new attempt"
-	const out = "has been sent, and what it did is being found out: it ends by itself, or asks for you with status needs_review" // once retried
+	// once retried
+	const out = "has been sent, and what it did is being found out: it ends by itself, or asks for you with status needs_review"
 	const onceBack = "when acct_0 is accepted or connects again it finds that out, and ends by itself or asks for you with status needs_review"
 	for _, test := range []struct {
 		kind, status, sent string

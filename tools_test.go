@@ -19,8 +19,8 @@ import (
 	"phantom/vault"
 )
 
-// throughTCP listens on a loopback port, passes everything on to the server at databaseURL, and returns the URL that leads
-// through it. A URL over TCP is returned as it is.
+// throughTCP listens on a loopback port, passes everything on to the server at databaseURL, and
+// returns the URL that leads through it. A URL over TCP is returned as it is.
 func throughTCP(t *testing.T, databaseURL string) string {
 	t.Helper()
 	config, err := pgx.ParseConfig(databaseURL)
@@ -111,8 +111,8 @@ func seedMerchants(t *testing.T, pool *pgxpool.Pool, count int) {
 	}
 }
 
-// reconnectingStripe stands in for Stripe where known merchants connect again and again, each time with tokens that end in a
-// number of their own. It remembers the last one for each account.
+// reconnectingStripe stands in for Stripe where known merchants connect again and again, each time
+// with tokens that end in a number of their own. It remembers the last one for each account.
 type reconnectingStripe struct {
 	url    string
 	mutex  sync.Mutex
@@ -120,7 +120,8 @@ type reconnectingStripe struct {
 	latest map[string]string
 }
 
-// newReconnectingStripe knows the accounts acct_0 to acct_<count-1>. Two callbacks never name one account at the same time.
+// newReconnectingStripe knows the accounts acct_0 to acct_<count-1>. Two callbacks never name one
+// account at the same time.
 func newReconnectingStripe(t *testing.T, count int) *reconnectingStripe {
 	t.Helper()
 	s := &reconnectingStripe{latest: make(map[string]string)}
@@ -143,7 +144,8 @@ func newReconnectingStripe(t *testing.T, count int) *reconnectingStripe {
 	return s
 }
 
-// last returns the ending of the tokens that account got last, and whether it connected again at all.
+// last returns the ending of the tokens that account got last, and whether it connected again at
+// all.
 func (s *reconnectingStripe) last(account string) (suffix string, again bool) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

@@ -13,7 +13,8 @@ import (
 	"phantom/db/dbtest"
 )
 
-// The secret reaches the route, from a file too; without it there is one warning, and Stripe is told to come again.
+// The secret reaches the route, from a file too; without it there is one warning, and Stripe is
+// told to come again.
 func TestWebhookSecretOfTheEnvironment(t *testing.T) {
 	t.Parallel()
 	const secret, warning = "whsec_ofTheEnvironment", "[STRIPE] STRIPE_WEBHOOK_SECRET is not set"

@@ -1,5 +1,6 @@
-// Starts the emulators, runs the command that the arguments name, and stops them with it. Their account at Twilio is the one that the
-// tests of package recovery set up: the emulator's own has a token of 22 letters, which is not of Twilio's form.
+// Starts the emulators, runs the command that the arguments name, and stops them with it. Their
+// account at Twilio is the one that the tests of packages recovery and message use: the emulator's
+// own has a token of 22 letters, which is not of Twilio's form.
 import { spawn } from 'node:child_process'
 import { createEmulator } from 'emulate'
 

@@ -1,4 +1,5 @@
-// Package bench measures PHANTOM beside its peers. It is a module of its own, so that the peers stay out of the program's go.mod.
+// Package bench measures PHANTOM beside its peers. It is a module of its own, so that the peers
+// stay out of the program's go.mod.
 //
 //	go run ./cmd/ratios       a table of ratios, exit code 1 if one misses its bar
 //	go test -bench .          the same pairs for pprof and benchstat
@@ -40,7 +41,8 @@ func newRing() (*vault.Keyring, []byte, error) {
 	return ring, raw, err
 }
 
-// Vault compares bytes with Tink, and values in hex, as they go to the database, with the bare cipher.
+// Vault compares bytes with Tink, and values in hex, as they go to the database, with the bare
+// cipher.
 func Vault() ([]Pair, error) {
 	ring, raw, err := newRing()
 	if err != nil {

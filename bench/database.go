@@ -16,9 +16,9 @@ import (
 	"phantom/vault"
 )
 
-// merchants without the vault: the same columns hold plain text, those made from the sealed ones are made from it, nothing checks
-// that a value is sealed or its key known, and the two indexes on key id and IV lie on two text columns too. All that sealing
-// costs is in the ratio.
+// merchants without the vault: the same columns hold plain text, those made from the sealed ones
+// are made from it, nothing checks that a value is sealed or its key known, and the two indexes on
+// key id and IV lie on two text columns too. All that sealing costs is in the ratio.
 const plainTable = `
 CREATE TABLE merchants_plain (
     id uuid PRIMARY KEY,
@@ -87,9 +87,11 @@ type plainMerchant struct {
 	AccessToken, RefreshToken *string
 }
 
-// Database compares a sealed merchant with one in plain text, on one pool of a private PostgreSQL that close ends and deletes.
+// Database compares a sealed merchant with one in plain text, on one pool of a private PostgreSQL
+// that close ends and deletes.
 func Database(ctx context.Context) (pairs []Pair, closeAll func() error, err error) {
-	// Not os.MkdirTemp: run by root, the server belongs to another user and could not enter such a folder.
+	// Not os.MkdirTemp: run by root, the server belongs to another user and could not enter such a
+	// folder.
 	folder := filepath.Join(os.TempDir(), "phantom-bench-"+strconv.Itoa(os.Getpid()))
 	// Without fsync: a disk's waits would hide what sealing costs.
 	server, err := local.Start(ctx, local.Config{Dir: folder, Database: "phantom_bench", Unsafe: true})

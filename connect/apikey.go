@@ -11,9 +11,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/trail"
 )
 
-// apiKeyPrefix begins every key, so that people and secret scanners know one when they see it. 256 random bits follow.
+// apiKeyPrefix begins every key, so that people and secret scanners know one when they see it. 256
+// random bits follow.
 const apiKeyPrefix = "phk_"
 
 var (
@@ -23,17 +25,40 @@ var (
 	ErrUnknownAPIKey = errors.New("account has no such key")
 )
 
+// Scope is what a key may do.
+type Scope string
+
+// Each scope holds what those before it do.
+const (
+	ScopeRead  Scope = "read"  // see the merchant's data, and change nothing
+	ScopeWrite Scope = "write" // all of the merchant API
+)
+
+// Scopes are all that a key can have. The database's api_keys_scope_known lists the same.
+var Scopes = []Scope{ScopeRead, ScopeWrite}
+
 // APIKey is what is known of a key of the merchant API: never the key itself.
 type APIKey struct {
 	ID         uuid.UUID
+	Name       *string
+	Scope      Scope
 	CreatedAt  time.Time
 	LastUsedAt *time.Time // to the minute
+	ExpiresAt  *time.Time
 	RevokedAt  *time.Time
+	Expired    bool // by the database's clock
 }
 
-// CreateAPIKey makes a key for the account, "acct_…", and returns it. This is the one time it is seen: the database holds its
-// SHA-256. A failure may be [ErrUnknownAccount].
-func (s *Service) CreateAPIKey(ctx context.Context, account string) (key string, id uuid.UUID, err error) {
+// NewAPIKey is how a key is made.
+type NewAPIKey struct {
+	Name    string // for people, 64 characters at most; "" for none
+	Scope   Scope
+	Expires *time.Time // refused from then on; nil: never
+}
+
+// CreateAPIKey makes a key for the account, "acct_…", and returns it. This is the one time it is
+// seen: the database holds its SHA-256. A failure may be [ErrUnknownAccount].
+func (s *Service) CreateAPIKey(ctx context.Context, account string, how NewAPIKey) (key string, id uuid.UUID, err error) {
 	merchant, err := s.Merchant(ctx, account)
 	if err != nil {
 		return "", uuid.Nil, err
@@ -42,14 +67,27 @@ func (s *Service) CreateAPIKey(ctx context.Context, account string) (key string,
 		return "", uuid.Nil, fmt.Errorf("make id: %w", err)
 	}
 	key = apiKeyPrefix + newSecret()
-	err = s.queries.APIKeyCreate(ctx, db.APIKeyCreateParams{MerchantID: merchant, ID: id, KeyHash: hash(key)})
+	row := db.APIKeyCreateParams{MerchantID: merchant, ID: id, KeyHash: hash(key), Scope: string(how.Scope), ExpiresAt: how.Expires}
+	if how.Name != "" {
+		row.Name = &how.Name
+	}
+	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := db.New(tx).APIKeyCreate(ctx, row); err != nil {
+			return err
+		}
+		return trail.Record(ctx, tx, trail.Change{Merchant: merchant, Action: "apikey.create", Object: id.String(), After: struct {
+			Scope   Scope      `json:"scope"`
+			Expires *time.Time `json:"expires_at"`
+		}{how.Scope, how.Expires}})
+	})
 	if err != nil {
 		return "", uuid.Nil, fmt.Errorf("store key: %w", err)
 	}
 	return key, id, nil
 }
 
-// ListAPIKeys returns the account's keys, the oldest first, revoked ones too. A failure may be [ErrUnknownAccount].
+// ListAPIKeys returns the account's keys, the oldest first, revoked ones too. A failure may be
+// [ErrUnknownAccount].
 func (s *Service) ListAPIKeys(ctx context.Context, account string) ([]APIKey, error) {
 	merchant, err := s.Merchant(ctx, account)
 	if err != nil {
@@ -61,24 +99,34 @@ func (s *Service) ListAPIKeys(ctx context.Context, account string) ([]APIKey, er
 	}
 	keys := make([]APIKey, len(rows))
 	for i, row := range rows {
-		keys[i] = APIKey(row)
+		keys[i] = APIKey{row.ID, row.Name, Scope(row.Scope), row.CreatedAt, row.LastUsedAt, row.ExpiresAt, row.RevokedAt, row.Expired}
 	}
 	return keys, nil
 }
 
-// RevokeAPIKey ends a key: the next request with it is refused. Revoking it again changes nothing. A failure may be
-// [ErrUnknownAccount] or [ErrUnknownAPIKey].
+// RevokeAPIKey ends a key: the next request with it is refused. Revoking it again changes nothing.
+// A failure may be [ErrUnknownAccount] or [ErrUnknownAPIKey].
 func (s *Service) RevokeAPIKey(ctx context.Context, account string, id uuid.UUID) error {
 	merchant, err := s.Merchant(ctx, account)
 	if err != nil {
 		return err
 	}
-	rows, err := s.queries.APIKeyRevoke(ctx, db.APIKeyRevokeParams{MerchantID: merchant, ID: id})
+	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		revoked, err := queries.APIKeyLock(ctx, db.APIKeyLockParams{MerchantID: merchant, ID: id})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrUnknownAPIKey
+		}
+		if err != nil || revoked {
+			return err
+		}
+		if err := queries.APIKeyRevoke(ctx, db.APIKeyRevokeParams{MerchantID: merchant, ID: id}); err != nil {
+			return err
+		}
+		return trail.Record(ctx, tx, trail.Change{Merchant: merchant, Action: "apikey.revoke", Object: id.String()})
+	})
 	if err != nil {
 		return fmt.Errorf("revoke key: %w", err)
-	}
-	if rows == 0 {
-		return ErrUnknownAPIKey
 	}
 	return nil
 }
@@ -95,27 +143,41 @@ func (s *Service) Merchant(ctx context.Context, account string) (uuid.UUID, erro
 	return id, nil
 }
 
-// Authenticate returns the merchant whose key this is, and whether they are still connected. A key
-// that is malformed, unknown or revoked is an [*Error] with CodeUnauthorized, the same for each.
-// The database is asked every time, so that revoking works at once.
-func (s *Service) Authenticate(ctx context.Context, key string) (merchantID uuid.UUID, connected bool, err error) {
-	unauthorized := &Error{CodeUnauthorized, "The API key is missing, unknown or revoked. Send it as Authorization: Bearer phk_…", errors.New("no valid key")}
+// Caller is who a request of the merchant API is from.
+type Caller struct {
+	Merchant  uuid.UUID
+	Key       uuid.UUID
+	Scope     Scope
+	Connected bool // whether the merchant still is
+}
+
+// MayWrite says whether the caller's key may change anything.
+func (c Caller) MayWrite() bool { return c.Scope == ScopeWrite }
+
+// ErrScope is what a request gets that its key may not make.
+var ErrScope = &Error{CodeInsufficientScope, "This key only reads. Use one with the scope write.", errors.New("the key's scope does not do")}
+
+// Authenticate returns whose key this is. A key that is malformed, unknown, revoked or expired is
+// an [*Error] with CodeUnauthorized, the same for each. The database is asked every time, so that
+// revoking works at once.
+func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) {
+	unauthorized := &Error{CodeUnauthorized, "The API key is missing, unknown, revoked or expired. Send it as Authorization: Bearer phk_…", errors.New("no valid key")}
 	secret, ok := strings.CutPrefix(key, apiKeyPrefix)
 	if !ok || !isSecret(secret) {
-		return uuid.Nil, false, unauthorized
+		return Caller{}, unauthorized
 	}
 	found, err := s.queries.APIKeyFind(ctx, hash(key))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return uuid.Nil, false, unauthorized
+		return Caller{}, unauthorized
 	}
 	if err != nil {
-		return uuid.Nil, false, databaseError("find key", err)
+		return Caller{}, databaseError("find key", err)
 	}
 	if found.Unnoted {
 		// A database that takes no writes for now can still be read.
 		if err := s.queries.APIKeyNoteUse(ctx, db.APIKeyNoteUseParams{MerchantID: found.MerchantID, ID: found.ID}); err != nil && !db.ReadOnly(err) {
-			return uuid.Nil, false, databaseError("note use of key", err)
+			return Caller{}, databaseError("note use of key", err)
 		}
 	}
-	return found.MerchantID, !found.Disconnected, nil
+	return Caller{found.MerchantID, found.ID, Scope(found.Scope), !found.Disconnected}, nil
 }

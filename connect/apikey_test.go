@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
-	"io"
 	"log/slog"
 	"regexp"
 	"strings"
@@ -34,7 +33,7 @@ func merchant(t *testing.T, pool *pgxpool.Pool, account string) uuid.UUID {
 }
 
 func keyService(pool *pgxpool.Pool) *connect.Service {
-	return connect.New(connect.Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}, pool)
+	return connect.New(connect.Config{Log: slog.New(slog.DiscardHandler)}, pool)
 }
 
 func TestAPIKeys(t *testing.T) {
@@ -42,24 +41,25 @@ func TestAPIKeys(t *testing.T) {
 	ctx, pool := t.Context(), dbtest.Pool(t)
 	service := keyService(pool)
 	first, second := merchant(t, pool, "acct_1"), merchant(t, pool, "acct_2")
-	key, id, err := service.CreateAPIKey(ctx, "acct_1")
+	key, id, err := service.CreateAPIKey(ctx, "acct_1", connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !regexp.MustCompile(`^phk_[A-Za-z0-9_-]{43}$`).MatchString(key) {
 		t.Errorf("key %q", key)
 	}
-	other, otherID, err := service.CreateAPIKey(ctx, "acct_2")
+	other, otherID, err := service.CreateAPIKey(ctx, "acct_2", connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil || other == key {
 		t.Fatalf("%v, the same key twice: %t", err, other == key)
 	}
-	spare, spareID, err := service.CreateAPIKey(ctx, "acct_1")
+	spare, spareID, err := service.CreateAPIKey(ctx, "acct_1", connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := func(key string, merchant uuid.UUID) {
 		t.Helper()
-		got, _, err := service.Authenticate(ctx, key)
+		caller, err := service.Authenticate(ctx, key)
+		got := caller.Merchant
 		var refused *connect.Error
 		if merchant == uuid.Nil && (!errors.As(err, &refused) || refused.Code != connect.CodeUnauthorized || got != uuid.Nil) {
 			t.Errorf("got %s, %v, want unauthorized", got, err)
@@ -101,7 +101,10 @@ func TestAPIKeys(t *testing.T) {
 	}
 
 	for _, err := range []error{
-		func() error { _, _, err := service.CreateAPIKey(ctx, "acct_3"); return err }(),
+		func() error {
+			_, _, err := service.CreateAPIKey(ctx, "acct_3", connect.NewAPIKey{Scope: connect.ScopeWrite})
+			return err
+		}(),
 		func() error { _, err := service.ListAPIKeys(ctx, "acct_3"); return err }(),
 		service.RevokeAPIKey(ctx, "acct_3", id),
 	} {
@@ -111,17 +114,17 @@ func TestAPIKeys(t *testing.T) {
 	}
 }
 
-// Whoever reads the table has nothing that opens the API.
+// Anyone who reads the table has nothing that opens the API.
 func TestDumpOfAPIKeysIsUseless(t *testing.T) {
 	t.Parallel()
 	ctx, pool := t.Context(), dbtest.Pool(t)
 	service := keyService(pool)
 	merchant(t, pool, "acct_1")
-	key, _, err := service.CreateAPIKey(ctx, "acct_1")
+	key, _, err := service.CreateAPIKey(ctx, "acct_1", connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := service.Authenticate(ctx, key); err != nil {
+	if _, err := service.Authenticate(ctx, key); err != nil {
 		t.Fatal(err)
 	}
 	var dump string
@@ -138,7 +141,7 @@ func TestDumpOfAPIKeysIsUseless(t *testing.T) {
 	for _, try := range []string{
 		"phk_" + base64.RawURLEncoding.EncodeToString(stored), "phk_" + hex.EncodeToString(stored), hex.EncodeToString(stored), string(stored), "phk_" + string(stored), `\x` + hex.EncodeToString(stored),
 	} {
-		if _, _, err := service.Authenticate(ctx, try); err == nil {
+		if _, err := service.Authenticate(ctx, try); err == nil {
 			t.Errorf("what is stored opens the API as %q", try)
 		}
 	}
@@ -150,7 +153,7 @@ func TestUseOfAPIKeyIsNotedOnceAMinute(t *testing.T) {
 	ctx, pool := t.Context(), dbtest.Pool(t)
 	service := keyService(pool)
 	merchant(t, pool, "acct_1")
-	key, _, err := service.CreateAPIKey(ctx, "acct_1")
+	key, _, err := service.CreateAPIKey(ctx, "acct_1", connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +177,7 @@ func TestUseOfAPIKeyIsNotedOnceAMinute(t *testing.T) {
 		var all sync.WaitGroup
 		for range 50 {
 			all.Go(func() {
-				if _, _, err := service.Authenticate(ctx, key); err != nil {
+				if _, err := service.Authenticate(ctx, key); err != nil {
 					t.Error(err)
 				}
 			})
@@ -190,7 +193,8 @@ func TestUseOfAPIKeyIsNotedOnceAMinute(t *testing.T) {
 	}
 }
 
-// phantom apikey opens the database without the ENCRYPTION_KEY: all of this works there, and no sealed column can be read.
+// phantom apikey opens the database without the ENCRYPTION_KEY: all of this works there, and no
+// sealed column can be read.
 func TestAPIKeysNeedNoKeyring(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), dbtest.URL(t)
@@ -201,11 +205,11 @@ func TestAPIKeysNeedNoKeyring(t *testing.T) {
 	}
 	t.Cleanup(pool.Close)
 	service := keyService(pool)
-	key, id, err := service.CreateAPIKey(ctx, "acct_1")
+	key, id, err := service.CreateAPIKey(ctx, "acct_1", connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := service.Authenticate(ctx, key); err != nil {
+	if _, err := service.Authenticate(ctx, key); err != nil {
 		t.Error(err)
 	}
 	if keys, err := service.ListAPIKeys(ctx, "acct_1"); err != nil || len(keys) != 1 {

@@ -2,8 +2,9 @@ package connect
 
 import "strconv"
 
-// Category maps a merchant category code (ISO 18245, four digits) to one of the coarse categories that docs/categories.md lists
-// and the database accepts. What fits none of them, or is no code, is "other".
+// Category maps a merchant category code (ISO 18245, four digits) to one of the coarse categories
+// that docs/categories.md lists and the database accepts. What fits none of them, or is no code, is
+// "other".
 func Category(mcc string) string {
 	code, err := strconv.Atoi(mcc)
 	if err != nil || len(mcc) != 4 {

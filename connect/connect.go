@@ -1,5 +1,6 @@
-// Package connect knows who a merchant is. It runs the OAuth handshake with Stripe, keeps the tokens it gives (sealed, through
-// package db) and reads the account's facts. It is the one place that reveals a merchant's token.
+// Package connect knows who a merchant is. It runs the OAuth handshake with Stripe, keeps the
+// tokens it gives (sealed, through package db) and reads the account's facts. It is the one place
+// that reveals a merchant's token.
 package connect
 
 import (
@@ -19,21 +20,24 @@ import (
 
 // Config is the platform's side of Stripe Connect.
 type Config struct {
-	SecretKey   string        // the platform's sk_… or rk_…
-	ClientID    string        // ca_…
-	APIBase     string        // "" is api.stripe.com
-	ConnectBase string        // "" is connect.stripe.com
-	RedirectURI string        // PUBLIC_URL/api/auth/callback
-	RateLimit   int           // reading requests a second and account; 0 = no limit
-	Patience    time.Duration // how long a read is repeated while Stripe fails or asks to slow down; 0 is 90 seconds
-	Log         *slog.Logger
+	SecretKey   string // the platform's sk_… or rk_…
+	ClientID    string // ca_…
+	APIBase     string // "" is api.stripe.com
+	ConnectBase string // "" is connect.stripe.com
+	RedirectURI string // PUBLIC_URL/api/auth/callback
+	RateLimit   int    // reading requests a second and account; 0 = no limit
+	// how long a read is repeated while Stripe fails or asks to slow down; 0 is 90 seconds
+	Patience time.Duration
+	Accounts []string // acct_… that may connect; none: any may
+	Log      *slog.Logger
 
 	Now func() time.Time // the wall clock; nil is time.Now. A simulation sets its own
 
 	Transport http.RoundTripper // nil is the network. A simulation sets its own
 
-	// Observe, if not nil, is called after each request to Stripe with the answer's status, 0 for none, and how long it took until its
-	// header was there. Waited, if not nil, is called with how long a request waited for the account's pace. Both must be quick.
+	// Observe, if not nil, is called after each request to Stripe with the answer's status, 0 for
+	// none, and how long it took until its header was there. Waited, if not nil, is called with how
+	// long a request waited for the account's pace. Both must be quick.
 	Observe func(status int, took time.Duration)
 	Waited  func(took time.Duration)
 
@@ -50,7 +54,8 @@ type Service struct {
 	oauth   stripe.Backend
 	live    bool
 
-	// Lists are read past the backends: they build the requests and understand the refusals, and a client of our own sends.
+	// Lists are read past the backends: they build the requests and understand the refusals, and a
+	// client of our own sends.
 	builder *stripe.BackendImplementation
 	reads   *http.Client
 
@@ -94,8 +99,9 @@ func New(config Config, pool *pgxpool.Pool) *Service {
 	}
 }
 
-// backend is one host of Stripe's. It never retries, because stripe-go would sleep without regard to the context and send a
-// single-use code again; it sends no telemetry; and it logs nothing, because its log holds whole bodies.
+// backend is one host of Stripe's. It never retries, because stripe-go would sleep without regard
+// to the context and send a single-use code again; it sends no telemetry; and it logs nothing,
+// because its log holds whole bodies.
 func backend(kind stripe.SupportedBackend, base string, transport http.RoundTripper) stripe.Backend {
 	config := &stripe.BackendConfig{
 		HTTPClient:        client(transport),

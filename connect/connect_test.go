@@ -49,7 +49,8 @@ func setup(t *testing.T) *bench {
 	server := httptest.NewServer(world)
 	t.Cleanup(server.Close)
 	b := &bench{t: t, pool: dbtest.Pool(t), world: world, url: server.URL, log: &bytes.Buffer{}}
-	if err := db.VerifyKeyring(t.Context(), b.pool, dbtest.Ring(t)); err != nil { // as at boot: it makes the key's sentinel
+	if err := db.VerifyKeyring(t.Context(), b.pool, dbtest.Ring(t)); err != nil {
+		// as at boot: it makes the key's sentinel
 		t.Fatal(err)
 	}
 	b.s = New(Config{
@@ -120,7 +121,8 @@ func TestCompleteReturnsTheAccount(t *testing.T) {
 	}
 }
 
-// The browser may leave at any moment after the state is consumed; the code is spent all the same, so the work goes on.
+// The browser may leave at any moment after the state is consumed; the code is spent all the same,
+// so the work goes on.
 func TestCompleteOutlivesTheBrowser(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -138,7 +140,8 @@ func TestCompleteOutlivesTheBrowser(t *testing.T) {
 	}
 }
 
-// What the outcome of an unanswered exchange was cannot be known: the code is given up, not sent again.
+// What the outcome of an unanswered exchange was cannot be known: the code is given up, not sent
+// again.
 func TestExchangeTimesOut(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -178,7 +181,8 @@ func TestExchangeTimesOutInTheBody(t *testing.T) {
 	}
 }
 
-// What goes out: one form with the code and the platform's key, without an idempotency key, on a connection of its own.
+// What goes out: one form with the code and the platform's key, without an idempotency key, on a
+// connection of its own.
 func TestExchangeRequest(t *testing.T) {
 	t.Parallel()
 	var requests []*http.Request
@@ -347,7 +351,8 @@ func TestIsSecret(t *testing.T) {
 		good: true, newSecret(): true, strings.Repeat("_", 42) + "8": true, strings.Repeat("-", 42) + "4": true,
 		"": false, "A": false, good[:42]: false, good + "A": false, good + "=": false, good + "\n": false, "\n" + good[1:]: false,
 		good[:20] + "\n" + good[:23]: false, good[:20] + "\r\n" + good[:23]: false,
-		good[:42] + "B": false, // the last character has two bits too many: a second name for the same bytes
+		// the last character has two bits too many: a second name for the same bytes
+		good[:42] + "B": false,
 		good[:42] + "+": false, good[:42] + "/": false, good[:42] + " ": false, good[:42] + "\x00": false, good[:40] + "é": false,
 		strings.Repeat("A", 44): false, strings.Repeat("A", 64): false, strings.Repeat("A", 1<<20): false,
 	} {
@@ -427,7 +432,7 @@ func TestCategory(t *testing.T) {
 	}
 }
 
-// Whatever Category answers, the database takes it.
+// No matter what Category answers, the database takes it.
 func TestCategoriesAreTheDatabases(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -11,13 +11,15 @@ import (
 
 	"phantom/db"
 	"phantom/task"
+	"phantom/trail"
 )
 
-// KindUnpark is the kind of the task that wakes a returned merchant's parked tasks, where there are many.
+// KindUnpark is the kind of the task that wakes a returned merchant's parked tasks, where there are
+// many.
 const KindUnpark = "unpark"
 
-// atOnce is how many tasks are parked or woken in one transaction. A handshake has four seconds for all that it stores, and 100,000
-// tasks would take as long.
+// atOnce is how many tasks are parked or woken in one transaction. A handshake has four seconds for
+// all that it stores, and 100,000 tasks would take as long.
 const atOnce = 1000
 
 // Handlers are the kinds of tasks that this package does.
@@ -25,12 +27,13 @@ func (s *Service) Handlers() map[string]task.Handler {
 	return map[string]task.Handler{KindUnpark: s.HandleUnpark, KindProbe: s.HandleProbe}
 }
 
-// Disconnect forgets an account's tokens and parks its tasks, in the caller's transaction. It reports false, and changes nothing,
-// where the account is not connected, or was connected after at, the second in which Stripe says that it was deauthorized.
+// Disconnect forgets an account's tokens and parks its tasks, in the caller's transaction. It
+// reports false, and changes nothing, where the account is not connected, or was connected after
+// at, the second in which Stripe says that it was deauthorized.
 //
-// What runs at the moment fails at its next read, for Stripe knows of it first, and parks itself, as does what is too much to be
-// parked here.
-func (s *Service) Disconnect(ctx context.Context, tx db.DBTX, account string, at time.Time) (bool, error) {
+// What runs at the moment fails at its next read, for Stripe knows of it first, and parks itself,
+// as does what is too much to be parked here.
+func (s *Service) Disconnect(ctx context.Context, tx pgx.Tx, account string, at time.Time) (bool, error) {
 	queries := db.New(tx)
 	id, err := queries.MerchantDisconnect(ctx, db.MerchantDisconnectParams{Account: account, DeauthorizedAt: at})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -42,17 +45,34 @@ func (s *Service) Disconnect(ctx context.Context, tx db.DBTX, account string, at
 	if _, err := queries.TaskPark(ctx, db.TaskParkParams{MerchantID: id, Most: atOnce}); err != nil {
 		return false, fmt.Errorf("park tasks: %w", err)
 	}
-	return true, nil
+	return true, trail.Record(trail.By(ctx, trail.Stripe), tx, trail.Change{
+		Merchant: id, Action: "merchant.disconnect", Before: connection{true}, After: connection{false},
+	})
+}
+
+// connection is what the log says of a merchant's.
+type connection struct {
+	Connected bool `json:"connected"`
 }
 
 // reconnect stores a merchant's tokens and wakes the tasks that were parked without them.
 func (s *Service) reconnect(ctx context.Context, params db.MerchantCreateParams) (id uuid.UUID, err error) {
 	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
+		before, err := queries.MerchantConnected(ctx, params.StripeUserID)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
 		if id, err = queries.MerchantCreate(ctx, params); err != nil {
 			return err
 		}
-		// A statement of its own, after the lock on the merchant's row: it sees what was parked while we waited for that.
+		if err := trail.Record(trail.By(ctx, trail.Merchant), tx, trail.Change{
+			Merchant: id, Action: "merchant.connect", Before: connection{before}, After: connection{true},
+		}); err != nil {
+			return err
+		}
+		// A statement of its own, after the lock on the merchant's row: it sees what was parked
+		// while we waited for that.
 		_, err = wake(ctx, tx, id)
 		if err == nil && s.config.Connected != nil {
 			err = s.config.Connected(ctx, tx, id)
@@ -62,7 +82,8 @@ func (s *Service) reconnect(ctx context.Context, params db.MerchantCreateParams)
 	return id, err
 }
 
-// wake makes a connected merchant's parked tasks pending, in the caller's transaction, and leaves those that are too many to a task.
+// wake makes a connected merchant's parked tasks pending, in the caller's transaction, and leaves
+// those that are too many to a task.
 func wake(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (count int64, err error) {
 	queries := db.New(tx)
 	count, err = queries.TaskUnpark(ctx, db.TaskUnparkParams{MerchantID: merchantID, Most: atOnce})
@@ -90,9 +111,10 @@ func (s *Service) HandleUnpark(ctx context.Context, t *task.Task) error {
 	}
 }
 
-// Parking makes a handler that fails with [ErrRevoked] park its task until the merchant connects again or Stripe accepts the token
-// after all, which a task of [KindProbe] finds out. A plain [task.Park] could come just after a reconnection has woken what was
-// parked, and leave the task behind for ever; here the task is tried again instead.
+// Parking makes a handler that fails with [ErrRevoked] park its task until the merchant connects
+// again or Stripe accepts the token after all, which a task of [KindProbe] finds out. A plain
+// [task.Park] could come just after a reconnection has woken what was parked, and leave the task
+// behind for ever; here the task is tried again instead.
 func (s *Service) Parking(handler task.Handler) task.Handler {
 	return func(ctx context.Context, t *task.Task) error {
 		connectedAt, err := s.queries.MerchantGetConnectedAt(ctx, t.MerchantID)

@@ -90,7 +90,8 @@ func (b *bench) hold(do func(tx pgx.Tx), other func()) {
 	<-done
 }
 
-// Of a reconnection and an older deauthorization at the same time the row's lock decides, in either order.
+// Of a reconnection and an older deauthorization at the same time the row's lock decides, in either
+// order.
 func TestDeauthorizationDuringReconnection(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -108,7 +109,8 @@ func TestDeauthorizationDuringReconnection(t *testing.T) {
 		return row.AccessToken != nil
 	}
 
-	// The reconnection holds the row: the deauthorization, which was later than the old connection, is older than the new one.
+	// The reconnection holds the row: the deauthorization, which was later than the old connection,
+	// is older than the new one.
 	if _, err := b.pool.Exec(ctx, "UPDATE merchants SET connected_at = connected_at - interval '1 hour'"); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +169,7 @@ func TestParkingHurries(t *testing.T) {
 	}
 }
 
-// A task that finds its merchant gone just when he comes back is tried again, and not left parked.
+// A task that finds its merchant gone just when they come back is tried again, and not left parked.
 func TestParking(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -215,7 +217,8 @@ func TestParking(t *testing.T) {
 	}
 
 	held = claim()
-	b.hold(func(tx pgx.Tx) { // all of a reconnection but its commit: it does not see the running task
+	b.hold(func(tx pgx.Tx) {
+		// all of a reconnection but its commit: it does not see the running task
 		queries := db.New(tx)
 		if _, err := queries.MerchantCreate(ctx, params); err != nil {
 			t.Fatal(err)
@@ -250,7 +253,8 @@ func TestManyTasksAreParkedAndWoken(t *testing.T) {
 	if !b.disconnect(m, time.Now().Add(time.Second)) || b.tasks("parked") != atOnce {
 		t.Fatalf("%d parked", b.tasks("parked"))
 	}
-	if _, err := b.pool.Exec(t.Context(), "UPDATE scheduled_tasks SET status = 'parked'"); err != nil { // as their handlers would
+	if _, err := b.pool.Exec(t.Context(), "UPDATE scheduled_tasks SET status = 'parked'"); err != nil {
+		// as their handlers would
 		t.Fatal(err)
 	}
 	b.connected()
@@ -271,5 +275,25 @@ func TestManyTasksAreParkedAndWoken(t *testing.T) {
 	parked := b.tasks("parked")
 	if err := b.s.HandleUnpark(t.Context(), &unpark); err != nil || b.tasks("parked") != parked || parked == 0 {
 		t.Errorf("%v, %d of %d parked", err, b.tasks("parked"), parked)
+	}
+}
+
+// Each connection and each deauthorization has one row in the log; one that changes nothing has
+// none.
+func TestConnectionsAreLogged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	m := b.connected()
+	b.disconnect(m, time.Now().Add(-time.Hour)) // older than the connection
+	b.disconnect(m, time.Now().Add(time.Minute))
+	b.disconnect(m, time.Now().Add(time.Minute))
+	b.connected()
+	var log string
+	if err := b.pool.QueryRow(t.Context(), `SELECT string_agg(concat_ws(' ', by, action, before ->> 'connected', after ->> 'connected'), ', ' ORDER BY id)
+		FROM audit_log WHERE merchant_id = $1 AND key_id IS NULL AND command IS NULL AND object IS NULL`, m.ID).Scan(&log); err != nil {
+		t.Fatal(err)
+	}
+	if log != "merchant merchant.connect false true, stripe merchant.disconnect true false, merchant merchant.connect false true" {
+		t.Errorf("the log: %s", log)
 	}
 }

@@ -36,7 +36,8 @@ func TestCategoriesAreAsDocumented(t *testing.T) {
 				t.Fatalf("%s: %v", line, err)
 			}
 			for code := from; code <= to; code++ {
-				if documented[code] == "" || documented[code] == "retail" { // retail is what no other row lists
+				if documented[code] == "" || documented[code] == "retail" {
+					// retail is what no other row lists
 					documented[code] = category
 				} else if category != "retail" {
 					t.Errorf("%04d is listed as %s and as %s", code, documented[code], category)

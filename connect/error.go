@@ -20,10 +20,13 @@ const (
 	CodeDatabaseUnavailable = "database_unavailable"
 	CodeUnauthorized        = "unauthorized"
 	CodeDisconnected        = "merchant_disconnected"
+	CodeInsufficientScope   = "insufficient_scope"
+	CodeTooManyStates       = "overloaded"
+	CodeNotListed           = "account_not_listed"
 )
 
-// Error is a failure with a code and a message for the user, and apart from them the cause for the operator. None of its parts
-// holds a token, a code or a state.
+// Error is a failure with a code and a message for the user, and apart from them the cause for the
+// operator. None of its parts holds a token, a code or a state.
 type Error struct {
 	Code    string
 	Message string
@@ -44,7 +47,8 @@ func stripeUnavailable(cause error) *Error {
 	return &Error{CodeStripeUnavailable, "Stripe could not complete the connection. Start again from the first page.", cause}
 }
 
-// scrub describes an error of stripe-go by its kind and status alone: its text may quote the answer's body, tokens included.
+// scrub describes an error of stripe-go by its kind and status alone: its text may quote the
+// answer's body, tokens included.
 func scrub(err error) error {
 	var stripeErr *stripe.Error
 	var netErr net.Error

@@ -19,13 +19,14 @@ var (
 	currencyShape = regexp.MustCompile(`^[a-z]{3}$`)
 )
 
-// factsTimeout is short, because the browser waits and a shutdown must fit the whole handshake into its 25 seconds.
+// factsTimeout is short, because the browser waits and a shutdown must fit the whole handshake into
+// its 25 seconds.
 const factsTimeout = 5 * time.Second
 
 var errOtherAccount = errors.New("the token answers for another account")
 
-// updateFacts reads GET /v1/account with the merchant's own token and stores what it says. An answer for another account than
-// the token was stored for is refused.
+// updateFacts reads GET /v1/account with the merchant's own token and stores what it says. An
+// answer for another account than the token was stored for is refused.
 func (s *Service) updateFacts(ctx context.Context, id uuid.UUID, stripeUserID, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, factsTimeout)
 	defer cancel()

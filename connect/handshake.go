@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,14 +24,20 @@ import (
 	"phantom/vault"
 )
 
-// StateLifetime is how long a handshake may take; the database's default of oauth_states.expires_at says the same.
+// StateLifetime is how long a handshake may take; the database's default of oauth_states.expires_at
+// says the same.
 const StateLifetime = 10 * time.Minute
+
+// mostStates bounds the handshakes that are under way, of all addresses together. To count so many
+// takes PostgreSQL some milliseconds, and only a flood makes them so many.
+const mostStates = 20_000
 
 // databaseTimeout bounds each statement of a handshake.
 const databaseTimeout = 4 * time.Second
 
-// Begin starts a handshake for the browser with this secret, or for a new one if browser is not a secret of ours. It returns
-// Stripe's authorize page and the secret to keep in the browser's cookie.
+// Begin starts a handshake for the browser with this secret, or for a new one if browser is not a
+// secret of ours. It returns Stripe's authorize page and the secret to keep in the browser's
+// cookie.
 func (s *Service) Begin(ctx context.Context, browser string) (authorizeURL, cookie string, err error) {
 	if !isSecret(browser) {
 		browser = newSecret()
@@ -39,8 +46,15 @@ func (s *Service) Begin(ctx context.Context, browser string) (authorizeURL, cook
 	// A client that leaves must not cost the pool a connection, which a cancelled statement does.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseTimeout)
 	defer cancel()
-	if err := s.queries.OAuthStateCreate(ctx, db.OAuthStateCreateParams{StateHash: hash(state), BrowserHash: hash(browser)}); err != nil {
+	added, err := s.queries.OAuthStateCreate(ctx, db.OAuthStateCreateParams{
+		StateHash: hash(state), BrowserHash: hash(browser), Most: mostStates,
+	})
+	switch {
+	case err != nil:
 		return "", "", databaseError("store state", err)
+	case added == 0:
+		return "", "", &Error{CodeTooManyStates, "Too many connections are being made. Try again in a minute.",
+			fmt.Errorf("%d handshakes are under way", mostStates)}
 	}
 	return s.authorizeURL(state), browser, nil
 }
@@ -59,15 +73,19 @@ func (s *Service) authorizeURL(state string) string {
 	return text
 }
 
-// Callback is what the browser brings back from Stripe: the query's parameters and the cookie's secret.
+// Callback is what the browser brings back from Stripe: the query's parameters and the cookie's
+// secret.
 type Callback struct {
 	State, Code, Error, Browser string
 
 	Twice bool // a parameter is given twice, which OAuth forbids: nobody can know which was meant
+
+	Exchanging func() // if not nil, called before the code goes to Stripe
 }
 
-// Complete finishes a handshake: it consumes the state, exchanges the code and stores both tokens, sealed, in one statement. It
-// returns the account's id. A failure is an [*Error] with one of the codes above.
+// Complete finishes a handshake: it consumes the state, exchanges the code and stores both tokens,
+// sealed, in one statement. It returns the account's id. A failure is an [*Error] with one of the
+// codes above.
 //
 // The work goes on even if the browser leaves: neither the state nor the code can be used again.
 func (s *Service) Complete(ctx context.Context, callback Callback) (account string, err error) {
@@ -88,9 +106,15 @@ func (s *Service) Complete(ctx context.Context, callback Callback) (account stri
 		return "", invalidGrant("code is malformed")
 	}
 
+	if callback.Exchanging != nil {
+		callback.Exchanging()
+	}
 	token, err := s.exchange(ctx, callback.Code)
 	if err != nil {
 		return "", err
+	}
+	if len(s.config.Accounts) > 0 && !slices.Contains(s.config.Accounts, token.StripeUserID) {
+		return "", s.turnAway(ctx, token.StripeUserID)
 	}
 	merchant, err := s.store(ctx, token)
 	if err != nil {
@@ -132,12 +156,15 @@ var (
 	accountShape = regexp.MustCompile(`^acct_[A-Za-z0-9]{1,64}$`)
 )
 
+// IsAccount tells the id of a Stripe account, acct_…, from other texts.
+func IsAccount(text string) bool { return accountShape.MatchString(text) }
+
 func invalidGrant(cause string) *Error {
 	return &Error{CodeInvalidGrant, "Stripe does not accept this authorization code. Start again from the first page.", errors.New(cause)}
 }
 
-// exchange turns the code into tokens, in one request that is never repeated: when its outcome is unknown, the code is lost and
-// the user starts again.
+// exchange turns the code into tokens, in one request that is never repeated: when its outcome is
+// unknown, the code is lost and the user starts again.
 func (s *Service) exchange(ctx context.Context, code string) (*stripe.OAuthToken, error) {
 	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
 	defer cancel()
@@ -155,7 +182,8 @@ func (s *Service) exchange(ctx context.Context, code string) (*stripe.OAuthToken
 		return nil, stripeUnavailable(fmt.Errorf("exchange code: %w", scrub(err)))
 	}
 	switch {
-	case token.LastResponse == nil || token.LastResponse.StatusCode != http.StatusOK: // stripe-go takes all below 400 for success
+	case token.LastResponse == nil || token.LastResponse.StatusCode != http.StatusOK:
+		// stripe-go takes all below 400 for success
 		return nil, stripeUnavailable(errors.New("exchange code: the answer's status is not 200"))
 	case !accountShape.MatchString(token.StripeUserID), token.AccessToken == "", len(token.AccessToken) > 1024, len(token.RefreshToken) > 1024:
 		return nil, stripeUnavailable(errors.New("exchange code: the answer lacks an account or a token"))
@@ -166,6 +194,25 @@ func (s *Service) exchange(ctx context.Context, code string) (*stripe.OAuthToken
 			fmt.Errorf("token has livemode %t, the platform's key %t", token.Livemode, s.live)}
 	}
 	return token, nil
+}
+
+// turnAway gives up the token of an account that may not connect: it is never stored, and Stripe
+// takes it back.
+func (s *Service) turnAway(ctx context.Context, account string) *Error {
+	refused := &Error{CodeNotListed, "This account may not connect here. Ask the operator of this server to list it.",
+		errors.New("the account is not among CONNECT_ACCOUNTS")}
+	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
+	defer cancel()
+	_, err := oauth.Client{B: s.oauth, Key: s.config.SecretKey}.Del(&stripe.DeauthorizeParams{
+		Params:       stripe.Params{Context: ctx},
+		ClientID:     stripe.String(s.config.ClientID),
+		StripeUserID: stripe.String(account),
+	})
+	if err != nil {
+		s.config.Log.Error("[SECURITY] the token of an account that is not listed was not taken back: disconnect it at Stripe (Connect, Accounts)",
+			"account", account, "cause", scrub(err))
+	}
+	return refused
 }
 
 func (s *Service) store(ctx context.Context, token *stripe.OAuthToken) (uuid.UUID, error) {
@@ -183,8 +230,8 @@ func (s *Service) store(ctx context.Context, token *stripe.OAuthToken) (uuid.UUI
 	}
 	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
 	defer cancel()
-	// The code is spent, and a connection may have died while Stripe was asked. The transaction may be repeated: it says what
-	// the row is to be.
+	// The code is spent, and a connection may have died while Stripe was asked. The transaction may
+	// be repeated: it says what the row is to be.
 	id, err = backoff.Retry(ctx, func() (uuid.UUID, error) {
 		id, err := s.reconnect(ctx, params)
 		if err != nil && !db.Unavailable(err) {
@@ -200,7 +247,8 @@ func (s *Service) store(ctx context.Context, token *stripe.OAuthToken) (uuid.UUI
 
 func accessTokenContext(account string) string { return "merchants.access_token:" + account }
 
-// databaseError gives a database that cannot be asked its code; every other error stays what it is, a fault of ours.
+// databaseError gives a database that cannot be asked its code; every other error stays what it is,
+// a fault of ours.
 func databaseError(doing string, err error) error {
 	err = fmt.Errorf("%s: %w", doing, err)
 	if !db.Unavailable(err) {

@@ -15,7 +15,8 @@ import (
 	"phantom/task"
 )
 
-// Mutation is a request that changes something in a merchant's account. A task's params hold it, frozen, under "request".
+// Mutation is a request that changes something in a merchant's account. A task's params hold it,
+// frozen, under "request".
 type Mutation struct {
 	Method string `json:"method"` // POST or DELETE
 	Path   string `json:"path"`   // /v1/…
@@ -29,8 +30,8 @@ type Answer struct {
 	Replayed bool // Stripe had executed it before, and said the same then
 }
 
-// UnknownError says that a mutation may or may not have been executed. Stored means that Stripe keeps this failure under the key, so
-// that sending it again tells nothing new.
+// UnknownError says that a mutation may or may not have been executed. Stored means that Stripe
+// keeps this failure under the key, so that sending it again tells nothing new.
 type UnknownError struct {
 	Err    error
 	Stored bool
@@ -40,9 +41,11 @@ func (e *UnknownError) Error() string { return "outcome unknown: " + e.Err.Error
 func (e *UnknownError) Unwrap() error { return e.Err }
 
 var (
-	// ErrKeyReused says that Stripe knows the task's key from another request. Nothing may be sent under it any more.
+	// ErrKeyReused says that Stripe knows the task's key from another request. Nothing may be sent
+	// under it any more.
 	ErrKeyReused = errors.New("stripe knows this task's key from another request")
-	// ErrTooLate says that the process stood still between marking a task as sent and sending it. Nothing was sent.
+	// ErrTooLate says that the process stood still between marking a task as sent and sending it.
+	// Nothing was sent.
 	ErrTooLate = errors.New("the request did not leave in time and was not sent")
 
 	errUnmarked = errors.New("the task is not marked as sent, so nothing is sent")
@@ -51,8 +54,8 @@ var (
 // mutationPath is what may be changed at all.
 var mutationPath = regexp.MustCompile(`^/v1/(invoices/[A-Za-z0-9_]{1,255}(/pay|/mark_uncollectible)?|subscriptions(/[A-Za-z0-9_]{1,255})?)$`)
 
-// Reserve waits until the account's pace allows one request, and keeps that turn for the next read. Who must act on what they read while it
-// is fresh waits before they read.
+// Reserve waits until the account's pace allows one request, and keeps that turn for the next read.
+// Who must act on what they read while it is fresh waits before they read.
 func (r *Reader) Reserve(ctx context.Context) error {
 	if r.turn.Load() {
 		return ctx.Err()
@@ -64,15 +67,18 @@ func (r *Reader) Reserve(ctx context.Context) error {
 	return nil
 }
 
-// Turn waits until the account's pace allows one request more. It comes before a task is marked as sent: what is marked leaves at once.
+// Turn waits until the account's pace allows one request more. It comes before a task is marked as
+// sent: what is marked leaves at once.
 func (r *Reader) Turn(ctx context.Context) error { return r.pace.wait(ctx) }
 
-// Mutate sends the request that the task holds, once, under the key task_<id>. It is the one door to Stripe for mutations, and it takes
-// a task whose first sending is committed: code without one cannot change anything. by is the wall-clock time at which it is too late, and
-// the caller has waited for its [Reader.Turn].
+// Mutate sends the request that the task holds, once, under the key task_<id>. It is the one door
+// to Stripe for mutations, and it takes a task whose first sending is committed: code without one
+// cannot change anything. by is the wall-clock time at which it is too late, and the caller has
+// waited for its [Reader.Turn].
 //
-// An [Answer] is final. Else the error is an [*UnknownError], or it was not executed: [ErrKeyReused], [ErrTooLate], or a [*ReadError], which is
-// [ErrRevoked], [ErrForbidden], a wish to slow down, or a refusal that a second look has not explained.
+// An [Answer] is final. Else the error is an [*UnknownError], or it was not executed:
+// [ErrKeyReused], [ErrTooLate], or a [*ReadError], which is [ErrRevoked], [ErrForbidden], a wish to
+// slow down, or a refusal that a second look has not explained.
 func (r *Reader) Mutate(ctx context.Context, t *task.Task, by time.Time) (Answer, error) {
 	if t.FirstSentAt == nil {
 		return Answer{}, errUnmarked
@@ -128,7 +134,8 @@ func (r *Reader) answer(ctx context.Context, response *http.Response, body []byt
 	errors.As(r.service.builder.ResponseToError(response, body), &refused)
 	switch status := response.StatusCode; {
 	case isDenied(status) && !isStripes(body):
-		return Answer{}, &UnknownError{Err: said} // somebody on the way says nothing of what Stripe has done
+		// somebody on the way says nothing of what Stripe has done
+		return Answer{}, &UnknownError{Err: said}
 	case isDenied(status) && !replayed: // before Stripe looks at keys: nothing was executed
 		return Answer{}, r.denied(ctx, status, said)
 	case status == http.StatusTooManyRequests && (refused == nil || refused.Code != stripe.ErrorCodeLockTimeout):

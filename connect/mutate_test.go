@@ -241,7 +241,7 @@ func TestMutateIsNotRepeatedByTheTransport(t *testing.T) {
 	}
 }
 
-// The bytes that leave are the task's, whatever its place in a connection.
+// The bytes that leave are the task's, wherever it stands on a connection.
 func TestMutateSendsTheFrozenBytes(t *testing.T) {
 	t.Parallel()
 	d := setupDebt(t)

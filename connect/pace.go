@@ -13,15 +13,15 @@ import (
 	"phantom/task"
 )
 
-// paceShare is how much of the limit is used: the rest absorbs what the network and the scheduler do to an even spacing, so that no
-// second of Stripe's holds more requests than it allows.
+// paceShare is how much of the limit is used: the rest absorbs what the network and the scheduler
+// do to an even spacing, so that no second of Stripe's holds more requests than it allows.
 const paceShare = 0.965
 
 // blockSeconds is how much of an account's time a process reserves at once.
 const blockSeconds = 0.1
 
-// pace spaces the requests of this process to one account evenly. The turns come in blocks from the database, from which all
-// processes take, so that their sum keeps the limit. Nil is no limit.
+// pace spaces the requests of this process to one account evenly. The turns come in blocks from the
+// database, from which all processes take, so that their sum keeps the limit. Nil is no limit.
 type pace struct {
 	merchantID uuid.UUID
 	queries    *db.Queries
@@ -37,13 +37,14 @@ type pace struct {
 	asked  bool
 	last   time.Time // when the last request started
 
-	waiting  [rankFirst + 1]atomic.Int64 // requests, by rank
-	spacing  atomic.Int64                // the newest gap
-	starts   atomic.Int64                // when the next request starts, in nanoseconds since 1970
-	slowed   atomic.Bool                 // the block is of the pace of before
-	mutex    sync.Mutex
-	promised [rankFirst + 1]time.Time // by rank: the turns up to here are of tasks that were sent away
-	beyond   int                      // tasks that were sent away for longer than is promised
+	waiting [rankFirst + 1]atomic.Int64 // requests, by rank
+	spacing atomic.Int64                // the newest gap
+	starts  atomic.Int64                // when the next request starts, in nanoseconds since 1970
+	slowed  atomic.Bool                 // the block is of the pace of before
+	mutex   sync.Mutex
+	// by rank: the turns up to here are of tasks that were sent away
+	promised [rankFirst + 1]time.Time
+	beyond   int // tasks that were sent away for longer than is promised
 }
 
 // block is a run of evenly spaced turns.
@@ -67,8 +68,8 @@ const (
 	rankFirst
 )
 
-// Urgent marks requests that go before others of the same account: what a webhook asks for may stop them. Every second turn at least is
-// theirs.
+// Urgent marks requests that go before others of the same account: what a webhook asks for may stop
+// them. Every second turn at least is theirs.
 func Urgent(ctx context.Context) context.Context { return withRank(ctx, rankUrgent) }
 
 // First marks requests that go before urgent ones too: what they learn may end a hunt. Every second
@@ -172,8 +173,8 @@ func (p *pace) wait(ctx context.Context) error {
 			p.asked = false
 		}
 	}
-	// Slots that passed unused are lost: used later they would make a burst. Two may be made up for, so that a busy process that is
-	// woken a little late each time gets its whole rate.
+	// Slots that passed unused are lost: used later they would make a burst. Two may be made up
+	// for, so that a busy process that is woken a little late each time gets its whole rate.
 	for p.slots > 0 && time.Since(p.next) > 2*p.gap {
 		p.slots--
 		p.next = p.next.Add(p.gap)
@@ -283,12 +284,14 @@ func (p *pace) reserve(ctx context.Context, size int) reserved {
 	return reserved{block: block{slots: size, gap: gap, next: time.Now().Add(time.Duration(row.EndsIn*float64(time.Second)) - time.Duration(size)*gap)}}
 }
 
-// slow halves the account's pace for all processes and pauses it. The rest of this process's block is given up.
+// slow halves the account's pace for all processes and pauses it. The rest of this process's block
+// is given up.
 func (p *pace) slow(ctx context.Context, pause time.Duration) error {
 	if p == nil {
 		return nil
 	}
-	if h, _ := ctx.Value(hurriedKey{}).(*hurry); h != nil { // what was refused may as well begin anew
+	if h, _ := ctx.Value(hurriedKey{}).(*hurry); h != nil {
+		// what was refused may as well begin anew
 		h.begun.Store(false)
 	}
 	if err := p.queries.StripeRateSlow(ctx, db.StripeRateSlowParams{MerchantID: p.merchantID, Most: p.most, Pause: pause.Seconds()}); err != nil {

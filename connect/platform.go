@@ -23,7 +23,8 @@ type Platform struct {
 	Took    time.Duration // the whole request
 }
 
-// Platform asks Stripe whose the platform's key is. It is for an operator who wants to know whether Stripe can be reached.
+// Platform asks Stripe whose the platform's key is. It is for an operator who wants to know whether
+// Stripe can be reached.
 func (s *Service) Platform(ctx context.Context) (p Platform, err error) {
 	var account struct {
 		ID string `json:"id"`

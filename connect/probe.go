@@ -157,8 +157,8 @@ func (s *Service) HandleProbe(ctx context.Context, t *task.Task) error {
 	return task.Snooze(min(max(age, probeFirst), probeMost))
 }
 
-// endProbe wakes what is parked and ends the probe, under the lock of the merchant's row: whoever
-// parks a task comes before that and is seen, or comes after it and plans another probe.
+// endProbe wakes what is parked and ends the probe, under the lock of the merchant's row: anyone
+// who parks a task comes before that and is seen, or comes after it and plans another probe.
 func (s *Service) endProbe(ctx context.Context, t *task.Task) error {
 	var merchant db.Merchant
 	var count int64

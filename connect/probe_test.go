@@ -80,7 +80,8 @@ func TestASuccessWakesParkedTasks(t *testing.T) {
 	}
 }
 
-// Where nothing else asks Stripe the probe does, again and again, and less often the longer it lasts.
+// Where nothing else asks Stripe the probe does, again and again, and less often the longer it
+// lasts.
 func TestTheProbeWakesParkedTasks(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -202,7 +203,7 @@ func (b *bench) claim(m db.Merchant, kind string) *task.Task {
 	return held
 }
 
-// Whatever became of a probe, a connected merchant's parked tasks have one.
+// No matter what became of a probe, a connected merchant's parked tasks have one.
 func TestEnsureProbes(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

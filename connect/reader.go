@@ -30,8 +30,8 @@ import (
 )
 
 var (
-	// ErrRevoked says that Stripe does not accept the merchant's token any more: the merchant has to connect again. Stripe has said so
-	// twice, the second time of the account itself.
+	// ErrRevoked says that Stripe does not accept the merchant's token any more: the merchant has
+	// to connect again. Stripe has said so twice, the second time of the account itself.
 	ErrRevoked = errors.New("stripe does not accept the merchant's token: the merchant must connect again")
 	// ErrNotFound says that Stripe does not know the object.
 	ErrNotFound = errors.New("stripe does not know the object")
@@ -48,8 +48,9 @@ type ReadError struct {
 func (e *ReadError) Error() string { return e.Err.Error() }
 func (e *ReadError) Unwrap() error { return e.Err }
 
-// Reader reads one merchant's Stripe account with his own token, at the account's pace. What changes something there is
-// [Reader.Mutate] alone, which takes a task. It is safe for concurrent use.
+// Reader reads one merchant's Stripe account with their own token, at the account's pace. What
+// changes something there is [Reader.Mutate] alone, which takes a task. It is safe for concurrent
+// use.
 type Reader struct {
 	Merchant db.Merchant
 
@@ -59,8 +60,8 @@ type Reader struct {
 	turn    atomic.Bool // that a read need not wait for any more: see [Reader.Reserve]
 }
 
-// Reader returns the reader of a merchant's account. It fails with [ErrUnknownAccount], or with [ErrRevoked] if he is
-// disconnected.
+// Reader returns the reader of a merchant's account. It fails with [ErrUnknownAccount], or with
+// [ErrRevoked] if they are disconnected.
 func (s *Service) Reader(ctx context.Context, merchantID uuid.UUID) (*Reader, error) {
 	merchant, err := s.queries.MerchantGet(ctx, merchantID)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -103,8 +104,9 @@ func HasherOf(ctx context.Context, tx db.DBTX, merchant db.Merchant) (func(subje
 	return (&Reader{salt: salt}).Hash, nil
 }
 
-// Hash is a keyed hash under the merchant's salt, 32 bytes: it tells equal values of a subject ("customer", "card" …) apart from
-// others without saying what they are, and is worth nothing without the salt.
+// Hash is a keyed hash under the merchant's salt, 32 bytes: it tells equal values of a subject
+// ("customer", "card" …) apart from others without saying what they are, and is worth nothing
+// without the salt.
 func (r *Reader) Hash(subject, value string) []byte {
 	mac := hmac.New(sha256.New, r.salt)
 	_, _ = io.WriteString(mac, subject)
@@ -133,8 +135,9 @@ func salt(ctx context.Context, queries *db.Queries, merchant db.Merchant) ([]byt
 	return base64.RawURLEncoding.DecodeString(text)
 }
 
-// CheckAccount asks Stripe whose the token is, and reads the account's facts anew while at it: the handshake may not have come to them
-// yet. A token that was put into another merchant's row is refused.
+// CheckAccount asks Stripe whose the token is, and reads the account's facts anew while at it: the
+// handshake may not have come to them yet. A token that was put into another merchant's row is
+// refused.
 func (r *Reader) CheckAccount(ctx context.Context) error {
 	var id string
 	err := r.Get(ctx, "/v1/account", nil, func(d *jx.Decoder) error {
@@ -177,9 +180,11 @@ func (r *Reader) updateFacts(ctx context.Context) error {
 	return nil
 }
 
-// Get reads path and hands the answer to decode, which must not keep the decoder's bytes. Decode may be called again after an
-// answer that broke off, so it must start anew each time. Stripe's failures are repeated with backoff and its wish to slow down is
-// obeyed by all processes. Where Stripe is to blame it fails with a [*ReadError], which may be [ErrRevoked], [ErrNotFound] or [ErrRefused].
+// Get reads path and hands the answer to decode, which must not keep the decoder's bytes. Decode
+// may be called again after an answer that broke off, so it must start anew each time. Stripe's
+// failures are repeated with backoff and its wish to slow down is obeyed by all processes. Where
+// Stripe is to blame it fails with a [*ReadError], which may be [ErrRevoked], [ErrNotFound] or
+// [ErrRefused].
 func (r *Reader) Get(ctx context.Context, path string, query url.Values, decode func(*jx.Decoder) error) error {
 	if len(query) > 0 {
 		path += "?" + query.Encode()
@@ -192,7 +197,8 @@ func (r *Reader) Get(ctx context.Context, path string, query url.Values, decode 
 	return err
 }
 
-// get is one try of [Reader.Get]. proved says that an earlier one has asked about the token already.
+// get is one try of [Reader.Get]. proved says that an earlier one has asked about the token
+// already.
 func (r *Reader) get(ctx context.Context, path string, decode func(*jx.Decoder) error, proved *bool) error {
 	err := r.fetch(ctx, path, func(response *http.Response, body []byte) error {
 		if response.StatusCode != http.StatusOK {
@@ -222,7 +228,8 @@ func (r *Reader) wait(ctx context.Context) error {
 	return r.pace.wait(ctx)
 }
 
-// fetch sends one request at the account's pace and hands what comes back to read, which must not keep the body.
+// fetch sends one request at the account's pace and hands what comes back to read, which must not
+// keep the body.
 func (r *Reader) fetch(ctx context.Context, path string, read func(response *http.Response, body []byte) error) error {
 	if err := r.wait(ctx); err != nil {
 		return err
@@ -238,7 +245,8 @@ func (r *Reader) fetch(ctx context.Context, path string, read func(response *htt
 	if err != nil {
 		return scrub(err)
 	}
-	// Not the backend's own Call, which decodes whole objects, nor its CallStreaming, which panics when the connection fails.
+	// Not the backend's own Call, which decodes whole objects, nor its CallStreaming, which panics
+	// when the connection fails.
 	response, err := r.service.reads.Do(request)
 	if err != nil {
 		return &ReadError{Err: scrub(err)}
@@ -258,7 +266,8 @@ func (r *Reader) refusal(ctx context.Context, response *http.Response, body []by
 	said := answered(response)
 	code := stripeCode(r, response, body)
 	switch status := response.StatusCode; {
-	case isDenied(status) && (*proved || !isStripes(body)): // somebody on the way, or a second look that told nothing
+	case isDenied(status) && (*proved || !isStripes(body)):
+		// somebody on the way, or a second look that told nothing
 		return &ReadError{Err: said}
 	case isDenied(status):
 		*proved = true

@@ -42,8 +42,8 @@ func get(r *Reader, t *testing.T) error {
 	return r.Get(t.Context(), "/v1/charges", nil, func(d *jx.Decoder) error { return d.Skip() })
 }
 
-// denials are answers to a request and to the question about the account that may follow. revoked and forbidden are what they mean;
-// all else passes.
+// denials are answers to a request and to the question about the account that may follow. revoked
+// and forbidden are what they mean; all else passes.
 var denials = map[string]struct {
 	status             int
 	body               string
@@ -67,7 +67,8 @@ var denials = map[string]struct {
 	"a wish to slow down instead":           {401, ofStripe, 429, ofStripe, false, false, false, 1},
 }
 
-// A merchant counts as gone only when Stripe itself has refused their token twice, and is asked no more than that.
+// A merchant counts as gone only when Stripe itself has refused their token twice, and is asked no
+// more than that.
 func TestADenialIsProved(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -97,7 +98,8 @@ func TestADenialIsProved(t *testing.T) {
 	}
 }
 
-// The same for what changes something: where Stripe itself has refused, nothing was executed; a page on the way says nothing about that.
+// The same for what changes something: where Stripe itself has refused, nothing was executed; a
+// page on the way says nothing about that.
 func TestADenialOfAMutationIsProved(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -4,7 +4,8 @@ package connect
 
 import "net/http"
 
-// Sabotage, if not nil, spoils a mutation before it leaves. Only builds with the tag failpoints have it.
+// Sabotage, if not nil, spoils a mutation before it leaves. Only builds with the tag failpoints
+// have it.
 var Sabotage func(*http.Request)
 
 func sabotage(request *http.Request) {

@@ -22,9 +22,9 @@ func newTransport() *http.Transport {
 	}
 }
 
-// sendOnce keeps net/http from replaying a request by itself, as it does on a reused connection that closes: what carries a
-// single-use code goes out on a connection of its own, without a key that would mark it as safe to repeat and without a second
-// copy of its body.
+// sendOnce keeps net/http from replaying a request by itself, as it does on a reused connection
+// that closes: what carries a single-use code goes out on a connection of its own, without a key
+// that would mark it as safe to repeat and without a second copy of its body.
 type sendOnce struct{ next http.RoundTripper }
 
 func (t sendOnce) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -35,8 +35,9 @@ func (t sendOnce) RoundTrip(request *http.Request) (*http.Response, error) {
 	return t.next.RoundTrip(request)
 }
 
-// noReplay sends a mutation on a reused connection, but keeps net/http from sending it a second time where that one closes: without a
-// copy of its body a request that may have arrived is not repeated.
+// noReplay sends a mutation on a reused connection, but keeps net/http from sending it a second
+// time where that one closes: without a copy of its body a request that may have arrived is not
+// repeated.
 type noReplay struct{ next http.RoundTripper }
 
 func (t noReplay) RoundTrip(request *http.Request) (*http.Response, error) {

@@ -13,30 +13,42 @@ import (
 )
 
 const aPIKeyCreate = `-- name: APIKeyCreate :exec
-INSERT INTO api_keys (merchant_id, id, key_hash) VALUES ($1, $2, $3)
+INSERT INTO api_keys (merchant_id, id, key_hash, name, scope, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6)
 `
 
 type APIKeyCreateParams struct {
 	MerchantID uuid.UUID
 	ID         uuid.UUID
 	KeyHash    []byte
+	Name       *string
+	Scope      string
+	ExpiresAt  *time.Time
 }
 
 func (q *Queries) APIKeyCreate(ctx context.Context, arg APIKeyCreateParams) error {
-	_, err := q.db.Exec(ctx, aPIKeyCreate, arg.MerchantID, arg.ID, arg.KeyHash)
+	_, err := q.db.Exec(ctx, aPIKeyCreate,
+		arg.MerchantID,
+		arg.ID,
+		arg.KeyHash,
+		arg.Name,
+		arg.Scope,
+		arg.ExpiresAt,
+	)
 	return err
 }
 
 const aPIKeyFind = `-- name: APIKeyFind :one
-SELECT k.merchant_id, k.id, coalesce(k.last_used_at < clock_timestamp() - interval '1 minute', true)::boolean AS unnoted,
+SELECT k.merchant_id, k.id, k.scope, coalesce(k.last_used_at < clock_timestamp() - interval '1 minute', true)::boolean AS unnoted,
     (m.disconnected_at IS NOT NULL)::boolean AS disconnected
 FROM api_keys k JOIN merchants m ON m.id = k.merchant_id
-WHERE k.key_hash = $1 AND k.revoked_at IS NULL
+WHERE k.key_hash = $1 AND k.revoked_at IS NULL AND coalesce(k.expires_at > clock_timestamp(), true)
 `
 
 type APIKeyFindRow struct {
 	MerchantID   uuid.UUID
 	ID           uuid.UUID
+	Scope        string
 	Unnoted      bool
 	Disconnected bool
 }
@@ -48,6 +60,7 @@ func (q *Queries) APIKeyFind(ctx context.Context, keyHash []byte) (APIKeyFindRow
 	err := row.Scan(
 		&i.MerchantID,
 		&i.ID,
+		&i.Scope,
 		&i.Unnoted,
 		&i.Disconnected,
 	)
@@ -55,14 +68,20 @@ func (q *Queries) APIKeyFind(ctx context.Context, keyHash []byte) (APIKeyFindRow
 }
 
 const aPIKeyList = `-- name: APIKeyList :many
-SELECT id, created_at, last_used_at, revoked_at FROM api_keys WHERE merchant_id = $1 ORDER BY id
+SELECT id, name, scope, created_at, last_used_at, expires_at, revoked_at,
+    coalesce(expires_at <= clock_timestamp(), false)::boolean AS expired
+FROM api_keys WHERE merchant_id = $1 ORDER BY id
 `
 
 type APIKeyListRow struct {
 	ID         uuid.UUID
+	Name       *string
+	Scope      string
 	CreatedAt  time.Time
 	LastUsedAt *time.Time
+	ExpiresAt  *time.Time
 	RevokedAt  *time.Time
+	Expired    bool
 }
 
 func (q *Queries) APIKeyList(ctx context.Context, merchantID uuid.UUID) ([]APIKeyListRow, error) {
@@ -76,9 +95,13 @@ func (q *Queries) APIKeyList(ctx context.Context, merchantID uuid.UUID) ([]APIKe
 		var i APIKeyListRow
 		if err := rows.Scan(
 			&i.ID,
+			&i.Name,
+			&i.Scope,
 			&i.CreatedAt,
 			&i.LastUsedAt,
+			&i.ExpiresAt,
 			&i.RevokedAt,
+			&i.Expired,
 		); err != nil {
 			return nil, err
 		}
@@ -88,6 +111,23 @@ func (q *Queries) APIKeyList(ctx context.Context, merchantID uuid.UUID) ([]APIKe
 		return nil, err
 	}
 	return items, nil
+}
+
+const aPIKeyLock = `-- name: APIKeyLock :one
+SELECT (revoked_at IS NOT NULL)::boolean AS revoked FROM api_keys WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
+`
+
+type APIKeyLockParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// Until the transaction ends.
+func (q *Queries) APIKeyLock(ctx context.Context, arg APIKeyLockParams) (bool, error) {
+	row := q.db.QueryRow(ctx, aPIKeyLock, arg.MerchantID, arg.ID)
+	var revoked bool
+	err := row.Scan(&revoked)
+	return revoked, err
 }
 
 const aPIKeyNoteUse = `-- name: APIKeyNoteUse :exec
@@ -107,8 +147,8 @@ func (q *Queries) APIKeyNoteUse(ctx context.Context, arg APIKeyNoteUseParams) er
 	return err
 }
 
-const aPIKeyRevoke = `-- name: APIKeyRevoke :execrows
-UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp()) WHERE merchant_id = $1 AND id = $2
+const aPIKeyRevoke = `-- name: APIKeyRevoke :exec
+UPDATE api_keys SET revoked_at = clock_timestamp() WHERE merchant_id = $1 AND id = $2
 `
 
 type APIKeyRevokeParams struct {
@@ -116,11 +156,7 @@ type APIKeyRevokeParams struct {
 	ID         uuid.UUID
 }
 
-// Revoking twice keeps the first time.
-func (q *Queries) APIKeyRevoke(ctx context.Context, arg APIKeyRevokeParams) (int64, error) {
-	result, err := q.db.Exec(ctx, aPIKeyRevoke, arg.MerchantID, arg.ID)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+func (q *Queries) APIKeyRevoke(ctx context.Context, arg APIKeyRevokeParams) error {
+	_, err := q.db.Exec(ctx, aPIKeyRevoke, arg.MerchantID, arg.ID)
+	return err
 }

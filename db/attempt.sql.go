@@ -23,7 +23,8 @@ type AttemptCancelGivenUpParams struct {
 	HuntID     uuid.UUID
 }
 
-// Those whose task a person has canceled, having looked at it. What may have been executed counts as that.
+// Those whose task a person has canceled, having looked at it. What may have been executed counts
+// as that.
 func (q *Queries) AttemptCancelGivenUp(ctx context.Context, arg AttemptCancelGivenUpParams) (int64, error) {
 	result, err := q.db.Exec(ctx, attemptCancelGivenUp, arg.MerchantID, arg.HuntID)
 	if err != nil {
@@ -73,7 +74,8 @@ type AttemptCreateParams struct {
 	Code        string
 }
 
-// The next number of an object and action. Two at once collide on the key, and one of them is planned again.
+// The next number of an object and action. Two at once collide on the key, and one of them is
+// planned again.
 func (q *Queries) AttemptCreate(ctx context.Context, arg AttemptCreateParams) (int32, error) {
 	row := q.db.QueryRow(ctx, attemptCreate,
 		arg.MerchantID,
@@ -98,7 +100,8 @@ const attemptFinish = `-- name: AttemptFinish :execrows
 UPDATE attempts SET result = $1::text, decline_class = nullif($2::text, ''), decline_code = nullif($3::text, ''),
     charge = coalesce($4::bytea, charge), code = nullif($5::text, ''),
     planned_for = coalesce($6::timestamptz, planned_for),
-    sent_at = coalesce(sent_at, $7::timestamptz) -- of what a database has forgotten that was put back
+    -- of what a database has forgotten that was put back
+    sent_at = coalesce(sent_at, $7::timestamptz)
 WHERE merchant_id = $8 AND task_id = $9 AND result IS NULL
 `
 
@@ -144,7 +147,8 @@ type AttemptFoundParams struct {
 	TaskID     uuid.UUID
 }
 
-// A charge that has paid was this attempt's, which was taken for unsent: the commits of it were lost.
+// A charge that has paid was this attempt's, which was taken for unsent: the commits of it were
+// lost.
 func (q *Queries) AttemptFound(ctx context.Context, arg AttemptFoundParams) (int64, error) {
 	result, err := q.db.Exec(ctx, attemptFound,
 		arg.ExecutedAt,
@@ -327,8 +331,9 @@ type AttemptLoadRow struct {
 	Now          time.Time
 }
 
-// An attempt with its hunt and all that decides about its next step: the hunt's playbook and the newest one, whether something halts it, and
-// PHANTOM's time. Without a row its ghost is gone. Whoever is about to send has locked the hunt in a statement of its own before.
+// An attempt with its hunt and all that decides about its next step: the hunt's playbook and the
+// newest one, whether something halts it, and PHANTOM's time. Without a row its ghost is gone.
+// Anyone who is about to send has locked the hunt in a statement of its own before.
 func (q *Queries) AttemptLoad(ctx context.Context, arg AttemptLoadParams) (AttemptLoadRow, error) {
 	row := q.db.QueryRow(ctx, attemptLoad, arg.MerchantID, arg.TaskID)
 	var i AttemptLoadRow
@@ -435,8 +440,8 @@ type AttemptLockParams struct {
 	Hunt       uuid.UUID
 }
 
-// What follows in the transaction counts what was sent with a card one at a time, and a stop of the hunt has come before, or waits. First
-// the hunt, then the card.
+// What follows in the transaction counts what was sent with a card one at a time, and a stop of the
+// hunt has come before, or waits. First the hunt, then the card.
 func (q *Queries) AttemptLock(ctx context.Context, arg AttemptLockParams) error {
 	_, err := q.db.Exec(ctx, attemptLock, arg.Card, arg.MerchantID, arg.Hunt)
 	return err
@@ -473,8 +478,8 @@ type AttemptMarkSentParams struct {
 	Reached    []bool
 }
 
-// The card is the one that Stripe will charge now. What the look before it has seen of failed charges goes into the ledger, as by
-// CardAttemptAdd.
+// The card is the one that Stripe will charge now. What the look before it has seen of failed
+// charges goes into the ledger, as by CardAttemptAdd.
 func (q *Queries) AttemptMarkSent(ctx context.Context, arg AttemptMarkSentParams) (int64, error) {
 	result, err := q.db.Exec(ctx, attemptMarkSent,
 		arg.Card,
@@ -508,8 +513,8 @@ type AttemptPutOffParams struct {
 	TaskID     uuid.UUID
 }
 
-// A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment. What was looked at is clear: no charge
-// from before is this attempt's.
+// A moment that nobody has chosen: something forbade the one that was. Minutes are no other moment.
+// What was looked at is clear: no charge from before is this attempt's.
 func (q *Queries) AttemptPutOff(ctx context.Context, arg AttemptPutOffParams) error {
 	_, err := q.db.Exec(ctx, attemptPutOff,
 		arg.Code,
@@ -594,7 +599,7 @@ type CardAttemptAddParams struct {
 	Reached    []bool
 }
 
-// Failed charges, each once, whoever has seen it first.
+// Failed charges, each once, no matter who has seen it first.
 func (q *Queries) CardAttemptAdd(ctx context.Context, arg CardAttemptAddParams) error {
 	_, err := q.db.Exec(ctx, cardAttemptAdd,
 		arg.MerchantID,
@@ -617,7 +622,8 @@ WHERE a.merchant_id = $1 AND (a.card = $2 OR a.card IS NULL AND a.customer = $3)
     -- What Stripe has charged another card for than was foreseen counts for both: else it would
     -- leave again at once.
     AND NOT EXISTS (SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.charge = a.charge AND (a.card IS NULL OR c.card = a.card))
-    AND NOT (a.charge IS NULL AND coalesce(a.result, '') = 'declined' AND EXISTS ( -- of before charges were stored: the ledger has it by its time
+    -- of before charges were stored: the ledger has it by its time
+    AND NOT (a.charge IS NULL AND coalesce(a.result, '') = 'declined' AND EXISTS (
         SELECT 1 FROM card_attempts c WHERE c.merchant_id = a.merchant_id AND c.card = $2
             AND c.at BETWEEN a.sent_at - interval '2 minutes' AND a.sent_at + interval '2 minutes'))
 ORDER BY at DESC
@@ -636,8 +642,9 @@ type CardAttemptListRow struct {
 	Out    bool
 }
 
-// The attempts on a card within the 30 days that card networks count, the newest first: those in the ledger, and charges of ours that are
-// out or whose charge the ledger has not heard of. What was sent before the card was stored counts by its customer.
+// The attempts on a card within the 30 days that card networks count, the newest first: those in
+// the ledger, and charges of ours that are out or whose charge the ledger has not heard of. What
+// was sent before the card was stored counts by its customer.
 func (q *Queries) CardAttemptList(ctx context.Context, arg CardAttemptListParams) ([]CardAttemptListRow, error) {
 	rows, err := q.db.Query(ctx, cardAttemptList,
 		arg.MerchantID,

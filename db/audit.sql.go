@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"phantom/decline"
 	"phantom/vault"
 )
 
@@ -34,7 +35,7 @@ type AuditAddChargesParams struct {
 	CreatedAt    time.Time
 	Outcome      string
 	Refunded     bool
-	DeclineClass *string
+	DeclineClass *decline.Class
 	DeclineCode  *string
 	Brand        *string
 	Card         []byte
@@ -75,7 +76,7 @@ type AuditAddInvoicesParams struct {
 	AttemptCount    int32
 	DueAt           *time.Time
 	PaidOutOfBand   bool
-	Email           *vault.EncryptedToken
+	Email           *vault.StoredToken
 	Lines           int64
 	PeriodFrom      *time.Time
 	PeriodTo        *time.Time
@@ -117,7 +118,8 @@ type AuditCheckpointParams struct {
 	Before     *string
 }
 
-// What was read is stored in the same transaction. Nobody else may have read on from where we began: the audit must still be ours.
+// What was read is stored in the same transaction. Nobody else may have read on from where we
+// began: the audit must still be ours.
 func (q *Queries) AuditCheckpoint(ctx context.Context, arg AuditCheckpointParams) (int64, error) {
 	result, err := q.db.Exec(ctx, auditCheckpoint,
 		arg.Cursor,
@@ -149,7 +151,8 @@ type AuditCreateParams struct {
 	MerchantID uuid.UUID
 }
 
-// One runs per account at a time. The lock keeps a handshake in the other mode before or after this.
+// One runs per account at a time. The lock keeps a handshake in the other mode before or after
+// this.
 func (q *Queries) AuditCreate(ctx context.Context, arg AuditCreateParams) (int64, error) {
 	result, err := q.db.Exec(ctx, auditCreate, arg.ID, arg.Since, arg.MerchantID)
 	if err != nil {
@@ -328,7 +331,8 @@ type AuditFinishParams struct {
 	Fence      int64
 }
 
-// By the task's holder alone: who has lost his lease may have read less than the one who goes on. And only as wide as he knows it.
+// By the task's holder alone: who has lost their lease may have read less than the one who goes on.
+// And only as wide as they know it.
 func (q *Queries) AuditFinish(ctx context.Context, arg AuditFinishParams) (int64, error) {
 	result, err := q.db.Exec(ctx, auditFinish,
 		arg.State,
@@ -401,8 +405,11 @@ WITH contested AS (
 ), suspects AS (
     SELECT i.subscription FROM audit_invoices i
     WHERE i.merchant_id = $1 AND i.audit_id = $2
-        AND (i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
-            OR i.status = 'paid' AND i.id IN (SELECT x.invoice FROM contested x WHERE x.lost > 0))
+        AND i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
+    UNION
+    SELECT i.subscription FROM audit_invoices i
+    WHERE i.merchant_id = $1 AND i.audit_id = $2
+        AND i.status = 'paid' AND i.id IN (SELECT x.invoice FROM contested x WHERE x.lost > 0)
     UNION
     SELECT g.stripe_subscription_id COLLATE "C" FROM ghost_targets g WHERE g.merchant_id = $1 AND g.status = 'open'
 ), debts AS (
@@ -413,7 +420,7 @@ WITH contested AS (
     WHERE n.merchant_id = $1 AND n.audit_id = $2 AND n.intent IS NOT NULL
     GROUP BY n.intent
 ), tries AS (
-    SELECT coalesce(l.invoice, c.sequence) AS sequence, bool_or(c.refunded) AS refunded,
+    SELECT debts.id AS sequence, bool_or(c.refunded) AS refunded,
         array_agg(c.created_at ORDER BY c.created_at) AS ats, array_agg(c.outcome ORDER BY c.created_at) AS outcomes,
         array_agg(coalesce(c.decline_class, '') ORDER BY c.created_at) AS classes,
         array_agg(coalesce(c.decline_code, '') ORDER BY c.created_at) AS codes,
@@ -422,9 +429,9 @@ WITH contested AS (
         array_agg(coalesce(c.country, '') ORDER BY c.created_at) AS countries
     FROM audit_charges c
     LEFT JOIN linked l ON l.intent = c.intent
+    JOIN debts ON debts.id = coalesce(l.invoice, c.sequence)
     WHERE c.merchant_id = $1 AND c.audit_id = $2
-        AND coalesce(l.invoice, c.sequence) IN (SELECT debts.id FROM debts)
-    GROUP BY 1
+    GROUP BY debts.id
 ), recent AS (
     SELECT c.card, count(*) AS attempts FROM audit_charges c
     WHERE c.merchant_id = $1 AND c.audit_id = $2 AND c.card IS NOT NULL
@@ -449,9 +456,9 @@ SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, 
     t.cards::bytea[] AS cards, t.zones::text[] AS zones, t.countries::text[] AS countries,
     coalesce(recent.attempts, 0)::integer AS card_attempts
 FROM debts d
-LEFT JOIN audit_subscriptions s ON s.merchant_id = d.merchant_id AND s.audit_id = d.audit_id AND s.id = d.subscription
+LEFT JOIN audit_subscriptions s ON s.merchant_id = $1 AND s.audit_id = $2 AND s.id = d.subscription
 LEFT JOIN returned r ON r.id = d.subscription
-LEFT JOIN audit_intents n ON n.merchant_id = d.merchant_id AND n.audit_id = d.audit_id AND n.invoice = d.id AND n.status <> ''
+LEFT JOIN audit_intents n ON n.merchant_id = $1 AND n.audit_id = $2 AND n.invoice = d.id AND n.status <> ''
 LEFT JOIN tries t ON t.sequence = d.id
 LEFT JOIN contested x ON x.invoice = d.id
 LEFT JOIN recent ON recent.card = t.cards[cardinality(t.cards)]
@@ -482,7 +489,7 @@ type AuditListDebtsRow struct {
 	AttemptCount       int32
 	DueAt              *time.Time
 	PaidOutOfBand      bool
-	Email              *vault.EncryptedToken
+	Email              *vault.StoredToken
 	Lines              int64
 	PeriodFrom         *time.Time
 	PeriodTo           *time.Time
@@ -506,6 +513,12 @@ type AuditListDebtsRow struct {
 // ghost, with what is known of its attempts, in the order of subscriptions. Streamed by
 // db.AuditStreamDebts and never called as it is: its rows may be many. A charge belongs to the
 // invoice that it names, or, in newer versions, to the one that names its payment intent.
+//
+// It is written so that the planner guesses its rows well: it knows nothing of a CTE's values. With
+// an OR in suspects, or tries grouped by their expression, it expects a hundred million rows, and
+// has the statement compiled for longer than it runs. Each table is joined by what is sought of it
+// alone: joined by the merchant and the audit too, a merge over these two, which are the same in
+// every row, compares each debt with each subscription.
 func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) ([]AuditListDebtsRow, error) {
 	rows, err := q.db.Query(ctx, auditListDebts, arg.MerchantID, arg.AuditID)
 	if err != nil {
@@ -583,8 +596,9 @@ type AuditListSlotsRow struct {
 	Day        string
 }
 
-// When the next weekly audit is due: at a moment of the week of each merchant's own, which the last, random digits of his id give. For
-// one merchant, or, if that is the zero id, for all that have none ahead of them; and who has left needs none.
+// When the next weekly audit is due: at a moment of the week of each merchant's own, which the
+// last, random digits of their id give. For one merchant, or, if that is the zero id, for all that
+// have none ahead of them; and who has left needs none.
 func (q *Queries) AuditListSlots(ctx context.Context, merchantID uuid.UUID) ([]AuditListSlotsRow, error) {
 	rows, err := q.db.Query(ctx, auditListSlots, merchantID)
 	if err != nil {
@@ -740,7 +754,8 @@ type AuditWasteRow struct {
 	Mastercard int64
 }
 
-// Attempts that could never have succeeded: those on a card after the network had said never again, for the same debt.
+// Attempts that could never have succeeded: those on a card after the network had said never again,
+// for the same debt.
 func (q *Queries) AuditWaste(ctx context.Context, arg AuditWasteParams) (AuditWasteRow, error) {
 	row := q.db.QueryRow(ctx, auditWaste, arg.MerchantID, arg.AuditID)
 	var i AuditWasteRow
@@ -758,7 +773,8 @@ type AuditWidenParams struct {
 	ID         uuid.UUID
 }
 
-// The windows that this adds are written in the same transaction. An audit that is about to end finds that it must not.
+// The windows that this adds are written in the same transaction. An audit that is about to end
+// finds that it must not.
 func (q *Queries) AuditWiden(ctx context.Context, arg AuditWidenParams) error {
 	_, err := q.db.Exec(ctx, auditWiden, arg.Since, arg.MerchantID, arg.ID)
 	return err

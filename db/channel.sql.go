@@ -98,6 +98,28 @@ func (q *Queries) ChannelList(ctx context.Context, merchantID uuid.UUID) ([]Chan
 	return items, nil
 }
 
+const channelLock = `-- name: ChannelLock :one
+SELECT account, sender FROM channels WHERE merchant_id = $1 AND provider = $2 FOR NO KEY UPDATE
+`
+
+type ChannelLockParams struct {
+	MerchantID uuid.UUID
+	Provider   string
+}
+
+type ChannelLockRow struct {
+	Account string
+	Sender  string
+}
+
+// Without what is sealed, until the transaction ends.
+func (q *Queries) ChannelLock(ctx context.Context, arg ChannelLockParams) (ChannelLockRow, error) {
+	row := q.db.QueryRow(ctx, channelLock, arg.MerchantID, arg.Provider)
+	var i ChannelLockRow
+	err := row.Scan(&i.Account, &i.Sender)
+	return i, err
+}
+
 const channelPut = `-- name: ChannelPut :one
 INSERT INTO channels (merchant_id, provider, account, sender, secret) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (merchant_id, provider) DO UPDATE SET
@@ -147,6 +169,53 @@ func (q *Queries) ChannelTake(ctx context.Context, arg ChannelTakeParams) (int64
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const credentialForgive = `-- name: CredentialForgive :exec
+DELETE FROM credential_tries WHERE merchant_id = $1 AND id = $2
+`
+
+type CredentialForgiveParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// Of a try that has told nothing: the credentials were right, or the provider has not answered.
+func (q *Queries) CredentialForgive(ctx context.Context, arg CredentialForgiveParams) error {
+	_, err := q.db.Exec(ctx, credentialForgive, arg.MerchantID, arg.ID)
+	return err
+}
+
+const credentialTake = `-- name: CredentialTake :one
+WITH forgotten AS (
+    DELETE FROM credential_tries d
+    WHERE d.merchant_id = $1 AND d.tried_at <= clock_timestamp() - interval '1 hour'
+), recent AS (
+    SELECT count(*) AS tries, min(t.tried_at) AS oldest FROM credential_tries t
+    WHERE t.merchant_id = $1 AND t.tried_at > clock_timestamp() - interval '1 hour'
+), taken AS (
+    INSERT INTO credential_tries (merchant_id, id)
+    SELECT $1, $2 FROM recent WHERE recent.tries < $3::int
+    RETURNING id
+)
+SELECT CASE WHEN EXISTS (SELECT 1 FROM taken) THEN 0
+    ELSE greatest(extract(epoch FROM recent.oldest + interval '1 hour' - clock_timestamp()), 1) END::float8 AS wait
+FROM recent
+`
+
+type CredentialTakeParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	Most       int32
+}
+
+// One more try of a provider's credentials, if an hour may hold it: then wait is 0, and else in how
+// many seconds there is room again. Under the lock on the merchant's row.
+func (q *Queries) CredentialTake(ctx context.Context, arg CredentialTakeParams) (float64, error) {
+	row := q.db.QueryRow(ctx, credentialTake, arg.MerchantID, arg.ID, arg.Most)
+	var wait float64
+	err := row.Scan(&wait)
+	return wait, err
 }
 
 const templateCount = `-- name: TemplateCount :one

@@ -66,7 +66,8 @@ type DoctorMerchantsRow struct {
 	Silent       float64
 }
 
-// other_mode: connected in the mode that the platform's key is not of. silent: seconds since the last event; negative if none came.
+// other_mode: connected in the mode that the platform's key is not of. silent: seconds since the
+// last event; negative if none came.
 func (q *Queries) DoctorMerchants(ctx context.Context, livemode bool) (DoctorMerchantsRow, error) {
 	row := q.db.QueryRow(ctx, doctorMerchants, livemode)
 	var i DoctorMerchantsRow
@@ -99,8 +100,8 @@ type DoctorParkedRow struct {
 	Accounts  int64
 }
 
-// Whose tasks are parked, and since when: the connected ones' first, of whom a probe tells. sent: whose request may be out. accounts: of
-// how many merchants all are.
+// Whose tasks are parked, and since when: the connected ones' first, of whom a probe tells. sent:
+// whose request may be out. accounts: of how many merchants all are.
 func (q *Queries) DoctorParked(ctx context.Context, most int32) ([]DoctorParkedRow, error) {
 	rows, err := q.db.Query(ctx, doctorParked, most)
 	if err != nil {
@@ -178,8 +179,9 @@ type DoctorTasksRow struct {
 	Workers     int64
 }
 
-// due: waiting though their time has come; lag: the oldest one's, in seconds. expired: their worker's lease has ended; overdue:
-// for how many seconds, at most. workers: processes that listen for tasks.
+// due: waiting though their time has come; lag: the oldest one's, in seconds. expired: their
+// worker's lease has ended; overdue: for how many seconds, at most. workers: processes that listen
+// for tasks.
 func (q *Queries) DoctorTasks(ctx context.Context) (DoctorTasksRow, error) {
 	row := q.db.QueryRow(ctx, doctorTasks)
 	var i DoctorTasksRow
@@ -200,15 +202,27 @@ const doctorTransactions = `-- name: DoctorTransactions :many
 SELECT coalesce(a.pid, 0)::integer AS pid, ''::text AS prepared, coalesce(nullif(a.application_name, ''), a.usename, '')::text AS name, coalesce(a.state, '')::text AS state,
     extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age,
     (SELECT count(*) FROM pg_catalog.pg_stat_activity w
-        WHERE w.wait_event_type = 'Lock' AND a.pid = ANY (pg_catalog.pg_blocking_pids(w.pid))) AS waiting
+        WHERE w.wait_event_type = 'Lock' AND a.pid = ANY (pg_catalog.pg_blocking_pids(w.pid))) AS waiting,
+    coalesce(greatest(age(a.backend_xid), age(a.backend_xmin)), 0)::bigint AS horizon
 FROM pg_catalog.pg_stat_activity a
 WHERE a.datname = current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type = 'client backend'
     AND a.xact_start < clock_timestamp() - make_interval(secs => $1)
 UNION ALL
-SELECT 0, p.gid, p.owner::text, 'prepared', extract(epoch FROM clock_timestamp() - p.prepared)::float8, 0
+SELECT 0, p.gid, p.owner::text, 'prepared', extract(epoch FROM clock_timestamp() - p.prepared)::float8, 0, age(p.transaction)::bigint
 FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database() AND p.prepared < clock_timestamp() - make_interval(secs => $1)
-ORDER BY age DESC LIMIT 5
+UNION ALL
+SELECT 0, '', r.slot_name::text, 'replication slot', 0, 0, age(r.xmin)::bigint
+FROM pg_catalog.pg_replication_slots r WHERE age(r.xmin) > $2::integer
+UNION ALL
+SELECT w.pid, '', w.application_name, 'standby', 0, 0, age(w.backend_xmin)::bigint
+FROM pg_catalog.pg_stat_activity w WHERE w.backend_type = 'walsender' AND age(w.backend_xmin) > $2::integer
+ORDER BY age DESC LIMIT 100
 `
+
+type DoctorTransactionsParams struct {
+	Seconds      float64
+	Transactions int32
+}
 
 type DoctorTransactionsRow struct {
 	Pid      int32
@@ -217,13 +231,16 @@ type DoctorTransactionsRow struct {
 	State    string
 	Age      float64
 	Waiting  int64
+	Horizon  int64
 }
 
 // Who has had a transaction open for so many seconds, oldest first, and how many wait for a lock of
 // theirs. Of other roles only who may read all statistics sees the age. A prepared transaction has
-// no process.
-func (q *Queries) DoctorTransactions(ctx context.Context, seconds float64) ([]DoctorTransactionsRow, error) {
-	rows, err := q.db.Query(ctx, doctorTransactions, seconds)
+// no process. horizon: how many transactions have begun since the first one whose traces it keeps
+// from being cleared away, 0 where it keeps nothing. The last ones are of standbys, which tell
+// horizons and no times.
+func (q *Queries) DoctorTransactions(ctx context.Context, arg DoctorTransactionsParams) ([]DoctorTransactionsRow, error) {
+	rows, err := q.db.Query(ctx, doctorTransactions, arg.Seconds, arg.Transactions)
 	if err != nil {
 		return nil, err
 	}
@@ -238,6 +255,7 @@ func (q *Queries) DoctorTransactions(ctx context.Context, seconds float64) ([]Do
 			&i.State,
 			&i.Age,
 			&i.Waiting,
+			&i.Horizon,
 		); err != nil {
 			return nil, err
 		}

@@ -8,3 +8,9 @@ func SealedColumns() []string {
 	}
 	return names
 }
+
+// What a test explains.
+const (
+	ByHash              = byHash
+	AuditListDebtsQuery = auditListDebts
+)

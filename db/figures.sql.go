@@ -9,6 +9,7 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"phantom/decline"
 )
 
 const figuresArms = `-- name: FiguresArms :many
@@ -37,11 +38,12 @@ type FiguresArmsRow struct {
 	Waiting   int64
 }
 
-// Customers by the arm of their first hunt that was to recover, whatever was sent and however it ended: intention to treat. What counts
-// is when the money came, not when a hunt ended by it: a hunt of a customer who is left alone may end days later. Recovered hunts end
-// early and the others do not, so who counts is decided by time alone, the same for both arms: the window is over, and so is the day
-// in which what was paid in it is read. What came after the window counts in neither arm. Who began when nobody could be held out was
-// never drawn for an arm.
+// Customers by the arm of their first hunt that was to recover, no matter what was sent and however
+// it ended: intention to treat. What counts is when the money came, not when a hunt ended by it: a
+// hunt of a customer who is left alone may end days later. Recovered hunts end early and the others
+// do not, so who counts is decided by time alone, the same for both arms: the window is over, and
+// so is the day in which what was paid in it is read. What came after the window counts in neither
+// arm. Who began when nobody could be held out was never drawn for an arm.
 func (q *Queries) FiguresArms(ctx context.Context, merchantID uuid.UUID) ([]FiguresArmsRow, error) {
 	rows, err := q.db.Query(ctx, figuresArms, merchantID)
 	if err != nil {
@@ -113,7 +115,7 @@ ORDER BY h.mode, h.currency, h.decline_class
 type FiguresHuntsRow struct {
 	Mode         string
 	Currency     string
-	DeclineClass string
+	DeclineClass decline.Class
 	Active       int64
 	Recovered    int64
 	Exhausted    int64
@@ -122,7 +124,8 @@ type FiguresHuntsRow struct {
 	AtRisk       int64
 }
 
-// What hunts have brought, of the mode (live or test) that the merchant works in. Read in one snapshot, so that the figures fit together.
+// What hunts have brought, of the mode (live or test) that the merchant works in. Read in one
+// snapshot, so that the figures fit together.
 // Hunts in groups, which are few. What is at risk is what the ghosts of active hunts owe now.
 func (q *Queries) FiguresHunts(ctx context.Context, merchantID uuid.UUID) ([]FiguresHuntsRow, error) {
 	rows, err := q.db.Query(ctx, figuresHunts, merchantID)
@@ -167,7 +170,7 @@ ORDER BY h.mode, r.currency, h.decline_class, r.cause
 type FiguresRecoveredRow struct {
 	Mode         string
 	Currency     string
-	DeclineClass string
+	DeclineClass decline.Class
 	Cause        string
 	Invoices     int64
 	Amount       int64

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"phantom/debt"
 	"phantom/vault"
 )
 
@@ -59,8 +60,8 @@ WITH refreshes AS (DELETE FROM ghost_refreshes r WHERE r.merchant_id = $1)
 DELETE FROM ghost_targets g WHERE g.merchant_id = $1
 `
 
-// What was found in the other mode (live or test) and who was read when. What a customer, an invoice or a card has had stays, in
-// attempt_budgets.
+// What was found in the other mode (live or test) and who was read when. What a customer, an
+// invoice or a card has had stays, in attempt_budgets.
 func (q *Queries) GhostDropAll(ctx context.Context, merchantID uuid.UUID) error {
 	_, err := q.db.Exec(ctx, ghostDropAll, merchantID)
 	return err
@@ -264,11 +265,11 @@ func (q *Queries) GhostListOfSubscriptions(ctx context.Context, arg GhostListOfS
 }
 
 const ghostListUnseen = `-- name: GhostListUnseen :many
-SELECT DISTINCT g.stripe_subscription_id FROM ghost_targets g
-WHERE g.merchant_id = $1 AND g.status = 'open' AND NOT EXISTS (
-    SELECT 1 FROM audit_invoices i
-    WHERE i.merchant_id = g.merchant_id AND i.audit_id = $2 AND i.subscription = g.stripe_subscription_id COLLATE "C")
-ORDER BY g.stripe_subscription_id
+SELECT (g.stripe_subscription_id COLLATE "C")::text AS subscription FROM ghost_targets g
+WHERE g.merchant_id = $1 AND g.status = 'open'
+EXCEPT
+SELECT i.subscription FROM audit_invoices i WHERE i.merchant_id = $1 AND i.audit_id = $2
+ORDER BY subscription
 `
 
 type GhostListUnseenParams struct {
@@ -276,7 +277,9 @@ type GhostListUnseenParams struct {
 	AuditID    uuid.UUID
 }
 
-// Subscriptions of open ghosts of which an audit has read no invoice. There are few: an audit reads them all.
+// Subscriptions of open ghosts of which an audit has read no invoice. There are few: an audit reads
+// them all. By EXCEPT, for the ghosts may be new to the planner: of few ghosts it would search all
+// invoices for each.
 func (q *Queries) GhostListUnseen(ctx context.Context, arg GhostListUnseenParams) ([]string, error) {
 	rows, err := q.db.Query(ctx, ghostListUnseen, arg.MerchantID, arg.AuditID)
 	if err != nil {
@@ -285,11 +288,11 @@ func (q *Queries) GhostListUnseen(ctx context.Context, arg GhostListUnseenParams
 	defer rows.Close()
 	var items []string
 	for rows.Next() {
-		var stripe_subscription_id string
-		if err := rows.Scan(&stripe_subscription_id); err != nil {
+		var subscription string
+		if err := rows.Scan(&subscription); err != nil {
 			return nil, err
 		}
-		items = append(items, stripe_subscription_id)
+		items = append(items, subscription)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -301,7 +304,8 @@ const ghostLockMerchant = `-- name: GhostLockMerchant :one
 SELECT livemode FROM merchants WHERE id = $1 FOR NO KEY UPDATE
 `
 
-// An audit's writes and those of refreshes exclude each other, and both a handshake in the other mode.
+// An audit's writes and those of refreshes exclude each other, and both a handshake in the other
+// mode.
 func (q *Queries) GhostLockMerchant(ctx context.Context, id uuid.UUID) (bool, error) {
 	row := q.db.QueryRow(ctx, ghostLockMerchant, id)
 	var livemode bool
@@ -315,7 +319,8 @@ SELECT coalesce((
     WHERE a.merchant_id = $1 ORDER BY a.ticket DESC LIMIT 1), false)::boolean AS changed
 `
 
-// Whether a merchant works in the other mode now than his newest audit did: each handshake begins an audit, or finds one of its mode.
+// Whether a merchant works in the other mode now than their newest audit did: each handshake begins
+// an audit, or finds one of its mode.
 func (q *Queries) GhostModeChanged(ctx context.Context, merchantID uuid.UUID) (bool, error) {
 	row := q.db.QueryRow(ctx, ghostModeChanged, merchantID)
 	var changed bool
@@ -334,7 +339,8 @@ type GhostNewestAuditRow struct {
 	Counted bool
 }
 
-// The ticket of the newest audit, and whether one has counted the attempts on every card within the 30 days of a card network's limit.
+// The ticket of the newest audit, and whether one has counted the attempts on every card within the
+// 30 days of a card network's limit.
 func (q *Queries) GhostNewestAudit(ctx context.Context, merchantID uuid.UUID) (GhostNewestAuditRow, error) {
 	row := q.db.QueryRow(ctx, ghostNewestAudit, merchantID)
 	var i GhostNewestAuditRow
@@ -414,7 +420,7 @@ GROUP BY kind, currency ORDER BY kind, currency
 `
 
 type GhostTotalsRow struct {
-	Kind          string
+	Kind          debt.Kind
 	Currency      string
 	Owed          int64
 	Ghosts        int64
@@ -519,8 +525,9 @@ type GhostUpsertParams struct {
 	Anyway        bool
 }
 
-// Many findings in one statement. What has not changed is not written, and what the merchant's app said has no access stays closed.
-// The e-mail is sealed for the id that stands beside it: where another process was first, its row keeps its own.
+// Many findings in one statement. What has not changed is not written, and what the merchant's app
+// said has no access stays closed. The e-mail is sealed for the id that stands beside it: where
+// another process was first, its row keeps its own.
 func (q *Queries) GhostUpsert(ctx context.Context, arg GhostUpsertParams) (int64, error) {
 	result, err := q.db.Exec(ctx, ghostUpsert,
 		arg.MerchantID,

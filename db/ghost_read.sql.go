@@ -9,6 +9,7 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"phantom/debt"
 )
 
 const auditRead = `-- name: AuditRead :one
@@ -59,12 +60,36 @@ ORDER BY a.id DESC
 LIMIT 1
 `
 
-// Of the latest audit that has counted them over the whole history, in the mode the merchant works in.
+// Of the latest audit that has counted them over the whole history, in the mode the merchant works
+// in.
 func (q *Queries) AuditReadWasted(ctx context.Context, merchantID uuid.UUID) (int64, error) {
 	row := q.db.QueryRow(ctx, auditReadWasted, merchantID)
 	var wasted_attempts int64
 	err := row.Scan(&wasted_attempts)
 	return wasted_attempts, err
+}
+
+const ghostAccessLock = `-- name: GhostAccessLock :one
+SELECT access, status, closed_reason FROM ghost_targets WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
+`
+
+type GhostAccessLockParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type GhostAccessLockRow struct {
+	Access       string
+	Status       string
+	ClosedReason *debt.Closing
+}
+
+// What the app has said before, until the transaction ends.
+func (q *Queries) GhostAccessLock(ctx context.Context, arg GhostAccessLockParams) (GhostAccessLockRow, error) {
+	row := q.db.QueryRow(ctx, ghostAccessLock, arg.MerchantID, arg.ID)
+	var i GhostAccessLockRow
+	err := row.Scan(&i.Access, &i.Status, &i.ClosedReason)
+	return i, err
 }
 
 const ghostAccessNone = `-- name: GhostAccessNone :one
@@ -83,7 +108,8 @@ type GhostAccessNoneParams struct {
 	ID         uuid.UUID
 }
 
-// Closed for this reason it stays closed, whatever an audit finds; so a ghost that was closed for another one is marked too.
+// Closed for this reason it stays closed, no matter what an audit finds; so a ghost that was closed
+// for another one is marked too.
 func (q *Queries) GhostAccessNone(ctx context.Context, arg GhostAccessNoneParams) (GhostTarget, error) {
 	row := q.db.QueryRow(ctx, ghostAccessNone, arg.MerchantID, arg.ID)
 	var i GhostTarget
@@ -139,7 +165,8 @@ type GhostAccessProvenParams struct {
 	ID         uuid.UUID
 }
 
-// Takes back what GhostAccessNone said. Whether the ghost still owes, Stripe must be asked: it stays closed until then.
+// Takes back what GhostAccessNone said. Whether the ghost still owes, Stripe must be asked: it
+// stays closed until then.
 func (q *Queries) GhostAccessProven(ctx context.Context, arg GhostAccessProvenParams) (GhostTarget, error) {
 	row := q.db.QueryRow(ctx, ghostAccessProven, arg.MerchantID, arg.ID)
 	var i GhostTarget
@@ -179,6 +206,184 @@ func (q *Queries) GhostAccessProven(ctx context.Context, arg GhostAccessProvenPa
 		&i.Ignored,
 	)
 	return i, err
+}
+
+const ghostDropEmptyCounts = `-- name: GhostDropEmptyCounts :exec
+DELETE FROM ghost_counts WHERE merchant_id = $1 AND (ghosts, hidden, failed, owed) = (0, 0, 0, 0)
+`
+
+func (q *Queries) GhostDropEmptyCounts(ctx context.Context, merchantID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, ghostDropEmptyCounts, merchantID)
+	return err
+}
+
+const ghostFindPage = `-- name: GhostFindPage :one
+WITH RECURSIVE money AS (
+    SELECT k.kind, s.status, one.currency
+    FROM unnest($3::text[]) AS k (kind) CROSS JOIN unnest($4::text[]) AS s (status)
+    CROSS JOIN LATERAL (
+        SELECT g.currency FROM ghost_targets g WHERE g.merchant_id = $5 AND g.kind = k.kind AND g.status = s.status
+        ORDER BY g.currency LIMIT 1) AS one
+    UNION ALL
+    SELECT money.kind, money.status, one.currency FROM money
+    CROSS JOIN LATERAL (
+        SELECT g.currency FROM ghost_targets g
+        WHERE g.merchant_id = $5 AND g.kind = money.kind AND g.status = money.status AND g.currency > money.currency
+        ORDER BY g.currency LIMIT 1) AS one
+), place AS MATERIALIZED (
+    SELECT money.kind, money.status, money.currency, c.class
+    FROM money CROSS JOIN unnest($6::text[]) AS c (class)
+    WHERE $7::text IS NULL OR money.currency = $7
+), share AS MATERIALIZED (
+    SELECT greatest($8::int / greatest(count(*), 1), $2::int)::int AS entries FROM place
+), seen AS MATERIALIZED (
+    SELECT one.id, one.amount, one.number FROM place
+    CROSS JOIN LATERAL (
+        SELECT g.id, g.amount, row_number() OVER (ORDER BY g.id) AS number FROM ghost_targets g
+        WHERE g.merchant_id = $5 AND g.kind = place.kind AND g.status = place.status AND g.currency = place.currency
+            AND g.decline_class = place.class AND g.id > $9
+        ORDER BY g.id LIMIT (SELECT entries FROM share)) AS one
+), horizon AS MATERIALIZED (
+    SELECT seen.id FROM seen WHERE seen.number = (SELECT entries FROM share) ORDER BY seen.id LIMIT 1
+)
+SELECT ARRAY(
+        SELECT seen.id FROM seen
+        WHERE ($1::bigint IS NULL OR seen.amount >= $1)
+            AND (NOT EXISTS (SELECT 1 FROM horizon) OR seen.id <= (SELECT id FROM horizon))
+        ORDER BY seen.id LIMIT $2::int)::uuid[] AS ids,
+    coalesce((SELECT id FROM horizon), '00000000-0000-0000-0000-000000000000')::uuid AS seen_to
+`
+
+type GhostFindPageParams struct {
+	MinAmount  *int64
+	PageSize   int32
+	Kinds      []string
+	Statuses   []string
+	MerchantID uuid.UUID
+	Classes    []string
+	Currency   *string
+	LookAt     int32
+	After      uuid.UUID
+}
+
+type GhostFindPageRow struct {
+	Ids    []uuid.UUID
+	SeenTo uuid.UUID
+}
+
+// The ids of a page, however rare what matches is. Each kind, status, currency and decline class
+// that there is together has a place of its own in ghost_targets_filter_idx, in the order of ids,
+// and the next ones of all places are the next ones of all. min_amount is looked for among so many
+// entries at most: seen_to is the ghost up to which all are seen, where it is not the last.
+func (q *Queries) GhostFindPage(ctx context.Context, arg GhostFindPageParams) (GhostFindPageRow, error) {
+	row := q.db.QueryRow(ctx, ghostFindPage,
+		arg.MinAmount,
+		arg.PageSize,
+		arg.Kinds,
+		arg.Statuses,
+		arg.MerchantID,
+		arg.Classes,
+		arg.Currency,
+		arg.LookAt,
+		arg.After,
+	)
+	var i GhostFindPageRow
+	err := row.Scan(&i.Ids, &i.SeenTo)
+	return i, err
+}
+
+const ghostFold = `-- name: GhostFold :one
+WITH gone AS (
+    DELETE FROM ghost_changes d WHERE d.merchant_id = $1 AND d.id = ANY (ARRAY(
+        SELECT c.id FROM ghost_changes c WHERE c.merchant_id = $1 ORDER BY c.id LIMIT $2::int))
+    RETURNING d.merchant_id, d.id, d.kind, d.currency, d.decline_class, d.failed, d.ghosts, d.hidden, d.owed, d.came, d.went
+), counted AS (
+    INSERT INTO ghost_counts AS c (merchant_id, part, name, place, ghosts, hidden, failed, owed)
+    SELECT $1, p.part, p.name, p.place, sum(p.ghosts), sum(p.hidden), sum(p.failed), sum(p.owed)
+    FROM gone CROSS JOIN LATERAL ghost_change_parts(ROW(gone.*)::ghost_changes) AS p
+    GROUP BY p.part, p.name, p.place
+    HAVING (sum(p.ghosts), sum(p.hidden), sum(p.failed), sum(p.owed)) <> (0, 0, 0, 0)
+    ORDER BY p.part, p.name, p.place
+    ON CONFLICT (merchant_id, part, name, place) DO UPDATE SET ghosts = c.ghosts + excluded.ghosts, hidden = c.hidden + excluded.hidden,
+        failed = c.failed + excluded.failed, owed = c.owed + excluded.owed
+)
+SELECT count(*) FROM gone
+`
+
+type GhostFoldParams struct {
+	MerchantID uuid.UUID
+	Batch      int32
+}
+
+// Moves what has changed to what is counted. Only what it has deleted is added: nothing counts
+// twice.
+func (q *Queries) GhostFold(ctx context.Context, arg GhostFoldParams) (int64, error) {
+	row := q.db.QueryRow(ctx, ghostFold, arg.MerchantID, arg.Batch)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const ghostFoldMerchants = `-- name: GhostFoldMerchants :many
+WITH RECURSIVE hop AS (
+    (SELECT merchant_id FROM ghost_changes ORDER BY merchant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT c.merchant_id FROM ghost_changes c WHERE c.merchant_id > hop.merchant_id ORDER BY c.merchant_id LIMIT 1)
+    FROM hop WHERE hop.merchant_id IS NOT NULL
+)
+SELECT merchant_id::uuid AS merchant_id FROM hop WHERE merchant_id IS NOT NULL ORDER BY merchant_id
+`
+
+// Who has changes, one probe for each.
+func (q *Queries) GhostFoldMerchants(ctx context.Context) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, ghostFoldMerchants)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []uuid.UUID
+	for rows.Next() {
+		var merchant_id uuid.UUID
+		if err := rows.Scan(&merchant_id); err != nil {
+			return nil, err
+		}
+		items = append(items, merchant_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const ghostFoldTryLock = `-- name: GhostFoldTryLock :one
+SELECT pg_try_advisory_xact_lock(hashtextextended('fold ' || $1::uuid, 0)) AS locked
+`
+
+// Who counts for a merchant, until the transaction ends: two would wait for each other's rows.
+func (q *Queries) GhostFoldTryLock(ctx context.Context, merchantID uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, ghostFoldTryLock, merchantID)
+	var locked bool
+	err := row.Scan(&locked)
+	return locked, err
+}
+
+const ghostMoreBehind = `-- name: GhostMoreBehind :one
+SELECT EXISTS (
+    SELECT 1 FROM ghost_targets WHERE merchant_id = $1 AND id > $2 ORDER BY id OFFSET $3::int LIMIT 1) AS more
+`
+
+type GhostMoreBehindParams struct {
+	MerchantID uuid.UUID
+	After      uuid.UUID
+	LookAt     int32
+}
+
+// Whether there are ghosts behind the so many that a page looks at.
+func (q *Queries) GhostMoreBehind(ctx context.Context, arg GhostMoreBehindParams) (bool, error) {
+	row := q.db.QueryRow(ctx, ghostMoreBehind, arg.MerchantID, arg.After, arg.LookAt)
+	var more bool
+	err := row.Scan(&more)
+	return more, err
 }
 
 const ghostRead = `-- name: GhostRead :one
@@ -231,22 +436,170 @@ func (q *Queries) GhostRead(ctx context.Context, arg GhostReadParams) (GhostTarg
 	return i, err
 }
 
+const ghostReadAges = `-- name: GhostReadAges :one
+WITH clock AS MATERIALIZED (
+    SELECT phantom_now() AS now, moment_span(phantom_now()) AS span, moment_minute(phantom_now()) AS minute,
+        to_timestamp(floor(date_part('epoch', phantom_now()) / 60) * 60 + 60) AS minute_ends
+), counted AS MATERIALIZED (
+    SELECT k.part, k.place, k.ghosts, k.failed FROM ghost_counts k WHERE k.merchant_id = $1 AND k.part IN ('span', 'minute')
+    UNION ALL
+    SELECT p.part, p.place, p.ghosts, p.failed
+    FROM ghost_changes c CROSS JOIN LATERAL ghost_change_parts(c) AS p
+    WHERE c.merchant_id = $1 AND p.part IN ('span', 'minute')
+), spans AS MATERIALIZED ( -- back: how many spans ago
+    SELECT clock.span - place AS back, ghosts, failed FROM counted, clock WHERE part = 'span'
+), young AS (
+    SELECT count(*) FILTER (WHERE d.days = 8) AS under8, count(*) FILTER (WHERE d.days = 31) AS under31,
+        count(*) FILTER (WHERE d.days = 91) AS under91, count(*) FILTER (WHERE d.days = 366) AS under366
+    FROM clock CROSS JOIN (VALUES (8), (31), (91), (366)) AS d (days)
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM ghost_targets g
+        WHERE g.merchant_id = $1
+            AND owed_moment(g.status, g.kind, g.first_failed_at, g.discovered_at) > clock.now - make_interval(hours => 24 * d.days)
+            AND owed_moment(g.status, g.kind, g.first_failed_at, g.discovered_at) < to_timestamp((clock.span - 6 * d.days + 1) * 14400.0)
+        OFFSET 0) AS one
+), minutes AS ( -- that are still to come of these four hours, on any day
+    SELECT coalesce(sum(failed), 0) AS failed FROM counted, clock
+    WHERE part = 'minute' AND place > clock.minute AND place < (clock.span % 6 + 1) * 240
+), this_minute AS (
+    SELECT count(*) AS failed
+    FROM clock CROSS JOIN (SELECT DISTINCT back FROM spans WHERE back > 0 AND back % 6 = 0) AS s
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM ghost_targets g
+        WHERE g.merchant_id = $1 AND g.first_failed_at IS NOT NULL
+            AND owed_moment(g.status, g.kind, g.first_failed_at, g.discovered_at) > clock.now - make_interval(hours => 4 * s.back)
+            AND owed_moment(g.status, g.kind, g.first_failed_at, g.discovered_at) < clock.minute_ends - make_interval(hours => 4 * s.back)
+        OFFSET 0) AS one
+), to_come AS ( -- and counted among the minutes
+    SELECT count(*) AS failed FROM clock CROSS JOIN LATERAL (
+        SELECT 1 FROM ghost_targets g
+        WHERE g.merchant_id = $1 AND g.first_failed_at IS NOT NULL
+            AND owed_moment(g.status, g.kind, g.first_failed_at, g.discovered_at) > clock.now
+            AND owed_moment(g.status, g.kind, g.first_failed_at, g.discovered_at) < clock.now + interval '1000 years'
+            AND (moment_span(g.first_failed_at) - clock.span) % 6 = 0 AND moment_minute(g.first_failed_at) > clock.minute
+        OFFSET 0) AS one
+)
+SELECT coalesce(sum(ghosts), 0)::bigint AS ghosts,
+    (coalesce(sum(ghosts) FILTER (WHERE back / 6 < 8), 0) + (SELECT under8 FROM young))::bigint AS under8,
+    (coalesce(sum(ghosts) FILTER (WHERE back / 6 < 31), 0) + (SELECT under31 FROM young))::bigint AS under31,
+    (coalesce(sum(ghosts) FILTER (WHERE back / 6 < 91), 0) + (SELECT under91 FROM young))::bigint AS under91,
+    (coalesce(sum(ghosts) FILTER (WHERE back / 6 < 366), 0) + (SELECT under366 FROM young))::bigint AS under366,
+    (coalesce(sum(failed * greatest(back / 6, 0)), 0) - (SELECT failed FROM minutes) - (SELECT failed FROM this_minute)
+        + (SELECT failed FROM to_come))::bigint AS days
+FROM spans
+`
+
+type GhostReadAgesRow struct {
+	Ghosts   int64
+	Under8   int64
+	Under31  int64
+	Under91  int64
+	Under366 int64
+	Days     int64
+}
+
+// How many open ghosts of kind owed are younger than so many whole days, of all, and the whole days
+// since their first failures, added up. Four hours of moments that do not hold this time of the day
+// are of one age. Of those that do, the ghosts whose day is not over yet are read themselves where
+// an age of the summary begins, and for the days a minute of each day; whole minutes are counted.
+// A moment that is still to come is of age 0. OFFSET 0 has each of these ranges read from the index
+// by itself: of a million ghosts the planner would else read all, once, and compare each with each
+// range. A range with both ends is guessed to be a small one.
+func (q *Queries) GhostReadAges(ctx context.Context, merchantID uuid.UUID) (GhostReadAgesRow, error) {
+	row := q.db.QueryRow(ctx, ghostReadAges, merchantID)
+	var i GhostReadAgesRow
+	err := row.Scan(
+		&i.Ghosts,
+		&i.Under8,
+		&i.Under31,
+		&i.Under91,
+		&i.Under366,
+		&i.Days,
+	)
+	return i, err
+}
+
+const ghostReadMany = `-- name: GhostReadMany :many
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets WHERE merchant_id = $1 AND id = ANY ($2::uuid[]) ORDER BY id
+`
+
+type GhostReadManyParams struct {
+	MerchantID uuid.UUID
+	Ids        []uuid.UUID
+}
+
+func (q *Queries) GhostReadMany(ctx context.Context, arg GhostReadManyParams) ([]GhostTarget, error) {
+	rows, err := q.db.Query(ctx, ghostReadMany, arg.MerchantID, arg.Ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GhostTarget
+	for rows.Next() {
+		var i GhostTarget
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.ID,
+			&i.StripeCustomerID,
+			&i.StripeSubscriptionID,
+			&i.StripeInvoiceID,
+			&i.Email,
+			&i.EmailKeyID,
+			&i.Amount,
+			&i.Currency,
+			&i.Access,
+			&i.DeclineClass,
+			&i.DeclineCode,
+			&i.AttemptCount,
+			&i.FirstFailedAt,
+			&i.LastFailedAt,
+			&i.Rule,
+			&i.Status,
+			&i.ClosedReason,
+			&i.DiscoveredAt,
+			&i.Hidden,
+			&i.Card,
+			&i.CardAttempts,
+			&i.UpdatedAt,
+			&i.ClosedAt,
+			&i.Invoices,
+			&i.Zone,
+			&i.Kind,
+			&i.Products,
+			&i.Prices,
+			&i.Country,
+			&i.Leaving,
+			&i.Resubscribed,
+			&i.Ignored,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const ghostReadPage = `-- name: GhostReadPage :many
 
-SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets
-WHERE merchant_id = $1 AND id > $2
-    AND ($3::text IS NULL OR status = $3)
-    AND ($4::text IS NULL OR currency = $4)
-    AND ($5::text IS NULL OR decline_class = $5)
-    AND ($6::text IS NULL OR kind = $6)
-    AND ($7::bigint IS NULL OR amount >= $7)
+SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM (
+    SELECT merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, email_key_id, amount, currency, access, decline_class, decline_code, attempt_count, first_failed_at, last_failed_at, rule, status, closed_reason, discovered_at, hidden, card, card_attempts, updated_at, closed_at, invoices, zone, kind, products, prices, country, leaving, resubscribed, ignored FROM ghost_targets WHERE merchant_id = $1 AND id > $2
+    ORDER BY id LIMIT $3::int) AS next
+WHERE ($4::text IS NULL OR status = $4)
+    AND ($5::text IS NULL OR currency = $5)
+    AND ($6::text IS NULL OR decline_class = $6)
+    AND ($7::text IS NULL OR kind = $7)
+    AND ($8::bigint IS NULL OR amount >= $8)
 ORDER BY id
-LIMIT $8
+LIMIT $9
 `
 
 type GhostReadPageParams struct {
 	MerchantID   uuid.UUID
 	After        uuid.UUID
+	LookAt       int32
 	Status       *string
 	Currency     *string
 	DeclineClass *string
@@ -256,11 +609,13 @@ type GhostReadPageParams struct {
 }
 
 // What the merchant API reads of ghosts and audits, and the one thing it changes.
-// Ids are UUIDv7, so rows that are added while somebody pages come after all that were there.
+// Ids are UUIDv7, so rows that are added while somebody pages come after all that were there. It
+// looks at so many rows at most: most filters fill a page from few.
 func (q *Queries) GhostReadPage(ctx context.Context, arg GhostReadPageParams) ([]GhostTarget, error) {
 	rows, err := q.db.Query(ctx, ghostReadPage,
 		arg.MerchantID,
 		arg.After,
+		arg.LookAt,
 		arg.Status,
 		arg.Currency,
 		arg.DeclineClass,
@@ -320,47 +675,43 @@ func (q *Queries) GhostReadPage(ctx context.Context, arg GhostReadPageParams) ([
 	return items, nil
 }
 
-const ghostReadSummary = `-- name: GhostReadSummary :many
-SELECT kind, currency, decline_class, date_part('day', phantom_now() - coalesce(first_failed_at, discovered_at))::integer AS age,
-    count(*) AS ghosts,
-    count(first_failed_at) AS failed,
-    count(*) FILTER (WHERE hidden) AS hidden,
-    sum(amount)::bigint AS owed
-FROM ghost_targets
-WHERE merchant_id = $1 AND status = 'open'
-GROUP BY kind, currency, decline_class, age
-ORDER BY kind, currency, decline_class, age
+const ghostReadTotals = `-- name: GhostReadTotals :many
+SELECT part::text AS part, name::text AS name, sum(ghosts)::bigint AS ghosts, sum(hidden)::bigint AS hidden, sum(owed)::bigint AS owed
+FROM (
+    SELECT k.part, k.name, k.ghosts, k.hidden, k.owed FROM ghost_counts k
+    WHERE k.merchant_id = $1 AND k.part IN ('owed', 'written_off', 'charged_back', 'class')
+    UNION ALL
+    SELECT p.part, p.name, p.ghosts, p.hidden, p.owed
+    FROM ghost_changes c CROSS JOIN LATERAL ghost_change_parts(c) AS p
+    WHERE c.merchant_id = $1 AND p.part NOT IN ('span', 'minute')) AS counted
+GROUP BY part, name
+HAVING sum(ghosts) <> 0
+ORDER BY part, name
 `
 
-type GhostReadSummaryRow struct {
-	Kind         string
-	Currency     string
-	DeclineClass string
-	Age          int32
-	Ghosts       int64
-	Failed       int64
-	Hidden       int64
-	Owed         int64
+type GhostReadTotalsRow struct {
+	Part   string
+	Name   string
+	Ghosts int64
+	Hidden int64
+	Owed   int64
 }
 
-// Open ghosts in groups, which are few. age is the whole days since the first failure, or else the discovery; failed counts the
-// ghosts that have had a failure. date_part and not EXTRACT: over a million rows its numeric costs a third of the query.
-func (q *Queries) GhostReadSummary(ctx context.Context, merchantID uuid.UUID) ([]GhostReadSummaryRow, error) {
-	rows, err := q.db.Query(ctx, ghostReadSummary, merchantID)
+// What open ghosts come to, by kind and currency, and by decline class: what is counted, and what
+// has changed since.
+func (q *Queries) GhostReadTotals(ctx context.Context, merchantID uuid.UUID) ([]GhostReadTotalsRow, error) {
+	rows, err := q.db.Query(ctx, ghostReadTotals, merchantID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []GhostReadSummaryRow
+	var items []GhostReadTotalsRow
 	for rows.Next() {
-		var i GhostReadSummaryRow
+		var i GhostReadTotalsRow
 		if err := rows.Scan(
-			&i.Kind,
-			&i.Currency,
-			&i.DeclineClass,
-			&i.Age,
+			&i.Part,
+			&i.Name,
 			&i.Ghosts,
-			&i.Failed,
 			&i.Hidden,
 			&i.Owed,
 		); err != nil {

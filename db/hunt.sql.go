@@ -52,7 +52,8 @@ SELECT halted_at FROM halts WHERE scope IN ($1, '00000000-0000-0000-0000-0000000
 ORDER BY halted_at LIMIT 1
 `
 
-// Since when nothing is sent for a merchant, whoever halted it. Without a row nothing is halted.
+// Since when nothing is sent for a merchant, no matter who halted it. Without a row nothing is
+// halted.
 func (q *Queries) HaltGetSince(ctx context.Context, merchantID uuid.UUID) (time.Time, error) {
 	row := q.db.QueryRow(ctx, haltGetSince, merchantID)
 	var halted_at time.Time
@@ -107,6 +108,20 @@ type HuntCountChargeParams struct {
 func (q *Queries) HuntCountCharge(ctx context.Context, arg HuntCountChargeParams) error {
 	_, err := q.db.Exec(ctx, huntCountCharge, arg.MerchantID, arg.ID)
 	return err
+}
+
+const huntCountOpen = `-- name: HuntCountOpen :one
+SELECT (coalesce((SELECT sum(c.ghosts) FROM ghost_counts c
+        WHERE c.merchant_id = $1 AND c.part IN ('owed', 'written_off', 'charged_back')), 0)
+    + coalesce((SELECT sum(c.ghosts) FROM ghost_changes c WHERE c.merchant_id = $1), 0))::bigint AS ghosts
+`
+
+// Open ghosts of every kind, as they are counted with each change.
+func (q *Queries) HuntCountOpen(ctx context.Context, merchantID uuid.UUID) (int64, error) {
+	row := q.db.QueryRow(ctx, huntCountOpen, merchantID)
+	var ghosts int64
+	err := row.Scan(&ghosts)
+	return ghosts, err
 }
 
 const huntCreateMany = `-- name: HuntCreateMany :many
@@ -172,7 +187,8 @@ UPDATE hunts SET invoices = '{}', owed = '{}', state = CASE WHEN state = 'active
 WHERE merchant_id = $1 AND (state = 'active' OR invoices <> '{}')
 `
 
-// A merchant works in the other mode now: what hunts were about is of another world. Their tasks find that out by themselves.
+// A merchant works in the other mode now: what hunts were about is of another world. Their tasks
+// find that out by themselves.
 func (q *Queries) HuntDropAll(ctx context.Context, merchantID uuid.UUID) error {
 	_, err := q.db.Exec(ctx, huntDropAll, merchantID)
 	return err
@@ -611,8 +627,8 @@ type HuntListActiveOfPersonParams struct {
 	Person     []byte
 }
 
-// The hunts under way of every customer whom a message of any hunt has named as this person, but those that leave him alone anyway: who is
-// held out stays comparable.
+// The hunts under way of every customer whom a message of any hunt has named as this person, but
+// those that leave them alone anyway: who is held out stays comparable.
 func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActiveOfPersonParams) ([]Hunt, error) {
 	rows, err := q.db.Query(ctx, huntListActiveOfPerson, arg.MerchantID, arg.Person)
 	if err != nil {
@@ -745,81 +761,6 @@ func (q *Queries) HuntListPausedOf(ctx context.Context, arg HuntListPausedOfPara
 	return items, nil
 }
 
-const huntListTargets = `-- name: HuntListTargets :many
-SELECT g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored FROM ghost_targets g
-WHERE g.merchant_id = $1 AND g.status = 'open' AND g.id > $2
-    AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active'
-        AND (h.mode = 'recover' OR $3::text = 'observe'))
-ORDER BY g.id LIMIT $4
-`
-
-type HuntListTargetsParams struct {
-	MerchantID uuid.UUID
-	After      uuid.UUID
-	Mode       string
-	Most       int32
-}
-
-// Open ghosts that are not hunted, or only watched where recover is asked for, page by page.
-func (q *Queries) HuntListTargets(ctx context.Context, arg HuntListTargetsParams) ([]GhostTarget, error) {
-	rows, err := q.db.Query(ctx, huntListTargets,
-		arg.MerchantID,
-		arg.After,
-		arg.Mode,
-		arg.Most,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []GhostTarget
-	for rows.Next() {
-		var i GhostTarget
-		if err := rows.Scan(
-			&i.MerchantID,
-			&i.ID,
-			&i.StripeCustomerID,
-			&i.StripeSubscriptionID,
-			&i.StripeInvoiceID,
-			&i.Email,
-			&i.EmailKeyID,
-			&i.Amount,
-			&i.Currency,
-			&i.Access,
-			&i.DeclineClass,
-			&i.DeclineCode,
-			&i.AttemptCount,
-			&i.FirstFailedAt,
-			&i.LastFailedAt,
-			&i.Rule,
-			&i.Status,
-			&i.ClosedReason,
-			&i.DiscoveredAt,
-			&i.Hidden,
-			&i.Card,
-			&i.CardAttempts,
-			&i.UpdatedAt,
-			&i.ClosedAt,
-			&i.Invoices,
-			&i.Zone,
-			&i.Kind,
-			&i.Products,
-			&i.Prices,
-			&i.Country,
-			&i.Leaving,
-			&i.Resubscribed,
-			&i.Ignored,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const huntListTried = `-- name: HuntListTried :many
 SELECT g.id FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bytea[]) AS customer) AS asked
 JOIN ghost_targets g ON g.merchant_id = $3 AND g.id = asked.id
@@ -893,7 +834,8 @@ type HuntLoadRow struct {
 	Now         time.Time
 }
 
-// A hunt with all that its planning depends on: its playbook and the newest one, and PHANTOM's time. Without a row its ghost is gone.
+// A hunt with all that its planning depends on: its playbook and the newest one, and PHANTOM's
+// time. Without a row its ghost is gone.
 func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow, error) {
 	row := q.db.QueryRow(ctx, huntLoad, arg.MerchantID, arg.ID)
 	var i HuntLoadRow
@@ -995,7 +937,8 @@ type HuntLockParams struct {
 	ID         uuid.UUID
 }
 
-// Until the transaction ends: what plans or stops a hunt comes before or after what is about to send for it.
+// Until the transaction ends: what plans or stops a hunt comes before or after what is about to
+// send for it.
 func (q *Queries) HuntLock(ctx context.Context, arg HuntLockParams) (Hunt, error) {
 	row := q.db.QueryRow(ctx, huntLock, arg.MerchantID, arg.ID)
 	var i Hunt
@@ -1077,19 +1020,19 @@ func (q *Queries) HuntMessageCreate(ctx context.Context, arg HuntMessageCreatePa
 }
 
 const huntMessageDropCanceled = `-- name: HuntMessageDropCanceled :exec
-DELETE FROM messages m WHERE m.merchant_id = $1 AND m.hunt_id = $2 AND m.state = 'skipped' AND m.why = $3::text
+DELETE FROM messages m WHERE m.merchant_id = $1 AND m.hunt_id = $2 AND m.state = 'skipped' AND m.code = $3::text
     AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = m.merchant_id AND t.id = m.id AND t.status = 'canceled')
 `
 
 type HuntMessageDropCanceledParams struct {
 	MerchantID uuid.UUID
 	HuntID     uuid.UUID
-	Why        string
+	Code       string
 }
 
 // Of those skipped for a reason: whose task was canceled before a worker took it.
 func (q *Queries) HuntMessageDropCanceled(ctx context.Context, arg HuntMessageDropCanceledParams) error {
-	_, err := q.db.Exec(ctx, huntMessageDropCanceled, arg.MerchantID, arg.HuntID, arg.Why)
+	_, err := q.db.Exec(ctx, huntMessageDropCanceled, arg.MerchantID, arg.HuntID, arg.Code)
 	return err
 }
 
@@ -1117,17 +1060,23 @@ func (q *Queries) HuntMessageGetLast(ctx context.Context, arg HuntMessageGetLast
 }
 
 const huntMessageSkipPlanned = `-- name: HuntMessageSkipPlanned :exec
-UPDATE messages SET state = 'skipped', why = $1 WHERE merchant_id = $2 AND hunt_id = $3 AND state = 'planned'
+UPDATE messages SET state = 'skipped', why = $1::text, code = $2::text WHERE merchant_id = $3 AND hunt_id = $4 AND state = 'planned'
 `
 
 type HuntMessageSkipPlannedParams struct {
-	Why        *string
+	Why        string
+	Code       string
 	MerchantID uuid.UUID
 	HuntID     uuid.UUID
 }
 
 func (q *Queries) HuntMessageSkipPlanned(ctx context.Context, arg HuntMessageSkipPlannedParams) error {
-	_, err := q.db.Exec(ctx, huntMessageSkipPlanned, arg.Why, arg.MerchantID, arg.HuntID)
+	_, err := q.db.Exec(ctx, huntMessageSkipPlanned,
+		arg.Why,
+		arg.Code,
+		arg.MerchantID,
+		arg.HuntID,
+	)
 	return err
 }
 
@@ -1202,6 +1151,89 @@ func (q *Queries) HuntNoteList(ctx context.Context, arg HuntNoteListParams) ([]H
 			&i.NotedAt,
 			&i.TaskID,
 			&i.Note,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const huntPageTargets = `-- name: HuntPageTargets :many
+SELECT g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored, (g.status = 'open' AND NOT EXISTS (
+    SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active'
+        AND (h.mode = 'recover' OR $1::text = 'observe')))::boolean AS is_target
+FROM ghost_targets g
+WHERE g.merchant_id = $2 AND g.id > $3
+ORDER BY g.id LIMIT $4
+`
+
+type HuntPageTargetsParams struct {
+	Mode       string
+	MerchantID uuid.UUID
+	After      uuid.UUID
+	Most       int32
+}
+
+type HuntPageTargetsRow struct {
+	GhostTarget GhostTarget
+	IsTarget    bool
+}
+
+// The next ghosts behind one. is_target: open, and not hunted, or only watched where recover is
+// asked for.
+func (q *Queries) HuntPageTargets(ctx context.Context, arg HuntPageTargetsParams) ([]HuntPageTargetsRow, error) {
+	rows, err := q.db.Query(ctx, huntPageTargets,
+		arg.Mode,
+		arg.MerchantID,
+		arg.After,
+		arg.Most,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []HuntPageTargetsRow
+	for rows.Next() {
+		var i HuntPageTargetsRow
+		if err := rows.Scan(
+			&i.GhostTarget.MerchantID,
+			&i.GhostTarget.ID,
+			&i.GhostTarget.StripeCustomerID,
+			&i.GhostTarget.StripeSubscriptionID,
+			&i.GhostTarget.StripeInvoiceID,
+			&i.GhostTarget.Email,
+			&i.GhostTarget.EmailKeyID,
+			&i.GhostTarget.Amount,
+			&i.GhostTarget.Currency,
+			&i.GhostTarget.Access,
+			&i.GhostTarget.DeclineClass,
+			&i.GhostTarget.DeclineCode,
+			&i.GhostTarget.AttemptCount,
+			&i.GhostTarget.FirstFailedAt,
+			&i.GhostTarget.LastFailedAt,
+			&i.GhostTarget.Rule,
+			&i.GhostTarget.Status,
+			&i.GhostTarget.ClosedReason,
+			&i.GhostTarget.DiscoveredAt,
+			&i.GhostTarget.Hidden,
+			&i.GhostTarget.Card,
+			&i.GhostTarget.CardAttempts,
+			&i.GhostTarget.UpdatedAt,
+			&i.GhostTarget.ClosedAt,
+			&i.GhostTarget.Invoices,
+			&i.GhostTarget.Zone,
+			&i.GhostTarget.Kind,
+			&i.GhostTarget.Products,
+			&i.GhostTarget.Prices,
+			&i.GhostTarget.Country,
+			&i.GhostTarget.Leaving,
+			&i.GhostTarget.Resubscribed,
+			&i.GhostTarget.Ignored,
+			&i.IsTarget,
 		); err != nil {
 			return nil, err
 		}
@@ -1310,6 +1342,215 @@ type HuntShareGhostsParams struct {
 func (q *Queries) HuntShareGhosts(ctx context.Context, arg HuntShareGhostsParams) error {
 	_, err := q.db.Exec(ctx, huntShareGhosts, arg.MerchantID, arg.Ghosts)
 	return err
+}
+
+const huntStartAdvance = `-- name: HuntStartAdvance :exec
+UPDATE hunt_starts SET after = $1, looked_at = looked_at + $2, hunts = hunts + $3,
+    held_out = held_out + $4, skipped = skipped + $5
+WHERE merchant_id = $6 AND id = $7
+`
+
+type HuntStartAdvanceParams struct {
+	After      uuid.UUID
+	LookedAt   int64
+	Hunts      int64
+	HeldOut    int64
+	Skipped    int64
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+func (q *Queries) HuntStartAdvance(ctx context.Context, arg HuntStartAdvanceParams) error {
+	_, err := q.db.Exec(ctx, huntStartAdvance,
+		arg.After,
+		arg.LookedAt,
+		arg.Hunts,
+		arg.HeldOut,
+		arg.Skipped,
+		arg.MerchantID,
+		arg.ID,
+	)
+	return err
+}
+
+const huntStartCreate = `-- name: HuntStartCreate :one
+INSERT INTO hunt_starts (merchant_id, id, auto, livemode, playbook_version, ghosts)
+SELECT m.id, $1, $2, m.livemode, $3, $4 FROM merchants m WHERE m.id = $5
+ON CONFLICT DO NOTHING
+RETURNING id
+`
+
+type HuntStartCreateParams struct {
+	ID              uuid.UUID
+	Auto            bool
+	PlaybookVersion int32
+	Ghosts          int64
+	MerchantID      uuid.UUID
+}
+
+// None where one for all runs, or where there is this one.
+func (q *Queries) HuntStartCreate(ctx context.Context, arg HuntStartCreateParams) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, huntStartCreate,
+		arg.ID,
+		arg.Auto,
+		arg.PlaybookVersion,
+		arg.Ghosts,
+		arg.MerchantID,
+	)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
+}
+
+const huntStartDropOld = `-- name: HuntStartDropOld :exec
+DELETE FROM hunt_starts WHERE merchant_id = $1 AND finished_at <= $2::timestamptz
+`
+
+type HuntStartDropOldParams struct {
+	MerchantID uuid.UUID
+	Cutoff     time.Time
+}
+
+// What ended over 90 days ago.
+func (q *Queries) HuntStartDropOld(ctx context.Context, arg HuntStartDropOldParams) error {
+	_, err := q.db.Exec(ctx, huntStartDropOld, arg.MerchantID, arg.Cutoff)
+	return err
+}
+
+const huntStartEndLost = `-- name: HuntStartEndLost :exec
+UPDATE hunt_starts s SET state = 'failed', finished_at = clock_timestamp(), error = 'its task did not succeed'
+WHERE s.merchant_id = $1 AND s.state = 'running' AND NOT s.auto AND NOT EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = s.merchant_id AND t.id = s.id AND t.status IN ('pending', 'running', 'parked'))
+`
+
+// One whose task has come to rest otherwise than by success, or is gone: nothing goes on with it.
+func (q *Queries) HuntStartEndLost(ctx context.Context, merchantID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, huntStartEndLost, merchantID)
+	return err
+}
+
+const huntStartFinish = `-- name: HuntStartFinish :exec
+UPDATE hunt_starts SET state = $1, error = nullif($2::text, ''), finished_at = clock_timestamp()
+WHERE merchant_id = $3 AND id = $4 AND state = 'running'
+`
+
+type HuntStartFinishParams struct {
+	State      string
+	Error      string
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+func (q *Queries) HuntStartFinish(ctx context.Context, arg HuntStartFinishParams) error {
+	_, err := q.db.Exec(ctx, huntStartFinish,
+		arg.State,
+		arg.Error,
+		arg.MerchantID,
+		arg.ID,
+	)
+	return err
+}
+
+const huntStartLock = `-- name: HuntStartLock :one
+SELECT s.merchant_id, s.id, s.auto, s.livemode, s.playbook_version, s.state, s.ghosts, s.looked_at, s.hunts, s.held_out, s.skipped, s.after, s.error, s.created_at, s.finished_at, m.livemode AS livemode_now, (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
+    (m.connected_at > s.created_at)::boolean AS connected_anew,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (m.id, '00000000-0000-0000-0000-000000000000')) AS halted
+FROM hunt_starts s JOIN merchants m ON m.id = s.merchant_id
+WHERE s.merchant_id = $1 AND s.id = $2 FOR NO KEY UPDATE OF s
+`
+
+type HuntStartLockParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type HuntStartLockRow struct {
+	HuntStart     HuntStart
+	LivemodeNow   bool
+	Disconnected  bool
+	ConnectedAnew bool
+	Halted        bool
+}
+
+// Until the transaction ends: two who take one task for theirs come one after the other.
+func (q *Queries) HuntStartLock(ctx context.Context, arg HuntStartLockParams) (HuntStartLockRow, error) {
+	row := q.db.QueryRow(ctx, huntStartLock, arg.MerchantID, arg.ID)
+	var i HuntStartLockRow
+	err := row.Scan(
+		&i.HuntStart.MerchantID,
+		&i.HuntStart.ID,
+		&i.HuntStart.Auto,
+		&i.HuntStart.Livemode,
+		&i.HuntStart.PlaybookVersion,
+		&i.HuntStart.State,
+		&i.HuntStart.Ghosts,
+		&i.HuntStart.LookedAt,
+		&i.HuntStart.Hunts,
+		&i.HuntStart.HeldOut,
+		&i.HuntStart.Skipped,
+		&i.HuntStart.After,
+		&i.HuntStart.Error,
+		&i.HuntStart.CreatedAt,
+		&i.HuntStart.FinishedAt,
+		&i.LivemodeNow,
+		&i.Disconnected,
+		&i.ConnectedAnew,
+		&i.Halted,
+	)
+	return i, err
+}
+
+const huntStartRead = `-- name: HuntStartRead :one
+SELECT s.merchant_id, s.id, s.auto, s.livemode, s.playbook_version, s.state, s.ghosts, s.looked_at, s.hunts, s.held_out, s.skipped, s.after, s.error, s.created_at, s.finished_at, coalesce(t.status, '')::text AS task
+FROM hunt_starts s LEFT JOIN scheduled_tasks t ON t.merchant_id = s.merchant_id AND t.id = s.id
+WHERE s.merchant_id = $1 AND s.id = $2 AND NOT s.auto
+`
+
+type HuntStartReadParams struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+type HuntStartReadRow struct {
+	HuntStart HuntStart
+	Task      string
+}
+
+// With how its task stands.
+func (q *Queries) HuntStartRead(ctx context.Context, arg HuntStartReadParams) (HuntStartReadRow, error) {
+	row := q.db.QueryRow(ctx, huntStartRead, arg.MerchantID, arg.ID)
+	var i HuntStartReadRow
+	err := row.Scan(
+		&i.HuntStart.MerchantID,
+		&i.HuntStart.ID,
+		&i.HuntStart.Auto,
+		&i.HuntStart.Livemode,
+		&i.HuntStart.PlaybookVersion,
+		&i.HuntStart.State,
+		&i.HuntStart.Ghosts,
+		&i.HuntStart.LookedAt,
+		&i.HuntStart.Hunts,
+		&i.HuntStart.HeldOut,
+		&i.HuntStart.Skipped,
+		&i.HuntStart.After,
+		&i.HuntStart.Error,
+		&i.HuntStart.CreatedAt,
+		&i.HuntStart.FinishedAt,
+		&i.Task,
+	)
+	return i, err
+}
+
+const huntStartRunning = `-- name: HuntStartRunning :one
+SELECT id FROM hunt_starts WHERE merchant_id = $1 AND state = 'running' AND NOT auto
+`
+
+func (q *Queries) HuntStartRunning(ctx context.Context, merchantID uuid.UUID) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, huntStartRunning, merchantID)
+	var id uuid.UUID
+	err := row.Scan(&id)
+	return id, err
 }
 
 const huntWake = `-- name: HuntWake :execrows

@@ -30,7 +30,8 @@ type CardAttemptCountRow struct {
 	Last     time.Time
 }
 
-// As CardAttemptList counts them: the attempts on each card of a merchant within 30 days, and when the last one was.
+// As CardAttemptList counts them: the attempts on each card of a merchant within 30 days, and when
+// the last one was.
 func (q *Queries) CardAttemptCount(ctx context.Context, merchantID uuid.UUID) ([]CardAttemptCountRow, error) {
 	rows, err := q.db.Query(ctx, cardAttemptCount, merchantID)
 	if err != nil {
@@ -122,13 +123,15 @@ func (q *Queries) HuntReadSent(ctx context.Context, merchantID uuid.UUID) ([]Hun
 const messageReadNumbers = `-- name: MessageReadNumbers :many
 SELECT DISTINCT ON (h.customer) h.customer, coalesce(m.person, '')::bytea AS person
 FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
-WHERE m.merchant_id = $1 AND m.channel = 'sms' AND (octet_length(m.person) = 32 OR m.why = ANY ($2::text[]))
+WHERE m.merchant_id = $1 AND m.channel = 'sms' AND (octet_length(m.person) = 32 OR m.code = ANY ($2::text[])
+    OR m.code IS NULL AND m.why = ANY ($3::text[])) -- of a server of before codes
 ORDER BY h.customer, m.id DESC
 `
 
 type MessageReadNumbersParams struct {
 	MerchantID  uuid.UUID
 	Unreachable []string
+	Sentences   []string
 }
 
 type MessageReadNumbersRow struct {
@@ -136,9 +139,10 @@ type MessageReadNumbersRow struct {
 	Person   []byte
 }
 
-// What the newest SMS that was thought of says of each customer's number: its keyed hash, or empty for none.
+// What the newest SMS that was thought of says of each customer's number: its keyed hash, or empty
+// for none.
 func (q *Queries) MessageReadNumbers(ctx context.Context, arg MessageReadNumbersParams) ([]MessageReadNumbersRow, error) {
-	rows, err := q.db.Query(ctx, messageReadNumbers, arg.MerchantID, arg.Unreachable)
+	rows, err := q.db.Query(ctx, messageReadNumbers, arg.MerchantID, arg.Unreachable, arg.Sentences)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,18 @@ import (
 	"phantom/vault"
 )
 
+const merchantConnected = `-- name: MerchantConnected :one
+SELECT (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1 FOR NO KEY UPDATE
+`
+
+// Whether an account is connected, until the transaction ends.
+func (q *Queries) MerchantConnected(ctx context.Context, stripeUserID string) (bool, error) {
+	row := q.db.QueryRow(ctx, merchantConnected, stripeUserID)
+	var connected bool
+	err := row.Scan(&connected)
+	return connected, err
+}
+
 const merchantCreate = `-- name: MerchantCreate :one
 INSERT INTO merchants (id, stripe_user_id, access_token, refresh_token, scope, livemode)
 VALUES ($1, $2, $3, $4, $5, $6)
@@ -67,8 +79,9 @@ type MerchantDisconnectParams struct {
 	DeauthorizedAt time.Time
 }
 
-// Forgets both tokens. Stripe's times are whole seconds: a deauthorization in the very second of connecting is taken for the later of
-// the two. Of a reconnection and this, the one that waits for the row sees what the other wrote.
+// Forgets both tokens. Stripe's times are whole seconds: a deauthorization in the very second of
+// connecting is taken for the later of the two. Of a reconnection and this, the one that waits for
+// the row sees what the other wrote.
 func (q *Queries) MerchantDisconnect(ctx context.Context, arg MerchantDisconnectParams) (uuid.UUID, error) {
 	row := q.db.QueryRow(ctx, merchantDisconnect, arg.Account, arg.DeauthorizedAt)
 	var id uuid.UUID

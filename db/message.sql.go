@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"phantom/decline"
 	"phantom/vault"
 )
 
@@ -37,8 +38,8 @@ type MessageCancelRow struct {
 	State    string
 }
 
-// Of a task that a person has canceled: the letter is forgotten, and the message ends. Whether it was sent is unclear where a request may
-// have left. Without a row there was nothing left to end.
+// Of a task that a person has canceled: the letter is forgotten, and the message ends. Whether it
+// was sent is unclear where a request may have left. Without a row there was nothing left to end.
 func (q *Queries) MessageCancel(ctx context.Context, arg MessageCancelParams) (MessageCancelRow, error) {
 	row := q.db.QueryRow(ctx, messageCancel, arg.Why, arg.MerchantID, arg.ID)
 	var i MessageCancelRow
@@ -62,7 +63,8 @@ type MessageCloseTaskParams struct {
 	Fence      int64
 }
 
-// Before the task ends: its text is needed no more, and one that is left to a person must not hold up the hunt's next message.
+// Before the task ends: its text is needed no more, and one that is left to a person must not hold
+// up the hunt's next message.
 func (q *Queries) MessageCloseTask(ctx context.Context, arg MessageCloseTaskParams) error {
 	_, err := q.db.Exec(ctx, messageCloseTask, arg.MerchantID, arg.ID, arg.Fence)
 	return err
@@ -81,7 +83,9 @@ CROSS JOIN LATERAL (
             WHERE s.merchant_id = m.merchant_id AND s.channel = 'sms' AND s.person = m.person), octet_length(m.person) IS NULL
     FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
     WHERE step.channel = 'sms' AND h.merchant_id = $2 AND h.customer = $4 AND m.channel = 'sms'
-        AND (octet_length(m.person) = 32 OR m.why = ANY ($5::text[]))
+        AND (octet_length(m.person) = 32 OR m.code = ANY ($5::text[])
+            -- of a server of before codes
+            OR m.code IS NULL AND m.why = ANY ($6::text[]))
     ORDER BY m.id DESC LIMIT 1)
     UNION ALL
     SELECT 2, false, false -- where nothing is known
@@ -94,6 +98,7 @@ type MessageCountChannelsParams struct {
 	Email       []byte
 	Customer    []byte
 	Unreachable []string
+	Sentences   []string
 }
 
 type MessageCountChannelsRow struct {
@@ -101,8 +106,9 @@ type MessageCountChannelsRow struct {
 	Stopped int64
 }
 
-// On how many of these channels a customer could still be written to, and on how many he has said stop. His address is that of his ghost,
-// empty for none; his number that of the newest message of any of his hunts, none where that one found none, and unknown before.
+// On how many of these channels a customer could still be written to, and on how many they have
+// said stop. Their address is that of their ghost, empty for none; their number that of the newest
+// message of any of their hunts, none where that one found none, and unknown before.
 func (q *Queries) MessageCountChannels(ctx context.Context, arg MessageCountChannelsParams) (MessageCountChannelsRow, error) {
 	row := q.db.QueryRow(ctx, messageCountChannels,
 		arg.Channels,
@@ -110,6 +116,7 @@ func (q *Queries) MessageCountChannels(ctx context.Context, arg MessageCountChan
 		arg.Email,
 		arg.Customer,
 		arg.Unreachable,
+		arg.Sentences,
 	)
 	var i MessageCountChannelsRow
 	err := row.Scan(&i.Open, &i.Stopped)
@@ -146,13 +153,14 @@ func (q *Queries) MessageDefer(ctx context.Context, arg MessageDeferParams) erro
 }
 
 const messageEnd = `-- name: MessageEnd :execrows
-UPDATE messages SET state = $1, why = nullif($2::text, '')
-WHERE merchant_id = $3 AND id = $4 AND state IN ('planned', 'sending')
+UPDATE messages SET state = $1, why = nullif($2::text, ''), code = nullif($3::text, '')
+WHERE merchant_id = $4 AND id = $5 AND state IN ('planned', 'sending')
 `
 
 type MessageEndParams struct {
 	State      string
 	Why        string
+	Code       string
 	MerchantID uuid.UUID
 	ID         uuid.UUID
 }
@@ -161,6 +169,7 @@ func (q *Queries) MessageEnd(ctx context.Context, arg MessageEndParams) (int64, 
 	result, err := q.db.Exec(ctx, messageEnd,
 		arg.State,
 		arg.Why,
+		arg.Code,
 		arg.MerchantID,
 		arg.ID,
 	)
@@ -208,8 +217,8 @@ type MessageGetGhostParams struct {
 type MessageGetGhostRow struct {
 	StripeCustomerID string
 	StripeInvoiceID  string
-	Email            *vault.EncryptedToken
-	DeclineClass     string
+	Email            *vault.StoredToken
+	DeclineClass     decline.Class
 }
 
 // While it is open.
@@ -258,8 +267,8 @@ type MessageGuardRow struct {
 	Now          time.Time
 }
 
-// What decides about a message of a hunt: the hunt with its playbook and the newest one, its ghost, what halts it, and, once the person is
-// known, whether they have said stop.
+// What decides about a message of a hunt: the hunt with its playbook and the newest one, its ghost,
+// what halts it, and, once the person is known, whether they have said stop.
 func (q *Queries) MessageGuard(ctx context.Context, arg MessageGuardParams) (MessageGuardRow, error) {
 	row := q.db.QueryRow(ctx, messageGuard,
 		arg.Channel,
@@ -400,7 +409,7 @@ type MessageLockHuntParams struct {
 	ID         uuid.UUID
 }
 
-// Before the task's row and the message's, as whoever stops a hunt locks them.
+// Before the task's row and the message's, as the one who stops a hunt locks them.
 func (q *Queries) MessageLockHunt(ctx context.Context, arg MessageLockHuntParams) error {
 	_, err := q.db.Exec(ctx, messageLockHunt, arg.MerchantID, arg.ID)
 	return err
@@ -410,7 +419,8 @@ const messageLockPersons = `-- name: MessageLockPersons :exec
 SELECT pg_advisory_xact_lock(key) FROM (SELECT unnest($1::bigint[]) AS key ORDER BY 1) AS keys
 `
 
-// Whoever counts a person's messages excludes whoever else does. In the order of the keys, so that no two wait for each other.
+// Two do not count one person's messages at the same time. In the order of the keys, so that
+// no two wait for each other.
 func (q *Queries) MessageLockPersons(ctx context.Context, keys []int64) error {
 	_, err := q.db.Exec(ctx, messageLockPersons, keys)
 	return err
@@ -427,7 +437,8 @@ type MessageNamePersonParams struct {
 	ID         uuid.UUID
 }
 
-// Of a message that is not sent because of who it is for: what is known of him counts when the next one is thought of.
+// Of a message that is not sent because of who it is for: what is known of them counts when the
+// next one is thought of.
 func (q *Queries) MessageNamePerson(ctx context.Context, arg MessageNamePersonParams) error {
 	_, err := q.db.Exec(ctx, messageNamePerson,
 		arg.Person,
@@ -439,12 +450,12 @@ func (q *Queries) MessageNamePerson(ctx context.Context, arg MessageNamePersonPa
 }
 
 const messageSealTask = `-- name: MessageSealTask :execrows
-UPDATE scheduled_tasks SET sealed_params = $1
+UPDATE scheduled_tasks SET sealed_params = $1::sealed_token
 WHERE merchant_id = $2 AND id = $3 AND fence = $4 AND status = 'running'
 `
 
 type MessageSealTaskParams struct {
-	SealedParams *vault.EncryptedToken
+	SealedParams vault.EncryptedToken
 	MerchantID   uuid.UUID
 	ID           uuid.UUID
 	Fence        int64

@@ -25,8 +25,8 @@ func (e SchemaTooNewError) Error() string {
 }
 
 const (
-	// lockWait is how long a migration waits for a lock. Who comes later waits behind it, so then it
-	// lets them pass, and tries again.
+	// lockWait is how long a migration waits for a lock. Who comes later waits behind it, so then
+	// it lets them pass, and tries again.
 	lockWait = 2 * time.Second
 	// lockPatience is how long it tries.
 	lockPatience = 10 * time.Minute
@@ -48,21 +48,30 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (int, error) {
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 
+	schema, err := readSchema(ctx, conn)
+	if err != nil {
+		return 0, err
+	}
+	newest, err := newestVersion()
+	switch {
+	case err != nil:
+		return 0, err
+	case schema.Version > newest:
+		return 0, SchemaTooNewError{Database: schema.Version, Binary: newest}
+	case schema.Version == newest:
+		return 0, nil
+	case !schema.MayChange: // before anything is tried: what follows takes the migrations' lock
+		return 0, schema.pending(newest)
+	}
+	if err := waitAlone(ctx, conn, log); err != nil {
+		return 0, err
+	}
 	migrator, err := migrate.NewMigrator(ctx, conn, "public.schema_version")
 	if err != nil {
 		return 0, fmt.Errorf("prepare schema_version: %w", err)
 	}
 	if err := migrator.LoadMigrations(migrations.Files); err != nil {
 		return 0, fmt.Errorf("load migrations: %w", err)
-	}
-	version, err := migrator.GetCurrentVersion(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("read schema version: %w", err)
-	}
-	if newest := int32(len(migrator.Migrations)); version > newest {
-		return 0, SchemaTooNewError{Database: version, Binary: newest}
-	} else if version == newest {
-		return 0, nil
 	}
 	bounded := func() error { // each migration's end resets what the session has set
 		_, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", lockWait.Milliseconds()))
@@ -105,6 +114,31 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (int, error) {
 	return ran, fmt.Errorf("migrate: %w", err)
 }
 
+// waitAlone waits until no other process migrates. It asks again and again: a statement that waits
+// for a lock holds a snapshot, for whose end the other's CREATE INDEX CONCURRENTLY would wait.
+func waitAlone(ctx context.Context, conn *pgx.Conn, log *slog.Logger) error {
+	began, told := time.Now(), false
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		var alone bool
+		err := conn.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended('phantom migrate', 0))").Scan(&alone)
+		switch {
+		case err != nil:
+			return struct{}{}, backoff.Permanent(err)
+		case alone:
+			return struct{}{}, nil
+		}
+		if !told && time.Since(began) > lockWait {
+			told = true
+			tellBlocker(ctx, conn, log)
+		}
+		return struct{}{}, errors.New("another process migrates")
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(100*time.Millisecond)), backoff.WithMaxElapsedTime(0))
+	if err != nil {
+		return fmt.Errorf("wait for another process that migrates: %w", err)
+	}
+	return nil
+}
+
 func isLock(err error) bool {
 	var failed migrate.MigrationPgError
 	if errors.As(err, &failed) {
@@ -122,7 +156,8 @@ var lockCodes = []string{"55P03", "40P01"}
 func tellBlocker(ctx context.Context, conn *pgx.Conn, log *slog.Logger) {
 	var pid int32
 	var program, state string
-	var seconds float64
+	// of another role's session nobody learns it but who may read all statistics
+	var seconds *float64
 	err := conn.QueryRow(ctx, `SELECT a.pid, a.application_name, coalesce(a.state, ''),
 			extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float8
 		FROM pg_stat_activity a
@@ -133,32 +168,40 @@ func tellBlocker(ctx context.Context, conn *pgx.Conn, log *slog.Logger) {
 	if err != nil {
 		return // it has ended meanwhile, or nothing can be asked: the next try says more
 	}
-	log.Warn("[DATABASE] a migration waits for a lock, and lets others pass meanwhile: end what holds it with pg_terminate_backend if it is stuck",
-		"pid", pid, "program", program, "state", state, "for", time.Duration(seconds*float64(time.Second)).Round(time.Second))
+	facts := []any{"pid", pid, "program", program}
+	if seconds != nil {
+		facts = append(facts, "state", state, "for", time.Duration(*seconds*float64(time.Second)).Round(time.Second))
+	}
+	log.Warn("[DATABASE] a migration waits for a lock, and lets others pass meanwhile: end what holds it with pg_terminate_backend if it is stuck", facts...)
 }
 
-// VerifySchema makes sure that the database behind pool has exactly the schema of this binary. It is asked through the pool,
-// which may lead elsewhere than the URL that was migrated.
-func VerifySchema(ctx context.Context, pool *pgxpool.Pool) error {
+// newestVersion is the version of the schema that this binary needs.
+func newestVersion() (int32, error) {
 	entries, err := migrations.Files.ReadDir(".")
+	return int32(len(entries)), err
+}
+
+// VerifySchema makes sure that the database behind pool has exactly the schema of this binary, and
+// that the role may read and write its rows. It is asked through the pool, which may lead elsewhere
+// than the URL that was migrated.
+func VerifySchema(ctx context.Context, pool *pgxpool.Pool) error {
+	newest, err := newestVersion()
 	if err != nil {
 		return err
 	}
-	newest := int32(len(entries))
-	var version int32
-	if err := pool.QueryRow(ctx, "SELECT version FROM public.schema_version").Scan(&version); err != nil {
-		var pgErr *pgconn.PgError
-		if errors.As(err, &pgErr) && pgErr.Code == "42P01" {
-			return errors.New("it has no schema: run phantom migrate, and let DATABASE_URL and DATABASE_DIRECT_URL name the same database")
-		}
+	schema, err := readSchema(ctx, pool)
+	switch {
+	case err != nil:
 		return err
-	}
-	if version > newest {
-		return SchemaTooNewError{Database: version, Binary: newest}
-	}
-	if version < newest {
+	case schema.Owner == "":
+		return errors.New("it has no schema: run phantom migrate, and let DATABASE_URL and DATABASE_DIRECT_URL name the same database")
+	case schema.Version > newest:
+		return SchemaTooNewError{Database: schema.Version, Binary: newest}
+	case schema.Version < newest && !schema.MayChange:
+		return schema.pending(newest)
+	case schema.Version < newest:
 		return fmt.Errorf("the schema is at version %d and this binary needs %d: run phantom migrate, and let DATABASE_URL and "+
-			"DATABASE_DIRECT_URL name the same database", version, newest)
+			"DATABASE_DIRECT_URL name the same database", schema.Version, newest)
 	}
-	return nil
+	return schema.verifyRights(ctx, pool)
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -244,4 +245,117 @@ func (b *lockedBuffer) String() string {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
 	return b.Buffer.String()
+}
+
+// Keys of before there were scopes may do what they could, and have no name and no end.
+func TestKeysOfBeforeWrite(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), dbtest.EmptyURL(t)
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	migrator, err := migrate.NewMigrator(ctx, conn, "public.schema_version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrator.LoadMigrations(migrations.Files); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrator.MigrateTo(ctx, 16); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(ctx, `WITH merchant AS (
+			INSERT INTO merchants (id, stripe_user_id, scope, livemode, disconnected_at) VALUES (gen_random_uuid(), 'acct_1', 'read_write', false, now()) RETURNING id)
+		INSERT INTO api_keys (merchant_id, id, key_hash) SELECT id, gen_random_uuid(), sha256('x') FROM merchant`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Migrate(ctx, url, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	var scope string
+	var bare bool
+	if err := conn.QueryRow(ctx, "SELECT scope, name IS NULL AND expires_at IS NULL FROM api_keys").Scan(&scope, &bare); err != nil || scope != "write" || !bare {
+		t.Errorf("scope %q, without name and end: %t, %v", scope, bare, err)
+	}
+}
+
+// The migration that has the database count ghosts counts those of before too, while others write.
+func TestMigrationCountsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), dbtest.EmptyURL(t)
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	migrator, err := migrate.NewMigrator(ctx, conn, "public.schema_version")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrator.LoadMigrations(migrations.Files); err != nil {
+		t.Fatal(err)
+	}
+	before := slices.IndexFunc(migrator.Migrations, func(m *migrate.Migration) bool { return strings.HasSuffix(m.Name, "_summary.sql") })
+	if err := migrator.MigrateTo(ctx, int32(before)); err != nil {
+		t.Fatal(err)
+	}
+	const insert = `INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency, rule,
+			first_failed_at, hidden)
+		SELECT m.id, gen_random_uuid(), 'cus_' || n || random(), 'sub_' || n, 'in_' || n, 1 + n, 'usd', 'a rule', now() - n * interval '1 hour', n % 3 = 0
+		FROM merchants m, generate_series(1, $1::int) n`
+	if _, err := conn.Exec(ctx, `INSERT INTO merchants (id, stripe_user_id, scope, livemode, disconnected_at)
+		VALUES (gen_random_uuid(), 'acct_1', 'read_write', false, now())`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(ctx, insert, 5000); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	var writers sync.WaitGroup
+	for range 2 {
+		writers.Go(func() {
+			writer, err := pgx.Connect(ctx, url)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = writer.Close(context.Background()) }()
+			for {
+				for _, statement := range []string{
+					"UPDATE ghost_targets SET amount = amount + 1 WHERE id IN (SELECT id FROM ghost_targets ORDER BY random() LIMIT 20 FOR UPDATE SKIP LOCKED)",
+					"DELETE FROM ghost_targets WHERE id IN (SELECT id FROM ghost_targets ORDER BY random() LIMIT 5 FOR UPDATE SKIP LOCKED)",
+				} {
+					if _, err := writer.Exec(ctx, statement); err != nil {
+						t.Error(err)
+					}
+				}
+				if _, err := writer.Exec(ctx, insert, 5); err != nil {
+					t.Error(err)
+				}
+				select {
+				case <-ended:
+					return
+				default:
+				}
+			}
+		})
+	}
+	if _, err := db.Migrate(ctx, url, slog.New(slog.DiscardHandler)); err != nil {
+		t.Error(err)
+	}
+	close(ended)
+	writers.Wait()
+	var ghosts, differ int
+	if err := conn.QueryRow(ctx, `SELECT (SELECT count(*) FROM ghost_targets), count(*) FROM (
+			SELECT sum(ghosts) AS g, sum(hidden) AS h, sum(failed) AS f, sum(owed) AS o FROM (
+				SELECT part, name, place, ghosts, hidden, failed, owed FROM ghost_counts
+				UNION ALL SELECT p.part, p.name, p.place, p.ghosts, p.hidden, p.failed, p.owed
+					FROM ghost_changes c CROSS JOIN LATERAL ghost_change_parts(c) AS p
+				UNION ALL SELECT part, name, place, -ghosts, -hidden, -failed, -owed FROM ghost_counts_computed) AS x
+			GROUP BY part, name, place) AS y
+		WHERE (g, h, f, o) <> (0, 0, 0, 0)`).Scan(&ghosts, &differ); err != nil || ghosts < 3000 || differ != 0 {
+		t.Errorf("%d counts of %d ghosts differ: %v", differ, ghosts, err)
+	}
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
+	"phantom/debt"
+	"phantom/decline"
 	"phantom/vault"
 )
 
@@ -19,6 +21,9 @@ type ApiKey struct {
 	CreatedAt  time.Time
 	LastUsedAt *time.Time
 	RevokedAt  *time.Time
+	Name       *string
+	Scope      string
+	ExpiresAt  *time.Time
 }
 
 type Attempt struct {
@@ -36,7 +41,7 @@ type Attempt struct {
 	PlannedFor   time.Time
 	SentAt       *time.Time
 	Result       *string
-	DeclineClass *string
+	DeclineClass *decline.Class
 	DeclineCode  *string
 	Card         []byte
 	Charge       []byte
@@ -76,7 +81,7 @@ type AuditCharge struct {
 	CreatedAt    time.Time
 	Outcome      string
 	Refunded     bool
-	DeclineClass *string
+	DeclineClass *decline.Class
 	DeclineCode  *string
 	Brand        *string
 	Card         []byte
@@ -117,12 +122,25 @@ type AuditInvoice struct {
 	AttemptCount    int32
 	DueAt           *time.Time
 	PaidOutOfBand   bool
-	Email           *vault.EncryptedToken
+	Email           *vault.StoredToken
 	EmailKeyID      *string
 	Lines           int64
 	PeriodFrom      *time.Time
 	PeriodTo        *time.Time
 	Separate        bool
+}
+
+type AuditLog struct {
+	ID         uuid.UUID
+	MerchantID *uuid.UUID
+	At         time.Time
+	By         string
+	KeyID      *uuid.UUID
+	Command    *string
+	Action     string
+	Object     *string
+	Before     []byte
+	After      []byte
 }
 
 type AuditSubscription struct {
@@ -170,6 +188,48 @@ type Channel struct {
 	UpdatedAt   time.Time
 }
 
+type CredentialTry struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	TriedAt    time.Time
+}
+
+type GhostChange struct {
+	MerchantID   uuid.UUID
+	ID           int64
+	Kind         string
+	Currency     string
+	DeclineClass decline.Class
+	Failed       bool
+	Ghosts       int64
+	Hidden       int64
+	Owed         int64
+	Came         []time.Time
+	Went         []time.Time
+}
+
+type GhostCount struct {
+	MerchantID uuid.UUID
+	Part       string
+	Name       string
+	Place      int32
+	Ghosts     int64
+	Hidden     int64
+	Failed     int64
+	Owed       int64
+}
+
+type GhostCountsComputed struct {
+	MerchantID uuid.UUID
+	Part       string
+	Name       interface{}
+	Place      int32
+	Ghosts     int64
+	Hidden     int64
+	Failed     int64
+	Owed       int64
+}
+
 type GhostRefresh struct {
 	MerchantID   uuid.UUID
 	Subscription []byte
@@ -183,19 +243,19 @@ type GhostTarget struct {
 	StripeCustomerID     string
 	StripeSubscriptionID string
 	StripeInvoiceID      string
-	Email                *vault.EncryptedToken
+	Email                *vault.StoredToken
 	EmailKeyID           *string
 	Amount               int64
 	Currency             string
 	Access               string
-	DeclineClass         string
+	DeclineClass         decline.Class
 	DeclineCode          *string
 	AttemptCount         int32
 	FirstFailedAt        *time.Time
 	LastFailedAt         *time.Time
-	Rule                 string
+	Rule                 debt.Rule
 	Status               string
-	ClosedReason         *string
+	ClosedReason         *debt.Closing
 	DiscoveredAt         time.Time
 	Hidden               bool
 	Card                 []byte
@@ -204,7 +264,7 @@ type GhostTarget struct {
 	ClosedAt             *time.Time
 	Invoices             []byte
 	Zone                 *string
-	Kind                 string
+	Kind                 debt.Kind
 	Products             []string
 	Prices               []string
 	Country              *string
@@ -230,7 +290,7 @@ type Hunt struct {
 	State           string
 	EndedReason     *string
 	Livemode        bool
-	DeclineClass    string
+	DeclineClass    decline.Class
 	Currency        string
 	Amount          int64
 	Invoices        []string
@@ -255,9 +315,27 @@ type HuntNote struct {
 	Note       string
 }
 
+type HuntStart struct {
+	MerchantID      uuid.UUID
+	ID              uuid.UUID
+	Auto            bool
+	Livemode        bool
+	PlaybookVersion int32
+	State           string
+	Ghosts          int64
+	LookedAt        int64
+	Hunts           int64
+	HeldOut         int64
+	Skipped         int64
+	After           uuid.UUID
+	Error           *string
+	CreatedAt       time.Time
+	FinishedAt      *time.Time
+}
+
 type LiquidityOracle struct {
 	BusinessCategory string
-	DeclineClass     string
+	DeclineClass     decline.Class
 	Action           string
 	DayOfWeek        int16
 	HourOfDay        int16
@@ -307,6 +385,7 @@ type Message struct {
 	Why        *string
 	PlannedFor time.Time
 	SentAt     *time.Time
+	Code       *string
 }
 
 type OAuthState struct {
@@ -319,7 +398,7 @@ type OAuthState struct {
 type OracleContribution struct {
 	MerchantID       uuid.UUID
 	BusinessCategory string
-	DeclineClass     string
+	DeclineClass     decline.Class
 	Action           string
 	DayOfWeek        int16
 	HourOfDay        int16
@@ -358,7 +437,7 @@ type ScheduledTask struct {
 	Status            string
 	RunAt             time.Time
 	Params            []byte
-	SealedParams      *vault.EncryptedToken
+	SealedParams      *vault.StoredToken
 	SealedParamsKeyID *string
 	Attempts          int32
 	LeaseUntil        *time.Time

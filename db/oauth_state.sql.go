@@ -19,8 +19,8 @@ type OAuthStateConsumeRow struct {
 	Expired     bool
 }
 
-// Deleting is what makes a state single-use: of two callbacks at once, one finds the row. It is gone also when another browser
-// shows it or it has expired, and the caller learns which.
+// Deleting is what makes a state single-use: of two callbacks at once, one finds the row. It is
+// gone also when another browser shows it or it has expired, and the caller learns which.
 func (q *Queries) OAuthStateConsume(ctx context.Context, stateHash []byte) (OAuthStateConsumeRow, error) {
 	row := q.db.QueryRow(ctx, oAuthStateConsume, stateHash)
 	var i OAuthStateConsumeRow
@@ -28,22 +28,31 @@ func (q *Queries) OAuthStateConsume(ctx context.Context, stateHash []byte) (OAut
 	return i, err
 }
 
-const oAuthStateCreate = `-- name: OAuthStateCreate :exec
+const oAuthStateCreate = `-- name: OAuthStateCreate :execrows
 WITH expired AS (
     DELETE FROM oauth_states WHERE state_hash IN (
         -- Two sweeps at once must not wait for each other.
-        SELECT state_hash FROM oauth_states WHERE expires_at < clock_timestamp() LIMIT 100 FOR UPDATE SKIP LOCKED)
+        SELECT state_hash FROM oauth_states WHERE expires_at < statement_timestamp() ORDER BY expires_at LIMIT 100 FOR UPDATE SKIP LOCKED)
 )
-INSERT INTO oauth_states (state_hash, browser_hash) VALUES ($1, $2)
+INSERT INTO oauth_states (state_hash, browser_hash)
+SELECT $1::bytea, $2::bytea
+WHERE (SELECT count(*) FROM (SELECT 1 FROM oauth_states WHERE expires_at >= statement_timestamp() LIMIT $3::int) AS live)
+    < $3::int
 `
 
 type OAuthStateCreateParams struct {
 	StateHash   []byte
 	BrowserHash []byte
+	Most        int32
 }
 
 // Sweeps what has expired on the way, so that the table stays as small as ten minutes of clicks.
-func (q *Queries) OAuthStateCreate(ctx context.Context, arg OAuthStateCreateParams) error {
-	_, err := q.db.Exec(ctx, oAuthStateCreate, arg.StateHash, arg.BrowserHash)
-	return err
+// Where it is full nothing is added: states that others have begun with stay until they expire.
+// Not by clock_timestamp(), which no index can be searched by.
+func (q *Queries) OAuthStateCreate(ctx context.Context, arg OAuthStateCreateParams) (int64, error) {
+	result, err := q.db.Exec(ctx, oAuthStateCreate, arg.StateHash, arg.BrowserHash, arg.Most)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

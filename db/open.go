@@ -31,7 +31,8 @@ func Open(ctx context.Context, url string, ring *vault.Keyring) (*pgxpool.Pool, 
 	return open(ctx, url, types.register)
 }
 
-// OpenWithoutKeyring is Open for a command that reads and writes no sealed column: a statement that names one fails.
+// OpenWithoutKeyring is Open for a command that reads and writes no sealed column: a statement that
+// names one fails.
 func OpenWithoutKeyring(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	return open(ctx, url, func(_ context.Context, conn *pgx.Conn) error {
 		registerUUID(conn.TypeMap())
@@ -54,7 +55,8 @@ func open(ctx context.Context, url string, afterConnect func(context.Context, *p
 
 var errMalformedURL = errors.New("malformed: provide postgres://user:password@host:5432/name, with special characters percent-encoded")
 
-// CheckURL reports whether url is one that all of this package accepts. Its error never quotes the URL: it may hold a password.
+// CheckURL reports whether url is one that all of this package accepts. Its error never quotes the
+// URL: it may hold a password.
 func CheckURL(url string) error {
 	_, err := parseURL(url)
 	return err
@@ -103,8 +105,9 @@ func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, config)
 }
 
-// parseURL is the driver's own parser, held against the standard library's: where the two see different parts, as with an
-// unescaped @ or / in the password, a piece of the password would be taken for a host or a name, and shown.
+// parseURL is the driver's own parser, held against the standard library's: where the two see
+// different parts, as with an unescaped @ or / in the password, a piece of the password would be
+// taken for a host or a name, and shown.
 func parseURL(text string) (*pgx.ConnConfig, error) {
 	parsed, others, err := splitURL(text)
 	if err != nil || parsed.Scheme != "postgres" && parsed.Scheme != "postgresql" || strings.Count(text, "@") > 1 ||
@@ -168,8 +171,9 @@ func hasHosts(config *pgx.ConnConfig, others []string) bool {
 }
 
 func prepareConn(config *pgx.ConnConfig) {
-	// The one mode that a transaction pooler carries: nothing that is prepared outlives a statement. docs/adr/0003. Only who names
-	// another in the URL, and so knows that no pooler is there, gets it.
+	// The one mode that a transaction pooler carries: nothing that is prepared outlives a
+	// statement. docs/adr/0003. Only who names another in the URL, and so knows that no pooler is
+	// there, gets it.
 	if named, _, err := splitURL(config.ConnString()); err != nil || !named.Query().Has("default_query_exec_mode") {
 		config.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
@@ -182,7 +186,8 @@ func prepareConn(config *pgx.ConnConfig) {
 	config.DialFunc = newDialer().DialContext
 }
 
-// sealedTypes looks up the OIDs of sealed_token and its array once per pool and registers them on every connection.
+// sealedTypes looks up the OIDs of sealed_token and its array once per pool and registers them on
+// every connection.
 type sealedTypes struct {
 	ring *vault.Keyring
 
@@ -216,7 +221,8 @@ func (s *sealedTypes) lookUp(ctx context.Context, conn *pgx.Conn) (oid, array ui
 	return oid, array, nil
 }
 
-// UnreachableError says that no connection could be made. It prints on one line, without a password.
+// UnreachableError says that no connection could be made. It prints on one line, without a
+// password.
 type UnreachableError struct {
 	Address string // host:port/name
 	Waited  time.Duration
@@ -241,8 +247,9 @@ func (e *UnreachableError) Error() string {
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// WaitReachable returns once a connection to url can be made, trying with backoff for as long as patience. A refusal that will
-// not change by waiting (password, missing database) is returned at once. Failure is an [*UnreachableError].
+// WaitReachable returns once a connection to url can be made, trying with backoff for as long as
+// patience. A refusal that will not change by waiting (password, missing database) is returned at
+// once. Failure is an [*UnreachableError].
 func WaitReachable(ctx context.Context, url string, patience time.Duration) error {
 	config, err := parseURL(url)
 	if err != nil {
@@ -303,32 +310,34 @@ func hostPort(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
-// refuses reports an answer of the server that trying again does not change: class 28, invalid authorization, and 3D000, no
-// such database.
+// refuses reports an answer of the server that trying again does not change: class 28, invalid
+// authorization, and 3D000, no such database.
 func refuses(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "28") || pgErr.Code == "3D000")
 }
 
-// Unavailable reports whether err means that the database could not be asked, rather than that it answered no: a connection
-// refused or lost, a deadline, a server that is starting, stopping or out of connections.
+// Unavailable reports whether err means that the database could not be asked, rather than that it
+// answered no: a connection refused or lost, a deadline, a server that is starting, stopping or out
+// of connections.
 func Unavailable(err error) bool {
 	if err == nil {
 		return false
 	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
-		// 08 connection, 28 authorization, 3D no such database, 53 insufficient resources, 57 operator intervention and
-		// statement time-outs; 25006 a standby after a failover, 25P03 idle for too long, 55P03 a
-		// lock that is not had in time.
-		return slices.Contains([]string{"08", "28", "3D", "53", "57"}, pgErr.Code[:min(2, len(pgErr.Code))]) ||
+		// 08 connection, 28 authorization, 3D no such database, 40 a transaction that may be tried
+		// again, as on a standby that replays, 53 insufficient resources, 57 operator intervention
+		// and statement time-outs; 25006 a standby after a failover, 25P03 idle for too long, 55P03
+		// a lock that is not had in time.
+		return slices.Contains([]string{"08", "28", "3D", "40", "53", "57"}, pgErr.Code[:min(2, len(pgErr.Code))]) ||
 			slices.Contains([]string{"25006", "25P03", "55P03"}, pgErr.Code)
 	}
 	var connectErr *pgconn.ConnectError
 	var netErr net.Error
 	return errors.As(err, &connectErr) || errors.As(err, &netErr) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, puddle.ErrClosedPool) ||
-		pgconn.SafeToRetry(err)
+		errors.Is(err, pgconn.ErrConnClosed) || pgconn.SafeToRetry(err)
 }
 
 // ReadOnly reports whether err means that the database takes no writes for now, such as a standby.

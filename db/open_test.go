@@ -11,7 +11,7 @@ import (
 	"phantom/db/dbtest"
 )
 
-// A pooler is assumed, whatever the driver's default is, unless the URL names a mode itself.
+// A pooler is assumed, no matter what the driver's default is, unless the URL names a mode itself.
 func TestExecMode(t *testing.T) {
 	t.Parallel()
 	for query, want := range map[string]pgx.QueryExecMode{
@@ -31,7 +31,7 @@ func TestExecMode(t *testing.T) {
 	}
 }
 
-// What a URL says of a pool is for pools alone: whoever makes one connection takes the same URL.
+// What a URL says of a pool is for pools alone: anyone who makes one connection takes the same URL.
 func TestPoolOfTheURL(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)

@@ -6,7 +6,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// OracleChargesEach calls each for every row of OracleCharges and holds one at a time. each must not use q.
+// OracleChargesEach calls each for every row of OracleCharges and holds one at a time. each must
+// not use q.
 func (q *Queries) OracleChargesEach(ctx context.Context, arg OracleChargesParams, each func(OracleChargesRow)) error {
 	rows, err := q.db.Query(ctx, oracleCharges, arg.MerchantID, arg.AuditID, arg.Before)
 	if err != nil {

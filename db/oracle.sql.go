@@ -51,7 +51,7 @@ func (q *Queries) OracleCells(ctx context.Context, livemode bool) ([]LiquidityOr
 }
 
 const oracleCharges = `-- name: OracleCharges :many
-SELECT sequence, created_at, outcome, coalesce(decline_class, 'unknown') AS decline_class, day_of_week, hour_of_day
+SELECT sequence, created_at, outcome, coalesce(decline_class, 'unknown')::text AS decline_class, day_of_week, hour_of_day
 FROM audit_charges
 WHERE merchant_id = $1 AND audit_id = $2 AND created_at < $3 AND outcome <> 'blocked'
 ORDER BY sequence, created_at, decline_class
@@ -72,8 +72,9 @@ type OracleChargesRow struct {
 	HourOfDay    int16
 }
 
-// What an audit saw of a merchant's attempts, each debt's together and in order; the class makes the order of two in one second the
-// same for everybody. Blocked ones were never made. A million rows: read them by OracleChargesEach.
+// What an audit saw of a merchant's attempts, each debt's together and in order; the class makes
+// the order of two in one second the same for everybody. Blocked ones were never made. A million
+// rows: read them by OracleChargesEach.
 func (q *Queries) OracleCharges(ctx context.Context, arg OracleChargesParams) ([]OracleChargesRow, error) {
 	rows, err := q.db.Query(ctx, oracleCharges, arg.MerchantID, arg.AuditID, arg.Before)
 	if err != nil {
@@ -101,22 +102,17 @@ func (q *Queries) OracleCharges(ctx context.Context, arg OracleChargesParams) ([
 	return items, nil
 }
 
-const oracleCountDay = `-- name: OracleCountDay :execrows
-WITH counted AS (
-    INSERT INTO oracle_days (merchant_id, livemode, day)
-    VALUES ($2, $3, $4)
-    ON CONFLICT DO NOTHING
-    RETURNING merchant_id, livemode
-), cell AS (
-    SELECT unnest($5::text[]) AS decline_class, unnest($6::smallint[]) AS day_of_week,
-        unnest($7::smallint[]) AS hour_of_day, unnest($8::bigint[]) AS attempts,
-        unnest($9::bigint[]) AS successes
+const oracleCount = `-- name: OracleCount :exec
+WITH cell AS (
+    SELECT unnest($2::text[]) AS decline_class, unnest($3::smallint[]) AS day_of_week,
+        unnest($4::smallint[]) AS hour_of_day, unnest($5::bigint[]) AS attempts,
+        unnest($6::bigint[]) AS successes
 ), contributed AS (
     INSERT INTO oracle_contributions AS mine (merchant_id, business_category, decline_class, action, day_of_week, hour_of_day, livemode,
         attempts, successes)
-    SELECT counted.merchant_id, $1::text, cell.decline_class, 'charge', cell.day_of_week, cell.hour_of_day,
-        counted.livemode, cell.attempts, cell.successes
-    FROM counted CROSS JOIN cell
+    SELECT $7::uuid, $1::text, cell.decline_class, 'charge', cell.day_of_week, cell.hour_of_day,
+        $8::boolean, cell.attempts, cell.successes
+    FROM cell
     ORDER BY cell.decline_class, cell.day_of_week, cell.hour_of_day
     ON CONFLICT (merchant_id, business_category, decline_class, action, day_of_week, hour_of_day, livemode) DO UPDATE SET
         attempts = mine.attempts + excluded.attempts,
@@ -127,7 +123,7 @@ INSERT INTO liquidity_oracle AS o (business_category, decline_class, action, day
     merchants)
 SELECT $1::text, cell.decline_class, 'charge', cell.day_of_week, cell.hour_of_day, contributed.livemode,
     cell.attempts, cell.successes,
-    -- Who has given no more than today's attempts is new to this cell.
+    -- A merchant whose attempts are no more than these is new to this cell.
     CASE WHEN contributed.attempts = cell.attempts THEN 1 ELSE 0 END
 FROM cell JOIN contributed USING (decline_class, day_of_week, hour_of_day)
 ORDER BY cell.decline_class, cell.day_of_week, cell.hour_of_day
@@ -137,49 +133,61 @@ ON CONFLICT (business_category, decline_class, action, day_of_week, hour_of_day,
     merchants = o.merchants + excluded.merchants
 `
 
-type OracleCountDayParams struct {
+type OracleCountParams struct {
 	BusinessCategory string
-	MerchantID       uuid.UUID
-	Livemode         bool
-	Day              pgtype.Date
 	DeclineClasses   []string
 	DaysOfWeek       []int16
 	HoursOfDay       []int16
 	Attempts         []int64
 	Successes        []int64
+	MerchantID       uuid.UUID
+	Livemode         bool
 }
 
-// Counts a day, and nothing where somebody has counted it: the row of oracle_days decides. One statement and so one transaction. Cells
-// are written in the order of their key, so that two who count never wait for each other in a circle.
-func (q *Queries) OracleCountDay(ctx context.Context, arg OracleCountDayParams) (int64, error) {
-	result, err := q.db.Exec(ctx, oracleCountDay,
+// Adds to the counts of a merchant and to those of all. Cells are written in the order of their
+// key, so that two who count never wait for each other in a circle.
+func (q *Queries) OracleCount(ctx context.Context, arg OracleCountParams) error {
+	_, err := q.db.Exec(ctx, oracleCount,
 		arg.BusinessCategory,
-		arg.MerchantID,
-		arg.Livemode,
-		arg.Day,
 		arg.DeclineClasses,
 		arg.DaysOfWeek,
 		arg.HoursOfDay,
 		arg.Attempts,
 		arg.Successes,
+		arg.MerchantID,
+		arg.Livemode,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	return err
 }
 
-const oracleDays = `-- name: OracleDays :many
-SELECT day FROM oracle_days WHERE merchant_id = $1 AND livemode = $2 ORDER BY day
+const oracleOpenDays = `-- name: OracleOpenDays :many
+SELECT (c.created_at AT TIME ZONE 'UTC')::date AS day
+FROM audit_charges c
+WHERE c.merchant_id = $1 AND c.audit_id = $2 AND c.created_at < $3
+    AND c.outcome <> 'blocked'
+GROUP BY 1
+HAVING bool_and(c.outcome <> 'pending')
+EXCEPT
+SELECT d.day FROM oracle_days d WHERE d.merchant_id = $1 AND d.livemode = $4
+ORDER BY day
 `
 
-type OracleDaysParams struct {
+type OracleOpenDaysParams struct {
 	MerchantID uuid.UUID
+	AuditID    uuid.UUID
+	Before     time.Time
 	Livemode   bool
 }
 
-func (q *Queries) OracleDays(ctx context.Context, arg OracleDaysParams) ([]pgtype.Date, error) {
-	rows, err := q.db.Query(ctx, oracleDays, arg.MerchantID, arg.Livemode)
+// The UTC days of an audit's charges that may be counted: they hold nothing pending, and nobody has
+// counted them.
+func (q *Queries) OracleOpenDays(ctx context.Context, arg OracleOpenDaysParams) ([]pgtype.Date, error) {
+	rows, err := q.db.Query(ctx, oracleOpenDays,
+		arg.MerchantID,
+		arg.AuditID,
+		arg.Before,
+		arg.Livemode,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -196,4 +204,26 @@ func (q *Queries) OracleDays(ctx context.Context, arg OracleDaysParams) ([]pgtyp
 		return nil, err
 	}
 	return items, nil
+}
+
+const oracleTakeDays = `-- name: OracleTakeDays :execrows
+INSERT INTO oracle_days (merchant_id, livemode, day)
+SELECT $1, $2, day FROM unnest($3::date[]) AS day ORDER BY day
+ON CONFLICT DO NOTHING
+`
+
+type OracleTakeDaysParams struct {
+	MerchantID uuid.UUID
+	Livemode   bool
+	Days       []pgtype.Date
+}
+
+// Takes days for the transaction that counts them, but for those that somebody else has taken. The
+// order of the days keeps two who take them from waiting for each other in a circle.
+func (q *Queries) OracleTakeDays(ctx context.Context, arg OracleTakeDaysParams) (int64, error) {
+	result, err := q.db.Exec(ctx, oracleTakeDays, arg.MerchantID, arg.Livemode, arg.Days)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }

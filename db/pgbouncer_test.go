@@ -23,8 +23,8 @@ import (
 	"phantom/vault"
 )
 
-// Eight workers over a transaction pooler with only three server connections behind it: everything that the program does with
-// tokens, and not one error.
+// Eight workers over a transaction pooler with only three server connections behind it: everything
+// that the program does with tokens, and not one error.
 func TestThroughPgBouncer(t *testing.T) {
 	t.Parallel()
 	const workers, rounds = 8, 100
@@ -56,7 +56,8 @@ func TestThroughPgBouncer(t *testing.T) {
 	}
 }
 
-// useTokens connects, reads, updates and uses up a state, each in a transaction or statement of its own.
+// useTokens connects, reads, updates and uses up a state, each in a transaction or statement of its
+// own.
 func useTokens(ctx context.Context, queries *db.Queries, account string) error {
 	id, err := queries.MerchantCreate(ctx, newMerchant(account))
 	if err != nil {
@@ -75,7 +76,7 @@ func useTokens(ctx context.Context, queries *db.Queries, account string) error {
 	}
 	state := uuid.New()
 	hash := append(state[:], state[:]...)
-	if err := queries.OAuthStateCreate(ctx, db.OAuthStateCreateParams{StateHash: hash, BrowserHash: hash}); err != nil {
+	if _, err := queries.OAuthStateCreate(ctx, db.OAuthStateCreateParams{StateHash: hash, BrowserHash: hash, Most: 1000}); err != nil {
 		return err
 	}
 	if _, err := queries.OAuthStateConsume(ctx, hash); err != nil {
@@ -87,7 +88,8 @@ func useTokens(ctx context.Context, queries *db.Queries, account string) error {
 	return nil
 }
 
-// throughPgBouncer starts a PgBouncer in transaction mode before the server at url and returns the URL that leads through it.
+// throughPgBouncer starts a PgBouncer in transaction mode before the server at url and returns the
+// URL that leads through it.
 func throughPgBouncer(t *testing.T, url string) string {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
@@ -124,7 +126,8 @@ default_pool_size = 3
 		t.Fatal(err)
 	}
 	command := exec.Command(program, path)
-	if os.Geteuid() == 0 { // as root it refuses to run; it becomes the user who may enter the server's socket folder
+	if os.Geteuid() == 0 {
+		// as root it refuses to run; it becomes the user who may enter the server's socket folder
 		info, err := os.Stat(config.Host)
 		if err != nil {
 			t.Fatal(err)

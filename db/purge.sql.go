@@ -162,7 +162,8 @@ type PurgeCloseAttemptsParams struct {
 	Tasks      []uuid.UUID
 }
 
-// Of deleted tasks. What was sent over 20 hours ago and never settled counts as executed: nobody can find out any more.
+// Of deleted tasks. What was sent over 20 hours ago and never settled counts as executed: nobody
+// can find out any more.
 func (q *Queries) PurgeCloseAttempts(ctx context.Context, arg PurgeCloseAttemptsParams) error {
 	_, err := q.db.Exec(ctx, purgeCloseAttempts, arg.MerchantID, arg.Tasks)
 	return err
@@ -203,7 +204,8 @@ const purgeCutoff = `-- name: PurgeCutoff :one
 SELECT (phantom_now() - interval '2160 hours')::timestamptz AS cutoff
 `
 
-// What was discovered or received at this time or before is to go. In hours: a day of an interval may have 23 or 25 of them.
+// What was discovered or received at this time or before is to go. In hours: a day of an interval
+// may have 23 or 25 of them.
 func (q *Queries) PurgeCutoff(ctx context.Context) (time.Time, error) {
 	row := q.db.QueryRow(ctx, purgeCutoff)
 	var cutoff time.Time
@@ -258,8 +260,8 @@ type PurgeDeleteGhostsParams struct {
 	MerchantID uuid.UUID
 }
 
-// The ghosts go and what survives of them is written in one statement. An invoice or a card that had more attempts before keeps that
-// number: a ghost that was found again counts the old ones too.
+// The ghosts go and what survives of them is written in one statement. An invoice or a card that
+// had more attempts before keeps that number: a ghost that was found again counts the old ones too.
 func (q *Queries) PurgeDeleteGhosts(ctx context.Context, arg PurgeDeleteGhostsParams) (int64, error) {
 	row := q.db.QueryRow(ctx, purgeDeleteGhosts,
 		arg.Ids,
@@ -447,8 +449,9 @@ type PurgeListSlotsRow struct {
 	Day        string
 }
 
-// When the next daily purge is due: at a time of day of each merchant's own, which the last, random digits of his id give. For one
-// merchant, or, if that is the zero id, for all that have no purge ahead of them.
+// When the next daily purge is due: at a time of day of each merchant's own, which the last, random
+// digits of their id give. For one merchant, or, if that is the zero id, for all that have no purge
+// ahead of them.
 func (q *Queries) PurgeListSlots(ctx context.Context, merchantID uuid.UUID) ([]PurgeListSlotsRow, error) {
 	rows, err := q.db.Query(ctx, purgeListSlots, merchantID)
 	if err != nil {
@@ -486,7 +489,8 @@ type PurgeListTaskTextsRow struct {
 	Said string
 }
 
-// All that a merchant's tasks say, page by page. The quotation mark is what JSON's strings end with too.
+// All that a merchant's tasks say, page by page. The quotation mark is what JSON's strings end with
+// too.
 func (q *Queries) PurgeListTaskTexts(ctx context.Context, arg PurgeListTaskTextsParams) ([]PurgeListTaskTextsRow, error) {
 	rows, err := q.db.Query(ctx, purgeListTaskTexts, arg.MerchantID, arg.After, arg.Page)
 	if err != nil {
@@ -592,6 +596,36 @@ func (q *Queries) PurgeLockGhosts(ctx context.Context, arg PurgeLockGhostsParams
 	return items, nil
 }
 
+const purgeOldAudits = `-- name: PurgeOldAudits :execrows
+WITH ended AS (
+    SELECT a.id, row_number() OVER (ORDER BY a.ticket DESC) AS place,
+        row_number() OVER (PARTITION BY a.livemode, a.state, a.since IS NULL ORDER BY a.ticket DESC) AS place_of_its_way
+    FROM audits a WHERE a.merchant_id = $1 AND a.state <> 'running'
+), old AS (
+    SELECT ended.id FROM ended WHERE ended.place > $2::int AND ended.place_of_its_way > 1
+    ORDER BY ended.place DESC LIMIT $3
+), windows AS (
+    DELETE FROM audit_windows w WHERE w.merchant_id = $1 AND w.audit_id = ANY (ARRAY(SELECT old.id FROM old))
+)
+DELETE FROM audits d WHERE d.merchant_id = $1 AND d.id = ANY (ARRAY(SELECT old.id FROM old))
+`
+
+type PurgeOldAuditsParams struct {
+	MerchantID uuid.UUID
+	Keep       int32
+	Batch      int32
+}
+
+// Audits that have ended, with their windows, but the newest so many, and but the newest that ended
+// in its way: what an API key and the report are told comes from these.
+func (q *Queries) PurgeOldAudits(ctx context.Context, arg PurgeOldAuditsParams) (int64, error) {
+	result, err := q.db.Exec(ctx, purgeOldAudits, arg.MerchantID, arg.Keep, arg.Batch)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const purgeOldEvents = `-- name: PurgeOldEvents :execrows
 DELETE FROM webhook_events d WHERE d.merchant_id = $1 AND d.id = ANY (ARRAY(
     SELECT e.id FROM webhook_events e WHERE e.merchant_id = $1 AND e.received_at <= $2
@@ -606,6 +640,30 @@ type PurgeOldEventsParams struct {
 
 func (q *Queries) PurgeOldEvents(ctx context.Context, arg PurgeOldEventsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, purgeOldEvents, arg.MerchantID, arg.Cutoff, arg.Batch)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const purgeOldPlaybooks = `-- name: PurgeOldPlaybooks :execrows
+DELETE FROM playbooks d WHERE d.merchant_id = $1 AND d.version = ANY (ARRAY(
+    SELECT p.version FROM playbooks p
+    WHERE p.merchant_id = $1
+        AND p.version <= (SELECT max(n.version) FROM playbooks n WHERE n.merchant_id = $1) - $2::int
+        AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = p.merchant_id AND h.playbook_version = p.version)
+    ORDER BY p.version LIMIT $3 FOR UPDATE SKIP LOCKED))
+`
+
+type PurgeOldPlaybooksParams struct {
+	MerchantID uuid.UUID
+	Keep       int32
+	Batch      int32
+}
+
+// Versions that no hunt refers to, but the newest so many. Their numbers are never given again.
+func (q *Queries) PurgeOldPlaybooks(ctx context.Context, arg PurgeOldPlaybooksParams) (int64, error) {
+	result, err := q.db.Exec(ctx, purgeOldPlaybooks, arg.MerchantID, arg.Keep, arg.Batch)
 	if err != nil {
 		return 0, err
 	}
@@ -654,8 +712,9 @@ type PurgeStopAuditsParams struct {
 	Cutoff     time.Time
 }
 
-// An audit that nobody has gone on with for a day, because its merchant is parked or it waits for a person, must not keep its facts.
-// Its task is canceled first: were it to run on without its facts, it would take everybody for no ghost.
+// An audit that nobody has gone on with for a day, because its merchant is parked or it waits for a
+// person, must not keep its facts. Its task is canceled first: were it to run on without its facts,
+// it would take everybody for no ghost.
 func (q *Queries) PurgeStopAudits(ctx context.Context, arg PurgeStopAuditsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, purgeStopAudits, arg.MerchantID, arg.Cutoff)
 	if err != nil {
@@ -668,7 +727,8 @@ const purgeTryLock = `-- name: PurgeTryLock :one
 SELECT pg_try_advisory_xact_lock(hashtextextended('purge ' || $1::uuid, 0)) AS locked
 `
 
-// One batch of a merchant at a time, until the transaction ends: two would each leave an id alone that the other's ghosts bear.
+// One batch of a merchant at a time, until the transaction ends: two would each leave an id alone
+// that the other's ghosts bear.
 func (q *Queries) PurgeTryLock(ctx context.Context, merchantID uuid.UUID) (bool, error) {
 	row := q.db.QueryRow(ctx, purgeTryLock, merchantID)
 	var locked bool

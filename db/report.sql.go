@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"phantom/debt"
+	"phantom/decline"
 	"phantom/vault"
 )
 
@@ -24,7 +26,7 @@ ORDER BY kind DESC, ghosts DESC, currency
 `
 
 type ReportApartRow struct {
-	Kind             string
+	Kind             debt.Kind
 	Currency         string
 	Ghosts           int64
 	Owed             int64
@@ -114,7 +116,7 @@ ORDER BY currency, hidden, decline_class, bucket
 type ReportCellsRow struct {
 	Currency     string
 	Hidden       bool
-	DeclineClass string
+	DeclineClass decline.Class
 	Bucket       int32
 	Ghosts       int64
 	Proven       int64
@@ -122,7 +124,8 @@ type ReportCellsRow struct {
 	Days         int64
 }
 
-// Open ghosts in groups, which are few. bucket is a place in report.ages. days are whole ones since the first failed payment.
+// Open ghosts in groups, which are few. bucket is a place in report.ages. days are whole ones since
+// the first failed payment.
 func (q *Queries) ReportCells(ctx context.Context, merchantID uuid.UUID) ([]ReportCellsRow, error) {
 	rows, err := q.db.Query(ctx, reportCells, merchantID)
 	if err != nil {
@@ -241,19 +244,20 @@ type ReportLargestRow struct {
 	ID                   uuid.UUID
 	StripeCustomerID     string
 	StripeSubscriptionID string
-	Email                *vault.EncryptedToken
+	Email                *vault.StoredToken
 	Amount               int64
 	Currency             string
 	Access               string
-	Rule                 string
+	Rule                 debt.Rule
 	Hidden               bool
-	DeclineClass         string
+	DeclineClass         decline.Class
 	DeclineCode          *string
 	AttemptCount         int32
 	FirstFailedAt        *time.Time
 }
 
-// Amounts of two currencies do not compare: the places are dealt out to the largest of each in turn.
+// Amounts of two currencies do not compare: the places are dealt out to the largest of each in
+// turn.
 func (q *Queries) ReportLargest(ctx context.Context, arg ReportLargestParams) ([]ReportLargestRow, error) {
 	rows, err := q.db.Query(ctx, reportLargest, arg.MerchantID, arg.Places)
 	if err != nil {

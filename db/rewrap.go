@@ -15,11 +15,12 @@ import (
 	"phantom/vault"
 )
 
-// sealedColumn is a column of type sealed_token that Rewrap re-seals. Beside it stands a generated column_key_id.
+// sealedColumn is a column of type sealed_token that Rewrap re-seals. Beside it stands a generated
+// column_key_id.
 type sealedColumn struct{ table, column string }
 
-// sealedColumns are all of them but the sentinels, which belong to their key for good. A test holds the list against the
-// database's own.
+// sealedColumns are all of them but the sentinels, which belong to their key for good. A test holds
+// the list against the database's own.
 var sealedColumns = []sealedColumn{
 	{"merchants", "access_token"},
 	{"merchants", "refresh_token"},
@@ -35,11 +36,13 @@ const rewrapBatch = 200
 
 // Rewrapped says what a rewrap did.
 type Rewrapped struct {
-	Values  int64    // sealed again under the newest key
-	Retired []string // ids of the keys that seal nothing any more and may be taken out of ENCRYPTION_KEYS_PREVIOUS
+	Values int64 // sealed again under the newest key
+	// ids of the keys that seal nothing any more and may be taken out of ENCRYPTION_KEYS_PREVIOUS
+	Retired []string
 }
 
-// DamagedError lists the places of values that do not open under their key. All others were rewrapped.
+// DamagedError lists the places of values that do not open under their key. All others were
+// rewrapped.
 type DamagedError struct{ Places []string }
 
 func (e DamagedError) Error() string {
@@ -47,9 +50,10 @@ func (e DamagedError) Error() string {
 		"connect again", len(e.Places), strings.Join(e.Places, ", "))
 }
 
-// Rewrap seals every value again that is not sealed under ring's newest key, in short transactions and each row locked, while
-// servers run. Ended at any point, it goes on from there when called again; several at once share the work. Progress, if not nil,
-// is called with the values done and those found at the start. Values that do not open are passed over and end it with a
+// Rewrap seals every value again that is not sealed under ring's newest key, in short transactions
+// and each row locked, while servers run. Ended at any point, it goes on from there when called
+// again; several at once share the work. Progress, if not nil, is called with the values done and
+// those found at the start. Values that do not open are passed over and end it with a
 // [DamagedError].
 func Rewrap(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring, progress func(done, total int64)) (Rewrapped, error) {
 	var result Rewrapped
@@ -107,8 +111,9 @@ func Rewrap(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring, progre
 	return result, nil
 }
 
-// retire drops the sentinel of a key that seals nothing any more. The foreign keys refuse it while something is sealed under the
-// key, in columns that a newer schema added too, and refuse whatever a process still seals under it later.
+// retire drops the sentinel of a key that seals nothing any more. The foreign keys refuse it while
+// something is sealed under the key, in columns that a newer schema added too, and refuse what
+// a process still seals under it later.
 func retire(ctx context.Context, pool *pgxpool.Pool, keyID string) error {
 	_, err := New(pool).VaultSentinelDelete(ctx, keyID)
 	var pgErr *pgconn.PgError
@@ -119,7 +124,8 @@ func retire(ctx context.Context, pool *pgxpool.Pool, keyID string) error {
 	return err
 }
 
-// names quotes the table and its columns for SQL. They come from the list above, never from outside.
+// names quotes the table and its columns for SQL. They come from the list above, never from
+// outside.
 func (c sealedColumn) names() (table, column, keyID string) {
 	return pgx.Identifier{c.table}.Sanitize(), pgx.Identifier{c.column}.Sanitize(), pgx.Identifier{c.column + "_key_id"}.Sanitize()
 }
@@ -130,8 +136,9 @@ func (c sealedColumn) count(ctx context.Context, db DBTX, keyIDs []string) (coun
 	return count, err
 }
 
-// rewrapSome re-seals a batch of the values under old keys and returns how many. The codec opens on the way out and seals under
-// the newest key on the way in. A row's ctid stays what it is while we hold its lock.
+// rewrapSome re-seals a batch of the values under old keys and returns how many. The codec opens on
+// the way out and seals under the newest key on the way in. A row's ctid stays what it is while we
+// hold its lock.
 func (c sealedColumn) rewrapSome(ctx context.Context, pool *pgxpool.Pool, old []string, damaged *[]string) (count int64, err error) {
 	table, column, keyID := c.names()
 	err = InTx(ctx, pool, func(tx pgx.Tx) error {

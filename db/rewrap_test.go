@@ -113,7 +113,8 @@ func TestRewrapMovesEverythingToTheNewKey(t *testing.T) {
 	}
 }
 
-// Two at once share the work: each value is rewrapped once, and neither gives up because the other was faster.
+// Two at once share the work: each value is rewrapped once, and neither gives up because the other
+// was faster.
 func TestRewrapsAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), dbtest.URL(t)
@@ -182,7 +183,8 @@ func TestRewrapPassesOverWhatDoesNotOpen(t *testing.T) {
 	}
 }
 
-// A server that was forgotten in the roll-out cannot seal anything any more under the key that rewrap retired.
+// A server that was forgotten in the roll-out cannot seal anything any more under the key that
+// rewrap retired.
 func TestRetiredKeySealsNothing(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), dbtest.URL(t)

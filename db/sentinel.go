@@ -29,9 +29,9 @@ func (e KeyMismatchError) Error() string {
 	return text
 }
 
-// VerifyKeyring makes sure that ring opens everything in the database, by one sealed sentinel row per key id in use, before
-// anything is written under it. A key that the database has not seen gets its sentinel only if all others open. Failure is a
-// [KeyMismatchError], and nothing is written.
+// VerifyKeyring makes sure that ring opens everything in the database, by one sealed sentinel row
+// per key id in use, before anything is written under it. A key that the database has not seen gets
+// its sentinel only if all others open. Failure is a [KeyMismatchError], and nothing is written.
 func VerifyKeyring(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring) error {
 	return InTx(ctx, pool, func(tx pgx.Tx) error {
 		queries := New(tx)
@@ -65,8 +65,9 @@ func VerifyKeyring(ctx context.Context, pool *pgxpool.Pool, ring *vault.Keyring)
 	})
 }
 
-// lockSentinels lets one process at a time decide about keys: two with different new keys must not both find the database
-// empty. A lock that somebody holds for long is an error, not a boot that hangs.
+// lockSentinels lets one process at a time decide about keys: two with different new keys must not
+// both find the database empty. A lock that somebody holds for long is an error, not a boot that
+// hangs.
 func lockSentinels(ctx context.Context, tx pgx.Tx) error {
 	if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '10s'"); err != nil {
 		return err

@@ -2,15 +2,42 @@ package db
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// AuditStreamDebts gives the rows of AuditListDebts one by one: there may be more than fit into memory. An error ends it as its last item.
-func (q *Queries) AuditStreamDebts(ctx context.Context, merchantID, auditID uuid.UUID) iter.Seq2[AuditListDebtsRow, error] {
-	return stream[AuditListDebtsRow](ctx, q.db, auditListDebts, merchantID, auditID)
+// byHash has a statement join by hashing. The planner knows nothing of a CTE's rows, guesses a
+// hundredth of them, and would compare each with each. Nor is such a statement compiled.
+const byHash = "SET LOCAL enable_nestloop = off; SET LOCAL jit = off"
+
+// errEnough says that nobody wants further rows.
+var errEnough = errors.New("no further rows are wanted")
+
+// AuditStreamDebts gives the rows of AuditListDebts one by one: there may be more than fit into
+// memory. An error ends it as its last item.
+func AuditStreamDebts(ctx context.Context, pool *pgxpool.Pool, merchantID, auditID uuid.UUID) iter.Seq2[AuditListDebtsRow, error] {
+	return func(yield func(AuditListDebtsRow, error) bool) {
+		// Without the bounds of others: it locks nothing, and its reader may take a while.
+		begin := pgx.TxOptions{BeginQuery: "BEGIN READ ONLY; " + byHash + "; " + watch}
+		err := pgx.BeginTxFunc(ctx, pool, begin, func(tx pgx.Tx) error {
+			for row, err := range stream[AuditListDebtsRow](ctx, tx, auditListDebts, merchantID, auditID) {
+				if err != nil {
+					return err
+				}
+				if !yield(row, nil) {
+					return errEnough
+				}
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			yield(AuditListDebtsRow{}, err)
+		}
+	}
 }
 
 func stream[T any](ctx context.Context, db DBTX, query string, args ...any) iter.Seq2[T, error] {

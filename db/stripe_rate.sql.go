@@ -32,8 +32,9 @@ type StripeRateReserveRow struct {
 	Rate   float64
 }
 
-// Reserves the next requests to an account's Stripe, evenly spaced at rate: the last one's turn ends in ends_in seconds. All processes
-// take from one row. A process that comes up to two turns late gets them still, or every hiccup would cost a little of the rate.
+// Reserves the next requests to an account's Stripe, evenly spaced at rate: the last one's turn
+// ends in ends_in seconds. All processes take from one row. A process that comes up to two turns
+// late gets them still, or every hiccup would cost a little of the rate.
 func (q *Queries) StripeRateReserve(ctx context.Context, arg StripeRateReserveParams) (StripeRateReserveRow, error) {
 	row := q.db.QueryRow(ctx, stripeRateReserve, arg.MerchantID, arg.Requests, arg.Most)
 	var i StripeRateReserveRow
@@ -54,7 +55,8 @@ type StripeRateSlowParams struct {
 	MerchantID uuid.UUID
 }
 
-// After a 429: half the pace, and at least a request every two seconds. Those who are told so within the same second are one answer.
+// After a 429: half the pace, and at least a request every two seconds. Those who are told so
+// within the same second are one answer.
 func (q *Queries) StripeRateSlow(ctx context.Context, arg StripeRateSlowParams) error {
 	_, err := q.db.Exec(ctx, stripeRateSlow, arg.Most, arg.Pause, arg.MerchantID)
 	return err

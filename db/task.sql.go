@@ -23,8 +23,8 @@ type TaskCancelParams struct {
 	ID         uuid.UUID
 }
 
-// One whose request may be out, pending or parked, finds out by itself what that did, or ends in review: until then nobody may begin
-// anew beside it.
+// One whose request may be out, pending or parked, finds out by itself what that did, or ends in
+// review: until then nobody may begin anew beside it.
 func (q *Queries) TaskCancel(ctx context.Context, arg TaskCancelParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskCancel, arg.MerchantID, arg.ID)
 	if err != nil {
@@ -70,7 +70,8 @@ type TaskCancelOutdatedParams struct {
 	Amounts    []int64
 }
 
-// The pending charge that holds this key, has not been sent, and is of an invoice or amount that is not among these.
+// The pending charge that holds this key, has not been sent, and is of an invoice or amount that is
+// not among these.
 func (q *Queries) TaskCancelOutdated(ctx context.Context, arg TaskCancelOutdatedParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskCancelOutdated,
 		arg.MerchantID,
@@ -88,7 +89,7 @@ const taskClaim = `-- name: TaskClaim :many
 UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => $1)
-WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the lock keeps them there
+WHERE t.ctid = ANY (ARRAY(
     SELECT due.place FROM (
         SELECT d.place, m.position, row_number() OVER (PARTITION BY m.position ORDER BY d.run_at) AS turn
         FROM unnest($2::uuid[]) WITH ORDINALITY AS m (id, position)
@@ -116,7 +117,7 @@ type TaskClaimRow struct {
 	ID           uuid.UUID
 	Kind         string
 	Params       []byte
-	SealedParams *vault.EncryptedToken
+	SealedParams *vault.StoredToken
 	Attempts     int32
 	Fence        int64
 	FirstSentAt  *time.Time
@@ -126,6 +127,7 @@ type TaskClaimRow struct {
 
 // Due tasks of these merchants, each one's oldest, in turns: the first of each, in the order of the
 // merchants, before the second of any.
+// by place, so that no index is searched again: the lock keeps them there
 func (q *Queries) TaskClaim(ctx context.Context, arg TaskClaimParams) ([]TaskClaimRow, error) {
 	rows, err := q.db.Query(ctx, taskClaim,
 		arg.LeaseSeconds,
@@ -185,7 +187,7 @@ type TaskClaimLongRow struct {
 	ID           uuid.UUID
 	Kind         string
 	Params       []byte
-	SealedParams *vault.EncryptedToken
+	SealedParams *vault.StoredToken
 	Attempts     int32
 	Fence        int64
 	FirstSentAt  *time.Time
@@ -244,7 +246,7 @@ type TaskClaimOneRow struct {
 	ID           uuid.UUID
 	Kind         string
 	Params       []byte
-	SealedParams *vault.EncryptedToken
+	SealedParams *vault.StoredToken
 	Attempts     int32
 	Fence        int64
 	FirstSentAt  *time.Time
@@ -309,7 +311,8 @@ const taskDropFinished = `-- name: TaskDropFinished :execrows
 DELETE FROM scheduled_tasks t USING (
     SELECT merchant_id, id FROM scheduled_tasks
     WHERE status IN ('succeeded', 'failed', 'canceled') AND finished_at < clock_timestamp() - make_interval(secs => $1)
-        AND run_at < phantom_now() - make_interval(secs => $1) -- earlier than finished_at, and indexed
+        -- earlier than finished_at, and indexed
+        AND run_at < phantom_now() - make_interval(secs => $1)
     ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED) AS old
 WHERE t.merchant_id = old.merchant_id AND t.id = old.id
 `
@@ -400,7 +403,7 @@ func (q *Queries) TaskDueMerchants(ctx context.Context, arg TaskDueMerchantsPara
 
 const taskEnqueue = `-- name: TaskEnqueue :execrows
 INSERT INTO scheduled_tasks (merchant_id, id, kind, params, sealed_params, run_at, unique_key)
-VALUES ($1, $2, $3, $4, $5, coalesce($6, phantom_now()), $7)
+VALUES ($1, $2, $3, $4, $5::sealed_token, coalesce($6, phantom_now()), $7)
 ON CONFLICT (merchant_id, kind, unique_key)
     WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
     DO NOTHING
@@ -514,7 +517,8 @@ type TaskFinishParams struct {
 	Fence      int64
 }
 
-// By its holder's hand, together with what it has brought about. What it was sent with is forgotten: it will not be sent again.
+// By its holder's hand, together with what it has brought about. What it was sent with is
+// forgotten: it will not be sent again.
 func (q *Queries) TaskFinish(ctx context.Context, arg TaskFinishParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskFinish,
 		arg.Status,
@@ -587,8 +591,9 @@ const taskHeartbeat = `-- name: TaskHeartbeat :many
 UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => $1)
 FROM (SELECT unnest($3::uuid[]) AS merchant_id, unnest($2::uuid[]) AS id,
     unnest($4::bigint[]) AS fence ORDER BY 2) AS held
-WHERE t.id = ANY (ARRAY(SELECT unnest($2::uuid[]))) -- planned as few rows, and so never as a scan of the whole table
-    AND t.lease_until IS NOT NULL -- it runs; by its status it would be looked for among all that run
+WHERE t.id = ANY (ARRAY(SELECT unnest($2::uuid[])))
+    -- it runs; by its status it would be looked for among all that run
+    AND t.lease_until IS NOT NULL
     AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence
 RETURNING t.id
 `
@@ -600,8 +605,10 @@ type TaskHeartbeatParams struct {
 	Fences       []int64
 }
 
-// Extends the leases that are still the caller's and says which these are. This and the two that settle name rows by id and not by
-// place, because a heartbeat moves them, and in the order of ids, so that they never lock each other out.
+// Extends the leases that are still the caller's and says which these are. This and the two that
+// settle name rows by id and not by place, because a heartbeat moves them, and in the order of ids,
+// so that they never lock each other out.
+// planned as few rows, and so never as a scan of the whole table
 func (q *Queries) TaskHeartbeat(ctx context.Context, arg TaskHeartbeatParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, taskHeartbeat,
 		arg.LeaseSeconds,
@@ -784,7 +791,9 @@ type TaskMarkSentParams struct {
 	Fence      int64
 }
 
-// By its holder's hand, before the request leaves: from then on its key may be known outside. Returns when that was first so. A key that was first sent 20 hours ago or earlier is not sent again.
+// By its holder's hand, before the request leaves: from then on its key may be known outside.
+// Returns when that was first so. A key that was first sent 20 hours ago or earlier is not sent
+// again.
 func (q *Queries) TaskMarkSent(ctx context.Context, arg TaskMarkSentParams) (*time.Time, error) {
 	row := q.db.QueryRow(ctx, taskMarkSent, arg.MerchantID, arg.ID, arg.Fence)
 	var first_sent_at *time.Time
@@ -815,8 +824,9 @@ type TaskParkParams struct {
 	Most       int32
 }
 
-// Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
-// seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody, and the probe ends by itself.
+// Sets a merchant's pending tasks aside, until they connect again: those that are due first, and
+// not all at once, because 100,000 take seconds. What is left, or being claimed now, is parked by
+// its own handler. The purge waits for nobody, and the probe ends by itself.
 func (q *Queries) TaskPark(ctx context.Context, arg TaskParkParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskPark, arg.MerchantID, arg.Most)
 	if err != nil {
@@ -841,8 +851,9 @@ type TaskParkHeldParams struct {
 	MerchantID  uuid.UUID
 }
 
-// Parks a running task by its holder's hand, unless the merchant has connected since connected_at; then there is no row. The lock on
-// their row puts this before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
+// Parks a running task by its holder's hand, unless the merchant has connected since connected_at;
+// then there is no row. The lock on their row puts this before or after a reconnection: one of the
+// two sees the other, and no task stays parked under a merchant who is back.
 func (q *Queries) TaskParkHeld(ctx context.Context, arg TaskParkHeldParams) (bool, error) {
 	row := q.db.QueryRow(ctx, taskParkHeld,
 		arg.Error,
@@ -874,7 +885,8 @@ type TaskProgressRow struct {
 	Seconds   float64
 }
 
-// How a task stands, and how many seconds are left: of a pending one until it is due, of a running one until its lease ends.
+// How a task stands, and how many seconds are left: of a pending one until it is due, of a running
+// one until its lease ends.
 func (q *Queries) TaskProgress(ctx context.Context, arg TaskProgressParams) (TaskProgressRow, error) {
 	row := q.db.QueryRow(ctx, taskProgress, arg.MerchantID, arg.ID)
 	var i TaskProgressRow
@@ -927,8 +939,8 @@ type TaskReadPageRow struct {
 	LastError   *string
 }
 
-// For the merchant: his own, the newest first. Ids are UUIDv7, so rows that are added while somebody pages come before all that he
-// has still to see.
+// For the merchant: their own, the newest first. Ids are UUIDv7, so rows that are added while
+// somebody pages come before all that they have still to see.
 func (q *Queries) TaskReadPage(ctx context.Context, arg TaskReadPageParams) ([]TaskReadPageRow, error) {
 	rows, err := q.db.Query(ctx, taskReadPage,
 		arg.MerchantID,
@@ -978,8 +990,9 @@ FROM (
 WHERE t.merchant_id = dead.merchant_id AND t.id = dead.id
 `
 
-// Tasks whose worker died: their lease has ended. Those that have used up their tries are for a person to look at. One of them may
-// be what killed the worker: from the second time on they are spread apart, so that it does not take the same ones along each time.
+// Tasks whose worker died: their lease has ended. Those that have used up their tries are for a
+// person to look at. One of them may be what killed the worker: from the second time on they are
+// spread apart, so that it does not take the same ones along each time.
 func (q *Queries) TaskRescue(ctx context.Context, maxAttempts int32) (int64, error) {
 	result, err := q.db.Exec(ctx, taskRescue, maxAttempts)
 	if err != nil {
@@ -1252,7 +1265,8 @@ type TaskUnparkParams struct {
 	Most       int32
 }
 
-// If the merchant is connected. In no order, which would sort them all. To be repeated until it changes fewer than most.
+// If the merchant is connected. In no order, which would sort them all. To be repeated until it
+// changes fewer than most.
 func (q *Queries) TaskUnpark(ctx context.Context, arg TaskUnparkParams) (int64, error) {
 	result, err := q.db.Exec(ctx, taskUnpark, arg.MerchantID, arg.Most)
 	if err != nil {

@@ -193,8 +193,8 @@ func TestTokenFailsClosedWithoutTheCodec(t *testing.T) {
 					return err
 				},
 			}
-			// With the codec, a mode that guesses the type from the Go value may store the sealed form in a text column, as
-			// a text; what it must not store is looked for below.
+			// With the codec, a mode that guesses the type from the Go value may store the sealed
+			// form in a text column, as a text; what it must not store is looked for below.
 			for _, statement := range []string{"INSERT INTO loose (text) VALUES ($1)", "INSERT INTO loose (bytes) VALUES ($1)", "INSERT INTO loose (document) VALUES ($1)"} {
 				if _, err := pool.Exec(ctx, statement, mode, value); err != nil && strings.Contains(err.Error(), canary) {
 					t.Errorf("%s, %s, %T: the error shows the secret: %v", statement, mode, value, err)
@@ -257,7 +257,8 @@ func TestTokenNeverShowsInErrorsOfPgx(t *testing.T) {
 
 func execError[T any](_ T, err error) error { return err }
 
-// All ordered pairs of 50 rows: what was sealed for one place opens in no other, however the thief labels it.
+// All ordered pairs of 50 rows: what was sealed for one place opens in no other, however the thief
+// labels it.
 func TestSwappedTokensNeverOpen(t *testing.T) {
 	t.Parallel()
 	const merchants = 50

@@ -27,7 +27,7 @@ func TestTransactionsAreBounded(t *testing.T) {
 		}) (all string) {
 			t.Helper()
 			if err := from.QueryRow(t.Context(), `SELECT concat_ws(' ', current_setting('idle_in_transaction_session_timeout'),
-				current_setting('lock_timeout'), current_setting('transaction_isolation'), current_setting('transaction_read_only'),
+				current_setting('lock_timeout'), current_setting('jit'), current_setting('transaction_isolation'), current_setting('transaction_read_only'),
 				current_setting('tcp_keepalives_idle') = '10')`).Scan(&all); err != nil {
 				t.Fatal(err)
 			}
@@ -37,7 +37,7 @@ func TestTransactionsAreBounded(t *testing.T) {
 			in   func(context.Context, *pgxpool.Pool, func(pgx.Tx) error) error
 			want string
 		}{
-			{db.InTx, "20s 25s read committed off"}, {db.InCopyTx, "20s 25s read committed off"}, {db.InSnapshot, "20s 25s repeatable read on"},
+			{db.InTx, "20s 25s off read committed off"}, {db.InCopyTx, "20s 25s off read committed off"}, {db.InSnapshot, "20s 25s off repeatable read on"},
 		} {
 			if err := begin.in(t.Context(), pool, func(tx pgx.Tx) error {
 				if got := settings(tx); got != begin.want+" f" && got != begin.want+" t" {
@@ -47,7 +47,7 @@ func TestTransactionsAreBounded(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			if got := settings(pool); got != "0 0 read committed off f" {
+			if got := settings(pool); got != "0 0 on read committed off f" {
 				t.Errorf("%s: the connection keeps %s", name, got)
 			}
 		}
@@ -104,7 +104,7 @@ func TestOpenTransactionsAreNamed(t *testing.T) {
 	pool := open(t, url, dbtest.Ring(t))
 	queries := db.New(pool)
 	named := func() []db.DoctorTransactionsRow {
-		rows, err := queries.DoctorTransactions(t.Context(), 0)
+		rows, err := queries.DoctorTransactions(t.Context(), db.DoctorTransactionsParams{Transactions: 1 << 30})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +136,7 @@ func TestOpenTransactionsAreNamed(t *testing.T) {
 		rows[0].Pid != int32(holder.Conn().PgConn().PID()) || rows[0].Age < rows[1].Age {
 		t.Errorf("%+v", rows)
 	}
-	if old, err := queries.DoctorTransactions(t.Context(), 3600); err != nil || len(old) != 0 {
+	if old, err := queries.DoctorTransactions(t.Context(), db.DoctorTransactionsParams{Seconds: 3600, Transactions: 1 << 30}); err != nil || len(old) != 0 {
 		t.Errorf("%v %+v", err, old)
 	}
 	if err := holder.Rollback(t.Context()); err != nil {

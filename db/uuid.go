@@ -7,8 +7,9 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// registerUUID makes a uuid.UUID travel as its 16 bytes. pgx's own codec finds its Valuer and Scanner instead and goes by way of
-// text and an error that it makes and drops: measured, 5 µs for each of thousands of ids.
+// registerUUID makes a uuid.UUID travel as its 16 bytes. pgx's own codec finds its Valuer and
+// Scanner instead and goes by way of text and an error that it makes and drops: measured, 5 µs for
+// each of thousands of ids.
 func registerUUID(types *pgtype.Map) {
 	single := &pgtype.Type{Name: "uuid", OID: pgtype.UUIDOID, Codec: uuidCodec{}}
 	types.RegisterType(single)

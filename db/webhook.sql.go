@@ -61,7 +61,7 @@ type WebhookMerchantGetRow struct {
 	Seen         bool
 }
 
-// Whose event it is, without his tokens, and whether the event has come before.
+// Whose event it is, without their tokens, and whether the event has come before.
 func (q *Queries) WebhookMerchantGet(ctx context.Context, arg WebhookMerchantGetParams) (WebhookMerchantGetRow, error) {
 	row := q.db.QueryRow(ctx, webhookMerchantGet, arg.EventID, arg.Account)
 	var i WebhookMerchantGetRow

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The codes as the project's notes on Stripe list them.
-var listedCodes = map[string]string{
+// The codes of docs/rules.md, by class.
+var listedCodes = map[Class]string{
 	"never": `incorrect_number lost_card pickup_card stolen_card revocation_of_authorization revocation_of_all_authorizations
 		stop_payment_order invalid_account fraudulent merchant_blacklist restricted_card security_violation transaction_not_allowed
 		highest_risk_level do_not_try_again`,
@@ -19,7 +19,7 @@ var listedCodes = map[string]string{
 
 func TestClassifyListedCodes(t *testing.T) {
 	t.Parallel()
-	check := func(networkAdvice, advice, decline, networkDecline, brand, wantClass, wantCode string) {
+	check := func(networkAdvice, advice, decline, networkDecline, brand string, wantClass Class, wantCode string) {
 		t.Helper()
 		class, code := Classify(networkAdvice, advice, decline, networkDecline, brand)
 		if class != wantClass || code != wantCode {
@@ -68,7 +68,11 @@ func TestClassifyListedCodes(t *testing.T) {
 
 func TestClassifyOrder(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ networkAdvice, advice, decline, networkDecline, brand, class, code string }{
+	for _, test := range []struct {
+		networkAdvice, advice, decline, networkDecline, brand string
+		class                                                 Class
+		code                                                  string
+	}{
 		{class: "unknown"},
 		{brand: "visa", class: "unknown"},
 		{advice: "try_again_later", class: "soon", code: "try_again_later"},

@@ -13,30 +13,46 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/decline"
 	"phantom/task"
+	"phantom/trail"
 )
 
 // KindAudit is the kind of the task that runs an audit. Its id is the audit's.
 const KindAudit = "audit"
 
 const (
-	readers    = 16 // windows that are read at a time: enough to keep 80 requests a second going at 200 ms each
-	auditTries = 3  // without progress, after which an audit with windows that cannot be read is a failed one
-	budgetDays = 30 // of a card network's limit
+	// windows that are read at a time: enough to keep 80 requests a second going at 200 ms each
+	readers = 16
+	// without progress, after which an audit with windows that cannot be read is a failed one
+	auditTries = 3
+	budgetDays = decline.NetworkDays
 )
 
-// StartAudit begins an audit of a merchant's account, or finds the one that runs, and returns its id. since, if not nil, leaves out
-// what was created before; an audit that runs and leaves out more is widened.
+// StartAudit begins an audit of a merchant's account, or finds the one that runs, and returns its
+// id. since, if not nil, leaves out what was created before; an audit that runs and leaves out more
+// is widened.
 func (s *Service) StartAudit(ctx context.Context, merchantID uuid.UUID, since *time.Time) (id uuid.UUID, err error) {
 	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		id, err = StartAuditIn(ctx, tx, merchantID, since)
-		return err
+		var changed bool
+		if id, changed, err = startAudit(ctx, tx, merchantID, since); err != nil || !changed {
+			return err
+		}
+		return trail.Record(ctx, tx, trail.Change{Merchant: merchantID, Action: "audit.start", Object: id.String(), After: struct {
+			Since *time.Time `json:"since"`
+		}{since}})
 	})
 	return id, err
 }
 
-// StartAuditIn is [Service.StartAudit] in the caller's transaction.
+// StartAuditIn is [Service.StartAudit] in the caller's transaction, as a part of another change.
 func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *time.Time) (uuid.UUID, error) {
+	id, _, err := startAudit(ctx, tx, merchantID, since)
+	return id, err
+}
+
+// startAudit says, too, whether it has changed anything: an audit that runs may do as it is.
+func startAudit(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *time.Time) (id uuid.UUID, changed bool, err error) {
 	queries := db.New(tx)
 	if since != nil {
 		if since = ptr(since.Truncate(time.Second)); !since.After(epoch) {
@@ -44,26 +60,30 @@ func StartAuditIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, since *
 		}
 	}
 	if err := queries.AuditAbandon(ctx, merchantID); err != nil {
-		return uuid.Nil, fmt.Errorf("abandon audits: %w", err)
+		return uuid.Nil, false, fmt.Errorf("abandon audits: %w", err)
 	}
 	for range 3 { // the audit that runs may end in between
 		id := newID()
 		added, err := queries.AuditCreate(ctx, db.AuditCreateParams{MerchantID: merchantID, ID: id, Since: since})
 		if err != nil {
-			return uuid.Nil, fmt.Errorf("create audit: %w", err)
+			return uuid.Nil, false, fmt.Errorf("create audit: %w", err)
 		}
 		if added > 0 {
-			return id, beginAudit(ctx, tx, merchantID, id)
+			return id, true, beginAudit(ctx, tx, merchantID, id)
 		}
 		running, err := queries.AuditLockRunning(ctx, merchantID)
 		if err == nil {
-			return running.ID, widenAudit(ctx, queries, merchantID, running, since)
+			wider := running.Since != nil && (since == nil || since.Before(*running.Since))
+			if wider {
+				err = widenAudit(ctx, queries, merchantID, running, since)
+			}
+			return running.ID, wider, err
 		}
 		if !errors.Is(err, pgx.ErrNoRows) {
-			return uuid.Nil, fmt.Errorf("find the audit that runs: %w", err)
+			return uuid.Nil, false, fmt.Errorf("find the audit that runs: %w", err)
 		}
 	}
-	return uuid.Nil, connect.ErrDisconnected
+	return uuid.Nil, false, connect.ErrDisconnected
 }
 
 // beginAudit gives a new audit its windows and its task.
@@ -88,9 +108,6 @@ func beginAudit(ctx context.Context, tx db.DBTX, merchantID, id uuid.UUID) error
 
 // widenAudit adds the windows that an audit that runs would leave out.
 func widenAudit(ctx context.Context, queries *db.Queries, merchantID uuid.UUID, running db.AuditLockRunningRow, since *time.Time) error {
-	if running.Since == nil || since != nil && !since.Before(*running.Since) {
-		return nil
-	}
 	from := epoch
 	if since != nil {
 		from = *since
@@ -176,7 +193,8 @@ func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
 	}
 }
 
-// slowDown is how long a task waits whose account Stripe will not let us read for now. That is no failed try.
+// slowDown is how long a task waits whose account Stripe will not let us read for now. That is no
+// failed try.
 const slowDown = 30 * time.Second
 
 func asksToSlowDown(errs []error) bool {
@@ -184,8 +202,9 @@ func asksToSlowDown(errs []error) bool {
 	return slices.ContainsFunc(errs, func(err error) bool { return errors.As(err, &read) && read.SlowDown })
 }
 
-// giveUp ends the audit where Stripe says that no further try would help, or has said no too often; any other error is the try's. A
-// merchant who has left finds his audit where it was when he comes back.
+// giveUp ends the audit where Stripe says that no further try would help, or has said no too often;
+// any other error is the try's. A merchant who has left finds their audit where it was when they
+// come back.
 func (a *audit) giveUp(ctx context.Context, t *task.Task, err error) error {
 	var read *connect.ReadError
 	switch {
@@ -200,7 +219,8 @@ func (a *audit) giveUp(ctx context.Context, t *task.Task, err error) error {
 			return err // and the task is parked
 		}
 		if a.reader == nil || !merchant.ConnectedAt.Equal(a.reader.Merchant.ConnectedAt) {
-			return errors.New("the merchant has connected again meanwhile") // with a token that we have not tried
+			// with a token that we have not tried
+			return errors.New("the merchant has connected again meanwhile")
 		}
 		return a.fail(ctx, err)
 	case errors.As(err, &read) && read.SlowDown:
@@ -221,14 +241,16 @@ func (a *audit) fail(ctx context.Context, why error) error {
 	if err := a.dropFacts(ctx); err != nil {
 		return errors.Join(why, err)
 	}
-	return task.Fail(errors.New(why.Error())) // and not ErrRevoked itself, for which a task is parked
+	// and not ErrRevoked itself, for which a task is parked
+	return task.Fail(errors.New(why.Error()))
 }
 
-// errWidened says that somebody has asked for more of the history than we have read: there are new windows.
+// errWidened says that somebody has asked for more of the history than we have read: there are new
+// windows.
 var errWidened = errors.New("the audit is to read more")
 
-// reload takes over what was asked for since the audit's row was read, and fails with errWidened if that is more, or
-// with errTaken if the audit has ended.
+// reload takes over what was asked for since the audit's row was read, and fails with errWidened if
+// that is more, or with errTaken if the audit has ended.
 func (a *audit) reload(ctx context.Context) error {
 	row, err := a.s.queries.AuditGet(ctx, db.AuditGetParams{MerchantID: a.row.MerchantID, ID: a.row.ID})
 	if err != nil {
@@ -245,7 +267,8 @@ func (a *audit) reload(ctx context.Context) error {
 	return nil
 }
 
-// finish stores the audit's end. It fails with errWidened, or with errTaken where another process has gone on with it.
+// finish stores the audit's end. It fails with errWidened, or with errTaken where another process
+// has gone on with it.
 func (a *audit) finish(ctx context.Context, end db.AuditFinishParams) error {
 	end.MerchantID, end.ID, end.Since, end.Fence = a.row.MerchantID, a.row.ID, a.row.Since, a.task.Fence
 	changed, err := a.s.queries.AuditFinish(ctx, end)
@@ -329,8 +352,8 @@ func (a *audit) failWindow(ctx context.Context, w window, cause error) error {
 	return err
 }
 
-// dropFacts deletes what the audit has read. It comes after the audit's end is stored: without its facts an audit would judge
-// everybody to be no ghost. Who has lost his lease drops nothing.
+// dropFacts deletes what the audit has read. It comes after the audit's end is stored: without its
+// facts an audit would judge everybody to be no ghost. Who has lost their lease drops nothing.
 func (a *audit) dropFacts(ctx context.Context) error {
 	q, m, id, fence := a.s.queries, a.row.MerchantID, a.row.ID, a.task.Fence
 	for _, drop := range []func() error{

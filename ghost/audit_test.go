@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"phantom/db"
+	"phantom/decline"
 	"phantom/sandbox"
 )
 
-// assertTruth holds the open ghosts against what the sandbox knows: none missing, none invented, each to the cent.
+// assertTruth holds the open ghosts against what the sandbox knows: none missing, none invented,
+// each to the cent.
 func (b *bench) assertTruth() {
 	b.t.Helper()
 	describe := func(kind, customer, subscription, currency, invoice string, amount int64, hidden, anew bool) string {
@@ -29,11 +31,11 @@ func (b *bench) assertTruth() {
 		b.t.Error("a world without ghosts proves nothing")
 	}
 	for _, g := range b.ghosts() {
-		key := g.StripeSubscriptionID + g.Currency + g.Kind
+		key := g.StripeSubscriptionID + g.Currency + string(g.Kind)
 		if g.Status != "open" {
 			continue
 		}
-		got := describe(g.Kind, g.StripeCustomerID, g.StripeSubscriptionID, g.Currency, g.StripeInvoiceID, g.Amount, g.Hidden, g.Resubscribed)
+		got := describe(string(g.Kind), g.StripeCustomerID, g.StripeSubscriptionID, g.Currency, g.StripeInvoiceID, g.Amount, g.Hidden, g.Resubscribed)
 		switch {
 		case want[key] == "":
 			b.t.Errorf("invented: %s (%s)", got, g.Rule)
@@ -47,7 +49,8 @@ func (b *bench) assertTruth() {
 	}
 }
 
-// On generated worlds every ghost is found, none is invented, and the amounts are right to the cent. A second audit changes no row.
+// On generated worlds every ghost is found, none is invented, and the amounts are right to the
+// cent. A second audit changes no row.
 func TestAuditsFindTheTruth(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(50) {
@@ -104,7 +107,7 @@ func (b *bench) rows() map[string]string {
 	b.t.Helper()
 	all := map[string]string{}
 	for _, g := range b.ghosts() {
-		key := g.StripeSubscriptionID + " " + g.Currency + " " + g.Kind
+		key := g.StripeSubscriptionID + " " + g.Currency + " " + string(g.Kind)
 		g.UpdatedAt, g.Email = time.Time{}, nil
 		text, err := json.MarshalIndent(g, "", " ")
 		if err != nil {
@@ -163,14 +166,14 @@ func TestAuditLeavesNoFacts(t *testing.T) {
 	}
 }
 
-// Attempts on a card after the network has said never again, for the same debt, could not have succeeded: they are counted, and no
-// others.
+// Attempts on a card after the network has said never again, for the same debt, could not have
+// succeeded: they are counted, and no others.
 func TestWastedAttemptsAreCounted(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 1})
 	id := newID()
 	var rows []db.AuditAddChargesParams
-	add := func(sequence, card, brand, outcome, class string, hour int) {
+	add := func(sequence, card, brand, outcome string, class decline.Class, hour int) {
 		rows = append(rows, db.AuditAddChargesParams{
 			MerchantID: b.merchant, AuditID: id, Sequence: sequence, CreatedAt: now.Add(time.Duration(hour) * time.Hour), Outcome: outcome,
 			DeclineClass: &class, Brand: &brand, Card: []byte(card),
@@ -178,7 +181,7 @@ func TestWastedAttemptsAreCounted(t *testing.T) {
 	}
 	add("in_1", "a", "visa", "failed", "never", 0)
 	add("in_1", "a", "visa", "failed", "never", 1)       // wasted
-	add("in_1", "a", "visa", "failed", "timed", 2)       // wasted: whatever the bank says now
+	add("in_1", "a", "visa", "failed", "timed", 2)       // wasted: no matter what the bank says now
 	add("in_1", "b", "visa", "failed", "timed", 3)       // another card
 	add("in_1", "a", "visa", "blocked", "never", 4)      // never reached the network
 	add("in_2", "a", "visa", "failed", "never", 5)       // another debt
@@ -195,7 +198,8 @@ func TestWastedAttemptsAreCounted(t *testing.T) {
 	}
 }
 
-// The first audit comes with the handshake, before the account's facts may be known: it reads them itself.
+// The first audit comes with the handshake, before the account's facts may be known: it reads them
+// itself.
 func TestAuditReadsTheAccountsFacts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 20})

@@ -3,6 +3,7 @@ package ghost
 import (
 	"testing"
 
+	"phantom/debt"
 	"phantom/sandbox"
 )
 
@@ -19,7 +20,7 @@ func TestPaidBehindAHundred(t *testing.T) {
 	}
 	b.change(sandbox.Change{Do: "pay", ID: g.StripeInvoiceID})
 	b.reread(g.StripeSubscriptionID)
-	if paid := b.ghosts()[0]; paid.Status != "closed" || *paid.ClosedReason != ClosedPaid {
+	if paid := b.ghosts()[0]; paid.Status != "closed" || *paid.ClosedReason != debt.Paid {
 		t.Errorf("it is %s, %s", paid.Status, text0(paid.ClosedReason))
 	}
 }
@@ -33,7 +34,7 @@ func TestADebtBecomesOneOfAnotherKind(t *testing.T) {
 	g := b.ghosts()[0]
 	b.change(sandbox.Change{Do: "mark_uncollectible", ID: g.StripeInvoiceID})
 	b.reread(g.StripeSubscriptionID)
-	if all := b.ghosts(); len(all) != 1 || all[0].ID != g.ID || all[0].Kind != WrittenOff || all[0].Status != "open" ||
+	if all := b.ghosts(); len(all) != 1 || all[0].ID != g.ID || all[0].Kind != debt.WrittenOff || all[0].Status != "open" ||
 		!all[0].DiscoveredAt.Equal(g.DiscoveredAt) {
 		t.Fatalf("%+v", all)
 	}
@@ -47,7 +48,7 @@ func TestADebtBecomesOneOfAnotherKind(t *testing.T) {
 	}
 	b.change(sandbox.Change{Do: "pay", ID: g.StripeInvoiceID})
 	b.reread(g.StripeSubscriptionID)
-	if paid := b.ghosts()[0]; paid.Status != "closed" || *paid.ClosedReason != ClosedPaid {
+	if paid := b.ghosts()[0]; paid.Status != "closed" || *paid.ClosedReason != debt.Paid {
 		t.Errorf("it is %s, %s", paid.Status, text0(paid.ClosedReason))
 	}
 }
@@ -82,7 +83,7 @@ func TestAPaymentIsTakenBack(t *testing.T) {
 	for _, lost := range b.ghosts() {
 		if lost.Status == "open" {
 			found++
-			if lost.Kind != ChargedBack || lost.Amount != g.Amount {
+			if lost.Kind != debt.ChargedBack || lost.Amount != g.Amount {
 				t.Errorf("%+v", lost)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/db/dbtest"
 	"phantom/sandbox"
 	"phantom/task"
 )
@@ -111,7 +112,8 @@ func TestABurstIsReadFewTimes(t *testing.T) {
 	b.assertTruth()
 	reads := len(b.world.Requests()) - before
 	t.Logf("%d reads for 120 events within %s", reads, took)
-	if most := max(30, int(12*took.Seconds())); reads > most { // where a busy machine takes long for them
+	if most := max(30, int(12*took.Seconds())); reads > most {
+		// where a busy machine takes long for them
 		t.Errorf("%d reads for 120 events within %s, %d are enough", reads, took, most)
 	}
 	if n := b.count("SELECT count(*) FROM webhook_events"); n != 120 {
@@ -224,7 +226,7 @@ func TestRanksOfEvents(t *testing.T) {
 		"customer.subscription.created": false, "customer.subscription.updated": false, "customer.subscription.paused": false,
 	} {
 		for _, named := range []string{"", "sub_named"} {
-			execute(t, b.pool, "DELETE FROM scheduled_tasks")
+			dbtest.Exec(t, b.pool, "DELETE FROM scheduled_tasks")
 			e := b.event(kind, "obj_1")
 			e.Subscription = named
 			b.receive(e)
@@ -281,7 +283,7 @@ func TestEventsOfOneObjectAreOneTask(t *testing.T) {
 	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'refresh' AND first AND unique_key NOT LIKE '%:%'"); n != 1 {
 		t.Errorf("%d refreshes of a refund's rank", n)
 	}
-	execute(t, b.pool, "DELETE FROM scheduled_tasks")
+	dbtest.Exec(t, b.pool, "DELETE FROM scheduled_tasks")
 	b.receive(b.event("charge.failed", charge))
 	if n := climb(); n != 0 {
 		t.Errorf("%d reads for what is known", n)
@@ -359,11 +361,11 @@ func TestRefreshInFollowsItsTransaction(t *testing.T) {
 	if n := claim(); n != 1 {
 		t.Errorf("%d tasks begin after it", n)
 	}
-	execute(t, b.pool, "UPDATE scheduled_tasks SET status = 'succeeded', lease_until = NULL, finished_at = now()")
+	dbtest.Exec(t, b.pool, "UPDATE scheduled_tasks SET status = 'succeeded', lease_until = NULL, finished_at = now()")
 	if err := RefreshIn(t.Context(), b.pool, b.merchant, "sub_1"); err != nil {
 		t.Fatal(err)
 	}
-	execute(t, b.pool, "UPDATE scheduled_tasks SET status = 'running', lease_until = now() + interval '1 hour' WHERE status = 'pending'")
+	dbtest.Exec(t, b.pool, "UPDATE scheduled_tasks SET status = 'running', lease_until = now() + interval '1 hour' WHERE status = 'pending'")
 	if err := RefreshIn(t.Context(), b.pool, b.merchant, "sub_1"); err != nil {
 		t.Fatal(err)
 	}

@@ -3,11 +3,12 @@ package ghost
 import (
 	"testing"
 
+	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
 
-// What an audit has counted on a card, whoever paid with it, a refresh does not lower: it sees one customer's charges. Another card, or
-// an audit of long ago, says nothing about this one.
+// What an audit has counted on a card, no matter who paid with it, a refresh does not lower: it
+// sees one customer's charges. Another card, or an audit of long ago, says nothing about this one.
 func TestRefreshKeepsTheCardsAttempts(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -33,8 +34,9 @@ func TestRefreshKeepsTheCardsAttempts(t *testing.T) {
 				WHERE status = 'open' AND card IS NOT NULL ORDER BY id LIMIT 1`).Scan(&subscription, &own); err != nil {
 				t.Fatal(err)
 			}
-			execute(t, b.pool, "UPDATE ghost_targets SET card_attempts = card_attempts + 3") // as for another customer's invoices
-			execute(t, b.pool, test.change)
+			// as for another customer's invoices
+			dbtest.Exec(t, b.pool, "UPDATE ghost_targets SET card_attempts = card_attempts + 3")
+			dbtest.Exec(t, b.pool, test.change)
 			if err := b.s.Refresh(t.Context(), b.merchant, subscription); err != nil {
 				t.Fatal(err)
 			}

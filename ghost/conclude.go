@@ -13,6 +13,9 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/debt"
+	"phantom/decline"
+	"phantom/oracle"
 	"phantom/task"
 )
 
@@ -29,8 +32,8 @@ type auditTotals struct {
 	UnknownDisputes []string `json:"unknown_disputes,omitempty"`
 }
 
-// currencyTotals are amounts in minor units and counts of one currency. AtRisk is unpaid but under way: a bank debit, a customer who
-// must confirm, a dispute, an invoice not long overdue.
+// currencyTotals are amounts in minor units and counts of one currency. AtRisk is unpaid but under
+// way: a bank debit, a customer who must confirm, a dispute, an invoice not long overdue.
 type currencyTotals struct {
 	Owed   int64 `json:"owed"`
 	AtRisk int64 `json:"at_risk"`
@@ -38,15 +41,17 @@ type currencyTotals struct {
 	Hidden int64 `json:"hidden"`
 }
 
-// What a network asks of the acquirer for another try on a card it has refused for good, in US cents: the rates of both networks'
-// excessive-retry programmes for domestic cards. What of it reaches the merchant is his contract's matter: hence "risked".
+// What a network asks of the acquirer for another try on a card it has refused for good, in US
+// cents: the rates of both networks' excessive-retry programmes for domestic cards. How much of it
+// reaches the merchant is a matter of their contract: hence "risked".
 const (
 	visaRetryFee       = 10
 	mastercardRetryFee = 50
 )
 
-// conclude judges what was read, writes what it means, and ends the audit. failed windows make it a failed one that keeps the rest.
-// It can be repeated from any point, and is where it fails with errWidened.
+// conclude judges what was read, writes what it means, and ends the audit. failed windows make it a
+// failed one that keeps the rest. It can be repeated from any point, and is where it fails with
+// errWidened.
 func (a *audit) conclude(ctx context.Context, failed []error) error {
 	if err := a.reload(ctx); err != nil {
 		return err
@@ -55,8 +60,9 @@ func (a *audit) conclude(ctx context.Context, failed []error) error {
 	if err != nil {
 		return err
 	}
-	if len(failed) == 0 && a.row.Since == nil { // half a history would teach the oracle what is not so
-		if _, err := a.s.countForOracle(ctx, a.reader.Merchant, a.row.ID, a.row.Until); err != nil {
+	if len(failed) == 0 && a.row.Since == nil {
+		// half a history would teach the oracle what is not so
+		if _, err := oracle.Count(ctx, a.s.pool, a.reader.Merchant, a.row.ID, a.row.Until); err != nil {
 			return err
 		}
 	}
@@ -86,10 +92,12 @@ type subject struct {
 	subscription Subscription
 	debts        []Debt
 	known        []db.GhostTarget
+	sealed       int // addresses of its debts that do not open
 }
 
-// judgeAll judges every subscription that has debts or an open ghost. Where the facts are not whole nothing is guessed: a subscription
-// whose history was read in part, or not at all, is read anew, as after a webhook.
+// judgeAll judges every subscription that has debts or an open ghost. Where the facts are not whole
+// nothing is guessed: a subscription whose history was read in part, or not at all, is read anew,
+// as after a webhook.
 func (a *audit) judgeAll(ctx context.Context, partial bool) (atRisk map[string]int64, err error) {
 	// One at a time in a process: the stream of facts holds a connection while others write.
 	select {
@@ -120,6 +128,10 @@ func (a *audit) judgeAll(ctx context.Context, partial bool) (atRisk map[string]i
 	if err := j.judge(ctx); err != nil {
 		return nil, err
 	}
+	if j.sealedFacts+j.sealedGhosts > 0 {
+		task.Log(ctx, a.s.log).Warn("[SECURITY] emails that do not open are left out of the audit: phantom doctor says what to do",
+			"account", a.reader.Merchant.StripeUserID, "audit", a.row.ID, "invoices", j.sealedFacts, "ghosts", j.sealedGhosts)
+	}
 	unseen, err := a.s.queries.GhostListUnseen(ctx, db.GhostListUnseenParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID})
 	if err != nil {
 		return nil, fmt.Errorf("list unseen ghosts: %w", err)
@@ -135,6 +147,9 @@ type judging struct {
 	atRisk   map[string]int64
 	subjects []subject
 	unsure   []string // subscriptions to be read whole
+
+	// addresses that do not open, of what was read and of what is known
+	sealedFacts, sealedGhosts int
 }
 
 func (j *judging) judge(ctx context.Context) error {
@@ -150,10 +165,14 @@ func (j *judging) judge(ctx context.Context) error {
 	known := make(map[string][]db.GhostTarget)
 	for _, g := range rows {
 		known[g.StripeSubscriptionID] = append(known[g.StripeSubscriptionID], g)
+		if _, opens := reveal(g.Email, emailContext(g.ID)); !opens {
+			j.sealedGhosts++
+		}
 	}
 	w := &writing{s: a.s, hash: a.reader.Hash, merchant: a.row.MerchantID, live: a.row.Livemode, ticket: a.row.Ticket}
 	for _, s := range j.subjects {
 		s.known = known[s.subscription.ID]
+		j.sealedFacts += s.sealed
 		found, risk := Judge(s.subscription, s.debts, provenIn(s.known), j.now)
 		for currency, amount := range risk {
 			j.atRisk[currency] += amount
@@ -173,7 +192,7 @@ func (j *judging) judge(ctx context.Context) error {
 func (a *audit) subjects(ctx context.Context) iter.Seq2[subject, error] {
 	return func(yield func(subject, error) bool) {
 		var s subject
-		for row, err := range a.s.queries.AuditStreamDebts(ctx, a.row.MerchantID, a.row.ID) {
+		for row, err := range db.AuditStreamDebts(ctx, a.s.pool, a.row.MerchantID, a.row.ID) {
 			if err != nil {
 				yield(s, err)
 				return
@@ -187,7 +206,10 @@ func (a *audit) subjects(ctx context.Context) iter.Seq2[subject, error] {
 					Ignored: row.Ignored, Resubscribed: row.Resubscribed, Products: row.Products, Prices: row.Prices,
 				}}
 			}
-			s.debts = append(s.debts, debtOf(row))
+			debt, opens := debtOf(row)
+			if s.debts = append(s.debts, debt); !opens {
+				s.sealed++
+			}
 		}
 		if len(s.debts) > 0 {
 			yield(s, nil)
@@ -195,7 +217,8 @@ func (a *audit) subjects(ctx context.Context) iter.Seq2[subject, error] {
 	}
 }
 
-// refreshAll reads subscriptions whole about which the facts leave a doubt. One that Stripe will not give now is left to a task.
+// refreshAll reads subscriptions whole about which the facts leave a doubt. One that Stripe will
+// not give now is left to a task.
 func (a *audit) refreshAll(ctx context.Context, subscriptions []string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers / 2)
@@ -212,21 +235,22 @@ func (a *audit) refreshAll(ctx context.Context, subscriptions []string) error {
 	return group.Wait()
 }
 
-func debtOf(row db.AuditListDebtsRow) Debt {
-	d := Debt{
+// debtOf is an invoice of an audit. Where its address does not open it has none.
+func debtOf(row db.AuditListDebtsRow) (d Debt, opens bool) {
+	email, opens := reveal(row.Email, "audit_invoices.email:"+row.ID)
+	d = Debt{
 		Invoice: row.ID, Currency: row.Currency, Status: row.Status, Remaining: row.AmountRemaining, Created: row.CreatedAt, Due: row.DueAt,
 		SendInvoice: row.SendInvoice, OutOfBand: row.PaidOutOfBand, AttemptCount: row.AttemptCount, Intent: row.Intent,
 		Disputed: row.Disputed, Refunded: row.Refunded, CardAttempts: row.CardAttempts,
-		Email: reveal(row.Email, "audit_invoices.email:"+row.ID),
-		Lost:  row.Lost, LostAt: row.LostAt, Lines: row.Lines, From: row.PeriodFrom, To: row.PeriodTo, Separate: row.Separate,
+		Email: email, Lost: row.Lost, LostAt: row.LostAt, Lines: row.Lines, From: row.PeriodFrom, To: row.PeriodTo, Separate: row.Separate,
 	}
 	for i, at := range row.Ats {
 		d.Attempts = append(d.Attempts, Attempt{
-			At: at, Outcome: row.Outcomes[i], Class: row.Classes[i], Code: row.Codes[i], Card: row.Cards[i], Zone: row.Zones[i],
+			At: at, Outcome: row.Outcomes[i], Class: decline.Class(row.Classes[i]), Code: row.Codes[i], Card: row.Cards[i], Zone: row.Zones[i],
 			Country: row.Countries[i],
 		})
 	}
-	return d
+	return d, opens
 }
 
 // totals sums up, after everything is written.
@@ -244,10 +268,10 @@ func (a *audit) totals(ctx context.Context, atRisk map[string]int64) ([]byte, er
 	if err != nil {
 		return nil, fmt.Errorf("sum up: %w", err)
 	}
-	of := map[string]map[string]currencyTotals{Owed: t.Currencies, WrittenOff: t.WrittenOff, ChargedBack: t.ChargedBack}
+	of := map[debt.Kind]map[string]currencyTotals{debt.Owed: t.Currencies, debt.WrittenOff: t.WrittenOff, debt.ChargedBack: t.ChargedBack}
 	for _, row := range rows {
 		of[row.Kind][row.Currency] = currencyTotals{Owed: row.Owed, Ghosts: row.Ghosts, Hidden: row.Hidden}
-		if row.Kind == Owed {
+		if row.Kind == debt.Owed {
 			t.DaysGivenAway += row.DaysGivenAway
 		}
 	}
@@ -267,7 +291,8 @@ func (a *audit) totals(ctx context.Context, atRisk map[string]int64) ([]byte, er
 	return json.Marshal(t)
 }
 
-// provenIn says of which currencies' ghosts the merchant's app has seen the customer use the product.
+// provenIn says of which currencies' ghosts the merchant's app has seen the customer use the
+// product.
 func provenIn(known []db.GhostTarget) func(currency string) bool {
 	return func(currency string) bool {
 		return slices.ContainsFunc(known, func(g db.GhostTarget) bool { return g.Currency == currency && g.Access == "proven" })

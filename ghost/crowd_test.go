@@ -25,9 +25,10 @@ import (
 func TestAnothersCrowdDelaysNobody(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]sandbox.Fault{
-		"healthy":     {},
-		"slow":        {Delay: 300 * time.Millisecond, Times: -1},
-		"asked to go": {Status: http.StatusTooManyRequests, Times: -1}, // of the crowd's account alone
+		"healthy": {},
+		"slow":    {Delay: 300 * time.Millisecond, Times: -1},
+		// of the crowd's account alone
+		"asked to go": {Status: http.StatusTooManyRequests, Times: -1},
 	} {
 		for _, last := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, the other one last: %t", name, last), func(t *testing.T) {
@@ -96,7 +97,7 @@ func testCrowd(t *testing.T, fault sandbox.Fault, last bool) {
 	defer stop()
 	b.await("the crowd is worked on", func() bool {
 		return b.count(`SELECT count(*) FROM scheduled_tasks
-			WHERE merchant_id = $1 AND (attempts > 0 OR run_at > now())`, crowd) > 20 // begun, or sent away
+			WHERE merchant_id = $1 AND (attempts > 0 OR run_at > now())`, crowd) > 20
 	})
 	var events, hunts []time.Duration
 	for range looks {

@@ -11,11 +11,12 @@ import (
 	"testing"
 
 	"phantom/connect"
+	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
 
-// drafts puts drafts into the list of invoices: one at the end of each page, or a page of them before each page. Where they are
-// deleted, each is gone when the next page is asked for.
+// drafts puts drafts into the list of invoices: one at the end of each page, or a page of them
+// before each page. Where they are deleted, each is gone when the next page is asked for.
 type drafts struct {
 	next             http.Handler
 	deleted, ofPages bool
@@ -91,8 +92,8 @@ func (f *drafts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(page)
 }
 
-// Drafts come and go while an audit reads, and one of them may be where the next page begins. Every other invoice is read once, whoever
-// stops in between.
+// Drafts come and go while an audit reads, and one of them may be where the next page begins. Every
+// other invoice is read once, no matter who stops in between.
 func TestAuditsSurviveDeletedCursors(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -117,7 +118,7 @@ func TestAuditsSurviveDeletedCursors(t *testing.T) {
 				SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: server.URL, ConnectBase: server.URL, Log: b.s.log,
 			}, b.pool)
 			b.s = New(b.pool, b.connect, b.s.log)
-			execute(t, b.pool, "DELETE FROM ghost_targets")
+			dbtest.Exec(t, b.pool, "DELETE FROM ghost_targets")
 			id, err := b.s.StartAudit(t.Context(), b.merchant, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -145,7 +146,8 @@ func TestAuditsSurviveDeletedCursors(t *testing.T) {
 			}
 			objects := undisturbed.Objects
 			if !fake.deleted {
-				objects = row.Objects // a draft is made for each answer, and an audit that is stopped reads some again
+				// a draft is made for each answer, and an audit that is stopped reads some again
+				objects = row.Objects
 				if extra := row.Objects - undisturbed.Objects; extra < 5 || extra > int64(len(fake.behind)) {
 					t.Errorf("%d objects more for %d drafts", extra, len(fake.behind))
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
 
@@ -21,7 +22,6 @@ type toldHunts struct {
 }
 
 func (h *toldHunts) GhostsChanged(context.Context, db.DBTX, uuid.UUID, []uuid.UUID) error { return nil }
-func (h *toldHunts) GhostsExpire(context.Context, db.DBTX, uuid.UUID, []uuid.UUID) error  { return nil }
 func (h *toldHunts) MethodsChanged(_ context.Context, _ db.DBTX, _ uuid.UUID, ghosts []uuid.UUID) error {
 	h.methods = append(h.methods, ghosts...)
 	return h.err
@@ -52,20 +52,20 @@ func TestEventsOfACustomer(t *testing.T) {
 	hunts := &toldHunts{}
 	b.s.Hunts = hunts
 	other := b.otherMerchant("acct_other")
-	open := addGhost(t, b.pool, b.merchant, "cus_known", "open", 24*time.Hour)
-	second := addGhost(t, b.pool, b.merchant, "cus_known", "second", 24*time.Hour)
-	waiting := addGhost(t, b.pool, b.merchant, "cus_known", "waiting", 24*time.Hour)
-	addGhost(t, b.pool, b.merchant, "cus_known", "paid", 24*time.Hour)
-	addGhost(t, b.pool, b.merchant, "cus_paid", "alone", 24*time.Hour)
-	addGhost(t, b.pool, other, "cus_theirs", "theirs", 24*time.Hour)
-	execute(t, b.pool, "UPDATE ghost_targets SET currency = 'eur', stripe_subscription_id = 'sub_open' WHERE id = $1", second)
-	execute(t, b.pool, `UPDATE ghost_targets SET status = 'closed', closed_at = now(),
+	open := dbtest.AddGhost(t, b.pool, b.merchant, "cus_known", "open", 24*time.Hour)
+	second := dbtest.AddGhost(t, b.pool, b.merchant, "cus_known", "second", 24*time.Hour)
+	waiting := dbtest.AddGhost(t, b.pool, b.merchant, "cus_known", "waiting", 24*time.Hour)
+	dbtest.AddGhost(t, b.pool, b.merchant, "cus_known", "paid", 24*time.Hour)
+	dbtest.AddGhost(t, b.pool, b.merchant, "cus_paid", "alone", 24*time.Hour)
+	dbtest.AddGhost(t, b.pool, other, "cus_theirs", "theirs", 24*time.Hour)
+	dbtest.Exec(t, b.pool, "UPDATE ghost_targets SET currency = 'eur', stripe_subscription_id = 'sub_open' WHERE id = $1", second)
+	dbtest.Exec(t, b.pool, `UPDATE ghost_targets SET status = 'closed', closed_at = now(),
 		closed_reason = CASE WHEN id = $1 THEN 'payment_under_way' ELSE 'paid' END
 		WHERE id = $1 OR stripe_subscription_id IN ('sub_paid', 'sub_alone')`, waiting)
 	before := len(b.world.Requests())
 	for _, kind := range customersTypes {
 		hunts.methods = nil
-		execute(t, b.pool, "DELETE FROM scheduled_tasks")
+		dbtest.Exec(t, b.pool, "DELETE FROM scheduled_tasks")
 		for range 3 {
 			if !b.receive(b.customersEvent(kind, "cus_known")) {
 				t.Errorf("%s is ignored", kind)
@@ -91,7 +91,7 @@ func TestEventsOfACustomer(t *testing.T) {
 		}
 	}
 	hunts.methods = nil
-	execute(t, b.pool, "DELETE FROM scheduled_tasks")
+	dbtest.Exec(t, b.pool, "DELETE FROM scheduled_tasks")
 	events := b.count("SELECT count(*) FROM webhook_events")
 	for _, kind := range customersTypes {
 		for _, customer := range []string{"cus_unknown", "cus_paid", "cus_theirs", "cus_know", "CUS_KNOWN"} {

@@ -23,8 +23,8 @@ import (
 // KindWebhook is the kind of the task that does what an event asks for.
 const KindWebhook = "webhook"
 
-// Event is what is taken from an event of Stripe's whose signature has been verified. All of it but the account is a hint about what
-// to read: what it says about the object is not taken.
+// Event is what is taken from an event of Stripe's whose signature has been verified. All of it but
+// the account is a hint about what to read: what it says about the object is not taken.
 type Event struct {
 	ID       string
 	Type     string
@@ -98,7 +98,8 @@ func idOrNone(id string) string {
 	return id
 }
 
-// webhookParams are the params of [KindWebhook]. Of the last three, one at most is needed: the one nearest to the subscription.
+// webhookParams are the params of [KindWebhook]. Of the last three, one at most is needed: the one
+// nearest to the subscription.
 type webhookParams struct {
 	Event        string `json:"event"`
 	Type         string `json:"type"`
@@ -135,9 +136,10 @@ func (p webhookParams) nearest() (subject, id string) {
 	return "dispute", p.Object
 }
 
-// Receive stores an event and enqueues what it asks for, in one transaction, or disconnects the merchant there and then. It may be
-// called any number of times for one event, with one effect. It reports false for an event that is none of our business: of a type
-// that changes nothing here, of an account that is not connected or in the other mode, or a deauthorization older than the
+// Receive stores an event and enqueues what it asks for, in one transaction, or disconnects the
+// merchant there and then. It may be called any number of times for one event, with one effect. It
+// reports false for an event that is none of our business: of a type that changes nothing here, of
+// an account that is not connected or in the other mode, or a deauthorization older than the
 // connection. It fails with [ErrInvalidEvent].
 func (s *Service) Receive(ctx context.Context, e Event) (received bool, err error) {
 	if !isUsed(e.Type) || !idShape.MatchString(e.Account) {
@@ -269,7 +271,8 @@ func (s *Service) followCustomer(ctx context.Context, tx db.DBTX, merchantID uui
 		}
 	}
 	for i, g := range known {
-		if i > 0 && g.StripeSubscriptionID == known[i-1].StripeSubscriptionID { // in another currency, or of another kind
+		if i > 0 && g.StripeSubscriptionID == known[i-1].StripeSubscriptionID {
+			// in another currency, or of another kind
 			continue
 		}
 		if err := s.joinRefresh(ctx, tx, merchantID, hash, g.StripeSubscriptionID, goesFirst(e.Type)); err != nil {
@@ -281,7 +284,8 @@ func (s *Service) followCustomer(ctx context.Context, tx db.DBTX, merchantID uui
 
 var errOutdated = errors.New("the merchant has connected since, or has left before")
 
-// HandleEvent is the handler of [KindWebhook]: it finds the subscription that an event is about and has it read anew.
+// HandleEvent is the handler of [KindWebhook]: it finds the subscription that an event is about and
+// has it read anew.
 func (s *Service) HandleEvent(ctx context.Context, t *task.Task) error {
 	return s.handleEvent(ranked(ctx, t), t, func(ctx context.Context, merchantID uuid.UUID, subscription string) error {
 		hash, err := s.connect.Hasher(ctx, merchantID)
@@ -314,11 +318,12 @@ func (s *Service) handleEvent(ctx context.Context, t *task.Task, refresh func(co
 	if errors.Is(err, connect.ErrNotFound) {
 		return task.Cancel(err)
 	}
-	return unhurried(ctx, err)
+	return connect.Unhurried(ctx, err)
 }
 
-// subscriptionOf climbs from a dispute over its charge and the charge's invoice to the subscription, from wherever the event stands.
-// It returns "" where there is none. None of these links ever changes, so that the event may name them; all that does change is read.
+// subscriptionOf climbs from a dispute over its charge and the charge's invoice to the
+// subscription, from wherever the event stands. It returns "" where there is none. None of these
+// links ever changes, so that the event may name them; all that does change is read.
 func (s *Service) subscriptionOf(ctx context.Context, merchantID uuid.UUID, p webhookParams) (string, error) {
 	if p.Subscription != "" {
 		return p.Subscription, nil

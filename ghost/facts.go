@@ -30,15 +30,19 @@ type invoice struct {
 	SendInvoice, OutOfBand                              bool
 	Remaining                                           int64 // minor units
 	AttemptCount                                        int32
-	Intent                                              string // status of its payment intent, where that was asked for
-	Separate                                            bool   // its metadata says phantom=owed
-	Lines                                               int64  // what it bills: see lines
-	from, to                                            int64  // the time that its lines are for, if any
-	intentID                                            string
-	payments                                            []string // payment intents, in newer versions
-	disputed                                            bool     // its last charge, where that was asked for
-	testClock                                           bool
-	created, due                                        int64
+	// status of its payment intent, where that was asked for
+	Intent   string
+	Separate bool  // its metadata says phantom=owed
+	Lines    int64 // what it bills: see lines
+	// the time that its lines are for, if any
+	from, to int64
+	intentID string
+	// payment intents, in newer versions
+	payments []string
+	// its last charge, where that was asked for
+	disputed     bool
+	testClock    bool
+	created, due int64
 }
 
 type charge struct {
@@ -120,7 +124,8 @@ func truth(d *jx.Decoder, into *bool) (err error) {
 	return err
 }
 
-// reference reads an object's id, whether the object is expanded or not. Of an expanded one status takes its status.
+// reference reads an object's id, whether the object is expanded or not. Of an expanded one status
+// takes its status.
 func reference(d *jx.Decoder, id, status *string) error {
 	if d.Next() != jx.Object {
 		return text(d, id)
@@ -504,7 +509,8 @@ func (c *charge) decodeMethod(d *jx.Decoder, _ string) error {
 	})
 }
 
-// outcome is what became of an attempt: 'succeeded', 'failed', 'pending', or 'blocked' where it never reached the card's network.
+// outcome is what became of an attempt: 'succeeded', 'failed', 'pending', or 'blocked' where it
+// never reached the card's network.
 func (c *charge) outcome() string {
 	switch {
 	case c.status == "failed" && c.networkStatus == "not_sent_to_network":
@@ -516,8 +522,9 @@ func (c *charge) outcome() string {
 	}
 }
 
-// decline is why the attempt failed. Stripe says so in outcome.reason, and in failure_code where that says more.
-func (c *charge) decline() (class, code string) {
+// decline is why the attempt failed. Stripe says so in outcome.reason, and in failure_code where
+// that says more.
+func (c *charge) decline() (class decline.Class, code string) {
 	reason := c.declineCode
 	if reason == "" && c.failureCode != "card_declined" {
 		reason = c.failureCode

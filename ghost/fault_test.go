@@ -15,7 +15,7 @@ import (
 	"phantom/sandbox"
 )
 
-// Whatever Stripe does wrong for a while, the audit finds the same.
+// No matter what Stripe does wrong for a while, the audit finds the same.
 func TestAuditsSurviveFaults(t *testing.T) {
 	t.Parallel()
 	lists := []string{"/v1/subscriptions", "/v1/invoices", "/v1/charges", "/v1/disputes"}
@@ -50,8 +50,8 @@ func TestAuditsSurviveFaults(t *testing.T) {
 	}
 }
 
-// A window that cannot be read fails the audit by name, and what the others held is kept. The next audit, with Stripe well again,
-// finds the whole truth.
+// A window that cannot be read fails the audit by name, and what the others held is kept. The next
+// audit, with Stripe well again, finds the whole truth.
 func TestAuditNamesTheWindowThatFails(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{})
@@ -79,7 +79,7 @@ func TestAuditNamesTheWindowThatFails(t *testing.T) {
 	b.assertTruth()
 }
 
-// runTasks does whatever is pending.
+// runTasks does all that is pending.
 func (b *bench) runTasks() {
 	b.t.Helper()
 	for {
@@ -94,7 +94,8 @@ func (b *bench) runTasks() {
 	}
 }
 
-// An audit since a date judges nobody by half of his invoices: whoever shows up in it is read whole.
+// An audit since a date judges nobody by half of their invoices: anyone who shows up in it is read
+// whole.
 func TestAuditSinceADateIsRight(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Seed: 7})
@@ -143,12 +144,13 @@ func TestStoppedAuditIsGivenBack(t *testing.T) {
 	b.assertTruth()
 }
 
-// A merchant who has withdrawn his consent gets told what to do.
+// A merchant who has withdrawn their consent gets told what to do.
 func TestAuditOfARevokedToken(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 5})
 	b.world.Fail(sandbox.Fault{Path: "/v1/charges", Status: 401, Times: 1000})
-	b.world.Fail(sandbox.Fault{Path: "/v1/account", Status: 401, Times: 1000, Skip: 2}) // the audit's first look at it passes
+	// the audit's first look at it passes
+	b.world.Fail(sandbox.Fault{Path: "/v1/account", Status: 401, Times: 1000, Skip: 2})
 	id, err := b.s.StartAudit(t.Context(), b.merchant, nil)
 	if err != nil {
 		t.Fatal(err)

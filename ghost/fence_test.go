@@ -32,7 +32,8 @@ func (b *bench) claim(id [16]byte) *task.Task {
 	return &task.Task{MerchantID: row.MerchantID, ID: row.ID, Kind: row.Kind, Attempt: row.Attempts, Fence: row.Fence}
 }
 
-// Whoever has lost the audit's lease neither ends it nor drops what it has read: another one goes on with both.
+// Anyone who has lost the audit's lease neither ends it nor drops what it has read: another one
+// goes on with both.
 func TestLostLeaseEndsNoAudit(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 40})

@@ -2,14 +2,15 @@
 //
 // # How a ghost is found
 //
-// An audit reads a merchant's whole history, in windows of created times, into narrow facts in the database, and judges each
-// subscription that has debts by pure functions. From then on webhooks name what has changed, and the subscription is read and
-// judged anew. Both ways end in the same write, which takes only what was read later than what is there.
+// An audit reads a merchant's whole history, in windows of created times, into narrow facts in the
+// database, and judges each subscription that has debts by pure functions. From then on webhooks
+// name what has changed, and the subscription is read and judged anew. Both ways end in the same
+// write, which takes only what was read later than what is there.
 //
 // # How it ends
 //
-// A ghost closes with the reason when its debt is gone, reopens with its old discovered_at, and is purged 90 days after it was
-// discovered.
+// A ghost closes with the reason when its debt is gone, reopens with its old discovered_at, and is
+// purged 90 days after it was discovered.
 package ghost
 
 import (
@@ -23,6 +24,7 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/purge"
 	"phantom/task"
 )
 
@@ -37,24 +39,22 @@ type Service struct {
 	Hunts Hunts
 
 	concluding chan struct{} // held by the audit that writes its findings
-	purgeBatch int           // ghosts of one transaction
 	spacing    spacing       // between readings of one subscription for events
 	links      links
 }
 
-// Hunts hears in the transaction that stores it which ghosts are not what they were, are new or are gone.
+// Hunts hears in the transaction that stores it which ghosts are not what they were, are new or are
+// gone.
 type Hunts interface {
 	GhostsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
 	// MethodsChanged says that the payment methods of these ghosts' customer may have changed: a
 	// new one is charged soon.
 	MethodsChanged(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
-	// GhostsExpire comes before the purge touches anything: their hunts end.
-	GhostsExpire(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
 }
 
 // New returns a Service over pool that reads merchants' accounts through connect.
 func New(pool *pgxpool.Pool, connect *connect.Service, log *slog.Logger) *Service {
-	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), purgeBatch: purgeBatch, spacing: defaultSpacing}
+	return &Service{pool: pool, queries: db.New(pool), connect: connect, log: log, concluding: make(chan struct{}, 1), spacing: defaultSpacing}
 }
 
 func (s *Service) tellHunts(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
@@ -64,8 +64,9 @@ func (s *Service) tellHunts(ctx context.Context, tx db.DBTX, merchantID uuid.UUI
 	return s.Hunts.GhostsChanged(ctx, tx, merchantID, ghosts)
 }
 
-// Connected begins what every merchant has, in the transaction that stores his tokens: an audit now, one each week, and a purge each
-// day. A merchant who comes back in the other mode (live or test) begins anew.
+// Connected begins what every merchant has, in the transaction that stores their tokens: an audit
+// now, one each week, and a purge each day. A merchant who comes back in the other mode (live or
+// test) begins anew.
 func Connected(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
 	if err := leaveOtherMode(ctx, db.New(tx), merchantID); err != nil {
 		return err
@@ -76,12 +77,12 @@ func Connected(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
 	if _, err := planAudits(ctx, tx, merchantID); err != nil {
 		return err
 	}
-	_, err := planPurges(ctx, tx, merchantID)
+	_, err := purge.Plan(ctx, tx, merchantID)
 	return err
 }
 
-// leaveOtherMode forgets what was found in the mode that the merchant does not work in any more, if that has just changed. Who still
-// reads for it writes nothing: see inMode.
+// leaveOtherMode forgets what was found in the mode that the merchant does not work in any more, if
+// that has just changed. Who still reads for it writes nothing: see inMode.
 func leaveOtherMode(ctx context.Context, queries *db.Queries, merchantID uuid.UUID) error {
 	changed, err := queries.GhostModeChanged(ctx, merchantID)
 	if err != nil || !changed {
@@ -117,6 +118,5 @@ func (s *Service) Handlers() map[string]task.Handler {
 		KindWeeklyAudit: s.connect.Parking(s.HandleWeeklyAudit),
 		KindRefresh:     s.connect.Parking(s.HandleRefresh),
 		KindWebhook:     s.connect.Parking(s.HandleEvent),
-		KindPurge:       s.HandlePurge,
 	}
 }

@@ -5,6 +5,10 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"phantom/billing"
+	"phantom/debt"
+	"phantom/decline"
 )
 
 // Grace is how long after its due date an invoice that was sent to the customer is only late.
@@ -23,16 +27,6 @@ type Subscription struct {
 	Products, Prices []string
 }
 
-// The kinds of debts. They are part of the HTTP API.
-const (
-	Owed        = "owed"
-	WrittenOff  = "written_off"  // the merchant has given it up
-	ChargedBack = "charged_back" // it was paid, and a dispute has taken the money back
-)
-
-// Kinds are all of them.
-var Kinds = []string{Owed, WrittenOff, ChargedBack}
-
 // Debt is one finalised invoice of the subscription, paid or not.
 type Debt struct {
 	Invoice, Currency, Status string
@@ -48,72 +42,63 @@ type Debt struct {
 	LostAt                    time.Time
 	Lines                     int64      // what it bills, as a number; 0 where nothing is known
 	From, To                  *time.Time // which time that is for
-	Separate                  bool       // a person says that it repeats no other: metadata phantom=owed
-	Attempts                  []Attempt
-	CardAttempts              int32 // in the last 30 days on the card of the last attempt, for whatever invoice: see keepCardAttempts
+	// a person says that it repeats no other: metadata phantom=owed
+	Separate bool
+	Attempts []Attempt
+	// in the last 30 days on the card of the last attempt, for any invoice: see
+	// keepCardAttempts
+	CardAttempts int32
 }
 
 // Attempt is one try to charge for an invoice.
 type Attempt struct {
-	At          time.Time
-	Outcome     string // 'succeeded', 'failed', 'pending' or 'blocked'
-	Class, Code string
-	Card        []byte // keyed hash of its fingerprint
-	Zone        string // the customer's time zone, "" where no country is known
-	Country     string // the customer's, or their card's
+	At      time.Time
+	Outcome string // 'succeeded', 'failed', 'pending' or 'blocked'
+	Class   decline.Class
+	Code    string
+	Card    []byte // keyed hash of its fingerprint
+	Zone    string // the customer's time zone, "" where no country is known
+	Country string // the customer's, or their card's
 }
 
 // Finding is a ghost: what a customer owes for one subscription in one currency, of one kind.
 type Finding struct {
-	Kind                           string
-	Currency, Invoice, Email, Rule string // Invoice is the oldest that is owed
-	Amount                         int64
-	Invoices                       []OwedInvoice // the oldest first
-	Hidden                         bool
-	Class, Code                    string
-	Attempts, CardAttempts         int32
-	FirstFailed, LastFailed        *time.Time
-	Card                           []byte
-	Zone                           string // that of the last failure that tells one
-	Country                        string // of the last failure that tells one
-	zoneAt, placedAt               time.Time
+	Kind                     debt.Kind
+	Rule                     debt.Rule
+	Currency, Invoice, Email string // Invoice is the oldest that is owed
+	Amount                   int64
+	Invoices                 []debt.Invoice // the oldest first
+	Hidden                   bool
+	Class                    decline.Class
+	Code                     string
+	Attempts, CardAttempts   int32
+	FirstFailed, LastFailed  *time.Time
+	Card                     []byte
+	Zone                     string // that of the last failure that tells one
+	Country                  string // of the last failure that tells one
+	zoneAt, placedAt         time.Time
 }
-
-// OwedInvoice is an invoice of a ghost, as ghost_targets.invoices holds it.
-type OwedInvoice struct {
-	ID      string `json:"id"`
-	Amount  int64  `json:"amount"`            // minor units that remain
-	Created int64  `json:"created,omitempty"` // Unix seconds; absent in rows of before
-}
-
-// The rules, in a merchant's words. They are stored with the ghost.
-const (
-	ruleFailed   = "A payment for this subscription failed, the invoice is still open, and the subscription goes on."
-	ruleHidden   = "The latest invoice is paid, so the subscription looks healthy, but an older one never was."
-	ruleOverdue  = "The invoice was sent to the customer and is more than 7 days past its due date. No card is charged for it."
-	ruleTrial    = "The customer is on a trial while an earlier invoice is unpaid."
-	ruleEvidence = "The subscription has ended or is suspended, but your app says that the customer still has access."
-	ruleWritten  = "The payment failed and the invoice was marked uncollectible, but the subscription goes on."
-	ruleLost     = "The invoice was paid, and a dispute has taken the money back."
-)
 
 // Judge finds what a subscription's customer owes while they keep access, one finding for each
 // currency and kind in their order, and the money at risk: unpaid, but under way, waiting for the
 // customer or disputed. debts are all its finalised invoices. proven says for a currency whether
 // the merchant's own app has seen the customer use the product.
 func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now time.Time) (found []Finding, atRisk map[string]int64) {
-	type heap struct{ currency, kind string }
+	type heap struct {
+		currency string
+		kind     debt.Kind
+	}
 	repeats := repeated(debts, now)
 	paying := latest(debts, repeats, now) == "paid"
-	healthy := s.Status == "active" && paying
+	healthy := s.Status == billing.Active && paying
 	owed := make(map[heap][]Debt)
 	for i, d := range debts {
 		state := d.state(now)
 		switch {
 		case state == lost && s.Status != "":
-			owed[heap{d.Currency, ChargedBack}] = append(owed[heap{d.Currency, ChargedBack}], d)
+			owed[heap{d.Currency, debt.ChargedBack}] = append(owed[heap{d.Currency, debt.ChargedBack}], d)
 		case repeats[i]:
-		case state == underWay && (s.live() || s.Status == "trialing"):
+		case state == underWay && billing.IsLive(s.Status):
 			if atRisk == nil {
 				atRisk = make(map[string]int64)
 			}
@@ -133,29 +118,26 @@ func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now 
 	return found, atRisk
 }
 
-// live reports a subscription whose customer is presumed to have access although they owe.
-func (s Subscription) live() bool { return s.Status == "active" || s.Status == "past_due" }
-
 // owes is the table "Who is a ghost": of which kind a debt is that an invoice which is due makes of
 // this subscription's customer, or "". Marking an invoice uncollectible turns a subscription active
 // again: without a kind of its own such a debt would leave no trace.
-func (s Subscription) owes(d Debt, paying, proven bool) string {
+func (s Subscription) owes(d Debt, paying, proven bool) debt.Kind {
 	open := d.Status == "open"
 	switch s.Status {
-	case "active", "past_due":
+	case billing.Active, billing.PastDue:
 		switch {
-		case open || paying && s.Status == "active":
-			return Owed
+		case open || paying && s.Status == billing.Active:
+			return debt.Owed
 		case !paying:
-			return WrittenOff
+			return debt.WrittenOff
 		}
-	case "trialing":
+	case billing.Trialing:
 		if open {
-			return Owed
+			return debt.Owed
 		}
-	case "unpaid", "canceled":
+	case billing.Unpaid, billing.Canceled:
 		if proven {
-			return Owed
+			return debt.Owed
 		}
 	}
 	return ""
@@ -248,7 +230,8 @@ func (d Debt) state(now time.Time) debtState {
 	return due
 }
 
-// nextDebt is when the first of the invoices that were sent becomes a debt without anybody's doing: Stripe sends no event then.
+// nextDebt is when the first of the invoices that were sent becomes a debt without anybody's doing:
+// Stripe sends no event then.
 func nextDebt(debts []Debt, now time.Time) (at time.Time, ok bool) {
 	for _, d := range debts {
 		if d.Status != "open" || !d.SendInvoice || d.Due == nil || d.Remaining <= 0 || d.OutOfBand {
@@ -280,38 +263,38 @@ func latest(debts []Debt, repeats []bool, now time.Time) string {
 	return newest.Status
 }
 
-func finding(s Subscription, currency, kind string, owed []Debt, healthy bool) Finding {
+func finding(s Subscription, currency string, kind debt.Kind, owed []Debt, healthy bool) Finding {
 	slices.SortFunc(owed, func(a, b Debt) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Invoice, b.Invoice))
 	})
 	f := Finding{
-		Kind: kind, Currency: currency, Invoice: owed[0].Invoice, Hidden: kind == Owed && healthy, Class: "unknown", Rule: ruleFailed,
+		Kind: kind, Currency: currency, Invoice: owed[0].Invoice, Hidden: kind == debt.Owed && healthy, Class: decline.Unknown, Rule: debt.PaymentFailed,
 	}
 	overdue := true
 	for _, d := range owed {
 		amount := d.Remaining
-		if kind == ChargedBack {
+		if kind == debt.ChargedBack {
 			amount = d.Lost
 		}
 		f.Amount += amount
-		f.Invoices = append(f.Invoices, OwedInvoice{d.Invoice, amount, d.Created.Unix()})
+		f.Invoices = append(f.Invoices, debt.Invoice{ID: d.Invoice, Amount: amount, Created: d.Created.Unix()})
 		f.Email = cmp.Or(d.Email, f.Email) // the newest that has one
 		overdue = overdue && d.SendInvoice
 		f.addAttempts(d)
 	}
 	switch {
-	case kind == ChargedBack:
-		f.Rule = ruleLost
-	case kind == WrittenOff:
-		f.Rule = ruleWritten
-	case s.Status == "unpaid" || s.Status == "canceled":
-		f.Rule = ruleEvidence
+	case kind == debt.ChargedBack:
+		f.Rule = debt.DisputeLost
+	case kind == debt.WrittenOff:
+		f.Rule = debt.MarkedUncollectible
+	case s.Status == billing.Unpaid || s.Status == billing.Canceled:
+		f.Rule = debt.AccessProven
 	case healthy:
-		f.Rule = ruleHidden
-	case s.Status == "trialing":
-		f.Rule = ruleTrial
+		f.Rule = debt.OlderUnpaid
+	case s.Status == billing.Trialing:
+		f.Rule = debt.UnpaidBeforeTrial
 	case overdue:
-		f.Rule = ruleOverdue
+		f.Rule = debt.SentOverdue
 	}
 	return f
 }
@@ -319,7 +302,7 @@ func finding(s Subscription, currency, kind string, owed []Debt, healthy bool) F
 // addAttempts counts the failures of one debt. Where Stripe shows no charge, its own count and the
 // invoice's dates stand in. What was charged back has failed when its dispute began.
 func (f *Finding) addAttempts(d Debt) {
-	if f.Kind == ChargedBack {
+	if f.Kind == debt.ChargedBack {
 		f.failed(d.LostAt)
 		return
 	}
@@ -333,7 +316,7 @@ func (f *Finding) addAttempts(d Debt) {
 		}
 		failed++
 		if f.failed(a.At) {
-			f.Class, f.Code, f.Card, f.CardAttempts = cmp.Or(a.Class, "unknown"), a.Code, a.Card, d.CardAttempts
+			f.Class, f.Code, f.Card, f.CardAttempts = cmp.Or(a.Class, decline.Unknown), a.Code, a.Card, d.CardAttempts
 		}
 		if a.Zone != "" && !a.At.Before(f.zoneAt) {
 			f.Zone, f.zoneAt = a.Zone, a.At
@@ -365,49 +348,34 @@ func (f *Finding) failed(at time.Time) bool {
 	return false
 }
 
-// Reasons why a ghost closes. They are part of the HTTP API.
-const (
-	ClosedPaid       = "paid"
-	ClosedRefunded   = "refunded"
-	ClosedVoided     = "voided"
-	ClosedWrittenOff = "written_off"
-	ClosedCanceled   = "canceled"
-	ClosedSuspended  = "suspended"
-	ClosedFree       = "free_service"
-	ClosedDisputed   = "disputed"
-	ClosedUnderWay   = "payment_under_way"
-	ClosedGone       = "not_found"
-	ClosedNoAccess   = "no_access"
-)
-
 // Reason says why a ghost, whose oldest invoice is given, is none any more.
-func Reason(s Subscription, debts []Debt, invoice string) string {
+func Reason(s Subscription, debts []Debt, invoice string) debt.Closing {
 	i := slices.IndexFunc(debts, func(d Debt) bool { return d.Invoice == invoice })
 	if i < 0 {
-		if s.Status == "canceled" {
-			return ClosedCanceled
+		if s.Status == billing.Canceled {
+			return debt.Ended
 		}
-		return ClosedGone
+		return debt.NotFound
 	}
 	d := debts[i]
 	switch {
 	case d.Refunded && d.Status == "paid":
-		return ClosedRefunded
+		return debt.Refunded
 	case d.Status == "paid", d.OutOfBand, d.Remaining <= 0 && d.Status != "void":
-		return ClosedPaid
+		return debt.Paid
 	case d.Disputed:
-		return ClosedDisputed
-	case s.Status == "canceled", s.Status == "incomplete_expired":
-		return ClosedCanceled
-	case s.Status == "unpaid", s.Status == "paused", s.Status == "incomplete":
-		return ClosedSuspended
+		return debt.Disputed
+	case s.Status == billing.Canceled, s.Status == billing.IncompleteExpired:
+		return debt.Ended
+	case s.Status == billing.Unpaid, s.Status == billing.Paused, s.Status == billing.Incomplete:
+		return debt.Suspended
 	case s.Paused:
-		return ClosedFree
+		return debt.FreeService
 	case d.Status == "void":
-		return ClosedVoided
+		return debt.Voided
 	case d.Status == "uncollectible":
-		return ClosedWrittenOff
+		return debt.GivenUp
 	default:
-		return ClosedUnderWay
+		return debt.PaymentUnderWay
 	}
 }

@@ -96,9 +96,10 @@ func (c *traffic) peak() int {
 	return most
 }
 
-// Three processes share audits and are killed -9 at random while these run. What is found equals what an undisturbed audit finds,
-// every object is counted once, what is read again is bounded by what was in flight, and the rate limit holds over all processes.
-// PHANTOM_AUDIT_KILLS sets another number of kills than 40.
+// Three processes share audits and are killed -9 at random while these run. What is found equals
+// what an undisturbed audit finds, every object is counted once, what is read again is bounded by
+// what was in flight, and the rate limit holds over all processes. PHANTOM_AUDIT_KILLS sets another
+// number of kills than 40.
 func TestKilledAudits(t *testing.T) {
 	kills := 40
 	if text := os.Getenv("PHANTOM_AUDIT_KILLS"); text != "" {
@@ -151,7 +152,8 @@ func TestKilledAudits(t *testing.T) {
 			if time.Now().After(deadline) {
 				t.Fatalf("audit %d has not ended after %d kills\n%s", audits+1, killed, b.state(id))
 			}
-			time.Sleep(time.Duration(50+rand.IntN(400)) * time.Millisecond) // the moment is meant to be random
+			// the moment is meant to be random
+			time.Sleep(time.Duration(50+rand.IntN(400)) * time.Millisecond)
 			if killed < kills {
 				victim := rand.IntN(len(processes))
 				end(processes[victim])
@@ -212,7 +214,7 @@ func (b *bench) versionless() (all []string) {
 	for _, g := range b.ghosts() {
 		all = append(all, fmt.Sprintf("%s %s %s %d %s %s %t %s %s %d %d %x %v %v %s %s", g.StripeCustomerID, g.StripeSubscriptionID,
 			g.StripeInvoiceID, g.Amount, g.Currency, g.Status, g.Hidden, g.DeclineClass, text0(g.DeclineCode), g.AttemptCount, g.CardAttempts,
-			g.Card, g.FirstFailedAt, g.LastFailedAt, text0(g.Zone), reveal(g.Email, emailContext(g.ID))))
+			g.Card, g.FirstFailedAt, g.LastFailedAt, text0(g.Zone), Email(g.ID, g.Email)))
 	}
 	slices.Sort(all)
 	return all

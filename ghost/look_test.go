@@ -3,6 +3,7 @@ package ghost
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -11,7 +12,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
+	"phantom/db/dbtest"
+	"phantom/purge"
 	"phantom/sandbox"
 )
 
@@ -33,8 +37,9 @@ func (b *bench) looks() (all []string) {
 	return all
 }
 
-// An invoice that was sent becomes a debt by the clock alone: one look is planned for that minute, by an audit and by a refresh, however
-// often they judge; it finds the ghost, and plans the look at the next invoice.
+// An invoice that was sent becomes a debt by the clock alone: one look is planned for that minute,
+// by an audit and by a refresh, however often they judge; it finds the ghost, and plans the look at
+// the next invoice.
 func TestSentInvoicesBecomeDebtsByTheClock(t *testing.T) {
 	t.Parallel()
 	var ahead atomic.Int64 // seconds that both clocks are ahead
@@ -82,7 +87,7 @@ func TestSentInvoicesBecomeDebtsByTheClock(t *testing.T) {
 	became := 0
 	for _, id := range slices.SortedFunc(maps.Keys(want), func(a, b string) int { return cmp.Compare(want[a], want[b]) }) {
 		ahead.Store(want[id] + 60 - time.Now().Unix())
-		execute(t, b.pool, fmt.Sprintf(`CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+		dbtest.Exec(t, b.pool, fmt.Sprintf(`CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
 			RETURN now() + interval '%d seconds'`, ahead.Load()))
 		var owed int64
 		for _, g := range b.world.Truth(b.account) {
@@ -114,7 +119,7 @@ func TestSentInvoicesBecomeDebtsByTheClock(t *testing.T) {
 	}
 }
 
-// What was planned for a ghost goes with him.
+// What was planned for a ghost goes with them.
 func TestPurgeTakesPlannedLooks(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Seed: 3})
@@ -124,20 +129,23 @@ func TestPurgeTakesPlannedLooks(t *testing.T) {
 		t.Fatal("no look is planned: this proves nothing")
 	}
 	subscription, _, _ := strings.Cut(looks[0], " ")
-	addGhost(t, b.pool, b.merchant, "cus_gone", strings.TrimPrefix(subscription, "sub_"), old)
-	purged(t, b.s)
+	dbtest.AddGhost(t, b.pool, b.merchant, "cus_gone", strings.TrimPrefix(subscription, "sub_"), 91*24*time.Hour)
+	if _, err := purge.New(b.pool, b.connect, slog.New(slog.DiscardHandler)).Purge(t.Context(), false, nil); err != nil {
+		t.Fatal(err)
+	}
 	if left := b.looks(); len(left) != len(looks)-1 {
 		t.Errorf("of %v there is %v", looks, left)
 	}
 }
 
-// Every merchant has one weekly audit ahead of him, which starts an audit or finds the one that runs, and plans the next.
+// Every merchant has one weekly audit ahead of them, which starts an audit or finds the one that
+// runs, and plans the next.
 func TestWeeklyAudit(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 5})
 	const ahead = `SELECT count(*) FROM scheduled_tasks WHERE kind = 'weekly_audit' AND status = 'pending'
 		AND run_at BETWEEN phantom_now() AND phantom_now() + interval '7 days'`
-	if n := count(t, b.pool, ahead); n != 0 { // the bench has no hook
+	if n := dbtest.Count(t, b.pool, ahead); n != 0 { // the bench has no hook
 		t.Fatalf("%d are planned", n)
 	}
 	for range 2 {
@@ -148,13 +156,13 @@ func TestWeeklyAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := count(t, b.pool, ahead); n != 1 {
+	if n := dbtest.Count(t, b.pool, ahead); n != 1 {
 		t.Fatalf("%d are planned", n)
 	}
 	first := b.audit()
 	weekly := func() {
 		t.Helper()
-		execute(t, b.pool, "UPDATE scheduled_tasks SET run_at = phantom_now(), unique_key = 'today' WHERE kind = 'weekly_audit' AND status = 'pending'")
+		dbtest.Exec(t, b.pool, "UPDATE scheduled_tasks SET run_at = phantom_now(), unique_key = 'today' WHERE kind = 'weekly_audit' AND status = 'pending'")
 		var id uuid.UUID
 		if err := b.pool.QueryRow(t.Context(), "SELECT id FROM scheduled_tasks WHERE kind = 'weekly_audit' AND status = 'pending'").Scan(&id); err != nil {
 			t.Fatal(err)
@@ -162,37 +170,41 @@ func TestWeeklyAudit(t *testing.T) {
 		if err := b.queue().RunOne(t.Context(), b.merchant, id); err != nil {
 			t.Fatal(err)
 		}
-		if n := count(t, b.pool, ahead); n != 1 {
+		if n := dbtest.Count(t, b.pool, ahead); n != 1 {
 			t.Errorf("%d are planned behind it", n)
 		}
 	}
 	weekly()
 	weekly() // finds the running one
-	if n := count(t, b.pool, "SELECT count(*) FROM audits WHERE state = 'running' AND since IS NULL"); n != 1 {
+	if n := dbtest.Count(t, b.pool, "SELECT count(*) FROM audits WHERE state = 'running' AND since IS NULL"); n != 1 {
 		t.Errorf("%d audits run", n)
 	}
 	if second := b.audit(); second.ID == first.ID || second.State != "succeeded" {
 		t.Errorf("the audit %s", second.State)
 	}
-	if _, err := b.connect.Disconnect(t.Context(), b.pool, b.account, time.Now().Add(time.Minute)); err != nil {
+	if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {
+		_, err := b.connect.Disconnect(t.Context(), tx, b.account, time.Now().Add(time.Minute))
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.s.EnsureAudits(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := count(t, b.pool, "SELECT count(*) FROM scheduled_tasks WHERE kind = 'weekly_audit' AND status IN ('pending', 'parked')"); n != 1 {
+	if n := dbtest.Count(t, b.pool, "SELECT count(*) FROM scheduled_tasks WHERE kind = 'weekly_audit' AND status IN ('pending', 'parked')"); n != 1 {
 		t.Errorf("%d are planned for a merchant who has left", n)
 	}
 }
 
-// A refresh counts a card's attempts of the last 30 days by PHANTOM's clock, as the audit does, also where it is far ahead.
+// A refresh counts a card's attempts of the last 30 days by PHANTOM's clock, as the audit does,
+// also where it is far ahead.
 func TestRefreshCountsAttemptsByPhantomsClock(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Seed: 3})
 	if err := b.world.AdvanceClock(70 * 24 * time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	execute(t, b.pool, `CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+	dbtest.Exec(t, b.pool, `CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
 		RETURN now() + interval '1680 hours'`)
 	b.audit()
 	counts := func() (sum int) {

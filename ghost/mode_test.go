@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
 
@@ -23,14 +24,14 @@ func (b *bench) switchMode() {
 	}
 }
 
-// Who comes back in the other mode has nothing of the old one in any list or sum, and a new audit. His budgets stay, and so does
-// everything when he comes back in the same mode.
+// Who comes back in the other mode has nothing of the old one in any list or sum, and a new audit.
+// Their budgets stay, and so does everything when they come back in the same mode.
 func TestReconnectionInTheOtherModeBeginsAnew(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 40})
 	b.audit()
-	execute(t, b.pool, `UPDATE audits SET totals = jsonb_set(totals, '{wasted_attempts}', '7')`)
-	execute(t, b.pool, `INSERT INTO attempt_budgets (merchant_id, subject, hash, attempts) VALUES ($1, 'card', sha256('x'), 3)`, b.merchant)
+	dbtest.Exec(t, b.pool, `UPDATE audits SET totals = jsonb_set(totals, '{wasted_attempts}', '7')`)
+	dbtest.Exec(t, b.pool, `INSERT INTO attempt_budgets (merchant_id, subject, hash, attempts) VALUES ($1, 'card', sha256('x'), 3)`, b.merchant)
 	invoice := b.turn("fail_renewal", "")
 	if err := b.s.Refresh(t.Context(), b.merchant, b.read("/v1/invoices/" + invoice)["subscription"].(string)); err != nil {
 		t.Fatal(err)
@@ -53,10 +54,10 @@ func TestReconnectionInTheOtherModeBeginsAnew(t *testing.T) {
 	if err != nil || len(after.Currencies) != 0 || after.WastedAttempts != 0 {
 		t.Errorf("%+v, %v", after, err)
 	}
-	if n := count(t, b.pool, "SELECT count(*) FROM ghost_refreshes"); n != 0 {
+	if n := dbtest.Count(t, b.pool, "SELECT count(*) FROM ghost_refreshes"); n != 0 {
 		t.Errorf("%d tickets are left", n)
 	}
-	if n := count(t, b.pool, "SELECT count(*) FROM attempt_budgets"); n != 1 {
+	if n := dbtest.Count(t, b.pool, "SELECT count(*) FROM attempt_budgets"); n != 1 {
 		t.Errorf("%d budgets are left", n)
 	}
 	if row := b.auditRow(was); row.State != "failed" {

@@ -24,7 +24,8 @@ func (b *bench) turn(do, id string) string {
 	return id
 }
 
-// Five events about one invoice come in every order, the last of them twice: the end is one, whatever the world did meanwhile.
+// Five events about one invoice come in every order, the last of them twice: the end is one,
+// no matter what the world did meanwhile.
 func TestEveryOrderOfEventsEndsTheSame(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 40})
@@ -96,7 +97,8 @@ func permutations(items []int) (all [][]int) {
 	return all
 }
 
-// Of two who read the same subscription the one who began later is right, even if the other writes last.
+// Of two who read the same subscription the one who began later is right, even if the other writes
+// last.
 func TestLateWriterOfOldNewsIsRefused(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 40})
@@ -119,8 +121,8 @@ func TestLateWriterOfOldNewsIsRefused(t *testing.T) {
 	b.assertTruth()
 }
 
-// An audit that has read a debt does not bring it back when a webhook has said meanwhile that it is paid; nor does a webhook that
-// was read before the audit undo what the audit saw.
+// An audit that has read a debt does not bring it back when a webhook has said meanwhile that it is
+// paid; nor does a webhook that was read before the audit undo what the audit saw.
 func TestAuditsAndWebhooksAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 40})
@@ -161,7 +163,8 @@ func TestAuditsAndWebhooksAtOnce(t *testing.T) {
 	b.assertTruth()
 }
 
-// From the event to the ghost, and from the payment to its end, with workers that listen: the figures are in docs/proof.md.
+// From the event to the ghost, and from the payment to its end, with workers that listen: the
+// figures are in docs/proof.md.
 func TestNewsArrivesQuickly(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 40})

@@ -13,17 +13,18 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/billing"
 	"phantom/connect"
 	"phantom/db"
-	"phantom/dispute"
 	"phantom/vault"
 	"phantom/zone"
 )
 
 const (
 	pageSize = 100
-	// A checkpoint comes after so many pages: it bounds what a reader holds in memory and what a killed audit reads again.
-	pagesPerCheckpoint = 3
+	// A checkpoint comes after so many pages: it bounds what a reader holds in memory and what a
+	// killed audit reads again.
+	pagesPerCheckpoint = 2
 )
 
 // errTaken says that another process reads this audit: our lease was lost.
@@ -49,10 +50,12 @@ func placeOf(id string, created, objects int64) place {
 	return place{&id, at(created).Add(time.Second), objects}
 }
 
-// read reads a window to its end, or gives its older half away where another reader is idle. Failures of Stripe's are a [*connect.ReadError].
+// read reads a window to its end, or gives its older half away where another reader is idle.
+// Failures of Stripe's are a [*connect.ReadError].
 //
-// Stripe refuses a cursor whose object is gone, as a draft may be at any time. So what is stored is the place of the last object that
-// stays, and the reader goes back there. What lies between is read again, and nothing twice: of what may go no fact is kept.
+// Stripe refuses a cursor whose object is gone, as a draft may be at any time. So what is stored is
+// the place of the last object that stays, and the reader goes back there. What lies between is
+// read again, and nothing twice: of what may go no fact is kept.
 func (a *audit) read(ctx context.Context, w window, all *windows) error {
 	facts := &facts{audit: a}
 	saved, stays := w.cursor, place{cursor: w.cursor, to: w.to}
@@ -98,8 +101,9 @@ func (a *audit) read(ctx context.Context, w window, all *windows) error {
 	}
 }
 
-// split takes the older half of what is left of a window, where the density of a page says that it is worth two requests. What is
-// given away ends before the audit's until: the window that reaches beyond has no upper end.
+// split takes the older half of what is left of a window, where the density of a page says that it
+// is worth two requests. What is given away ends before the audit's until: the window that reaches
+// beyond has no upper end.
 func (w *window) split(p page, until time.Time) *window {
 	left, span := at(p.last).Sub(w.from), max(at(p.newest).Sub(at(p.last)), time.Second)
 	middle := w.from.Add(left / 2).Truncate(time.Second)
@@ -130,7 +134,8 @@ func (a *audit) page(ctx context.Context, w window, facts *facts) (p page, err e
 	switch {
 	case w.cursor != nil:
 		query.Set("starting_after", *w.cursor)
-	case w.to.Before(a.row.Until): // the newest window has no upper end: rows that appear while we page come before the cursor
+	case w.to.Before(a.row.Until):
+		// the newest window has no upper end: rows that appear while we page come before the cursor
 		query.Set("created[lt]", strconv.FormatInt(w.to.Unix(), 10))
 	}
 	mark := facts.mark()
@@ -164,7 +169,8 @@ func (a *audit) page(ctx context.Context, w window, facts *facts) (p page, err e
 	return p, err
 }
 
-// checkpoint stores what was read together with how far the window is read, and what is given away of it.
+// checkpoint stores what was read together with how far the window is read, and what is given away
+// of it.
 func (a *audit) checkpoint(ctx context.Context, w window, saved *string, until place, given *window, done bool, facts *facts) error {
 	state := "open"
 	if done {
@@ -232,8 +238,8 @@ func (f *facts) rewind(to facts) {
 	f.tried.rewind(&to.tried)
 }
 
-// add reads one object of a list and keeps what of it may decide something. stays says that Stripe will always know the object; of
-// another, a draft or what a test clock drives, nothing is kept.
+// add reads one object of a list and keeps what of it may decide something. stays says that Stripe
+// will always know the object; of another, a draft or what a test clock drives, nothing is kept.
 func (f *facts) add(list string, d *jx.Decoder) (id string, created int64, stays bool, err error) {
 	f.objects++
 	switch list {
@@ -301,13 +307,13 @@ func (f *facts) addIntent(i *invoice, intent string) {
 func (f *facts) addDispute(p *contest) {
 	row := db.AuditAddDisputesParams{
 		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, Charge: p.charge,
-		IsOpen: dispute.IsOpen(p.status), CreatedAt: at(p.created),
+		IsOpen: billing.DisputeIsOpen(p.status), CreatedAt: at(p.created),
 	}
-	if dispute.IsLost(p.status) {
+	if billing.DisputeIsLost(p.status) {
 		row.Lost = p.amount
 	}
 	f.disputes = append(f.disputes, row)
-	if !dispute.IsKnown(p.status) {
+	if !billing.DisputeIsKnown(p.status) {
 		f.audit.noteStatus(p.status)
 	}
 }
@@ -326,7 +332,7 @@ func (f *facts) addInvoice(i *invoice) {
 		row.PeriodFrom, row.PeriodTo = &from, &to
 	}
 	if i.Email != "" && i.unpaid() {
-		sealed := vault.NewToken("audit_invoices.email:"+i.ID, i.Email)
+		sealed := vault.Store("audit_invoices.email:"+i.ID, i.Email)
 		row.Email = &sealed
 	}
 	f.invoices = append(f.invoices, row)
@@ -369,7 +375,8 @@ func (f *facts) addCharge(c *charge) {
 			row.Country = &country
 		}
 	}
-	// A million hashes cost a second: only those are made that the budget of a card, or a debt's last attempt, may need.
+	// A million hashes cost a second: only those are made that the budget of a card, or a debt's
+	// last attempt, may need.
 	if c.fingerprint != "" && (row.DeclineClass != nil || c.created > f.audit.budgetFrom) {
 		row.Card = f.audit.reader.Hash("card", c.fingerprint)
 	}
@@ -390,7 +397,8 @@ func (a *audit) zoneOf(c *charge) *time.Location {
 	return zone.OfCustomer(country, own)
 }
 
-// zoneToStore is the name of the zone of who was charged, or "" where the charge tells no country that has one.
+// zoneToStore is the name of the zone of who was charged, or "" where the charge tells no country
+// that has one.
 func zoneToStore(c *charge, m db.Merchant) string {
 	country := c.placed()
 	if len(zone.InCountries(country)) == 0 {
@@ -432,4 +440,5 @@ func (f *facts) store(ctx context.Context, queries *db.Queries) error {
 	return f.tried.store(ctx, queries, f.audit.row.MerchantID)
 }
 
-func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) } // fails only without randomness, which Go ends the process for
+// fails only without randomness, which Go ends the process for
+func newID() uuid.UUID { return uuid.Must(uuid.NewV7()) }

@@ -17,9 +17,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/billing"
 	"phantom/connect"
 	"phantom/db"
-	"phantom/dispute"
+	"phantom/debt"
 	"phantom/task"
 )
 
@@ -75,32 +76,15 @@ func (s *Service) HandleRefresh(ctx context.Context, t *task.Task) error {
 	if err := json.Unmarshal(t.Params, &p); err != nil || p.Subscription == "" {
 		return task.Review(errors.New("the task's params name no subscription"))
 	}
-	return unhurried(ctx, s.Refresh(ranked(ctx, t), t.MerchantID, p.Subscription))
+	return connect.Unhurried(ctx, s.Refresh(ranked(ctx, t), t.MerchantID, p.Subscription))
 }
-
-// unhurried lets a task wait where Stripe fails or asks for fewer requests: that is no failed try. Eight of those would leave the task to
-// a person after a quarter of an hour, and what it was to bring, the end of a hunt among it, would come no more. What the merchant's token may not read is
-// one: waiting gives no permission, and a person does.
-func unhurried(ctx context.Context, err error) error {
-	var read *connect.ReadError
-	switch {
-	case ctx.Err() != nil, !errors.As(err, &read), errors.Is(err, connect.ErrRevoked), errors.Is(err, connect.ErrNotFound),
-		errors.Is(err, connect.ErrForbidden):
-		return err
-	case read.SlowDown:
-		return task.Snooze(slowDown)
-	}
-	return task.Snooze(outage)
-}
-
-// outage is how long a task waits that Stripe gives no usable answer, after all that the reader has tried.
-const outage = time.Minute
 
 // errOvertaken says that an audit began after we did: what it reads is newer than what we have.
 var errOvertaken = errors.New("an audit began in the meantime")
 
-// Refresh reads one subscription with its debts from Stripe, judges it and writes what has changed, unless somebody who began later
-// has written already. It may run any number of times, in any order.
+// Refresh reads one subscription with its debts from Stripe, judges it and writes what has changed,
+// unless somebody who began later has written already. It may run any number of times, in any
+// order.
 func (s *Service) Refresh(ctx context.Context, merchantID uuid.UUID, subscription string) error {
 	reader, err := s.connect.Reader(ctx, merchantID)
 	if err != nil {
@@ -182,9 +166,10 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 	})
 }
 
-// keepCardAttempts lets no refresh lower what an audit has counted on the same card. An audit sees the whole account, a refresh only
-// the customer's own charges, because Stripe lists none by card: the same card may pay for another customer. A limit of the networks
-// had better be reached too early than too late; what is too many by then, the next audit sets right.
+// keepCardAttempts lets no refresh lower what an audit has counted on the same card. An audit sees
+// the whole account, a refresh only the customer's own charges, because Stripe lists none by card:
+// the same card may pay for another customer. A limit of the networks had better be reached too
+// early than too late; what is too many by then, the next audit sets right.
 func keepCardAttempts(found []Finding, s subject, now time.Time) {
 	since := now.AddDate(0, 0, -budgetDays)
 	for i := range found {
@@ -205,7 +190,7 @@ func (s subject) triedSince(f Finding, g db.GhostTarget) (n int32) {
 		return 0
 	}
 	for _, d := range s.debts {
-		if !slices.ContainsFunc(f.Invoices, func(i OwedInvoice) bool { return i.ID == d.Invoice }) {
+		if !slices.ContainsFunc(f.Invoices, func(i debt.Invoice) bool { return i.ID == d.Invoice }) {
 			continue
 		}
 		for _, a := range d.Attempts {
@@ -381,10 +366,10 @@ func (r *rereading) invoices(ctx context.Context, subscription string, known []d
 		}
 	}
 	for _, g := range known {
-		if g.Status != "open" && text0(g.ClosedReason) != ClosedUnderWay {
+		if g.Status != "open" && (g.ClosedReason == nil || *g.ClosedReason != debt.PaymentUnderWay) {
 			continue
 		}
-		for _, owed := range append(owedInvoices(g), OwedInvoice{ID: g.StripeInvoiceID}) {
+		for _, owed := range append(owedInvoices(g), debt.Invoice{ID: g.StripeInvoiceID}) {
 			if slices.ContainsFunc(all, func(i invoice) bool { return i.ID == owed.ID }) {
 				continue
 			}
@@ -426,7 +411,7 @@ func (r *rereading) resubscribed(ctx context.Context, of *subscription) (bool, e
 	query := url.Values{"customer": {of.Customer}, "status": {"all"}}
 	all, _, err := list(ctx, r.reader, "/v1/subscriptions", query, mostPages, (*subscription).decode, func(s *subscription) string { return s.ID })
 	return slices.ContainsFunc(all, func(s subscription) bool {
-		return s.created > of.created && (s.Status == "active" || s.Status == "trialing" || s.Status == "past_due") && !s.testClock &&
+		return s.created > of.created && billing.IsLive(s.Status) && !s.testClock &&
 			slices.ContainsFunc(s.Products, func(product string) bool { return slices.Contains(of.Products, product) })
 	}), err
 }
@@ -446,8 +431,8 @@ func (r *rereading) addAttempt(d *Debt, c *charge) {
 	if !c.disputed {
 		return
 	}
-	d.Disputed = d.Disputed || dispute.IsOpen(c.disputeStatus)
-	if dispute.IsLost(c.disputeStatus) {
+	d.Disputed = d.Disputed || billing.DisputeIsOpen(c.disputeStatus)
+	if billing.DisputeIsLost(c.disputeStatus) {
 		d.Lost += c.disputeAmount
 		if began := at(c.disputeCreated); began.After(d.LostAt) {
 			d.LostAt = began

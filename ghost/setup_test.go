@@ -24,13 +24,11 @@ func TestMain(m *testing.M) {
 	if setting := os.Getenv(workerEnv); setting != "" {
 		os.Exit(workerProcess(setting))
 	}
-	if url := os.Getenv(purgerURL); url != "" {
-		os.Exit(purgerProcess(url))
-	}
 	os.Exit(dbtest.Main(m))
 }
 
-// bench is a Service on a database of its own, with a sandbox as Stripe and its first merchant connected.
+// bench is a Service on a database of its own, with a sandbox as Stripe and its first merchant
+// connected.
 type bench struct {
 	t        *testing.T
 	s        *Service

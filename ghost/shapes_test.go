@@ -95,7 +95,8 @@ func (s *shapes) ask(r *http.Request, mock string) string {
 		return err.Error()
 	}
 	request.Header = r.Header.Clone()
-	request.Header.Set("Authorization", "Bearer sk_test_shapes") // the mock takes no other kind of key
+	// the mock takes no other kind of key
+	request.Header.Set("Authorization", "Bearer sk_test_shapes")
 	client := http.Client{Timeout: 10 * time.Second}
 	response, err := client.Do(request)
 	if err != nil {

@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"phantom/db"
+	"phantom/db/dbtest"
 	"phantom/sandbox"
 )
 
-// Whoever asks for a whole audit while one since a date runs gets a whole one, wherever that stands: before it begins, between its
-// windows, and when it judges already.
+// Anyone who asks for a whole audit while one since a date runs gets a whole one, wherever that
+// stands: before it begins, between its windows, and when it judges already.
 func TestPartialAuditIsWidened(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -70,7 +71,7 @@ func TestPartialAuditIsWidened(t *testing.T) {
 			if whole := b.audit(); whole.ID == id || whole.Objects != row.Objects {
 				t.Errorf("%d objects, a whole audit has %d", row.Objects, whole.Objects)
 			}
-			if n := count(t, b.pool, "SELECT count(*) FROM oracle_days"); n == 0 {
+			if n := dbtest.Count(t, b.pool, "SELECT count(*) FROM oracle_days"); n == 0 {
 				t.Error("no day is counted")
 			}
 		})

@@ -13,12 +13,14 @@ import (
 // epoch is older than every object of Stripe's.
 var epoch = time.Date(2011, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// rounds are the lists of an audit. The payment intents of what is still open come last, so that they are as fresh as can be.
+// rounds are the lists of an audit. The payment intents of what is still open come last, so that
+// they are as fresh as can be.
 var rounds = [][]string{{"subscriptions", "invoices", "charges", "disputes"}, {openInvoices}}
 
 const openInvoices = "open_invoices"
 
-// window is a span of created times of one list, from <= created < to, that one reader reads newest first.
+// window is a span of created times of one list, from <= created < to, that one reader reads newest
+// first.
 type window struct {
 	id       uuid.UUID
 	list     string

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/debt"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -41,7 +42,7 @@ type found struct {
 type closing struct {
 	at     int
 	id     uuid.UUID
-	reason string
+	reason debt.Closing
 }
 
 // writingBatch is how many subscriptions are judged and written at a time.
@@ -58,6 +59,9 @@ func (w *writing) add(s subject, findings []Finding) {
 		if i >= 0 {
 			id = s.known[i].ID
 			taken[id] = true
+			if f.Email == "" && s.sealed > 0 { // what is known is better than what does not open
+				f.Email = Email(id, s.known[i].Email)
+			}
 		}
 		if i < 0 || !s.same(s.known[i], f) {
 			w.found = append(w.found, found{index, id, f, s.subscription})
@@ -70,7 +74,7 @@ func (w *writing) add(s subject, findings []Finding) {
 		}
 		reason := Reason(s.subscription, s.debts, g.StripeInvoiceID)
 		// A payment that was under way has come to an end: the reason is another one now.
-		waited := g.Status == "closed" && *g.ClosedReason == ClosedUnderWay && reason != ClosedUnderWay
+		waited := g.Status == "closed" && *g.ClosedReason == debt.PaymentUnderWay && reason != debt.PaymentUnderWay
 		if g.Status == "open" || waited {
 			w.closed = append(w.closed, closing{index, g.ID, reason})
 			changed = true
@@ -81,8 +85,9 @@ func (w *writing) add(s subject, findings []Finding) {
 	}
 }
 
-// lookAgain has a subscription read anew when the next of its invoices becomes a debt; that look plans the one after. The key holds
-// the time too: so the look that runs does not stand in the way of the next one.
+// lookAgain has a subscription read anew when the next of its invoices becomes a debt; that look
+// plans the one after. The key holds the time too: so the look that runs does not stand in the way
+// of the next one.
 func (w *writing) lookAgain(s subject, now time.Time) {
 	at, ok := nextDebt(s.debts, now)
 	if !ok || s.subscription.Status == "" {
@@ -110,14 +115,15 @@ func (s subject) ghostOf(f Finding, findings []Finding) int {
 	}
 	return slices.IndexFunc(s.known, func(g db.GhostTarget) bool {
 		return s.sameDebtor(g, f) && g.Status == "open" &&
-			slices.ContainsFunc(f.Invoices, func(i OwedInvoice) bool { return i.ID == g.StripeInvoiceID }) &&
+			slices.ContainsFunc(f.Invoices, func(i debt.Invoice) bool { return i.ID == g.StripeInvoiceID }) &&
 			!slices.ContainsFunc(findings, func(other Finding) bool { return s.is(g, other) })
 	})
 }
 
-// same reports whether a ghost's row says already what was found. What the merchant's app closed stays as it is.
+// same reports whether a ghost's row says already what was found. What the merchant's app closed
+// stays as it is.
 func (s subject) same(g db.GhostTarget, f Finding) bool {
-	if g.ClosedReason != nil && *g.ClosedReason == ClosedNoAccess {
+	if g.ClosedReason != nil && *g.ClosedReason == debt.NoAccess {
 		return true
 	}
 	of := s.subscription
@@ -125,20 +131,21 @@ func (s subject) same(g db.GhostTarget, f Finding) bool {
 		g.Hidden == f.Hidden && g.DeclineClass == f.Class && text0(g.DeclineCode) == f.Code && g.AttemptCount == f.Attempts &&
 		bytes.Equal(g.Card, f.Card) && text0(g.Zone) == f.Zone && text0(g.Country) == f.Country && g.CardAttempts == f.CardAttempts &&
 		sameTime(g.FirstFailedAt, f.FirstFailed) && sameTime(g.LastFailedAt, f.LastFailed) &&
-		reveal(g.Email, emailContext(g.ID)) == f.Email && slices.Equal(owedInvoices(g), f.Invoices) &&
+		Email(g.ID, g.Email) == f.Email && slices.Equal(owedInvoices(g), f.Invoices) &&
 		g.Leaving == of.Leaving && g.Ignored == of.Ignored && g.Resubscribed == of.Resubscribed &&
 		slices.Equal(g.Products, listed(of.Products)) && slices.Equal(g.Prices, listed(of.Prices))
 }
 
-// owedInvoices reads what ghost_targets.invoices holds; nothing of what was written before that column was there.
-func owedInvoices(g db.GhostTarget) (list []OwedInvoice) {
+// owedInvoices reads what ghost_targets.invoices holds; nothing of what was written before that
+// column was there.
+func owedInvoices(g db.GhostTarget) (list []debt.Invoice) {
 	if json.Unmarshal(g.Invoices, &list) != nil {
 		return nil
 	}
 	return list
 }
 
-func text0(text *string) string {
+func text0[Text ~string](text *Text) Text {
 	if text == nil {
 		return ""
 	}
@@ -147,7 +154,8 @@ func text0(text *string) string {
 
 func sameTime(a, b *time.Time) bool { return a == b || a != nil && b != nil && a.Equal(*b) }
 
-// write stores the batch in one transaction, without what somebody has read later. What it wrote is forgotten, so that it can go on.
+// write stores the batch in one transaction, without what somebody has read later. What it wrote is
+// forgotten, so that it can go on.
 func (w *writing) write(ctx context.Context) error {
 	if len(w.hashes)+len(w.looks) == 0 {
 		return nil
@@ -199,7 +207,7 @@ func (w *writing) store(ctx context.Context, tx db.DBTX, stale map[int]bool) err
 	for _, c := range w.closed {
 		if !stale[c.at] {
 			ended.Ids = append(ended.Ids, c.id)
-			ended.Reasons = append(ended.Reasons, c.reason)
+			ended.Reasons = append(ended.Reasons, string(c.reason))
 		}
 	}
 	if len(ended.Ids) > 0 {
@@ -210,7 +218,7 @@ func (w *writing) store(ctx context.Context, tx db.DBTX, stale map[int]bool) err
 	return w.s.tellHunts(ctx, tx, w.merchant, slices.Concat(upsert.Ids, ended.Ids))
 }
 
-func owed(list []OwedInvoice) []byte {
+func owed(list []debt.Invoice) []byte {
 	text, err := json.Marshal(list)
 	if err != nil {
 		panic(err) // ids and numbers always marshal
@@ -220,13 +228,14 @@ func owed(list []OwedInvoice) []byte {
 
 func addFinding(p *db.GhostUpsertParams, f found) {
 	p.Ids = append(p.Ids, f.id)
-	p.Kinds = append(p.Kinds, f.Kind)
+	p.Kinds = append(p.Kinds, string(f.Kind))
 	p.Customers = append(p.Customers, f.of.Customer)
 	p.Subscriptions = append(p.Subscriptions, f.of.ID)
 	p.Leavings = append(p.Leavings, f.of.Leaving)
 	p.Ignoreds = append(p.Ignoreds, f.of.Ignored)
 	p.Resubscribeds = append(p.Resubscribeds, f.of.Resubscribed)
-	p.Products = append(p.Products, strings.Join(f.of.Products, " ")) // unnest takes lists apart wholly
+	// unnest takes lists apart wholly
+	p.Products = append(p.Products, strings.Join(f.of.Products, " "))
 	p.Prices = append(p.Prices, strings.Join(f.of.Prices, " "))
 	p.Countries = append(p.Countries, f.Country)
 	p.Invoices = append(p.Invoices, f.Invoice)
@@ -239,9 +248,9 @@ func addFinding(p *db.GhostUpsertParams, f found) {
 	p.HasEmails = append(p.HasEmails, f.Email != "")
 	p.Amounts = append(p.Amounts, f.Amount)
 	p.Currencies = append(p.Currencies, f.Currency)
-	p.Rules = append(p.Rules, f.Rule)
+	p.Rules = append(p.Rules, string(f.Rule))
 	p.Hiddens = append(p.Hiddens, f.Hidden)
-	p.Classes = append(p.Classes, f.Class)
+	p.Classes = append(p.Classes, string(f.Class))
 	p.Codes = append(p.Codes, f.Code)
 	p.Attempts = append(p.Attempts, f.Attempts)
 	p.Cards = append(p.Cards, f.Card)

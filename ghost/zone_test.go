@@ -4,11 +4,13 @@ import (
 	"testing"
 
 	"phantom/db"
+	"phantom/db/dbtest"
 	"phantom/sandbox"
 	"phantom/zone"
 )
 
-// What is stored with a ghost is told by its charges alone: the billing country, or else the card's. Of another it is left open.
+// What is stored with a ghost is told by its charges alone: the billing country, or else the
+// card's. Of another it is left open.
 func TestZoneToStore(t *testing.T) {
 	t.Parallel()
 	zone := "Europe/Berlin"
@@ -24,12 +26,12 @@ func TestZoneToStore(t *testing.T) {
 	}
 }
 
-// A ghost keeps the zone of its customer's country, where the merchant's is another: after an audit, and after a refresh that finds
-// nothing else changed.
+// A ghost keeps the zone of its customer's country, where the merchant's is another: after an
+// audit, and after a refresh that finds nothing else changed.
 func TestGhostKeepsTheCustomersZone(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Customers: 40})
-	execute(t, b.pool, "UPDATE merchants SET timezone = 'Pacific/Auckland'")
+	dbtest.Exec(t, b.pool, "UPDATE merchants SET timezone = 'Pacific/Auckland'")
 	var country string
 	if err := b.pool.QueryRow(t.Context(), "SELECT country FROM merchants").Scan(&country); err != nil {
 		t.Fatal(err)
@@ -53,7 +55,7 @@ func TestGhostKeepsTheCustomersZone(t *testing.T) {
 	b.audit()
 	check("after an audit")
 	for _, lost := range []string{"NULL", "'Pacific/Auckland'"} {
-		execute(t, b.pool, "UPDATE ghost_targets SET zone = "+lost)
+		dbtest.Exec(t, b.pool, "UPDATE ghost_targets SET zone = "+lost)
 		for _, g := range b.ghosts() {
 			if err := b.s.Refresh(t.Context(), b.merchant, g.StripeSubscriptionID); err != nil {
 				t.Fatal(err)
@@ -61,7 +63,7 @@ func TestGhostKeepsTheCustomersZone(t *testing.T) {
 		}
 		check("after a refresh over " + lost)
 	}
-	execute(t, b.pool, "UPDATE ghost_targets SET zone = NULL")
+	dbtest.Exec(t, b.pool, "UPDATE ghost_targets SET zone = NULL")
 	b.audit()
 	check("after another audit")
 }

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// currencies are those that an amount of Stripe's can be in: what it takes today, and what old objects may bear whose currency is no
-// more. It may only grow: what was written with a currency is read again. https://docs.stripe.com/currencies
+// currencies are those that an amount of Stripe's can be in: what it takes today, and what old
+// objects may bear whose currency is no more. It may only grow: what was written with a currency is
+// read again. https://docs.stripe.com/currencies
 var currencies = strings.Fields(`
 	aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd bwp byn byr bzd cad cdf chf clp cny cop crc cve czk
 	djf dkk dop dzd eek egp etb eur fjd fkp gbp gel ghs gip gmd gnf gtq gyd hkd hnl hrk htg huf idr ils inr isk jmd jod jpy kes kgs khr kmf

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// decimals are the places of the currencies whose amounts Stripe does not give in hundredths. They are Stripe's own, which neither
-// ISO 4217 nor CLDR has: ISK and UGX have no decimals any more, and Stripe keeps giving them in hundredths.
-// https://docs.stripe.com/currencies#zero-decimal
+// decimals are the places of the currencies whose amounts Stripe does not give in hundredths. They
+// are Stripe's own, which neither ISO 4217 nor CLDR has: ISK and UGX have no decimals any more, and
+// Stripe keeps giving them in hundredths. https://docs.stripe.com/currencies#zero-decimal
 var decimals = map[string]int{
 	"bif": 0, "clp": 0, "djf": 0, "gnf": 0, "jpy": 0, "kmf": 0, "krw": 0, "mga": 0, "pyg": 0, "rwf": 0, "vnd": 0, "vuv": 0,
 	"xaf": 0, "xof": 0, "xpf": 0,
 	"bhd": 3, "jod": 3, "kwd": 3, "omr": 3, "tnd": 3,
 }
 
-// Format writes an amount of Stripe's, in minor units, for people: "USD 12,345.67", "JPY 12,346", "-KWD 1.500". By its code, because
-// a dollar sign does not say whose dollars.
+// Format writes an amount of Stripe's, in minor units, for people: "USD 12,345.67", "JPY 12,346",
+// "-KWD 1.500". By its code, because a dollar sign does not say whose dollars.
 func Format(amount int64, currency string) string {
 	places, special := decimals[strings.ToLower(currency)]
 	if !special {

@@ -8,19 +8,23 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/billing"
+	"phantom/figures"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
 // hunted begins the hunts of all ghosts.
-func (b *bench) hunted(change func(*Playbook)) {
+func (b *bench) hunted(change func(*playbook.Playbook)) {
 	b.t.Helper()
 	b.recoverWith(change)
-	if _, err := b.s.Start(b.t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-// turn gives the sandbox's world a turn, about the only ghost's invoice where it names nothing else.
+// turn gives the sandbox's world a turn, about the only ghost's invoice where it names nothing
+// else.
 func (b *bench) turn(c sandbox.Change) {
 	b.t.Helper()
 	if c.Account = b.account; c.ID == "" {
@@ -39,49 +43,50 @@ func (b *bench) refresh() {
 	}
 }
 
-// What came for an invoice before its hunt began is not what the hunt has brought, and neither is what a credit note took off or what
-// went back at once. The next test shows it of whole invoices in the sandbox.
+// What came for an invoice before its hunt began is not what the hunt has brought, and neither is
+// what a credit note took off or what went back at once. The next test shows it of whole invoices
+// in the sandbox.
 func TestMoneySinceAHuntBegan(t *testing.T) {
 	t.Parallel()
 	began := time.Date(2026, 3, 1, 12, 0, 0, 500, time.UTC)
 	before, after := began.Add(-time.Hour).Unix(), began.Add(time.Hour).Unix()
-	came := func(at, amount, refunded int64) charge {
-		return charge{Status: "succeeded", Created: at, Amount: amount, Refunded: refunded}
+	came := func(at, amount, refunded int64) billing.Charge {
+		return billing.Charge{Status: "succeeded", Created: at, Amount: amount, Refunded: refunded}
 	}
-	failed := charge{Status: "failed", Created: after, Amount: 100}
-	pending := charge{Status: "pending", Created: after, Amount: 100}
+	failed := billing.Charge{Status: "failed", Created: after, Amount: 100}
+	pending := billing.Charge{Status: "pending", Created: after, Amount: 100}
 	for name, test := range map[string]struct {
 		status  string
 		paidAt  int64
 		paid    int64 // Stripe's amount_paid
-		charges []charge
+		charges []billing.Charge
 		owed    int64
 		want    int64
 	}{
-		"all of it":         {"paid", after, 100, []charge{came(after, 100, 0), failed}, 100, 100},
-		"outside of Stripe": {"paid", after, 100, []charge{failed}, 100, 100},
-		"a part before":     {"paid", after, 100, []charge{came(after, 60, 0), came(before, 40, 0)}, 60, 60},
-		"a part before, the rest outside of Stripe":   {"paid", after, 100, []charge{came(before, 40, 0)}, 60, 60},
-		"a part before, not as a charge":              {"paid", after, 100, []charge{came(after, 60, 0)}, 60, 60},
-		"a part before, then a credit note":           {"paid", after, 80, []charge{came(after, 40, 0), came(before, 40, 0)}, 60, 40},
-		"a part before, a credit note for all":        {"paid", after, 40, []charge{came(before, 40, 0)}, 60, 0},
-		"a credit note, then the rest":                {"paid", after, 70, []charge{came(after, 70, 0)}, 100, 70},
+		"all of it":         {"paid", after, 100, []billing.Charge{came(after, 100, 0), failed}, 100, 100},
+		"outside of Stripe": {"paid", after, 100, []billing.Charge{failed}, 100, 100},
+		"a part before":     {"paid", after, 100, []billing.Charge{came(after, 60, 0), came(before, 40, 0)}, 60, 60},
+		"a part before, the rest outside of Stripe":   {"paid", after, 100, []billing.Charge{came(before, 40, 0)}, 60, 60},
+		"a part before, not as a charge":              {"paid", after, 100, []billing.Charge{came(after, 60, 0)}, 60, 60},
+		"a part before, then a credit note":           {"paid", after, 80, []billing.Charge{came(after, 40, 0), came(before, 40, 0)}, 60, 40},
+		"a part before, a credit note for all":        {"paid", after, 40, []billing.Charge{came(before, 40, 0)}, 60, 0},
+		"a credit note, then the rest":                {"paid", after, 70, []billing.Charge{came(after, 70, 0)}, 100, 70},
 		"a credit note for all":                       {"paid", after, 0, nil, 100, 0},
-		"two parts since":                             {"paid", after, 100, []charge{came(after, 60, 0), came(after, 40, 0)}, 100, 100},
-		"more than was owed":                          {"paid", after, 130, []charge{came(after, 130, 0)}, 100, 100},
-		"a part went back":                            {"paid", after, 100, []charge{came(after, 100, 30)}, 100, 70},
-		"all went back":                               {"paid", after, 100, []charge{came(after, 100, 100)}, 100, 0},
-		"what had come before went back":              {"paid", after, 100, []charge{came(after, 60, 0), came(before, 40, 40)}, 60, 60},
-		"paid before the hunt heard of it":            {"paid", before, 100, []charge{came(before, 100, 0)}, 100, 0},
+		"two parts since":                             {"paid", after, 100, []billing.Charge{came(after, 60, 0), came(after, 40, 0)}, 100, 100},
+		"more than was owed":                          {"paid", after, 130, []billing.Charge{came(after, 130, 0)}, 100, 100},
+		"a part went back":                            {"paid", after, 100, []billing.Charge{came(after, 100, 30)}, 100, 70},
+		"all went back":                               {"paid", after, 100, []billing.Charge{came(after, 100, 100)}, 100, 0},
+		"what had come before went back":              {"paid", after, 100, []billing.Charge{came(after, 60, 0), came(before, 40, 40)}, 60, 60},
+		"paid before the hunt heard of it":            {"paid", before, 100, []billing.Charge{came(before, 100, 0)}, 100, 0},
 		"paid outside of Stripe before":               {"paid", before, 100, nil, 100, 0},
-		"an invoice that came later":                  {"paid", after, 100, []charge{came(after, 100, 0)}, -1, 100},
-		"an invoice that came later, partly paid":     {"paid", after, 100, []charge{came(after, 70, 0), came(before, 30, 0)}, -1, 70},
-		"a part since, and still open":                {"open", 0, 40, []charge{came(after, 40, 0)}, 100, 0},
-		"a debit under way":                           {"open", 0, 0, []charge{pending}, 100, 0},
-		"written off with a part paid":                {"uncollectible", 0, 40, []charge{came(after, 40, 0)}, 100, 0},
-		"our clock is a minute ahead of Stripe's one": {"paid", began.Add(-time.Minute).Unix(), 100, []charge{came(began.Add(-time.Minute).Unix(), 100, 0)}, 100, 100},
+		"an invoice that came later":                  {"paid", after, 100, []billing.Charge{came(after, 100, 0)}, -1, 100},
+		"an invoice that came later, partly paid":     {"paid", after, 100, []billing.Charge{came(after, 70, 0), came(before, 30, 0)}, -1, 70},
+		"a part since, and still open":                {"open", 0, 40, []billing.Charge{came(after, 40, 0)}, 100, 0},
+		"a debit under way":                           {"open", 0, 0, []billing.Charge{pending}, 100, 0},
+		"written off with a part paid":                {"uncollectible", 0, 40, []billing.Charge{came(after, 40, 0)}, 100, 0},
+		"our clock is a minute ahead of Stripe's one": {"paid", began.Add(-time.Minute).Unix(), 100, []billing.Charge{came(began.Add(-time.Minute).Unix(), 100, 0)}, 100, 100},
 	} {
-		o := object{Status: test.status, AmountPaid: test.paid}
+		o := billing.Object{Status: test.status, AmountPaid: test.paid}
 		if test.paidAt != 0 {
 			o.Transitions.PaidAt = &test.paidAt
 		}
@@ -96,7 +101,8 @@ func TestMoneySinceAHuntBegan(t *testing.T) {
 	}
 }
 
-// An invoice of which a third had come before the hunt counts with the other two, whoever pays them and how.
+// An invoice of which a third had come before the hunt counts with the other two, no matter who
+// pays them and how.
 func TestPartlyPaidInvoiceCountsWithItsRest(t *testing.T) {
 	t.Parallel()
 	for _, do := range []string{"our charge", "pay", "pay_out_of_band"} {
@@ -112,8 +118,9 @@ func TestPartlyPaidInvoiceCountsWithItsRest(t *testing.T) {
 				t.Fatalf("%d of %d remain, want %d", n, whole, whole-part)
 			}
 			b.movable()
-			b.advance(25 * time.Hour) // the part came before the hunt, and is no attempt of that day
-			b.hunted(func(p *Playbook) {
+			// the part came before the hunt, and is no attempt of that day
+			b.advance(25 * time.Hour)
+			b.hunted(func(p *playbook.Playbook) {
 				if do != "our charge" {
 					p.MaxAttempts = 0
 				}
@@ -132,8 +139,8 @@ func TestPartlyPaidInvoiceCountsWithItsRest(t *testing.T) {
 	}
 }
 
-// A debit that our charge began is ours when it settles. When it bounces and the customer pays otherwise, it is not: what came before
-// is the last message, or nothing.
+// A debit that our charge began is ours when it settles. When it bounces and the customer pays
+// otherwise, it is not: what came before is the last message, or nothing.
 func TestDebitIsOursIfItPaid(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -152,7 +159,7 @@ func TestDebitIsOursIfItPaid(t *testing.T) {
 			b.movable()
 			b.audit()
 			b.turn(sandbox.Change{Do: "to_debit", Status: map[bool]string{true: "bounces"}[test.bounces]})
-			b.hunted(func(p *Playbook) { p.MaxAttempts = 2 }) // the first was Stripe's
+			b.hunted(func(p *playbook.Playbook) { p.MaxAttempts = 2 }) // the first was Stripe's
 			b.work()
 			b.await("the debit begins", func() bool {
 				return b.count("SELECT count(*) FROM attempts WHERE result = 'processing'") == 1 && b.count("SELECT count(*) FROM ghost_targets WHERE closed_reason = 'payment_under_way'") == 1
@@ -174,7 +181,8 @@ func TestDebitIsOursIfItPaid(t *testing.T) {
 	}
 }
 
-// While a debit is under way nobody is written to; when it bounces, the message that was planned is planned again.
+// While a debit is under way nobody is written to; when it bounces, the message that was planned is
+// planned again.
 func TestMessageComesBackAfterADebit(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
@@ -182,8 +190,8 @@ func TestMessageComesBackAfterADebit(t *testing.T) {
 	b.audit()
 	b.turn(sandbox.Change{Do: "to_debit", Status: "bounces"})
 	b.correspond()
-	b.hunted(func(p *Playbook) {
-		p.MaxAttempts, p.Steps = 2, []Step{{AfterDays: 9, Channel: Email, Template: "payment_failed"}, {AfterDays: 12, Channel: Email, Template: "reminder"}}
+	b.hunted(func(p *playbook.Playbook) {
+		p.MaxAttempts, p.Steps = 2, []playbook.Step{{AfterDays: 9, Channel: playbook.Email, Template: "payment_failed"}, {AfterDays: 12, Channel: playbook.Email, Template: "reminder"}}
 	})
 	b.work()
 	b.await("the debit begins", func() bool {
@@ -211,7 +219,8 @@ func TestMessageComesBackAfterADebit(t *testing.T) {
 	}
 }
 
-// A hunt may end by our own charge's webhook before the worker that sent it has stored the outcome: Stripe tells whose charge it was.
+// A hunt may end by our own charge's webhook before the worker that sent it has stored the outcome:
+// Stripe tells whose charge it was.
 func TestChargeOfUnknownOutcomeIsOursIfItPaid(t *testing.T) {
 	t.Parallel()
 	for _, ours := range []bool{true, false} {
@@ -231,7 +240,7 @@ func TestChargeOfUnknownOutcomeIsOursIfItPaid(t *testing.T) {
 				SELECT merchant_id, $1, 'invoice_pay', 1, id, id, customer, currency, amount, 'x', 1, began_at, began_at FROM hunts`, b.object())
 		}
 		hunt := b.text2id("SELECT id::text FROM hunts")
-		if err := b.s.account(t.Context(), b.merchant, hunt); err != nil {
+		if err := b.s.countRecoveries(t.Context(), b.merchant, hunt); err != nil {
 			t.Fatal(err)
 		}
 		if cause := b.text("SELECT cause FROM recoveries"); (cause == "charge") != ours {
@@ -250,14 +259,15 @@ func (b *bench) object() []byte {
 	return reader.Hash("invoice", b.text("SELECT stripe_invoice_id FROM ghost_targets"))
 }
 
-// Who pays in time counts, whoever he is and whatever became of his hunt: whether we hear of the payment at once, only when the window
-// is over, or had stopped before. Who pays later counts in neither arm.
+// Who pays in time counts, no matter who they are and what became of their hunt: whether we hear of
+// the payment at once, only when the window is over, or had stopped before. Who pays later counts
+// in neither arm.
 func TestArmsAreFollowedEquallyLong(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 10})
 	b.movable()
 	b.audit()
-	b.hunted(func(p *Playbook) { p.MaxAttempts, p.HoldoutPercent, p.WindowDays = 0, 20, 2 })
+	b.hunted(func(p *playbook.Playbook) { p.MaxAttempts, p.HoldoutPercent, p.WindowDays = 0, 20, 2 })
 	b.exec("UPDATE hunts SET held_out = x.n % 2 = 0 FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM hunts) AS x WHERE hunts.id = x.id")
 	type one struct {
 		ID, Ghost             uuid.UUID
@@ -300,7 +310,7 @@ func TestArmsAreFollowedEquallyLong(t *testing.T) {
 	pay(3, true) // stopped before, and too late
 	pay(4, true)
 	b.calm()
-	u := func() Uplift {
+	u := func() figures.Uplift {
 		f, err := b.s.Figures(t.Context(), b.merchant)
 		if err != nil {
 			t.Fatal(err)
@@ -312,7 +322,7 @@ func TestArmsAreFollowedEquallyLong(t *testing.T) {
 	}
 	b.advance(oneADay)
 	b.calm()
-	if got, want := u(), (Arm{Customers: 5, Recovered: 3}); got.Treated != want || got.HeldOut != want {
+	if got, want := u(), (figures.Arm{Customers: 5, Recovered: 3}); got.Treated != want || got.HeldOut != want {
 		t.Errorf("got %+v, want %v in either arm", got, want)
 	}
 	if n := b.count("SELECT count(*) FROM recoveries WHERE cause <> 'anyway'"); n != 0 {

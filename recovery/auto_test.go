@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/forecast"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -24,13 +26,13 @@ func TestHuntsBeginByThemselves(t *testing.T) {
 	later := b.ids("SELECT id FROM ghost_targets ORDER BY id LIMIT 1")[0]
 	b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE id = $1", later)
 
-	b.recoverWith(func(p *Playbook) { p.Mode, p.Auto = ModeObserve, true })
+	b.recoverWith(func(p *playbook.Playbook) { p.Mode, p.Auto = playbook.ModeObserve, true })
 	b.recoverWith(nil) // by hand
 	b.during(b.calm)
 	if n := b.count("SELECT count(*) FROM hunts"); n != 0 {
 		t.Fatalf("%d hunts have begun that nobody asked for", n)
 	}
-	b.recoverWith(func(p *Playbook) { p.Auto = true })
+	b.recoverWith(func(p *playbook.Playbook) { p.Auto = true })
 	b.during(b.calm)
 	if all, some := b.count("SELECT count(*) FROM hunts WHERE NOT by_hand AND mode = 'recover'"), b.count("SELECT count(*) FROM ghost_targets WHERE id <> $1", later); all != some || some == 0 {
 		t.Errorf("%d of %d ghosts are hunted", all, some)
@@ -53,20 +55,20 @@ func TestHuntsBeginByThemselves(t *testing.T) {
 // Who is not hunted by all is not hunted by itself either, and limits hold for both.
 func TestHuntsThatDoNotBeginByThemselves(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*bench, *Playbook){
-		"too little": func(_ *bench, p *Playbook) {
+	for name, change := range map[string]func(*bench, *playbook.Playbook){
+		"too little": func(_ *bench, p *playbook.Playbook) {
 			p.MinAmount = map[string]int64{"usd": 1 << 40, "eur": 1 << 40, "jpy": 1 << 40}
 		},
-		"excluded": func(b *bench, p *Playbook) {
+		"excluded": func(b *bench, p *playbook.Playbook) {
 			p.Exclude.Customers = []string{b.text("SELECT stripe_customer_id FROM ghost_targets")}
 		},
-		"by hand":  func(_ *bench, p *Playbook) { p.Auto = false },
-		"observed": func(_ *bench, p *Playbook) { p.Mode = ModeObserve },
-		"off":      func(_ *bench, p *Playbook) { p.Mode = ModeOff },
-		"closed": func(b *bench, _ *Playbook) {
+		"by hand":  func(_ *bench, p *playbook.Playbook) { p.Auto = false },
+		"observed": func(_ *bench, p *playbook.Playbook) { p.Mode = playbook.ModeObserve },
+		"off":      func(_ *bench, p *playbook.Playbook) { p.Mode = playbook.ModeOff },
+		"closed": func(b *bench, _ *playbook.Playbook) {
 			b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now()")
 		},
-		"charged back": func(b *bench, p *Playbook) {
+		"charged back": func(b *bench, p *playbook.Playbook) {
 			b.exec("UPDATE ghost_targets SET kind = 'charged_back'")
 			p.WrittenOff = true
 		},
@@ -75,13 +77,11 @@ func TestHuntsThatDoNotBeginByThemselves(t *testing.T) {
 			t.Parallel()
 			b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 			b.audit()
-			b.recoverWith(func(p *Playbook) {
+			b.recoverWith(func(p *playbook.Playbook) {
 				p.Auto = true
 				change(b, p)
 			})
-			if err := b.s.huntAll(t.Context(), b.merchant); err != nil {
-				t.Fatal(err)
-			}
+			b.startAuto()
 			if err := b.s.GhostsChanged(t.Context(), b.pool, b.merchant, b.ids("SELECT id FROM ghost_targets")); err != nil {
 				t.Fatal(err)
 			}
@@ -129,11 +129,9 @@ func TestHuntsDoNotBeginTwiceByThemselves(t *testing.T) {
 			t.Parallel()
 			b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 			b.audit()
-			b.recoverWith(func(p *Playbook) { p.Auto = true })
+			b.recoverWith(func(p *playbook.Playbook) { p.Auto = true })
 			tell := func() int {
-				if err := b.s.huntAll(t.Context(), b.merchant); err != nil {
-					t.Fatal(err)
-				}
+				b.startAuto()
 				if err := b.s.GhostsChanged(t.Context(), b.pool, b.merchant, b.ids("SELECT id FROM ghost_targets")); err != nil {
 					t.Fatal(err)
 				}
@@ -173,8 +171,8 @@ func TestDryRunOfWhatBeginsByItself(t *testing.T) {
 		jsonb_build_object('id', stripe_invoice_id, 'amount', 7, 'created', extract(epoch FROM phantom_now())::bigint)) WHERE id = $1`, chosen[1])
 	b.exec("UPDATE ghost_targets SET leaving = true WHERE id = $1", chosen[2])
 	b.exec("UPDATE ghost_targets SET products = '{prod_1}' WHERE id = $1", chosen[3])
-	b.recoverWith(func(p *Playbook) {
-		p.Mode, p.Auto, p.Segments = ModeObserve, true, []Segment{{Name: "first", Match: Match{Products: []string{"prod_1"}}}}
+	b.recoverWith(func(p *playbook.Playbook) {
+		p.Mode, p.Auto, p.Segments = playbook.ModeObserve, true, []playbook.Segment{{Name: "first", Match: playbook.Match{Products: []string{"prod_1"}}}}
 	})
 	want := map[string]int64{}
 	for _, id := range chosen[1:] {
@@ -184,11 +182,11 @@ func TestDryRunOfWhatBeginsByItself(t *testing.T) {
 		}
 		want[b.text("SELECT currency FROM ghost_targets WHERE id = $1", id)] += amount
 	}
-	playbook, err := b.s.Playbook(t.Context(), b.merchant)
+	p, err := b.s.Playbook(t.Context(), b.merchant)
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := b.s.DryRun(t.Context(), b.merchant, playbook.Playbook)
+	run, err := b.s.DryRun(t.Context(), b.merchant, p.Playbook)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,18 +207,16 @@ func TestDryRunOfWhatBeginsByItself(t *testing.T) {
 		if (p.Segment == "first") != (p.Ghost == chosen[3]) || p.Invoice == "in_old" {
 			t.Errorf("%+v", p)
 		}
-		if p.Ghost == chosen[2] && (p.Action == actionCharge || p.Action == actionTakeOver) {
+		if p.Ghost == chosen[2] && (p.Action == forecast.ActionCharge || p.Action == forecast.ActionTakeOver) {
 			t.Errorf("who leaves: %+v", p)
 		}
 	}
-	b.recoverWith(func(p *Playbook) { p.Auto = true })
+	b.recoverWith(func(p *playbook.Playbook) { p.Auto = true })
 	if told, err := ReadAuto(t.Context(), b.pool, b.merchant); told != nil || err != nil {
 		t.Errorf("in mode recover the report tells of %+v, %v", told, err)
 	}
 	// What was foretold begins.
-	if err := b.s.huntAll(t.Context(), b.merchant); err != nil {
-		t.Fatal(err)
-	}
+	b.startAuto()
 	if n := b.count("SELECT count(*) FROM hunts WHERE state = 'active'"); n != run.Auto.Ghosts {
 		t.Errorf("%d hunts have begun, %d were foretold", n, run.Auto.Ghosts)
 	}
@@ -230,11 +226,11 @@ func TestDryRunOfWhatBeginsByItself(t *testing.T) {
 // charged, and in what becomes of it when its ghost is of another segment.
 func TestHuntsFollowTheirSegment(t *testing.T) {
 	t.Parallel()
-	b, ids := setupCharges(t, 1, func(b *bench, p *Playbook) {
+	b, ids := setupCharges(t, 1, func(b *bench, p *playbook.Playbook) {
 		b.exec("UPDATE ghost_targets SET prices = '{price_1}'")
 		attempts := 5
 		p.MaxAttempts = 0 // nothing would be charged without the segment
-		p.Segments = []Segment{{Name: "gold", Match: Match{Prices: []string{"price_1"}}, Set: Changes{MaxAttempts: &attempts}}}
+		p.Segments = []playbook.Segment{{Name: "gold", Match: playbook.Match{Prices: []string{"price_1"}}, Set: playbook.Changes{MaxAttempts: &attempts}}}
 	})
 	if note := b.text("SELECT note FROM hunt_notes ORDER BY id LIMIT 1"); !strings.HasPrefix(note, "segment gold: begun in mode recover") {
 		t.Errorf("the history begins with %q", note)

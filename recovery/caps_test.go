@@ -16,42 +16,13 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/playbook"
 	"phantom/task"
 	"phantom/vault"
 )
 
-func TestAllowed(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	ago := func(channel string, days ...float64) (rows []db.MessageListSentRow) {
-		for _, d := range days {
-			at := now.Add(-time.Duration(d * float64(day)))
-			rows = append(rows, db.MessageListSentRow{Channel: channel, SentAt: &at})
-		}
-		return rows
-	}
-	for _, test := range []struct {
-		name string
-		sent []db.MessageListSentRow
-		days float64 // until the next email
-	}{
-		{"nothing yet", nil, 0},
-		{"one an hour ago", ago(Email, 1.0/24), 23.0 / 24},
-		{"one a day ago", ago(Email, 1), 0},
-		{"an SMS just now", ago(SMS, 0), 0},
-		{"four in the week", ago(SMS, 1, 2, 3, 6.5), 0.5},
-		{"four in the week and one today", ago(Email, 0.5, 2, 3, 6.5), 0.5},
-		{"three in the week", ago(Email, 2, 3, 6.5, 7), 0},
-		{"twelve in the month", ago(Email, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 29), 1},
-		{"twelve in 31 days", ago(Email, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 30), 0},
-	} {
-		if got := allowed(test.sent, Email, now).Sub(now).Hours() / 24; got < test.days-1e-6 || got > test.days+1e-6 {
-			t.Errorf("%s: in %v days, want %v", test.name, got, test.days)
-		}
-	}
-}
-
-// planMany plans count messages to few persons: each address and number belongs to several customers, and each has hunts on both channels.
+// planMany plans count messages to few persons: each address and number belongs to several
+// customers, and each has hunts on both channels.
 func (p *office) planMany(count, persons int) {
 	p.t.Helper()
 	hash, err := p.s.connect.Hasher(p.t.Context(), p.merchant)
@@ -66,7 +37,7 @@ func (p *office) planMany(count, persons int) {
 		ghosts, hunts, ids = append(ghosts, ghost), append(hunts, uuid.Must(uuid.NewV7())), append(ids, uuid.Must(uuid.NewV7()))
 		customers, hashes = append(customers, customer), append(hashes, hash("customer", customer))
 		emails = append(emails, vault.NewToken("ghost_targets.email:"+ghost.String(), fmt.Sprintf("canary%d@example.com", who)))
-		channels = append(channels, []string{Email, SMS}[i/(5*persons)%2])
+		channels = append(channels, []string{playbook.Email, playbook.SMS}[i/(5*persons)%2])
 		p.world.phones[customer] = fmt.Sprintf("+1415555%04d", who)
 	}
 	p.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency, decline_class, rule)
@@ -79,7 +50,8 @@ func (p *office) planMany(count, persons int) {
 	p.exec(`INSERT INTO scheduled_tasks (merchant_id, id, kind) SELECT $1, id, channel FROM unnest($2::uuid[], $3::text[]) AS t (id, channel)`, p.merchant, ids, channels)
 }
 
-// overCaps counts the persons who have got more than a cap allows, in any window that ends with one of their messages.
+// overCaps counts the persons who have got more than a cap allows, in any window that ends with one
+// of their messages.
 const overCaps = `
 WITH sent AS (SELECT person, channel, sent_at FROM (SELECT unnest(persons) AS person, channel, sent_at FROM messages WHERE sent_at IS NOT NULL) AS s)
 SELECT count(*) FROM sent AS last WHERE
@@ -133,8 +105,9 @@ func (w *world) mostToOne() (most int) {
 	return most
 }
 
-// 2,500 requests (10,000 with PHANTOM_LONG) to write to seven persons, worked off by three processes of which one is killed -9 now and
-// then, never pass a cap; nor do those that are left over in the 24 days that follow.
+// 2,500 requests (10,000 with PHANTOM_LONG) to write to seven persons, worked off by three
+// processes of which one is killed -9 now and then, never pass a cap; nor do those that are left
+// over in the 24 days that follow.
 func TestCapsHoldUnderHostileLoad(t *testing.T) {
 	t.Parallel()
 	const persons = 7
@@ -163,10 +136,12 @@ func TestCapsHoldUnderHostileLoad(t *testing.T) {
 		}
 	}()
 	died := 0
-	// run waits until nothing is due, and kills a process at each of so many equal parts of the way.
+	// run waits until nothing is due, and kills a process at each of so many equal parts of the
+	// way.
 	run := func(due, kills int) {
 		t.Helper()
-		for whole, done := due, 0; due > 0; time.Sleep(time.Duration(20+rand.IntN(60)) * time.Millisecond) { // the moment is meant to be random
+		// The moment between two looks is meant to be random.
+		for whole, done := due, 0; due > 0; time.Sleep(time.Duration(20+rand.IntN(60)) * time.Millisecond) {
 			due = p.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()")
 			if done < kills && due < whole-done*whole/kills {
 				victim := rand.IntN(len(processes))
@@ -177,12 +152,13 @@ func TestCapsHoldUnderHostileLoad(t *testing.T) {
 		}
 	}
 	run(count, 8)
-	// A process that dies between its mark and its request leaves an SMS that nobody sends: at most once.
+	// A process that dies between its mark and its request leaves an SMS that nobody sends: at most
+	// once.
 	_, emails, texts := p.world.took()
 	marked := func(channel string) int {
 		return p.count("SELECT count(*) FROM messages WHERE channel = $1 AND sent_at IS NOT NULL", channel)
 	}
-	if over, most := p.count(overCaps), p.world.mostToOne(); over != 0 || most != 1 || emails != persons || texts > persons || marked(Email) != persons || marked(SMS) != persons {
+	if over, most := p.count(overCaps), p.world.mostToOne(); over != 0 || most != 1 || emails != persons || texts > persons || marked(playbook.Email) != persons || marked(playbook.SMS) != persons {
 		t.Errorf("%d over a cap; %d emails and %d SMS to %d persons, up to %d to one", over, emails, texts, persons, most)
 	}
 	p.exec(`DELETE FROM scheduled_tasks WHERE id IN (SELECT id FROM scheduled_tasks WHERE status = 'pending' AND first_sent_at IS NULL
@@ -195,9 +171,9 @@ func TestCapsHoldUnderHostileLoad(t *testing.T) {
 			t.Fatalf("%d over a cap", over)
 		}
 	}
-	total, sure := marked(Email)+marked(SMS), p.count("SELECT count(*) FROM messages WHERE state = 'sent'")
+	total, sure := marked(playbook.Email)+marked(playbook.SMS), p.count("SELECT count(*) FROM messages WHERE state = 'sent'")
 	_, allEmails, allTexts := p.world.took()
-	if total <= persons*8 || total > persons*12 || allEmails+allTexts > total || allEmails+allTexts < sure || allEmails != marked(Email) {
+	if total <= persons*8 || total > persons*12 || allEmails+allTexts > total || allEmails+allTexts < sure || allEmails != marked(playbook.Email) {
 		t.Errorf("%d messages in 24 days, %d known as sent, %d emails and %d SMS taken", total, sure, allEmails, allTexts)
 	}
 	t.Logf("%d requests over three processes, %d killed: %d messages at once, %d in 24 days", count, died, emails+texts, total)

@@ -1,140 +1,19 @@
 package recovery
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
-	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
+	"phantom/billing"
+	"phantom/gate"
+	"phantom/message"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
-
-// What a playbook leaves alone is left alone, and nothing else is: by what the list of ghosts says
-// and by what Stripe says, for charges and for messages.
-func TestGateChooses(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	daysAgo := func(days int) int64 { return now.Add(-time.Duration(days) * oneADay).Unix() }
-	debt := func(h *huntFacts, days ...int) {
-		list := []invoiceOf{}
-		for i, age := range days {
-			list = append(list, invoiceOf{fmt.Sprint("in_", i+1), 4900, daysAgo(age)})
-		}
-		h.ghost.Invoices, _ = json.Marshal(list)
-		h.ghost.StripeInvoiceID = "in_1"
-	}
-	leaving := func(say string) func(*object, *huntFacts) {
-		return func(_ *object, h *huntFacts) { h.ghost.Leaving, h.playbook.WhenLeaving = true, say }
-	}
-	leavingAtStripe := func(say string) func(*object, *huntFacts) {
-		return func(o *object, h *huntFacts) { o.Subscription.Leaving, h.playbook.WhenLeaving = true, say }
-	}
-	kind := func(kind string, hunted bool) func(*object, *huntFacts) {
-		return func(o *object, h *huntFacts) {
-			h.ghost.Kind, h.playbook.WrittenOff, o.Status = kind, hunted, "uncollectible"
-		}
-	}
-	for name, c := range map[string]struct {
-		change              func(*object, *huntFacts)
-		charge, mail, final code
-	}{
-		"nothing forbids it": {func(_ *object, h *huntFacts) { debt(h, 119) }, "", "", ""},
-		"an age that is not known": {func(_ *object, h *huntFacts) {
-			h.ghost.Invoices = []byte(`[{"id":"in_1","amount":4900}]`)
-		}, "", "", ""},
-		"too old":                 {func(_ *object, h *huntFacts) { debt(h, 121) }, codeTooOld, codeTooOld, ""},
-		"too old, with a younger": {func(_ *object, h *huntFacts) { debt(h, 121, 5) }, codeTooOld, "", ""},
-		"young, with an older":    {func(_ *object, h *huntFacts) { debt(h, 5, 121) }, "", "", ""},
-		"too old at Stripe":       {func(o *object, _ *huntFacts) { o.Created = daysAgo(121) }, codeTooOld, "", ""},
-		"young at Stripe":         {func(o *object, _ *huntFacts) { o.Created = daysAgo(119) }, "", "", ""},
-		"old, and named": {func(o *object, h *huntFacts) {
-			debt(h, 400)
-			o.Created, h.hunt.ByHand = daysAgo(400), true
-		}, "", "", ""},
-		"leaves, and is only written to":           {leaving(LeavingMessage), codeLeaving, "", codeLeaving},
-		"leaves, and is stopped":                   {leaving(LeavingStop), codeLeaving, codeLeaving, codeLeaving},
-		"leaves, and is hunted":                    {leaving(LeavingHunt), "", "", ""},
-		"leaves at Stripe, and is only written to": {leavingAtStripe(LeavingMessage), codeLeaving, "", codeLeaving},
-		"leaves at Stripe, and is stopped":         {leavingAtStripe(LeavingStop), codeLeaving, "", codeLeaving},
-		"leaves at Stripe, and is hunted":          {leavingAtStripe(LeavingHunt), "", "", ""},
-		"an excluded customer": {func(_ *object, h *huntFacts) {
-			h.ghost.StripeCustomerID, h.playbook.Exclude.Customers = "cus_1", []string{"cus_0", "cus_1"}
-		}, codeExcluded, codeExcluded, codeExcluded},
-		"an excluded product": {func(_ *object, h *huntFacts) {
-			h.ghost.Products, h.playbook.Exclude.Products = []string{"prod_1", "prod_2"}, []string{"prod_2"}
-		}, codeExcluded, codeExcluded, codeExcluded},
-		"an excluded price": {func(_ *object, h *huntFacts) {
-			h.ghost.Prices, h.playbook.Exclude.Prices = []string{"price_1"}, []string{"price_1"}
-		}, codeExcluded, codeExcluded, codeExcluded},
-		"others are excluded": {func(_ *object, h *huntFacts) {
-			h.ghost.StripeCustomerID, h.ghost.Products, h.ghost.Prices = "cus_1", []string{"prod_1"}, []string{"price_1"}
-			h.playbook.Exclude = Exclude{[]string{"cus_2"}, []string{"prod_2"}, []string{"price_2"}}
-		}, "", "", ""},
-		"ignored": {func(_ *object, h *huntFacts) { h.ghost.Ignored = true }, codeIgnored, codeIgnored, codeIgnored},
-		"a customer who is ignored at Stripe": {func(o *object, _ *huntFacts) {
-			o.Customer.Metadata = map[string]string{"phantom": "ignore"}
-		}, codeIgnored, "", codeIgnored},
-		"a subscription that is ignored at Stripe": {func(o *object, _ *huntFacts) {
-			o.Subscription.Metadata = map[string]string{"phantom": "ignore"}
-		}, codeIgnored, "", codeIgnored},
-		"other metadata": {func(o *object, _ *huntFacts) {
-			o.Subscription.Metadata = map[string]string{"phantom": "owed", "ignore": "phantom"}
-		}, "", "", ""},
-		"subscribed anew": {func(_ *object, h *huntFacts) { h.ghost.Resubscribed = true }, codeResubscribed, codeResubscribed, codeResubscribed},
-		"subscribed anew, and hunted": {func(_ *object, h *huntFacts) {
-			h.ghost.Resubscribed, h.playbook.Resubscribed = true, true
-		}, "", "", ""},
-		"written off":                               {kind(kindWrittenOff, false), codeKindOff, codeKindOff, codeKindOff},
-		"written off, and hunted":                   {kind(kindWrittenOff, true), "", "", ""},
-		"uncollectible, and of no kind":             {kind("owed", true), codeWrittenOff, "", ""},
-		"charged back, with all that can be hunted": {kind(kindChargedBack, true), codeKindOff, codeKindOff, codeKindOff},
-	} {
-		for sent, want := range map[string]code{KindPay: c.charge, KindHold: c.charge, Email: c.mail, KindCancel: c.final, KindUncollectible: c.final} {
-			o, h, p := owing()
-			c.change(&o, &h)
-			f := facts{hunt: h, stripe: &stripeFacts{object: o, invoice: o}, ledger: &ledgerFacts{}}
-			if Writes(sent) {
-				f.stripe, f.ledger, f.person = nil, nil, &personFacts{channel: sent, zones: []*time.Location{time.UTC}}
-				f.hunt.playbook.QuietHours = QuietHours{From: "00:00", To: "00:00", Zone: "UTC"}
-			}
-			r := mayLeave(sent, p, f, now)
-			if r.code != want {
-				t.Errorf("%s, %s: %q, want %q", name, sent, r.code, want)
-			} else if r.code.effect() == waits && !r.yes() && !r.until.Equal(now.Add(oneADay)) {
-				t.Errorf("%s, %s: %q until %s", name, sent, r.code, r.until)
-			}
-		}
-		for _, back := range []string{KindRelease, KindResume} { // PHANTOM's own is taken back all the same
-			o, h, p := owing()
-			c.change(&o, &h)
-			o.Status, o.AutoAdvance = "open", false
-			f := facts{hunt: h, stripe: &stripeFacts{object: o, taken: true}, ledger: &ledgerFacts{}}
-			if r := mayLeave(back, p, f, now); !r.yes() {
-				t.Errorf("%s, %s: %q", name, back, r.code)
-			}
-		}
-	}
-}
-
-// The hunt's plan and the newest playbook's choice: who is excluded later is left alone at once.
-func TestTheNewestChoiceHolds(t *testing.T) {
-	t.Parallel()
-	plan, newest := DefaultPlaybook(), DefaultPlaybook()
-	newest.MaxDebtAgeDays, newest.WhenLeaving, newest.WrittenOff, newest.Resubscribed = 7, LeavingStop, true, true
-	newest.Exclude.Products = []string{"prod_1"}
-	for _, p := range []Playbook{plan.under(newest), plan.loosest(newest)} {
-		if p.MaxDebtAgeDays != 7 || p.WhenLeaving != LeavingStop || !p.WrittenOff || !p.Resubscribed ||
-			!reflect.DeepEqual(p.Exclude, newest.Exclude) {
-			t.Errorf("%+v", p)
-		}
-	}
-}
 
 // tell changes an object at the sandbox as its merchant would.
 func (b *bench) tell(path string, form url.Values) {
@@ -164,11 +43,11 @@ func TestLookReadsWhoIsLeftAlone(t *testing.T) {
 	for name, test := range map[string]struct {
 		path string
 		form url.Values
-		want code
+		want gate.Code
 	}{
-		"the customer":     {"/v1/customers/", ignore, codeIgnored},
-		"the subscription": {"/v1/subscriptions/", ignore, codeIgnored},
-		"a leaving one":    {"/v1/subscriptions/", url.Values{"cancel_at_period_end": {"true"}}, codeLeaving},
+		"the customer":     {"/v1/customers/", ignore, gate.Ignored},
+		"the subscription": {"/v1/subscriptions/", ignore, gate.Ignored},
+		"a leaving one":    {"/v1/subscriptions/", url.Values{"cancel_at_period_end": {"true"}}, gate.Leaving},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -192,17 +71,16 @@ func TestLookReadsWhoIsLeftAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			bill, err := readBill(t.Context(), reader, b.text("SELECT stripe_invoice_id FROM ghost_targets"))
+			o, err := billing.ReadInvoice(t.Context(), reader, b.text("SELECT stripe_invoice_id FROM ghost_targets"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := &message{playbook: DefaultPlaybook()}
-			m.Now, m.Channel, m.byHand = b.now(), Email, true
-			if err := m.mayTouch(bill); (err != nil) != (test.want == codeIgnored) {
-				t.Errorf("a message: %v", err)
+			chosen := playbook.Default()
+			if r := gate.MayTouch(chosen, o.Customer.Metadata, o.Subscription, playbook.Email, b.now()); r.Yes() != (test.want != gate.Ignored) {
+				t.Errorf("a message: %+v", r)
 			}
-			m.playbook.WhenLeaving = LeavingStop
-			if err := m.mayTouch(bill); err == nil {
+			chosen.WhenLeaving = playbook.LeavingStop
+			if r := gate.MayTouch(chosen, o.Customer.Metadata, o.Subscription, playbook.Email, b.now()); r.Yes() {
 				t.Error("a message leaves")
 			}
 		})
@@ -222,19 +100,19 @@ func TestMessagesWaitForWhoIsLeftAlone(t *testing.T) {
 			b.movable()
 			b.audit()
 			b.correspond()
-			b.hunted(func(p *Playbook) {
-				p.Steps, p.WhenLeaving = DefaultPlaybook().Steps, LeavingStop
+			b.hunted(func(p *playbook.Playbook) {
+				p.Steps, p.WhenLeaving = playbook.Default().Steps, playbook.LeavingStop
 			})
 			b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
 			b.exec("UPDATE ghost_targets SET " + set)
-			id := b.planned(Email)
+			id := b.planned(playbook.Email)
 			if status := b.try(id); status != "pending" {
 				t.Fatalf("it is %s", status)
 			}
 			if hours := b.hoursOff(id); hours < 23 || hours > 25 {
 				t.Errorf("it waits for %.1f hours", hours)
 			}
-			if state := b.text("SELECT state FROM messages"); state != messagePlanned {
+			if state := b.text("SELECT state FROM messages"); state != message.Planned {
 				t.Errorf("the message is %s", state)
 			}
 		})
@@ -245,7 +123,7 @@ func TestMessagesWaitForWhoIsLeftAlone(t *testing.T) {
 func TestWrittenOffIsChargedWhereItIsHunted(t *testing.T) {
 	t.Parallel()
 	for _, hunted := range []bool{true, false} {
-		b, ids := setupCharges(t, 1, func(_ *bench, p *Playbook) { p.WrittenOff = hunted })
+		b, ids := setupCharges(t, 1, func(_ *bench, p *playbook.Playbook) { p.WrittenOff = hunted })
 		b.turn(sandbox.Change{Do: "mark_uncollectible"})
 		b.exec("UPDATE ghost_targets SET kind = 'written_off'")
 		status, executed := b.try(ids[0]), b.executed()
@@ -272,11 +150,11 @@ func TestPlanningSkipsOldInvoices(t *testing.T) {
 		if !byHand {
 			ghosts, want = nil, young
 		}
-		if started, err := b.s.Start(t.Context(), b.merchant, ghosts); err != nil || started.Hunts != 1 {
+		if started, err := b.start(ghosts); err != nil || started.Hunts != 1 {
 			t.Fatalf("%+v, %v", started, err)
 		}
 		b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
-		if got := b.text("SELECT params ->> 'object' FROM scheduled_tasks WHERE kind = $1", KindPay); got != want {
+		if got := b.text("SELECT params ->> 'object' FROM scheduled_tasks WHERE kind = $1", gate.KindPay); got != want {
 			t.Errorf("by hand %v: a charge of %s is planned, want %s", byHand, got, want)
 		}
 		if n := b.count("SELECT count(*) FROM hunts WHERE by_hand = $1", byHand); n != 1 {
@@ -297,21 +175,21 @@ func TestWhoIsHunted(t *testing.T) {
 	old := `invoices = jsonb_build_array(jsonb_build_object('id', stripe_invoice_id, 'amount', amount, 'created', 1))`
 	for _, test := range []struct {
 		name, set    string
-		change       func(*Playbook)
+		change       func(*playbook.Playbook)
 		byAll, named bool
 	}{
 		{"as it is", "hidden = hidden", nil, true, true},
-		{"charged back", "kind = 'charged_back'", func(p *Playbook) { p.WrittenOff = true }, false, false},
+		{"charged back", "kind = 'charged_back'", func(p *playbook.Playbook) { p.WrittenOff = true }, false, false},
 		{"written off", "kind = 'written_off'", nil, false, false},
-		{"written off, and hunted", "kind = 'written_off'", func(p *Playbook) { p.WrittenOff = true }, true, true},
+		{"written off, and hunted", "kind = 'written_off'", func(p *playbook.Playbook) { p.WrittenOff = true }, true, true},
 		{"ignored", "ignored = true", nil, false, false},
 		{"leaving", "leaving = true", nil, true, true},
-		{"leaving, and stopped", "leaving = true", func(p *Playbook) { p.WhenLeaving = LeavingStop }, false, false},
+		{"leaving, and stopped", "leaving = true", func(p *playbook.Playbook) { p.WhenLeaving = playbook.LeavingStop }, false, false},
 		{"subscribed anew", "resubscribed = true", nil, false, false},
-		{"subscribed anew, and hunted", "resubscribed = true", func(p *Playbook) { p.Resubscribed = true }, true, true},
-		{"excluded", "products = '{prod_1}'", func(p *Playbook) { p.Exclude.Products = []string{"prod_1"} }, false, false},
+		{"subscribed anew, and hunted", "resubscribed = true", func(p *playbook.Playbook) { p.Resubscribed = true }, true, true},
+		{"excluded", "products = '{prod_1}'", func(p *playbook.Playbook) { p.Exclude.Products = []string{"prod_1"} }, false, false},
 		{"old", old, nil, false, true},
-		{"old, and hunted", old, func(p *Playbook) { p.MaxDebtAgeDays = 3650; p.Mode = ModeRecover }, false, true},
+		{"old, and hunted", old, func(p *playbook.Playbook) { p.MaxDebtAgeDays = 3650; p.Mode = playbook.ModeRecover }, false, true},
 	} {
 		b.exec("CREATE TABLE before AS SELECT * FROM ghost_targets")
 		b.exec("UPDATE ghost_targets SET " + test.set)
@@ -323,7 +201,7 @@ func TestWhoIsHunted(t *testing.T) {
 				ids = b.ids("SELECT id FROM ghost_targets WHERE status = 'open'")
 				want = test.named
 			}
-			started, err := b.s.Start(t.Context(), b.merchant, ids)
+			started, err := b.start(ids)
 			if err != nil || (started.Hunts == 1) != want || started.Hunts+started.Skipped != 1 {
 				t.Errorf("%s, by name %v: %+v, %v", test.name, byName, started, err)
 			}

@@ -8,11 +8,12 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/gate"
 	"phantom/sandbox"
 )
 
-// forget puts a charge and its task back to what they were before the charge was sent, as a failover does that loses commits: the hunt, the
-// ghost and what was planned next, too.
+// forget puts a charge and its task back to what they were before the charge was sent, as a
+// failover does that loses commits: the hunt, the ghost and what was planned next, too.
 func (b *bench) forget(id uuid.UUID) {
 	b.t.Helper()
 	b.exec("DELETE FROM scheduled_tasks WHERE kind IN ('invoice_pay', 'refresh') AND id <> $1", id)
@@ -25,8 +26,9 @@ func (b *bench) forget(id uuid.UUID) {
 	b.exec("SELECT pg_notify('phantom_task', '')")
 }
 
-// What was executed and whose commits are lost is found before the next send, whatever has moved its task's time meanwhile: a look that
-// failed, a wait, a deploy that gave it back. Executions are counted, and Stripe has forgotten the key.
+// What was executed and whose commits are lost is found before the next send, no matter what has
+// moved its task's time meanwhile: a look that failed, a wait, a deploy that gave it back.
+// Executions are counted, and Stripe has forgotten the key.
 func TestLostCommitsExecuteNothingTwice(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(*bench, uuid.UUID){
@@ -56,7 +58,7 @@ func TestLostCommitsExecuteNothingTwice(t *testing.T) {
 			if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")); err != nil {
 				t.Fatal(err)
 			}
-			id := b.planned(KindPay)
+			id := b.planned(gate.KindPay)
 			_ = b.queue().RunOne(t.Context(), b.merchant, id)
 			result := b.text("SELECT result FROM attempts WHERE task_id = $1", id)
 			b.forget(id)
@@ -91,8 +93,9 @@ func (b *bench) unknown(id uuid.UUID) func() bool {
 	}
 }
 
-// Beside a charge of which no event tells yet, a request whose answer was lost is neither absent nor sent again, whatever else speaks for
-// that: the hunt stopped, the debt changed, the key too old. Once the event comes it is booked as what it was; until then it counts.
+// Beside a charge of which no event tells yet, a request whose answer was lost is neither absent
+// nor sent again, no matter what else speaks for that: the hunt stopped, the debt changed, the key
+// too old. Once the event comes it is booked as what it was; until then it counts.
 func TestLateEventsMakeNothingAbsent(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(*bench){
@@ -154,7 +157,7 @@ func TestEventThatNeverComesIsForAPerson(t *testing.T) {
 	if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")); err != nil {
 		t.Fatal(err)
 	}
-	id := b.planned(KindPay)
+	id := b.planned(gate.KindPay)
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true, After: true})
 	b.hideEvents()
 	b.during(func() { b.await("its answer is lost", b.unknown(id)) })
@@ -167,7 +170,8 @@ func TestEventThatNeverComesIsForAPerson(t *testing.T) {
 	}
 }
 
-// Money that our own charge brought is counted as ours though its event comes late: it is not guessed before.
+// Money that our own charge brought is counted as ours though its event comes late: it is not
+// guessed before.
 func TestLatePaymentIsOurs(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)
@@ -201,7 +205,8 @@ func (b *bench) turnCard(do, status string) {
 	}
 }
 
-// What is read slowly is read again: an invoice that is written off after it was read, and before the request would leave, is not charged.
+// What is read slowly is read again: an invoice that is written off after it was read, and before
+// the request would leave, is not charged.
 func TestSlowLooksAreRepeated(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)
@@ -210,7 +215,7 @@ func TestSlowLooksAreRepeated(t *testing.T) {
 	invoice := b.text("SELECT stripe_invoice_id FROM ghost_targets")
 	slow := func(path string) {
 		b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: path, After: true, Hold: func() {
-			ahead.Add(int64(freshness))
+			ahead.Add(int64(gate.Freshness))
 			if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "mark_uncollectible", ID: invoice}); err != nil {
 				t.Log(err)
 			}
@@ -221,7 +226,7 @@ func TestSlowLooksAreRepeated(t *testing.T) {
 	if n := len(b.world.Ledger(b.account)); n != 0 {
 		t.Errorf("%d requests left after the invoice was written off", n)
 	}
-	if got := b.text("SELECT coalesce(code, '') FROM attempts WHERE task_id = $1", id); got != string(codeWrittenOff) {
+	if got := b.text("SELECT coalesce(code, '') FROM attempts WHERE task_id = $1", id); got != string(gate.WrittenOff) {
 		t.Errorf("the attempt ended as %q", got)
 	}
 }

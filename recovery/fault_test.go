@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"phantom/message"
+	"phantom/playbook"
 )
 
 var allFaults = []fault{dropBefore, dropAfter, cutAfter, fail500, fail500After, fail409, fail429}
@@ -23,7 +26,8 @@ func mixed(seed uint64) func(int) fault {
 	}
 }
 
-// After whatever faults an email is taken once for one task, and every request carried the same key and bytes.
+// After any faults an email is taken once for one task, and every request carried the same key
+// and bytes.
 func TestEmailOnceUnderFaults(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
@@ -31,7 +35,7 @@ func TestEmailOnceUnderFaults(t *testing.T) {
 	const tasks = 40
 	var ids []uuid.UUID
 	for i := range tasks {
-		id, _ := p.plan(person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}, Email, "payment_failed")
+		id, _ := p.plan(person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}, playbook.Email, "payment_failed")
 		ids = append(ids, id)
 	}
 	for _, id := range ids {
@@ -41,7 +45,7 @@ func TestEmailOnceUnderFaults(t *testing.T) {
 			} else if status != "pending" || tries > 100 {
 				t.Fatalf("%s after %d tries", status, tries)
 			}
-			// Whatever changes meanwhile, the bytes stay.
+			// No matter what changes meanwhile, the bytes stay.
 			p.exec("UPDATE ghost_targets SET amount = amount + 1")
 			p.exec("INSERT INTO templates SELECT $1, 'email', 'payment_failed', 's', '<a href=\"{{.PayURL}}\"></a><a href=\"{{.UnsubscribeURL}}\"></a>', '{{.PayURL}} {{.UnsubscribeURL}}' ON CONFLICT DO NOTHING", p.merchant)
 		}
@@ -62,7 +66,8 @@ func TestEmailOnceUnderFaults(t *testing.T) {
 	}
 }
 
-// Under the same faults an SMS leaves once at most: what is known to be sent was, and what is not known is left to a person.
+// Under the same faults an SMS leaves once at most: what is known to be sent was, and what is not
+// known is left to a person.
 func TestSMSAtMostOnceUnderFaults(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
@@ -71,7 +76,7 @@ func TestSMSAtMostOnceUnderFaults(t *testing.T) {
 	for i := range tasks {
 		who := person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}
 		p.world.set(func() { p.world.phones[who.customer] = fmt.Sprintf("+1415555%04d", i) })
-		id, _ := p.plan(who, SMS, "payment_failed")
+		id, _ := p.plan(who, playbook.SMS, "payment_failed")
 		for tries := 0; ; tries++ {
 			if status := p.try(id); status == "succeeded" || status == "needs_review" || status == "failed" {
 				break
@@ -92,16 +97,18 @@ func TestSMSAtMostOnceUnderFaults(t *testing.T) {
 		}
 	}
 	sentOnes, unclearOnes := p.count("SELECT count(*) FROM messages WHERE state = 'sent'"), p.count("SELECT count(*) FROM messages WHERE state = 'unclear'")
-	refusedOnes := p.count("SELECT count(*) FROM messages WHERE state = 'failed'") // by a 409 with a code of Twilio's
+	// by a 409 with a code of Twilio's
+	refusedOnes := p.count("SELECT count(*) FROM messages WHERE state = 'failed'")
 	if p.world.requests != tasks || sentOnes != len(p.world.texts) || sentOnes+unclearOnes+refusedOnes != tasks || unclearOnes == 0 {
 		t.Errorf("%d requests, %d taken, %d known to be sent, %d unclear", p.world.requests, len(p.world.texts), sentOnes, unclearOnes)
 	}
 }
 
-// A process that dies between the request and its answer: the next one repeats an email under its key, and looks an SMS up.
+// A process that dies between the request and its answer: the next one repeats an email under its
+// key, and looks an SMS up.
 func TestKilledBeforeTheAnswer(t *testing.T) {
 	t.Parallel()
-	for _, channel := range []string{Email, SMS} {
+	for _, channel := range []string{playbook.Email, playbook.SMS} {
 		t.Run(channel, func(t *testing.T) {
 			t.Parallel()
 			p := setupPost(t)
@@ -111,7 +118,7 @@ func TestKilledBeforeTheAnswer(t *testing.T) {
 			ctx, kill := context.WithCancel(t.Context())
 			claimed := p.claim(id)
 			done := make(chan error)
-			go func() { done <- p.s.HandleMessage(ctx, claimed) }()
+			go func() { done <- p.s.messages.HandleMessage(ctx, claimed) }()
 			<-arrived
 			kill()
 			if err := <-done; err == nil {
@@ -121,7 +128,7 @@ func TestKilledBeforeTheAnswer(t *testing.T) {
 			close(wait)
 			p.world.wait = nil
 			p.world.mutex.Unlock()
-			if state, _ := p.state(id); state != messageSending {
+			if state, _ := p.state(id); state != message.Sending {
 				t.Errorf("state %s", state)
 			}
 			status := p.try(id)
@@ -130,16 +137,12 @@ func TestKilledBeforeTheAnswer(t *testing.T) {
 			if status != "succeeded" || len(p.world.emails)+len(p.world.texts) != 1 || p.world.changed != 0 {
 				t.Errorf("%s, %d emails, %d SMS", status, len(p.world.emails), len(p.world.texts))
 			}
-			// The dead process comes back to life with its old fence.
-			_ = p.s.end(t.Context(), &message{MessageLoadRow: p.loaded(id), task: claimed}, failed("x"))
-			if state, _ := p.state(id); state != messageSent {
-				t.Errorf("a stale fence wrote %s", state)
-			}
 		})
 	}
 }
 
-// An email of an unknown outcome is not sent again once it is not wanted any more, or its key may be forgotten: it is unclear.
+// An email of an unknown outcome is not sent again once it is not wanted any more, or its key may
+// be forgotten: it is unclear.
 func TestNotRepeated(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
@@ -148,10 +151,11 @@ func TestNotRepeated(t *testing.T) {
 		{"the hunt was stopped", "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)"},
 		{"unsubscribed", "INSERT INTO suppressions (merchant_id, channel, person, reason) SELECT merchant_id, channel, person, 'x' FROM messages WHERE id = $1"},
 		{"another account", "UPDATE channels SET account = 'x' FROM messages m WHERE m.id = $1 AND provider = 'resend'"},
+		{"a letter that does not open", "UPDATE scheduled_tasks SET sealed_params.tag = md5('x') WHERE id = $1"},
 		{"no account", "DELETE FROM channels USING messages m WHERE m.id = $1 AND provider = 'resend'"},
 	} {
 		p.world.set(func() { p.world.faults = func(int) fault { return fail500 } })
-		id, _ := p.plan(person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}, Email, "payment_failed")
+		id, _ := p.plan(person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}, playbook.Email, "payment_failed")
 		if status := p.try(id); status != "pending" {
 			t.Fatalf("%s: %s", test.name, status)
 		}
@@ -160,7 +164,7 @@ func TestNotRepeated(t *testing.T) {
 		before, _, _ := p.world.took()
 		status := p.try(id)
 		after, _, _ := p.world.took()
-		if state, why := p.state(id); status != "needs_review" || state != messageUnclear || why == "" || after != before {
+		if state, why := p.state(id); status != "needs_review" || state != message.Unclear || why == "" || after != before {
 			t.Errorf("%s: %s, %s, %s, %d requests more", test.name, status, state, why, after-before)
 		}
 		if row := p.row(id); row.SealedParams != nil || row.UniqueKey != nil {
@@ -168,10 +172,10 @@ func TestNotRepeated(t *testing.T) {
 		}
 	}
 	// A halt only holds it back.
-	_, err := p.s.SetResend(t.Context(), p.merchant, resendKey, "billing@example.com")
+	_, err := p.s.messages.SetResend(t.Context(), p.merchant, resendKey, "billing@example.com")
 	p.must(err)
 	p.world.set(func() { p.world.faults = func(int) fault { return dropAfter } })
-	id, _ := p.plan(person{"cus_halt", "halt@example.com"}, Email, "payment_failed")
+	id, _ := p.plan(person{"cus_halt", "halt@example.com"}, playbook.Email, "payment_failed")
 	p.try(id)
 	p.world.set(func() { p.world.faults = nil })
 	p.exec("INSERT INTO halts (scope) VALUES ($1)", p.merchant)
@@ -194,11 +198,11 @@ func TestRefusals(t *testing.T) {
 		answer  string
 		want    string
 	}{
-		{Email, 422, `{"name":"invalid_parameter","message":"canary"}`, messageFailed},
-		{Email, 451, `{"name":"security_error"}`, messageFailed},
-		{Email, 409, `{"name":"invalid_idempotent_request"}`, messageUnclear},
-		{SMS, 400, `{"code":21211,"message":"canary"}`, messageFailed},
-		{SMS, 400, `{"code":21610,"message":"canary"}`, messageSkipped},
+		{playbook.Email, 422, `{"name":"invalid_parameter","message":"canary"}`, message.Failed},
+		{playbook.Email, 451, `{"name":"security_error"}`, message.Failed},
+		{playbook.Email, 409, `{"name":"invalid_idempotent_request"}`, message.Unclear},
+		{playbook.SMS, 400, `{"code":21211,"message":"canary"}`, message.Failed},
+		{playbook.SMS, 400, `{"code":21610,"message":"canary"}`, message.Skipped},
 	} {
 		p.world.set(func() { p.world.status, p.world.answer = test.status, test.answer })
 		who := person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}
@@ -214,25 +218,26 @@ func TestRefusals(t *testing.T) {
 	}
 	// Twilio's own word that it took nothing: later.
 	p.world.set(func() { p.world.status, p.world.answer = 429, `{"code":20429}` })
-	id, _ := p.plan(person{"cus_busy", ""}, SMS, "payment_failed")
+	id, _ := p.plan(person{"cus_busy", ""}, playbook.SMS, "payment_failed")
 	p.try(id)
-	if state, _ := p.state(id); state != messagePlanned {
+	if state, _ := p.state(id); state != message.Planned {
 		t.Errorf("busy: %s", state)
 	}
 }
 
-// A stop that comes while a message is being frozen is seen, or waits until it is: never in between.
+// A stop that comes while a message is being frozen is seen, or waits until it is: never in
+// between.
 func TestStopBeforeTheFreeze(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	id, hunt := p.plan(ada, Email, "payment_failed")
+	id, hunt := p.plan(ada, playbook.Email, "payment_failed")
 	tx, err := p.pool.Begin(t.Context())
 	p.must(err)
 	_, err = tx.Exec(t.Context(), "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = $1", hunt)
 	p.must(err)
 	claimed := p.claim(id)
 	done := make(chan error, 1)
-	go func() { done <- p.s.HandleMessage(t.Context(), claimed) }()
+	go func() { done <- p.s.messages.HandleMessage(t.Context(), claimed) }()
 	p.await("it waits, or is through", func() bool {
 		return len(done) == 1 || p.count(`SELECT count(*) FROM pg_stat_activity
 			WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 1
@@ -240,7 +245,7 @@ func TestStopBeforeTheFreeze(t *testing.T) {
 	p.must(tx.Commit(t.Context()))
 	p.must(<-done)
 	requests, _, _ := p.world.took()
-	if state, why := p.state(id); state != messageSkipped || requests != 0 {
+	if state, why := p.state(id); state != message.Skipped || requests != 0 {
 		t.Errorf("%s, %s, %d requests", state, why, requests)
 	}
 }

@@ -16,6 +16,11 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/decline"
+	"phantom/figures"
+	"phantom/gate"
+	"phantom/message"
+	"phantom/playbook"
 	"phantom/sandbox"
 	"phantom/vault"
 )
@@ -37,7 +42,7 @@ func newLedger(t *testing.T, pool *pgxpool.Pool, account string) *ledger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &ledger{t, pool, merchant, New(pool, nil, nil, Config{})}
+	l := &ledger{t, pool, merchant, New(pool, nil, message.New(pool, nil, message.Config{}), nil, Config{})}
 	l.playbook(1, 10)
 	return l
 }
@@ -51,8 +56,8 @@ func (l *ledger) exec(statement string, args ...any) {
 
 func (l *ledger) playbook(version, holdout int) {
 	l.t.Helper()
-	p := DefaultPlaybook()
-	p.Mode, p.HoldoutPercent = ModeRecover, holdout
+	p := playbook.Default()
+	p.Mode, p.HoldoutPercent = playbook.ModeRecover, holdout
 	p.Auto = false
 	body, err := json.Marshal(p)
 	if err != nil {
@@ -61,7 +66,8 @@ func (l *ledger) playbook(version, holdout int) {
 	l.exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, $2, $3)", l.merchant, version, body)
 }
 
-// hunted is a hunt; what is left out is a young active one of 100 USD cents that recovers with the first playbook.
+// hunted is a hunt; what is left out is a young active one of 100 USD cents that recovers with the
+// first playbook.
 type hunted struct {
 	customer, currency, class, mode, state string
 	heldOut, test                          bool
@@ -73,7 +79,7 @@ type hunted struct {
 
 func (l *ledger) hunt(h hunted) uuid.UUID {
 	l.t.Helper()
-	for field, standard := range map[*string]string{&h.customer: uuid.NewString(), &h.currency: "usd", &h.class: "low", &h.mode: ModeRecover, &h.state: "active"} {
+	for field, standard := range map[*string]string{&h.customer: uuid.NewString(), &h.currency: "usd", &h.class: "low", &h.mode: playbook.ModeRecover, &h.state: "active"} {
 		if *field == "" {
 			*field = standard
 		}
@@ -110,7 +116,7 @@ func (l *ledger) wrote(hunt uuid.UUID, step int, channel, state string, sent boo
 		VALUES ($1, $2, $3, $4, $5, 'x', $6, phantom_now(), CASE WHEN $7 THEN phantom_now() END)`, l.merchant, newID(), hunt, step, channel, state, sent)
 }
 
-func (l *ledger) figures() Figures {
+func (l *ledger) figures() figures.Figures {
 	l.t.Helper()
 	f, err := l.s.Figures(l.t.Context(), l.merchant)
 	if err != nil {
@@ -119,12 +125,13 @@ func (l *ledger) figures() Figures {
 	return f
 }
 
-// Each amount stands where it belongs and nowhere else; another merchant's, the other mode's and watched ones stand apart.
+// Each amount stands where it belongs and nowhere else; another merchant's, the other mode's and
+// watched ones stand apart.
 func TestFigures(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	l, neighbour := newLedger(t, pool, "acct_1"), newLedger(t, pool, "acct_2")
-	if f := l.figures(); f.Any() || f.Uplift.Verdict != VerdictNotEnough || f.Currencies == nil || f.Watched.Currencies == nil {
+	if f := l.figures(); f.Any() || f.Uplift.Verdict != figures.VerdictNotEnough || f.Currencies == nil || f.Watched.Currencies == nil {
 		t.Errorf("of nothing: %+v", f)
 	}
 	l.hunt(hunted{amount: 1000, class: "timed"})
@@ -133,13 +140,13 @@ func TestFigures(t *testing.T) {
 	charged := l.hunt(hunted{state: "recovered", class: "timed", amount: 9999})
 	l.paid(charged, "usd", "charge", 500)
 	l.paid(charged, "usd", "charge", 51)
-	l.charged(charged, KindPay, "paid", true)
-	l.charged(charged, KindPay, "declined", true)
-	l.charged(charged, KindPay, "", true)          // under way
-	l.charged(charged, KindPay, "", false)         // planned
-	l.charged(charged, KindPay, "not_sent", false) // called off
-	l.charged(charged, KindPay, "absent", true)    // never arrived
-	l.charged(charged, KindHold, "done", true)     // no charge
+	l.charged(charged, gate.KindPay, "paid", true)
+	l.charged(charged, gate.KindPay, "declined", true)
+	l.charged(charged, gate.KindPay, "", true)          // under way
+	l.charged(charged, gate.KindPay, "", false)         // planned
+	l.charged(charged, gate.KindPay, "not_sent", false) // called off
+	l.charged(charged, gate.KindPay, "absent", true)    // never arrived
+	l.charged(charged, gate.KindHold, "done", true)     // no charge
 	written := l.hunt(hunted{state: "recovered"})
 	l.paid(written, "usd", "email", 20)
 	l.paid(written, "eur", "sms", 3)
@@ -150,44 +157,45 @@ func TestFigures(t *testing.T) {
 	l.paid(l.hunt(hunted{state: "recovered", heldOut: true}), "usd", "anyway", 800)
 	l.hunt(hunted{state: "exhausted"})
 	l.hunt(hunted{state: "stopped"})
-	watched := l.hunt(hunted{mode: ModeObserve, state: "recovered", heldOut: true})
+	watched := l.hunt(hunted{mode: playbook.ModeObserve, state: "recovered", heldOut: true})
 	l.paid(watched, "usd", "anyway", 77)
-	l.hunt(hunted{mode: ModeObserve, amount: 123})
+	l.hunt(hunted{mode: playbook.ModeObserve, amount: 123})
 	other := l.hunt(hunted{test: true, amount: 5000})
 	l.paid(other, "usd", "charge", 6000)
-	l.charged(other, KindPay, "paid", true)
+	l.charged(other, gate.KindPay, "paid", true)
 	l.wrote(other, 1, "sms", "sent", true)
 	theirs := neighbour.hunt(hunted{amount: 7000})
 	neighbour.paid(theirs, "usd", "charge", 8000)
-	neighbour.charged(theirs, KindPay, "paid", true)
+	neighbour.charged(theirs, gate.KindPay, "paid", true)
 	neighbour.wrote(theirs, 1, "email", "sent", true)
 
 	got := l.figures()
-	want := Figures{
-		Currencies: map[string]Recovered{
+	want := figures.Figures{
+		Currencies: map[string]figures.Recovered{
 			"usd": {
-				AtRisk: 1400, AfterAction: 571, Anyway: 800, ByCause: ByCause{Charge: 551, Email: 20, Anyway: 800}, Invoices: ByCause{Charge: 2, Email: 1, Anyway: 1},
-				ByClass: map[string]ClassPart{"timed": {AtRisk: 1000, AfterAction: 551}, "low": {AtRisk: 400, AfterAction: 20, Anyway: 800}},
+				AtRisk: 1400, AfterAction: 571, Anyway: 800, ByCause: figures.ByCause{Charge: 551, Email: 20, Anyway: 800}, Invoices: figures.ByCause{Charge: 2, Email: 1, Anyway: 1},
+				ByClass: map[decline.Class]figures.ClassPart{"timed": {AtRisk: 1000, AfterAction: 551}, "low": {AtRisk: 400, AfterAction: 20, Anyway: 800}},
 			},
-			"jpy": {AtRisk: 100, ByClass: map[string]ClassPart{"never": {AtRisk: 100}}},
-			"eur": {AfterAction: 3, ByCause: ByCause{SMS: 3}, Invoices: ByCause{SMS: 1}, ByClass: map[string]ClassPart{"low": {AfterAction: 3}}},
+			"jpy": {AtRisk: 100, ByClass: map[decline.Class]figures.ClassPart{"never": {AtRisk: 100}}},
+			"eur": {AfterAction: 3, ByCause: figures.ByCause{SMS: 3}, Invoices: figures.ByCause{SMS: 1}, ByClass: map[decline.Class]figures.ClassPart{"low": {AfterAction: 3}}},
 		},
-		Costs:   Costs{Charges: 3, Emails: 2, SMS: 1},
-		Hunts:   HuntCounts{Active: 3, Recovered: 3, Exhausted: 1, Stopped: 1, HeldOut: 2},
-		Uplift:  Uplift{Waiting: 8, Verdict: VerdictNotEnough},
-		Watched: Watched{Hunts: 2, Currencies: map[string]WatchedAmounts{"usd": {AtRisk: 123, Paid: 77}}},
+		Costs:   figures.Costs{Charges: 3, Emails: 2, SMS: 1},
+		Hunts:   figures.HuntCounts{Active: 3, Recovered: 3, Exhausted: 1, Stopped: 1, HeldOut: 2},
+		Uplift:  figures.Uplift{Waiting: 8, Verdict: figures.VerdictNotEnough},
+		Watched: figures.Watched{Hunts: 2, Currencies: map[string]figures.WatchedAmounts{"usd": {AtRisk: 123, Paid: 77}}},
 	}
 	if !reflect.DeepEqual(got, want) || !got.Any() {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	l.exec("UPDATE merchants SET livemode = false WHERE id = $1", l.merchant)
-	if f := l.figures(); f.Hunts.All() != 1 || f.Currencies["usd"].ByCause.Charge != 6000 || f.Costs != (Costs{Charges: 1, SMS: 1}) || f.Watched.Hunts != 0 {
+	if f := l.figures(); f.Hunts.All() != 1 || f.Currencies["usd"].ByCause.Charge != 6000 || f.Costs != (figures.Costs{Charges: 1, SMS: 1}) || f.Watched.Hunts != 0 {
 		t.Errorf("of the other mode: %+v", f)
 	}
 }
 
-// A customer counts once, by his first hunt that was to recover, a day after its window is over, whatever was sent and however it ended.
-// What decides is when the money came, the same for both arms.
+// A customer counts once, by their first hunt that was to recover, a day after its window is over,
+// no matter what was sent and how it ended. What decides is when the money came, the same for both
+// arms.
 func TestArms(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, dbtest.Pool(t), "acct_1")
@@ -201,25 +209,35 @@ func TestArms(t *testing.T) {
 		l.hunt(h)
 	}
 	both(hunted{age: over, state: "recovered", took: 3 * oneADay, paid: 3 * oneADay})
-	both(hunted{age: over, state: "exhausted", took: window, paid: window - time.Hour}) // nobody had told us
+	// nobody had told us
+	both(hunted{age: over, state: "exhausted", took: window, paid: window - time.Hour})
 	both(hunted{age: over, state: "recovered", took: window + time.Hour, paid: oneADay})
-	both(hunted{age: over, state: "stopped", took: 3 * oneADay, paid: 20 * oneADay}) // stopped, and paid all the same
-	both(hunted{age: over, paid: 20 * oneADay})                                      // goes on for a newer invoice
-	want := Arm{Customers: 5, Recovered: 5}
+	// stopped, and paid all the same
+	both(hunted{age: over, state: "stopped", took: 3 * oneADay, paid: 20 * oneADay})
+	// goes on for a newer invoice
+	both(hunted{age: over, paid: 20 * oneADay})
+	want := figures.Arm{Customers: 5, Recovered: 5}
 	both(hunted{age: over, state: "exhausted", took: window})
 	both(hunted{age: over, state: "stopped", took: 3 * oneADay})
-	both(hunted{age: over})                                                                           // its last charge is still waited for
-	both(hunted{age: over, state: "recovered", took: 2 * oneADay})                                    // by a credit note
-	both(hunted{age: over, state: "recovered", took: window + time.Hour, paid: window + time.Second}) // too late
-	both(hunted{age: over + oneADay, state: "exhausted", took: window, paid: window + oneADay})       // likewise
+	// its last charge is still waited for
+	both(hunted{age: over})
+	// by a credit note
+	both(hunted{age: over, state: "recovered", took: 2 * oneADay})
+	// too late
+	both(hunted{age: over, state: "recovered", took: window + time.Hour, paid: window + time.Second})
+	// the same
+	both(hunted{age: over + oneADay, state: "exhausted", took: window, paid: window + oneADay})
 	want.Customers += 6
-	both(hunted{age: window - oneADay, state: "recovered", took: 3 * oneADay, paid: 3 * oneADay}) // within a window that goes on
-	both(hunted{age: over - time.Minute, state: "recovered", took: oneADay, paid: oneADay})       // what was paid is still being read
+	// within a window that goes on
+	both(hunted{age: window - oneADay, state: "recovered", took: 3 * oneADay, paid: 3 * oneADay})
+	// what was paid is still being read
+	both(hunted{age: over - time.Minute, state: "recovered", took: oneADay, paid: oneADay})
 	both(hunted{age: window - oneADay})
 	both(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, test: true})
-	both(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, mode: ModeObserve})
-	l.hunt(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, playbook: 2}) // nobody could be held out
-	check := func(treated, heldOut Arm, waiting int64) {
+	both(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, mode: playbook.ModeObserve})
+	// nobody could be held out
+	l.hunt(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, playbook: 2})
+	check := func(treated, heldOut figures.Arm, waiting int64) {
 		t.Helper()
 		if u := l.figures().Uplift; u.Treated != treated || u.HeldOut != heldOut || u.Waiting != waiting {
 			t.Errorf("got %+v, want %v, %v and %d waiting", u, treated, heldOut, waiting)
@@ -229,7 +247,7 @@ func TestArms(t *testing.T) {
 	for _, customer := range []string{"cus_1", "cus_2"} { // the first decides
 		l.hunt(hunted{customer: customer, age: over + oneADay, state: "exhausted", took: window, heldOut: customer == "cus_2"})
 		l.hunt(hunted{customer: customer, age: over, state: "recovered", took: oneADay, paid: oneADay, heldOut: true})
-		l.hunt(hunted{customer: customer, age: 2 * over, state: "recovered", took: oneADay, paid: oneADay, mode: ModeObserve})
+		l.hunt(hunted{customer: customer, age: 2 * over, state: "recovered", took: oneADay, paid: oneADay, mode: playbook.ModeObserve})
 		l.hunt(hunted{customer: customer, age: oneADay})
 	}
 	want.Customers++
@@ -251,7 +269,7 @@ func TestUpliftOfAMerchant(t *testing.T) {
 		l.hunt(h)
 	}
 	u := l.figures().Uplift
-	if u.Verdict != VerdictMore || math.Abs(*u.Difference-0.2) > 1e-9 || math.Abs(*u.Low-0.0524) > 0.0001 || math.Abs(*u.High-0.3339) > 0.0001 {
+	if u.Verdict != figures.VerdictMore || math.Abs(*u.Difference-0.2) > 1e-9 || math.Abs(*u.Low-0.0524) > 0.0001 || math.Abs(*u.High-0.3339) > 0.0001 {
 		t.Errorf("got %+v", u)
 	}
 }
@@ -261,8 +279,8 @@ func TestFiguresOfAWorld(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 24})
 	b.audit()
-	b.recoverWith(func(p *Playbook) { p.HoldoutPercent = 20 })
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	b.recoverWith(func(p *playbook.Playbook) { p.HoldoutPercent = 20 })
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.work()
@@ -278,28 +296,28 @@ func TestFiguresOfAWorld(t *testing.T) {
 		owed := b.count(`SELECT coalesce(sum(amount), 0) FROM ghost_targets
 			WHERE (status = 'open' OR closed_reason = 'payment_under_way') AND currency = $1`, currency)
 		paid := b.count("SELECT coalesce(sum(amount), 0) FROM recoveries WHERE cause = 'charge' AND currency = $1", currency)
-		var parts ClassPart
+		var parts figures.ClassPart
 		for _, part := range c.ByClass {
-			parts = ClassPart{parts.AtRisk + part.AtRisk, parts.AfterAction + part.AfterAction, parts.Anyway + part.Anyway}
+			parts = figures.ClassPart{AtRisk: parts.AtRisk + part.AtRisk, AfterAction: parts.AfterAction + part.AfterAction, Anyway: parts.Anyway + part.Anyway}
 		}
-		if c.AtRisk != int64(owed) || c.AfterAction != int64(paid) || parts != (ClassPart{c.AtRisk, c.AfterAction, c.Anyway}) {
+		if c.AtRisk != int64(owed) || c.AfterAction != int64(paid) || parts != (figures.ClassPart{AtRisk: c.AtRisk, AfterAction: c.AfterAction, Anyway: c.Anyway}) {
 			t.Errorf("%s: %+v, want %d at risk and %d recovered", currency, c, owed, paid)
 		}
 	}
 	if sent := b.count("SELECT sum(charges) FROM hunts"); f.Costs.Charges != int64(sent) || sent == 0 {
 		t.Errorf("%d charges, want %d", f.Costs.Charges, sent)
 	}
-	if held := b.count("SELECT count(*) FROM hunts WHERE held_out"); f.Hunts.HeldOut != int64(held) || f.Hunts.Recovered == 0 || f.Uplift.Verdict != VerdictNotEnough {
+	if held := b.count("SELECT count(*) FROM hunts WHERE held_out"); f.Hunts.HeldOut != int64(held) || f.Hunts.Recovered == 0 || f.Uplift.Verdict != figures.VerdictNotEnough {
 		t.Errorf("%d are held out: %+v, %+v", held, f.Hunts, f.Uplift)
 	}
 	ctx := context.WithoutCancel(t.Context())
 	if err := pgx.BeginTxFunc(ctx, b.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		before, err := ReadFigures(ctx, db.New(tx), b.merchant)
+		before, err := figures.Read(ctx, db.New(tx), b.merchant)
 		if err != nil {
 			return err
 		}
 		b.exec("UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE state = 'active'")
-		after, err := ReadFigures(ctx, db.New(tx), b.merchant)
+		after, err := figures.Read(ctx, db.New(tx), b.merchant)
 		if err == nil && (!reflect.DeepEqual(before, after) || !reflect.DeepEqual(before, f)) {
 			err = fmt.Errorf("%+v became %+v", before, after)
 		}

@@ -6,21 +6,23 @@ import (
 	"testing"
 	"time"
 
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
-// When the window is over the final step is taken once, and the hunt ends with it. A pause is lifted when the debt is paid after all.
+// When the window is over the final step is taken once, and the hunt ends with it. A pause is
+// lifted when the debt is paid after all.
 func TestFinalSteps(t *testing.T) {
 	t.Parallel()
 	for step, path := range map[string]string{
-		FinalNone: "", FinalPause: "POST /v1/subscriptions/", FinalCancel: "DELETE /v1/subscriptions/", FinalUncollectible: "POST /v1/invoices/",
+		playbook.FinalNone: "", playbook.FinalPause: "POST /v1/subscriptions/", playbook.FinalCancel: "DELETE /v1/subscriptions/", playbook.FinalUncollectible: "POST /v1/invoices/",
 	} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 6})
 			b.audit()
-			b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, step, 1 })
-			if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+			b.recoverWith(func(p *playbook.Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, step, 1 })
+			if _, err := b.startAll(); err != nil {
 				t.Fatal(err)
 			}
 			b.work()
@@ -38,7 +40,7 @@ func TestFinalSteps(t *testing.T) {
 			if path != "" && len(taken) != 6 {
 				t.Errorf("%d steps were taken, want 6", len(taken))
 			}
-			if step != FinalPause {
+			if step != playbook.FinalPause {
 				return
 			}
 			invoice := b.text("SELECT stripe_invoice_id FROM ghost_targets ORDER BY id LIMIT 1")
@@ -63,7 +65,8 @@ func TestFinalSteps(t *testing.T) {
 func TestFinalStepMarksEveryInvoice(t *testing.T) {
 	t.Parallel()
 	b := losers(t, 6)
-	b.advance(36 * 24 * time.Hour) // every subscription has been renewed, and its new invoice has failed
+	// every subscription has been renewed, and its new invoice has failed
+	b.advance(36 * 24 * time.Hour)
 	b.audit()
 	owed := b.count("SELECT sum(jsonb_array_length(invoices)) FROM ghost_targets WHERE status = 'open'")
 	ghosts := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
@@ -71,25 +74,29 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 		t.Fatalf("%d ghosts owe %d invoices", ghosts, owed)
 	}
 	for _, invoice := range strings.Fields(b.text("SELECT string_agg(x ->> 'id', ' ') FROM ghost_targets, jsonb_array_elements(invoices) x WHERE status = 'open'")) {
-		b.post("/v1/invoices/"+invoice, url.Values{"auto_advance": {"false"}}) // or Smart Retries would be waited for
+		// or Smart Retries would be waited for
+		b.post("/v1/invoices/"+invoice, url.Values{"auto_advance": {"false"}})
 	}
-	change := func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalUncollectible, 1 }
-	playbook := DefaultPlaybook()
-	playbook.Mode, playbook.HoldoutPercent, playbook.Steps = ModeRecover, 0, []Step{}
-	playbook.Auto = false // chosen by hand
-	change(&playbook)
-	run, err := b.s.DryRun(t.Context(), b.merchant, playbook)
+	change := func(p *playbook.Playbook) {
+		p.MaxAttempts, p.FinalStep, p.WindowDays = 0, playbook.FinalUncollectible, 1
+	}
+	p := playbook.Default()
+	p.Mode, p.HoldoutPercent, p.Steps = playbook.ModeRecover, 0, []playbook.Step{}
+	p.Auto = false // chosen by hand
+	change(&p)
+	run, err := b.s.DryRun(t.Context(), b.merchant, p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	foretold := map[string]bool{}
 	for _, p := range run.Data {
-		foretold[p.Invoice] = p.Action == FinalUncollectible
+		foretold[p.Invoice] = p.Action == playbook.FinalUncollectible
 	}
 	b.hunted(change)
 	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
 	b.during(func() {
-		// One of the new invoices may still be in the hands of Smart Retries, whose next try is waited for.
+		// One of the new invoices may still be in the hands of Smart Retries, whose next try is
+		// waited for.
 		for range 40 {
 			if b.calm(); b.count("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 {
 				return
@@ -113,14 +120,15 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 	}
 }
 
-// Where Smart Retries still runs, a hunt either takes the invoice over before its first charge, or leaves it alone until it stops.
+// Where Smart Retries still runs, a hunt either takes the invoice over before its first charge, or
+// leaves it alone until it stops.
 func TestTakeOver(t *testing.T) {
 	t.Parallel()
 	for _, takeOver := range []bool{true, false} {
 		b := setup(t, sandbox.Config{Merchants: 1})
 		b.audit()
-		b.recoverWith(func(p *Playbook) { p.TakeOver = takeOver })
-		if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+		b.recoverWith(func(p *playbook.Playbook) { p.TakeOver = takeOver })
+		if _, err := b.startAll(); err != nil {
 			t.Fatal(err)
 		}
 		b.work()

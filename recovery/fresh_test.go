@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"phantom/connect"
+	"phantom/gate"
+	"phantom/message"
 	"phantom/sandbox"
 )
 
@@ -17,12 +19,13 @@ func TestLooksAreFreshWhenARequestLeaves(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)
 	b.connect = connect.New(connect.Config{APIBase: b.url, RateLimit: 10, Log: slog.New(slog.DiscardHandler)}, b.pool)
-	b.s = New(b.pool, b.connect, atOnce{}, Config{Log: slog.New(slog.DiscardHandler)})
+	b.s = New(b.pool, b.connect, message.New(b.pool, b.connect, message.Config{}), atOnce{}, Config{Log: slog.New(slog.DiscardHandler)})
 	invoice := b.text("SELECT stripe_invoice_id FROM ghost_targets")
 	last := sandbox.Fault{Method: http.MethodGet, Path: "/v1/invoices/", After: true}
 	last.Hold = func() {
-		time.Sleep(2 * time.Second) // a slow answer, and a wait that is short enough to be waited for
-		b.exec("UPDATE stripe_rates SET next_at = clock_timestamp() - interval '1 second' + $1", freshness)
+		// a slow answer, and a wait that is short enough to be waited for
+		time.Sleep(2 * time.Second)
+		b.exec("UPDATE stripe_rates SET next_at = clock_timestamp() - interval '1 second' + $1", gate.Freshness)
 		if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pay_out_of_band", ID: invoice}); err != nil {
 			t.Error(err)
 		}
@@ -53,10 +56,10 @@ func TestNoHuntOfAGhostThatCloses(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		_, err := b.s.Start(t.Context(), b.merchant, nil)
+		_, err := b.startAll()
 		done <- err
 	}()
-	b.await("it waits for whoever closes the ghost, or is through", func() bool {
+	b.await("it waits for the one who closes the ghost, or is through", func() bool {
 		return len(done) == 1 || b.blocked()
 	})
 	if err := tx.Commit(t.Context()); err != nil {
@@ -70,7 +73,8 @@ func TestNoHuntOfAGhostThatCloses(t *testing.T) {
 	}
 }
 
-// Where an account has had more events around a charge than are looked through, nothing leaves again, and a person decides.
+// Where an account has had more events around a charge than are looked through, nothing leaves
+// again, and a person decides.
 func TestTooManyEventsComeToAPerson(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)

@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/gate"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -39,7 +41,7 @@ func (b *bench) attempt(a attempt) (id uuid.UUID) {
 		a.customer = hashed("somebody")
 	}
 	if a.action == "" {
-		a.action = KindPay
+		a.action = gate.KindPay
 	}
 	if a.ago == 0 {
 		a.ago = time.Hour
@@ -116,7 +118,7 @@ func TestTheLedgerOfACard(t *testing.T) {
 			b.attempt(attempt{})
 		}, false, false},
 		"a take-over": {func() {
-			b.attempt(attempt{card: card, action: KindHold})
+			b.attempt(attempt{card: card, action: gate.KindHold})
 		}, false, false},
 		"declined": {func() {
 			b.attempt(attempt{card: card, result: "declined"})
@@ -181,7 +183,7 @@ func TestTheSumOfADay(t *testing.T) {
 	b.attempt(attempt{amount: 32, result: "not_sent"})
 	b.attempt(attempt{amount: 64, ago: 24 * time.Hour})
 	b.attempt(attempt{amount: 128, currency: "eur"})
-	b.attempt(attempt{amount: 256, action: KindHold})
+	b.attempt(attempt{amount: 256, action: gate.KindHold})
 	b.attempt(attempt{amount: 512, merchant: other})
 	own := b.attempt(attempt{amount: 1024})
 	sum, err := b.queries.AttemptSumSent(t.Context(), db.AttemptSumSentParams{
@@ -192,7 +194,8 @@ func TestTheSumOfADay(t *testing.T) {
 	}
 }
 
-// A failed charge is in the ledger once, whoever has seen it first and however often it is seen.
+// A failed charge is in the ledger once, no matter who has seen it first and however often it is
+// seen.
 func TestAChargeIsEnteredOnce(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
@@ -200,7 +203,7 @@ func TestAChargeIsEnteredOnce(t *testing.T) {
 	blocks := b.count("SELECT count(*) FROM card_attempts WHERE NOT reached")
 	b.try(ids[0]) // its look sees what the audit has seen
 	b.later(25 * time.Hour)
-	b.try(b.planned(KindPay)) // and this one what the first has made
+	b.try(b.planned(gate.KindPay)) // and this one what the first has made
 	if n := b.count("SELECT count(*) FROM card_attempts WHERE NOT reached"); n != blocks {
 		t.Errorf("%d blocks became %d", blocks, n)
 	}
@@ -224,7 +227,7 @@ func (b *bench) subscription() string {
 func TestWhatIsPutOffIsLookedForAgain(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
-	b.recoverWith(func(p *Playbook) { p.DailyCap = everyCurrency(1) })
+	b.recoverWith(func(p *playbook.Playbook) { p.DailyCap = everyCurrency(1) })
 	const clear = "SELECT clear_until::text FROM attempts WHERE task_id = $1"
 	before := b.text(clear, ids[0])
 	if status := b.try(ids[0]); status != "pending" || b.left() != 0 {
@@ -298,7 +301,7 @@ func TestAForgottenChargeIsWaitedFor(t *testing.T) {
 const manyEvents = `{"object":"list","has_more":true,"data":[{"id":"evt_1","object":"event",
 	"type":"charge.failed","data":{"object":{"id":"ch_1"}},"request":{"idempotency_key":"another"}}]}`
 
-// Whoever halts the merchant while a charge waits for the cap is heard.
+// Anyone who halts the merchant while a charge waits for the cap is heard.
 func TestAChargeWaitsForTheCap(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, capped)
@@ -329,11 +332,11 @@ func TestATakeOverOfAnEndedHuntIsGivenBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1})
 	b.audit()
-	b.hunted(func(p *Playbook) { p.TakeOver = true })
+	b.hunted(func(p *playbook.Playbook) { p.TakeOver = true })
 	for _, id := range b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'") {
 		b.try(id)
 	}
-	id := b.planned(KindHold)
+	id := b.planned(gate.KindHold)
 	hunt := uuid.MustParse(b.text("SELECT params ->> 'hunt' FROM scheduled_tasks WHERE id = $1", id))
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", After: true,
 		Hold: func() {
@@ -344,7 +347,7 @@ func TestATakeOverOfAnEndedHuntIsGivenBack(t *testing.T) {
 	if status := b.try(id); status != "succeeded" {
 		t.Fatalf("it is %s", status)
 	}
-	b.try(b.planned(KindRelease))
+	b.try(b.planned(gate.KindRelease))
 	for invoice, on := range b.collected() {
 		if !on {
 			t.Errorf("%s is taken over for ever", invoice)

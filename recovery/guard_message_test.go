@@ -6,31 +6,34 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"phantom/message"
+	"phantom/playbook"
 )
 
 // messageStops are what keeps a message back. $1 is the message's id.
 var messageStops = map[string]struct{ change, state string }{
 	"the merchant is halted": {`INSERT INTO halts (scope) SELECT merchant_id FROM messages
-		WHERE id = $1`, messagePlanned},
+		WHERE id = $1`, message.Planned},
 	"all are halted": {`INSERT INTO halts (scope)
-		SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1`, messagePlanned},
+		SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1`, message.Planned},
 	"the hunt is stopped": {`UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now()
-		WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)`, messageSkipped},
+		WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)`, message.Skipped},
 	"the person has said stop": {`INSERT INTO suppressions (merchant_id, channel, person, reason)
-		SELECT merchant_id, 'email', $2, 'x' FROM messages WHERE id = $1`, messageSkipped},
+		SELECT merchant_id, 'email', $2, 'x' FROM messages WHERE id = $1`, message.Skipped},
 	"the merchant has left": {`UPDATE merchants SET disconnected_at = now()
-		WHERE id = (SELECT merchant_id FROM messages WHERE id = $1)`, messagePlanned},
+		WHERE id = (SELECT merchant_id FROM messages WHERE id = $1)`, message.Planned},
 	"the ghost is closed": {`UPDATE ghost_targets SET status = 'closed',
 		closed_reason = 'paid', closed_at = now()
 		WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id
-			WHERE m.id = $1)`, messageSkipped},
+			WHERE m.id = $1)`, message.Skipped},
 	"another message has left": {`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template,
 			planned_for, state, person, persons, sent_at)
 		SELECT merchant_id, gen_random_uuid(), hunt_id, 9, 'email', 'reminder', now(), 'sent', $2,
 			ARRAY[$2::bytea], phantom_now()
-		FROM messages WHERE id = $1`, messagePlanned},
+		FROM messages WHERE id = $1`, message.Planned},
 	"it is planned no more": {"UPDATE messages SET state = 'skipped', why = 'x' WHERE id = $1",
-		messageSkipped},
+		message.Skipped},
 }
 
 // change carries a stop out for a message to a person.
@@ -51,10 +54,10 @@ func TestNoMessageAfterAStop(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := setupPost(t)
-			id, _ := p.plan(ada, Email, "payment_failed")
+			id, _ := p.plan(ada, playbook.Email, "payment_failed")
 			hash, err := p.s.connect.Hasher(t.Context(), p.merchant)
 			p.must(err)
-			once := sync.OnceFunc(func() { p.change(name, id, hasher(hash).email(address)) })
+			once := sync.OnceFunc(func() { p.change(name, id, message.Hasher(hash).Email(address)) })
 			p.world.set(func() { p.world.reading = once })
 			status := p.try(id)
 			requests, _, _ := p.world.took()
@@ -75,11 +78,11 @@ func TestNoMessageAgainAfterAStop(t *testing.T) {
 		t.Parallel()
 		p := setupPost(t)
 		p.world.set(func() { p.world.faults = func(int) fault { return dropAfter } })
-		id, _ := p.plan(ada, Email, "payment_failed")
+		id, _ := p.plan(ada, playbook.Email, "payment_failed")
 		p.try(id)
 		hash, err := p.s.connect.Hasher(t.Context(), p.merchant)
 		p.must(err)
-		once := sync.OnceFunc(func() { p.change(name, id, hasher(hash).email(address)) })
+		once := sync.OnceFunc(func() { p.change(name, id, message.Hasher(hash).Email(address)) })
 		if late {
 			p.world.set(func() { p.world.reading = once })
 		} else {
@@ -87,7 +90,7 @@ func TestNoMessageAgainAfterAStop(t *testing.T) {
 		}
 		status := p.try(id)
 		requests, _, _ := p.world.took()
-		if state, _ := p.state(id); requests != 1 || state != messageSending && state != messageUnclear {
+		if state, _ := p.state(id); requests != 1 || state != message.Sending && state != message.Unclear {
 			t.Errorf("%d requests to send; the task is %s, the message %s", requests, status, state)
 		}
 	}
@@ -105,8 +108,8 @@ func TestNoMessageAgainAfterAStop(t *testing.T) {
 func TestTwoMessagesAtOnce(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	first, _ := p.plan(ada, Email, "payment_failed")
-	second, _ := p.plan(person{"cus_other", address}, Email, "payment_failed")
+	first, _ := p.plan(ada, playbook.Email, "payment_failed")
+	second, _ := p.plan(person{"cus_other", address}, playbook.Email, "payment_failed")
 	tx, err := p.pool.Begin(t.Context())
 	p.must(err)
 	defer func() { _ = tx.Rollback(t.Context()) }()
@@ -119,7 +122,7 @@ func TestTwoMessagesAtOnce(t *testing.T) {
 	done := make(chan error, 2)
 	begin := func(id uuid.UUID) {
 		claimed := p.claim(id)
-		go func() { done <- p.s.HandleMessage(t.Context(), claimed) }()
+		go func() { done <- p.s.messages.HandleMessage(t.Context(), claimed) }()
 	}
 	begin(first)
 	p.await("the first one is held", func() bool { return waiting() == 1 })
@@ -134,7 +137,7 @@ func TestTwoMessagesAtOnce(t *testing.T) {
 	if requests, _, _ := p.world.took(); requests != 1 {
 		t.Errorf("%d emails to one person", requests)
 	}
-	if state, _ := p.state(second); state != messagePlanned {
+	if state, _ := p.state(second); state != message.Planned {
 		t.Errorf("the second one is %s", state)
 	}
 }
@@ -150,22 +153,23 @@ func TestOnlyTheFirstRefusalThaws(t *testing.T) {
 	}
 	lost := func() { p.world.status, p.world.faults = 0, func(int) fault { return dropAfter } }
 	taken := func() { p.world.status, p.world.faults = 0, nil }
-	id, _ := p.plan(ada, Email, "payment_failed")
+	id, _ := p.plan(ada, playbook.Email, "payment_failed")
 	for i, answer := range []func(){refused, lost, refused, taken} {
-		want := []string{messagePlanned, messageSending, messageSending, messageSent}[i]
+		want := []string{message.Planned, message.Sending, message.Sending, message.Sent}[i]
 		p.world.set(answer)
-		p.exec("UPDATE ghost_targets SET amount = amount + 1") // a letter composed anew has other bytes
+		// a letter composed anew has other bytes
+		p.exec("UPDATE ghost_targets SET amount = amount + 1")
 		p.try(id)
 		row := p.row(id)
 		state, _ := p.state(id)
-		if state != want || (row.FirstSentAt == nil) != (want == messagePlanned) {
+		if state != want || (row.FirstSentAt == nil) != (want == message.Planned) {
 			t.Errorf("after %d answers the message is %s, first sent at %v", i+1, state, row.FirstSentAt)
 		}
-		if frozen := row.SealedParams != nil; frozen != (want == messageSending) {
+		if frozen := row.SealedParams != nil; frozen != (want == message.Sending) {
 			t.Errorf("after %d answers it is frozen: %t", i+1, frozen)
 		}
 		if counted := p.count("SELECT count(*) FROM messages WHERE id = $1 AND sent_at IS NOT NULL",
-			id); (counted == 1) != (want != messagePlanned) {
+			id); (counted == 1) != (want != message.Planned) {
 			t.Errorf("after %d answers it counts %d times", i+1, counted)
 		}
 	}
@@ -177,19 +181,19 @@ func TestOnlyTheFirstRefusalThaws(t *testing.T) {
 // A key of Resend's that is 20 hours old is not used again, and an SMS never leaves twice.
 func TestNoMessageTwice(t *testing.T) {
 	t.Parallel()
-	for _, channel := range []string{Email, SMS} {
+	for _, channel := range []string{playbook.Email, playbook.SMS} {
 		p := setupPost(t)
 		p.world.set(func() { p.world.faults = func(int) fault { return dropBefore } })
 		id, _ := p.plan(ada, channel, "payment_failed")
 		p.try(id)
 		p.world.set(func() { p.world.faults = nil })
-		if channel == Email {
+		if channel == playbook.Email {
 			p.exec(`UPDATE scheduled_tasks
 				SET first_sent_at = clock_timestamp() - interval '20 hours 1 minute' WHERE id = $1`, id)
 		}
 		p.try(id)
 		requests, _, _ := p.world.took()
-		if state, _ := p.state(id); requests != 1 || state == messageSent || state == messagePlanned {
+		if state, _ := p.state(id); requests != 1 || state == message.Sent || state == message.Planned {
 			t.Errorf("%s: %d requests to send, and it is %s", channel, requests, state)
 		}
 	}

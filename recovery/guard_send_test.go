@@ -12,6 +12,9 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/gate"
+	"phantom/message"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -131,7 +134,7 @@ func (b *bench) oneCard(status string) {
 }
 
 // capped has a playbook allow one charge of a day, whichever it is.
-func capped(b *bench, p *Playbook) {
+func capped(b *bench, p *playbook.Playbook) {
 	p.DailyCap = map[string]int64{b.text(`SELECT max(currency)
 		FROM ghost_targets`): int64(b.count("SELECT max(amount) FROM ghost_targets"))}
 }
@@ -187,7 +190,7 @@ func TestSentChargesAreCounted(t *testing.T) {
 	for name, prepare := range together {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, ids := setupCharges(t, 3, func(b *bench, p *Playbook) {
+			b, ids := setupCharges(t, 3, func(b *bench, p *playbook.Playbook) {
 				if name == "one cap" {
 					capped(b, p)
 				} else {
@@ -241,7 +244,7 @@ func TestNoChargeBesideAnUnknownOne(t *testing.T) {
 		if err := b.s.Stop(t.Context(), b.merchant, hunt); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+		if _, err := b.startAll(); err != nil {
 			t.Fatal(err)
 		}
 		b.try(b.text2id(`SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'
@@ -266,10 +269,10 @@ func TestTooLateIsNotSent(t *testing.T) {
 	b, ids := setupCharges(t, 1, nil)
 	still := connect.New(connect.Config{
 		APIBase: b.url, Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return time.Now().Add(freshness + time.Second) },
+		Now: func() time.Time { return time.Now().Add(gate.Freshness + time.Second) },
 	}, b.pool)
 	right := b.s
-	b.s = New(b.pool, still, atOnce{}, right.config)
+	b.s = New(b.pool, still, message.New(b.pool, still, message.Config{}), atOnce{}, right.config)
 	b.exec("UPDATE scheduled_tasks SET attempts = 2 WHERE id = $1", ids[0])
 	status := b.try(ids[0])
 	if b.left() != 0 || status != "pending" {
@@ -320,7 +323,8 @@ func TestAStopLeavesWhatMayBeOut(t *testing.T) {
 	}
 }
 
-// What a person gives up counts as what may have been executed: for the day, and in what is told of it.
+// What a person gives up counts as what may have been executed: for the day, and in what is told of
+// it.
 func TestAChargeGivenUpMayHaveBeenExecuted(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
@@ -331,7 +335,7 @@ func TestAChargeGivenUpMayHaveBeenExecuted(t *testing.T) {
 	if n, err := b.queries.TaskCancel(t.Context(), cancel); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
-	again, _ := PlanAgain(b.merchant, params)
+	again, _ := planAgain(b.merchant, params)
 	if _, err := b.queries.TaskEnqueue(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +343,7 @@ func TestAChargeGivenUpMayHaveBeenExecuted(t *testing.T) {
 	if result := b.text("SELECT coalesce(result, 'none') FROM attempts WHERE number = 1"); result != "unknown" {
 		t.Errorf("it counts as %s", result)
 	}
-	if status := b.try(b.planned(KindPay)); status != "pending" || b.left() != 1 {
+	if status := b.try(b.planned(gate.KindPay)); status != "pending" || b.left() != 1 {
 		t.Errorf("the next one is %s, and %d requests left", status, b.left())
 	}
 }

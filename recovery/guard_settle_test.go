@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/gate"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -35,7 +37,7 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 		}
 	}
 	halt := func(b *bench, _ uuid.UUID) { b.exec("INSERT INTO halts (scope) VALUES ($1)", b.merchant) }
-	off := func(b *bench, _ uuid.UUID) { b.recoverWith(func(p *Playbook) { p.Mode = ModeOff }) }
+	off := func(b *bench, _ uuid.UUID) { b.recoverWith(func(p *playbook.Playbook) { p.Mode = playbook.ModeOff }) }
 	tries := func(n int) func(*bench, uuid.UUID) {
 		return func(b *bench,
 			id uuid.UUID) {
@@ -200,7 +202,7 @@ func TestAFinalStepIsLookedAt(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			status := b.try(b.planned(KindCancel))
+			status := b.try(b.planned(gate.KindCancel))
 			if n := b.canceled(); n != canceled || b.left() != canceled {
 				t.Errorf("the subscription was canceled %d times; its task is %s", n, status)
 			}
@@ -224,9 +226,9 @@ func TestTooManyEventsAreForAPerson(t *testing.T) {
 	}
 }
 
-// A charge whose answer was lost and whose event is late does not leave again, whatever became of
-// it: Stripe might have forgotten its key. The customers meet every class of decline, and a block
-// that no budget counts.
+// A charge whose answer was lost and whose event is late does not leave again, no matter what
+// became of it: Stripe might have forgotten its key. The customers meet every class of decline, and
+// a block that no budget counts.
 func TestNothingLeavesAgainBesideAnUnheardCharge(t *testing.T) {
 	t.Parallel()
 	const charges = 12
@@ -249,8 +251,8 @@ func TestNothingLeavesAgainBesideAnUnheardCharge(t *testing.T) {
 	}
 }
 
-// A charge that is late and was never sent, as far as the database knows, may have been executed before a backup
-// was put back: that is found out, and told as what it was.
+// A charge that is late and was never sent, as far as the database knows, may have been executed
+// before a backup was put back: that is found out, and told as what it was.
 func TestALateChargeMayHaveBeenExecuted(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)

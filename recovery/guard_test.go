@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/gate"
+	"phantom/playbook"
 	"phantom/sandbox"
 	"phantom/task"
 )
@@ -18,13 +20,13 @@ import (
 // sandbox. `make mutants` takes each guard out and runs its test.
 
 // setupCharges is a world with so many hunts, whose first charges are planned.
-func setupCharges(t *testing.T, count int, change func(*bench, *Playbook)) (b *bench,
+func setupCharges(t *testing.T, count int, change func(*bench, *playbook.Playbook)) (b *bench,
 	ids []uuid.UUID) {
 	t.Helper()
 	b = setup(t, sandbox.Config{Merchants: 1, OpenInvoices: count})
 	b.movable()
 	b.audit()
-	b.hunted(func(p *Playbook) {
+	b.hunted(func(p *playbook.Playbook) {
 		if change != nil {
 			change(b, p)
 		}
@@ -34,7 +36,7 @@ func setupCharges(t *testing.T, count int, change func(*bench, *Playbook)) (b *b
 		b.try(id)
 	}
 	ids = b.ids("SELECT id FROM scheduled_tasks WHERE kind = $1 AND status = 'pending' ORDER BY id",
-		KindPay)
+		gate.KindPay)
 	if len(ids) != count {
 		t.Fatalf("%d of %d charges are planned", len(ids), count)
 	}
@@ -93,7 +95,7 @@ func (b *bench) begin(id uuid.UUID) (tried func() bool, wait func() string) {
 	}
 }
 
-// try runs a task once, whatever it was put off to, and says how it stands.
+// try runs a task once, no matter what it was put off to, and says how it stands.
 func (b *bench) try(id uuid.UUID) string {
 	b.t.Helper()
 	_, wait := b.begin(id)

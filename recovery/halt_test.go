@@ -8,11 +8,13 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/gate"
 	"phantom/sandbox"
 	"phantom/task"
 )
 
-// due is one more try at the bench's one charge, which is due. It returns how many charges Stripe has executed then.
+// due is one more try at the bench's one charge, which is due. It returns how many charges Stripe
+// has executed then.
 func (b *bench) due(charge uuid.UUID) (executed int) {
 	b.t.Helper()
 	b.exec("UPDATE scheduled_tasks SET status = 'pending', lease_until = NULL, run_at = phantom_now() WHERE id = $1 AND status IN ('pending', 'running')", charge)
@@ -32,7 +34,8 @@ func (b *bench) due(charge uuid.UUID) (executed int) {
 	return executed
 }
 
-// A merchant's halt holds back their charges and nobody else's, and neither they nor the operator lift the other's.
+// A merchant's halt holds back their charges and nobody else's, and neither they nor the operator
+// lift the other's.
 func TestAMerchantsHaltIsTheirs(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
@@ -42,16 +45,17 @@ func TestAMerchantsHaltIsTheirs(t *testing.T) {
 		b := setupOn(t, sandbox.Config{Seed: seed, Merchants: 1, OpenInvoices: 1}, pool)
 		b.audit()
 		b.recoverWith(nil)
-		if _, err := b.s.Start(ctx, b.merchant, nil); err != nil {
+		if _, err := b.startAll(); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.queue().RunOne(ctx, b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin' AND status = 'pending'")); err != nil {
 			t.Fatal(err)
 		}
-		return b, b.planned(KindPay)
+		return b, b.planned(gate.KindPay)
 	}
 	other, others := charge(2)
-	if _, err := other.s.Halt(ctx, other.merchant); err != nil { // it is the first: nothing of it must be planned elsewhere
+	if _, err := other.s.Halt(ctx, other.merchant); err != nil {
+		// it is the first: nothing of it must be planned elsewhere
 		t.Fatal(err)
 	}
 	other.exec("UPDATE scheduled_tasks SET run_at = phantom_now() + interval '1 hour' WHERE id = $1", others)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -15,8 +16,8 @@ func TestRefusedTakeOverWaits(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1})
 	b.audit()
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Status: 400, Times: -1})
-	b.recoverWith(func(p *Playbook) { p.TakeOver = true })
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	b.recoverWith(func(p *playbook.Playbook) { p.TakeOver = true })
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.work()
@@ -37,8 +38,8 @@ func TestNothingIsTakenOverForNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1})
 	b.audit()
-	b.recoverWith(func(p *Playbook) { p.TakeOver = true })
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	b.recoverWith(func(p *playbook.Playbook) { p.TakeOver = true })
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.work()

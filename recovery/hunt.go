@@ -3,6 +3,7 @@ package recovery
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,75 +13,97 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/connect"
 	"phantom/db"
+	"phantom/debt"
+	"phantom/gate"
+	"phantom/input"
+	"phantom/message"
+	"phantom/oracle"
+	"phantom/playbook"
 	"phantom/task"
+	"phantom/trail"
 )
 
-// KindHunt is the kind of the task that begins a hunt, ends its window, or finds out what it has brought.
+// heldOut says whether a customer is left alone: the hash under the merchant's salt, as a number
+// from 0 to 100, against the percentage. So a customer stays where they are when the percentage
+// grows, and over a purge.
+func heldOut(customer []byte, percent int) bool {
+	place := float64(binary.BigEndian.Uint64(customer)>>11) / (1 << 53) * 100
+	return place < float64(percent)
+}
+
+// KindHunt is the kind of the task that begins a hunt, ends its window, or finds out what it has
+// brought.
 const KindHunt = "hunt"
 
 type huntParams struct {
 	Hunt uuid.UUID `json:"hunt"`
-	Do   string    `json:"do"` // "begin", "plan", "end", "account" or "method"; "auto" is of no hunt
+	// "begin", "plan", "end", "account", "method"; of no hunt "auto", "all"
+	Do string `json:"do"`
 }
 
 // Started says what [Service.Start] did.
 type Started struct {
 	Hunts   int `json:"hunts"`
 	HeldOut int `json:"held_out"`
-	Skipped int `json:"skipped"` // not hunted by the playbook, hunted already, open no more, or of a customer who wants no message any more
+	// not hunted by the playbook, hunted already, open no more, or of a customer who wants no
+	// message any more
+	Skipped int `json:"skipped"`
 }
 
 // ErrOff says that the merchant's playbook is off.
-var ErrOff = &FieldError{"mode", "is off in the playbook: PUT /api/playbook with observe or recover first"}
+var ErrOff = input.Wrong("mode", "is off in the playbook: PUT /api/playbook with observe or recover first")
 
-// startBatch is how many hunts begin in one transaction.
-const startBatch = 500
-
-// Start begins a hunt for each of these ghosts, or for all open ones where ghosts is nil. A ghost that is hunted already is left as it
-// is. It fails with [ErrNotFound] for an id that is no ghost of the merchant's, having begun nothing, and with [ErrOff].
+// Start begins a hunt for each of these ghosts; [Service.StartAll] does for all. A ghost that is
+// hunted already is left as it is. It fails with [ErrNotFound] for an id that is no ghost of the
+// merchant's, having begun nothing, and with [ErrOff].
 func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid.UUID) (Started, error) {
 	var result Started
-	playbook, err := s.stored(ctx, merchantID)
+	newest, err := s.stored(ctx, merchantID)
 	if err != nil {
 		return result, err
 	}
-	if playbook.Mode == ModeOff {
+	if newest.Mode == playbook.ModeOff {
 		return result, ErrOff
 	}
 	hash, err := s.connect.Hasher(ctx, merchantID)
 	if err != nil {
 		return result, err
 	}
-	begin := func(list []db.GhostTarget) error {
-		return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-			return s.begin(ctx, tx, merchantID, playbook, list, ghosts != nil, hash, &result)
-		})
+	list, err := s.queries.HuntGhostList(ctx, db.HuntGhostListParams{MerchantID: merchantID, Ids: ghosts})
+	if err != nil {
+		return result, fmt.Errorf("list ghosts: %w", err)
 	}
-	if ghosts != nil {
-		list, err := s.queries.HuntGhostList(ctx, db.HuntGhostListParams{MerchantID: merchantID, Ids: ghosts})
-		if err != nil {
-			return result, fmt.Errorf("list ghosts: %w", err)
-		}
-		if len(list) < len(unique(ghosts)) {
-			return result, ErrNotFound
-		}
-		return result, begin(list)
+	if len(list) < len(unique(ghosts)) {
+		return result, ErrNotFound
 	}
-	after := uuid.Nil
-	for {
-		list, err := s.queries.HuntListTargets(ctx, db.HuntListTargetsParams{MerchantID: merchantID, Mode: playbook.Mode, After: after, Most: startBatch})
-		if err != nil {
-			return result, fmt.Errorf("list ghosts: %w", err)
+	return result, db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := s.begin(ctx, tx, merchantID, newest, list, true, hash, &result); err != nil || result.Hunts == 0 {
+			return err
 		}
-		if len(list) == 0 {
-			return result, nil
-		}
-		if err := begin(list); err != nil {
-			return result, err
-		}
-		after = list[len(list)-1].ID
+		return trail.Record(ctx, tx, startOf(merchantID, newest, ghosts, result))
+	})
+}
+
+// mostNamed is how many ghosts a row of the log names.
+const mostNamed = 200
+
+// startOf is what the log says of hunts that are started by hand. Those of all ghosts, who are nil
+// here, begin later: how many there are is not known yet.
+func startOf(merchantID uuid.UUID, playbook playbook.Versioned, ghosts []uuid.UUID, started Started) trail.Change {
+	after := struct {
+		Mode    string      `json:"mode"`
+		Version int32       `json:"playbook_version"`
+		Hunts   *int        `json:"hunts,omitempty"`
+		Named   int         `json:"named,omitempty"`
+		Ghosts  []uuid.UUID `json:"ghosts,omitempty"` // the first of them
+	}{Mode: playbook.Mode, Version: playbook.Version}
+	if ghosts == nil {
+		return trail.Change{Merchant: merchantID, Action: "hunts.start", Object: "all", After: after}
 	}
+	after.Hunts, after.Named, after.Ghosts = &started.Hunts, len(ghosts), ghosts[:min(len(ghosts), mostNamed)]
+	return trail.Change{Merchant: merchantID, Action: "hunts.start", Object: "named", After: after}
 }
 
 func unique(ids []uuid.UUID) map[uuid.UUID]bool {
@@ -91,19 +114,21 @@ func unique(ids []uuid.UUID) map[uuid.UUID]bool {
 	return set
 }
 
-// stored returns the merchant's playbook with a version that hunts can keep: the default is stored when it is first used.
-func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (Versioned, error) {
+// stored returns the merchant's playbook with a version that hunts can keep: the default is stored
+// when it is first used.
+func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (playbook.Versioned, error) {
 	v, err := s.Playbook(ctx, merchantID)
 	if err != nil || v.Version > 0 {
 		return v, err
 	}
-	return s.SetPlaybook(ctx, merchantID, v.Playbook)
+	// Nobody has asked for another.
+	return s.SetPlaybook(trail.By(ctx, trail.Nobody), merchantID, v.Playbook)
 }
 
 // begin stores the hunts of these ghosts with their tasks: one that plans its first steps, and one
 // that ends its window. Where the playbook recovers, a hunt that only watches ends for it. byHand
 // says that somebody has named the ghosts.
-func (s *Service) begin(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, playbook Versioned, ghosts []db.GhostTarget, byHand bool,
+func (s *Service) begin(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, newest playbook.Versioned, ghosts []db.GhostTarget, byHand bool,
 	hash func(subject, value string) []byte, result *Started) error {
 	queries := db.New(tx)
 	some, err := queries.SuppressionExists(ctx, merchantID)
@@ -114,16 +139,16 @@ func (s *Service) begin(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, p
 	if err != nil {
 		return fmt.Errorf("read clock: %w", err)
 	}
-	batch := db.HuntCreateManyParams{MerchantID: merchantID, PlaybookVersion: playbook.Version, Mode: playbook.Mode, ByHand: byHand}
+	batch := db.HuntCreateManyParams{MerchantID: merchantID, PlaybookVersion: newest.Version, Mode: newest.Mode, ByHand: byHand}
 	var beginnings []string
 	for _, g := range ghosts {
-		plan, segment := playbook.For(g)
-		if !plan.hunts(g, byHand, now) {
+		plan, segment := newest.For(g)
+		if !gate.MayHunt(plan, g, byHand, now) {
 			result.Skipped++
 			continue
 		}
-		if some { // whichever arm he would be in
-			unwanted, err := suppressedCustomer(ctx, queries, g, hash, plan.Steps)
+		if some { // whichever arm they would be in
+			unwanted, err := message.Unwanted(ctx, queries, g, hash, plan.Steps)
 			if err != nil {
 				return err
 			}
@@ -134,14 +159,14 @@ func (s *Service) begin(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, p
 		}
 		customer := hash("customer", g.StripeCustomerID)
 		batch.Ids, batch.Ghosts, batch.Customers = append(batch.Ids, newID()), append(batch.Ghosts, g.ID), append(batch.Customers, customer)
-		batch.Helds = append(batch.Helds, heldOut(customer, playbook.HoldoutPercent))
-		beginnings = append(beginnings, beginning(playbook, plan, segment, g, byHand, now))
+		batch.Helds = append(batch.Helds, heldOut(customer, newest.HoldoutPercent))
+		beginnings = append(beginnings, beginning(newest, plan, segment, g, byHand, now))
 	}
-	// Whoever closes a ghost comes before this and is seen, or waits and sees the hunt.
+	// Anyone who closes a ghost comes before this and is seen, or waits and sees the hunt.
 	if err := queries.HuntShareGhosts(ctx, db.HuntShareGhostsParams{MerchantID: merchantID, Ghosts: batch.Ghosts}); err != nil {
 		return fmt.Errorf("lock ghosts: %w", err)
 	}
-	if playbook.Mode == ModeRecover {
+	if newest.Mode == playbook.ModeRecover {
 		if err := s.replaceWatching(ctx, tx, merchantID, batch.Ghosts); err != nil {
 			return err
 		}
@@ -166,7 +191,7 @@ func (s *Service) begin(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, p
 		}
 		notes.Hunts, notes.Ids, notes.Notes = append(notes.Hunts, id), append(notes.Ids, newID()), append(notes.Notes, words)
 		tasks = append(tasks, task.New{
-			ID: newID(), UniqueKey: endKey(id), RunAt: now.Add(time.Duration(playbook.WindowDays) * 24 * time.Hour), Params: huntParams{id, "end"},
+			ID: newID(), UniqueKey: endKey(id), RunAt: now.Add(time.Duration(newest.WindowDays) * 24 * time.Hour), Params: huntParams{id, "end"},
 		})
 	}
 	if err := queries.HuntNoteCreateMany(ctx, notes); err != nil {
@@ -176,14 +201,15 @@ func (s *Service) begin(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, p
 	return err
 }
 
-// replaceWatching ends the hunts of these ghosts that only watch, so that hunts that recover can begin.
+// replaceWatching ends the hunts of these ghosts that only watch, so that hunts that recover can
+// begin.
 func (s *Service) replaceWatching(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
 	hunts, err := db.New(tx).HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
 	if err != nil {
 		return fmt.Errorf("list hunts: %w", err)
 	}
 	for _, hunt := range hunts {
-		if hunt.Mode != ModeObserve {
+		if hunt.Mode != playbook.ModeObserve {
 			continue
 		}
 		if err := s.endHunt(ctx, tx, hunt, "stopped", "a hunt in mode recover takes its place"); err != nil {
@@ -196,9 +222,9 @@ func (s *Service) replaceWatching(ctx context.Context, tx db.DBTX, merchantID uu
 // Mutates says whether tasks of a kind change something at Stripe.
 func Mutates(kind string) bool { _, ok := mutations[kind]; return ok }
 
-// PlanAgain is the task that has a hunt go on after a person has canceled one of its mutations, whose params these are.
-// It reports false where they name no hunt.
-func PlanAgain(merchantID uuid.UUID, canceled []byte) (db.TaskEnqueueParams, bool) {
+// planAgain is the task that has a hunt go on after a person has canceled one of its mutations,
+// whose params these are. It reports false where they name no hunt.
+func planAgain(merchantID uuid.UUID, canceled []byte) (db.TaskEnqueueParams, bool) {
 	var p frozen
 	if err := json.Unmarshal(canceled, &p); err != nil || p.Hunt == uuid.Nil {
 		return db.TaskEnqueueParams{}, false
@@ -210,15 +236,15 @@ func PlanAgain(merchantID uuid.UUID, canceled []byte) (db.TaskEnqueueParams, boo
 // HandleHunt is the handler of [KindHunt].
 func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 	var p huntParams
-	if err := json.Unmarshal(t.Params, &p); err != nil || p.Hunt == uuid.Nil && p.Do != "auto" {
+	if err := json.Unmarshal(t.Params, &p); err != nil || p.Hunt == uuid.Nil && p.Do != doAuto && p.Do != doAll {
 		return task.Review(errors.New("the task's params cannot be read"))
 	}
 	switch p.Do {
-	case "auto":
-		return s.huntAll(ctx, t.MerchantID)
+	case doAuto, doAll:
+		return s.goOnStarting(ctx, t, p.Do == doAuto)
 	case "begin":
 		err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-			if err := s.observe(ctx, tx, t.MerchantID, p.Hunt); err != nil {
+			if err := s.storeForecast(ctx, tx, t.MerchantID, p.Hunt); err != nil {
 				return err
 			}
 			return s.planNext(ctx, tx, t.MerchantID, p.Hunt)
@@ -235,14 +261,15 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 	case "end":
 		return s.closeWindow(ctx, t.MerchantID, p.Hunt)
 	case "account":
-		return unhurried(ctx, s.account(ctx, t.MerchantID, p.Hunt))
+		return connect.Unhurried(ctx, s.countRecoveries(ctx, t.MerchantID, p.Hunt))
 	case "method":
-		return unhurried(ctx, s.renew(ctx, t.MerchantID, p.Hunt))
+		return connect.Unhurried(ctx, s.renew(ctx, t.MerchantID, p.Hunt))
 	}
 	return task.Review(errors.New("the task's params ask for something unknown"))
 }
 
-// goOn plans what follows after a person has canceled something: if that was the final step, nothing does.
+// goOn plans what follows after a person has canceled something: if that was the final step,
+// nothing does.
 func (s *Service) goOn(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.UUID) error {
 	p, err := s.lock(ctx, tx, merchantID, huntID)
 	if err != nil || p.hunt.State != "active" {
@@ -252,13 +279,14 @@ func (s *Service) goOn(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.U
 	if err != nil {
 		return err
 	}
-	if there && p.now.After(windowEnd(p.hunt, p.playbook)) && slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return isFinal(a.Action) }) {
+	if there && p.now.After(gate.WindowEnd(p.hunt, p.playbook)) && slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return gate.IsFinal(a.Action) }) {
 		return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over; its final step was canceled")
 	}
 	return p.plan(ctx)
 }
 
-// closeWindow takes the playbook's final step, or ends the hunt without one. A charge that is still under way is waited for.
+// closeWindow takes the playbook's final step, or ends the hunt without one. A charge that is still
+// under way is waited for.
 func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID) error {
 	var wait time.Duration
 	err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
@@ -270,18 +298,19 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		if err != nil {
 			return err
 		}
-		pending := there && p.ghost.ClosedReason != nil && *p.ghost.ClosedReason == closedUnderWay && finalKinds[p.playbook.FinalStep] != ""
-		if pending && p.now.Before(windowEnd(p.hunt, p.playbook).Add(payPatience)) {
+		pending := there && p.ghost.ClosedReason != nil && *p.ghost.ClosedReason == debt.PaymentUnderWay && gate.FinalKinds[p.playbook.FinalStep] != ""
+		if pending && p.now.Before(gate.WindowEnd(p.hunt, p.playbook).Add(payPatience)) {
 			wait = oneADay // until it is known what became of the payment
 			return nil
 		}
-		if !there || p.hunt.HeldOut || p.hunt.Mode != ModeRecover || finalKinds[p.playbook.FinalStep] == "" || p.ghost.Status != "open" {
+		if !there || p.hunt.HeldOut || p.hunt.Mode != playbook.ModeRecover || gate.FinalKinds[p.playbook.FinalStep] == "" || p.ghost.Status != "open" {
 			return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over")
 		}
-		if why := p.playbook.sparesFinal(p.ghost); why != "" { // it would wait for ever, or as long as a year's subscription goes on
-			return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over; its final step was not taken: "+why.words())
+		if why := gate.SparesFinal(p.playbook, p.ghost); why != "" {
+			// it would wait for ever, or as long as a year's subscription goes on
+			return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over; its final step was not taken: "+why.Words())
 		}
-		if err := cancelUnsent(ctx, p.queries, p.hunt, "the window is over"); err != nil {
+		if err := cancelUnsent(ctx, p.queries, p.hunt, gate.WindowOver, gate.WindowOver.Words()); err != nil {
 			return err
 		}
 		if _, err := p.queries.AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
@@ -305,14 +334,12 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 	return err
 }
 
-// payPatience is how long behind its window a hunt waits for a payment that is under way. Banks take days; a customer who must confirm a
-// payment may never do so.
+// payPatience is how long behind its window a hunt waits for a payment that is under way. Banks
+// take days; a customer who must confirm a payment may never do so.
 const payPatience = 14 * 24 * time.Hour
 
-// closedUnderWay is why a ghost is closed whose payment a bank still moves, as package ghost has it.
-const closedUnderWay = "payment_under_way"
-
-// closeLater has a hunt's window closed once more, where it is over. Its end may be planned already.
+// closeLater has a hunt's window closed once more, where it is over. Its end may be planned
+// already.
 func closeLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
 	window, err := db.New(tx).HuntGetWindow(ctx, db.HuntGetWindowParams{MerchantID: hunt.MerchantID, ID: hunt.ID})
 	if err != nil {
@@ -331,15 +358,9 @@ func planEnd(ctx context.Context, tx db.DBTX, hunt db.Hunt, at time.Time) error 
 	return err
 }
 
-// isFinal says whether a kind is a playbook's final step.
-func isFinal(kind string) bool {
-	return kind == KindPause || kind == KindCancel || kind == KindUncollectible
-}
-
-var finalKinds = map[string]string{FinalPause: KindPause, FinalCancel: KindCancel, FinalUncollectible: KindUncollectible}
-
-// cancelUnsent cancels what a hunt has planned and not sent.
-func cancelUnsent(ctx context.Context, queries *db.Queries, hunt db.Hunt, why string) error {
+// cancelUnsent cancels what a hunt has planned and not sent. c is why, where that is a code of the
+// gate's.
+func cancelUnsent(ctx context.Context, queries *db.Queries, hunt db.Hunt, c gate.Code, why string) error {
 	if _, err := queries.TaskCancelKeys(ctx, db.TaskCancelKeysParams{
 		MerchantID: hunt.MerchantID, UniqueKeys: []string{chargeKey(hunt.ID), messageKey(hunt.ID), beginKey(hunt.ID)}, Why: why,
 	}); err != nil {
@@ -348,21 +369,22 @@ func cancelUnsent(ctx context.Context, queries *db.Queries, hunt db.Hunt, why st
 	if err := queries.AttemptCancelUnsent(ctx, db.AttemptCancelUnsentParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID}); err != nil {
 		return fmt.Errorf("cancel attempts: %w", err)
 	}
-	if err := queries.HuntMessageSkipPlanned(ctx, db.HuntMessageSkipPlannedParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Why: &why}); err != nil {
+	if err := queries.HuntMessageSkipPlanned(ctx, db.HuntMessageSkipPlannedParams{MerchantID: hunt.MerchantID, HuntID: hunt.ID, Why: why, Code: string(c)}); err != nil {
 		return fmt.Errorf("skip messages: %w", err)
 	}
 	return nil
 }
 
-// endHunt ends a hunt, whose row the caller has locked, with all that it has planned, and has what it brought counted. What is being
-// sent at the moment was marked before; everything else sees the end.
+// endHunt ends a hunt, whose row the caller has locked, with all that it has planned, and has what
+// it brought counted. What is being sent at the moment was marked before; everything else sees the
+// end.
 func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, state, reason string) error {
 	queries := db.New(tx)
 	ended, err := queries.HuntEnd(ctx, db.HuntEndParams{MerchantID: hunt.MerchantID, ID: hunt.ID, State: state, Reason: reason})
 	if err != nil || ended == 0 {
 		return err
 	}
-	if err := cancelUnsent(ctx, queries, hunt, "the hunt has ended: "+reason); err != nil {
+	if err := cancelUnsent(ctx, queries, hunt, gate.HuntEnded, gate.HuntEnded.Words()+": "+reason); err != nil {
 		return err
 	}
 	if _, err := queries.TaskCancelKeys(ctx, db.TaskCancelKeysParams{
@@ -378,11 +400,11 @@ func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, state, 
 			return err
 		}
 	}
-	return accountLater(ctx, tx, hunt)
+	return countRecoveriesLater(ctx, tx, hunt)
 }
 
-// giveBack plans that Smart Retries gets back what a hunt has taken over from it and what nobody would collect any more, unless the
-// playbook keeps it. It may be called any number of times.
+// giveBack plans that Smart Retries gets back what a hunt has taken over from it and what nobody
+// would collect any more, unless the playbook keeps it. It may be called any number of times.
 func (s *Service) giveBack(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
 	p := &planning{s: s, tx: tx, queries: db.New(tx), hunt: hunt}
 	there, err := p.load(ctx)
@@ -405,20 +427,21 @@ func (s *Service) giveBack(ctx context.Context, tx db.DBTX, hunt db.Hunt) error 
 			return fmt.Errorf("list attempts: %w", err)
 		}
 		if !isTaken(p.attempts, object) || slices.ContainsFunc(p.attempts, func(a db.Attempt) bool {
-			return a.Action == KindRelease && a.Result == nil && bytes.Equal(a.Object, object)
+			return a.Action == gate.KindRelease && a.Result == nil && bytes.Equal(a.Object, object)
 		}) {
 			continue
 		}
-		if err := p.mutate(ctx, KindRelease, invoice, owedOf(p.ghost, invoice), Moment{At: p.now, Reason: "the hunt has ended without a payment", Probability: 1}); err != nil {
+		if err := p.planMutation(ctx, gate.KindRelease, invoice, p.ghost.OwedOf(invoice), oracle.Moment{At: p.now, Reason: "the hunt has ended without a payment", Probability: 1}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// accountLater has what a hunt has brought counted at the end of the running five seconds. Whatever changes until then is seen by that
-// count, and what changes while it runs falls into the next five.
-func accountLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
+// countRecoveriesLater has what a hunt has brought counted at the end of the running five seconds.
+// What changes until then is seen by that count, and what changes while it runs falls into the next
+// five.
+func countRecoveriesLater(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
 	now, err := db.New(tx).Now(ctx)
 	if err != nil {
 		return fmt.Errorf("read clock: %w", err)
@@ -437,7 +460,8 @@ func accountAfter(ctx context.Context, tx db.DBTX, hunt db.Hunt, moment time.Tim
 
 const accountEvery = 5 * time.Second
 
-// Stop ends a hunt by the merchant's word. It fails with [ErrNotFound]; a hunt that has ended stays as it is.
+// Stop ends a hunt by the merchant's word. It fails with [ErrNotFound]; a hunt that has ended stays
+// as it is.
 func (s *Service) Stop(ctx context.Context, merchantID, huntID uuid.UUID) error {
 	return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		hunt, err := db.New(tx).HuntLock(ctx, db.HuntLockParams{MerchantID: merchantID, ID: huntID})
@@ -447,40 +471,31 @@ func (s *Service) Stop(ctx context.Context, merchantID, huntID uuid.UUID) error 
 		if err != nil {
 			return fmt.Errorf("lock hunt: %w", err)
 		}
-		return s.endHunt(ctx, tx, hunt, "stopped", "stopped by the merchant")
+		if err := s.endHunt(ctx, tx, hunt, "stopped", "stopped by the merchant"); err != nil || hunt.State != "active" {
+			return err
+		}
+		return trail.Record(ctx, tx, trail.Change{
+			Merchant: merchantID, Action: "hunt.stop", Object: huntID.String(), Before: huntState{hunt.State}, After: huntState{"stopped"},
+		})
 	})
 }
 
-// invoiceOf is an invoice of a ghost, as ghost_targets.invoices holds it.
-type invoiceOf struct {
-	ID      string `json:"id"`
-	Amount  int64  `json:"amount"`
-	Created int64  `json:"created"` // in Unix seconds; 0 in rows of before it was kept
+// huntState is what the log says of a hunt.
+type huntState struct {
+	State string `json:"state"`
 }
 
-// invoicesOf are what a ghost owes, the oldest first: one at least.
-func invoicesOf(g db.GhostTarget) (list []invoiceOf) {
-	_ = json.Unmarshal(g.Invoices, &list) // our own; without it there is the oldest one
-	if !slices.ContainsFunc(list, func(i invoiceOf) bool { return i.ID == g.StripeInvoiceID }) {
-		list = slices.Insert(list, 0, invoiceOf{ID: g.StripeInvoiceID, Amount: g.Amount})
+// beginning is the first line of a hunt's history.
+func beginning(playbook playbook.Versioned, plan playbook.Playbook, segment string, g db.GhostTarget, byHand bool,
+	now time.Time) string {
+	words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode,
+		playbook.Version)
+	if segment != "" {
+		words = "segment " + segment + ": " + words
 	}
-	return list
-}
-
-// owedOf is what remains of one of them.
-func owedOf(g db.GhostTarget, invoice string) int64 {
-	for _, i := range invoicesOf(g) {
-		if i.ID == invoice {
-			return i.Amount
-		}
+	if old := len(g.Owed()) - len(plan.Chosen(g, byHand, now)); old > 0 {
+		words += fmt.Sprintf("; invoices left alone because they are older than %d days: %d",
+			plan.MaxDebtAgeDays, old)
 	}
-	return 0
-}
-
-// owedInvoices are the same, as two columns.
-func owedInvoices(g db.GhostTarget) (ids []string, amounts []int64) {
-	for _, i := range invoicesOf(g) {
-		ids, amounts = append(ids, i.ID), append(amounts, i.Amount)
-	}
-	return ids, amounts
+	return words
 }

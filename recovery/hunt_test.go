@@ -3,11 +3,12 @@ package recovery
 import (
 	"testing"
 
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
-// Every ghost of a world is hunted once: half of the invoices are paid, the others are declined as their class says, and what was paid
-// is counted once and to the cent.
+// Every ghost of a world is hunted once: half of the invoices are paid, the others are declined as
+// their class says, and what was paid is counted once and to the cent.
 func TestHuntsOfAWorld(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 60})
@@ -17,7 +18,7 @@ func TestHuntsOfAWorld(t *testing.T) {
 		t.Fatalf("the world has %d ghosts", ghosts)
 	}
 	b.recoverWith(nil)
-	started, err := b.s.Start(t.Context(), b.merchant, nil)
+	started, err := b.startAll()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,8 @@ func TestHuntsOfAWorld(t *testing.T) {
 	if declined := b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'declined'"); paid == 0 || declined == 0 || paid+declined != ghosts {
 		t.Errorf("%d paid and %d declined of %d", paid, declined, ghosts)
 	}
-	// What the bank refuses for good is over, anything else is planned again, a day later at the earliest.
+	// What the bank refuses for good is over, anything else is planned again, a day later at the
+	// earliest.
 	if n := b.count(`SELECT count(*) FROM attempts a JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
 		WHERE a.decline_class IN ('never', 'customer') AND h.charges_over IS NULL`); n != 0 {
 		t.Errorf("%d hunts go on after a hard decline", n)
@@ -57,15 +59,15 @@ func TestRecoverTakesThePlaceOfObserve(t *testing.T) {
 	b.audit()
 	start := func(want Started) {
 		t.Helper()
-		if got, err := b.s.Start(t.Context(), b.merchant, nil); err != nil || got != want {
+		if got, err := b.startAll(); err != nil || got != want {
 			t.Fatalf("%+v, %v, want %+v", got, err, want)
 		}
 	}
-	b.recoverWith(func(p *Playbook) { p.Mode = ModeObserve })
+	b.recoverWith(func(p *playbook.Playbook) { p.Mode = playbook.ModeObserve })
 	start(Started{Hunts: 5})
 	start(Started{})
-	recovering := DefaultPlaybook()
-	recovering.Mode, recovering.HoldoutPercent, recovering.Steps = ModeRecover, 0, []Step{}
+	recovering := playbook.Default()
+	recovering.Mode, recovering.HoldoutPercent, recovering.Steps = playbook.ModeRecover, 0, []playbook.Step{}
 	recovering.Auto = false
 	run, err := b.s.DryRun(t.Context(), b.merchant, recovering)
 	if err != nil || run.Hunts != 5 || len(run.Data) == 0 {
@@ -87,9 +89,9 @@ func TestMoneyIsTheLaterHunts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 4})
 	b.audit()
-	for _, mode := range []string{ModeObserve, ModeRecover} {
-		b.recoverWith(func(p *Playbook) { p.Mode = mode })
-		if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	for _, mode := range []string{playbook.ModeObserve, playbook.ModeRecover} {
+		b.recoverWith(func(p *playbook.Playbook) { p.Mode = mode })
+		if _, err := b.startAll(); err != nil {
 			t.Fatal(err)
 		}
 	}

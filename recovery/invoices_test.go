@@ -3,20 +3,24 @@ package recovery
 import (
 	"testing"
 	"time"
+
+	"phantom/forecast"
+	"phantom/playbook"
 )
 
-// The invoices of a hunt are charged one after the other: while the attempts on the first are used up and wait to refill, the next one has
-// its own.
+// The invoices of a hunt are charged one after the other: while the attempts on the first are used
+// up and wait to refill, the next one has its own.
 func TestEachInvoiceHasItsAttempts(t *testing.T) {
 	t.Parallel()
 	b := losers(t, 20)
-	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.WindowDays = 6, 60 })
+	b.recoverWith(func(p *playbook.Playbook) { p.MaxAttempts, p.WindowDays = 6, 60 })
 	began := b.now()
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.during(func() { b.live(began.AddDate(0, 0, 20)) })
-	b.advance(began.AddDate(0, 0, 36).Sub(b.now())) // every subscription has been renewed, and its new invoice has failed
+	// every subscription has been renewed, and its new invoice has failed
+	b.advance(began.AddDate(0, 0, 36).Sub(b.now()))
 	b.audit()
 	two := `FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 		WHERE h.began_at >= $1 AND h.state = 'active' AND jsonb_array_length(g.invoices) = 2
@@ -44,8 +48,8 @@ func TestEachInvoiceHasItsAttempts(t *testing.T) {
 	}
 }
 
-// A dry run foretells of several invoices what happens: one above the daily cap is passed over for the next, and the messages are about the
-// oldest, whichever is charged.
+// A dry run foretells of several invoices what happens: one above the daily cap is passed over for
+// the next, and the messages are about the oldest, whichever is charged.
 func TestDryRunOfSeveralInvoices(t *testing.T) {
 	t.Parallel()
 	b := losers(t, 12)
@@ -54,16 +58,16 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 	b.correspond()
 	const most = 1_000_000
 	b.exec("UPDATE ghost_targets SET invoices = jsonb_set(invoices, '{0,amount}', to_jsonb($1::bigint)), amount = amount + $1 WHERE status = 'open' AND jsonb_array_length(invoices) = 2", 2*most)
-	p := DefaultPlaybook()
-	p.Mode, p.HoldoutPercent, p.DailyCap = ModeRecover, 0, map[string]int64{"usd": most, "eur": most, "jpy": most}
+	p := playbook.Default()
+	p.Mode, p.HoldoutPercent, p.DailyCap = playbook.ModeRecover, 0, map[string]int64{"usd": most, "eur": most, "jpy": most}
 	p.Auto = false
-	p.MaxAttempts, p.WindowDays, p.Steps = 12, 60, []Step{{0, Email, "payment_failed"}}
+	p.MaxAttempts, p.WindowDays, p.Steps = 12, 60, []playbook.Step{{AfterDays: 0, Channel: playbook.Email, Template: "payment_failed"}}
 	run, err := b.s.DryRun(t.Context(), b.merchant, p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, one := range run.Data { // before a charge that is due at once changes what is owed
-		if one.Action == Email {
+		if one.Action == playbook.Email {
 			if b.count("SELECT count(*) FROM ghost_targets WHERE id = $1 AND stripe_invoice_id = $2 AND (invoices -> 0 ->> 'amount')::bigint = $3", one.Ghost, one.Invoice, one.Amount) != 1 {
 				t.Errorf("%+v is not about the oldest invoice", one)
 			}
@@ -73,7 +77,7 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := b.now()
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 hour' WHERE kind <> 'hunt'")
@@ -85,7 +89,7 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 	charges := 0
 	for _, one := range run.Data {
 		switch one.Action {
-		case actionCharge, actionTakeOver:
+		case forecast.ActionCharge, forecast.ActionTakeOver:
 			charges++
 			if one.Amount > most || b.count("SELECT count(*) FROM scheduled_tasks WHERE kind LIKE 'invoice_%' AND created_at > now() - interval '1 hour' AND params ->> 'object' = $1 AND (params ->> 'amount')::bigint = $2", one.Invoice, one.Amount) == 0 {
 				t.Errorf("%+v is foretold and not planned", one)

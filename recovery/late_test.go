@@ -12,6 +12,9 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/gate"
+	"phantom/message"
+	"phantom/playbook"
 	"phantom/sandbox"
 	"phantom/task"
 )
@@ -32,16 +35,17 @@ func setupCharge(t *testing.T) (b *bench, id uuid.UUID) {
 	b = setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.audit()
 	b.recoverWith(nil)
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")); err != nil {
 		t.Fatal(err)
 	}
-	return b, b.planned(KindPay)
+	return b, b.planned(gate.KindPay)
 }
 
-// A key that becomes too old between the look and the mark is not sent, and its task is not taken for done.
+// A key that becomes too old between the look and the mark is not sent, and its task is not taken
+// for done.
 func TestAgedKeyIsNeitherSentNorDone(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)
@@ -58,7 +62,7 @@ func TestAgedKeyIsNeitherSentNorDone(t *testing.T) {
 	if err := j.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := j.mark(t.Context()); ok || !errors.Is(err, task.ErrLost) || lost(err) == nil {
+	if ok, err := j.commitSend(t.Context()); ok || !errors.Is(err, task.ErrLost) || lost(err) == nil {
 		t.Errorf("marked %v, %v, and the queue hears %v", ok, err, lost(err))
 	}
 	if n := len(b.world.AllExecutions()); n != 0 {
@@ -66,13 +70,14 @@ func TestAgedKeyIsNeitherSentNorDone(t *testing.T) {
 	}
 }
 
-// What Stripe refuses for good comes to a person in the end; an outage does not, however long it lasts.
+// What Stripe refuses for good comes to a person in the end; an outage does not, however long it
+// lasts.
 func TestRefusedReadsComeToAPerson(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]string{http.StatusBadRequest: "needs_review", http.StatusServiceUnavailable: "pending"} {
 		b, id := setupCharge(t)
 		b.connect = connect.New(connect.Config{APIBase: b.url, Patience: time.Millisecond, Log: slog.New(slog.DiscardHandler)}, b.pool)
-		b.s = New(b.pool, b.connect, atOnce{}, Config{Log: slog.New(slog.DiscardHandler)})
+		b.s = New(b.pool, b.connect, message.New(b.pool, b.connect, message.Config{}), atOnce{}, Config{Log: slog.New(slog.DiscardHandler)})
 		b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/invoices/", Times: -1, Status: status})
 		b.exec("UPDATE scheduled_tasks SET attempts = 7 WHERE id = $1", id)
 		b.during(func() {
@@ -95,13 +100,14 @@ func (b *bench) text2id(query string) uuid.UUID {
 	return id
 }
 
-// Who pays while the webhook is late loses nothing: the final step reads the invoice, and the hunt is not forgotten.
+// Who pays while the webhook is late loses nothing: the final step reads the invoice, and the hunt
+// is not forgotten.
 func TestFinalStepSparesWhoHasPaid(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.audit()
-	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalCancel, 1 })
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	b.recoverWith(func(p *playbook.Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, playbook.FinalCancel, 1 })
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pay_out_of_band", ID: b.text("SELECT stripe_invoice_id FROM ghost_targets")}); err != nil {
@@ -117,7 +123,8 @@ func TestFinalStepSparesWhoHasPaid(t *testing.T) {
 	}
 }
 
-// A charge that a person gives up, having been sent, counts as one that may have been executed: for the day, the budgets and the caps.
+// A charge that a person gives up, having been sent, counts as one that may have been executed: for
+// the day, the budgets and the caps.
 func TestGivenUpChargeCounts(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)
@@ -131,7 +138,7 @@ func TestGivenUpChargeCounts(t *testing.T) {
 	if n, err := b.queries.TaskCancel(t.Context(), cancel); n != 1 || err != nil {
 		t.Fatalf("a person cannot give it up: %d, %v", n, err)
 	}
-	again, _ := PlanAgain(b.merchant, []byte(b.text("SELECT params FROM scheduled_tasks WHERE id = $1", id)))
+	again, _ := planAgain(b.merchant, []byte(b.text("SELECT params FROM scheduled_tasks WHERE id = $1", id)))
 	if _, err := b.queries.TaskEnqueue(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
@@ -148,8 +155,9 @@ func TestGivenUpChargeCounts(t *testing.T) {
 	}
 }
 
-// A charge whose answer was lost and whose event is late is waited for, whatever became of it: were the same request to leave again, a key
-// that Stripe has forgotten would not hold it back. The customers meet every class of decline, a block that no budget counts among them.
+// A charge whose answer was lost and whose event is late is waited for, no matter what became of
+// it: were the same request to leave again, a key that Stripe has forgotten would not hold it back.
+// The customers meet every class of decline, a block that no budget counts among them.
 func TestNothingLeavesAgainBesideACharge(t *testing.T) {
 	t.Parallel()
 	const invoices = 24
@@ -158,7 +166,7 @@ func TestNothingLeavesAgainBesideACharge(t *testing.T) {
 	b.recoverWith(nil)
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Times: invoices, Drop: true, After: true})
 	b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/events", Times: -1, Status: http.StatusOK, Body: `{"object":"list","data":[],"has_more":false}`})
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	waiting := func(tries int) func() bool {

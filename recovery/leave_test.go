@@ -10,10 +10,13 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/message"
+	"phantom/playbook"
 	"phantom/task"
 )
 
-// sleepy is a wall clock that jumps by an hour after its first look, as that of a machine that is put to sleep and woken.
+// sleepy is a wall clock that jumps by an hour after its first look, as that of a machine that is
+// put to sleep and woken.
 func sleepy() func() time.Time {
 	var looks atomic.Int64
 	return func() time.Time {
@@ -24,10 +27,11 @@ func sleepy() func() time.Time {
 	}
 }
 
-// What stood still between its last look and its sending does not leave. It is planned as before, and everything is looked at anew.
+// What stood still between its last look and its sending does not leave. It is planned as before,
+// and everything is looked at anew.
 func TestNothingLeavesLate(t *testing.T) {
 	t.Parallel()
-	for _, channel := range []string{SMS, Email} {
+	for _, channel := range []string{playbook.SMS, playbook.Email} {
 		t.Run(channel, func(t *testing.T) {
 			t.Parallel()
 			p := setupPost(t)
@@ -35,23 +39,23 @@ func TestNothingLeavesLate(t *testing.T) {
 			stopped, hunt := p.plan(person{"cus_2", "b@example.com"}, channel, "reminder")
 			p.world.phones["cus_2"] = "+14155550124"
 			for _, id := range []uuid.UUID{sent, stopped} {
-				p.s.config.Now = sleepy()
+				p.at(sleepy())
 				p.try(id)
 				state, why := p.state(id)
 				requests, _, _ := p.world.took()
 				row := p.row(id)
-				if requests != 0 || state != messagePlanned || row.FirstSentAt != nil || row.SealedParams != nil || row.Status != "pending" {
+				if requests != 0 || state != message.Planned || row.FirstSentAt != nil || row.SealedParams != nil || row.Status != "pending" {
 					t.Fatalf("%d requests, the message is %s (%s), its task %s, first sent %v", requests, state, why, row.Status, row.FirstSentAt)
 				}
 			}
-			p.s.config.Now = time.Now
+			p.at(time.Now)
 			p.exec("UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = $1", hunt)
 			p.try(sent)
 			p.try(stopped)
-			if state, why := p.state(sent); state != messageSent {
+			if state, why := p.state(sent); state != message.Sent {
 				t.Errorf("in time: %s, %s", state, why)
 			}
-			if state, why := p.state(stopped); state != messageSkipped || !strings.Contains(why, "hunt has ended") {
+			if state, why := p.state(stopped); state != message.Skipped || !strings.Contains(why, "hunt has ended") {
 				t.Errorf("stopped meanwhile: %s, %s", state, why)
 			}
 			if requests, _, _ := p.world.took(); requests != 1 {
@@ -71,56 +75,56 @@ func TestNoRepetitionLeavesLate(t *testing.T) {
 		}
 		return none
 	}
-	id, _ := p.plan(ada, Email, "reminder")
+	id, _ := p.plan(ada, playbook.Email, "reminder")
 	p.try(id)
-	p.s.config.Now = sleepy()
+	p.at(sleepy())
 	p.try(id)
 	requests, _, _ := p.world.took()
-	if state, why := p.state(id); state != messageSending || requests != 1 || p.row(id).FirstSentAt == nil {
+	if state, why := p.state(id); state != message.Sending || requests != 1 || p.row(id).FirstSentAt == nil {
 		t.Fatalf("%d requests, %s %s", requests, state, why)
 	}
-	p.s.config.Now = time.Now
+	p.at(time.Now)
 	p.try(id)
 	requests, emails, _ := p.world.took()
-	if state, why := p.state(id); state != messageSent || requests != 2 || emails != 1 {
+	if state, why := p.state(id); state != message.Sent || requests != 2 || emails != 1 {
 		t.Errorf("%d requests, %d emails, %s %s", requests, emails, state, why)
 	}
 }
 
 // newest stores a newer version of the playbook than the one that running hunts keep.
-func (p *office) newest(change func(*Playbook)) {
+func (p *office) newest(change func(*playbook.Playbook)) {
 	p.t.Helper()
-	playbook := DefaultPlaybook()
-	playbook.Mode, playbook.QuietHours = ModeRecover, QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
-	playbook.Auto = false // chosen by hand
-	change(&playbook)
-	body, err := json.Marshal(playbook)
+	chosen := playbook.Default()
+	chosen.Mode, chosen.QuietHours = playbook.ModeRecover, playbook.QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
+	chosen.Auto = false // chosen by hand
+	change(&chosen)
+	body, err := json.Marshal(chosen)
 	p.must(err)
 	p.exec("INSERT INTO playbooks (merchant_id, version, body) SELECT merchant_id, max(version) + 1, $1 FROM playbooks GROUP BY merchant_id", body)
 }
 
-// Who turns recovering off, or halts everything, stops the messages of running hunts too: nothing is sent, nothing of Stripe is read, and
-// once it is on again they go on.
+// Who turns recovering off, or halts everything, stops the messages of running hunts too: nothing
+// is sent, nothing of Stripe is read, and once it is on again they go on.
 func TestNewestPlaybookStopsMessages(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
 	reads := p.world.counting()
-	id, _ := p.plan(ada, SMS, "reminder")
-	for _, mode := range []string{ModeOff, ModeObserve} {
-		p.newest(func(playbook *Playbook) { playbook.Mode = mode })
+	id, _ := p.plan(ada, playbook.SMS, "reminder")
+	for _, mode := range []string{playbook.ModeOff, playbook.ModeObserve} {
+		p.newest(func(playbook *playbook.Playbook) { playbook.Mode = mode })
 		claimed := p.claim(id)
-		verdict := p.s.Handlers()[SMS](t.Context(), claimed)
+		verdict := p.s.Handlers()[playbook.SMS](t.Context(), claimed)
 		p.settle(claimed, verdict)
 		requests, _, _ := p.world.took()
 		state, why := p.state(id)
-		if requests != 0 || reads() != 0 || state != messagePlanned || !reflect.DeepEqual(verdict, task.Snooze(15*time.Minute)) {
+		if requests != 0 || reads() != 0 || state != message.Planned || !reflect.DeepEqual(verdict, task.Snooze(15*time.Minute)) {
 			t.Errorf("mode %s: %d requests and %d reads, %s %s, then %#v", mode, requests, reads(), state, why, verdict)
 		}
 		if n := p.count("SELECT count(*) FROM hunts WHERE state = 'active'"); n != 1 {
 			t.Errorf("mode %s: the hunt has ended", mode)
 		}
 	}
-	p.newest(func(*Playbook) {})
+	p.newest(func(*playbook.Playbook) {})
 	p.exec("INSERT INTO halts (scope) VALUES ($1)", p.merchant)
 	p.try(id)
 	if requests, _, _ := p.world.took(); requests != 0 || reads() != 0 {
@@ -128,25 +132,26 @@ func TestNewestPlaybookStopsMessages(t *testing.T) {
 	}
 	p.exec("DELETE FROM halts")
 	p.try(id)
-	if state, why := p.state(id); state != messageSent || reads() == 0 {
+	if state, why := p.state(id); state != message.Sent || reads() == 0 {
 		t.Errorf("on again: %s %s", state, why)
 	}
 }
 
-// What is turned off while Stripe is read is not sent, and neither is an email once more whose answer was lost.
+// What is turned off while Stripe is read is not sent, and neither is an email once more whose
+// answer was lost.
 func TestNewestPlaybookStopsWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	id, _ := p.plan(ada, Email, "reminder")
+	id, _ := p.plan(ada, playbook.Email, "reminder")
 	p.world.set(func() {
-		p.world.reading = func() { p.newest(func(playbook *Playbook) { playbook.Mode = ModeOff }) }
+		p.world.reading = func() { p.newest(func(chosen *playbook.Playbook) { chosen.Mode = playbook.ModeOff }) }
 	})
 	p.try(id)
 	if requests, _, _ := p.world.took(); requests != 0 {
 		t.Fatal("it was sent")
 	}
 	p.world.set(func() { p.world.reading = nil })
-	p.newest(func(*Playbook) {})
+	p.newest(func(*playbook.Playbook) {})
 	p.world.set(func() {
 		p.world.faults = func(n int) fault {
 			if n == 1 {
@@ -156,16 +161,16 @@ func TestNewestPlaybookStopsWhatIsUnderWay(t *testing.T) {
 		}
 	})
 	p.try(id)
-	p.newest(func(playbook *Playbook) { playbook.Mode = ModeOff })
+	p.newest(func(chosen *playbook.Playbook) { chosen.Mode = playbook.ModeOff })
 	reads := p.world.counting()
 	p.try(id)
 	requests, _, _ := p.world.took()
-	if state, why := p.state(id); requests != 1 || reads() != 0 || state != messageSending {
+	if state, why := p.state(id); requests != 1 || reads() != 0 || state != message.Sending {
 		t.Errorf("%d requests and %d reads, %s %s", requests, reads(), state, why)
 	}
-	p.newest(func(*Playbook) {})
+	p.newest(func(*playbook.Playbook) {})
 	p.try(id)
-	if state, why := p.state(id); state != messageSent {
+	if state, why := p.state(id); state != message.Sent {
 		t.Errorf("on again: %s %s", state, why)
 	}
 }
@@ -175,26 +180,29 @@ func TestNewestQuietHoursHold(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
 	p.stand("2027-01-15T12:00:00Z")
-	id, _ := p.plan(ada, Email, "reminder")
-	p.newest(func(playbook *Playbook) { playbook.QuietHours = QuietHours{"11:00", "14:00", "UTC"} })
+	id, _ := p.plan(ada, playbook.Email, "reminder")
+	p.newest(func(chosen *playbook.Playbook) {
+		chosen.QuietHours = playbook.QuietHours{From: "11:00", To: "14:00", Zone: "UTC"}
+	})
 	p.try(id)
-	if state, why := p.state(id); state != messagePlanned || p.count("SELECT count(*) FROM messages WHERE planned_for = '2027-01-15 14:00Z'") != 1 {
+	if state, why := p.state(id); state != message.Planned || p.count("SELECT count(*) FROM messages WHERE planned_for = '2027-01-15 14:00Z'") != 1 {
 		t.Errorf("%s %s", state, why)
 	}
 }
 
-// An SMS keeps to all zones of the customer's country and of their number's; an email to the customer's own.
+// An SMS keeps to all zones of the customer's country and of their number's; an email to the
+// customer's own.
 func TestNoSMSAtNightAnywhere(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
 	p.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"21:00","to":"08:00","zone":"customer"}')`)
 	for _, test := range []struct{ name, channel, zone, phone, at, until string }{
-		{"an email at nine in New York", Email, "America/New_York", number, "2027-01-15T14:00:00Z", ""},
-		{"an SMS at nine in New York", SMS, "America/New_York", number, "2027-01-15T14:00:00Z", "2027-01-15T18:00:00Z"},
-		{"an SMS at one in New York", SMS, "America/New_York", "+14155550130", "2027-01-15T18:00:00Z", ""},
-		{"an American number of a customer in Berlin", SMS, "Europe/Berlin", "+14155550131", "2027-01-15T09:00:00Z", "2027-01-15T18:00:00Z"},
-		{"a German number of a customer in Berlin", SMS, "Europe/Berlin", "+4915112345678", "2027-01-15T09:00:00Z", ""},
-		{"a British number of a customer in Canada", SMS, "America/St_Johns", "+447400123456", "2027-01-15T21:30:00Z", "2027-01-16T16:00:00Z"},
+		{"an email at nine in New York", playbook.Email, "America/New_York", number, "2027-01-15T14:00:00Z", ""},
+		{"an SMS at nine in New York", playbook.SMS, "America/New_York", number, "2027-01-15T14:00:00Z", "2027-01-15T18:00:00Z"},
+		{"an SMS at one in New York", playbook.SMS, "America/New_York", "+14155550130", "2027-01-15T18:00:00Z", ""},
+		{"an American number of a customer in Berlin", playbook.SMS, "Europe/Berlin", "+14155550131", "2027-01-15T09:00:00Z", "2027-01-15T18:00:00Z"},
+		{"a German number of a customer in Berlin", playbook.SMS, "Europe/Berlin", "+4915112345678", "2027-01-15T09:00:00Z", ""},
+		{"a British number of a customer in Canada", playbook.SMS, "America/St_Johns", "+447400123456", "2027-01-15T21:30:00Z", "2027-01-16T16:00:00Z"},
 	} {
 		p.stand(test.at)
 		who := person{"cus_" + test.name, strings.ReplaceAll(test.name, " ", ".") + "@example.com"}
@@ -204,10 +212,10 @@ func TestNoSMSAtNightAnywhere(t *testing.T) {
 		p.exec("UPDATE hunts SET began_at = phantom_now() WHERE id = $1", hunt)
 		p.try(id)
 		state, why := p.state(id)
-		if test.until == "" && state != messageSent {
+		if test.until == "" && state != message.Sent {
 			t.Errorf("%s: %s, %s", test.name, state, why)
 		}
-		if test.until != "" && (state != messagePlanned || p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until) != 1) {
+		if test.until != "" && (state != message.Planned || p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until) != 1) {
 			t.Errorf("%s: %s, %s, not put off until %s but %s", test.name, state, why, test.until, p.text("SELECT planned_for::text FROM messages WHERE id = $1", id))
 		}
 	}

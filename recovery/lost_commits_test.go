@@ -10,22 +10,27 @@ import (
 	"testing"
 	"time"
 
+	"phantom/billing"
 	"phantom/connect"
+	"phantom/gate"
 	"phantom/ghost"
+	"phantom/message"
+	"phantom/playbook"
 	"phantom/sandbox"
 	"phantom/task"
 )
 
-// A take-over whose commits are lost (backup, failover) bears our own mark at Stripe; it is ours, and given back.
+// A take-over whose commits are lost (backup, failover) bears our own mark at Stripe; it is ours,
+// and given back.
 func TestLostTakeOverIsGivenBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.movable()
 	b.audit()
 	b.post("/v1/invoices/"+b.text("SELECT stripe_invoice_id FROM ghost_targets"), url.Values{"auto_advance": {"true"}})
-	b.hunted(func(p *Playbook) { p.TakeOver = true })
+	b.hunted(func(p *playbook.Playbook) { p.TakeOver = true })
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
-	id := b.planned(KindHold)
+	id := b.planned(gate.KindHold)
 	b.try(id)
 	t.Log(b.executed())
 	if got := b.text("SELECT result || coalesce(' ' || code, '') FROM attempts WHERE task_id = $1", id); got != "done" {
@@ -45,7 +50,8 @@ func TestLostTakeOverIsGivenBack(t *testing.T) {
 	}
 }
 
-// A charge of ours that paid, whose commits are lost, is booked as ours though the subscription is read before its task runs.
+// A charge of ours that paid, whose commits are lost, is booked as ours though the subscription is
+// read before its task runs.
 func TestLostPaymentIsOurs(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
@@ -53,7 +59,7 @@ func TestLostPaymentIsOurs(t *testing.T) {
 	b.audit()
 	b.hunted(nil)
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
-	id := b.planned(KindPay)
+	id := b.planned(gate.KindPay)
 	b.turnCard("new_card", "")
 	b.try(id)
 	if got := b.text("SELECT result FROM attempts WHERE task_id = $1", id); got != "paid" {
@@ -95,9 +101,9 @@ func TestMerchantsLaterPauseIsNotLifted(t *testing.T) {
 // A limit that a merchant lowers as a brake, and raises again, ends nothing for good.
 func TestBrakeOfLimitsIsLifted(t *testing.T) {
 	t.Parallel()
-	for name, brake := range map[string]func(*Playbook){
-		"max_attempts 0": func(p *Playbook) { p.MaxAttempts = 0 },
-		"card_budget 0":  func(p *Playbook) { p.CardBudget = 0 },
+	for name, brake := range map[string]func(*playbook.Playbook){
+		"max_attempts 0": func(p *playbook.Playbook) { p.MaxAttempts = 0 },
+		"card_budget 0":  func(p *playbook.Playbook) { p.CardBudget = 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -118,7 +124,9 @@ func TestBrakeOfLimitsIsLifted(t *testing.T) {
 		b.movable()
 		b.audit()
 		b.hunted(nil)
-		b.recoverWith(func(p *Playbook) { p.DailyCap = map[string]int64{b.text("SELECT currency FROM ghost_targets"): 1} })
+		b.recoverWith(func(p *playbook.Playbook) {
+			p.DailyCap = map[string]int64{b.text("SELECT currency FROM ghost_targets"): 1}
+		})
 		b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
 		b.recoverWith(nil)
 		b.refresh()
@@ -138,13 +146,14 @@ func TestPaceStarvesFreshness(t *testing.T) {
 			log := slog.New(slog.NewTextHandler(b.log, nil))
 			account := connect.New(connect.Config{
 				SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: b.url, ConnectBase: b.url,
-				RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, RateLimit: 20, // config.go's default in test mode
+				// app/config.go's default in test mode
+				RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, RateLimit: 20,
 			}, b.pool)
-			s := New(b.pool, account, atOnce{}, Config{PublicURL: "http://localhost:8080", Log: log, Refresh: ghost.RefreshIn})
+			s := New(b.pool, account, message.New(b.pool, account, message.Config{Log: log}), atOnce{}, Config{Log: log, Refresh: ghost.RefreshIn})
 			before := b.executed()
 			due := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay' AND status = 'pending'")
 			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_pay' AND status = 'pending'")
-			queue, err := task.NewQueue(b.pool, task.Config{ListenURL: b.pool.Config().ConnString(), Handlers: map[string]task.Handler{KindPay: s.HandleMutation}, Log: log, Workers: workers, Poll: 100 * time.Millisecond})
+			queue, err := task.NewQueue(b.pool, task.Config{ListenURL: b.pool.Config().ConnString(), Handlers: map[string]task.Handler{gate.KindPay: s.HandleMutation}, Log: log, Workers: workers, Poll: 100 * time.Millisecond})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,25 +182,25 @@ func TestReleaseOfFirstHuntUndoesSecond(t *testing.T) {
 	b.movable()
 	b.audit()
 	b.post("/v1/invoices/"+b.text("SELECT stripe_invoice_id FROM ghost_targets"), url.Values{"auto_advance": {"true"}})
-	b.hunted(func(p *Playbook) { p.TakeOver = true })
+	b.hunted(func(p *playbook.Playbook) { p.TakeOver = true })
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
-	b.try(b.planned(KindHold))
+	b.try(b.planned(gate.KindHold))
 	if err := b.s.Stop(t.Context(), b.merchant, b.text2id("SELECT id::text FROM hunts")); err != nil {
 		t.Fatal(err)
 	}
 	t.Log(b.text("SELECT string_agg(action || ' ' || coalesce(result, '-') || ' ' || coalesce(code, ''), ', ' ORDER BY task_id) FROM attempts"))
-	release := b.planned(KindRelease) // put off: Stripe is slow, or a halt
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	release := b.planned(gate.KindRelease) // put off: Stripe is slow, or a halt
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin' AND status = 'pending'")[0])
-	b.try(b.planned(KindHold))
+	b.try(b.planned(gate.KindHold))
 	b.try(release)
 	reader, err := b.connect.Reader(t.Context(), b.merchant)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := readInvoice(t.Context(), reader, b.text("SELECT stripe_invoice_id FROM ghost_targets"))
+	o, err := billing.ReadInvoice(t.Context(), reader, b.text("SELECT stripe_invoice_id FROM ghost_targets"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,15 +209,16 @@ func TestReleaseOfFirstHuntUndoesSecond(t *testing.T) {
 	}
 }
 
-// Another's charge of before a long wait, whose event Stripe has dropped, does not leave every charge to a person.
+// Another's charge of before a long wait, whose event Stripe has dropped, does not leave every
+// charge to a person.
 func TestLongWaitEndsInReview(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.movable()
 	b.audit()
-	b.hunted(func(p *Playbook) { p.WindowDays = 60 })
+	b.hunted(func(p *playbook.Playbook) { p.WindowDays = 60 })
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
-	id := b.planned(KindPay)
+	id := b.planned(gate.KindPay)
 	b.turnCard("new_card", "declines")
 	b.declined("/v1/invoices/" + b.text("SELECT stripe_invoice_id FROM ghost_targets") + "/pay")
 	if _, err := b.s.Halt(t.Context(), b.merchant); err != nil {
@@ -232,10 +242,11 @@ func TestTakeOverOfTheOldVersionIsGivenBack(t *testing.T) {
 	b.movable()
 	b.audit()
 	b.post("/v1/invoices/"+b.text("SELECT stripe_invoice_id FROM ghost_targets"), url.Values{"auto_advance": {"true"}})
-	b.hunted(func(p *Playbook) { p.TakeOver = true })
+	b.hunted(func(p *playbook.Playbook) { p.TakeOver = true })
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
-	id := b.planned(KindHold)
-	b.exec(`UPDATE scheduled_tasks SET params = jsonb_set(params, '{request,body}', '"auto_advance=false"') WHERE id = $1`, id) // as it was frozen once
+	id := b.planned(gate.KindHold)
+	// as it was frozen once
+	b.exec(`UPDATE scheduled_tasks SET params = jsonb_set(params, '{request,body}', '"auto_advance=false"') WHERE id = $1`, id)
 	b.exec("UPDATE attempts SET marked = false WHERE task_id = $1", id)
 	t.Log(b.try(id), b.executed(), b.text("SELECT coalesce(last_error, '') FROM scheduled_tasks WHERE id = $1", id))
 	if err := b.s.Stop(t.Context(), b.merchant, b.text2id("SELECT id::text FROM hunts")); err != nil {
@@ -246,7 +257,7 @@ func TestTakeOverOfTheOldVersionIsGivenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := readInvoice(t.Context(), reader, b.text("SELECT stripe_invoice_id FROM ghost_targets"))
+	o, err := billing.ReadInvoice(t.Context(), reader, b.text("SELECT stripe_invoice_id FROM ghost_targets"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +281,8 @@ func TestNewCardOfANewHuntIsCharged(t *testing.T) {
 	}
 }
 
-// A request of unknown outcome that the cap forbids to repeat is not asked about every minute for 20 hours.
+// A request of unknown outcome that the cap forbids to repeat is not asked about every minute for
+// 20 hours.
 func TestForbiddenRepeatSpins(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 2, nil)
@@ -278,10 +290,11 @@ func TestForbiddenRepeatSpins(t *testing.T) {
 	b.exec("UPDATE attempts SET result = 'paid', sent_at = phantom_now() - interval '1 hour', currency = (SELECT currency FROM attempts WHERE task_id = $2) WHERE task_id = $1", ids[1], ids[0])
 	b.sentAgo(ids[0], 10*time.Hour)
 	most := int64(b.count("SELECT amount FROM attempts WHERE task_id = $1", ids[0]))
-	b.recoverWith(func(p *Playbook) {
+	b.recoverWith(func(p *playbook.Playbook) {
 		p.DailyCap = map[string]int64{b.text("SELECT currency FROM attempts WHERE task_id = $1", ids[0]): most}
 	})
-	if status := b.try(ids[0]); status != "failed" { // nothing was executed, and after ten hours that is sure
+	if status := b.try(ids[0]); status != "failed" {
+		// nothing was executed, and after ten hours that is sure
 		t.Errorf("10 hours old it is %s, and asked about again in %.0f seconds", status, b.hoursOff(ids[0])*3600)
 	}
 }

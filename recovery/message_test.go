@@ -10,6 +10,8 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/message"
+	"phantom/playbook"
 	"phantom/task"
 )
 
@@ -18,11 +20,11 @@ var ada = person{"cus_ada", address}
 func TestEmailIsSent(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	id, hunt := p.plan(ada, Email, "payment_failed")
+	id, hunt := p.plan(ada, playbook.Email, "payment_failed")
 	if status := p.try(id); status != "succeeded" {
 		t.Fatalf("%s: %s", status, p.log)
 	}
-	if state, why := p.state(id); state != messageSent || why != "" {
+	if state, why := p.state(id); state != message.Sent || why != "" {
 		t.Errorf("%s %s", state, why)
 	}
 	took := p.world.emails["task_"+id.String()]
@@ -65,21 +67,22 @@ func TestNotSent(t *testing.T) {
 		state   string
 		why     string
 	}{
-		{"no address", person{"cus_1", ""}, Email, "", messageSkipped, "email address"},
-		{"no real address", person{"cus_2", "a@b\r\nBcc: c@example.com"}, Email, "", messageSkipped, "email address"},
-		{"two addresses", person{"cus_3", "a@example.com, b@example.com"}, Email, "", messageSkipped, "email address"},
-		{"a stopped hunt", person{"cus_4", "d@example.com"}, Email, "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "hunt has ended"},
-		{"behind the window", person{"cus_15", "o@example.com"}, Email, "UPDATE hunts SET began_at = began_at - interval '90 days' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "window is over"},
-		{"observing", person{"cus_5", "e@example.com"}, Email, "UPDATE hunts SET mode = 'observe' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "writes to nobody"},
-		{"held out", person{"cus_6", "f@example.com"}, Email, "UPDATE hunts SET held_out = true WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", messageSkipped, "writes to nobody"},
-		{"a closed ghost", person{"cus_7", "g@example.com"}, Email, "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = phantom_now() WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "ghost is gone"},
-		{"a paid invoice", person{"cus_8", "h@example.com"}, Email, "UPDATE ghost_targets SET stripe_invoice_id = 'in_paid' WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", messageSkipped, "settled"},
-		{"a dispute about another charge", person{"cus_14", "n@example.com"}, Email, "", messageSkipped, "disputes a charge"},
-		{"an unknown template", person{"cus_9", "i@example.com"}, Email, "UPDATE messages SET template = 'none' WHERE id = $1", messageFailed, "does not exist"},
-		{"a bad template", person{"cus_10", "j@example.com"}, Email, "WITH t AS (INSERT INTO templates SELECT merchant_id, 'email', 'bad', 'x', '<p>', 'x' FROM messages WHERE id = $1) UPDATE messages SET template = 'bad' WHERE id = $1", messageFailed, "html must link"},
-		{"halted", person{"cus_11", "k@example.com"}, Email, "INSERT INTO halts (scope) SELECT merchant_id FROM messages WHERE id = $1", messagePlanned, ""},
-		{"all halted", person{"cus_12", "l@example.com"}, Email, "WITH h AS (DELETE FROM halts) INSERT INTO halts (scope) SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1", messagePlanned, ""},
-		{"quiet hours", person{"cus_13", "m@example.com"}, Email, `WITH h AS (DELETE FROM halts) UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"00:00","to":"23:59","zone":"UTC"}') FROM messages m WHERE m.id = $1`, messagePlanned, ""},
+		{"no address", person{"cus_1", ""}, playbook.Email, "", message.Skipped, "email address"},
+		{"no real address", person{"cus_2", "a@b\r\nBcc: c@example.com"}, playbook.Email, "", message.Skipped, "email address"},
+		{"two addresses", person{"cus_3", "a@example.com, b@example.com"}, playbook.Email, "", message.Skipped, "email address"},
+		{"an address that does not open", person{"cus_16", "p@example.com"}, playbook.Email, "UPDATE ghost_targets SET email.tag = md5('x') WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", message.Skipped, "does not open"},
+		{"a stopped hunt", person{"cus_4", "d@example.com"}, playbook.Email, "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", message.Skipped, "hunt has ended"},
+		{"behind the window", person{"cus_15", "o@example.com"}, playbook.Email, "UPDATE hunts SET began_at = began_at - interval '90 days' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", message.Skipped, "window is over"},
+		{"observing", person{"cus_5", "e@example.com"}, playbook.Email, "UPDATE hunts SET mode = 'observe' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", message.Skipped, "writes to nobody"},
+		{"held out", person{"cus_6", "f@example.com"}, playbook.Email, "UPDATE hunts SET held_out = true WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", message.Skipped, "writes to nobody"},
+		{"a closed ghost", person{"cus_7", "g@example.com"}, playbook.Email, "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = phantom_now() WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", message.Skipped, "ghost is gone"},
+		{"a paid invoice", person{"cus_8", "h@example.com"}, playbook.Email, "UPDATE ghost_targets SET stripe_invoice_id = 'in_paid' WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", message.Skipped, "settled"},
+		{"a dispute about another charge", person{"cus_14", "n@example.com"}, playbook.Email, "", message.Skipped, "disputes a charge"},
+		{"an unknown template", person{"cus_9", "i@example.com"}, playbook.Email, "UPDATE messages SET template = 'none' WHERE id = $1", message.Failed, "does not exist"},
+		{"a bad template", person{"cus_10", "j@example.com"}, playbook.Email, "WITH t AS (INSERT INTO templates SELECT merchant_id, 'email', 'bad', 'x', '<p>', 'x' FROM messages WHERE id = $1) UPDATE messages SET template = 'bad' WHERE id = $1", message.Failed, "html must link"},
+		{"halted", person{"cus_11", "k@example.com"}, playbook.Email, "INSERT INTO halts (scope) SELECT merchant_id FROM messages WHERE id = $1", message.Planned, ""},
+		{"all halted", person{"cus_12", "l@example.com"}, playbook.Email, "WITH h AS (DELETE FROM halts) INSERT INTO halts (scope) SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1", message.Planned, ""},
+		{"quiet hours", person{"cus_13", "m@example.com"}, playbook.Email, `WITH h AS (DELETE FROM halts) UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"00:00","to":"23:59","zone":"UTC"}') FROM messages m WHERE m.id = $1`, message.Planned, ""},
 	} {
 		id, _ := p.plan(test.who, test.channel, "payment_failed")
 		if test.change != "" {
@@ -91,7 +94,7 @@ func TestNotSent(t *testing.T) {
 		if state != test.state || !strings.Contains(why, test.why) || row.FirstSentAt != nil {
 			t.Errorf("%s: %s, %s, task %s %v", test.name, state, why, row.Status, row.LastError)
 		}
-		if state == messagePlanned && row.Status != "pending" || state != messagePlanned && p.count("SELECT count(*) FROM hunt_notes WHERE task_id = $1", id) != 1 {
+		if state == message.Planned && row.Status != "pending" || state != message.Planned && p.count("SELECT count(*) FROM hunt_notes WHERE task_id = $1", id) != 1 {
 			t.Errorf("%s: task %s", test.name, row.Status)
 		}
 	}
@@ -103,26 +106,27 @@ func TestNotSent(t *testing.T) {
 	}
 }
 
-// Who has unsubscribed gets no email, and an SMS only until he says STOP; a person is one over all hunts, whatever the case of his address.
+// Who has unsubscribed gets no email, and an SMS only until they say STOP; a person is one over all
+// hunts, regardless of the case of their address.
 func TestSuppressedPersons(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	first, _ := p.plan(ada, Email, "payment_failed")
+	first, _ := p.plan(ada, playbook.Email, "payment_failed")
 	p.try(first)
 	token, _, _ := strings.Cut(strings.SplitAfter(p.world.emails["task_"+first.String()].body, "/u/")[1], `"`)
 	token, _, _ = strings.Cut(token, "\\")
-	p.must(p.s.CheckUnsubscribe(t.Context(), token))
-	p.must(p.s.Unsubscribe(t.Context(), token))
+	p.must(p.s.messages.CheckUnsubscribe(t.Context(), token))
+	p.must(p.s.messages.Unsubscribe(t.Context(), token))
 	p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
-	second, _ := p.plan(person{"cus_other", strings.ToUpper(address)}, Email, "reminder")
+	second, _ := p.plan(person{"cus_other", strings.ToUpper(address)}, playbook.Email, "reminder")
 	p.try(second)
-	if state, why := p.state(second); state != messageSkipped || !strings.Contains(why, "asked not to be") {
+	if state, why := p.state(second); state != message.Skipped || !strings.Contains(why, "asked not to be") {
 		t.Errorf("%s, %s", state, why)
 	}
-	texted, _ := p.plan(ada, SMS, "reminder")
+	texted, _ := p.plan(ada, playbook.SMS, "reminder")
 	p.try(texted)
 	_, _, texts := p.world.took()
-	if state, why := p.state(texted); state != messageSent || texts != 1 {
+	if state, why := p.state(texted); state != message.Sent || texts != 1 {
 		t.Errorf("an SMS: %s, %s", state, why)
 	}
 }
@@ -130,13 +134,13 @@ func TestSuppressedPersons(t *testing.T) {
 // steps sets the channels of the playbook's steps.
 func (p *office) steps(channels ...string) {
 	p.t.Helper()
-	playbook := DefaultPlaybook()
-	playbook.Mode, playbook.QuietHours, playbook.Steps = ModeRecover, QuietHours{From: "00:00", To: "00:00", Zone: "customer"}, []Step{}
-	playbook.Auto = false // chosen by hand
+	chosen := playbook.Default()
+	chosen.Mode, chosen.QuietHours, chosen.Steps = playbook.ModeRecover, playbook.QuietHours{From: "00:00", To: "00:00", Zone: "customer"}, []playbook.Step{}
+	chosen.Auto = false // chosen by hand
 	for _, channel := range channels {
-		playbook.Steps = append(playbook.Steps, Step{0, channel, "reminder"})
+		chosen.Steps = append(chosen.Steps, playbook.Step{AfterDays: 0, Channel: channel, Template: "reminder"})
 	}
-	body, err := json.Marshal(playbook)
+	body, err := json.Marshal(chosen)
 	p.must(err)
 	p.exec("UPDATE playbooks SET body = $1", body)
 }
@@ -146,11 +150,11 @@ func (p *office) stop(channel, value string) {
 	p.t.Helper()
 	hash, err := p.s.connect.Hasher(p.t.Context(), p.merchant)
 	p.must(err)
-	person := hasher(hash).email(value)
-	if channel == SMS {
-		person = hasher(hash).phone(value)
+	person := message.Hasher(hash).Email(value)
+	if channel == playbook.SMS {
+		person = message.Hasher(hash).Phone(value)
 	}
-	p.must(p.s.suppress(p.t.Context(), p.merchant, channel, person, "unsubscribed"))
+	p.must(p.s.messages.Suppress(p.t.Context(), p.merchant, channel, person, "unsubscribed"))
 }
 
 func (p *office) hunt(id uuid.UUID) (state string) {
@@ -160,8 +164,9 @@ func (p *office) hunt(id uuid.UUID) (state string) {
 	return state
 }
 
-// Who has unsubscribed from everything is charged no more: in none of his hunts, also in one that begins later or that has not written
-// yet, and also where he said stop to another hunt or a channel does not reach him at all.
+// Who has unsubscribed from everything is charged no more: in none of their hunts, also in one that
+// begins later or that has not written yet, and also where they said stop to another hunt or a
+// channel does not reach them at all.
 func TestUnsubscribedFromEverything(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -169,79 +174,79 @@ func TestUnsubscribedFromEverything(t *testing.T) {
 		play     func(p *office) uuid.UUID
 		want     string
 	}{
-		"his second hunt": {[]string{Email, Email}, func(p *office) uuid.UUID {
-			first, _ := p.plan(ada, Email, "reminder")
-			_, second := p.plan(ada, Email, "reminder")
+		"their second hunt": {[]string{playbook.Email, playbook.Email}, func(p *office) uuid.UUID {
+			first, _ := p.plan(ada, playbook.Email, "reminder")
+			_, second := p.plan(ada, playbook.Email, "reminder")
 			p.try(first)
-			p.stop(Email, address)
+			p.stop(playbook.Email, address)
 			return second
 		}, "stopped"},
-		"a hunt that begins later": {[]string{Email}, func(p *office) uuid.UUID {
-			p.stop(Email, address)
-			id, hunt := p.plan(ada, Email, "reminder")
+		"a hunt that begins later": {[]string{playbook.Email}, func(p *office) uuid.UUID {
+			p.stop(playbook.Email, address)
+			id, hunt := p.plan(ada, playbook.Email, "reminder")
 			p.try(id)
 			return hunt
 		}, "stopped"},
-		"another customer of the same address": {[]string{Email}, func(p *office) uuid.UUID {
-			first, _ := p.plan(ada, Email, "reminder")
+		"another customer of the same address": {[]string{playbook.Email}, func(p *office) uuid.UUID {
+			first, _ := p.plan(ada, playbook.Email, "reminder")
 			p.try(first)
-			p.stop(Email, address)
+			p.stop(playbook.Email, address)
 			p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
-			id, hunt := p.plan(person{"cus_other", strings.ToUpper(address)}, Email, "reminder")
+			id, hunt := p.plan(person{"cus_other", strings.ToUpper(address)}, playbook.Email, "reminder")
 			p.try(id)
 			return hunt
 		}, "stopped"},
-		"an old STOP and an unsubscribe": {[]string{Email, SMS}, func(p *office) uuid.UUID {
-			texted, _ := p.plan(ada, SMS, "reminder")
+		"an old STOP and an unsubscribe": {[]string{playbook.Email, playbook.SMS}, func(p *office) uuid.UUID {
+			texted, _ := p.plan(ada, playbook.SMS, "reminder")
 			p.try(texted)
-			p.stop(SMS, number)
-			id, hunt := p.plan(ada, Email, "reminder")
+			p.stop(playbook.SMS, number)
+			id, hunt := p.plan(ada, playbook.Email, "reminder")
 			p.try(id)
-			p.stop(Email, address)
+			p.stop(playbook.Email, address)
 			return hunt
 		}, "stopped"},
-		"a STOP that is lifted": {[]string{Email, SMS}, func(p *office) uuid.UUID {
-			texted, _ := p.plan(ada, SMS, "reminder")
+		"a STOP that is lifted": {[]string{playbook.Email, playbook.SMS}, func(p *office) uuid.UUID {
+			texted, _ := p.plan(ada, playbook.SMS, "reminder")
 			p.try(texted)
-			p.stop(SMS, number)
+			p.stop(playbook.SMS, number)
 			p.exec("DELETE FROM suppressions")
-			id, hunt := p.plan(ada, Email, "reminder")
+			id, hunt := p.plan(ada, playbook.Email, "reminder")
 			p.try(id)
-			p.stop(Email, address)
+			p.stop(playbook.Email, address)
 			return hunt
 		}, "active, charging"},
-		"an unsubscribe alone": {[]string{Email, SMS}, func(p *office) uuid.UUID {
-			id, hunt := p.plan(ada, Email, "reminder")
+		"an unsubscribe alone": {[]string{playbook.Email, playbook.SMS}, func(p *office) uuid.UUID {
+			id, hunt := p.plan(ada, playbook.Email, "reminder")
 			p.try(id)
-			p.stop(Email, address)
+			p.stop(playbook.Email, address)
 			return hunt
 		}, "active, charging"},
-		"an unsubscribe without a number": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+		"an unsubscribe without a number": {[]string{playbook.Email, playbook.SMS}, func(p *office) uuid.UUID {
 			p.world.phones[ada.customer] = ""
-			p.stop(Email, address)
-			id, hunt := p.plan(ada, SMS, "reminder")
+			p.stop(playbook.Email, address)
+			id, hunt := p.plan(ada, playbook.SMS, "reminder")
 			p.try(id)
 			return hunt
 		}, "stopped"},
-		"a STOP without an address": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+		"a STOP without an address": {[]string{playbook.Email, playbook.SMS}, func(p *office) uuid.UUID {
 			nobody := person{"cus_nobody", ""}
-			id, hunt := p.plan(nobody, SMS, "reminder")
+			id, hunt := p.plan(nobody, playbook.SMS, "reminder")
 			p.try(id)
-			p.stop(SMS, number)
+			p.stop(playbook.SMS, number)
 			return hunt
 		}, "stopped"},
-		"neither an address nor a number, and no word": {[]string{Email, SMS}, func(p *office) uuid.UUID {
+		"neither an address nor a number, and no word": {[]string{playbook.Email, playbook.SMS}, func(p *office) uuid.UUID {
 			nobody := person{"cus_nobody", ""}
 			p.world.phones[nobody.customer] = ""
-			id, hunt := p.plan(nobody, SMS, "reminder")
+			id, hunt := p.plan(nobody, playbook.SMS, "reminder")
 			p.try(id)
 			return hunt
 		}, "active, charging"},
-		"another address": {[]string{Email}, func(p *office) uuid.UUID {
-			first, _ := p.plan(ada, Email, "reminder")
+		"another address": {[]string{playbook.Email}, func(p *office) uuid.UUID {
+			first, _ := p.plan(ada, playbook.Email, "reminder")
 			p.try(first)
-			id, hunt := p.plan(person{ada.customer, "new@example.com"}, Email, "reminder")
-			p.stop(Email, address)
+			id, hunt := p.plan(person{ada.customer, "new@example.com"}, playbook.Email, "reminder")
+			p.stop(playbook.Email, address)
 			p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
 			p.try(id)
 			return hunt
@@ -267,8 +272,8 @@ func TestRefusedKey(t *testing.T) {
 		status  int
 		answer  string
 	}{
-		{Email, 403, `{"name":"invalid_api_key"}`}, {SMS, 403, `{"code":20003}`},
-		{SMS, 400, `{"code":21606}`}, // a sender's number that may not send
+		{playbook.Email, 403, `{"name":"invalid_api_key"}`}, {playbook.SMS, 403, `{"code":20003}`},
+		{playbook.SMS, 400, `{"code":21606}`}, // a sender's number that may not send
 	} {
 		channel := test.channel
 		id, _ := p.plan(person{"cus_" + strconv.Itoa(i), "canary" + strconv.Itoa(i) + "@example.com"}, channel, "payment_failed")
@@ -279,7 +284,7 @@ func TestRefusedKey(t *testing.T) {
 			t.Errorf("%s: %s", channel, status)
 		}
 		row := p.row(id)
-		if state, _ := p.state(id); state != messagePlanned || row.FirstSentAt != nil || row.SealedParams != nil || p.count("SELECT count(*) FROM messages WHERE sent_at IS NOT NULL AND id = $1", id) != 0 {
+		if state, _ := p.state(id); state != message.Planned || row.FirstSentAt != nil || row.SealedParams != nil || p.count("SELECT count(*) FROM messages WHERE sent_at IS NOT NULL AND id = $1", id) != 0 {
 			t.Errorf("%s: %s %+v", channel, state, row)
 		}
 		if row.LastError == nil || !strings.Contains(*row.LastError, "PUT /api/channels/") {
@@ -297,16 +302,16 @@ func TestRefusedKey(t *testing.T) {
 func TestMessageWaitsForStripe(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	for _, test := range []struct{ channel, path string }{{Email, "/v1/invoices/"}, {SMS, "/v1/invoices/"}, {SMS, "/v1/customers/"}} {
+	for _, test := range []struct{ channel, path string }{{playbook.Email, "/v1/invoices/"}, {playbook.SMS, "/v1/invoices/"}, {playbook.SMS, "/v1/customers/"}} {
 		id, _ := p.plan(person{"cus_" + test.channel + test.path[4:6], test.path[4:6] + test.channel + "@example.com"}, test.channel, "payment_failed")
 		p.world.set(func() { p.world.down = test.path })
 		claimed := p.claim(id)
-		err := p.s.HandleMessage(t.Context(), claimed)
+		err := p.s.messages.HandleMessage(t.Context(), claimed)
 		if err == nil || err.Error() != task.Snooze(0).Error() {
 			t.Errorf("%s without %s: %v", test.channel, test.path, err)
 		}
 		p.settle(claimed, err)
-		if state, _ := p.state(id); state != messagePlanned {
+		if state, _ := p.state(id); state != message.Planned {
 			t.Errorf("%s without %s: %s", test.channel, test.path, state)
 		}
 		p.world.set(func() { p.world.down = "" })
@@ -327,14 +332,14 @@ func TestQuietHoursBeginWhileStripeIsRead(t *testing.T) {
 	p.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + ahead FROM test_clock'")
 	p.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', jsonb_build_object('zone', 'UTC',
 		'from', to_char(phantom_now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI'), 'to', to_char(phantom_now() AT TIME ZONE 'UTC' + interval '3 hours', 'HH24:MI')))`)
-	id, _ := p.plan(ada, Email, "payment_failed")
+	id, _ := p.plan(ada, playbook.Email, "payment_failed")
 	p.world.reading = func() { p.exec("UPDATE test_clock SET ahead = ahead + interval '90 minutes'") }
 	if status := p.try(id); status != "pending" {
 		t.Errorf("task %s", status)
 	}
 	requests, _, _ := p.world.took()
 	state, _ := p.state(id)
-	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > phantom_now() + interval '1 hour' AND sent_at IS NULL"); n != 1 || requests != 0 || state != messagePlanned || p.row(id).FirstSentAt != nil {
+	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > phantom_now() + interval '1 hour' AND sent_at IS NULL"); n != 1 || requests != 0 || state != message.Planned || p.row(id).FirstSentAt != nil {
 		t.Errorf("%d put off, %d requests to send, %s", n, requests, state)
 	}
 }
@@ -343,14 +348,14 @@ func TestQuietHoursBeginWhileStripeIsRead(t *testing.T) {
 func TestCanceledMessageSilencesNoHunt(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	p.steps(Email, Email)
-	id, hunt := p.plan(ada, Email, "payment_failed")
+	p.steps(playbook.Email, playbook.Email)
+	id, hunt := p.plan(ada, playbook.Email, "payment_failed")
 	canceled, err := p.queries.TaskCancel(t.Context(), db.TaskCancelParams{MerchantID: p.merchant, ID: id})
 	if p.must(err); canceled != 1 {
 		t.Fatal("it was not canceled")
 	}
-	p.must(CancelMessage(t.Context(), p.pool, p.merchant, id))
-	plan, ok := PlanAgain(p.merchant, p.row(id).Params)
+	p.must(noteCanceled(t.Context(), p.pool, p.merchant, id))
+	plan, ok := planAgain(p.merchant, p.row(id).Params)
 	if !ok {
 		t.Fatal("its params name no hunt")
 	}
@@ -362,14 +367,15 @@ func TestCanceledMessageSilencesNoHunt(t *testing.T) {
 	}
 }
 
-// What Resend says of its own plan is no lost answer: nothing was taken, and the message waits as it was.
+// What Resend says of its own plan is no lost answer: nothing was taken, and the message waits as
+// it was.
 func TestQuotaIsNoLostAnswer(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	id, _ := p.plan(ada, Email, "payment_failed")
+	id, _ := p.plan(ada, playbook.Email, "payment_failed")
 	p.world.set(func() { p.world.status, p.world.answer = 429, `{"name":"monthly_quota_exceeded"}` })
 	status := p.try(id)
-	if state, _ := p.state(id); status != "pending" || state != messagePlanned || p.row(id).FirstSentAt != nil {
+	if state, _ := p.state(id); status != "pending" || state != message.Planned || p.row(id).FirstSentAt != nil {
 		t.Errorf("task %s, message %s", status, state)
 	}
 	p.world.set(func() { p.world.status = 0 })
@@ -378,18 +384,19 @@ func TestQuotaIsNoLostAnswer(t *testing.T) {
 	}
 }
 
-// Nobody is told that his payment failed, and asked to pay, whose bank is moving the money at the moment.
+// Nobody is told that their payment failed, and asked to pay, whose bank is moving the money at the
+// moment.
 func TestNoMessageBesideADebitUnderWay(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	for _, channel := range []string{Email, SMS} {
+	for _, channel := range []string{playbook.Email, playbook.SMS} {
 		who := person{"cus_debit" + channel, channel + "@example.com"}
 		id, _ := p.plan(who, channel, "payment_failed")
 		var invoice string
 		p.must(p.pool.QueryRow(t.Context(), "SELECT stripe_invoice_id FROM ghost_targets WHERE stripe_customer_id = $1", who.customer).Scan(&invoice))
 		p.world.set(func() { p.world.pending[who.customer], p.world.phones[who.customer] = invoice, number })
 		status := p.try(id)
-		if state, _ := p.state(id); status != "pending" || state != messagePlanned {
+		if state, _ := p.state(id); status != "pending" || state != message.Planned {
 			t.Errorf("%s: task %s, message %s", channel, status, state)
 		}
 		p.world.set(func() { delete(p.world.pending, who.customer) })

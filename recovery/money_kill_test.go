@@ -42,7 +42,8 @@ type workerSetting struct {
 	NoRead   bool    // the reads before a mutation are taken away
 }
 
-// points are where a process dies by itself, beside the kills from outside. "flying" is while the request is under way.
+// points are where a process dies by itself, beside the kills from outside. "flying" is while the
+// request is under way.
 var points = []string{
 	"begun", "claimed", "looked", "marking", "marked", "flying", "answered", "concluding", "ending", "ended", "searched", "reread",
 }
@@ -137,7 +138,8 @@ func (d deathNote) Write(p []byte) (int, error) {
 func (f *fleet) keep(slot int) {
 	defer f.group.Done()
 	setting := f.setting
-	setting.Database += fmt.Sprint("&application_name=worker-", slot) // a private server's URL has a query
+	// a private server's URL has a query
+	setting.Database += fmt.Sprint("&application_name=worker-", slot)
 	for {
 		command := newWorker(f.b.t, "money", setting, deathNote{f}, os.Stderr)
 		f.mutex.Lock()
@@ -193,20 +195,24 @@ func envNumber(t *testing.T, name string, otherwise int) int {
 
 // outcome of a run, by the sandbox's ledger and the database.
 type moneyResult struct {
-	tasks, kills           int
-	executions             int
-	twiceByKey             int // keys that were executed more than once
-	twiceByAttempt         int // invoices that were charged for more than once: each has one attempt a day
-	afterSettled           int // executions more than two seconds after the invoice was paid or voided from outside
-	unheard                int // keys that were executed though the database does not know of their having been sent
+	tasks, kills int
+	executions   int
+	twiceByKey   int // keys that were executed more than once
+	// invoices that were charged for more than once: each has one attempt a day
+	twiceByAttempt int
+	// executions more than two seconds after the invoice was paid or voided from outside
+	afterSettled int
+	// keys that were executed though the database does not know of their having been sent
+	unheard                int
 	unsettled, review      int
 	duplicates, deathNotes int
 	crashes, restarts      int // of the database
 }
 
-// TestMoneySurvivesKills is the test that charges never happen twice: three worker processes that are killed at random and at named
-// points, while Stripe drops and spoils answers and forgets keys, connections to the database break, and the database itself crashes or
-// is restarted. PHANTOM_MONEY_TASKS and PHANTOM_MONEY_KILLS set other numbers than 1,000 and 200.
+// TestMoneySurvivesKills is the test that charges never happen twice: three worker processes that
+// are killed at random and at named points, while Stripe drops and spoils answers and forgets keys,
+// connections to the database break, and the database itself crashes or is restarted.
+// PHANTOM_MONEY_TASKS and PHANTOM_MONEY_KILLS set other numbers than 1,000 and 200.
 func TestMoneySurvivesKills(t *testing.T) {
 	r := moneyRun(t, workerSetting{}, envNumber(t, "PHANTOM_MONEY_TASKS", 1000), envNumber(t, "PHANTOM_MONEY_KILLS", 200))
 	if r.twiceByKey != 0 || r.twiceByAttempt != 0 || r.afterSettled != 0 || r.unheard != 0 || r.unsettled != 0 || r.duplicates != 0 {
@@ -220,8 +226,8 @@ func TestMoneySurvivesKills(t *testing.T) {
 	}
 }
 
-// TestMoneyControls runs the same without the key, and without the reads: each must charge twice or late, or the test above proves
-// nothing.
+// TestMoneyControls runs the same without the key, and without the reads: each must charge twice or
+// late, or the test above proves nothing.
 func TestMoneyControls(t *testing.T) {
 	for name, setting := range map[string]workerSetting{"without the key": {NoKey: true}, "without the reads": {NoRead: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -239,11 +245,13 @@ func moneyRun(t *testing.T, setting workerSetting, tasks, kills int) moneyResult
 	b := setupOn(t, sandbox.Config{Merchants: 1, OpenInvoices: tasks}, dbtest.Open(t, server.URL(), dbtest.Ring(t)))
 	b.audit()
 	b.recoverWith(nil)
-	started, err := b.s.Start(t.Context(), b.merchant, nil)
+	started, err := b.startAll()
 	if err != nil || started.Hunts < tasks*9/10 {
 		t.Fatal(started, err)
 	}
-	if setting.NoKey { // a request that is on its way when its worker dies, and arrives after the next look: then only the key holds
+	if setting.NoKey {
+		// a request that is on its way when its worker dies, and arrives after the next look: then
+		// only the key holds
 		b.world.Fail(sandbox.Fault{
 			Method: http.MethodPost, Path: "/v1/invoices/", Chance: 0.25, Hold: func() { time.Sleep(2 * workerLease) },
 		})
@@ -274,12 +282,14 @@ func moneyRun(t *testing.T, setting workerSetting, tasks, kills int) moneyResult
 
 // disturbance is what a run has had to bear beside kills and spoilt answers.
 type disturbance struct {
-	server                               *dbtest.Private
-	settledAt                            map[string]time.Time // when which invoice was settled from outside
+	server *dbtest.Private
+	// when which invoice was settled from outside
+	settledAt                            map[string]time.Time
 	crashes, restarts, broken, forgotten int
 }
 
-// restart takes the database away and brings it back while workers go on, die and start, and returns once all of them work with it again.
+// restart takes the database away and brings it back while workers go on, die and start, and
+// returns once all of them work with it again.
 func (b *bench) restart(f *fleet, d *disturbance, killing bool) {
 	crash := d.crashes <= d.restarts
 	if crash {
@@ -321,8 +331,8 @@ func (b *bench) restart(f *fleet, d *disturbance, killing bool) {
 	})
 }
 
-// disturb kills, breaks connections, restarts the database, forgets keys, and pays and voids from outside, until everything that is due
-// is settled.
+// disturb kills, breaks connections, restarts the database, forgets keys, and pays and voids from
+// outside, until everything that is due is settled.
 func (b *bench) disturb(f *fleet, d *disturbance, tasks, kills int) {
 	ctx := b.t.Context()
 	ends := max(8, tasks/500) // of the database, at equal parts of the way
@@ -353,11 +363,13 @@ func (b *bench) disturb(f *fleet, d *disturbance, tasks, kills int) {
 		if n := d.crashes + d.restarts; n < ends && live < tasks-n*tasks/ends {
 			b.restart(f, d, killing)
 		}
-		if reading && (live == 0 || live < 5 && !killing) { // what waits for its key to be too old has waited long enough
+		if reading && (live == 0 || live < 5 && !killing) {
+			// what waits for its key to be too old has waited long enough
 			b.exec(`UPDATE scheduled_tasks SET first_sent_at = first_sent_at - interval '21 hours', run_at = phantom_now()
 				WHERE status = 'pending' AND first_sent_at > clock_timestamp() - interval '20 hours'`)
 		}
-		time.Sleep(time.Duration(20+rand.IntN(100)) * time.Millisecond) // the moment is meant to be random
+		// the moment is meant to be random
+		time.Sleep(time.Duration(20+rand.IntN(100)) * time.Millisecond)
 		if killing {
 			f.killOne()
 		}

@@ -7,32 +7,34 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/gate"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
 func uuidOf(text string) uuid.UUID { return uuid.MustParse(text) }
 
-// What a merchant switches off or lowers holds for hunts that run, from the next send on. The plan stays the hunt's own. Nothing is asked of
-// Stripe for what the database forbids already.
+// What a merchant switches off or lowers holds for hunts that run, from the next send on. The plan
+// stays the hunt's own. Nothing is asked of Stripe for what the database forbids already.
 func TestNewestPlaybookHoldsForRunningHunts(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		change func(*Playbook)
+		change func(*playbook.Playbook)
 		do     func(*bench)
-		want   code
+		want   gate.Code
 		reads  bool
 	}{
-		"switched off":         {func(p *Playbook) { p.Mode = ModeOff }, nil, codeSwitchedOff, false},
-		"to observe":           {func(p *Playbook) { p.Mode = ModeObserve }, nil, codeSwitchedOff, false},
-		"a minimum":            {func(p *Playbook) { p.MinAmount = everyCurrency(1 << 40) }, nil, codeBelowMinimum, false},
-		"a daily cap":          {func(p *Playbook) { p.DailyCap = everyCurrency(1) }, nil, codeDailyCap, true},
-		"no attempts any more": {func(p *Playbook) { p.MaxAttempts = 0 }, nil, codeNoBudget, true},
-		"one attempt":          {func(p *Playbook) { p.MaxAttempts = 1 }, nil, codeAttemptsUsedUp, true},
-		"a budget of one":      {func(p *Playbook) { p.CardBudget = 1 }, nil, codeCardBudgetSpent, true},
+		"switched off":         {func(p *playbook.Playbook) { p.Mode = playbook.ModeOff }, nil, gate.SwitchedOff, false},
+		"to observe":           {func(p *playbook.Playbook) { p.Mode = playbook.ModeObserve }, nil, gate.SwitchedOff, false},
+		"a minimum":            {func(p *playbook.Playbook) { p.MinAmount = everyCurrency(1 << 40) }, nil, gate.BelowMinimum, false},
+		"a daily cap":          {func(p *playbook.Playbook) { p.DailyCap = everyCurrency(1) }, nil, gate.DailyCap, true},
+		"no attempts any more": {func(p *playbook.Playbook) { p.MaxAttempts = 0 }, nil, gate.NoBudget, true},
+		"one attempt":          {func(p *playbook.Playbook) { p.MaxAttempts = 1 }, nil, gate.AttemptsUsedUp, true},
+		"a budget of one":      {func(p *playbook.Playbook) { p.CardBudget = 1 }, nil, gate.CardBudgetSpent, true},
 		"halted": {nil, func(b *bench) {
 			b.exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
-		}, codeHalted, false},
-		"the plan alone": {func(p *Playbook) { p.FinalStep, p.TakeOver, p.WindowDays = FinalCancel, true, 1 }, nil, "", true},
+		}, gate.Halted, false},
+		"the plan alone": {func(p *playbook.Playbook) { p.FinalStep, p.TakeOver, p.WindowDays = playbook.FinalCancel, true, 1 }, nil, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

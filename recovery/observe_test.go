@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"phantom/oracle"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -12,8 +14,8 @@ func TestObservingHunts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 20})
 	b.audit()
-	b.s.advisor = Heuristic{}
-	p := DefaultPlaybook()
+	b.s.advisor = oracle.Heuristic{}
+	p := playbook.Default()
 	p.HoldoutPercent, p.TakeOver = 0, true
 	run, err := b.s.DryRun(t.Context(), b.merchant, p)
 	if err != nil {
@@ -22,12 +24,12 @@ func TestObservingHunts(t *testing.T) {
 	if _, err := b.s.SetPlaybook(t.Context(), b.merchant, p); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.during(b.calm)
 	for _, hunt := range b.active() { // as after its worker died
-		if err := b.s.observe(t.Context(), b.pool, b.merchant, hunt); err != nil {
+		if err := b.s.storeForecast(t.Context(), b.pool, b.merchant, hunt); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,7 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"phantom/billing"
+	"phantom/gate"
+	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/task"
 )
 
 // What may pass ends nothing: the charge waits, and the first news after it has passed lets it
@@ -14,19 +18,19 @@ func TestPassingConditionsEndNothing(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		begin, end func(b *bench)
-		code       code
+		Code       gate.Code
 	}{
 		"a pause that is lifted": {
 			func(b *bench) { b.turn(sandbox.Change{Do: "pause_collection", ID: b.subscription()}) },
 			func(b *bench) { b.turn(sandbox.Change{Do: "resume_collection", ID: b.subscription()}) },
-			codePaused,
+			gate.Paused,
 		},
 		"a dispute that is won": {
 			func(b *bench) { b.turn(sandbox.Change{Do: "dispute", ID: b.paidCharge()}) },
 			func(b *bench) {
 				b.turn(sandbox.Change{Do: "close_dispute", ID: b.disputed(), Status: "won"})
 			},
-			codeInDispute,
+			gate.InDispute,
 		},
 		"a dispute in a status that nobody knows": {
 			func(b *bench) {
@@ -35,17 +39,17 @@ func TestPassingConditionsEndNothing(t *testing.T) {
 			func(b *bench) {
 				b.turn(sandbox.Change{Do: "close_dispute", ID: b.disputed(), Status: "warning_closed"})
 			},
-			codeInDispute,
+			gate.InDispute,
 		},
 		"a bank that wants to see the customer, and no longer does": {
 			func(b *bench) { b.turn(sandbox.Change{Do: "require_action"}) },
 			func(b *bench) { b.turn(sandbox.Change{Do: "action_gone"}) },
-			codeMustConfirm,
+			gate.MustConfirm,
 		},
 		"a card that is gone, and another one": {
 			func(b *bench) { b.turn(sandbox.Change{Do: "detach_card", ID: b.subscription()}) },
 			func(b *bench) { b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()}) },
-			codeNoMethod,
+			gate.NoMethod,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -55,8 +59,8 @@ func TestPassingConditionsEndNothing(t *testing.T) {
 			if status := b.try(ids[0]); status != "pending" || b.left() != 0 {
 				t.Fatalf("it is %s, and %d requests have left", status, b.left())
 			}
-			if got := b.text("SELECT coalesce(code, '') FROM attempts"); got != string(test.code) {
-				t.Errorf("it waits for %q, and not for %q", got, test.code)
+			if got := b.text("SELECT coalesce(code, '') FROM attempts"); got != string(test.Code) {
+				t.Errorf("it waits for %q, and not for %q", got, test.Code)
 			}
 			if hours := b.hoursOff(ids[0]); hours < 24 {
 				t.Errorf("it is looked at again in %.1f hours, without any news", hours)
@@ -70,7 +74,7 @@ func TestPassingConditionsEndNothing(t *testing.T) {
 			if b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'") != 1 {
 				t.Fatal(b.text("SELECT closed_reason FROM ghost_targets"))
 			}
-			id := b.planned(KindPay)
+			id := b.planned(gate.KindPay)
 			if hours := b.hoursOff(id); hours > 0 {
 				t.Errorf("after the news it still waits %.1f hours", hours)
 			}
@@ -85,7 +89,7 @@ func TestPassingConditionsEndNothing(t *testing.T) {
 // paidCharge is a charge that the ghost's customer has paid.
 func (b *bench) paidCharge() string {
 	b.t.Helper()
-	return b.charges(func(c charge) bool { return c.Status == "succeeded" })[0].ID
+	return b.charges(func(c billing.Charge) bool { return c.Status == "succeeded" })[0].ID
 }
 
 // disputed is the dispute about a charge of the ghost's customer.
@@ -96,21 +100,21 @@ func (b *bench) disputed() string {
 		b.t.Fatal(err)
 	}
 	var page struct{ Data []struct{ ID string } }
-	query := map[string][]string{"charge": {b.charges(func(c charge) bool { return c.Disputed })[0].ID}}
-	if err := getJSON(b.t.Context(), reader, "/v1/disputes", query, &page); err != nil {
+	query := map[string][]string{"charge": {b.charges(func(c billing.Charge) bool { return c.Disputed })[0].ID}}
+	if err := billing.GetJSON(b.t.Context(), reader, "/v1/disputes", query, &page); err != nil {
 		b.t.Fatal(err)
 	}
 	return page.Data[0].ID
 }
 
 // charges are those of the ghost's customer that fit, the newest first.
-func (b *bench) charges(fits func(charge) bool) (list []charge) {
+func (b *bench) charges(fits func(billing.Charge) bool) (list []billing.Charge) {
 	b.t.Helper()
 	reader, err := b.connect.Reader(b.t.Context(), b.merchant)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	all, err := readCharges(b.t.Context(), reader, b.text("SELECT stripe_customer_id FROM ghost_targets"), b.now())
+	all, err := billing.ReadCharges(b.t.Context(), reader, b.text("SELECT stripe_customer_id FROM ghost_targets"), b.now())
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -135,16 +139,11 @@ func TestDisputeBehindTheFirstPage(t *testing.T) {
 	if status := b.try(ids[0]); status != "pending" || b.left() != 0 {
 		t.Errorf("it is %s, and %d requests have left", status, b.left())
 	}
-	if got := b.text("SELECT coalesce(code, '') FROM attempts"); got != string(codeInDispute) {
+	if got := b.text("SELECT coalesce(code, '') FROM attempts"); got != string(gate.InDispute) {
 		t.Errorf("it waits for %q", got)
 	}
-	reader, err := b.connect.Reader(t.Context(), b.merchant)
-	if err != nil {
-		t.Fatal(err)
-	}
-	customer, invoice := b.text("SELECT stripe_customer_id FROM ghost_targets"), b.text("SELECT stripe_invoice_id FROM ghost_targets")
-	if err := writable(t.Context(), reader, customer, invoice); err == nil {
-		t.Error("a customer who disputes a charge may be written to")
+	if got := b.write(playbook.Email, "reminder"); got != "skipped: the customer disputes a charge" {
+		t.Errorf("a message is %s", got)
 	}
 }
 
@@ -161,7 +160,7 @@ func TestRefusedChargesAreTriedAgain(t *testing.T) {
 			t.Fatalf("it is %s", status)
 		}
 		b.refresh() // the news of our own request starts nothing
-		id = b.planned(KindPay)
+		id = b.planned(gate.KindPay)
 		next = append(next, b.hoursOff(id))
 	}
 	if next[0] < 0.9 || next[0] > 1.1 || next[1] < 3.9 || next[1] > 4.1 {
@@ -199,7 +198,7 @@ func TestAnotherMethodIsCharged(t *testing.T) {
 			if err := b.s.renew(t.Context(), b.merchant, hunt); err != nil {
 				t.Fatal(err)
 			}
-			if hours := b.hoursOff(b.planned(KindPay)); hours < 1 {
+			if hours := b.hoursOff(b.planned(gate.KindPay)); hours < 1 {
 				t.Fatalf("the same card is charged again in %.1f hours", hours)
 			}
 			b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()})
@@ -208,7 +207,7 @@ func TestAnotherMethodIsCharged(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			id := b.planned(KindPay)
+			id := b.planned(gate.KindPay)
 			if hours := b.hoursOff(id); hours > 0 {
 				t.Errorf("the other card is charged in %.1f hours", hours)
 			}
@@ -219,7 +218,7 @@ func TestAnotherMethodIsCharged(t *testing.T) {
 			if err := b.s.renew(t.Context(), b.merchant, hunt); err != nil {
 				t.Fatal(err)
 			}
-			if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = $1 AND status = 'pending' AND run_at < phantom_now() + interval '1 hour'", KindPay); n != 0 {
+			if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = $1 AND status = 'pending' AND run_at < phantom_now() + interval '1 hour'", gate.KindPay); n != 0 {
 				t.Error("it is charged once more")
 			}
 		})
@@ -237,7 +236,7 @@ func TestAnotherMethodOfNothingToCharge(t *testing.T) {
 	if err := b.s.renew(t.Context(), b.merchant, b.ids("SELECT id FROM hunts")[0]); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.text("SELECT string_agg(params ->> 'object', ' ') FROM scheduled_tasks WHERE kind = $1 AND status = 'pending'", KindPay); got != "in_young" {
+	if got := b.text("SELECT string_agg(params ->> 'object', ' ') FROM scheduled_tasks WHERE kind = $1 AND status = 'pending'", gate.KindPay); got != "in_young" {
 		t.Errorf("charges of %s are planned", got)
 	}
 }
@@ -261,4 +260,23 @@ func TestAnotherMethodWaitsForAChargeUnderWay(t *testing.T) {
 	if n := b.count("SELECT count(*) FROM hunts WHERE cardinality(invoices_over) = 1"); n != 1 {
 		t.Error("invoices are judged again before it has ended")
 	}
+}
+
+// write plans a message of the only hunt and tries to send it. It returns what became of it.
+func (b *bench) write(channel, template string) string {
+	b.t.Helper()
+	if _, err := b.s.messages.SetResend(b.t.Context(), b.merchant, sandbox.ResendKey, "Billing <billing@example.com>"); err != nil {
+		b.t.Fatal(err)
+	}
+	id, hunt := newID(), b.ids("SELECT id FROM hunts")[0]
+	b.exec("INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for) VALUES ($1, $2, $3, 0, $4, $5, phantom_now())",
+		b.merchant, id, hunt, channel, template)
+	if _, err := task.Enqueue(b.t.Context(), b.pool, task.New{
+		MerchantID: b.merchant, ID: id, Kind: channel, UniqueKey: messageKey(hunt), Params: map[string]any{"hunt": hunt},
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	b.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"00:00","to":"00:00","zone":"customer"}')`)
+	b.try(id)
+	return b.text("SELECT state || coalesce(': ' || why, '') FROM messages")
 }

@@ -6,16 +6,18 @@ import (
 	"testing"
 	"time"
 
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
-// paused is a world whose one hunt has ended with a pause: ours, or one that the merchant had made before.
+// paused is a world whose one hunt has ended with a pause: ours, or one that the merchant had made
+// before.
 func paused(t *testing.T, ours bool) *bench {
 	t.Helper()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.audit()
-	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalPause, 1 })
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	b.recoverWith(func(p *playbook.Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, playbook.FinalPause, 1 })
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.during(func() {
@@ -84,8 +86,8 @@ func TestCanceledFinalStepEndsTheHunt(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.movable()
 	b.audit()
-	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalCancel, 1 })
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	b.recoverWith(func(p *playbook.Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, playbook.FinalCancel, 1 })
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 day' WHERE params ->> 'do' = 'begin'")
@@ -95,7 +97,7 @@ func TestCanceledFinalStepEndsTheHunt(t *testing.T) {
 	}
 	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = phantom_now() WHERE kind = 'subscription_cancel'")
 	params := b.text("SELECT params FROM scheduled_tasks WHERE kind = 'subscription_cancel'")
-	again, ok := PlanAgain(b.merchant, []byte(params))
+	again, ok := planAgain(b.merchant, []byte(params))
 	if !ok {
 		t.Fatal("the canceled task names no hunt")
 	}
@@ -110,13 +112,14 @@ func TestCanceledFinalStepEndsTheHunt(t *testing.T) {
 	}
 }
 
-// A pause that the merchant makes while ours is on its way, and ours never arrives, is theirs: a payment does not lift it.
+// A pause that the merchant makes while ours is on its way, and ours never arrives, is theirs: a
+// payment does not lift it.
 func TestMerchantsPauseIsNotTakenForOurs(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.audit()
-	b.recoverWith(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalPause, 1 })
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	b.recoverWith(func(p *playbook.Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, playbook.FinalPause, 1 })
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	subscription := b.text("SELECT stripe_subscription_id FROM ghost_targets")
@@ -145,14 +148,16 @@ func TestMerchantsPauseIsNotTakenForOurs(t *testing.T) {
 	}
 }
 
-// A charge whose answer was lost does not leave again behind the window, though a final step is set.
+// A charge whose answer was lost does not leave again behind the window, though a final step is
+// set.
 func TestNothingLeavesAgainBehindTheWindow(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.movable()
 	b.audit()
-	b.hunted(func(p *Playbook) { p.WindowDays, p.FinalStep = 1, FinalPause })
-	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true, Times: -1}) // it never arrives
+	b.hunted(func(p *playbook.Playbook) { p.WindowDays, p.FinalStep = 1, playbook.FinalPause })
+	// it never arrives
+	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true, Times: -1})
 	b.during(func() {
 		b.await("it is sent, and lost", func() bool {
 			return b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay' AND status = 'pending' AND first_sent_at IS NOT NULL") == 1

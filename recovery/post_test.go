@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,11 +22,14 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/message"
+	"phantom/playbook"
 	"phantom/task"
 	"phantom/vault"
 )
 
-// Secrets and data of persons that stand in the tests: they may be in no log and in no column that is not sealed.
+// Secrets and data of persons that stand in the tests: they may be in no log and in no column that
+// is not sealed.
 const (
 	resendKey   = "re_canary7Zq3vT7w"
 	twilioSID   = "AC0123456789abcdef0123456789abcdef"
@@ -34,7 +38,8 @@ const (
 	number      = "+14155550123"
 )
 
-// office is a Service on a database of its own, with stand-ins for Stripe, Resend and Twilio, and a merchant whose channels are set up.
+// office is a Service on a database of its own, with stand-ins for Stripe, Resend and Twilio, and a
+// merchant whose channels are set up.
 type office struct {
 	t        *testing.T
 	s        *Service
@@ -82,13 +87,29 @@ func setupPost(t *testing.T) *office {
 	return p
 }
 
-// postService is what a process wires together whose Stripe, Resend and Twilio are the stand-ins at url.
+// postService is what a process wires together whose Stripe, Resend and Twilio are the stand-ins at
+// url.
 func postService(pool *pgxpool.Pool, url string, text io.Writer) *Service {
+	return postServiceWith(pool, url, text, nil)
+}
+
+// postServiceWith changes what its messages know of the world.
+func postServiceWith(pool *pgxpool.Pool, url string, text io.Writer, change func(*message.Config)) *Service {
 	log := slog.New(slog.NewTextHandler(text, nil))
 	account := connect.New(connect.Config{SecretKey: "sk_test_x", ClientID: "ca_x", APIBase: url, ConnectBase: url, Patience: time.Millisecond, Log: log}, pool)
-	return New(pool, account, nil, Config{
+	config := message.Config{
 		ResendBase: url + "/resend", TwilioBase: url + "/twilio", PublicURL: "https://phantom.example", Dev: true, Log: log,
-	})
+	}
+	if change != nil {
+		change(&config)
+	}
+	messages := message.New(pool, account, config)
+	return New(pool, account, messages, nil, Config{Log: log})
+}
+
+// at has the office go by another wall clock from now on.
+func (p *office) at(now func() time.Time) {
+	p.s = postServiceWith(p.pool, p.url, p.log, func(c *message.Config) { c.Now = now })
 }
 
 func (p *office) must(err error) {
@@ -111,14 +132,14 @@ func (p *office) newMerchant(account string) uuid.UUID {
 		ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &token, Scope: "read_write",
 	})
 	p.must(err)
-	_, err = p.s.SetResend(p.t.Context(), id, resendKey, "Example Billing <billing@example.com>")
+	_, err = p.s.messages.SetResend(p.t.Context(), id, resendKey, "Example Billing <billing@example.com>")
 	p.must(err)
-	_, err = p.s.SetTwilio(p.t.Context(), id, twilioSID, twilioToken, "+14155559999")
+	_, err = p.s.messages.SetTwilio(p.t.Context(), id, twilioSID, twilioToken, "+14155559999")
 	p.must(err)
-	playbook := DefaultPlaybook()
-	playbook.Mode, playbook.QuietHours = ModeRecover, QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
-	playbook.Auto = false // chosen by hand
-	body, err := json.Marshal(playbook)
+	chosen := playbook.Default()
+	chosen.Mode, chosen.QuietHours = playbook.ModeRecover, playbook.QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
+	chosen.Auto = false // chosen by hand
+	body, err := json.Marshal(chosen)
 	p.must(err)
 	p.exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, $2)", id, body)
 	return id
@@ -127,7 +148,8 @@ func (p *office) newMerchant(account string) uuid.UUID {
 // person is who a message is for.
 type person struct{ customer, email string }
 
-// plan makes a ghost, its hunt, a message and its task, as the planner does, and returns the task's id.
+// plan makes a ghost, its hunt, a message and its task, as the planner does, and returns the task's
+// id.
 func (p *office) plan(who person, channel, template string) (id, hunt uuid.UUID) {
 	p.t.Helper()
 	ghost := uuid.Must(uuid.NewV7())
@@ -154,7 +176,7 @@ func (p *office) plan(who person, channel, template string) (id, hunt uuid.UUID)
 	return id, hunt
 }
 
-// try runs a task once, now, whatever it was put off to, and says what became of it.
+// try runs a task once, now, no matter what it was put off to, and says what became of it.
 func (p *office) try(id uuid.UUID) (status string) {
 	p.t.Helper()
 	return p.tryWith(p.t.Context(), p.s, id)
@@ -179,7 +201,8 @@ func (p *office) claim(id uuid.UUID) *task.Task {
 	}
 }
 
-// settle writes a verdict down, roughly as the queue does. A task that ended by itself is left alone.
+// settle writes a verdict down, roughly as the queue does. A task that ended by itself is left
+// alone.
 func (p *office) settle(t *task.Task, err error) string {
 	p.t.Helper()
 	status := "pending"
@@ -261,7 +284,7 @@ type world struct {
 	charge   string            // of every invoice: JSON in place of the default
 	phones   map[string]string // by customer
 	disputed map[string]bool   // by customer
-	pending  map[string]string // by customer: the invoice that his bank is paying
+	pending  map[string]string // by customer: the invoice that their bank is paying
 	emails   map[string]taking // by idempotency key: what Resend has taken
 	bodies   map[string]string // the first bytes under a key
 	changed  int               // requests with the key of another's bytes
@@ -356,7 +379,8 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// set changes the world between the requests, or reads it: a request whose answer was lost may still be in its handler.
+// set changes the world between the requests, or reads it: a request whose answer was lost may
+// still be in its handler.
 func (w *world) set(change func()) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
@@ -480,4 +504,9 @@ func (w *world) respond(rw http.ResponseWriter, f fault, status int, text string
 		rw.WriteHeader(status)
 		fmt.Fprint(rw, text)
 	}
+}
+
+// linksTo says whether a page has a link to an address.
+func linksTo(page, address string) bool {
+	return strings.Contains(html.UnescapeString(page), `href="`+address+`"`)
 }

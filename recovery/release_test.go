@@ -6,16 +6,18 @@ import (
 	"testing"
 	"time"
 
+	"phantom/billing"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
 // setupTaken is a world whose hunts take invoices over from Smart Retries.
-func setupTaken(t *testing.T, change func(*Playbook)) *bench {
+func setupTaken(t *testing.T, change func(*playbook.Playbook)) *bench {
 	t.Helper()
 	b := setup(t, sandbox.Config{Merchants: 1})
 	b.movable()
 	b.audit()
-	b.hunted(func(p *Playbook) {
+	b.hunted(func(p *playbook.Playbook) {
 		p.TakeOver, p.WindowDays = true, 2
 		if change != nil {
 			change(p)
@@ -39,7 +41,8 @@ func (b *bench) toggles() map[string]int {
 	return n
 }
 
-// collected are the open invoices among those that were taken over, and whether Stripe collects them.
+// collected are the open invoices among those that were taken over, and whether Stripe collects
+// them.
 func (b *bench) collected() map[string]bool {
 	b.t.Helper()
 	reader, err := b.connect.Reader(b.t.Context(), b.merchant)
@@ -48,7 +51,7 @@ func (b *bench) collected() map[string]bool {
 	}
 	open := map[string]bool{}
 	for invoice := range b.toggles() {
-		o, err := readInvoice(b.t.Context(), reader, invoice)
+		o, err := billing.ReadInvoice(b.t.Context(), reader, invoice)
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -59,12 +62,13 @@ func (b *bench) collected() map[string]bool {
 	return open
 }
 
-// Whatever ends a hunt without a payment, Smart Retries gets its invoices back, each once, also where the request is lost at first; and not
-// where the playbook keeps them, and not what nobody of ours has taken.
+// No matter what ends a hunt without a payment, Smart Retries gets its invoices back, each once,
+// also where the request is lost at first; and not where the playbook keeps them, and not what
+// nobody of ours has taken.
 func TestTakeOverIsGivenBack(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		change func(*Playbook)
+		change func(*playbook.Playbook)
 		end    func(*bench)
 		back   bool
 	}{
@@ -78,7 +82,7 @@ func TestTakeOverIsGivenBack(t *testing.T) {
 		"the window is over": {nil, func(b *bench) {
 			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
 		}, true},
-		"kept by the playbook": {func(p *Playbook) { p.GiveBack = false }, func(b *bench) {
+		"kept by the playbook": {func(p *playbook.Playbook) { p.GiveBack = false }, func(b *bench) {
 			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
 		}, false},
 		"lost at first": {nil, func(b *bench) {
@@ -127,13 +131,15 @@ func TestTakeOverIsGivenBack(t *testing.T) {
 	}
 }
 
-// What the merchant has put back or taken out themselves is left as it is: the mark on the invoice tells.
+// What the merchant has put back or taken out themselves is left as it is: the mark on the invoice
+// tells.
 func TestOnlyOurTakeOverIsGivenBack(t *testing.T) {
 	t.Parallel()
 	b := setupTaken(t, nil)
 	ours := b.collected()
 	for invoice := range ours {
-		b.post("/v1/invoices/"+invoice, map[string][]string{"metadata": {""}}) // another's mark, or none
+		// another's mark, or none
+		b.post("/v1/invoices/"+invoice, map[string][]string{"metadata": {""}})
 	}
 	before := b.toggles()
 	b.during(func() {

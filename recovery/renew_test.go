@@ -15,7 +15,7 @@ func TestMethodsChangedTellsHunts(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 6})
 	b.audit()
 	b.recoverWith(nil)
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := b.pool.Query(t.Context(), "SELECT id, ghost_id FROM hunts ORDER BY id")

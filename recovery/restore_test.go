@@ -6,14 +6,14 @@ import (
 	"phantom/sandbox"
 )
 
-// The drill: a backup from before the charges is put back two days later, when Stripe has forgotten all keys. Nothing is charged that
-// was charged before, and what came of it is found out.
+// The drill: a backup from before the charges is put back two days later, when Stripe has forgotten
+// all keys. Nothing is charged that was charged before, and what came of it is found out.
 func TestRestoredBackupChargesNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 40})
 	b.audit()
 	b.recoverWith(nil)
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.work()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,7 +18,11 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/forecast"
 	"phantom/ghost"
+	"phantom/message"
+	"phantom/oracle"
+	"phantom/playbook"
 	"phantom/sandbox"
 	"phantom/task"
 )
@@ -32,11 +37,12 @@ func TestMain(m *testing.M) {
 // atOnce is an advisor that does not wait.
 type atOnce struct{}
 
-func (atOnce) Next(_ context.Context, q Question) (Moment, error) {
-	return Moment{At: q.NotBefore, Reason: "at once", Probability: 1}, nil
+func (atOnce) Next(_ context.Context, q oracle.Question) (oracle.Moment, error) {
+	return oracle.Moment{At: q.NotBefore, Reason: "at once", Probability: 1}, nil
 }
 
-// bench is a Service on a database of its own, with a sandbox as Stripe, whose first merchant is connected and audited.
+// bench is a Service on a database of its own, with a sandbox as Stripe, whose first merchant is
+// connected and audited.
 type bench struct {
 	t        *testing.T
 	s        *Service
@@ -70,12 +76,13 @@ func (b *lockedBuffer) String() string {
 }
 
 // services are what a process wires together.
-func services(pool *pgxpool.Pool, stripe string, advisor Advisor, log *slog.Logger) (*connect.Service, *ghost.Service, *Service) {
+func services(pool *pgxpool.Pool, stripe string, advisor forecast.Advisor, log *slog.Logger) (*connect.Service, *ghost.Service, *Service) {
 	account := connect.New(connect.Config{
 		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: stripe, ConnectBase: stripe,
 		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log,
 	}, pool)
-	s := New(pool, account, advisor, Config{PublicURL: "http://localhost:8080", ResendBase: stripe + "/resend/", TwilioBase: stripe + "/twilio", Log: log, Refresh: ghost.RefreshIn})
+	messages := message.New(pool, account, message.Config{PublicURL: "http://localhost:8080", ResendBase: stripe + "/resend/", TwilioBase: stripe + "/twilio", Dev: true, Log: log})
+	s := New(pool, account, messages, advisor, Config{Log: log, Refresh: ghost.RefreshIn})
 	ghosts := ghost.New(pool, account, log)
 	ghosts.Hunts = s
 	return account, ghosts, s
@@ -135,9 +142,7 @@ func (b *bench) handshake() (account string, merchant uuid.UUID) {
 
 func (b *bench) handlers() map[string]task.Handler {
 	handlers := b.ghosts.Handlers()
-	for kind, handler := range b.s.Handlers() {
-		handlers[kind] = handler
-	}
+	maps.Copy(handlers, b.s.Handlers())
 	return handlers
 }
 
@@ -151,6 +156,55 @@ func (b *bench) queue() *task.Queue {
 		b.t.Fatal(err)
 	}
 	return queue
+}
+
+// start begins hunts of these ghosts, or of all where there are none.
+func (b *bench) start(ghosts []uuid.UUID) (Started, error) {
+	if ghosts == nil {
+		return b.startAll()
+	}
+	return b.s.Start(b.t.Context(), b.merchant, ghosts)
+}
+
+// startAll has hunts of all ghosts begin, and waits until they have.
+func (b *bench) startAll() (Started, error) {
+	b.t.Helper()
+	all, err := b.s.StartAll(b.t.Context(), b.merchant)
+	if err != nil {
+		return Started{}, err
+	}
+	if err := b.queue().RunOne(b.t.Context(), b.merchant, all.ID); err != nil {
+		return Started{}, err
+	}
+	all, err = b.s.ReadStart(b.t.Context(), b.merchant, all.ID)
+	if err == nil && all.State != "succeeded" {
+		b.t.Fatalf("the start is %+v", all)
+	}
+	return all.Started, err
+}
+
+// startAuto does what storing a playbook has done later.
+func (b *bench) startAuto() {
+	b.t.Helper()
+	id, err := task.Enqueue(b.t.Context(), b.pool, task.New{MerchantID: b.merchant, Kind: KindHunt, Params: huntParams{Do: doAuto}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.queue().RunOne(b.t.Context(), b.merchant, id); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// targets are the open ghosts without a hunt.
+func (b *bench) targets() (ghosts []db.GhostTarget) {
+	b.t.Helper()
+	for page, err := range targets(b.t.Context(), b.queries, b.merchant, "") {
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		ghosts = append(ghosts, page.ghosts...)
+	}
+	return ghosts
 }
 
 // work runs a queue until the test ends.
@@ -176,10 +230,10 @@ func (b *bench) audit() {
 
 // recoverWith stores a playbook that recovers, with all customers in. Which are hunted the test
 // says.
-func (b *bench) recoverWith(change func(*Playbook)) {
+func (b *bench) recoverWith(change func(*playbook.Playbook)) {
 	b.t.Helper()
-	p := DefaultPlaybook()
-	p.Mode, p.HoldoutPercent, p.Steps, p.Auto = ModeRecover, 0, []Step{}, false
+	p := playbook.Default()
+	p.Mode, p.HoldoutPercent, p.Steps, p.Auto = playbook.ModeRecover, 0, []playbook.Step{}, false
 	if change != nil {
 		change(&p)
 	}
@@ -208,7 +262,8 @@ func (b *bench) blocked() bool {
 	return b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
 }
 
-// await fails the test if ok does not come true within three minutes, which a busy machine may need.
+// await fails the test if ok does not come true within three minutes, which a busy machine may
+// need.
 func (b *bench) await(what string, ok func() bool) {
 	b.t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {

@@ -17,6 +17,7 @@ import (
 
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -92,9 +93,10 @@ func (s *sim) restore() {
 		stored, err := s.hunts.Playbook(s.ctx, m.id)
 		s.must(err)
 		m.playbook = stored.Playbook
-		if m.playbook.Mode == ModeOff { // who turned it on again does so once more, when they see it
+		if m.playbook.Mode == playbook.ModeOff {
+			// who turned it on again does so once more, when they see it
 			s.plan(s.now.Add(12*time.Hour), "a playbook of the backup's time is on again", func() {
-				m.playbook.Mode = ModeRecover
+				m.playbook.Mode = playbook.ModeRecover
 				_, err := s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
 				s.must(err)
 			})
@@ -225,7 +227,7 @@ func (s *sim) turnBetween(w *simWorker, dice *rand.Rand) {
 func (s *sim) changeOurs() {
 	m := s.merchant[s.r.IntN(len(s.merchant))]
 	later := s.now.Add(time.Duration(5+s.r.IntN(1500)) * time.Minute)
-	set := func(name string, change func(*Playbook)) {
+	set := func(name string, change func(*playbook.Playbook)) {
 		s.count(name)
 		s.say("  %s", name)
 		change(&m.playbook)
@@ -251,13 +253,13 @@ func (s *sim) changeOurs() {
 			s.must(err)
 		})
 	case 2:
-		set("playbook off", func(p *Playbook) { p.Mode = ModeOff })
+		set("playbook off", func(p *playbook.Playbook) { p.Mode = playbook.ModeOff })
 		s.plan(later, "the playbook is on again", func() {
 			set("playbook on",
-				func(p *Playbook) { p.Mode = ModeRecover })
+				func(p *playbook.Playbook) { p.Mode = playbook.ModeRecover })
 		})
 	case 3:
-		set("daily cap lowered", func(p *Playbook) {
+		set("daily cap lowered", func(p *playbook.Playbook) {
 			p.DailyCap = map[string]int64{"eur": 1000 + s.r.Int64N(5000), "jpy": 1000 + s.r.Int64N(5000)}
 		})
 	case 4:
@@ -298,7 +300,7 @@ func (s *sim) cancel(t simTask) (done bool) {
 		if err != nil {
 			return err
 		}
-		plan, named := PlanAgain(t.merchant, params)
+		plan, named := planAgain(t.merchant, params)
 		if named {
 			_, err = queries.TaskEnqueue(s.ctx, plan)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -28,8 +29,8 @@ func (s *sim) calm() {
 		if !s.connected(m) {
 			s.reconnect(m)
 		}
-		if m.playbook.Mode == ModeOff {
-			m.playbook.Mode = ModeRecover
+		if m.playbook.Mode == playbook.ModeOff {
+			m.playbook.Mode = playbook.ModeRecover
 			_, err := s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
 			s.must(err)
 		}

@@ -14,6 +14,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/gate"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -113,7 +115,7 @@ func (s *sim) checkLeaving(request *http.Request) {
 	if l.firstSent == nil || l.firstSent.After(s.now) {
 		s.breach("I2", "%s left before it was marked", request.URL.Path)
 	}
-	if l.kind != KindPay && l.kind != KindHold && !isFinal(l.kind) {
+	if l.kind != gate.KindPay && l.kind != gate.KindHold && !gate.IsFinal(l.kind) {
 		return // what lifts a pause or gives an invoice back may come after the end
 	}
 	switch {
@@ -123,10 +125,10 @@ func (s *sim) checkLeaving(request *http.Request) {
 		s.breach("I2 disconnected", "%s of %s left after the merchant had gone", l.kind, l.object)
 	case l.halted:
 		s.breach("I2 halted", "%s of %s left in spite of a halt", l.kind, l.object)
-	case l.mode != ModeRecover:
+	case l.mode != playbook.ModeRecover:
 		s.breach("I2 mode", "%s of %s left though the playbook is %s", l.kind, l.object, l.mode)
 	}
-	if l.kind != KindPay {
+	if l.kind != gate.KindPay {
 		s.checkFinal(l)
 		return
 	}
@@ -182,7 +184,7 @@ func (s *sim) checkBudgets(l leaving, invoice trueInvoice) {
 				since.Truncate(time.Second), c.Invoice)
 		}
 		if !same || l.m.debits[l.object] || c.Status != "failed" || at.Before(s.now.AddDate(0, 0,
-			-budgetDays)) {
+			-gate.BudgetDays)) {
 			continue
 		}
 		month++
@@ -305,7 +307,7 @@ func (s *sim) checkExecutions() {
 
 // checkFinal holds I7 for a final step that leaves: it spares who has paid the newest invoice.
 func (s *sim) checkFinal(l leaving) {
-	if l.kind != KindPause && l.kind != KindCancel {
+	if l.kind != gate.KindPause && l.kind != gate.KindCancel {
 		return
 	}
 	var sub struct {

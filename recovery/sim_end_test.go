@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"phantom/gate"
 )
 
 type simAttempt struct {
@@ -45,7 +47,7 @@ func (s *sim) attempts(m *simMerchant) map[string]simAttempt {
 	return all
 }
 
-// checkTasks holds I5: whatever waits has a moment, and no hunt is forgotten.
+// checkTasks holds I5: what waits has a moment, and no hunt is forgotten.
 func (s *sim) checkTasks() {
 	for _, t := range s.tasks("pending", "running", "parked", "needs_review") {
 		switch {
@@ -147,7 +149,7 @@ func (s *sim) checkOutcomes(m *simMerchant, attempts map[string]simAttempt) {
 		}
 	}
 	for key, a := range attempts {
-		if a.action == KindPay && !executed[key] && (a.result == "paid" || a.result == "processing" ||
+		if a.action == gate.KindPay && !executed[key] && (a.result == "paid" || a.result == "processing" ||
 			a.result == "declined") {
 			s.breach("I4 invented", "attempt %d at %s is booked as %s, and was never executed", a.number,
 				a.object, a.result)
@@ -177,14 +179,15 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 	s.must(err)
 	type hunted struct {
 		owed        int64
-		began, ends time.Time
+		began, Ends time.Time
 		state       string
 	}
-	invoices := map[string][]hunted{} // an invoice may be hunted again, and was paid for one of them
+	// an invoice may be hunted again, and was paid for one of them
+	invoices := map[string][]hunted{}
 	for rows.Next() {
 		var text []byte
 		var h hunted
-		s.must(rows.Scan(&text, &h.began, &h.state, &h.ends))
+		s.must(rows.Scan(&text, &h.began, &h.state, &h.Ends))
 		owed := map[string]int64{}
 		s.must(json.Unmarshal(text, &owed))
 		for id, amount := range owed {
@@ -213,7 +216,7 @@ func (s *sim) checkMoney(m *simMerchant, attempts map[string]simAttempt) {
 			`SELECT coalesce(sum(amount), 0), coalesce(min(cause), '') FROM recoveries WHERE merchant_id =
 			$1 AND invoice = $2`,
 			m.id, reader.Hash("invoice", id)).Scan(&got, &cause))
-		late := invoice.closedAt().After(h.ends.Add(-time.Minute))
+		late := invoice.closedAt().After(h.Ends.Add(-time.Minute))
 		if got != want && !(late && got == 0) {
 			s.breach("I6", "%s brought %d, and %d is counted; the hunt is %s", id, want, got, h.state)
 		}

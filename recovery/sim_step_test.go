@@ -28,9 +28,9 @@ type simWorker struct {
 
 const (
 	simSlots = 3
-	// Of what comes back without an end, or at once. The end of a window asks every ten minutes for a
-	// charge that waits three days for its event, and a charge above the daily cap every hour of a
-	// window of a month: that is no more than 750 times. A day of minutes is more.
+	// Of what comes back without an end, or at once. The end of a window asks every ten minutes for
+	// a charge that waits three days for its event, and a charge above the daily cap every hour of
+	// a window of a month: that is no more than 750 times. A day of minutes is more.
 	mostTries, mostAtOnce = 1000, 20
 )
 

@@ -41,7 +41,8 @@ func TestSimulation(t *testing.T) {
 		if seeds == 1 {
 			t.Log(strings.Join(s.trace, "\n"))
 		}
-		if worlds%500 == 0 { // a long run shows how far it is, and where to go on after it is stopped
+		if worlds%500 == 0 {
+			// a long run shows how far it is, and where to go on after it is stopped
 			t.Logf("%d of %d worlds, the last of seed %d, %d broke a rule; %s left", worlds, seeds, seed, red,
 				(time.Since(began) / time.Duration(worlds) * time.Duration(seeds-worlds)).Truncate(time.Second))
 		}

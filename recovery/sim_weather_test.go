@@ -7,12 +7,14 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"time"
+
+	"phantom/playbook"
 )
 
 // weather is what goes wrong in one world, and how often. Many worlds have little of it, so that
 // what is seen has few causes.
 type weather struct {
-	playbook  Playbook
+	playbook  playbook.Playbook
 	heuristic bool
 	days      int // that the world is turned for, before it is left alone
 
@@ -37,15 +39,15 @@ type weather struct {
 }
 
 func newWeather(r *rand.Rand) weather {
-	p := DefaultPlaybook()
-	p.Mode, p.HoldoutPercent, p.Steps = ModeRecover, 0, []Step{}
+	p := playbook.Default()
+	p.Mode, p.HoldoutPercent, p.Steps = playbook.ModeRecover, 0, []playbook.Step{}
 	p.Auto = false
 	p.MaxAttempts = 3 + r.IntN(6) // Stripe's own are counted in
 	p.CardBudget = 3 + r.IntN(6)
 	p.WindowDays = 2 + r.IntN(4)
 	p.TakeOver = r.IntN(3) == 0
-	p.FinalStep = []string{FinalNone, FinalNone, FinalPause, FinalCancel,
-		FinalUncollectible}[r.IntN(5)]
+	p.FinalStep = []string{playbook.FinalNone, playbook.FinalNone, playbook.FinalPause, playbook.FinalCancel,
+		playbook.FinalUncollectible}[r.IntN(5)]
 	w := weather{heuristic: r.IntN(5) == 0, lostHooks: 0.5, outside: r.IntN(7)}
 	sometimes := func(chance float64) bool { return r.Float64() < chance }
 	if sometimes(0.1) { // a whole window, with renewals, in which little is charged

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -24,7 +25,11 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/forecast"
 	"phantom/ghost"
+	"phantom/message"
+	"phantom/oracle"
+	"phantom/playbook"
 	"phantom/sandbox"
 	"phantom/task"
 	"phantom/vault"
@@ -69,8 +74,9 @@ type sim struct {
 	sum    uint64 // of all trace lines
 	broken []violation
 	// keys that were executed and are gone from the database that was put back
-	lost     map[string]bool
-	turnedOn map[string]int  // invoices that somebody has given to Smart Retries: how long the ledger was
+	lost map[string]bool
+	// invoices that somebody has given to Smart Retries: how long the ledger was
+	turnedOn map[string]int
 	unsent   map[string]bool // and those that it does not know to have been sent
 	passed   map[string]bool // whose charges a worker has looked through since
 	backup   time.Duration   // a backup is to be made, and put back after so long
@@ -83,7 +89,7 @@ type sim struct {
 type simMerchant struct {
 	account  string
 	id       uuid.UUID
-	playbook Playbook
+	playbook playbook.Playbook
 	seen     map[string]bool // events that were looked at
 	polled   time.Time
 	cards    map[string]string // fingerprints that are shown as another's
@@ -225,18 +231,18 @@ func (s *sim) boot() {
 		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log, Now: clock,
 		Transport: simStripe{s}, Patience: 1,
 	}, s.database.pool)
-	var advisor Advisor = atOnce{}
+	var advisor forecast.Advisor = atOnce{}
 	if s.weather.heuristic {
-		advisor = Heuristic{}
+		advisor = oracle.Heuristic{}
 	}
-	s.hunts = New(s.database.pool, s.connect, advisor, Config{PublicURL: "http://localhost:8080",
-		Log: log, Now: clock, Refresh: ghost.RefreshIn})
+	messages := message.New(s.database.pool, s.connect, message.Config{
+		PublicURL: "http://localhost:8080", Log: log, Now: clock,
+	})
+	s.hunts = New(s.database.pool, s.connect, messages, advisor, Config{Log: log, Now: clock, Refresh: ghost.RefreshIn})
 	s.ghosts = ghost.New(s.database.pool, s.connect, log)
 	s.ghosts.Hunts = s.hunts
 	handlers := s.ghosts.Handlers()
-	for kind, handler := range s.hunts.Handlers() {
-		handlers[kind] = handler
-	}
+	maps.Copy(handlers, s.hunts.Handlers())
 	for kind, handler := range s.connect.Handlers() {
 		handlers[kind] = handler
 	}

@@ -9,15 +9,19 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/billing"
+	"phantom/gate"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
-// setupStep is a world with one hunt whose window is over and whose final step, the subscription's cancelation, is due.
+// setupStep is a world with one hunt whose window is over and whose final step, the subscription's
+// cancelation, is due.
 func setupStep(t *testing.T) *bench {
 	t.Helper()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.audit()
-	b.hunted(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalCancel, 1 })
+	b.hunted(func(p *playbook.Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, playbook.FinalCancel, 1 })
 	b.exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
 	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt'")
 	for _, do := range []string{"begin", "end"} {
@@ -37,8 +41,8 @@ func (b *bench) canceled() (n int) {
 	return n
 }
 
-// A final step whose first request was lost on its way is looked at again before it leaves once more: who has paid since, or disputes,
-// keeps his subscription.
+// A final step whose first request was lost on its way is looked at again before it leaves once
+// more: who has paid since, or disputes, keeps their subscription.
 func TestFinalStepIsLookedAtBeforeItLeavesAgain(t *testing.T) {
 	t.Parallel()
 	for _, do := range []string{"pay_out_of_band", "dispute", ""} {
@@ -52,7 +56,7 @@ func TestFinalStepIsLookedAtBeforeItLeavesAgain(t *testing.T) {
 				t.Error(err)
 			}
 		}})
-		id := b.planned(KindCancel)
+		id := b.planned(gate.KindCancel)
 		b.during(func() {
 			b.await("it is looked at again", func() bool {
 				return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (fence > 1 AND status = 'pending' AND run_at > phantom_now() OR finished_at IS NOT NULL)", id) == 1
@@ -69,7 +73,7 @@ func TestFinalStepWaitsAndSpares(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1})
 	b.audit()
-	b.hunted(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, FinalCancel, 1 })
+	b.hunted(func(p *playbook.Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, playbook.FinalCancel, 1 })
 	if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "dispute"}); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +84,7 @@ func TestFinalStepWaitsAndSpares(t *testing.T) {
 			return b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
 		})
 	})
-	waiting := b.count("SELECT count(*) FROM attempts WHERE action = $1 AND result IS NULL AND reason LIKE '%Smart Retries tries first'", KindCancel)
+	waiting := b.count("SELECT count(*) FROM attempts WHERE action = $1 AND result IS NULL AND reason LIKE '%Smart Retries tries first'", gate.KindCancel)
 	if waiting == 0 || b.canceled() == 0 {
 		t.Errorf("%d wait for Smart Retries, %d subscriptions were canceled", waiting, b.canceled())
 	}
@@ -93,7 +97,7 @@ func TestFinalStepWaitsAndSpares(t *testing.T) {
 			t.Fatal(err)
 		}
 		invoice := b.text("SELECT stripe_invoice_id FROM ghost_targets WHERE stripe_subscription_id = $1", e.Object)
-		if err := getJSON(t.Context(), reader, "/v1/invoices/"+invoice, nil, &o); err != nil {
+		if err := billing.GetJSON(t.Context(), reader, "/v1/invoices/"+invoice, nil, &o); err != nil {
 			t.Fatal(err)
 		}
 		if o.Next != nil && time.Unix(*o.Next, 0).After(time.Now()) {
@@ -107,17 +111,18 @@ func TestRefusedFinalStepIsToldAsThat(t *testing.T) {
 	t.Parallel()
 	b := setupStep(t)
 	b.world.Fail(sandbox.Fault{Method: http.MethodDelete, Path: "/v1/subscriptions/", Status: http.StatusBadRequest})
-	_ = b.queue().RunOne(t.Context(), b.merchant, b.planned(KindCancel))
+	_ = b.queue().RunOne(t.Context(), b.merchant, b.planned(gate.KindCancel))
 	if why := b.text("SELECT state || ': ' || ended_reason FROM hunts"); why != "exhausted: the window is over; its final step was not taken: Stripe refused the request" {
 		t.Errorf("the hunt is %s", why)
 	}
 }
 
-// A final step that is due while a bank debit begins is taken later, if the debit bounces: the hunt does not stay as it is for ever.
+// A final step that is due while a bank debit begins is taken later, if the debit bounces: the hunt
+// does not stay as it is for ever.
 func TestFinalStepComesBackAfterADebit(t *testing.T) {
 	t.Parallel()
 	b := setupStep(t)
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() + interval '1 hour' WHERE kind = $1", KindCancel)
+	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() + interval '1 hour' WHERE kind = $1", gate.KindCancel)
 	b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'payment_under_way', closed_at = phantom_now()")
 	if err := b.s.GhostsChanged(t.Context(), b.pool, b.merchant, []uuid.UUID{b.text2id("SELECT id::text FROM ghost_targets")}); err != nil {
 		t.Fatal(err)
@@ -134,11 +139,12 @@ func TestFinalStepComesBackAfterADebit(t *testing.T) {
 	if state := b.text("SELECT state FROM hunts"); state != "active" || b.canceled() != 0 {
 		t.Errorf("the hunt is %s, %d subscriptions were canceled", state, b.canceled())
 	}
-	b.exec("UPDATE ghost_targets SET status = 'open', closed_reason = NULL, closed_at = NULL") // it has bounced
+	// it has bounced
+	b.exec("UPDATE ghost_targets SET status = 'open', closed_reason = NULL, closed_at = NULL")
 	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end' AND status = 'pending'")
 	b.during(func() {
 		b.await("the final step is planned again", func() bool {
-			return b.count("SELECT count(*) FROM attempts WHERE action = $1", KindCancel) == 2
+			return b.count("SELECT count(*) FROM attempts WHERE action = $1", gate.KindCancel) == 2
 		})
 	})
 }
@@ -157,8 +163,8 @@ func TestNoChargeBehindTheWindow(t *testing.T) {
 	}
 }
 
-// One card of several customers is charged once a day, and all its attempts count against its budget, also where several charges are due at
-// one moment.
+// One card of several customers is charged once a day, and all its attempts count against its
+// budget, also where several charges are due at one moment.
 func TestOneCardOfSeveralCustomers(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 8})
@@ -183,7 +189,8 @@ func TestOneCardOfSeveralCustomers(t *testing.T) {
 	}
 }
 
-// Whoever stops a hunt while a charge waits for its row is heard, though he writes nothing into that row.
+// Anyone who stops a hunt while a charge waits for its row is heard, though they write nothing into
+// that row.
 func TestMarkHearsAStopThatItWaitedFor(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)
@@ -213,11 +220,12 @@ func TestMarkHearsAStopThatItWaitedFor(t *testing.T) {
 	}
 }
 
-// What other customers have tried with a card uses up its budget, which is 15, whoever saw it: the customer's own attempt is counted once.
-// The attempts of others that were paid or blocked count for nothing.
+// What other customers have tried with a card uses up its budget, which is 15, no matter who saw
+// it: the customer's own attempt is counted once. The attempts of others that were paid or blocked
+// count for nothing.
 func TestOthersUseUpTheCardsBudget(t *testing.T) {
 	t.Parallel()
-	for others, want := range map[int]string{13: "sent", 14: "put off: " + codeCardBudgetSpent.words()} {
+	for others, want := range map[int]string{13: "sent", 14: "put off: " + gate.CardBudgetSpent.Words()} {
 		b, id := setupCharge(t)
 		b.exec(`INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
 			SELECT g.merchant_id, sha256(n::text::bytea), g.card, phantom_now() - n * interval '36 hours', true FROM ghost_targets g, generate_series(1, $1) n`, others)
@@ -235,13 +243,13 @@ func TestOthersUseUpTheCardsBudget(t *testing.T) {
 	}
 }
 
-// Who pays keeps their subscription, though an older invoice is open: the newest one is paid. A playbook may say otherwise by a field of
-// its own.
+// Who pays keeps their subscription, though an older invoice is open: the newest one is paid. A
+// playbook may say otherwise by a field of its own.
 func TestFinalStepSparesWhoPays(t *testing.T) {
 	t.Parallel()
-	for final, kind := range finalKinds {
+	for final, kind := range gate.FinalKinds {
 		for _, anyway := range []bool{false, true} {
-			if final == FinalUncollectible {
+			if final == playbook.FinalUncollectible {
 				continue // it touches no subscription
 			}
 			t.Run(fmt.Sprint(final, " anyway: ", anyway), func(t *testing.T) {
@@ -249,7 +257,9 @@ func TestFinalStepSparesWhoPays(t *testing.T) {
 				b := setup(t, sandbox.Config{Merchants: 1})
 				b.audit()
 				b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE NOT hidden")
-				b.hunted(func(p *Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays, p.FinalStepIfPaying = 0, final, 1, anyway })
+				b.hunted(func(p *playbook.Playbook) {
+					p.MaxAttempts, p.FinalStep, p.WindowDays, p.FinalStepIfPaying = 0, final, 1, anyway
+				})
 				hidden := b.count("SELECT count(*) FROM hunts")
 				if hidden == 0 {
 					t.Fatal("nobody hides a debt behind a paid invoice")
@@ -266,7 +276,7 @@ func TestFinalStepSparesWhoPays(t *testing.T) {
 				if anyway != (taken > 0) {
 					t.Errorf("%d of %d hidden ghosts were met by %s", taken, hidden, kind)
 				}
-				if n := b.count("SELECT count(*) FROM attempts WHERE action = $1 AND result = 'not_sent' AND code = $2", kind, codePaying); (n > 0) == anyway {
+				if n := b.count("SELECT count(*) FROM attempts WHERE action = $1 AND result = 'not_sent' AND code = $2", kind, gate.Paying); (n > 0) == anyway {
 					t.Errorf("%d were spared because they pay", n)
 				}
 			})
@@ -283,7 +293,7 @@ func TestFinalStepOnWhoIsLeftAlone(t *testing.T) {
 			t.Parallel()
 			b := setupStep(t)
 			b.exec("UPDATE ghost_targets SET " + set)
-			if status := b.try(b.planned(KindCancel)); status != "canceled" || b.left() != 0 {
+			if status := b.try(b.planned(gate.KindCancel)); status != "canceled" || b.left() != 0 {
 				t.Errorf("it is %s, and %d requests have left", status, b.left())
 			}
 			if state := b.text("SELECT state FROM hunts"); state != "exhausted" {

@@ -18,8 +18,9 @@ import (
 	"phantom/sandbox"
 )
 
-// Invoices are paid, voided or disputed by others in the very moments in which their charges fall due. From a second after the webhook
-// on nothing is sent for any of them, and every one ends its hunt. PHANTOM_STOP_RACES sets another number than 200.
+// Invoices are paid, voided or disputed by others in the very moments in which their charges fall
+// due. From a second after the webhook on nothing is sent for any of them, and every one ends its
+// hunt. PHANTOM_STOP_RACES sets another number than 200.
 func TestStopsBeatCharges(t *testing.T) {
 	t.Parallel()
 	races := 200
@@ -29,7 +30,7 @@ func TestStopsBeatCharges(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: races})
 	b.audit()
 	b.recoverWith(nil)
-	if started, err := b.s.Start(t.Context(), b.merchant, nil); err != nil || started.Hunts != races {
+	if started, err := b.startAll(); err != nil || started.Hunts != races {
 		t.Fatal(started, err)
 	}
 	// The hunts begin, and every charge waits for its moment.
@@ -61,7 +62,8 @@ func TestStopsBeatCharges(t *testing.T) {
 			// Moved by hand, as an operator may.
 			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() + make_interval(secs => $2) WHERE id = $1 AND status = 'pending'", r.Task, rand.Float64()/5)
 			b.exec("SELECT pg_notify('phantom_task', '')")
-			time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond) // the moment is meant to be random
+			// the moment is meant to be random
+			time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
 			do, kind := "void", "invoice.voided"
 			if i%2 == 0 {
 				do, kind = "pay_out_of_band", "invoice.paid"
@@ -132,14 +134,15 @@ func (r *roundTrips) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.
 
 func (*roundTrips) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// What a due charge costs in round trips to the database, from its claim to the next one planned, is stated here and held.
+// What a due charge costs in round trips to the database, from its claim to the next one planned,
+// is stated here and held.
 func TestRoundTripsOfACharge(t *testing.T) {
 	t.Parallel()
 	const paid, declinedSoftly = 22, 29
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 20})
 	b.audit()
 	b.recoverWith(nil)
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	counter := &roundTrips{}
@@ -164,7 +167,8 @@ func TestRoundTripsOfACharge(t *testing.T) {
 		}
 		for _, id := range ids {
 			counter.n, counter.texts = 0, nil
-			_ = queue.RunOne(t.Context(), b.merchant, id) // a decline is an error to whoever waits for the task
+			// a decline is an error to the one who waits for the task
+			_ = queue.RunOne(t.Context(), b.merchant, id)
 			want := map[string]int{"paid": paid, "declined": declinedSoftly}[b.text("SELECT coalesce((SELECT result FROM attempts WHERE task_id = $1 AND (decline_class IS NULL OR decline_class NOT IN ('never', 'customer'))), '')", id)]
 			if want != 0 && counter.n > want {
 				t.Errorf("%d round trips, want %d at most:\n%s", counter.n, want, strings.Join(counter.texts, "\n"))

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"phantom/billing"
+	"phantom/gate"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
@@ -20,8 +23,8 @@ func TestCustomerDeclineIsOfOneInvoice(t *testing.T) {
 	b.hunted(nil)
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Status: 402, Body: `{"error":{"type":"card_error","code":"incorrect_cvc","message":"x"}}`})
-	b.try(b.planned(KindPay))
-	if object := b.text("SELECT params ->> 'object' FROM scheduled_tasks WHERE id = $1", b.planned(KindPay)); object != "in_other" {
+	b.try(b.planned(gate.KindPay))
+	if object := b.text("SELECT params ->> 'object' FROM scheduled_tasks WHERE id = $1", b.planned(gate.KindPay)); object != "in_other" {
 		t.Errorf("%s is charged next: %s", object, b.text("SELECT string_agg(note, E'\n' ORDER BY id) FROM hunt_notes"))
 	}
 }
@@ -37,8 +40,9 @@ func TestGivenUpAfterRestoreCountsAsSent(t *testing.T) {
 	if status := b.try(ids[0]); status != "needs_review" {
 		t.Fatal(status)
 	}
-	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp() WHERE id = $1", ids[0]) // phantom tasks cancel
-	again, _ := PlanAgain(b.merchant, []byte(b.text("SELECT params FROM scheduled_tasks WHERE id = $1", ids[0])))
+	// phantom tasks cancel
+	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp() WHERE id = $1", ids[0])
+	again, _ := planAgain(b.merchant, []byte(b.text("SELECT params FROM scheduled_tasks WHERE id = $1", ids[0])))
 	if _, err := b.queries.TaskEnqueue(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
@@ -53,16 +57,18 @@ func TestMessageOfAnOldLook(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
 	var ahead atomic.Int64
-	p.s.config.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	id, _ := p.plan(ada, Email, "payment_failed")
-	p.world.set(func() { p.world.reading = func() { ahead.Store(int64(time.Minute)) } }) // the answer takes a minute; it is paid meanwhile
+	p.at(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	id, _ := p.plan(ada, playbook.Email, "payment_failed")
+	// the answer takes a minute; it is paid meanwhile
+	p.world.set(func() { p.world.reading = func() { ahead.Store(int64(time.Minute)) } })
 	status := p.try(id)
 	if _, emails, _ := p.world.took(); emails != 0 {
 		t.Errorf("%s: an email left a minute after the beginning of what allowed it", status)
 	}
 }
 
-// A later event of a charge, which bears no key, does not hide that the event of its making is late.
+// A later event of a charge, which bears no key, does not hide that the event of its making is
+// late.
 func TestLaterEventHidesTheKey(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
@@ -75,7 +81,7 @@ func TestLaterEventHidesTheKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	charges, err := readCharges(t.Context(), reader, b.text("SELECT stripe_customer_id FROM ghost_targets"), time.Now().Add(-time.Hour))
+	charges, err := billing.ReadCharges(t.Context(), reader, b.text("SELECT stripe_customer_id FROM ghost_targets"), time.Now().Add(-time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}

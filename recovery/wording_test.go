@@ -3,7 +3,9 @@ package recovery
 import (
 	"strings"
 	"testing"
-	"unicode/utf8"
+
+	"phantom/message"
+	"phantom/playbook"
 )
 
 // A message names what was charged and not what was not, and gives a reason that can be true of it.
@@ -27,9 +29,9 @@ func TestMessagesNameTheMethod(t *testing.T) {
 	} {
 		p.world.set(func() { p.world.charge = test.charge; clear(p.world.emails) })
 		name := strings.Repeat("x", i+1)
-		id, _ := p.plan(person{"cus_" + name, name + "@example.com"}, Email, "payment_failed")
+		id, _ := p.plan(person{"cus_" + name, name + "@example.com"}, playbook.Email, "payment_failed")
 		p.try(id)
-		if state, why := p.state(id); state != messageSent {
+		if state, why := p.state(id); state != message.Sent {
 			t.Errorf("%s: %s %s", test.charge, state, why)
 		}
 		p.world.set(func() {
@@ -40,37 +42,5 @@ func TestMessagesNameTheMethod(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// No reason is longer than those that merchants wrote their templates for, and nothing but a card is called one.
-func TestReasonsFitTheMethod(t *testing.T) {
-	t.Parallel()
-	for method, classes := range reasons {
-		if len(classes) != len(reasons[byCard]) {
-			t.Errorf("%s has %d reasons", method, len(classes))
-		}
-		for class, reason := range classes {
-			if utf8.RuneCountInString(reason) > 59 || method != byCard && strings.Contains(reason, "card") {
-				t.Errorf("%s, %s: %s", method, class, reason)
-			}
-		}
-		if reasonOf(method, "new") != reasons[method]["unknown"] {
-			t.Errorf("%s: an unknown class", method)
-		}
-	}
-	for _, name := range ourNames {
-		for _, channel := range []string{Email, SMS} {
-			ours, _ := ourTemplate(channel, name)
-			for _, customer := range samples() {
-				got, err := ours.render(customer)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if text := got.Subject + got.Text; customer.Method != byCard && strings.Contains(text, "card") {
-					t.Errorf("%s %s of a %s: %s", channel, name, customer.Method, text)
-				}
-			}
-		}
 	}
 }

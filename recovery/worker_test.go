@@ -11,10 +11,12 @@ import (
 	"testing"
 )
 
-// workerEnv makes the test binary a worker process: it holds a kind, which workers names, and its setting in JSON.
+// workerEnv makes the test binary a worker process: it holds a kind, which workers names, and its
+// setting in JSON.
 const workerEnv = "PHANTOM_RECOVERY_TEST_WORKER"
 
-// workers are the processes that tests start. Each works until it is killed. A file with a build tag adds its own.
+// workers are the processes that tests start. Each works until it is killed. A file with a build
+// tag adds its own.
 var workers = map[string]func(setting []byte) error{"post": postWorker}
 
 // workerMain runs the process as a worker if it is to be one.

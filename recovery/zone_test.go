@@ -5,35 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"phantom/message"
+	"phantom/oracle"
+	"phantom/playbook"
 	"phantom/sandbox"
 )
 
-// A ghost's own zone counts before its merchant's, and this machine's never does.
-func TestZoneOf(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct{ ghost, merchant, want string }{
-		{"", "", "UTC"}, {"", "Europe/Berlin", "Europe/Berlin"}, {"Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"}, {"Asia/Tokyo", "", "Asia/Tokyo"},
-		{"Local", "Europe/Berlin", "Europe/Berlin"}, {"Mars/Olympus", "Europe/Berlin", "Europe/Berlin"}, {"Mars/Olympus", "Local", "UTC"},
-	} {
-		var ghost, merchant *string
-		if test.ghost != "" {
-			ghost = &test.ghost
-		}
-		if test.merchant != "" {
-			merchant = &test.merchant
-		}
-		if got := zoneOf(ghost, merchant).String(); got != test.want {
-			t.Errorf("%+v: %s", test, got)
-		}
-	}
-	empty := ""
-	if got := zoneOf(&empty, &empty); got != time.UTC {
-		t.Error(got)
-	}
-}
-
-// A message that comes by day for the merchant and by night for the customer waits for the customer's morning, unless the playbook names
-// a zone.
+// A message that comes by day for the merchant and by night for the customer waits for the
+// customer's morning, unless the playbook names a zone.
 func TestQuietHoursAreTheCustomers(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
@@ -51,29 +30,30 @@ func TestQuietHoursAreTheCustomers(t *testing.T) {
 	} {
 		p.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', jsonb_build_object('from', '21:00', 'to', '08:00', 'zone', $1::text))`, test.playbook)
 		who := person{"cus_" + test.name, strings.ReplaceAll(test.name, " ", ".") + "@example.com"}
-		id, hunt := p.plan(who, Email, "payment_failed")
+		id, hunt := p.plan(who, playbook.Email, "payment_failed")
 		p.exec("UPDATE ghost_targets SET zone = nullif($2, '') WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt, test.zone)
 		p.try(id)
 		state, why := p.state(id)
 		if test.until == "" {
-			if state != messageSent {
+			if state != message.Sent {
 				t.Errorf("%s: %s, %s", test.name, state, why)
 			}
 			continue
 		}
-		if n := p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until); n != 1 || state != messagePlanned {
+		if n := p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until); n != 1 || state != message.Planned {
 			t.Errorf("%s: %s, %s, not put off until %s", test.name, state, why, test.until)
 		}
 	}
 	// The purge may have removed the ghost: its message is still read, with the merchant's zone.
-	id, hunt := p.plan(ada, Email, "payment_failed")
+	id, hunt := p.plan(ada, playbook.Email, "payment_failed")
 	p.exec("DELETE FROM ghost_targets WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt)
 	if row := p.loaded(id); row.Zone != nil || row.Timezone == nil {
 		t.Errorf("%+v", row)
 	}
 }
 
-// abroad moves the merchant far from his customers, and keeps him there whatever is read at Stripe.
+// abroad moves the merchant far from their customers, and keeps them there, no matter what is read
+// at Stripe.
 func (b *bench) abroad() {
 	b.t.Helper()
 	b.exec(`CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.timezone = 'Pacific/Auckland'; RETURN NEW; END$$`)
@@ -87,15 +67,15 @@ func TestChargesKeepToTheCustomersDay(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1})
 	b.abroad()
 	b.audit()
-	b.s.advisor = Heuristic{}
+	b.s.advisor = oracle.Heuristic{}
 	b.correspond()
-	p := DefaultPlaybook()
-	p.Mode, p.HoldoutPercent = ModeRecover, 0
+	p := playbook.Default()
+	p.Mode, p.HoldoutPercent = playbook.ModeRecover, 0
 	p.Auto = false
 	if _, err := b.s.SetPlaybook(t.Context(), b.merchant, p); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.s.Start(t.Context(), b.merchant, nil); err != nil {
+	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
 	b.during(b.calm)

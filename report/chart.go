@@ -41,8 +41,8 @@ const (
 	textSize   = 10.5
 )
 
-// barChart draws lying bars, the first on top, on one scale from 0. Bars without a value stay as empty tracks. id names it on
-// the page; title and description are for who cannot see it.
+// barChart draws lying bars, the first on top, on one scale from 0. Bars without a value stay as
+// empty tracks. id names it on the page; title and description are for who cannot see it.
 func barChart(id, title, description string, bars []bar) (template.HTML, error) {
 	most, n := 0.0, len(bars)
 	for _, b := range bars {
@@ -169,7 +169,8 @@ func addBars(p *plot.Plot, values plotter.Values, shade color.Color) error {
 	return nil
 }
 
-// sans is the font by whose widths the chart is laid out. Its widths are those of Arial and Helvetica, which the page asks for.
+// sans is the font by whose widths the chart is laid out. Its widths are those of Arial and
+// Helvetica, which the page asks for.
 func sans(bold bool) font.Font {
 	f := font.Font{Typeface: "Liberation", Variant: "Sans", Size: textSize}
 	if bold {

@@ -28,8 +28,8 @@ type CurvePoint struct {
 
 const curveHeight = 210 // points
 
-// CurveChart draws amounts of one currency over days, each curve with its name and last amount at its end. Id names the chart on the
-// page; title is for who cannot see it.
+// CurveChart draws amounts of one currency over days, each curve with its name and last amount at
+// its end. Id names the chart on the page; title is for who cannot see it.
 func CurveChart(id, title, currency string, curves []Curve) (template.HTML, error) {
 	p := plot.New()
 	p.BackgroundColor = nil

@@ -32,7 +32,7 @@ var (
 	attributes = strings.Fields("lang charset http-equiv content name class aria-label aria-labelledby role id scope viewbox transform d x y fill fill-opacity stroke stroke-opacity stroke-width font-size font-weight")
 )
 
-// The page needs nothing besides itself and runs nothing, whatever customers are called.
+// The page needs nothing besides itself and runs nothing, no matter what customers are called.
 func TestPageStandsAlone(t *testing.T) {
 	t.Parallel()
 	b := setup(t, false)

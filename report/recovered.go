@@ -9,13 +9,14 @@ import (
 	"slices"
 	"strings"
 
+	"phantom/decline"
+	"phantom/figures"
 	"phantom/money"
-	"phantom/recovery"
 )
 
 // recovered is the part of the page about hunts.
 type recovered struct {
-	recovery.Figures
+	figures.Figures
 	Rows     []recoveredRow // by currency, in the order of the report's
 	Reasons  []reason
 	Charts   []chart
@@ -25,7 +26,7 @@ type recovered struct {
 
 type recoveredRow struct {
 	Code string
-	recovery.Recovered
+	figures.Recovered
 	Paid int64 // invoices
 }
 
@@ -47,9 +48,9 @@ type comparison struct {
 
 // verdicts are what a founder is told of a comparison.
 var verdicts = map[string]string{
-	recovery.VerdictMore: "Hunts bring back more than would have come anyway.",
-	recovery.VerdictLess: "Fewer customers pay with hunts than without. Look at what is sent, and to whom.",
-	recovery.VerdictNone: "No difference is shown: it may be that there is none, or that it is too small to be seen among so few customers.",
+	figures.VerdictMore: "Hunts bring back more than would have come anyway.",
+	figures.VerdictLess: "Fewer customers pay with hunts than without. Look at what is sent, and to whom.",
+	figures.VerdictNone: "No difference is shown: it may be that there is none, or that it is too small to be seen among so few customers.",
 }
 
 // recovered lays out the figures of hunts, or returns nil where there are none.
@@ -96,7 +97,7 @@ func (r *Report) order(codes iter.Seq[string]) []string {
 }
 
 // reason is one line of the table of reasons, if it is to be there.
-func (v *recovered) reason(class, name string) (line reason, found bool) {
+func (v *recovered) reason(class decline.Class, name string) (line reason, found bool) {
 	line.Name = name
 	add := func(to *[]Sum, amount int64, code string) {
 		if amount > 0 {
@@ -113,7 +114,7 @@ func (v *recovered) reason(class, name string) (line reason, found bool) {
 	return line, found
 }
 
-func recoveredChart(code string, c recovery.Recovered) (template.HTML, error) {
+func recoveredChart(code string, c figures.Recovered) (template.HTML, error) {
 	bars := []bar{
 		{"At risk, hunt goes on", float64(c.AtRisk), money.Format(c.AtRisk, code), light},
 		{"Recovered after our action", float64(c.AfterAction), money.Format(c.AfterAction, code), dark},
@@ -122,7 +123,7 @@ func recoveredChart(code string, c recovery.Recovered) (template.HTML, error) {
 	return barChart("chart-recovered-"+code, "What hunts brought back in "+strings.ToUpper(code), describe(bars), bars)
 }
 
-func compare(u recovery.Uplift) (*comparison, error) {
+func compare(u figures.Uplift) (*comparison, error) {
 	if u.Difference == nil {
 		return nil, nil
 	}
@@ -137,7 +138,7 @@ func compare(u recovery.Uplift) (*comparison, error) {
 	return c, err
 }
 
-func share(a recovery.Arm) string {
+func share(a figures.Arm) string {
 	return fmt.Sprintf("%.1f %%", 100*float64(a.Recovered)/float64(a.Customers))
 }
 

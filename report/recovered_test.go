@@ -10,7 +10,8 @@ import (
 	"golang.org/x/net/html"
 )
 
-// hunts stores so many hunts of one arm, begun so long ago, of which some recovered amount each by cause.
+// hunts stores so many hunts of one arm, begun so long ago, of which some recovered amount each by
+// cause.
 func (b *bench) hunts(mode, currency, class string, heldOut bool, all, paid int, amount int64, cause string, age time.Duration) {
 	b.t.Helper()
 	b.exec(`INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, '{"mode":"recover","window_days":30,"holdout_percent":10}')

@@ -1,7 +1,9 @@
-// Package report tells a merchant what his audit found, on one page that he can print and pass on.
+// Package report tells a merchant what their audit found, on one page that they can print and pass
+// on.
 //
-// [Load] reads all figures in one snapshot of the database, and [Report.WriteHTML] writes the page: one file without scripts,
-// links or anything else from outside. It holds customers' addresses, so it belongs to its merchant alone.
+// [Load] reads all figures in one snapshot of the database, and [Report.WriteHTML] writes the page:
+// one file without scripts, links or anything else from outside. It holds customers' addresses, so
+// it belongs to its merchant alone.
 package report
 
 import (
@@ -19,6 +21,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db"
+	"phantom/debt"
+	"phantom/figures"
 	"phantom/ghost"
 	"phantom/money"
 	"phantom/recovery"
@@ -30,27 +34,31 @@ var ErrUnknownAccount = errors.New("unknown account")
 // largest is how many ghosts the report names.
 const largest = 20
 
-// Report is what is known of a merchant's ghosts at one moment. Amounts are in minor units; times are UTC.
+// Report is what is known of a merchant's ghosts at one moment. Amounts are in minor units; times
+// are UTC.
 type Report struct {
 	Account        string
 	Livemode       bool
 	DisconnectedAt *time.Time
 	GeneratedAt    time.Time
 	Audit          *Audit // nil: none has finished yet
-	Notice         string // of a newer audit than Audit, that runs or has failed; "" if there is none
-	Customers      int64  // who owe, each counted once
-	Hidden         int64  // customers with a hidden ghost, each counted once
+	// of a newer audit than Audit, that runs or has failed; "" if there is none
+	Notice         string
+	Customers      int64 // who owe, each counted once
+	Hidden         int64 // customers with a hidden ghost, each counted once
 	Ghosts, Proven int64
 	Currencies     []Currency // the one with the most ghosts first
 	Ages, Classes  []Group
 	Days           int64   // since each ghost's first failed payment, added up
 	HiddenDays     int64   // of these, those of hidden ghosts
 	Apart          []Apart // debts of other kinds, which are in no other figure
-	Resubscribed   []Sum   // of what is owed, that of customers who have subscribed anew to the same product
-	Closed         []Closed
-	Largest        []Ghost           // in the order of Currencies, the largest first
-	Recovery       *recovery.Figures // nil: there has been no hunt
-	Would          *Would            // nil: the playbook recovers or is off, or the merchant chooses by hand
+	// of what is owed, that of customers who have subscribed anew to the same product
+	Resubscribed []Sum
+	Closed       []Closed
+	Largest      []Ghost          // in the order of Currencies, the largest first
+	Recovery     *figures.Figures // nil: there has been no hunt
+	// nil: the playbook recovers or is off, or the merchant chooses by hand
+	Would *Would
 }
 
 // Audit is the audit that the figures come from.
@@ -87,7 +95,7 @@ type Apart struct {
 }
 
 // kindWords are the kinds of debts that are told apart.
-var kindWords = map[string]string{ghost.WrittenOff: "written off", ghost.ChargedBack: "charged back"}
+var kindWords = map[debt.Kind]string{debt.WrittenOff: "written off", debt.ChargedBack: "charged back"}
 
 func (r *Report) addApart(rows []db.ReportApartRow) {
 	for _, row := range rows {
@@ -129,7 +137,8 @@ type Would struct {
 	Owed   []Sum // in the order of the report's currencies
 }
 
-// Load reads the report of an account, acct_…, in one snapshot. Its error may be [ErrUnknownAccount].
+// Load reads the report of an account, acct_…, in one snapshot. Its error may be
+// [ErrUnknownAccount].
 func Load(ctx context.Context, pool *pgxpool.Pool, account string) (*Report, error) {
 	var r *Report
 	err := db.InSnapshot(ctx, pool, func(tx pgx.Tx) (err error) {
@@ -175,14 +184,14 @@ func load(ctx context.Context, tx pgx.Tx, account string) (*Report, error) {
 		return nil, fmt.Errorf("count closed ghosts: %w", err)
 	}
 	for _, c := range closed {
-		r.Closed = append(r.Closed, Closed{cmp.Or(closedReasons[c.Reason], c.Reason), c.Ghosts})
+		r.Closed = append(r.Closed, Closed{cmp.Or(closedReasons[debt.Closing(c.Reason)], c.Reason), c.Ghosts})
 	}
 	rows, err := queries.ReportLargest(ctx, db.ReportLargestParams{MerchantID: merchant.ID, Places: largest})
 	if err != nil {
 		return nil, fmt.Errorf("list the largest ghosts: %w", err)
 	}
 	r.addLargest(rows)
-	figures, err := recovery.ReadFigures(ctx, queries, merchant.ID)
+	figures, err := figures.Read(ctx, queries, merchant.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +211,8 @@ func load(ctx context.Context, tx pgx.Tx, account string) (*Report, error) {
 	return r, nil
 }
 
-// loadAudit reads the newest audit that came to a result, and what it found that no ghost's row says: the money at risk, by currency.
+// loadAudit reads the newest audit that came to a result, and what it found that no ghost's row
+// says: the money at risk, by currency.
 func (r *Report) loadAudit(ctx context.Context, queries *db.Queries, merchant uuid.UUID) (atRisk map[string]int64, err error) {
 	newest, err := queries.ReportNewestAudit(ctx, merchant)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -311,7 +321,7 @@ func (r *Report) group(name, advice string, cells []db.ReportCellsRow, in func(d
 func (r *Report) addLargest(rows []db.ReportLargestRow) {
 	for _, row := range rows {
 		g := Ghost{
-			Customer: row.StripeCustomerID, Subscription: row.StripeSubscriptionID, Email: ghost.Email(row.ID, row.Email), Rule: row.Rule,
+			Customer: row.StripeCustomerID, Subscription: row.StripeSubscriptionID, Email: ghost.Email(row.ID, row.Email), Rule: row.Rule.Words(),
 			Owed: Sum{row.Amount, row.Currency}, Hidden: row.Hidden, Proven: row.Access == "proven", Since: utc(row.FirstFailedAt),
 			Code: codeName(said(row.DeclineCode)), Attempts: row.AttemptCount,
 		}

@@ -13,7 +13,8 @@ import (
 
 const failedRule = "A payment for this subscription failed, the invoice is still open, and the subscription goes on."
 
-// After a real audit every figure is the database's, to the cent, and no currency is added to another.
+// After a real audit every figure is the database's, to the cent, and no currency is added to
+// another.
 func TestFiguresAreTheDatabases(t *testing.T) {
 	t.Parallel()
 	b := audited(t, sandbox.Config{Seed: 3, Charges: 4000})
@@ -139,7 +140,8 @@ func TestWithoutGhosts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, false)
 	wantText(t, b.html(), "No audit has finished yet", "phantom audit --merchant "+account, "Nothing is known yet", "TEST MODE")
-	b.add("cus_1", "sub_1", "a@example.com", "usd", "low", "", failedRule, 100, false, time.Hour) // found by a webhook, before any audit ended
+	// found by a webhook, before any audit ended
+	b.add("cus_1", "sub_1", "a@example.com", "usd", "low", "", failedRule, 100, false, time.Hour)
 	wantText(t, b.html(), "No audit has finished yet", "Not known", "USD 1.00</strong> is owed by 1 customer who still has access")
 	b.exec("DELETE FROM ghost_targets")
 	b.finish("succeeded", `{"currencies":{},"wasted_attempts":0,"fees_risked":{},"days_given_away":0}`, nil)
@@ -169,7 +171,8 @@ func TestAuditsThatAreNotWhole(t *testing.T) {
 	wantText(t, b.html(), "still running", "USD 0.88")
 	b.exec(`UPDATE audits SET since = '2026-01-31'`)
 	wantText(t, b.html(), "from before 31 January 2026")
-	b.exec(`UPDATE merchants SET livemode = false`) // reconnected in the other mode: those audits are not of it
+	// reconnected in the other mode: those audits are not of it
+	b.exec(`UPDATE merchants SET livemode = false`)
 	wantText(t, b.html(), "No audit has finished yet")
 }
 

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// What a chart's drawing may consist of. Anything else that the library might come to write is an error, not a part of the page.
+// What a chart's drawing may consist of. Anything else that the library might come to write is an
+// error, not a part of the page.
 var (
 	svgElements   = map[string]bool{"svg": true, "g": true, "path": true, "text": true}
 	svgAttributes = map[string]bool{
@@ -23,15 +24,15 @@ var (
 	}
 )
 
-// inline makes a drawing a part of an HTML page: without prologue, namespaces and style attributes, which the page's policy does not
-// allow, and with a title and a description.
+// inline makes a drawing a part of an HTML page: without prologue, namespaces and style attributes,
+// which the page's policy does not allow, and with a title and a description.
 func inline(drawing io.Reader, id, title, description string) (template.HTML, error) {
 	var out strings.Builder
 	decoder := xml.NewDecoder(drawing)
 	for {
 		token, err := decoder.Token()
 		if errors.Is(err, io.EOF) {
-			return template.HTML(out.String()), nil //nolint:gosec // of allowed elements and attributes alone, escaped
+			return template.HTML(out.String()), nil //nolint:gosec // escaped
 		}
 		if err != nil {
 			return "", err
@@ -58,7 +59,8 @@ func inline(drawing io.Reader, id, title, description string) (template.HTML, er
 	}
 }
 
-// open writes an element's tag without its end. The properties of a style attribute become attributes.
+// open writes an element's tag without its end. The properties of a style attribute become
+// attributes.
 func open(out *strings.Builder, element xml.StartElement) error {
 	if !svgElements[element.Name.Local] {
 		return fmt.Errorf("unexpected element %q", element.Name.Local)

@@ -41,8 +41,8 @@ type world struct {
 	open      int // customers with one open invoice each in place of the cast; 0 = the cast
 }
 
-// stream is a source of random numbers for one purpose. Because every decision has its own, what happens to one object
-// does not depend on how often another was touched.
+// stream is a source of random numbers for one purpose. Because every decision has its own, what
+// happens to one object does not depend on how often another was touched.
 func stream(seed uint64, purpose string, parts ...any) *rand.Rand {
 	h := fnv.New64a()
 	h.Write([]byte(purpose))
@@ -196,8 +196,9 @@ func (a *account) advance(now int64) {
 	}
 }
 
-// expect sees to it that the world is played when a contract's next turn falls due. Only it is asked, not all: with ten
-// thousand contracts that would be most of a mutation's cost. A turn that was put off costs one look too many.
+// expect sees to it that the world is played when a contract's next turn falls due. Only it is
+// asked, not all: with ten thousand contracts that would be most of a mutation's cost. A turn that
+// was put off costs one look too many.
 func (a *account) expect(c *contract) {
 	if next, _ := c.next(); next != 0 && (a.due == 0 || next < a.due) {
 		a.due = next

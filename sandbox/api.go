@@ -45,7 +45,8 @@ func (s *Sandbox) routes() {
 	s.handle("GET /twilio/2010-04-01/Accounts/{sid}/Messages/{message}", s.twilio(s.oneSMS))
 }
 
-// read wraps a handler that changes nothing: credential, lock, and the world brought up to the clock.
+// read wraps a handler that changes nothing: credential, lock, and the world brought up to the
+// clock.
 func (s *Sandbox) read(h func(*request) answer) func(*request) answer {
 	locked := func(q *request) answer {
 		s.mu.Lock()
@@ -227,8 +228,8 @@ func missing(status int, noun, id, param string) answer {
 	return apiError(status, "invalid_request_error", "resource_missing", param, "No such "+noun+": '"+id+"'")
 }
 
-// unknown refuses parameters that the endpoint does not have, as Stripe does. allowed names the first segment:
-// "created" covers created[gte].
+// unknown refuses parameters that the endpoint does not have, as Stripe does. allowed names the
+// first segment: "created" covers created[gte].
 func (q *request) unknown(allowed ...string) *answer {
 next:
 	for name := range q.form {

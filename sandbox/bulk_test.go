@@ -51,7 +51,8 @@ func idOf(raw json.RawMessage) string {
 	return row.ID
 }
 
-// A million charges are written in seconds and small memory: 1.3 s on an idle machine; the bound leaves room for a busy one.
+// A million charges are written in seconds and small memory: 1.3 s on an idle machine; the bound
+// leaves room for a busy one.
 func TestAMillionCharges(t *testing.T) {
 	start := time.Now()
 	s, err := New(Config{Charges: 1_000_000, Now: (&clock{t: birth}).Now})
@@ -150,7 +151,8 @@ func fields(t *testing.T, raw json.RawMessage) map[string]any {
 	return m
 }
 
-// Windows of created and every filter give what a look at all rows gives, living and shelved, forwards and backwards.
+// Windows of created and every filter give what a look at all rows gives, living and shelved,
+// forwards and backwards.
 func TestWindowsOfAHistory(t *testing.T) {
 	t.Parallel()
 	b, token := bulk(t, 2500)
@@ -314,7 +316,8 @@ func BenchmarkPages(b *testing.B) {
 	}
 }
 
-// A history adds up: money, attempts and times agree with each other, and its customers alone have every kind of ghost.
+// A history adds up: money, attempts and times agree with each other, and its customers alone have
+// every kind of ghost.
 func TestAHistoryAddsUp(t *testing.T) {
 	t.Parallel()
 	s, err := New(Config{Charges: 40_000, Merchants: 1, Now: (&clock{t: birth}).Now})

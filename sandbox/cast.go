@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// cast says how many of 120 customers live each story. Together they show every row of "who is a ghost" and every way
-// of being none. tell only plans: the contracts play the plan when the clock passes.
+// cast says how many of 120 customers live each story. Together they show every row of "who is a
+// ghost" and every way of being none. tell only plans: the contracts play the plan when the clock
+// passes.
 var cast = []struct {
 	name string
 	n    int

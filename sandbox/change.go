@@ -8,7 +8,8 @@ import (
 	"slices"
 )
 
-// Change is a turn that somebody gives the living world from outside: the merchant in the dashboard, a customer, a bank.
+// Change is a turn that somebody gives the living world from outside: the merchant in the
+// dashboard, a customer, a bank.
 type Change struct {
 	Account string `json:"account"`
 	Do      string `json:"do"` // one of Turns
@@ -173,7 +174,8 @@ func (a *account) turnInvoice(c Change, now int64) (string, error) {
 			return "", fmt.Errorf("amount %d is no part of what remains", c.Amount)
 		}
 		k.payPart(inv, c.Amount, now)
-	case "to_debit": // the customer leaves a bank account in place of the card, which is charged from now on
+	case "to_debit":
+		// the customer leaves a bank account in place of the card, which is charged from now on
 		k.card.habit, k.card.dies, inv.welcome = bankDebit, 0, c.Status != "bounces"
 		if !inv.welcome {
 			k.card.dies = now + 2*day // between the debit's beginning and its end
@@ -278,8 +280,8 @@ func (c *contract) billNow(now int64) *invoice {
 	return inv
 }
 
-// addRows makes so many paid invoices with their charges appear, so that a list grows while it is read. Nobody becomes a
-// ghost by it and none ceases to be one.
+// addRows makes so many paid invoices with their charges appear, so that a list grows while it is
+// read. Nobody becomes a ghost by it and none ceases to be one.
 func (s *Sandbox) addRows(a *account, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -179,7 +179,8 @@ func TestControl(t *testing.T) {
 	if r := send("GET", "/sandbox/requests", ""); !strings.Contains(r.body, `"path":"/v1/invoices"`) || strings.Contains(r.body, "/sandbox/") {
 		t.Errorf("requests: %s", r.body)
 	}
-	if r := send("GET", "/sandbox/peak?account="+account, ""); r.field("peak") != 1.0 && r.field("peak") != 2.0 { // 1 on a machine so slow that a second passes between two requests
+	if r := send("GET", "/sandbox/peak?account="+account, ""); r.field("peak") != 1.0 && r.field("peak") != 2.0 {
+		// 1 on a machine so slow that a second passes between two requests
 		t.Errorf("peak: %s", r.body)
 	}
 	send("POST", "/sandbox/faults", `{"status":500,"delay":1,"times":9}`)

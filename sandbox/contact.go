@@ -5,8 +5,9 @@ import (
 	"math/rand/v2"
 )
 
-// contacts are how phones and languages look where a merchant is. A number never leads to anybody: it lies in a range that
-// is kept for fiction, or begins after the country code with a 0 that no network dials.
+// contacts are how phones and languages look where a merchant is. A number never leads to anybody:
+// it lies in a range that is kept for fiction, or begins after the country code with a 0 that no
+// network dials.
 var contacts = map[string]struct{ phone, locale string }{
 	"DE": {"+490%08d", "de"},
 	"JP": {"+810%08d", "ja"},
@@ -15,8 +16,9 @@ var contacts = map[string]struct{ phone, locale string }{
 	"BR": {"+550%08d", "pt-BR"},
 }
 
-// reach says how the customer can be reached: one in twelve has no email, one in four no phone, one in three no language, and
-// some speak another one than their neighbours. It draws from numbers of its own, so that the rest of the world stays as it is.
+// reach says how the customer can be reached: one in twelve has no email, one in four no phone, one
+// in three no language, and some speak another one than their neighbours. It draws from numbers of
+// its own, so that the rest of the world stays as it is.
 func (w *author) reach() {
 	r, cu := stream(w.acc.world.seed, "contact", w.acc.ID, w.i), w.customer
 	if r.IntN(12) == 0 {
@@ -39,7 +41,8 @@ func (w *author) reach() {
 	}
 }
 
-// phoneNumber is the i-th customer's, in E.164. In North America 555-0100 to 555-0199 of each area code belong to nobody.
+// phoneNumber is the i-th customer's, in E.164. In North America 555-0100 to 555-0199 of each area
+// code belong to nobody.
 func phoneNumber(country string, i int, r *rand.Rand) string {
 	if c, known := contacts[country]; known {
 		return fmt.Sprintf(c.phone, i*7+r.IntN(7))

@@ -47,7 +47,8 @@ func TestContacts(t *testing.T) {
 	}
 }
 
-// Every finalised invoice has a page to pay it on, drafts have none, and what waits for a retry says when.
+// Every finalised invoice has a page to pay it on, drafts have none, and what waits for a retry
+// says when.
 func TestInvoicesCanBeFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// contract is the inner life of one subscription: it bills, retries and ends by itself as the clock moves.
+// contract is the inner life of one subscription: it bills, retries and ends by itself as the clock
+// moves.
 type contract struct {
 	acc    *account
 	cust   *customer
@@ -24,7 +25,9 @@ type contract struct {
 	period int
 	extra  int // invoices that no renewal made
 	nth    int // among the customer's subscriptions, from 0
-	made   int // invoices; numbered by subscription, so that it does not matter which of a customer's two is played first
+	// invoices; numbered by subscription, so that it does not matter which of a customer's two is
+	// played first
+	made int
 }
 
 // move is a turn in the story of a customer at a fixed time.
@@ -82,7 +85,8 @@ func (c *contract) next() (at int64, do func(int64)) {
 	return at, do
 }
 
-// periodStart is the beginning of the n-th period. Subscriptions begin on the 28th at the latest, so no month is short.
+// periodStart is the beginning of the n-th period. Subscriptions begin on the 28th at the latest,
+// so no month is short.
 func (c *contract) periodStart(n int) int64 {
 	t := time.Unix(c.sub.BillingCycleAnchor, 0).UTC()
 	if c.price.Recurring.Interval == "year" {
@@ -192,7 +196,8 @@ func (c *contract) stepInvoice(inv *invoice, t int64) {
 	case c.acc.pending(inv) != nil:
 		c.settle(inv, t)
 	case c.card != nil && c.card.never && stream(c.acc.world.seed, "skip", inv.ID, t).IntN(10) < 7:
-		// Smart Retries keeps its calendar but does not knock where "never again" was said; now and then it is blocked.
+		// Smart Retries keeps its calendar but does not knock where "never again" was said; now and
+		// then it is blocked.
 		inv.AttemptCount++
 		c.schedule(inv, t)
 	default:
@@ -201,7 +206,8 @@ func (c *contract) stepInvoice(inv *invoice, t int64) {
 	}
 }
 
-// schedule sets the next automatic attempt after a failure: eight tries within two weeks, Stripe's default.
+// schedule sets the next automatic attempt after a failure: eight tries within two weeks, Stripe's
+// default.
 func (c *contract) schedule(inv *invoice, t int64) {
 	inv.step, inv.NextPaymentAttempt = 0, 0
 	if !inv.AutoAdvance || inv.CollectionMethod != "charge_automatically" || inv.Status != "open" ||
@@ -229,6 +235,7 @@ func (c *contract) schedule(inv *invoice, t int64) {
 		c.cancel(t)
 	case writeOff:
 		c.writeOff(inv, t)
+	case keepPastDue:
 	}
 }
 
@@ -310,7 +317,8 @@ func (c *contract) newInvoice(t int64, reason string) *invoice {
 		CustomerName: c.cust.Name, Metadata: dict{}, PeriodStart: c.sub.CurrentPeriodStart, PeriodEnd: t, Status: "draft",
 		Subscription: text(c.sub.ID), TestClock: c.cust.TestClock, of: c,
 	}
-	if reason == "subscription_cycle" { // the invoice names the period behind it, its line the one ahead
+	if reason == "subscription_cycle" {
+		// the invoice names the period behind it, its line the one ahead
 		inv.PeriodStart = c.periodStart(max(c.period-2, 0))
 	}
 	inv.head = head{ID: a.id("in_1", 23, c.sub.ID, c.made), Object: "invoice", Created: t}

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// control serves what is below /sandbox/: the Go functions of the same names, for tests of processes. It is neither logged
-// nor struck by faults.
+// control serves what is below /sandbox/: the Go functions of the same names, for tests of
+// processes. It is neither logged nor struck by faults.
 func (s *Sandbox) control(w http.ResponseWriter, r *http.Request) {
 	if credential(r) != s.cfg.SecretKey {
 		respond(w, http.StatusUnauthorized, errorText("the platform's secret key is needed"))

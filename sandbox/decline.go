@@ -5,9 +5,11 @@ import (
 	"time"
 )
 
-// decline is one way in which a charge fails. Codes are those of Stripe's decline codes and of the card networks.
+// decline is one way in which a charge fails. Codes are those of Stripe's decline codes and of the
+// card networks.
 type decline struct {
-	class   string // never, customer, timed, low, hours; or blocked: Stripe did not send it to the network
+	// never, customer, timed, low, hours; or blocked: Stripe did not send it to the network
+	class   string
 	code    string // error code; "" means card_declined
 	reason  string // decline_code, outcome.reason
 	advice  string // advice_code
@@ -113,7 +115,8 @@ const (
 	bankDebit              // not a card: pending for days, then settled
 )
 
-// chance is the probability that a charge at this local time succeeds. This is the pattern that there is to learn.
+// chance is the probability that a charge at this local time succeeds. This is the pattern that
+// there is to learn.
 func (h habit) chance(local time.Time, paydays []int) float64 {
 	day, hour := local.Weekday(), local.Hour()
 	p := 0.0
@@ -153,8 +156,9 @@ func (h habit) chance(local time.Time, paydays []int) float64 {
 	return min(p, 0.97)
 }
 
-// verdict decides one charge. It depends on the seed, the invoice, the number of the try and the local time only, so
-// that the same history gives the same world however the clock was moved. nil means success.
+// verdict decides one charge. It depends on the seed, the invoice, the number of the try and the
+// local time only, so that the same history gives the same world however the clock was moved. nil
+// means success.
 func (a *account) verdict(inv *invoice, k *card, t int64) *decline {
 	if k.never {
 		return &blockedAgain
@@ -181,6 +185,7 @@ func (a *account) verdict(inv *invoice, k *card, t int64) *decline {
 		d = soft[r.IntN(len(soft))]
 	case unstable:
 		d = technical[r.IntN(len(technical))]
+	case bankDebit: // it bounces for a lack of money
 	}
 	return &d
 }

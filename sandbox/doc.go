@@ -1,22 +1,27 @@
-// Package sandbox is a stateful stand-in for Stripe: Connect's OAuth and the part of the v1 API that PHANTOM uses, in
-// the shapes of API version 2023-10-16. Below /resend/ it stands in for Resend, below /twilio/ for Twilio.
+// Package sandbox is a stateful stand-in for Stripe: Connect's OAuth and the part of the v1 API
+// that PHANTOM uses, in the shapes of API version 2023-10-16. Below /resend/ it stands in for
+// Resend, below /twilio/ for Twilio.
 //
 // # The world
 //
-// A seed gives a few merchants with eighteen months of customers, subscriptions, invoices, charges and disputes. The
-// world lives: when the clock moves, renewals fall due, Smart Retries run and bank debits settle. Whether a charge
-// succeeds depends on the card, and for many cards on the weekday, hour and payday in the merchant's time zone.
-// Objects are real state: an invoice is paid once, and an Idempotency-Key executes once in 24 hours.
+// A seed gives a few merchants with eighteen months of customers, subscriptions, invoices, charges
+// and disputes. The world lives: when the clock moves, renewals fall due, Smart Retries run and
+// bank debits settle. Whether a charge succeeds depends on the card, and for many cards on the
+// weekday, hour and payday in the merchant's time zone. Objects are real state: an invoice is paid
+// once, and an Idempotency-Key executes once in 24 hours.
 //
-// Config.Charges gives the first merchant a long past besides, written in closed form. Nothing in it changes any more: its
-// subscriptions are not renewed, its invoices cannot be paid and it has no events.
+// Config.Charges gives the first merchant a long past besides, written in closed form. Nothing in
+// it changes any more: its subscriptions are not renewed, its invoices cannot be paid and it has no
+// events.
 //
-// Config.OpenInvoices makes another world: so many customers of each merchant with exactly one invoice each that failed for
-// want of funds, that nobody else will retry (next_payment_attempt null, auto_advance false) and that can be paid now. When
-// paid, every other one succeeds and the rest are declined, with codes of all classes.
+// Config.OpenInvoices makes another world: so many customers of each merchant with exactly one
+// invoice each that failed for want of funds, that nobody else will retry (next_payment_attempt
+// null, auto_advance false) and that can be paid now. When paid, every other one succeeds and the
+// rest are declined, with codes of all classes.
 //
-// With Config.Respond customers answer their emails: of those who owe and whose card only they can replace, 35 in a hundred take
-// another card and pay within 48 hours of the sandbox's clock, fewer after each further email.
+// With Config.Respond customers answer their emails: of those who owe and whose card only they can
+// replace, 35 in a hundred take another card and pay within 48 hours of the sandbox's clock, fewer
+// after each further email.
 //
 // Truth says who is a ghost, from the inside: what is owed, what the merchant has written off while
 // the service goes on, and what was paid and charged back. Invoices that ask for the same thing
@@ -35,7 +40,8 @@
 //	POST /sandbox/sms-reply                SMSReply; the answer is SMSReplied
 //	POST /sandbox/forget-keys              all Idempotency-Keys are forgotten now
 //	GET  /sandbox/clock                    {"now": RFC 3339}
-//	POST /sandbox/clock                    {"advance_seconds": n} moves the clock on and plays what falls due; answers as GET
+//	POST /sandbox/clock                    {"advance_seconds": n} moves the clock on, and plays what
+//	                                       falls due; answers as GET
 //	POST /sandbox/faults                   Fault, with "delay" in milliseconds
 //	DELETE /sandbox/faults                 disarms all
 //	POST /sandbox/changes                  Change; the answer is {"id": …}
@@ -43,9 +49,10 @@
 //
 // # Limits
 //
-// Grants survive a restart in Config.StateFile, objects and idempotency keys do not: after a restart the world is what
-// the seed and the clock say. Time passes when somebody asks: Advance plays what is due, so that its events are sent. What
-// was added to the clock (AdvanceClock) is gone with the process too.
+// Grants survive a restart in Config.StateFile, objects and idempotency keys do not: after a
+// restart the world is what the seed and the clock say. Time passes when somebody asks: Advance
+// plays what is due, so that its events are sent. What was added to the clock (AdvanceClock) is
+// gone with the process too.
 //
 // Known from reading only, and so a guess here too: which headers and codes come with a 429, what
 // exactly moves in later API versions, how a part of an invoice comes in, and that a code used

@@ -54,8 +54,8 @@ var expandable = map[string]string{
 	"pm": "payment_methods", "dp": "disputes",
 }
 
-// expand writes an object with ids replaced by objects along dotted paths, four levels deep at most, as expand[] asks. bad
-// names a path that cannot be expanded.
+// expand writes an object with ids replaced by objects along dotted paths, four levels deep at
+// most, as expand[] asks. bad names a path that cannot be expanded.
 func (a *account) expand(v any, paths []string) (out json.RawMessage, bad string) {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -127,7 +127,8 @@ func (a *account) byID(id string) object {
 	return nil
 }
 
-// valueOf finds the value of a field at the top of an object's compact JSON, as json.Marshal writes it; -1 if it has none.
+// valueOf finds the value of a field at the top of an object's compact JSON, as json.Marshal writes
+// it; -1 if it has none.
 func valueOf(b []byte, field string) (start, end int) {
 	depth, key := 0, ""
 	for i := 0; i < len(b); i++ {

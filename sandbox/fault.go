@@ -9,41 +9,53 @@ import (
 	"time"
 )
 
-// Fault makes requests go wrong. Without After it strikes before anything is done or stored; with After the request is
-// carried out first, its effect stays, and only then does the fault strike. A Fault of Delay or Hold alone is a slow
-// but right answer.
+// Fault makes requests go wrong. Without After it strikes before anything is done or stored; with
+// After the request is carried out first, its effect stays, and only then does the fault strike. A
+// Fault of Delay or Hold alone is a slow but right answer.
 //
 // In the JSON of POST /sandbox/faults, delay is in milliseconds and hold is missing.
 type Fault struct {
 	Account string `json:"account"` // acct_…; "" strikes all
 	Method  string `json:"method"`  // "" strikes every method
 	Path    string `json:"path"`    // prefix of the URL's path; "" strikes every path
-	Query   string `json:"query"`   // a part of the decoded query, as in "starting_after"; "" strikes every query
-	Skip    int    `json:"skip"`    // so many requests pass first: page N of a list is Skip: N-1
-	Every   int    `json:"every"`   // after Skip only every so-many-th is struck; 0 means each
-	Times   int    `json:"times"`   // how many are struck; 0 means 1, with Chance all; below 0 all
+	// a part of the decoded query, as in "starting_after"; "" strikes every query
+	Query string `json:"query"`
+	Skip  int    `json:"skip"`  // so many requests pass first: page N of a list is Skip: N-1
+	Every int    `json:"every"` // after Skip only every so-many-th is struck; 0 means each
+	Times int    `json:"times"` // how many are struck; 0 means 1, with Chance all; below 0 all
 
-	// Chance is the probability that a request that is met is struck, from the seed's random numbers: 0.05 with Method
-	// "POST" and Path "/v1/" spoils one POST in twenty until Mend. 0 strikes for certain.
+	// Chance is the probability that a request that is met is struck, from the seed's random
+	// numbers: 0.05 with Method "POST" and Path "/v1/" spoils one POST in twenty until Mend. 0
+	// strikes for certain.
 	Chance float64 `json:"chance"`
 
-	Status int           `json:"status"` // answer with this status; without Body in the error shape of whose path it is
-	Code   string        `json:"code"`   // the error's code: a 429 is a rate_limit unless this is "lock_timeout"; "idempotency_key_in_use" goes with 409
-	Body   string        `json:"body"`   // answer with this body; with Status 0 under the real status
-	Header http.Header   `json:"header"` // added to whatever is answered
-	Delay  time.Duration `json:"-"`      // wait this long, or until the client leaves; with After the Idempotency-Key is in flight meanwhile
-	Hold   func()        `json:"-"`      // like Delay, but returns when the test says so; called without any lock
-	Drop   bool          `json:"drop"`   // close the connection without an answer
-	Reset  bool          `json:"reset"`  // like Drop, but the client sees "connection reset by peer"
-	After  bool          `json:"after"`  // carry out first, then strike
-	Rows   int           `json:"rows"`   // once the answer is made, so many paid invoices with their charges appear in the account
+	// answer with this status; without Body in the error shape of whose path it is
+	Status int `json:"status"`
+	// the error's code: a 429 is a rate_limit unless this is "lock_timeout";
+	// "idempotency_key_in_use" goes with 409
+	Code string `json:"code"`
+	// answer with this body; with Status 0 under the real status
+	Body   string      `json:"body"`
+	Header http.Header `json:"header"` // added to what is answered
+	// wait this long, or until the client leaves; with After the Idempotency-Key is in flight
+	// meanwhile
+	Delay time.Duration `json:"-"`
+	// like Delay, but returns when the test says so; called without any lock
+	Hold func() `json:"-"`
+	Drop bool   `json:"drop"` // close the connection without an answer
+	// like Drop, but the client sees "connection reset by peer"
+	Reset bool `json:"reset"`
+	After bool `json:"after"` // carry out first, then strike
+	// once the answer is made, so many paid invoices with their charges appear in the account
+	Rows int `json:"rows"`
 
-	// Truncate sends half of the real answer under its full Content-Length and closes the connection. (Invalid JSON under
-	// a 200 is Status: 200, Body: "{", After: true.)
+	// Truncate sends half of the real answer under its full Content-Length and closes the
+	// connection. (Invalid JSON under a 200 is Status: 200, Body: "{", After: true.)
 	Truncate bool `json:"truncate"`
 
-	// Store lets Status and Body take the place of the execution's own answer under its Idempotency-Key, as Stripe stores
-	// its 500s: a replay brings them again. Without After nothing is carried out. Only below /v1/.
+	// Store lets Status and Body take the place of the execution's own answer under its
+	// Idempotency-Key, as Stripe stores its 500s: a replay brings them again. Without After nothing
+	// is carried out. Only below /v1/.
 	Store bool `json:"store"`
 
 	seen, left int
@@ -155,7 +167,8 @@ func (f *Fault) answer(q *request, real answer) answer {
 	return a
 }
 
-// reset closes the connection so that its other end gets an RST. It returns where that cannot be done.
+// reset closes the connection so that its other end gets an RST. It returns where that cannot be
+// done.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {

@@ -120,8 +120,8 @@ func (s *Sandbox) loadState() error {
 	return nil
 }
 
-// saveState writes the file beside its place and renames it, so that a crash leaves the old or the new one. Callers
-// hold the lock.
+// saveState writes the file beside its place and renames it, so that a crash leaves the old or the
+// new one. Callers hold the lock.
 func (s *Sandbox) saveState() (err error) {
 	if s.cfg.StateFile == "" {
 		return nil

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// history is a merchant's past in bulk: a million charges in closed form, written once and then only read. Rows are
-// small and refer to each other by number; ids and JSON are made when somebody asks.
+// history is a merchant's past in bulk: a million charges in closed form, written once and then
+// only read. Rows are small and refer to each other by number; ids and JSON are made when somebody
+// asks.
 type history struct {
 	acc       *account
 	epoch     int64
@@ -18,7 +19,8 @@ type history struct {
 	charges   []oldCharge
 	disputes  []oldDispute
 
-	subsOf, invoicesOf, chargesOf groups // by customer, by subscription, by invoice; each oldest first
+	// by customer, by subscription, by invoice; each oldest first
+	subsOf, invoicesOf, chargesOf groups
 	disputeOf                     map[uint32]uint32
 	ids                           map[string]idSpace
 }
@@ -94,7 +96,8 @@ type scribe struct {
 	r    *rand.Rand
 	plan []int // the stories still to be told before all are shuffled again
 	told int
-	most int // days of age: a small history has no long customers, so that one alone does not fill it
+	// days of age: a small history has no long customers, so that one alone does not fill it
+	most int
 }
 
 // newHistory writes about so many charges.

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// keyLife is how long a key is remembered. Stripe promises "at least 24 hours"; the sandbox forgets as early as allowed,
-// because that is the case that hurts.
+// keyLife is how long a key is remembered. Stripe promises "at least 24 hours"; the sandbox forgets
+// as early as allowed, because that is the case that hurts.
 const keyLife = 24 * time.Hour
 
 // idemKey: the same key in two accounts is two keys.
@@ -22,9 +22,10 @@ type idemEntry struct {
 	answer               answer
 }
 
-// write wraps a mutation in Stripe's layers, in this order: credential, validation, idempotency, execution. (Rate limits
-// come before all of them, as faults.) prepare validates what does not depend on the object's state and returns the
-// execution; whatever it refuses leaves no trace under the key.
+// write wraps a mutation in Stripe's layers, in this order: credential, validation, idempotency,
+// execution. (Rate limits come before all of them, as faults.) prepare validates what does not
+// depend on the object's state and returns the execution; what it refuses leaves no trace under
+// the key.
 func (s *Sandbox) write(prepare func(*request) (func() answer, *answer)) func(*request) answer {
 	return func(q *request) answer {
 		run, a := s.begin(q, prepare)
@@ -41,8 +42,8 @@ func (s *Sandbox) write(prepare func(*request) (func() answer, *answer)) func(*r
 	}
 }
 
-// begin goes as far as an answer without a wait: either an answer to send as it is, or an execution that is done but
-// still in flight under its key.
+// begin goes as far as an answer without a wait: either an answer to send as it is, or an execution
+// that is done but still in flight under its key.
 func (s *Sandbox) begin(q *request, prepare func(*request) (func() answer, *answer)) (*idemEntry, *answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +63,8 @@ func (s *Sandbox) begin(q *request, prepare func(*request) (func() answer, *answ
 	if refused != nil {
 		return nil, refused
 	}
-	sum := sha256.Sum256([]byte(q.form.Encode())) // sorted by name, so the order of the body does not matter
+	// sorted by name, so the order of the body does not matter
+	sum := sha256.Sum256([]byte(q.form.Encode()))
 	e := &idemEntry{method: q.Method, path: q.URL.Path, params: hex.EncodeToString(sum[:]), request: q.id, started: q.now}
 	if q.key != "" {
 		k := idemKey{q.acc.ID, q.key}
@@ -117,7 +119,8 @@ func (e *idemEntry) again(q *request, now *idemEntry) answer {
 	return a
 }
 
-// ForgetKeys forgets all Idempotency-Keys but those in flight, as Stripe may after 24 hours and a test wants at once.
+// ForgetKeys forgets all Idempotency-Keys but those in flight, as Stripe may after 24 hours and a
+// test wants at once.
 func (s *Sandbox) ForgetKeys() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

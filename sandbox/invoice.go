@@ -67,8 +67,9 @@ func (c *contract) finalize(inv *invoice, t int64) {
 	c.attempt(inv, c.card, t)
 }
 
-// attempt charges a card for an invoice and carries the result into every object. It returns the charge and, unless it
-// went well, why not. A nil card is a missing payment method: nothing is charged.
+// attempt charges a card for an invoice and carries the result into every object. It returns the
+// charge and, unless it went well, why not. A nil card is a missing payment method: nothing is
+// charged.
 func (c *contract) attempt(inv *invoice, k *card, t int64) (*charge, *decline) {
 	a := c.acc
 	inv.Attempted = true

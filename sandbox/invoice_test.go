@@ -34,7 +34,8 @@ func TestPay(t *testing.T) {
 	if sub := b.get("/v1/subscriptions/"+r.text("subscription"), token, nil); sub.text("status") != "active" {
 		t.Errorf("subscription: %s", sub.body)
 	}
-	// Every event of the payment names the request and its key; that of a neighbour in time does not.
+	// Every event of the payment names the request and its key; that of a neighbour in time does
+	// not.
 	mine := map[string]bool{}
 	for _, e := range all[struct {
 		Type    string

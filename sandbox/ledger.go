@@ -6,22 +6,24 @@ import (
 	"time"
 )
 
-// Execution is one line of the ledger: something that was really done in the world. Replays, refused twins and failed
-// validations are none; declines are.
+// Execution is one line of the ledger: something that was really done in the world. Replays,
+// refused twins and failed validations are none; declines are.
 type Execution struct {
-	Account  string    `json:"account"` // acct_…, "resend", or Twilio's AC…
-	Key      string    `json:"key"`     // Idempotency-Key; "" if there was none
-	Method   string    `json:"method"`
-	Path     string    `json:"path"`
-	Object   string    `json:"object"`          // id of what was changed or made
-	Before   string    `json:"before"`          // the object's status just before, as "open" of an invoice; "" if it has none or is new
-	Status   int       `json:"status"`          // of the real answer, whatever a fault made of it
-	At       time.Time `json:"at"`              // wall clock: a test compares it with its own
-	Clock    time.Time `json:"clock"`           // the sandbox's clock
-	Request  string    `json:"request"`         // Request-Id
-	Metadata dict      `json:"metadata"`        // what the request set, as planned_attempt
-	Order    uint64    `json:"order"`           // 1, 2, 3 … over all accounts
-	Repeated bool      `json:"repeated_by_key"` // the key was executed before: forgotten in between, or in another account
+	Account string `json:"account"` // acct_…, "resend", or Twilio's AC…
+	Key     string `json:"key"`     // Idempotency-Key; "" if there was none
+	Method  string `json:"method"`
+	Path    string `json:"path"`
+	Object  string `json:"object"` // id of what was changed or made
+	// the object's status just before, as "open" of an invoice; "" if it has none or is new
+	Before   string    `json:"before"`
+	Status   int       `json:"status"`   // of the real answer, no matter what a fault made of it
+	At       time.Time `json:"at"`       // wall clock: a test compares it with its own
+	Clock    time.Time `json:"clock"`    // the sandbox's clock
+	Request  string    `json:"request"`  // Request-Id
+	Metadata dict      `json:"metadata"` // what the request set, as planned_attempt
+	Order    uint64    `json:"order"`    // 1, 2, 3 … over all accounts
+	// the key was executed before: forgotten in between, or in another account
+	Repeated bool `json:"repeated_by_key"`
 }
 
 // enter writes an execution into the ledger. Callers hold the lock.
@@ -92,8 +94,9 @@ func (s *Sandbox) PaidTwice() []string {
 	return twice
 }
 
-// Executions says how often the mutation with this Idempotency-Key was really executed, over all accounts and for the
-// life of the sandbox: replays, refused twins and failed validations do not count, declines do.
+// Executions says how often the mutation with this Idempotency-Key was really executed, over all
+// accounts and for the life of the sandbox: replays, refused twins and failed validations do not
+// count, declines do.
 func (s *Sandbox) Executions(key string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -38,11 +38,16 @@ func TestLedger(t *testing.T) {
 	b.s.Fail(Fault{Path: pay, Drop: true, After: true})
 	b.do(http.MethodPost, pay, token, nil, key("task_1")...)
 	paid := time.Now()
-	b.post(pay, token, nil, key("task_1")...)                                                               // replayed
-	b.post(pay, token, nil, key("task_2")...)                                                               // executed: too late
-	b.post("/v1/invoices/"+bad.ID+"/pay", token, nil, key("task_3")...)                                     // executed: declined
-	b.post("/v1/invoices/"+bad.ID, token, url.Values{"metadata[planned_attempt]": {"2"}}, key("task_4")...) // executed
-	b.post("/v1/invoices/"+bad.ID, token, url.Values{"unheard_of": {"2"}}, key("task_5")...)                // refused
+	// replayed
+	b.post(pay, token, nil, key("task_1")...)
+	// executed: too late
+	b.post(pay, token, nil, key("task_2")...)
+	// executed: declined
+	b.post("/v1/invoices/"+bad.ID+"/pay", token, nil, key("task_3")...)
+	// executed
+	b.post("/v1/invoices/"+bad.ID, token, url.Values{"metadata[planned_attempt]": {"2"}}, key("task_4")...)
+	// refused
+	b.post("/v1/invoices/"+bad.ID, token, url.Values{"unheard_of": {"2"}}, key("task_5")...)
 	b.s.Fail(Fault{Path: "/v1/invoices/", Status: 500, Store: true})
 	b.post("/v1/invoices/"+bad.ID+"/pay", token, nil, key("task_6")...) // stored, not executed
 	b.post("/v1/customers/"+b.find(1, payable).Customer, other, nil, key("task_7")...)

@@ -30,8 +30,8 @@ var statuses = map[string][]string{
 	"invoices":      {"draft", "open", "paid", "uncollectible", "void"},
 }
 
-// list answers newest first. What it shows is gathered under the lock; it is written down after the lock is gone, so that
-// readers of long lists do not wait for each other.
+// list answers newest first. What it shows is gathered under the lock; it is written down after the
+// lock is gone, so that readers of long lists do not wait for each other.
 func (s *Sandbox) list(name string) func(*request) answer {
 	return func(q *request) answer {
 		t := q.acc.tables[name]
@@ -123,7 +123,8 @@ func notExpandable(path string) answer {
 	return apiError(http.StatusBadRequest, "invalid_request_error", "", "expand", "This property cannot be expanded ("+path+").")
 }
 
-// filter is what a list is narrowed to: a span of created, both ends included, and conditions on fields.
+// filter is what a list is narrowed to: a span of created, both ends included, and conditions on
+// fields.
 type filter struct {
 	from, to int64
 	fields   []condition
@@ -155,7 +156,8 @@ func (f filter) keepsShelved(s *shelf, n int) bool {
 			return false
 		}
 	}
-	return s.kind != "payment_intents" || s.h.invoices[n].intent != "" // an invoice without one leaves a gap
+	// an invoice without one leaves a gap
+	return s.kind != "payment_intents" || s.h.invoices[n].intent != ""
 }
 
 // filter reads created and the list's own filters.

@@ -11,7 +11,8 @@ import (
 
 var lists = []string{"customers", "subscriptions", "invoices", "charges", "disputes", "events", "payment_intents"}
 
-// Every read route, with another merchant's id and with one that nobody has: the answers differ in the id alone.
+// Every read route, with another merchant's id and with one that nobody has: the answers differ in
+// the id alone.
 func TestTenants(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -105,7 +106,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// A walk meets every row that was there at its start once, in both directions, whatever is added meanwhile.
+// A walk meets every row that was there at its start once, in both directions, no matter what is
+// added meanwhile.
 func TestWalkWhileRowsAreAdded(t *testing.T) {
 	t.Parallel()
 	for _, name := range lists {

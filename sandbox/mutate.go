@@ -24,8 +24,8 @@ func (q *request) invoiceFor(allowed ...string) (*invoice, *answer) {
 	return inv, nil
 }
 
-// caused runs a change in the name of the request, so that its events can be traced to the Idempotency-Key. c is the
-// contract whose next turn the change may bring forward, or nil.
+// caused runs a change in the name of the request, so that its events can be traced to the
+// Idempotency-Key. c is the contract whose next turn the change may bring forward, or nil.
 func (q *request) caused(c *contract, change func() answer) answer {
 	q.acc.cause = eventRequest{ID: text(q.id), IdempotencyKey: text(q.key)}
 	defer func() { q.acc.cause = eventRequest{} }()
@@ -56,7 +56,8 @@ func (s *Sandbox) payInvoice(q *request) (func() answer, *answer) {
 	}
 	k := inv.of.card
 	if pm := q.form.Get("payment_method"); pm != "" {
-		if k = inv.of.cust.cardOf(pm); k == nil { // another customer's is as unknown as another merchant's
+		if k = inv.of.cust.cardOf(pm); k == nil {
+			// another customer's is as unknown as another merchant's
 			a := missing(http.StatusBadRequest, "PaymentMethod", pm, "payment_method")
 			return nil, &a
 		}
@@ -92,7 +93,8 @@ func (q *request) pay(inv *invoice, k *card, outOfBand bool) answer {
 	}
 	first := !inv.Attempted
 	if first {
-		inv.AttemptCount++ // attempts by hand count only if they are the first: see Invoice.attempt_count
+		// attempts by hand count only if they are the first: see Invoice.attempt_count
+		inv.AttemptCount++
 	}
 	ch, d := c.attempt(inv, k, now)
 	q.acc.emit(now, "invoice.updated", inv, nil)
@@ -257,8 +259,9 @@ func (q *request) boolean(name string) (bool, *answer) {
 	}
 }
 
-// metadata reads metadata[key]=value: an empty value removes the key, an empty metadata removes all. It returns the
-// merge, or nil if the request has none. Limits as Stripe's: 50 keys, 40 and 500 characters.
+// metadata reads metadata[key]=value: an empty value removes the key, an empty metadata removes
+// all. It returns the merge, or nil if the request has none. Limits as Stripe's: 50 keys, 40 and
+// 500 characters.
 func (q *request) metadata(old dict) (func(dict) dict, *answer) {
 	set, wipe := dict{}, false
 	for name, values := range q.form {

@@ -8,9 +8,9 @@ import (
 	"net/url"
 )
 
-// authorize stands for the page on which a merchant grants access. It answers faults of the platform (client_id,
-// redirect_uri) itself and sends all else back to redirect_uri. Test parameters: sandbox_account=acct_… approves as that
-// merchant, sandbox_deny=1 denies.
+// authorize stands for the page on which a merchant grants access. It answers faults of the
+// platform (client_id, redirect_uri) itself and sends all else back to redirect_uri. Test
+// parameters: sandbox_account=acct_… approves as that merchant, sandbox_deny=1 denies.
 func (s *Sandbox) authorize(q *request) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +113,8 @@ func (s *Sandbox) exchange(q *request) answer {
 	case c == nil:
 		return invalid("Authorization code does not exist")
 	case c.used:
-		// RFC 6749 4.1.2 asks for the revocation: of two users one is a thief. Whether Stripe does so is not documented.
+		// RFC 6749 4.1.2 asks for the revocation: of two users one is a thief. Whether Stripe does
+		// so is not documented.
 		return s.saved(func() func() { return revoke(c.gave) }, func() answer {
 			return invalid("This authorization code has already been used. All tokens issued with this code have been revoked.")
 		})
@@ -131,7 +132,8 @@ func (s *Sandbox) exchange(q *request) answer {
 	})
 }
 
-// refresh hands out a further access token of equal or lesser scope. Older ones and the refresh token stay valid.
+// refresh hands out a further access token of equal or lesser scope. Older ones and the refresh
+// token stay valid.
 func (s *Sandbox) refresh(q *request) answer {
 	secret := q.form.Get("refresh_token")
 	t := s.grants.find(secret, "refresh")
@@ -221,7 +223,8 @@ func revoke(tokens []*token) func() {
 	}
 }
 
-// saved changes the grants and writes them to the state file before anybody hears of it. If that fails, nothing changed.
+// saved changes the grants and writes them to the state file before anybody hears of it. If that
+// fails, nothing changed.
 func (s *Sandbox) saved(change func() (undo func()), reply func() answer) answer {
 	before := make(map[string]*token, len(s.grants.tokens))
 	for k, t := range s.grants.tokens {
@@ -242,7 +245,8 @@ func (s *Sandbox) saved(change func() (undo func()), reply func() answer) answer
 
 // oauthError has the flat shape of RFC 6749, unlike the v1 API's.
 func oauthError(status int, name, description string) answer {
-	b, _ := json.Marshal(map[string]string{"error": name, "error_description": description}) // strings only: cannot fail
+	// strings only: cannot fail
+	b, _ := json.Marshal(map[string]string{"error": name, "error_description": description})
 	return answer{status: status, body: b}
 }
 

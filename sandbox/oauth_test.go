@@ -219,7 +219,8 @@ func TestStateFile(t *testing.T) {
 	// Days later another process serves the same world to the same tokens.
 	later := setup(t, with, func(c *Config) { c.Now = func() time.Time { return birth.AddDate(0, 0, 3) } })
 	after := later.ids("/v1/customers", kept)
-	if i := slices.Index(after, before[0]); i < 0 || !slices.Equal(after[i:], before[:len(before)-i]) { // newcomers stand in front
+	if i := slices.Index(after, before[0]); i < 0 || !slices.Equal(after[i:], before[:len(before)-i]) {
+		// newcomers stand in front
 		t.Errorf("another world after the restart: %d and %d customers", len(before), len(after))
 	}
 	if r := later.get("/v1/account", revoked, nil); r.status != http.StatusUnauthorized || r.text("error.code") != "api_key_expired" {

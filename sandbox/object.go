@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// The objects below have the shapes of API version 2023-10-16. Fields that Stripe has and that nobody here reads are left
-// out: a client must cope with that, as it must with new ones.
+// The objects below have the shapes of API version 2023-10-16. Fields that Stripe has and that
+// nobody here reads are left out: a client must cope with that, as it must with new ones.
 
 // stamp is a Unix time in seconds that is null when zero.
 type stamp int64
@@ -104,7 +104,8 @@ type cardDetails struct {
 	Fingerprint string `json:"fingerprint"`
 	Funding     string `json:"funding"`
 	Last4       string `json:"last4"`
-	Network     string `json:"network,omitempty"` // on charges only; on a payment method the key is "networks"
+	// on charges only; on a payment method the key is "networks"
+	Network string `json:"network,omitempty"`
 }
 
 type sepaDetails struct {
@@ -315,8 +316,8 @@ type charge struct {
 	Status               string               `json:"status"`
 }
 
-// outcome carries advice_code, network_advice_code and network_decline_code although version 2023-10-16 of the typed
-// client does not name them: Stripe sends them to every version.
+// outcome carries advice_code, network_advice_code and network_decline_code although version
+// 2023-10-16 of the typed client does not name them: Stripe sends them to every version.
 type outcome struct {
 	AdviceCode         text   `json:"advice_code"`
 	NetworkAdviceCode  text   `json:"network_advice_code"`
@@ -362,7 +363,8 @@ type eventData struct {
 	PreviousAttributes map[string]any `json:"previous_attributes,omitempty"`
 }
 
-// snapshot copies an object. What it points to is shared, and is therefore replaced and never changed in place.
+// snapshot copies an object. What it points to is shared, and is therefore replaced and never
+// changed in place.
 func snapshot(o object) object {
 	switch o := o.(type) {
 	case *customer:

@@ -1,6 +1,7 @@
 package sandbox
 
-// lost are the declines that the losers of Config.OpenInvoices meet, one class after another. Twice in ten it is a soft one.
+// lost are the declines that the losers of Config.OpenInvoices meet, one class after another. Twice
+// in ten it is a soft one.
 var lost = []decline{
 	insufficientFunds,
 	expiredCard,
@@ -16,12 +17,14 @@ var lost = []decline{
 	unknownDecline,
 }
 
-// shortOfFunds is [insufficientFunds] of a network that does not say when to come back: these invoices can be tried now.
+// shortOfFunds is [insufficientFunds] of a network that does not say when to come back: these
+// invoices can be tried now.
 var shortOfFunds = func() decline { d := insufficientFunds; d.masterc = ""; return d }()
 
-// populateOpen plans the world of Config.OpenInvoices: customers who have paid once, whose first renewal failed for want of
-// funds four to 25 days ago, and whose merchant has taken the invoice out of the retry calendar since. When tried again,
-// every other one pays and the rest are declined, in all the ways of lost.
+// populateOpen plans the world of Config.OpenInvoices: customers who have paid once, whose first
+// renewal failed for want of funds four to 25 days ago, and whose merchant has taken the invoice
+// out of the retry calendar since. When tried again, every other one pays and the rest are
+// declined, in all the ways of lost.
 func (a *account) populateOpen() {
 	for i := range a.world.open {
 		w := &author{acc: a, i: i, epoch: a.world.epoch, r: stream(a.world.seed, "open", a.ID, i)}

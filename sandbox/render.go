@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// shapes are the objects of a history as Stripe sends them, with all their fields, so that reading them costs what it
-// costs in earnest. "@name" stands for a value of writers.
+// shapes are the objects of a history as Stripe sends them, with all their fields, so that reading
+// them costs what it costs in earnest. "@name" stands for a value of writers.
 //
 //go:embed shapes/*.json
 var shapes embed.FS
@@ -32,7 +32,8 @@ var compiled map[string][]piece
 
 func init() { compiled = compileShapes() }
 
-// compileShapes cuts the shapes at their fields. A field that nobody writes is a mistake in this package: it panics at start.
+// compileShapes cuts the shapes at their fields. A field that nobody writes is a mistake in this
+// package: it panics at start.
 func compileShapes() map[string][]piece {
 	out := map[string][]piece{}
 	for kind, fields := range writers {
@@ -113,7 +114,8 @@ func (s *shelf) expansions(paths []string) (tree expansions, bad string) {
 	return tree, ""
 }
 
-// link writes the id of another row, or that row in full where it is wanted. of returns -1 for null.
+// link writes the id of another row, or that row in full where it is wanted. of returns -1 for
+// null.
 func link(field, kind string, of func(h *history, n int) int) writer {
 	return func(dst []byte, h *history, n int, wanted expansions) []byte {
 		to := of(h, n)

@@ -17,13 +17,14 @@ type SMSReply struct {
 	From string `json:"from"` // the phone
 	Body string `json:"body"`
 
-	// URL is where Twilio's webhook goes, on the loopback interface; "" posts nothing. SignedURL is what is signed where the
-	// receiver knows itself by another address.
+	// URL is where Twilio's webhook goes, on the loopback interface; "" posts nothing. SignedURL is
+	// what is signed where the receiver knows itself by another address.
 	URL       string `json:"url"`
 	SignedURL string `json:"signed_url"`
 
 	Account string `json:"account"` // AC…; "" means the one that last wrote from To, or TwilioSID
-	Token   string `json:"token"`   // signs; "" means the one last used by the account, or TwilioToken
+	// signs; "" means the one last used by the account, or TwilioToken
+	Token string `json:"token"`
 }
 
 // SMSReplied says what became of a reply.
@@ -38,8 +39,9 @@ var (
 	startWords = []string{"START", "YES", "UNSTOP"}
 )
 
-// Reply lets a phone write to one of our numbers. As at Twilio a STOP opts the phone out of what comes from that number, a
-// START in again, and either is posted to the webhook like any other message.
+// Reply lets a phone write to one of our numbers. As at Twilio a STOP opts the phone out of what
+// comes from that number, a START in again, and either is posted to the webhook like any other
+// message.
 func (s *Sandbox) Reply(r SMSReply) (SMSReplied, error) {
 	if err := loopback(r.URL); err != nil {
 		return SMSReplied{}, fmt.Errorf("sms reply: the URL %w", err)

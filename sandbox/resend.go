@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// The part of Resend's API that sends emails, below /resend/. A key that begins with re_sandbox is accepted; one that begins
-// with re_sandbox_send may do nothing else. Nothing is delivered: what was accepted is in the mailbox.
+// The part of Resend's API that sends emails, below /resend/. A key that begins with re_sandbox is
+// accepted; one that begins with re_sandbox_send may do nothing else. Nothing is delivered: what
+// was accepted is in the mailbox.
 
 // Email is one accepted email.
 type Email struct {
@@ -48,7 +49,8 @@ func (s *Sandbox) Emails() []Email {
 }
 
 func resendError(status int, name, msg string) answer {
-	b, _ := json.Marshal(map[string]any{"statusCode": status, "name": name, "message": msg}) // cannot fail
+	// cannot fail
+	b, _ := json.Marshal(map[string]any{"statusCode": status, "name": name, "message": msg})
 	return answer{status: status, body: b}
 }
 
@@ -73,7 +75,8 @@ func resendKey(q *request, full bool) *answer {
 	switch key := credential(q.Request); {
 	case key == "":
 		a = resendError(http.StatusUnauthorized, "missing_api_key", "Missing API Key")
-	case !strings.HasPrefix(key, "re_sandbox"): // the reference says 403 invalid_api_key, the service answers this
+	case !strings.HasPrefix(key, "re_sandbox"):
+		// the reference says 403 invalid_api_key, the service answers this
 		a = resendError(http.StatusUnauthorized, "validation_error", "API key is invalid")
 	case full && strings.HasPrefix(key, "re_sandbox_send"):
 		a = resendError(http.StatusUnauthorized, "restricted_api_key", "This API key is restricted to only send emails")
@@ -104,8 +107,8 @@ func (s *Sandbox) resendKeys(q *request) answer {
 		"id": "91f3200a-df72-4654-b0cd-f202395f5354", "name": "sandbox", "created_at": q.now.UTC().Format(time.RFC3339)}}})
 }
 
-// sendEmail takes an email. Resend remembers the answer to an accepted one under its Idempotency-Key for 24 hours; what it
-// refuses leaves no trace.
+// sendEmail takes an email. Resend remembers the answer to an accepted one under its
+// Idempotency-Key for 24 hours; what it refuses leaves no trace.
 func (s *Sandbox) sendEmail(q *request) answer {
 	e, refused := s.acceptEmail(q)
 	if refused != nil {
@@ -216,7 +219,8 @@ func readEmail(body []byte) (*Email, *answer) {
 		Headers: in.Headers, Tags: in.Tags}, nil
 }
 
-// digestJSON is a hash of what a body says, whatever the order of its fields. It reads well: readEmail has taken it.
+// digestJSON is a hash of what a body says, regardless of the order of its fields. It reads well:
+// readEmail has taken it.
 func digestJSON(body []byte) string {
 	var v any
 	d := json.NewDecoder(bytes.NewReader(body))

@@ -6,11 +6,12 @@ import (
 	"strings"
 )
 
-// willing is the probability that a customer who must act does so after the first email, the second and so on; the last one
-// holds for all that follow.
+// willing is the probability that a customer who must act does so after the first email, the second
+// and so on; the last one holds for all that follow.
 var willing = []float64{0.35, 0.20, 0.12, 0.05}
 
-// hear lets the customers behind an email's addresses answer it, where Config.Respond asks for that. Callers hold the lock.
+// hear lets the customers behind an email's addresses answer it, where Config.Respond asks for
+// that. Callers hold the lock.
 func (s *Sandbox) hear(e *Email, now int64) {
 	if !s.cfg.Respond {
 		return
@@ -35,8 +36,8 @@ func (s *Sandbox) hear(e *Email, now int64) {
 	}
 }
 
-// remind has a customer read an email. Who owes money that only he can set right may take out another card one to 48 hours
-// later and pay.
+// remind has a customer read an email. Who owes money that only they can set right may take out
+// another card one to 48 hours later and pay.
 func (a *account) remind(cu *customer, now int64) {
 	var stuck []*contract
 	for _, c := range a.contracts {
@@ -60,8 +61,8 @@ func (a *account) remind(cu *customer, now int64) {
 	}
 }
 
-// stuck says whether a contract has an open invoice that no retry will ever settle: its card is dead in a way that only
-// the customer can mend.
+// stuck says whether a contract has an open invoice that no retry will ever settle: its card is
+// dead in a way that only the customer can mend.
 func (c *contract) stuck(now int64) bool {
 	dead := c.card == nil || c.card.never || c.card.dies != 0 && now >= c.card.dies && (c.card.end.class == "customer" || c.card.end.class == "never")
 	return dead && slices.ContainsFunc(c.open, c.payable)
@@ -71,7 +72,8 @@ func (c *contract) payable(inv *invoice) bool {
 	return inv.Status == "open" && inv.Attempted && inv.CollectionMethod == "charge_automatically" && c.acc.pending(inv) == nil
 }
 
-// comesRound is the customer on the invoice's own page: a new card, and all that is open is paid with it.
+// comesRound is the customer on the invoice's own page: a new card, and all that is open is paid
+// with it.
 func (c *contract) comesRound(t int64) {
 	a, cu := c.acc, c.cust
 	cu.moved = false

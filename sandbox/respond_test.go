@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// written sends each customer of the first merchant who has an address so many emails, all at once, and says who has paid
-// two days later.
+// written sends each customer of the first merchant who has an address so many emails, all at once,
+// and says who has paid two days later.
 func written(t *testing.T, emails int, change ...func(*Config)) (b *bench, stuck map[string]bool, paid []string) {
 	t.Helper()
 	b = setup(t, append([]func(*Config){func(c *Config) { c.OpenInvoices, c.Merchants, c.Respond = 300, 1, true }}, change...)...)

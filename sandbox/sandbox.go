@@ -20,9 +20,11 @@ const (
 	SecretKey = "sk_test_phantom_sandbox"
 	// ClientID is the platform's Connect client id where Config names no other.
 	ClientID = "ca_phantom_sandbox"
-	// ResendKey is one of the keys that /resend/ accepts. It has the shape of Resend's own, as the next two have of Twilio's.
+	// ResendKey is one of the keys that /resend/ accepts. It has the shape of Resend's own, as the
+	// next two have of Twilio's.
 	ResendKey = "re_sandbox1_000000000000000000000000"
-	// TwilioSID is one of the accounts that /twilio/ accepts, and the one that a phone writes to before anybody has used another.
+	// TwilioSID is one of the accounts that /twilio/ accepts, and the one that a phone writes to
+	// before anybody has used another.
 	TwilioSID = "AC00000000000000000000000000000000"
 	// TwilioToken is an auth token of any account.
 	TwilioToken = "twiliosandbox0000000000000000000"
@@ -39,20 +41,36 @@ const (
 
 // Config says which world to make. The zero value is usable.
 type Config struct {
-	SecretKey    string           // the platform's, the only one that is accepted; "" means SecretKey
-	ClientID     string           // the platform's Connect client id; "" means ClientID
-	Seed         uint64           // same seed and clock, same world; 0 means 1
-	Merchants    int              // merchants in the world; 0 means 3
-	Customers    int              // customers of each merchant; 0 means 120, which shows every kind at least once
-	Charges      int              // the first merchant's history has about so many charges, up to 1,000,000; 0 means what its customers have
-	OpenInvoices int              // in place of Customers each merchant has so many, each with one failed invoice that can be paid now, up to 1,000,000; 0 means none
-	RateLimit    int              // requests a second and account beyond which /v1/ answers 429, by the wall clock; 0 means no limit
-	SameIDs      bool             // all merchants number their customers, subscriptions, invoices … alike, so that only the account tells them apart
-	Webhook      Webhook          // where events go; without a URL they go nowhere
-	StateFile    string           // issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; "" keeps them in memory
-	Consent      bool             // authorize shows a page to choose the merchant or deny; false approves at once as the first merchant
-	Respond      bool             // customers answer emails: a third of those whose card is dead for good take another and pay within 48 hours
-	Now          func() time.Time // the clock; nil means time.Now
+	// the platform's, the only one that is accepted; "" means SecretKey
+	SecretKey string
+	ClientID  string // the platform's Connect client id; "" means ClientID
+	Seed      uint64 // same seed and clock, same world; 0 means 1
+	Merchants int    // merchants in the world; 0 means 3
+	// customers of each merchant; 0 means 120, which shows every kind at least once
+	Customers int
+	// the first merchant's history has about so many charges, up to 1,000,000; 0 means what its
+	// customers have
+	Charges int
+	// in place of Customers each merchant has so many, each with one failed invoice that can be
+	// paid now, up to 1,000,000; 0 means none
+	OpenInvoices int
+	// requests a second and account beyond which /v1/ answers 429, by the wall clock; 0 means no
+	// limit
+	RateLimit int
+	// all merchants number their customers, subscriptions, invoices … alike, so that only the
+	// account tells them apart
+	SameIDs bool
+	Webhook Webhook // where events go; without a URL they go nowhere
+	// issued tokens (hashed) and revocations, kept over restarts, written atomically, 0600; ""
+	// keeps them in memory
+	StateFile string
+	// authorize shows a page to choose the merchant or deny; false approves at once as the first
+	// merchant
+	Consent bool
+	// customers answer emails: a third of those whose card is dead for good take another and pay
+	// within 48 hours
+	Respond bool
+	Now     func() time.Time // the clock; nil means time.Now
 }
 
 func (c *Config) setDefaults() error {
@@ -91,15 +109,16 @@ func (c *Config) setDefaults() error {
 	return nil
 }
 
-// Sandbox is an http.Handler that serves the paths of both connect.stripe.com and api.stripe.com. It is safe for
-// concurrent use.
+// Sandbox is an http.Handler that serves the paths of both connect.stripe.com and api.stripe.com.
+// It is safe for concurrent use.
 type Sandbox struct {
 	cfg   Config
 	mux   *http.ServeMux
 	ahead atomic.Int64 // what AdvanceClock has added to Config.Now, in nanoseconds
 
-	mu       sync.Mutex // guards everything below; never held while sleeping or writing to the network
-	epoch    int64      // Unix time at which the generated past ends
+	// guards everything below; never held while sleeping or writing to the network
+	mu       sync.Mutex
+	epoch    int64 // Unix time at which the generated past ends
 	ids      []string
 	accounts map[string]*account
 	platform *account
@@ -120,8 +139,9 @@ type Sandbox struct {
 	requests uint64
 }
 
-// New makes a sandbox. Merchants' objects are generated when first asked for, those of Config.Charges at once. It fails if cfg is out of range or its
-// StateFile is unreadable, damaged or of another seed.
+// New makes a sandbox. Merchants' objects are generated when first asked for, those of
+// Config.Charges at once. It fails if cfg is out of range or its StateFile is unreadable, damaged
+// or of another seed.
 func New(cfg Config) (*Sandbox, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, fmt.Errorf("sandbox config: %w", err)
@@ -149,7 +169,8 @@ func New(cfg Config) (*Sandbox, error) {
 		a := w.newAccount(fmt.Sprintf("merchant %d", i), profiles[i%len(profiles)])
 		if i == 0 && cfg.Charges > 0 {
 			a.bulk = cfg.Charges
-			a.world.customers = max(1, min(cfg.Customers, cfg.Charges/40)) // they have fifteen charges or so each, and the history at least half
+			// they have fifteen charges or so each, and the history at least half
+			a.world.customers = max(1, min(cfg.Customers, cfg.Charges/40))
 		}
 		a.tell = s.mail
 		s.accounts[a.ID] = a
@@ -172,8 +193,9 @@ type Request struct {
 	Path           string    `json:"path"`
 	Account        string    `json:"account"` // acct_… once the credential was accepted
 	IdempotencyKey string    `json:"idempotency_key"`
-	Status         int       `json:"status"`   // 0 while in flight, or if the connection was dropped
-	Replayed       bool      `json:"replayed"` // answered from the idempotency store
+	// 0 while in flight, or if the connection was dropped
+	Status   int  `json:"status"`
+	Replayed bool `json:"replayed"` // answered from the idempotency store
 }
 
 // Requests returns the last 10,000 requests in the order of their arrival.
@@ -208,14 +230,16 @@ type request struct {
 
 // answer is a whole response, so that it can be stored, replayed, replaced or cut.
 type answer struct {
-	status   int
-	header   http.Header
-	body     []byte
-	later    func() ([]byte, error) // writes the body, to be called without the lock; nil if body is it
+	status int
+	header http.Header
+	body   []byte
+	// writes the body, to be called without the lock; nil if body is it
+	later    func() ([]byte, error)
 	replayed bool
 }
 
-// recorder lets handlers be plain functions on the standard ServeMux: its own redirects and errors land here too.
+// recorder lets handlers be plain functions on the standard ServeMux: its own redirects and errors
+// land here too.
 type recorder struct {
 	q      *request
 	header http.Header
@@ -238,7 +262,8 @@ func (s *Sandbox) handle(pattern string, h func(*request) answer) {
 	})
 }
 
-// ServeHTTP answers one request. A fault that drops the connection panics with http.ErrAbortHandler, as net/http asks.
+// ServeHTTP answers one request. A fault that drops the connection panics with
+// http.ErrAbortHandler, as net/http asks.
 func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/sandbox/") {
 		s.control(w, r)
@@ -379,7 +404,8 @@ func (s *Sandbox) finish(w http.ResponseWriter, q *request, a answer) {
 	w.WriteHeader(a.status)
 	if f != nil && f.Truncate {
 		_, _ = w.Write(a.body[:len(a.body)/2])
-		_ = http.NewResponseController(w).Flush() // otherwise the abort below would take these bytes with it
+		// otherwise the abort below would take these bytes with it
+		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}
 	_, _ = w.Write(a.body) // an error means that the client has left: nobody to tell

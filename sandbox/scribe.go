@@ -41,8 +41,8 @@ func (w *scribe) paid(s uint32, from, to int) {
 	}
 }
 
-// retried writes an invoice that was paid after so many failures, or at once if that many do not fit into the past. In
-// its first hour it is a draft.
+// retried writes an invoice that was paid after so many failures, or at once if that many do not
+// fit into the past. In its first hour it is a draft.
 func (w *scribe) retried(s uint32, k, failures int) {
 	v := w.bill(s, k, "paid")
 	inv := &w.invoices[v]
@@ -106,8 +106,8 @@ func (w *scribe) ending() uint8 {
 	return uint8(1 + w.r.IntN(len(hard)))
 }
 
-// owing writes debts: eight attempts within two weeks, as far as they fit into the past. After "never again" Stripe
-// keeps the calendar and seldom knocks; what it then says is its own block.
+// owing writes debts: eight attempts within two weeks, as far as they fit into the past. After
+// "never again" Stripe keeps the calendar and seldom knocks; what it then says is its own block.
 func (w *scribe) owing(s uint32, from, to int) {
 	with := w.ending()
 	for k := from; k < to; k++ {
@@ -147,7 +147,8 @@ func (w *scribe) writtenOff(s uint32, k int) {
 	v.status, v.closed, v.next = "uncollectible", v.created+15*day, 0
 }
 
-// sent writes invoices that go by mail; those from unpaid on are not paid, nor is what the customer has a few days more for.
+// sent writes invoices that go by mail; those from unpaid on are not paid, nor is what the customer
+// has a few days more for.
 func (w *scribe) sent(s uint32, from, to, unpaid int) {
 	for k := from; k < to; k++ {
 		v := w.bill(s, k, "open")
@@ -163,7 +164,8 @@ func (w *scribe) sent(s uint32, from, to, unpaid int) {
 	}
 }
 
-// paused writes the last two invoices as made while collection was paused. One in three has a debt from before.
+// paused writes the last two invoices as made while collection was paused. One in three has a debt
+// from before.
 func (w *scribe) paused(s uint32, n int, behavior string) {
 	w.subs[s].pause = behavior
 	w.paid(s, 0, n-3)

@@ -83,7 +83,8 @@ func (r reply) text(path string) string {
 	return s
 }
 
-// do sends a request; auth is a key, params go to the query of a GET and the body of a POST. header holds name, value …
+// do sends a request; auth is a key, params go to the query of a GET and the body of a POST. header
+// holds name, value …
 func (b *bench) do(method, path, auth string, params url.Values, header ...string) (reply, error) {
 	target, body := b.url+path, ""
 	if method == http.MethodGet && len(params) > 0 {

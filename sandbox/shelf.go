@@ -13,7 +13,8 @@ type shelf struct {
 	idSpace
 }
 
-// idSpace turns numbers into ids and back: a prefix, a filler of the account's own, and the number in disguise.
+// idSpace turns numbers into ids and back: a prefix, a filler of the account's own, and the number
+// in disguise.
 type idSpace struct {
 	prefix string
 	n      int
@@ -81,7 +82,8 @@ func (h *history) shelve() {
 
 func (s *shelf) size() int { return s.n }
 
-// find is the number of a row, or -1. An invoice without a payment intent leaves a gap in the intents' numbers.
+// find is the number of a row, or -1. An invoice without a payment intent leaves a gap in the
+// intents' numbers.
 func (s *shelf) find(id string) int {
 	n := s.idSpace.find(id)
 	if n >= 0 && s.kind == "payment_intents" && s.h.invoices[n].intent == "" {
@@ -138,8 +140,8 @@ func (s *shelf) attr(n int, field string) string {
 	return ""
 }
 
-// pick lists the rows that the filter's ids leave over, ascending. picked is false if it names none and all rows count.
-// Every row it returns meets the conditions that it marks.
+// pick lists the rows that the filter's ids leave over, ascending. picked is false if it names none
+// and all rows count. Every row it returns meets the conditions that it marks.
 func (s *shelf) pick(f filter) (rows []uint32, picked bool) {
 	h := s.h
 	for i, c := range f.fields {

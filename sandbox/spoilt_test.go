@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// However payments are spoilt, a client that sends the same key until it knows the outcome charges each invoice once, and
-// the ledger says so. This is the world that the hunts are tested in.
+// However payments are spoilt, a client that sends the same key until it knows the outcome charges
+// each invoice once, and the ledger says so. This is the world that the hunts are tested in.
 func TestSpoiltPaymentsExecuteOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(c *Config) { c.OpenInvoices, c.Merchants = 120, 1 })

@@ -1,6 +1,7 @@
 package sandbox
 
-// story is what became of one subscription of a history. Weights are of a thousand; those of ghosts add up to 4 in a hundred.
+// story is what became of one subscription of a history. Weights are of a thousand; those of ghosts
+// add up to 4 in a hundred.
 type story struct {
 	weight      int
 	least, most int // age in days
@@ -55,7 +56,8 @@ var stories = []story{
 		w.owing(s, n-1, n)
 		w.subs[s].status = "past_due"
 	}},
-	{1, 130, 1000, func(w *scribe, s uint32, n int) { // hidden: an older one given up, the newest void
+	{1, 130, 1000, func(w *scribe, s uint32, n int) {
+		// hidden: an older one given up, the newest void
 		w.paid(s, 0, n-3)
 		w.writtenOff(s, n-3)
 		w.paid(s, n-2, n-1)
@@ -199,8 +201,9 @@ func (w *scribe) next() {
 	st.tell(w, s, n)
 }
 
-// begin is when a subscription of this story started: on the 28th at the latest, and so that no period began in the last
-// two hours, unless it is healthy, so that every story has a full last period.
+// begin is when a subscription of this story started: on the 28th at the latest, and so that no
+// period began in the last two hours, unless it is healthy, so that every story has a full last
+// period.
 func (w *scribe) begin(st story) int64 {
 	if st.most == 0 {
 		return w.epoch - int64(2+w.r.IntN(18))*hour

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// subscriptionFor finds the contract behind the subscription of a mutation and refuses unknown parameters.
+// subscriptionFor finds the contract behind the subscription of a mutation and refuses unknown
+// parameters.
 func (q *request) subscriptionFor(allowed ...string) (*contract, *answer) {
 	if a := q.unknown(append(allowed, "expand")...); a != nil {
 		return nil, a
@@ -84,7 +85,8 @@ func (s *Sandbox) updateSubscription(q *request) (func() answer, *answer) {
 	return func() answer {
 		return q.caused(c, func() answer {
 			now, before := q.now.Unix(), map[string]any{}
-			if c.sub.Status == "canceled" && (pauses || q.form.Has("cancel_at_period_end")) { // metadata may still be changed
+			if c.sub.Status == "canceled" && (pauses || q.form.Has("cancel_at_period_end")) {
+				// metadata may still be changed
 				return stateError("", "A canceled subscription can only update its cancellation_details and metadata.")
 			}
 			if pauses {
@@ -135,7 +137,8 @@ func (s *Sandbox) cancelSubscription(q *request) (func() answer, *answer) {
 	return func() answer {
 		return q.caused(c, func() answer {
 			if c.sub.Status == "canceled" || c.sub.Status == "incomplete_expired" {
-				return missing(http.StatusNotFound, "subscription", c.sub.ID, "id") // as if it were not there, though a GET shows it
+				// as if it were not there, though a GET shows it
+				return missing(http.StatusNotFound, "subscription", c.sub.ID, "id")
 			}
 			c.cancel(q.now.Unix())
 			return q.show(c.sub)
@@ -149,7 +152,8 @@ func (s *Sandbox) createSubscription(q *request) (func() answer, *answer) {
 	}
 	for name := range q.form {
 		if strings.HasPrefix(name, "items") && name != "items[0][price]" && name != "items[0][quantity]" {
-			return nil, badParam("parameter_unknown", name, "Received unknown parameter: "+name) // one item is all that the sandbox bills
+			// one item is all that the sandbox bills
+			return nil, badParam("parameter_unknown", name, "Received unknown parameter: "+name)
 		}
 	}
 	for _, name := range []string{"customer", "items[0][price]"} {

@@ -220,14 +220,15 @@ func TestSubscriptionMutationsRefused(t *testing.T) {
 	}
 }
 
-// Every event that a mutation causes names its key, whatever the mutation is.
+// Every event that a mutation causes names its key, no matter what the mutation is.
 func TestEventsNameTheirKey(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	token := b.connect(0)
 	lastTry := b.find(0, func(v *invoice) bool { return doomed(v) && v.NextPaymentAttempt != 0 })
 	b.s.mu.Lock()
-	lastTry.of.after, lastTry.firstFail, lastTry.NextPaymentAttempt = cancelNow, birth.Unix()-20*day, 0 // the retries are used up
+	// the retries are used up
+	lastTry.of.after, lastTry.firstFail, lastTry.NextPaymentAttempt = cancelNow, birth.Unix()-20*day, 0
 	b.s.mu.Unlock()
 	used := []string{lastTry.ID}
 	fresh := func() string {

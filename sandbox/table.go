@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// table holds one kind of object, oldest first. Rows of one second keep the order in which they were added, so a
-// cursor stays where it is while others add rows.
+// table holds one kind of object, oldest first. Rows of one second keep the order in which they
+// were added, so a cursor stays where it is while others add rows.
 type table struct {
 	noun string // as in "No such customer"
 	rows []object
@@ -86,7 +86,8 @@ func (t *table) spotAt(created int64) spot {
 	return spot{at, t.shelf.search(created)}
 }
 
-// spotOf is the place just before a row, and next the one just after it. Of one second, what is on the shelf is older.
+// spotOf is the place just before a row, and next the one just after it. Of one second, what is on
+// the shelf is older.
 func (t *table) spotOf(id string) (before, next spot, found bool) {
 	if i := t.index(id); i >= 0 {
 		before.live = i
@@ -106,8 +107,9 @@ func (t *table) spotOf(id string) (before, next spot, found bool) {
 	return before, spot{before.live, i + 1}, true
 }
 
-// page walks from the cursor: to older rows, or with ending_before to newer ones. Two binary searches find the span of
-// created, so a narrow window of a long table costs no more than its own rows.
+// page walks from the cursor: to older rows, or with ending_before to newer ones. Two binary
+// searches find the span of created, so a narrow window of a long table costs no more than its own
+// rows.
 func (q *request) page(t *table, f filter, limit int) (rows []row, more bool, refused *answer) {
 	after, before := q.form.Get("starting_after"), q.form.Get("ending_before")
 	if after != "" && before != "" {

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// traffic is what one account's requests to /v1/ have been like, by the wall clock: a limit is about real load.
+// traffic is what one account's requests to /v1/ have been like, by the wall clock: a limit is
+// about real load.
 type traffic struct {
 	arrived, served []time.Time // of the last second, oldest first
 	peak            int
@@ -41,7 +42,8 @@ func lastSecond(times []time.Time, now time.Time) []time.Time {
 	return times[n:]
 }
 
-// PeakRate is the most requests of an account to /v1/ that arrived within any one second, refused ones too.
+// PeakRate is the most requests of an account to /v1/ that arrived within any one second, refused
+// ones too.
 func (s *Sandbox) PeakRate(account string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,8 +53,8 @@ func (s *Sandbox) PeakRate(account string) int {
 	return 0
 }
 
-// whose is the account that a request's credential speaks for, as far as it can be told before it is checked. Callers hold
-// the lock.
+// whose is the account that a request's credential speaks for, as far as it can be told before it
+// is checked. Callers hold the lock.
 func (s *Sandbox) whose(r *http.Request) string {
 	key := credential(r)
 	if key == s.cfg.SecretKey {

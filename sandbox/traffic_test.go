@@ -29,7 +29,8 @@ func TestRateLimit(t *testing.T) {
 	b := setup(t, func(c *Config) { c.RateLimit = 3 })
 	one, two := b.connect(0), b.connect(1)
 	b.s.mu.Lock()
-	for _, id := range b.s.ids { // all requests below fall into one second, however slow the machine
+	for _, id := range b.s.ids {
+		// all requests below fall into one second, however slow the machine
 		b.s.traffic[id] = &traffic{served: slices.Repeat([]time.Time{time.Now().Add(time.Hour)}, 2)}
 	}
 	b.s.mu.Unlock()

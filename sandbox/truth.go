@@ -14,7 +14,8 @@ type Ghost struct {
 	Customer     string `json:"customer"`
 	Subscription string `json:"subscription"`
 	Currency     string `json:"currency"`
-	Kind         string `json:"kind"` // one of the kinds below; a subscription may have a line of each
+	// one of the kinds below; a subscription may have a line of each
+	Kind string `json:"kind"`
 
 	// Amount is in minor units: the sum of amount_remaining of Invoices, or of what lost disputes
 	// about them took.
@@ -91,9 +92,10 @@ type bill struct {
 	outOfBand, disputed                  bool   // disputed: one of its charges has an open dispute
 	lost                                 []loss // what lost disputes took
 	separate                             bool   // the merchant says that it is a debt of its own
-	lines                                string // what it bills, without the time; "" is like nothing
-	from, to                             int64  // the whole time that its lines bill
-	copied                               bool   // another asks for the same, or has brought it in
+	// what it bills, without the time; "" is like nothing
+	lines    string
+	from, to int64 // the whole time that its lines bill
+	copied   bool  // another asks for the same, or has brought it in
 }
 
 type loss struct {

@@ -16,9 +16,10 @@ import (
 	"time"
 )
 
-// The part of Twilio's API of 2010-04-01 that sends text messages, below /twilio/. Any account AC… is known; its auth token is
-// accepted if it begins with twilio_sandbox or, because twilio-go sends letters and digits alone, twiliosandbox. Nothing is delivered. Twilio has no Idempotency-Key: a second POST is a
-// second message.
+// The part of Twilio's API of 2010-04-01 that sends text messages, below /twilio/. Any account AC…
+// is known; its auth token is accepted if it begins with twilio_sandbox or, because twilio-go sends
+// letters and digits alone, twiliosandbox. Nothing is delivered. Twilio has no Idempotency-Key: a
+// second POST is a second message.
 
 // SMS is one message, sent or received.
 type SMS struct {
@@ -96,7 +97,8 @@ var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
 // sender is a number, a short code or a name of up to eleven characters.
 var sender = regexp.MustCompile(`^(\+[1-9][0-9]{6,14}|[0-9]{5,6}|[A-Za-z0-9 ]{1,11})$`)
 
-// sendSMS takes a message. Numbers of Twilio's own for tests: +15005550001 is invalid, +15005550004 has opted out.
+// sendSMS takes a message. Numbers of Twilio's own for tests: +15005550001 is invalid, +15005550004
+// has opted out.
 func (s *Sandbox) sendSMS(q *request, sid string) answer {
 	to, from, body := q.form.Get("To"), q.form.Get("From"), q.form.Get("Body")
 	bad := func(code int, msg string) answer { return twilioError(http.StatusBadRequest, code, msg) }
@@ -157,7 +159,8 @@ func (s *Sandbox) oneSMS(q *request, sid string) answer {
 	return s.twilioNowhere(q)
 }
 
-// SignTwilio is the value of X-Twilio-Signature: HMAC-SHA-1 by the auth token over the URL and the form, sorted by name.
+// SignTwilio is the value of X-Twilio-Signature: HMAC-SHA-1 by the auth token over the URL and the
+// form, sorted by name.
 func SignTwilio(token, target string, form url.Values) string {
 	mac := hmac.New(sha1.New, []byte(token))
 	mac.Write([]byte(target))

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// listSMS lists an account's messages, newest first: To, From, DateSent with DateSent< and DateSent>, Page and PageSize. Both
-// ends are included, as DateSent<= and DateSent>= look in a URL.
+// listSMS lists an account's messages, newest first: To, From, DateSent with DateSent< and
+// DateSent>, Page and PageSize. Both ends are included, as DateSent<= and DateSent>= look in a URL.
 func (s *Sandbox) listSMS(q *request, sid string) answer {
 	page, size := 0, 50
 	for name, into := range map[string]*int{"Page": &page, "PageSize": &size} {
@@ -65,7 +65,8 @@ func (s *Sandbox) listSMS(q *request, sid string) answer {
 	return ok(out)
 }
 
-// dateSent reads the span of dates. A date without a time is its midnight, in UTC; DateSent alone is that whole day.
+// dateSent reads the span of dates. A date without a time is its midnight, in UTC; DateSent alone
+// is that whole day.
 func dateSent(p url.Values) (from, to time.Time, fine bool) {
 	for _, name := range []string{"DateSent", "DateSent<", "DateSent>"} {
 		v := p.Get(name)

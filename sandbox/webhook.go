@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Webhook says where events go and how badly the post works. Events of merchants that are connected are sent, one after
-// another, once they happen; those of the generated past are not.
+// Webhook says where events go and how badly the post works. Events of merchants that are connected
+// are sent, one after another, once they happen; those of the generated past are not.
 type Webhook struct {
 	URL     string        `json:"url"`     // on the loopback interface; "" sends nothing
 	Secret  string        `json:"secret"`  // whsec_…
@@ -65,7 +65,8 @@ func (w Webhook) validate() error {
 	return nil
 }
 
-// Sign is the value of the header Stripe-Signature for a payload: the HMAC-SHA-256 of "<Unix time>.<payload>".
+// Sign is the value of the header Stripe-Signature for a payload: the HMAC-SHA-256 of "<Unix
+// time>.<payload>".
 func Sign(payload []byte, secret string, at time.Time) string {
 	stamp := strconv.FormatInt(at.Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(secret))
@@ -140,7 +141,8 @@ func (s *Sandbox) Close() {
 	}
 }
 
-// Advance plays the world of every connected merchant up to the clock, so that what falls due is sent.
+// Advance plays the world of every connected merchant up to the clock, so that what falls due is
+// sent.
 func (s *Sandbox) Advance() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +154,8 @@ func (s *Sandbox) Advance() {
 	}
 }
 
-// deliver empties the queue. One turn of the world happens under one lock, so its events are met together.
+// deliver empties the queue. One turn of the world happens under one lock, so its events are met
+// together.
 func (s *Sandbox) deliver(done chan struct{}) {
 	defer close(done)
 	for {
@@ -173,7 +176,8 @@ func (s *Sandbox) deliver(done chan struct{}) {
 			if len(hook.Events) > 0 && !slices.Contains(hook.Events, e.Type) {
 				continue
 			}
-			payload, err := json.Marshal(e) // here, because under the lock it would hold up everybody
+			// here, because under the lock it would hold up everybody
+			payload, err := json.Marshal(e)
 			if err != nil {
 				continue // cannot happen: what an event holds has been shown by the API
 			}

@@ -120,7 +120,8 @@ func TestWebhooks(t *testing.T) {
 	}
 }
 
-// An endpoint of a later API version gets invoices without the fields that moved, and all else alike.
+// An endpoint of a later API version gets invoices without the fields that moved, and all else
+// alike.
 func TestBasil(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

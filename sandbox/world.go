@@ -58,7 +58,8 @@ func (a *account) populate() {
 			a.emit(t, "customer.created", w.customer, nil)
 		})
 	}
-	for _, table := range a.tables { // a plan may date a row after it was added, so the rows themselves are looked at
+	for _, table := range a.tables {
+		// a plan may date a row after it was added, so the rows themselves are looked at
 		table.messy = true
 	}
 	a.sortTables()
@@ -72,7 +73,8 @@ func (cu *customer) wallet0(start int64) int64 {
 	return start
 }
 
-// ago is a random moment between so many days before the epoch, on the 28th of a month at the latest.
+// ago is a random moment between so many days before the epoch, on the 28th of a month at the
+// latest.
 func (w *author) ago(least, most int) int64 {
 	t := time.Unix(w.epoch-int64(least)*day-int64(w.r.IntN((most-least)*day+1)), 0).UTC()
 	if t.Day() > 28 && most > 0 {
@@ -93,7 +95,8 @@ func (a *account) makePrices() {
 			a.prices = append(a.prices, p)
 		}
 	}
-	abroad := map[string]string{"jpy": "usd", "kwd": "jpy", "usd": "jpy"}[a.profile.Currency] // with other decimals than at home
+	// with other decimals than at home
+	abroad := map[string]string{"jpy": "usd", "kwd": "jpy", "usd": "jpy"}[a.profile.Currency]
 	if abroad == "" {
 		abroad = "kwd"
 	}
@@ -300,7 +303,8 @@ func (w *author) paused(behavior string) {
 	})
 }
 
-// byInvoice plans a customer who is sent invoices and pays them after so many days; 0 stops paying two renewals ago.
+// byInvoice plans a customer who is sent invoices and pays them after so many days; 0 stops paying
+// two renewals ago.
 func (w *author) byInvoice(late int) *contract {
 	c := w.subscribe(w.card(liquid))
 	c.sub.CollectionMethod, c.sub.DaysUntilDue, c.late = "send_invoice", 14, late

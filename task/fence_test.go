@@ -113,7 +113,7 @@ func heldWrites() []write {
 			error) {
 			sealed := vault.NewToken("scheduled_tasks.sealed_params:"+held.ID.String(), "from the past")
 			return rows(q.MessageSealTask(ctx, db.MessageSealTaskParams{
-				MerchantID: held.MerchantID, ID: held.ID, Fence: held.Fence, SealedParams: &sealed,
+				MerchantID: held.MerchantID, ID: held.ID, Fence: held.Fence, SealedParams: sealed,
 			}))
 		}},
 		{"thaw a message", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool,
@@ -141,8 +141,8 @@ func (b *bundle) everything(id uuid.UUID) map[string]any {
 }
 
 // A worker that was taken for dead comes back while the new holder runs, and while the task waits
-// for the next one: whatever it writes changes nothing at all of the row, and it hears that. The
-// same write by whoever holds the task is done.
+// for the next one: what it writes changes nothing at all of the row, and it hears that. The
+// same write by the one who holds the task is done.
 func TestStaleWritesChangeNothing(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -150,8 +150,8 @@ func TestStaleWritesChangeNothing(t *testing.T) {
 	for _, w := range heldWrites() {
 		t.Run(w.name, func(t *testing.T) {
 			id := b.enqueue(task.New{Kind: "note", UniqueKey: w.name})
-			// As far as a task may have come: two tries, an error, a request that left under the first
-			// holder.
+			// As far as a task may have come: two tries, an error, a request that left under the
+			// first holder.
 			stale := b.claim(id)
 			b.exec("UPDATE scheduled_tasks SET last_error = 'reset' WHERE id = $1", id)
 			for _, state := range []string{"running", "pending"} {

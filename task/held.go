@@ -5,17 +5,23 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
 )
 
-// ErrLost says that a task is another worker's now: what its old holder would write changes nothing.
+// ErrLost says that a task is another worker's now: what its old holder would write changes
+// nothing.
 var ErrLost = errors.New("the task is another worker's now")
 
-// MarkSent notes in the caller's transaction that the task's request is about to leave, and when that was first so, in t. It fails
-// with [ErrLost].
+// KeyDeadline is how long a request may be sent again under its idempotency key. Stripe and Resend
+// may forget a key after 24 hours, and would take it for a new one then.
+const KeyDeadline = 20 * time.Hour
+
+// MarkSent notes in the caller's transaction that the task's request is about to leave, and when
+// that was first so, in t. It fails with [ErrLost].
 func MarkSent(ctx context.Context, tx db.DBTX, t *Task) error {
 	at, err := db.New(tx).TaskMarkSent(ctx, db.TaskMarkSentParams{MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence})
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -28,9 +34,10 @@ func MarkSent(ctx context.Context, tx db.DBTX, t *Task) error {
 	return nil
 }
 
-// Finish ends a task in the caller's transaction, together with what it has brought about. Status is 'succeeded', 'failed', 'canceled'
-// or 'needs_review'; outcome is marshalled to JSON, nil for none; why goes to last_error. The handler returns nil afterwards: the
-// queue finds the task done. It fails with [ErrLost].
+// Finish ends a task in the caller's transaction, together with what it has brought about. Status
+// is 'succeeded', 'failed', 'canceled' or 'needs_review'; outcome is marshalled to JSON, nil for
+// none; why goes to last_error. The handler returns nil afterwards: the queue finds the task done.
+// It fails with [ErrLost].
 func Finish(ctx context.Context, tx db.DBTX, t *Task, status string, outcome any, why string) error {
 	row := db.TaskFinishParams{MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, Status: status, Error: why}
 	if outcome != nil {

@@ -1,6 +1,7 @@
 package task_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"log/slog"
@@ -40,21 +41,24 @@ func workerProcess(url string) int {
 		ListenURL: url, Workers: 5, Batch: 100, Lease: workerLease, RetryBase: 10 * time.Millisecond, Poll: 200 * time.Millisecond,
 		Log: slog.New(slog.DiscardHandler),
 		Handlers: map[string]task.Handler{
-			"count":  func(context.Context, *task.Task) error { time.Sleep(time.Millisecond); return nil },
-			"poison": func(context.Context, *task.Task) error { os.Exit(3); return nil }, // takes its whole process along
+			"count": func(context.Context, *task.Task) error { time.Sleep(time.Millisecond); return nil },
+			// takes its whole process along
+			"poison": func(context.Context, *task.Task) error { os.Exit(3); return nil },
 		},
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	fmt.Println("works") // who kills it waits for this, so that a slow machine kills less often
 	queue.Run(context.Background())
 	return 0
 }
 
-// Three processes are killed -9 at random and started again while they work. Every task is settled exactly once, none is lost,
-// none stays with a dead process longer than its lease, and one task that kills its process each time harms no other.
-// PHANTOM_TASKS sets another number of tasks than 10,000.
+// Three processes are killed -9 at random and started again while they work. Every task is settled
+// exactly once, none is lost, none stays with a dead process longer than its lease, and one task
+// that kills its process each time harms no other. PHANTOM_TASKS sets another number of tasks than
+// 10,000.
 func TestKilledProcesses(t *testing.T) {
 	t.Parallel()
 	tasks := 10_000
@@ -86,8 +90,15 @@ func TestKilledProcesses(t *testing.T) {
 		command := exec.Command(os.Args[0])
 		command.Env = append(os.Environ(), workerURL+"="+b.pool.Config().ConnString())
 		command.Stderr = os.Stderr
+		works, err := command.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := command.Start(); err != nil {
 			t.Fatal(err)
+		}
+		if _, err := bufio.NewReader(works).ReadString('\n'); err != nil {
+			t.Fatal("a worker does not start: ", err)
 		}
 		return command
 	}
@@ -111,7 +122,8 @@ func TestKilledProcesses(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d tasks are still live after five minutes", live)
 		}
-		time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond) // the moment is meant to be random
+		// the moment is meant to be random
+		time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond)
 		victim := rand.IntN(len(processes))
 		end(processes[victim])
 		kills++

@@ -10,7 +10,8 @@ import (
 	"phantom/task"
 )
 
-// What a handler logs names its task, by Run and by RunOne, through contexts derived from its own, and in no other place.
+// What a handler logs names its task, by Run and by RunOne, through contexts derived from its own,
+// and in no other place.
 func TestLogNamesTheTask(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -29,9 +29,10 @@ func (e *StatusError) Error() string {
 	return "task is " + e.Status + ": " + e.LastError
 }
 
-// RunOne sees one task through and touches no other: it runs the task here whenever it is due, and waits while another process
-// holds it. It needs no [Queue.Run]. It returns nil when the task has succeeded, a [*StatusError] when it has failed, was canceled,
-// is parked or waits for a person, and pgx.ErrNoRows, wrapped, when there is no such task. When ctx ends, a running handler is told
+// RunOne sees one task through and touches no other: it runs the task here whenever it is due, and
+// waits while another process holds it. It needs no [Queue.Run]. It returns nil when the task has
+// succeeded, a [*StatusError] when it has failed, was canceled, is parked or waits for a person,
+// and pgx.ErrNoRows, wrapped, when there is no such task. When ctx ends, a running handler is told
 // so and the task is given back.
 func (q *Queue) RunOne(ctx context.Context, merchantID, id uuid.UUID) error {
 	for {

@@ -75,7 +75,7 @@ func TestRunOneSeesItsTaskThrough(t *testing.T) {
 	}
 }
 
-// Whoever holds the task runs it; RunOne waits for its end.
+// Anyone who holds the task runs it; RunOne waits for its end.
 func TestRunOneWaitsForTheHolder(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

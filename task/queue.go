@@ -13,27 +13,33 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db"
+	"phantom/vault"
 )
 
 // Config says how a process takes part in the work. The zero value of every number is its default.
 type Config struct {
-	ListenURL   string             // past any pooler: LISTEN needs a session
-	Handlers    map[string]Handler // by kind
-	Urgent      bool               // claims only the kinds by which PHANTOM learns what has happened, which must not wait behind others
-	First       bool               // claims only what goes first: see [New]
-	Workers     int                // tasks at a time; 10
-	Long        int                // audits at a time, which take long; as many as Workers if 0
-	Batch       int                // rows of one claim at most; 200
-	Lease       time.Duration      // how long a task stays its process's without a heartbeat; 60 s
-	Poll        time.Duration      // the safety net while idle, by which a run_at moved by hand is seen within 5 s; 4.5 s
-	MaxAttempts int32              // failed tries after which a person is asked; 8
-	RetryBase   time.Duration      // the first retry waits up to this, each further one up to twice as long; 5 s
-	RetryCap    time.Duration      // and none longer than this; 1 h
-	Keep        time.Duration      // how long finished tasks stay; 7 days, which is also the least
-	Grace       time.Duration      // how long running tasks may take to finish after the stop; 20 s
-	Log         *slog.Logger
+	ListenURL string             // past any pooler: LISTEN needs a session
+	Handlers  map[string]Handler // by kind
+	// claims only the kinds by which PHANTOM learns what has happened, which must not wait behind
+	// others
+	Urgent  bool
+	First   bool          // claims only what goes first: see [New]
+	Workers int           // tasks at a time; 10
+	Long    int           // audits at a time, which take long; as many as Workers if 0
+	Batch   int           // rows of one claim at most; 200
+	Lease   time.Duration // how long a task stays its process's without a heartbeat; 60 s
+	// the safety net while idle, by which a run_at moved by hand is seen within 5 s; 4.5 s
+	Poll        time.Duration
+	MaxAttempts int32 // failed tries after which a person is asked; 8
+	// the first retry waits up to this, each further one up to twice as long; 5 s
+	RetryBase time.Duration
+	RetryCap  time.Duration // and none longer than this; 1 h
+	Keep      time.Duration // how long finished tasks stay; 7 days, which is also the least
+	Grace     time.Duration // how long running tasks may take to finish after the stop; 20 s
+	Log       *slog.Logger
 
-	// Observe, if not nil, is called after each try with what becomes of the task and how long its handler took. It must be quick.
+	// Observe, if not nil, is called after each try with what becomes of the task and how long its
+	// handler took. It must be quick.
 	Observe func(kind, status string, took time.Duration)
 }
 
@@ -88,7 +94,8 @@ type Queue struct {
 
 	mutex sync.Mutex
 	hands hands
-	ready sync.Cond           // of the workers: something was put into the stock, or no more will be
+	// of the workers: something was put into the stock, or no more will be
+	ready sync.Cond
 	over  bool                // nothing more is claimed
 	held  map[uuid.UUID]*held // claimed and not settled yet
 	open  int                 // claimed and not tried yet, or being tried
@@ -120,6 +127,9 @@ type result struct {
 	err     string
 }
 
+// sealedAdvice is what to do about a value that does not open.
+const sealedAdvice = `put the row back from a backup, or see "A value does not open" in docs/runbook.md`
+
 var errLeaseLost = errors.New("the task is another process's now")
 
 // NewQueue returns a queue that [Queue.Run] runs. Handlers should have another pool: where they
@@ -138,8 +148,9 @@ func NewQueue(pool *pgxpool.Pool, config Config) (*Queue, error) {
 	return q, nil
 }
 
-// Run works until ctx ends. Then it claims nothing more, gives back what it has not begun, and waits for running tasks, Grace at
-// most; what still runs then is told to stop, and its lease hands it to another process.
+// Run works until ctx ends. Then it claims nothing more, gives back what it has not begun, and
+// waits for running tasks, Grace at most; what still runs then is told to stop, and its lease hands
+// it to another process.
 func (q *Queue) Run(ctx context.Context) {
 	// What outlives ctx: the workers, their results, the heartbeats.
 	alive, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -158,8 +169,9 @@ func (q *Queue) Run(ctx context.Context) {
 
 	q.claimLoop(ctx, alive)
 
-	// From here on everything is bounded: handlers are told to stop after Grace, and a database that takes no results any more, or
-	// a handler that does not listen, is left behind soon after. The leases hand their tasks on.
+	// From here on everything is bounded: handlers are told to stop after Grace, and a database
+	// that takes no results any more, or a handler that does not listen, is left behind soon after.
+	// The leases hand their tasks on.
 	grace := time.AfterFunc(q.config.Grace, func() { q.cancelAll(errors.New("the process is stopping")) })
 	defer grace.Stop()
 	last := time.AfterFunc(q.config.Grace+5*time.Second, end)
@@ -263,7 +275,8 @@ func (q *Queue) try(h *held) (r result) {
 		started := time.Now()
 		defer func() {
 			status := r.status
-			if status == "succeeded" && h.task.finished != "" { // the handler has written down itself what became of it
+			if status == "succeeded" && h.task.finished != "" {
+				// the handler has written down itself what became of it
 				status = h.task.finished
 			}
 			q.config.Observe(h.task.Kind, status, time.Since(started))
@@ -281,6 +294,8 @@ func (q *Queue) try(h *held) (r result) {
 		if asked.err == nil {
 			return r
 		}
+	case errors.Is(err, vault.ErrOpen): // no repetition opens it
+		r.status, err = "needs_review", fmt.Errorf("%w: %s", err, sealedAdvice)
 	case h.task.Attempt >= q.config.MaxAttempts:
 		r.status = "needs_review"
 	default:

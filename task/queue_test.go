@@ -217,7 +217,8 @@ func TestUniqueKey(t *testing.T) {
 	}
 }
 
-// Idle polling is turned off in effect: only the notification, or the timer set to run_at, can wake the queue.
+// Idle polling is turned off in effect: only the notification, or the timer set to run_at, can wake
+// the queue.
 func TestDueTasksStartAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -245,8 +246,8 @@ func TestDueTasksStartAtOnce(t *testing.T) {
 	t.Logf("from enqueue to start: median %s", took[2])
 }
 
-// Connections die at random under a queue of three processes' worth of workers: every task is settled once, none is lost, and a
-// poison task harms no other.
+// Connections die at random under a queue of three processes' worth of workers: every task is
+// settled once, none is lost, and a poison task harms no other.
 func TestEveryTaskIsSettledThoughConnectionsDie(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -390,7 +391,8 @@ func TestKindIsAName(t *testing.T) {
 	}
 }
 
-// What a webhook asks for is done while all workers are busy and thousands of charges are due before it.
+// What a webhook asks for is done while all workers are busy and thousands of charges are due
+// before it.
 func TestUrgentTasksPassABacklog(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -14,14 +14,16 @@ import (
 // Statuses are all that a task can have; docs/task-states.md explains them.
 var Statuses = []string{"pending", "running", "succeeded", "failed", "canceled", "parked", "needs_review"}
 
-// View is a task as it is shown to people and apps. Its params are not part of it. Times are in UTC.
+// View is a task as it is shown to people and apps. Its params are not part of it. Times are in
+// UTC.
 type View struct {
-	ID          uuid.UUID       `json:"id"`
-	Kind        string          `json:"kind"`
-	Status      string          `json:"status"`
-	RunAt       time.Time       `json:"run_at"`
-	Attempts    int32           `json:"attempts"`
-	FirstSentAt *time.Time      `json:"first_sent_at"` // when its effect was first asked for outside
+	ID       uuid.UUID `json:"id"`
+	Kind     string    `json:"kind"`
+	Status   string    `json:"status"`
+	RunAt    time.Time `json:"run_at"`
+	Attempts int32     `json:"attempts"`
+	// when its effect was first asked for outside
+	FirstSentAt *time.Time      `json:"first_sent_at"`
 	FinishedAt  *time.Time      `json:"finished_at"`
 	Outcome     json.RawMessage `json:"outcome"`
 	Error       *string         `json:"error"` // the last one
@@ -40,8 +42,8 @@ type Page struct {
 	Next  uuid.UUID // Before for the page behind this one; zero when this is the last
 }
 
-// List returns a page of a merchant's tasks. Whoever reads to the last page sees every task that was there at the first once, but
-// for those whose status changes meanwhile where that is filtered.
+// List returns a page of a merchant's tasks. Anyone who reads to the last page sees every task that
+// was there at the first once, but for those whose status changes meanwhile where that is filtered.
 func List(ctx context.Context, from db.DBTX, merchantID uuid.UUID, filter Filter) (Page, error) {
 	rows, err := db.New(from).TaskReadPage(ctx, db.TaskReadPageParams{
 		MerchantID: merchantID, Before: filter.Before, Status: filter.Status, Kind: filter.Kind, PageSize: int32(filter.Limit) + 1,

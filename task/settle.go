@@ -11,7 +11,8 @@ import (
 	"phantom/db"
 )
 
-// A row costs a third less to settle in a batch of thousands than in one of a hundred, so results gather for a moment.
+// A row costs a third less to settle in a batch of thousands than in one of a hundred, so results
+// gather for a moment.
 const (
 	settleBatch  = 2000
 	settleGather = 5 * time.Millisecond
@@ -57,8 +58,8 @@ func (q *Queue) busy(count int) bool {
 	return len(q.held) > count
 }
 
-// write repeats until the database takes it or ctx ends: a result that is lost would be a try repeated. The fences make the
-// repetition harmless.
+// write repeats until the database takes it or ctx ends: a result that is lost would be a try
+// repeated. The fences make the repetition harmless.
 func (q *Queue) write(ctx context.Context, batch []result) {
 	var done db.TaskSettleDoneParams
 	var other db.TaskSettleParams
@@ -195,8 +196,8 @@ func (q *Queue) every(ctx context.Context, interval time.Duration, what string, 
 	}
 }
 
-// listen wakes the claim loop at every notification. It connects again for as long as ctx lasts; after each connecting something
-// may have been missed, so that wakes too.
+// listen wakes the claim loop at every notification. It connects again for as long as ctx lasts;
+// after each connecting something may have been missed, so that wakes too.
 func (q *Queue) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		conn, err := db.Connect(ctx, q.config.ListenURL)

@@ -19,7 +19,7 @@ type Task struct {
 	ID           uuid.UUID
 	Kind         string
 	Params       json.RawMessage // the frozen request: ids and amounts
-	SealedParams *vault.EncryptedToken
+	SealedParams *vault.StoredToken
 	Attempt      int32 // 1 for the first try
 	Fence        int64
 	FirstSentAt  *time.Time
@@ -29,9 +29,10 @@ type Task struct {
 	finished string // what its handler has made of it by [Finish]
 }
 
-// Handler does a task. Nil means done; the errors of this package say what else is to become of it; any other error is a failed
-// try, which is repeated later. Its ctx ends when the task is no longer the caller's or the process must stop. It must not keep an
-// address, a text or a secret in its error: the error is stored.
+// Handler does a task. Nil means done; the errors of this package say what else is to become of it;
+// any other error is a failed try, which is repeated later. Its ctx ends when the task is no longer
+// the caller's or the process must stop. It must not keep an address, a text or a secret in its
+// error: the error is stored.
 type Handler func(ctx context.Context, t *Task) error
 
 // verdict is what a handler's error asks for, other than another try.
@@ -81,17 +82,19 @@ type New struct {
 	Params       any // marshalled to a JSON object; nil is {}
 	SealedParams *vault.EncryptedToken
 	RunAt        time.Time // by the database's clock; zero is now
-	UniqueKey    string    // "" for none: of the live tasks of one kind and merchant at most one holds a key
+	// "" for none: of the live tasks of one kind and merchant at most one holds a key
+	UniqueKey string
+
+	ID uuid.UUID // made if zero; the context of SealedParams needs it beforehand
 
 	// Of [Join] alone.
 	First bool          // it goes before all others
 	Wait  time.Duration // how long it waits where none waits already
 	Pause time.Duration // how long it waits where one runs
-	ID    uuid.UUID     // made if zero; the context of SealedParams needs it beforehand
 }
 
-// Enqueue adds a task in the caller's transaction and wakes the workers when that commits. It returns the task's id, or
-// uuid.Nil if a live task holds the unique key already.
+// Enqueue adds a task in the caller's transaction and wakes the workers when that commits. It
+// returns the task's id, or uuid.Nil if a live task holds the unique key already.
 func Enqueue(ctx context.Context, tx db.DBTX, t New) (uuid.UUID, error) {
 	params, err := marshalParams(t.Params)
 	if err != nil {
@@ -162,8 +165,8 @@ func Join(ctx context.Context, tx db.DBTX, t New) error {
 	return nil
 }
 
-// EnqueueKeyed is [Enqueue] for many tasks of one merchant and kind in one statement. Each has a time, a unique key and an id of its
-// own making. It returns how many were added.
+// EnqueueKeyed is [Enqueue] for many tasks of one merchant and kind in one statement. Each has a
+// time, a unique key and an id of its own making. It returns how many were added.
 func EnqueueKeyed(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, kind string, tasks []New) (added int64, err error) {
 	if len(tasks) == 0 {
 		return 0, nil

@@ -8,8 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Register teaches a connection's type map the types sealed_token and sealed_token[], with these OIDs, so that an
-// [EncryptedToken] is sealed by ring when it is sent and opened when it is scanned, in every exec mode of pgx.
+// Register teaches a connection's type map the types sealed_token and sealed_token[], with these
+// OIDs, so that an [EncryptedToken] or a [StoredToken] is sealed by ring when it is sent and opened
+// when it is scanned, in every exec mode of pgx.
 func Register(types *pgtype.Map, ring *Keyring, oid, arrayOID uint32) error {
 	text, ok := types.TypeForOID(pgtype.TextOID)
 	if !ok {
@@ -28,13 +29,15 @@ func Register(types *pgtype.Map, ring *Keyring, oid, arrayOID uint32) error {
 	// Exec mode and the simple protocol learn a parameter's type from its Go type.
 	types.RegisterDefaultPgType(EncryptedToken{}, "sealed_token")
 	types.RegisterDefaultPgType((*EncryptedToken)(nil), "sealed_token")
+	types.RegisterDefaultPgType(StoredToken{}, "sealed_token")
+	types.RegisterDefaultPgType((*StoredToken)(nil), "sealed_token")
 	types.RegisterDefaultPgType([]EncryptedToken(nil), "_sealed_token")
 	types.RegisterDefaultPgType([]*EncryptedToken(nil), "_sealed_token")
 	return nil
 }
 
-// tokenCodec is the composite codec with the vault in between. It encodes and scans EncryptedToken and nothing else: a string or
-// a struct of fields never reaches the column.
+// tokenCodec is the composite codec with the vault in between. It encodes and scans EncryptedToken
+// and StoredToken and nothing else: a string or a struct of fields never reaches the column.
 type tokenCodec struct {
 	composite *pgtype.CompositeCodec
 	ring      *Keyring
@@ -45,7 +48,7 @@ func (c *tokenCodec) PreferredFormat() int16            { return c.composite.Pre
 
 func (c *tokenCodec) PlanEncode(types *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
 	switch value.(type) {
-	case EncryptedToken, *EncryptedToken:
+	case EncryptedToken, *EncryptedToken, StoredToken, *StoredToken:
 	default:
 		return nil
 	}
@@ -71,6 +74,13 @@ func (p *sealPlan) Encode(value any, buffer []byte) ([]byte, error) {
 			return nil, nil
 		}
 		token = *value
+	case StoredToken:
+		token = value.EncryptedToken // empty where it did not open: it is never sealed again
+	case *StoredToken:
+		if value == nil {
+			return nil, nil
+		}
+		token = value.EncryptedToken
 	}
 	if token.secret == nil {
 		return nil, errors.New("seal: the token is empty; NULL is a nil pointer")
@@ -83,14 +93,31 @@ func (p *sealPlan) Encode(value any, buffer []byte) ([]byte, error) {
 }
 
 func (c *tokenCodec) PlanScan(types *pgtype.Map, oid uint32, format int16, target any) pgtype.ScanPlan {
-	if _, ok := target.(*EncryptedToken); !ok {
-		return nil
-	}
 	next := c.composite.PlanScan(types, oid, format, compositeFields{})
 	if next == nil {
 		return nil
 	}
-	return &openPlan{ring: c.ring, next: next}
+	plan := &openPlan{ring: c.ring, next: next}
+	switch target.(type) {
+	case *EncryptedToken:
+		return plan
+	case *StoredToken:
+		return &storedPlan{plan}
+	}
+	return nil
+}
+
+// storedPlan keeps why a value does not open. NULL is no value, and fails as ever.
+type storedPlan struct{ open *openPlan }
+
+func (p *storedPlan) Scan(source []byte, target any) error {
+	token := target.(*StoredToken)
+	*token = StoredToken{}
+	token.err = p.open.Scan(source, &token.EncryptedToken)
+	if source == nil {
+		return token.err
+	}
+	return nil
 }
 
 type openPlan struct {
@@ -134,7 +161,8 @@ func (c *tokenCodec) DecodeDatabaseSQLValue(*pgtype.Map, uint32, int16, []byte) 
 	return nil, errors.New("a sealed_token is not read through database/sql")
 }
 
-// compositeFields shows a Sealed to the composite codec, in the order in which CREATE TYPE lists the fields.
+// compositeFields shows a Sealed to the composite codec, in the order in which CREATE TYPE lists
+// the fields.
 type compositeFields struct{ sealed *Sealed }
 
 func (f compositeFields) field(i int) *string {

@@ -157,7 +157,8 @@ func TestCodecEncodesNothingButTokens(t *testing.T) {
 		t.Fatal("sealed_token is not registered")
 	}
 	for name, format := range formats {
-		// In text format pgx sends strings and bytes without asking any codec; there the column's CHECK stands guard.
+		// In text format pgx sends strings and bytes without asking any codec; there the column's
+		// CHECK stands guard.
 		for _, value := range []any{canary, []byte(canary)} {
 			if plan := sealedToken.Codec.PlanEncode(types, tokenOID, format, value); plan != nil {
 				t.Errorf("%s: the codec encodes a %T", name, value)
@@ -203,15 +204,7 @@ func TestCodecRefusesHostileValues(t *testing.T) {
 		rows["NULL in field "+string(rune('0'+i))] = change(i, nil)
 	}
 
-	// A plain composite type writes what the vault's codec would not.
-	plain := pgtype.NewMap()
-	text, _ := plain.TypeForOID(pgtype.TextOID)
-	composite := &pgtype.CompositeCodec{}
-	for _, name := range []string{"ciphertext", "iv", "tag", "key_id", "context"} {
-		composite.Fields = append(composite.Fields, pgtype.CompositeCodecField{Name: name, Type: text})
-	}
-	plain.RegisterType(&pgtype.Type{Name: "sealed_token", OID: tokenOID, Codec: composite})
-
+	plain := plainTypes()
 	for name, format := range formats {
 		encoded, err := plain.Encode(tokenOID, format, row(good), nil)
 		if err != nil {
@@ -237,6 +230,7 @@ func TestCodecRefusesHostileValues(t *testing.T) {
 			if err := types.Scan(tokenOID, format, encoded, &pointer); err == nil {
 				t.Errorf("%s, %s: scanned into a pointer", name, label)
 			}
+			checkKept(t, types, format, encoded, name+", "+label)
 			if value, err := decodeValue(types, format, encoded); err == nil {
 				t.Errorf("%s, %s: decoded to %v", name, label, value)
 			}
@@ -244,7 +238,103 @@ func TestCodecRefusesHostileValues(t *testing.T) {
 	}
 }
 
-// FuzzCodec scans any bytes. What opens must have been sealed by this keyring: the fuzzer does not know the key.
+// plainTypes write what the vault's codec would not: a plain composite type.
+func plainTypes() *pgtype.Map {
+	plain := pgtype.NewMap()
+	text, _ := plain.TypeForOID(pgtype.TextOID)
+	composite := &pgtype.CompositeCodec{}
+	for _, name := range []string{"ciphertext", "iv", "tag", "key_id", "context"} {
+		composite.Fields = append(composite.Fields, pgtype.CompositeCodecField{Name: name, Type: text})
+	}
+	plain.RegisterType(&pgtype.Type{Name: "sealed_token", OID: tokenOID, Codec: composite})
+	return plain
+}
+
+// checkKept scans a value that does not open as a row of many: the error is the value's own, and
+// nothing of an earlier row is left.
+func checkKept(t *testing.T, types *pgtype.Map, format int16, encoded []byte, label string) {
+	t.Helper()
+	stored := vault.Store(place, "old")
+	if err := types.Scan(tokenOID, format, encoded, &stored); err != nil {
+		t.Fatalf("%s: the scan fails: %v", label, err)
+	}
+	text, err := stored.Reveal(place)
+	if err == nil || text != "" || stored.Opens() {
+		t.Fatalf("%s: revealed %q", label, text)
+	}
+	checkHidden(t, label, err.Error(), renderings(canary))
+	if encoded, err := types.Encode(tokenOID, format, stored, nil); err == nil {
+		t.Errorf("%s: sealed again as %q", label, encoded)
+	}
+	pointer := new(vault.StoredToken)
+	if err := types.Scan(tokenOID, format, encoded, &pointer); err != nil || pointer == nil || pointer.Opens() {
+		t.Errorf("%s: scanned into a pointer: %v", label, err)
+	}
+}
+
+// Of many rows, one that does not open is an error of its own and not of the others.
+func TestStoredToken(t *testing.T) {
+	t.Parallel()
+	ring := newRing(t, keyA)
+	types := newTypes(t, ring)
+	good := vault.Store(place, canary)
+	for name, format := range formats {
+		for _, value := range []any{good, &good} {
+			encoded, err := types.Encode(tokenOID, format, value, nil)
+			if err != nil {
+				t.Fatalf("%s: encode %T: %v", name, value, err)
+			}
+			checkHidden(t, name, string(encoded), renderings(canary))
+			checkScans(t, types, tokenOID, format, encoded, place, canary)
+			stored := new(vault.StoredToken)
+			if err := types.Scan(tokenOID, format, encoded, &stored); err != nil || !stored.Opens() {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if got, err := stored.Reveal(place); err != nil || got != canary {
+				t.Errorf("%s: revealed %q, %v", name, got, err)
+			}
+			if _, err := stored.Reveal(place + "2"); !errors.Is(err, vault.ErrWrongContext) {
+				t.Errorf("%s: revealed in another place: %v", name, err)
+			}
+		}
+		if err := types.Scan(tokenOID, format, nil, &good); err == nil {
+			t.Errorf("%s: NULL was scanned into a token that cannot be NULL", name)
+		}
+		good = vault.Store(place, canary)
+		pointer := new(vault.StoredToken)
+		if err := types.Scan(tokenOID, format, nil, &pointer); err != nil || pointer != nil {
+			t.Errorf("%s: NULL scanned to %v, %v", name, pointer, err)
+		}
+		if encoded, err := types.Encode(tokenOID, format, (*vault.StoredToken)(nil), nil); err != nil || encoded != nil {
+			t.Errorf("%s: a nil pointer is %q, %v", name, encoded, err)
+		}
+		if encoded, err := types.Encode(tokenOID, format, vault.StoredToken{}, nil); err == nil {
+			t.Errorf("%s: an empty token was encoded as %q", name, encoded)
+		}
+		// The reasons are told apart: what another process may open, and what nobody will.
+		sealed, err := newRing(t, keyB).Seal(canary, place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for keyID, reason := range map[string]error{idB: vault.UnknownKeyError{KeyID: idB}, idA: vault.ErrOpen} {
+			encoded, err := plainTypes().Encode(tokenOID, format,
+				pgtype.CompositeFields{sealed.Ciphertext, sealed.IV, sealed.Tag, keyID, sealed.Context}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var stored vault.StoredToken
+			if err := types.Scan(tokenOID, format, encoded, &stored); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stored.Reveal(place); !errors.Is(err, reason) {
+				t.Errorf("%s: %v, want %v", name, err, reason)
+			}
+		}
+	}
+}
+
+// FuzzCodec scans any bytes. What opens must have been sealed by this keyring: the fuzzer does not
+// know the key.
 func FuzzCodec(f *testing.F) {
 	ring := newRing(f, keyA)
 	types := newTypes(f, ring)

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzDecrypt: whatever opens is exactly what Encrypt writes for that IV, so no two strings open as one value.
+// FuzzDecrypt: what opens is exactly what Encrypt writes for that IV, so no two strings open as
+// one value.
 func FuzzDecrypt(f *testing.F) {
 	raw, err := hex.DecodeString(knownKey)
 	if err != nil {

@@ -20,15 +20,18 @@ const (
 
 // Key is an AES-256 key. It formats as [REDACTED]. The zero Key is none.
 type Key struct {
-	// A closure and not a pointer: fmt follows a pointer in somebody's unexported field when the verb does not fit.
+	// A closure and not a pointer: fmt follows a pointer in somebody's unexported field when the
+	// verb does not fit.
 	reveal func() *[keySize]byte
 }
 
-// ErrMalformedKey is returned for every key that is not one of the accepted forms. It never quotes the key.
+// ErrMalformedKey is returned for every key that is not one of the accepted forms. It never quotes
+// the key.
 var ErrMalformedKey = errors.New("malformed key: provide 64 hex characters (openssl rand -hex 32) or base64 of exactly 32 bytes")
 
-// ParseKey reads a key of 64 hex characters, or of base64 (standard or URL alphabet, padded or not) of exactly 32 bytes. One
-// trailing newline is removed. Anything else is [ErrMalformedKey]: a key is never hashed, padded or cut.
+// ParseKey reads a key of 64 hex characters, or of base64 (standard or URL alphabet, padded or not)
+// of exactly 32 bytes. One trailing newline is removed. Anything else is [ErrMalformedKey]: a key
+// is never hashed, padded or cut.
 func ParseKey(text string) (Key, error) {
 	if line, ok := strings.CutSuffix(text, "\n"); ok {
 		text = strings.TrimSuffix(line, "\r")

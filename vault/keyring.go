@@ -25,7 +25,8 @@ type sealer struct {
 	aead cipher.AEAD
 }
 
-// ErrOpen is returned when a value does not open: it was changed, belongs to another context or was sealed under another key.
+// ErrOpen is returned when a value does not open: it was changed, belongs to another context or was
+// sealed under another key.
 var ErrOpen = errors.New("sealed value does not open: changed, moved from its place, or sealed under another key")
 
 // UnknownKeyError says that a value was sealed under a key that the keyring does not hold.
@@ -35,7 +36,8 @@ func (e UnknownKeyError) Error() string {
 	return fmt.Sprintf("sealed under key id %.16q, which is not in the keyring", e.KeyID)
 }
 
-// NewKeyring returns a keyring that seals under current and opens under current and previous. Two keys with one id are an error.
+// NewKeyring returns a keyring that seals under current and opens under current and previous. Two
+// keys with one id are an error.
 func NewKeyring(current Key, previous ...Key) (*Keyring, error) {
 	ring := &Keyring{}
 	keys := make(map[string]Key)
@@ -82,8 +84,8 @@ func (k *Keyring) find(keyID string) *sealer {
 	return nil
 }
 
-// Sealed is one encrypted value as the database type sealed_token holds it. Ciphertext, IV and Tag are lower-case hex, IV and
-// Tag of 32 characters each.
+// Sealed is one encrypted value as the database type sealed_token holds it. Ciphertext, IV and Tag
+// are lower-case hex, IV and Tag of 32 characters each.
 type Sealed struct {
 	Ciphertext, IV, Tag, KeyID, Context string
 }
@@ -123,15 +125,17 @@ func (k *Keyring) Open(sealed Sealed) (string, error) {
 	return plaintext, nil
 }
 
-// Encrypt returns the string form iv:authTag:encryptedContent, in lower-case hex, without a context: what Node's crypto writes
-// and reads as aes-256-gcm with a 16-byte IV and authTagLength 16. Columns are sealed with [Keyring.Seal] instead.
+// Encrypt returns the string form iv:authTag:encryptedContent, in lower-case hex, without a
+// context: what Node's crypto writes and reads as aes-256-gcm with a 16-byte IV and authTagLength
+// 16. Columns are sealed with [Keyring.Seal] instead.
 func (k *Keyring) Encrypt(text string) (string, error) {
 	hexed := k.sealHex(text, "")
 	tagAt := len(hexed) - 2*tagSize
 	return hexed[:2*ivSize] + ":" + hexed[tagAt:] + ":" + hexed[2*ivSize:tagAt], nil
 }
 
-// Decrypt opens the string form with whichever of its keys fits. Anything that Encrypt would not write is [ErrOpen].
+// Decrypt opens the string form with whichever of its keys fits. Anything that Encrypt would not
+// write is [ErrOpen].
 func (k *Keyring) Decrypt(text string) (string, error) {
 	iv, rest, ok := strings.Cut(text, ":")
 	if !ok {
@@ -150,8 +154,8 @@ func (k *Keyring) Decrypt(text string) (string, error) {
 	return "", ErrOpen
 }
 
-// SealBytes encrypts plaintext for one place and appends iv ‖ ciphertext ‖ tag to dst: [Keyring.Seal] before hex. An empty
-// context is an error.
+// SealBytes encrypts plaintext for one place and appends iv ‖ ciphertext ‖ tag to dst:
+// [Keyring.Seal] before hex. An empty context is an error.
 func (k *Keyring) SealBytes(dst, plaintext []byte, context string) ([]byte, error) {
 	if context == "" {
 		return nil, errors.New("seal: the context is empty")
@@ -160,7 +164,8 @@ func (k *Keyring) SealBytes(dst, plaintext []byte, context string) ([]byte, erro
 	return k.current.seal(dst, plaintext, bytesOf(context)), nil
 }
 
-// OpenBytes decrypts what SealBytes wrote under the key with this id and appends the plaintext to dst.
+// OpenBytes decrypts what SealBytes wrote under the key with this id and appends the plaintext to
+// dst.
 func (k *Keyring) OpenBytes(dst, sealed []byte, keyID, context string) ([]byte, error) {
 	s := k.find(keyID)
 	if s == nil {
@@ -177,7 +182,8 @@ func (k *Keyring) OpenBytes(dst, sealed []byte, keyID, context string) ([]byte, 
 	return plaintext, nil
 }
 
-// sealHex is seal in lower-case hex. The hex stands behind the raw bytes in one buffer, and the fields are cut out of one string.
+// sealHex is seal in lower-case hex. The hex stands behind the raw bytes in one buffer, and the
+// fields are cut out of one string.
 func (k *Keyring) sealHex(plaintext, context string) string {
 	k.seals.Add(1)
 	size := ivSize + len(plaintext) + tagSize
@@ -198,9 +204,10 @@ func (s *sealer) seal(dst, plaintext, aad []byte) []byte {
 	return s.aead.Seal(dst[:start+ivSize], iv, plaintext, aad)
 }
 
-// bytesOf shares the memory of text with an AEAD, which only reads it. Copying would cost a third of a seal.
+// bytesOf shares the memory of text with an AEAD, which only reads it. Copying would cost a third
+// of a seal.
 func bytesOf(text string) []byte {
-	return unsafe.Slice(unsafe.StringData(text), len(text)) //nolint:gosec // the only two uses of unsafe, each in one line
+	return unsafe.Slice(unsafe.StringData(text), len(text)) //nolint:gosec // one of two uses
 }
 
 // stringOf takes over raw, to which nobody may write any more.

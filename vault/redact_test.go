@@ -89,6 +89,7 @@ func secretHolders(t *testing.T) (map[string]map[string]any, [][]string) {
 	return map[string]map[string]any{
 		"Key":            holders(newKey(t, keyB)),
 		"EncryptedToken": holders(vault.NewToken(place, canary)),
+		"StoredToken":    holders(vault.Store(place, canary)),
 	}, [][]string{renderings(canary), renderings(string(raw))}
 }
 
@@ -104,6 +105,7 @@ func TestNoVerbShowsASecretInAnUnexportedField(t *testing.T) {
 	checkVerbs(t, map[string]map[string]any{
 		"Key":            unexported(newKey(t, keyB)),
 		"EncryptedToken": unexported(vault.NewToken(place, canary)),
+		"StoredToken":    unexported(vault.Store(place, canary)),
 	}, secrets)
 }
 
@@ -126,7 +128,8 @@ func checkVerbs(t *testing.T, all map[string]map[string]any, secrets [][]string)
 					}
 				}
 			}
-			for _, format := range []string{"no verb", "%[2]v", "%*d", "%!", "%"} { // printed as %!(EXTRA …) and the like
+			for _, format := range []string{"no verb", "%[2]v", "%*d", "%!", "%"} {
+				// printed as %!(EXTRA …) and the like
 				checkHidden(t, kind+" "+shape+" "+format, fmt.Sprintf(format, value), secrets...)
 			}
 			checkHidden(t, kind+" "+shape+" Sprint", fmt.Sprint(value), secrets...)
@@ -171,7 +174,7 @@ func TestNoEncoderShowsASecret(t *testing.T) {
 				logger.Info("m", slog.Group("group", "value", value))
 				logger.With("with", value).WithGroup("group").Error("m", "err", fmt.Errorf("wrapped: %v", value))
 				logger.Info("m", "bad key", value, value)
-				logger.Info(fmt.Sprint(value))
+				logger.Info("a value", "text", fmt.Sprint(value))
 				check(name, buffer.Bytes(), nil)
 				if buffer.Len() == 0 {
 					t.Error("nothing was logged")

@@ -16,8 +16,9 @@ const (
 	knownTag        = "d5808a1bd11a01129bf3c6919aff2339"
 )
 
-// SelfTest proves at boot that this process seals and opens as it should: a known answer, and with every key of the ring a round
-// trip, a flipped tag and a wrong context. The error names the step that failed.
+// SelfTest proves at boot that this process seals and opens as it should: a known answer, and with
+// every key of the ring a round trip, a flipped tag and a wrong context. The error names the step
+// that failed.
 func (k *Keyring) SelfTest() error {
 	if err := knownAnswer(); err != nil {
 		return fmt.Errorf("known answer: %w", err)

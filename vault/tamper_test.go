@@ -75,8 +75,9 @@ func flipBits(raw []byte, try func(changed []byte)) {
 	}
 }
 
-// characters puts another character in every position of the string form and of the hex fields: all that are one bit away, which
-// holds the other case of a letter, and some that hex decoders and parsers take for something else.
+// characters puts another character in every position of the string form and of the hex fields: all
+// that are one bit away, which holds the other case of a letter, and some that hex decoders and
+// parsers take for something else.
 func (m *tamperer) characters(plaintext string) {
 	text, err := m.ring.Encrypt(plaintext)
 	if err != nil {

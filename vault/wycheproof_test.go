@@ -118,7 +118,8 @@ func checkVector(t *testing.T, v vector, aead cipher.AEAD) {
 	}
 }
 
-// checkKeyringVector also opens the vector by each method of the keyring that takes its additional data.
+// checkKeyringVector also opens the vector by each method of the keyring that takes its additional
+// data.
 func checkKeyringVector(t *testing.T, v vector) {
 	t.Helper()
 	ring, err := NewKeyring(newKey(v.Key))

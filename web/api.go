@@ -11,8 +11,9 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/connect"
+	"phantom/figures"
 	"phantom/ghost"
-	"phantom/recovery"
+	"phantom/trail"
 )
 
 // apiTimeout bounds what a request of the merchant API asks of the database.
@@ -21,7 +22,8 @@ const apiTimeout = 10 * time.Second
 // merchantHandler answers a request on behalf of one merchant. Its error is for [Server.fail].
 type merchantHandler func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error
 
-// authenticated asks for a merchant's API key before anything else of the request is looked at. The merchant comes from the key alone.
+// authenticated asks for a merchant's API key before anything else of the request is looked at. The
+// merchant comes from the key alone.
 func (s *Server) authenticated(next merchantHandler) http.HandlerFunc {
 	return s.withKey(func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID, connected bool) error {
 		if !connected {
@@ -40,14 +42,23 @@ func (s *Server) evenDisconnected(next merchantHandler) http.HandlerFunc {
 	})
 }
 
+// withKey asks for a key that may do what the method says: to write, for all methods but GET and
+// HEAD. So no new route can forget it, and previews and dry runs, which change nothing, ask for it
+// too: they are for those who are about to write. What is changed is the key's doing.
 func (s *Server) withKey(next func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID, connected bool) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := untilLeft(r)
 		defer cancel()
-		merchantID, connected, err := s.config.Connect.Authenticate(ctx, bearer(r.Header))
+		caller, err := s.config.Connect.Authenticate(ctx, bearer(r.Header))
 		if err == nil {
 			s.databaseAnswered()
-			err = s.limited(ctx, w, r, merchantID, func(w http.ResponseWriter) error { return next(ctx, w, r, merchantID, connected) })
+			if r.Method != http.MethodGet && r.Method != http.MethodHead && !caller.MayWrite() {
+				err = connect.ErrScope
+			}
+		}
+		if err == nil {
+			ctx := trail.By(ctx, trail.Key(caller.Key))
+			err = s.limited(ctx, w, r, caller.Merchant, func(w http.ResponseWriter) error { return next(ctx, w, r, caller.Merchant, caller.Connected) })
 		}
 		switch {
 		case err == nil:
@@ -163,7 +174,7 @@ func (s *Server) summary(ctx context.Context, w http.ResponseWriter, _ *http.Req
 	if err != nil {
 		return err
 	}
-	figures, err := s.config.Recovery.Figures(ctx, merchantID)
+	brought, err := s.config.Recovery.Figures(ctx, merchantID)
 	if err != nil {
 		return err
 	}
@@ -174,8 +185,8 @@ func (s *Server) summary(ctx context.Context, w http.ResponseWriter, _ *http.Req
 	writeJSON(w, http.StatusOK, struct {
 		ghost.Summary
 		halted
-		Recovery recovery.Figures `json:"recovery"`
-	}{summary, halted{at}, figures})
+		Recovery figures.Figures `json:"recovery"`
+	}{summary, halted{at}, brought})
 	return nil
 }
 
@@ -189,6 +200,19 @@ func (s *Server) listTasks(ctx context.Context, w http.ResponseWriter, r *http.R
 		return err
 	}
 	writePage(w, page.Tasks, page.Next)
+	return nil
+}
+
+func (s *Server) listTrail(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	filter, err := trailFilter(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	page, err := s.config.Trail(ctx, merchantID, filter)
+	if err != nil {
+		return err
+	}
+	writePage(w, page.Entries, page.Next)
 	return nil
 }
 

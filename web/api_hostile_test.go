@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// bodies are hostile to whoever parses JSON.
+// bodies are hostile to the one who parses JSON.
 var bodies = []string{
 	"", "{", "}", "[", "null", "true", "0", `""`, "{}", "[]", "{,}", `{"access"}`, `{"access":}`, `{"access":none}`, `{'access':'none'}`, "\xef\xbb\xbf{}", "\xff\xfe{\x00}\x00",
 	strings.Repeat("[", 60000), strings.Repeat("{\"a\":", 12000), strings.Repeat("[", 9000) + strings.Repeat("]", 9000), `{"access":` + strings.Repeat("[", 30000) + strings.Repeat("]", 30000) + "}",
@@ -21,8 +21,8 @@ var bodies = []string{
 	"access=none", "%7B%7D", strings.Repeat(" ", 60000), "\x1f\x8b\x08\x00", strings.Repeat("\x00", 1000), `{"` + strings.Repeat(`a":1,"`, 8000) + `b":1}`,
 }
 
-// 5,000 requests of a merchant who means no good: each is answered below 500, in time, as the document says, and without a word of
-// another merchant's, of SQL or of a stack.
+// 5,000 requests of a merchant who means no good: each is answered below 500, in time, as the
+// document says, and without a word of another merchant's, of SQL or of a stack.
 func TestHostileAPIRequests(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -90,7 +90,8 @@ func TestHostileAPIRequests(t *testing.T) {
 			if !strings.HasPrefix(name, "Authorization") {
 				header += key
 			}
-			if name != "Expect: " { // net/http knows one expectation alone and answers the others itself
+			if name != "Expect: " {
+				// net/http knows one expectation alone and answers the others itself
 				raw("GET", "/api/ghosts", header, "")
 				raw("GET", "/api/summary", header, "")
 			}

@@ -33,7 +33,8 @@ func (c *caller) list(query string) page {
 	return p
 }
 
-// Whoever reads to the end sees every ghost that was there at the start once, in one order, though others are added on the way.
+// Anyone who reads to the end sees every ghost that was there at the start once, in one order,
+// though others are added on the way.
 func TestGhostsArePaged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -61,7 +62,8 @@ func TestGhostsArePaged(t *testing.T) {
 				t.Errorf("a page of %d holds %d before the last", limit, len(p.Data))
 			}
 			cursor = "&cursor=" + *p.NextCursor
-			if len(there) < first+10 { // as a webhook would; ids ascend, so it comes after all of these
+			if len(there) < first+10 {
+				// as a webhook would; ids ascend, so it comes after all of these
 				there = append(there, c.add(seed{}))
 			}
 		}
@@ -86,7 +88,7 @@ func TestGhostsArePaged(t *testing.T) {
 
 func cursorOf(id uuid.UUID) string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
-// A ghost reads as the README says, byte for byte.
+// A ghost reads as docs/api.md says, byte for byte.
 func TestGhostReads(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -216,14 +218,17 @@ func TestSummary(t *testing.T) {
 	if got := c.call("GET", "/api/summary", ""); got.body != empty {
 		t.Errorf("of nothing: %s", got.body)
 	}
-	for _, days := range []int{1, 7, 8, 30, 31, 90, 91, 365, 366, 1000} { // in each bucket its first and its last day
+	for _, days := range []int{1, 7, 8, 30, 31, 90, 91, 365, 366, 1000} {
+		// in each bucket its first and its last day
 		c.add(seed{failed: time.Duration(days)*day + time.Hour, amount: 100, class: "timed"})
 	}
 	c.add(seed{failed: time.Hour, amount: 1, hidden: true, class: "never"})
-	c.add(seed{discovered: 40*day + time.Hour, amount: 5, currency: "jpy"}) // an age, but no days: nothing has failed
+	// an age, but no days: nothing has failed
+	c.add(seed{discovered: 40*day + time.Hour, amount: 5, currency: "jpy"})
 	c.add(seed{failed: 5 * day, status: "closed", reason: "paid", amount: 7, currency: "eur"})
 	neighbour.add(seed{failed: 50 * day, currency: "gbp"})
-	for _, totals := range []string{`{"wasted_attempts":5}`, `{"wasted_attempts":17,"days_given_away":1}`, `{}`} { // the last one failed early
+	// The last one failed early.
+	for _, totals := range []string{`{"wasted_attempts":5}`, `{"wasted_attempts":17,"days_given_away":1}`, `{}`} {
 		if _, err := b.pool.Exec(t.Context(), `INSERT INTO audits (merchant_id, id, state, ticket, livemode, totals, finished_at)
 			VALUES ($1, $2, 'succeeded', 1, false, $3, now())`, c.id, uuid.Must(uuid.NewV7()), totals); err != nil {
 			t.Fatal(err)
@@ -320,14 +325,16 @@ func TestAccess(t *testing.T) {
 	}
 	set(open, "none", "closed", "no_access", "presumed")
 	set(open, "none", "closed", "no_access", "presumed")
-	set(open, "proven", "closed", "access_proven", "proven") // Stripe is asked before it opens again
+	// Stripe is asked before it opens again
+	set(open, "proven", "closed", "access_proven", "proven")
 	if tasks() == 0 {
 		t.Error("nobody looks whether the ghost still owes")
 	}
 	paid := c.add(seed{amount: 77, status: "closed", reason: "paid"})
 	before := tasks()
 	set(paid, "proven", "closed", "paid", "proven")
-	if tasks() != before+1 { // a canceled one may owe, now that there is evidence of access: Stripe is asked about any
+	// A canceled one may owe, now that there is evidence of access: Stripe is asked about any.
+	if tasks() != before+1 {
 		t.Error("nobody looks whether a closed ghost owes")
 	}
 	set(paid, "none", "closed", "no_access", "presumed") // stays closed through a relapse

@@ -16,7 +16,8 @@ const maxConnections = 4096
 // nothing, keep nobody out.
 type boundedListener struct {
 	net.Listener
-	most int
+	most  int
+	plain map[string][]byte // what goes out in place of net/http's own answers
 
 	mutex  sync.Mutex
 	open   int

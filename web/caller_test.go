@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/connect"
 	"phantom/db"
 	"phantom/vault"
 )
@@ -33,7 +34,7 @@ func (b *bench) caller(account string) *caller {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	key, _, err := b.service.CreateAPIKey(b.t.Context(), account)
+	key, _, err := b.service.CreateAPIKey(b.t.Context(), account, connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -41,7 +42,8 @@ func (b *bench) caller(account string) *caller {
 	return &caller{browser: b.browser(), id: id, account: account, key: key}
 }
 
-// call sends a request with the caller's key and, unless it is "", a JSON body. header holds name, value … and may replace both.
+// call sends a request with the caller's key and, unless it is "", a JSON body. header holds name,
+// value … and may replace both.
 func (c *caller) call(method, path, body string, header ...string) answer {
 	c.b.t.Helper()
 	all := []string{"Authorization", "Bearer " + c.key}

@@ -7,8 +7,8 @@ import (
 	"phantom/sandbox"
 )
 
-// Every test of this package ends by searching its logs and answers for what passed through. This one makes sure that the search
-// would find something.
+// Every test of this package ends by searching its logs and answers for what passed through. This
+// one makes sure that the search would find something.
 func TestSecretsAreLookedFor(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

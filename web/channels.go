@@ -8,7 +8,7 @@ import (
 )
 
 func (s *Server) listChannels(ctx context.Context, w http.ResponseWriter, _ *http.Request, merchantID uuid.UUID) error {
-	channels, err := s.config.Recovery.Channels(ctx, merchantID)
+	channels, err := s.config.Messages.Channels(ctx, merchantID)
 	if err != nil {
 		return err
 	}
@@ -21,7 +21,7 @@ func (s *Server) setResend(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err != nil {
 		return err
 	}
-	channel, err := s.config.Recovery.SetResend(ctx, merchantID, fields["api_key"], fields["from"])
+	channel, err := s.config.Messages.SetResend(ctx, merchantID, fields["api_key"], fields["from"])
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (s *Server) setTwilio(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err != nil {
 		return err
 	}
-	channel, err := s.config.Recovery.SetTwilio(ctx, merchantID, fields["account_sid"], fields["auth_token"], fields["from"])
+	channel, err := s.config.Messages.SetTwilio(ctx, merchantID, fields["account_sid"], fields["auth_token"], fields["from"])
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (s *Server) setTwilio(ctx context.Context, w http.ResponseWriter, r *http.R
 
 func (s *Server) deleteChannel(provider string) merchantHandler {
 	return func(ctx context.Context, w http.ResponseWriter, _ *http.Request, merchantID uuid.UUID) error {
-		if err := s.config.Recovery.DeleteChannel(ctx, merchantID, provider); err != nil {
+		if err := s.config.Messages.DeleteChannel(ctx, merchantID, provider); err != nil {
 			return err
 		}
 		writeJSON(w, http.StatusOK, map[string]string{"status": "deleted"})
@@ -58,7 +58,7 @@ func (s *Server) testChannel(provider string) merchantHandler {
 		if err != nil {
 			return err
 		}
-		if err := s.config.Recovery.TestChannel(ctx, merchantID, provider, fields["to"]); err != nil {
+		if err := s.config.Messages.TestChannel(ctx, merchantID, provider, fields["to"]); err != nil {
 			return err
 		}
 		writeJSON(w, http.StatusOK, map[string]string{"status": "sent"})

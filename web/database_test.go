@@ -17,8 +17,8 @@ import (
 	"phantom/sandbox"
 )
 
-// gate is a TCP relay before PostgreSQL. Shut it refuses and drops connections, as a server that has stopped; stalled it takes
-// them and nothing passes, as a network that has broken.
+// gate is a TCP relay before PostgreSQL. Shut it refuses and drops connections, as a server that
+// has stopped; stalled it takes them and nothing passes, as a network that has broken.
 type gate struct {
 	t       *testing.T
 	address string // of the relay
@@ -294,7 +294,8 @@ func TestDatabaseGoneDuringTheFacts(t *testing.T) {
 	}
 }
 
-// The connections die while Stripe is asked, the database does not: the spent code's tokens are stored all the same.
+// The connections die while Stripe is asked, the database does not: the spent code's tokens are
+// stored all the same.
 func TestConnectionsLostDuringTheExchange(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

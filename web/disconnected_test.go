@@ -69,7 +69,10 @@ func TestAKeyWorksOnAStandby(t *testing.T) {
 	for range 5 {
 		c.call("GET", "/readyz", "").wantError(t, 503, "database_unavailable")
 	}
-	if got := c.call("GET", "/api/summary", ""); got.status != http.StatusOK {
-		t.Errorf("%d %s", got.status, got.body)
+	for _, path := range []string{"/api/summary", "/api/audit-log", "/api/ghosts"} {
+		if got := c.call("GET", path, ""); got.status != http.StatusOK {
+			t.Errorf("GET %s: %d %s", path, got.status, got.body)
+		}
 	}
+	c.call("POST", "/api/halt", "").wantError(t, 503, "database_unavailable")
 }

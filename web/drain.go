@@ -12,10 +12,12 @@ import (
 	"time"
 )
 
-// acceptTail is how long a draining listener goes on taking connections that clients have already made.
+// acceptTail is how long a draining listener goes on taking connections that clients have already
+// made.
 const acceptTail = 100 * time.Millisecond
 
-// Listen opens the port on a host's address, or on all addresses if host is empty, for [Server.Serve].
+// Listen opens the port on a host's address, or on all addresses if host is empty, for
+// [Server.Serve].
 func Listen(ctx context.Context, host string, port int) (*net.TCPListener, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false) // Go's default; such a socket takes no filter
@@ -26,9 +28,9 @@ func Listen(ctx context.Context, host string, port int) (*net.TCPListener, error
 	return listener.(*net.TCPListener), nil
 }
 
-// drainableListener can stop without losing a connection. Closing a listener resets every connection that waits to be accepted,
-// and to its client that is a lost request. Instead drain turns new ones away first, then hands out the waiting ones, and only
-// then Accept fails.
+// drainableListener can stop without losing a connection. Closing a listener resets every
+// connection that waits to be accepted, and to its client that is a lost request. Instead drain
+// turns new ones away first, then hands out the waiting ones, and only then Accept fails.
 type drainableListener struct {
 	*net.TCPListener
 	draining atomic.Bool
@@ -42,7 +44,8 @@ func (l *drainableListener) Accept() (net.Conn, error) {
 		if err == nil || !l.draining.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return conn, err
 		}
-		// On a busy machine the tail may be over before anybody has looked: Go does not ask the system then.
+		// On a busy machine the tail may be over before anybody has looked: Go does not ask the
+		// system then.
 		if !connectionsWait(l.TCPListener) {
 			return nil, errDrained
 		}
@@ -53,14 +56,16 @@ func (l *drainableListener) Accept() (net.Conn, error) {
 }
 
 func (l *drainableListener) drain() error {
-	// Where the system cannot turn new connections away, those that arrive within the tail are still served.
+	// Where the system cannot turn new connections away, those that arrive within the tail are
+	// still served.
 	err := refuseConnections(l.TCPListener)
 	l.draining.Store(true)
 	return errors.Join(err, l.SetDeadline(time.Now().Add(acceptTail)))
 }
 
-// busyConns counts the connections that have sent, or may yet send, a request that nobody has answered. http.Server.Shutdown
-// drops a request that it reads after it was called, so it is called when there are none.
+// busyConns counts the connections that have sent, or may yet send, a request that nobody has
+// answered. http.Server.Shutdown drops a request that it reads after it was called, so it is called
+// when there are none.
 type busyConns struct {
 	mutex sync.Mutex
 	conns map[net.Conn]struct{}

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refuseConnections makes the kernel drop every SYN to the listener's port. A client that comes now tries again and is refused
-// once the port is closed; connections that were made before stay whole.
+// refuseConnections makes the kernel drop every SYN to the listener's port. A client that comes now
+// tries again and is refused once the port is closed; connections that were made before stay whole.
 func refuseConnections(listener *net.TCPListener) error {
 	const flagsOffset, syn = 13, 0x02 // in a TCP header, RFC 9293 section 3.1
 	filter := []unix.SockFilter{

@@ -209,7 +209,8 @@ func TestDrainingUnderLoad(t *testing.T) {
 						case warm <- struct{}{}:
 						default:
 						}
-					} else if stopping.Load() { // before that it is a busy machine that turns a client away
+					} else if stopping.Load() {
+						// before that it is a busy machine that turns a client away
 						return
 					}
 				}
@@ -225,7 +226,8 @@ func TestDrainingUnderLoad(t *testing.T) {
 	}
 }
 
-// askOnce makes a connection for one request and reports whether there was one to make: a client turned away has lost nothing.
+// askOnce makes a connection for one request and reports whether there was one to make: a client
+// turned away has lost nothing.
 func (b *bench) askOnce(served, lost *atomic.Int32) bool {
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(b.url, "http://"), 300*time.Millisecond)
 	if err != nil {

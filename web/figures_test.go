@@ -20,7 +20,8 @@ func TestSummaryOfHunts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// hunts stores so many hunts of one arm whose window is over, of which some recovered by a charge of 100.
+	// hunts stores so many hunts of one arm whose window is over, of which some recovered by a
+	// charge of 100.
 	hunts := func(merchant uuid.UUID, heldOut bool, all, recovered int) {
 		t.Helper()
 		for i := range all {

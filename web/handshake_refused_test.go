@@ -64,7 +64,8 @@ func TestRefusedBeforeTheExchange(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t, func(o *options) {
-				if o.seed = uint64(i + 1); test.name != "state expired" { // which another's beginning would sweep away
+				if o.seed = uint64(i + 1); test.name != "state expired" {
+					// which another's beginning would sweep away
 					o.database = database
 				}
 			})
@@ -77,7 +78,8 @@ func TestRefusedBeforeTheExchange(t *testing.T) {
 				t.Errorf("log line %+v", l)
 			}
 			if back.Query().Get("state") == whole.Query().Get("state") {
-				// Whatever was wrong, the state is spent: it does not come back with the right browser and code.
+				// No matter what was wrong, the state is spent: it does not come back with the
+				// right browser and code.
 				c.arrive(&whole).wantError(t, 400, "invalid_state")
 			} else {
 				c.arrive(&whole).wantSuccess(t)
@@ -232,7 +234,8 @@ func TestGrantWithoutRefreshToken(t *testing.T) {
 	}
 }
 
-// Whatever the token endpoint does, it is asked once, nothing is stored, and the user starts again.
+// No matter what the token endpoint does, it is asked once, nothing is stored, and the user starts
+// again.
 func TestTokenEndpointFails(t *testing.T) {
 	t.Parallel()
 	const quoting = `{"error":"server_error","error_description":"no such code ac_` + canary + `","error_code":"` + canary + `"}`

@@ -154,7 +154,8 @@ func TestCookie(t *testing.T) {
 				got.Secure != test.https || got.MaxAge != 600 || len(got.Value) != 43 {
 				t.Errorf("cookie %s", got.Raw)
 			}
-			// A secret of ours is kept, so that the first tab's state stays good; anything else is replaced.
+			// A secret of ours is kept, so that the first tab's state stays good; anything else is
+			// replaced.
 			if again := cookies("Cookie", test.cookie+"="+got.Value); again.Value != got.Value {
 				t.Error("the browser's secret was replaced")
 			}
@@ -167,7 +168,8 @@ func TestCookie(t *testing.T) {
 	}
 }
 
-// The whole flow under https, the cookie carried by hand: the jar keeps a Secure cookie from a plain address.
+// The whole flow under https, the cookie carried by hand: the jar keeps a Secure cookie from a
+// plain address.
 func TestHandshakeBehindTLS(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *options) { o.https = true })

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// mark stands in every hostile payload, so that an echo is found whatever became of the rest.
+// mark stands in every hostile payload, so that an echo is found, no matter what became of the
+// rest.
 const mark = "zqxwvk"
 
 // hostile are payloads as an attacker would type them.
@@ -31,8 +32,9 @@ var hostile = []string{
 // places are where a payload goes: the request's line and headers, with %s for the payload.
 var places = []struct {
 	name, query, header string
-	escaped             bool // the payload is escaped as a browser would; else sent as it is where HTTP can carry it
-	everywhere          bool // on the routes that take no parameters, too
+	// the payload is escaped as a browser would; else sent as it is where HTTP can carry it
+	escaped    bool
+	everywhere bool // on the routes that take no parameters, too
 }{
 	{"state", "state=%s", "", true, false}, {"state as typed", "state=%s", "", false, false}, {"state twice", "state=a&state=%s", "", true, false},
 	{"state as an array", "state[]=%s", "", true, false}, {"code", "state=a&code=%s", "", true, false}, {"error", "state=a&error=%s", "", true, false},
@@ -47,7 +49,8 @@ var places = []struct {
 
 var plainCookie = regexp.MustCompile(`^phantom_browser=[A-Za-z0-9_-]{43}; Path=/; Max-Age=600; HttpOnly; SameSite=Lax$`)
 
-// No payload, wherever it stands, sends the browser off-site, sets a header, is echoed, or breaks anything.
+// No payload, wherever it stands, sends the browser off-site, sets a header, is echoed, or breaks
+// anything.
 func TestHostilePayloads(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -124,13 +127,15 @@ func (b *bench) checkHostile(payload, place string, got answer) {
 	}
 }
 
-// The same behind a good state: the code goes no further than its shape allows, and an error of the redirect's is no text of ours.
+// The same behind a good state: the code goes no further than its shape allows, and an error of the
+// redirect's is no text of ours.
 func TestHostilePayloadsBehindAGoodState(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	c := b.browser()
 	for _, payload := range hostile {
 		for _, name := range []string{"code", "error", "error_description"} {
+			c.elsewhere()
 			back := c.callback()
 			query := back.Query()
 			query.Set(name, payload)
@@ -139,7 +144,7 @@ func TestHostilePayloadsBehindAGoodState(t *testing.T) {
 			switch name {
 			case "code":
 				got.wantError(t, 400, "invalid_grant")
-			case "error": // whatever Stripe would mean by it
+			case "error": // what Stripe would mean by it
 				got.wantError(t, 502, "stripe_unavailable")
 				got.status = 400
 			default:

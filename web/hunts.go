@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -18,11 +17,19 @@ func (s *Server) startHunts(ctx context.Context, w http.ResponseWriter, r *http.
 	if err != nil {
 		return err
 	}
-	started, err := s.config.Recovery.Start(ctx, merchantID, ghosts)
+	at, err := s.config.Recovery.HaltedAt(ctx, merchantID)
 	if err != nil {
 		return err
 	}
-	at, err := s.config.Recovery.HaltedAt(ctx, merchantID)
+	if ghosts == nil {
+		all, err := s.config.Recovery.StartAll(ctx, merchantID)
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusAccepted, allStarted{all, halted{at}})
+		return nil
+	}
+	started, err := s.config.Recovery.Start(ctx, merchantID, ghosts)
 	if err != nil {
 		return err
 	}
@@ -33,7 +40,31 @@ func (s *Server) startHunts(ctx context.Context, w http.ResponseWriter, r *http.
 	return nil
 }
 
-// chosenGhosts reads {"ghosts": "all"}, which is nil, or {"ghosts": [ids]}. A malformed id is no other than an unknown one.
+type allStarted struct {
+	recovery.AllStarted
+	halted
+}
+
+// getStart says how far the hunts of all ghosts have come.
+func (s *Server) getStart(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	all, err := s.config.Recovery.ReadStart(ctx, merchantID, id)
+	if err != nil {
+		return err
+	}
+	at, err := s.config.Recovery.HaltedAt(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, allStarted{all, halted{at}})
+	return nil
+}
+
+// chosenGhosts reads {"ghosts": "all"}, which is nil, or {"ghosts": [ids]}. A malformed id is no
+// other than an unknown one.
 func chosenGhosts(r *http.Request) ([]uuid.UUID, error) {
 	text, err := jsonBody(r)
 	if err != nil {
@@ -77,15 +108,7 @@ func (s *Server) listHunts(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err != nil {
 		return err
 	}
-	answer := struct {
-		Data       []recovery.Hunt `json:"data"`
-		NextCursor *string         `json:"next_cursor"`
-	}{Data: page.Hunts}
-	if page.Next != uuid.Nil {
-		cursor := base64.RawURLEncoding.EncodeToString(page.Next[:])
-		answer.NextCursor = &cursor
-	}
-	writeJSON(w, http.StatusOK, answer)
+	writePage(w, page.Hunts, page.Next)
 	return nil
 }
 

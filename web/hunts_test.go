@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/task"
 )
 
 const defaultPlaybook = `{"version":0,"mode":"observe","take_over":false,"max_attempts":8,"card_budget":15,"window_days":30,"min_amount":{},"daily_cap":{},` +
@@ -76,7 +78,8 @@ func TestPlaybook(t *testing.T) {
 	for body, field := range map[string]string{
 		"": "body", "[]": "body", "null": "body", "null x": "body", `{"x":1}`: "body", `{"version":1}`: "body", `{"mode":"x"}`: "mode", `{"mode":"off","mode":"off"}`: "mode", `{"max_attempts":1e99}`: "max_attempts",
 		`{"quiet_hours":{"zone":"x"}}`: "quiet_hours.zone", `{"steps":[{"channel":"fax","template":"x"}]}`: "steps[0].channel", `{"min_amount":{"USD":1}}`: "min_amount",
-		`{"daily_cap":{"uds":1}}`: "daily_cap", `{"mode":null}`: "mode", `{"steps":[{"channel":"sms","template":"none_such"}]}`: "steps[0].template", // in mode observe too
+		// in mode observe too
+		`{"daily_cap":{"uds":1}}`: "daily_cap", `{"mode":null}`: "mode", `{"steps":[{"channel":"sms","template":"none_such"}]}`: "steps[0].template",
 	} {
 		c.call("PUT", "/api/playbook", body).wantInvalid(t, field)
 		c.call("PUT", "/api/playbook?dry_run=true", body).wantInvalid(t, field)
@@ -111,6 +114,52 @@ func (c *caller) hunt(body string) (s started) {
 		c.b.t.Fatalf("POST /api/hunts: %d %s", got.status, got.body)
 	}
 	return s
+}
+
+type allStarted struct {
+	ID       uuid.UUID
+	State    string
+	Ghosts   int
+	LookedAt int `json:"looked_at"`
+	started
+	Error *string
+}
+
+func (c *caller) allStarted(got answer) (s allStarted) {
+	c.b.t.Helper()
+	if err := json.Unmarshal([]byte(got.body), &s); err != nil || got.status >= 300 {
+		c.b.t.Fatalf("%d %s", got.status, got.body)
+	}
+	return s
+}
+
+func (c *caller) huntAll() allStarted {
+	c.b.t.Helper()
+	got := c.call("POST", "/api/hunts", `{"ghosts":"all"}`)
+	if got.status != 202 {
+		c.b.t.Fatalf("POST /api/hunts: %d %s", got.status, got.body)
+	}
+	return c.allStarted(got)
+}
+
+// huntEveryone begins hunts of all, and waits until they have begun.
+func (c *caller) huntEveryone() {
+	c.b.t.Helper()
+	c.b.run(c.id, c.huntAll().ID)
+}
+
+// run does one task.
+func (b *bench) run(merchant, id uuid.UUID) {
+	b.t.Helper()
+	queue, err := task.NewQueue(b.pool, task.Config{
+		ListenURL: b.pool.Config().ConnString(), Handlers: b.hunts.Handlers(), Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := queue.RunOne(b.t.Context(), merchant, id); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func TestHuntsAreStarted(t *testing.T) {
@@ -156,8 +205,21 @@ func TestHuntsAreStarted(t *testing.T) {
 		t.Errorf("one more: %+v", got)
 	}
 	third := c.add(seed{})
-	if got := c.hunt(`{"ghosts":"all"}`); got != (started{Hunts: 1, Skipped: 1}) {
-		t.Errorf("all: %+v", got)
+	all := c.huntAll()
+	if all.State != "running" || all.Ghosts != 4 || all.LookedAt != 0 || all.started != (started{}) || all.Error != nil {
+		t.Errorf("all: %+v", all)
+	}
+	if again := c.huntAll(); again != all {
+		t.Errorf("all once more: %+v", again)
+	}
+	path := "/api/hunts/starts/" + all.ID.String()
+	neighbour.call("GET", path, "").wantError(t, 404, "not_found")
+	c.call("GET", "/api/hunts/starts/"+strings.ToUpper(all.ID.String()), "").wantError(t, 404, "not_found")
+	c.b.run(c.id, all.ID)
+	got := c.call("GET", path, "")
+	want := allStarted{ID: all.ID, State: "succeeded", Ghosts: 4, LookedAt: 4, started: started{Hunts: 1, Skipped: 1}}
+	if c.allStarted(got) != want {
+		t.Errorf("all, at its end: %s", got.body)
 	}
 	if n := c.count("SELECT count(*) FROM hunts WHERE ghost_id IN ($1, $2, $3) AND merchant_id = $4", first, second, third, c.id); n != 3 {
 		t.Errorf("%d hunts", n)
@@ -196,7 +258,7 @@ func TestHuntsAreListed(t *testing.T) {
 		for range 60 {
 			one.add(seed{})
 		}
-		one.hunt(`{"ghosts":"all"}`)
+		one.huntEveryone()
 	}
 	for _, limit := range []int{1, 7, 59, 60, 61, 200} {
 		var seen []uuid.UUID
@@ -233,7 +295,7 @@ func TestHuntsAreListed(t *testing.T) {
 	}
 }
 
-// A hunt reads as the README says, byte for byte, from its beginning to its stop.
+// A hunt reads as docs/api.md says, byte for byte, from its beginning to its stop.
 func TestHuntReads(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -324,7 +386,7 @@ func TestDryRun(t *testing.T) {
 	b := setup(t)
 	c := b.caller("acct_1")
 	c.channel()
-	if got := c.call("PUT", "/api/playbook?dry_run=true", everybody); got.body != `{"data":[],"hunts":0,"held_out":0,"skipped":0,"truncated":false,"segments":{},"auto":{"ghosts":0,"amounts":{}}}` {
+	if got := c.call("PUT", "/api/playbook?dry_run=true", everybody); got.body != `{"data":[],"hunts":0,"held_out":0,"skipped":0,"truncated":false,"looked_at":0,"ghosts":0,"segments":{},"auto":{"ghosts":0,"amounts":{}}}` {
 		t.Errorf("of nothing: %s", got.body)
 	}
 	for range 250 {

@@ -16,8 +16,8 @@ const (
 	// merchantRequests is how many requests of one merchant's keys are answered at a time: so many
 	// cannot take the database from the others, however much each of them reads.
 	merchantRequests = 4
-	// leaving is how long a statement goes on whose client has left. A quick one ends by itself, and
-	// the connection stays; a long one is ended, at the price of a new connection.
+	// leaving is how long a statement goes on whose client has left. A quick one ends by itself,
+	// and the connection stays; a long one is ended, at the price of a new connection.
 	leaving = 250 * time.Millisecond
 	// placeTime is how long a request waits for a place among those of the API.
 	placeTime = 3 * time.Second
@@ -60,7 +60,7 @@ func (s *Server) limited(ctx context.Context, w http.ResponseWriter, r *http.Req
 	w.Header().Set("RateLimit", `"concurrent";r=`+strconv.Itoa(left))
 	if !ok {
 		w.Header().Set("Retry-After", "1")
-		writeError(w, http.StatusTooManyRequests, "too_many_requests",
+		writeError(w, http.StatusTooManyRequests, codeTooMany,
 			"More than "+strconv.Itoa(merchantRequests)+" requests at a time. Wait for an answer before you ask again.")
 		return nil
 	}

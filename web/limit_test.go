@@ -23,7 +23,8 @@ func TestDrainingIsLimited(t *testing.T) {
 	defer close(release)
 	var log bytes.Buffer
 	s := New(Config{
-		Ping: func(context.Context) error { close(entered); <-release; return nil }, // a fault: it does not heed its context
+		// a fault: it does not heed its context
+		Ping: func(context.Context) error { close(entered); <-release; return nil },
 		Log:  slog.New(slog.NewTextHandler(&log, nil)),
 	})
 	listener, err := Listen(t.Context(), "127.0.0.1", 0)

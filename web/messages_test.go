@@ -19,7 +19,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"phantom/recovery"
+	"phantom/message"
 )
 
 const (
@@ -131,14 +131,15 @@ func TestChannels(t *testing.T) {
 	if !strings.Contains(got.body, `"from":"Example Billing \u003cbilling@example.com\u003e"`) || !strings.Contains(got.body, `"account_sid":"`+twilioSID+`","from":"+14155550100"`) {
 		t.Errorf("shown: %s", got.body)
 	}
-	if want := `"webhook_url":"` + b.public + recovery.TwilioPath(c.id) + `"`; !strings.Contains(got.body, want) {
+	if want := `"webhook_url":"` + b.public + message.TwilioPath(c.id) + `"`; !strings.Contains(got.body, want) {
 		t.Errorf("%s is not in %s", want, got.body)
 	}
 	if got := other.call("GET", "/api/channels", ""); got.body != `{"resend":null,"twilio":null}` {
 		t.Errorf("another merchant sees %s", got.body)
 	}
 	// Ten test messages a day, over both channels.
-	c.call("POST", "/api/channels/twilio/test", `{"to":"+18765550199"}`).wantInvalid(t, "to") // Jamaica
+	// Jamaica
+	c.call("POST", "/api/channels/twilio/test", `{"to":"+18765550199"}`).wantInvalid(t, "to")
 	c.call("POST", "/api/channels/resend/test", `{"to":"a@example.com\n"}`).wantInvalid(t, "to")
 	for i := range 10 {
 		path, body := "resend", `{"to":"a@example.com"}`
@@ -234,7 +235,8 @@ func (b *bench) suppressed(channel string, person []byte) bool {
 	return n == 1
 }
 
-// With every bit of a token flipped nothing happens; with the token the person is left alone, however often it is sent.
+// With every bit of a token flipped nothing happens; with the token the person is left alone,
+// however often it is sent.
 func TestUnsubscribe(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

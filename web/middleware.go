@@ -17,8 +17,9 @@ const (
 	maxPlaybook = 512 << 10
 )
 
-// routed serves what the mux knows and answers in JSON what it does not: 404, or 405 with Allow. A path that the mux would clean
-// by a redirect is unknown, and HEAD is allowed only where a GET changes nothing.
+// routed serves what the mux knows and answers in JSON what it does not: 404, or 405 with Allow. A
+// path that the mux would clean by a redirect is unknown, and HEAD is allowed only where a GET
+// changes nothing.
 func routed(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "" || path.Clean(r.URL.Path) != r.URL.Path {
@@ -82,18 +83,21 @@ func (s *Server) closeWhenDraining(next http.Handler) http.Handler {
 
 func (s *Server) securityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		header := w.Header()
-		if s.config.Secure {
-			header.Set("Strict-Transport-Security", "max-age=31536000")
-		}
-		header.Set("Cache-Control", "no-store")
-		header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-		header.Set("Cross-Origin-Opener-Policy", "same-origin")
-		header.Set("Referrer-Policy", "no-referrer") // the callback's address holds a code
-		header.Set("X-Content-Type-Options", "nosniff")
-		header.Set("X-Frame-Options", "DENY")
+		s.setHeaders(w.Header())
 		next.ServeHTTP(w, r)
 	})
+}
+
+func (s *Server) setHeaders(header http.Header) {
+	if s.config.Secure {
+		header.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("Referrer-Policy", "no-referrer") // the callback's address holds a code
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("X-Frame-Options", "DENY")
 }
 
 func capBody(next http.Handler) http.Handler {
@@ -114,7 +118,8 @@ func capBody(next http.Handler) http.Handler {
 	})
 }
 
-// logged is a request's path as a log may show it: whoever has the token of an address to unsubscribe can use it.
+// logged is a request's path as a log may show it: anyone who has the token of an address to
+// unsubscribe can use it.
 func logged(r *http.Request) string {
 	if strings.HasPrefix(r.URL.Path, "/u/") {
 		return "/u/{token}"
@@ -122,8 +127,8 @@ func logged(r *http.Request) string {
 	return r.URL.Path
 }
 
-// recoverPanics answers 500 and logs where it happened. The panic's own text is logged only if it comes from the runtime: another
-// one may quote a secret.
+// recoverPanics answers 500 and logs where it happened. The panic's own text is logged only if it
+// comes from the runtime: another one may quote a secret.
 func (s *Server) recoverPanics(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {

@@ -27,7 +27,8 @@ type document struct {
 	seen  sync.Map                  // answers that have passed
 }
 
-// contract reads the document. Here, and not for the public, an object has no field that the document does not name.
+// contract reads the document. Here, and not for the public, an object has no field that the
+// document does not name.
 var contract = sync.OnceValue(func() *document {
 	text, err := os.ReadFile("../docs/openapi.json")
 	if err != nil {
@@ -73,7 +74,8 @@ func closeObjects(node any) {
 	}
 }
 
-// conforms holds an answer against the document. Every answer of every test of this package passes here.
+// conforms holds an answer against the document. Every answer of every test of this package passes
+// here.
 func (b *bench) conforms(method, target string, got answer) {
 	b.t.Helper()
 	if err := contract().check(method, target, got); err != nil {
@@ -110,7 +112,8 @@ func (d *document) check(method, target string, got answer) error {
 	return err
 }
 
-// find returns the operation that the document lists for a request, or nil. The library's own routers take /x/ for /x.
+// find returns the operation that the document lists for a request, or nil. The library's own
+// routers take /x/ for /x.
 func (d *document) find(method, target string) (*routers.Route, *http.Request) {
 	address, err := url.ParseRequestURI(target)
 	if err != nil {
@@ -125,7 +128,8 @@ func (d *document) find(method, target string) (*routers.Route, *http.Request) {
 	return nil, nil
 }
 
-// checkUnlisted holds an answer to a path or method that is not in the document against what its description says of them.
+// checkUnlisted holds an answer to a path or method that is not in the document against what its
+// description says of them.
 func (d *document) checkUnlisted(got answer) error {
 	if !slices.Contains([]int{404, 405, 413}, got.status) {
 		return errors.New("a path or method that is not listed has another answer than 404, 405 or 413")

@@ -68,7 +68,8 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-// The token of an address to unsubscribe is a credential: it is in no log, however its request fails.
+// The token of an address to unsubscribe is a credential: it is in no log, however its request
+// fails.
 func TestTokensAreNotLogged(t *testing.T) {
 	t.Parallel()
 	const token = "canaryToken7Zq3vT7w"
@@ -102,7 +103,8 @@ func TestAbortPasses(t *testing.T) {
 	t.Error("the abort was swallowed")
 }
 
-// Every code of package connect has a status; what has no code is a 500 whose cause the operator sees and the user does not.
+// Every code of package connect has a status; what has no code is a 500 whose cause the operator
+// sees and the user does not.
 func TestFail(t *testing.T) {
 	t.Parallel()
 	for code, status := range statuses {

@@ -17,11 +17,16 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/db"
+	"phantom/debt"
+	"phantom/decline"
 	"phantom/ghost"
 	"phantom/task"
+	"phantom/trail"
 )
 
-// paramError says which part of a request is wrong, and what would be right. It never quotes the request.
+// paramError says which part of a request is wrong, and what would be right. It never quotes the
+// request.
 type paramError struct{ field, rule string }
 
 func (e *paramError) Error() string { return e.field + " " + e.rule }
@@ -29,7 +34,7 @@ func (e *paramError) Error() string { return e.field + " " + e.rule }
 // errMediaType is returned for a body that is not declared to be JSON.
 var errMediaType = errors.New("the body is not application/json")
 
-// Ghosts, or tasks, on a page.
+// Ghosts, tasks or changes on a page.
 const (
 	defaultLimit = 50
 	maxLimit     = 200
@@ -45,7 +50,7 @@ var (
 
 // ghostFilter reads the query of GET /api/ghosts.
 func ghostFilter(query string) (ghost.Filter, error) {
-	owed := ghost.Owed // the other kinds are shown where they are asked for
+	owed := string(debt.Owed) // the other kinds are shown where they are asked for
 	filter := ghost.Filter{Limit: defaultLimit, Kind: &owed}
 	err := readQuery(query, ghostParameters, func(name, value string) string {
 		switch name {
@@ -70,18 +75,18 @@ func ghostFilter(query string) (ghost.Filter, error) {
 			}
 			filter.Currency = &value
 		case "decline_class":
-			if !slices.Contains(ghost.DeclineClasses, value) {
-				return "must be one of " + strings.Join(ghost.DeclineClasses, ", ")
+			if !slices.Contains(db.Texts(decline.Classes), value) {
+				return "must be one of " + strings.Join(db.Texts(decline.Classes), ", ")
 			}
 			filter.DeclineClass = &value
 		case "kind":
 			switch {
 			case value == "all":
 				filter.Kind = nil
-			case slices.Contains(ghost.Kinds, value):
+			case slices.Contains(debt.Kinds, debt.Kind(value)):
 				filter.Kind = &value
 			default:
-				return "must be one of " + strings.Join(ghost.Kinds, ", ") + ", all"
+				return "must be one of " + strings.Join(db.Texts(debt.Kinds), ", ") + ", all"
 			}
 		}
 		return ""
@@ -114,8 +119,30 @@ func taskFilter(query string) (task.Filter, error) {
 	return filter, err
 }
 
-// readQuery hands each parameter of a query to set, which returns the rule that its value breaks, or "". A parameter that is unknown
-// or given twice is an error: a filter that was misspelled must not silently show everything.
+// trailFilter reads the query of GET /api/audit-log.
+func trailFilter(query string) (trail.Filter, error) {
+	filter := trail.Filter{Limit: defaultLimit, Before: uuid.Max}
+	err := readQuery(query, []string{"cursor", "limit", "key"}, func(name, value string) string {
+		switch name {
+		case "cursor":
+			return setCursor(&filter.Before, value)
+		case "limit":
+			return setLimit(&filter.Limit, value)
+		case "key":
+			id, err := parseID(value)
+			if err != nil {
+				return "must be a key's id"
+			}
+			filter.Key = &id
+		}
+		return ""
+	})
+	return filter, err
+}
+
+// readQuery hands each parameter of a query to set, which returns the rule that its value breaks,
+// or "". A parameter that is unknown or given twice is an error: a filter that was misspelled must
+// not silently show everything.
 func readQuery(query string, known []string, set func(name, value string) (broken string)) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -126,7 +153,8 @@ func readQuery(query string, known []string, set func(name, value string) (broke
 			return &paramError{"query", "takes only " + strings.Join(known, ", ")}
 		}
 	}
-	for _, name := range known { // in this order, so that of two errors always the same one is named
+	for _, name := range known {
+		// in this order, so that of two errors always the same one is named
 		given, ok := values[name]
 		if !ok {
 			continue
@@ -226,7 +254,8 @@ func jsonObject(text []byte) (map[string]json.RawMessage, error) {
 	return object, nil
 }
 
-// bodyFields reads a JSON object of texts with these fields and no other. No body at all is an empty object.
+// bodyFields reads a JSON object of texts with these fields and no other. No body at all is an
+// empty object.
 func bodyFields(r *http.Request, known ...string) (map[string]string, error) {
 	text, err := jsonBody(r)
 	if err != nil || len(text) == 0 {

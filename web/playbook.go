@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"phantom/recovery"
+	"phantom/playbook"
 )
 
 func (s *Server) getPlaybook(ctx context.Context, w http.ResponseWriter, _ *http.Request, merchantID uuid.UUID) error {
@@ -18,7 +18,8 @@ func (s *Server) getPlaybook(ctx context.Context, w http.ResponseWriter, _ *http
 	return nil
 }
 
-// setPlaybook replaces the whole playbook, or, asked for a dry run, stores nothing and tells what the playbook would do.
+// setPlaybook replaces the whole playbook, or, asked for a dry run, stores nothing and tells what
+// the playbook would do.
 func (s *Server) setPlaybook(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
 	dry := false
 	if err := readQuery(r.URL.RawQuery, []string{"dry_run"}, func(_, value string) string {
@@ -34,7 +35,7 @@ func (s *Server) setPlaybook(ctx context.Context, w http.ResponseWriter, r *http
 	if err != nil {
 		return err
 	}
-	playbook, err := recovery.ParsePlaybook(text)
+	playbook, err := playbook.Parse(text)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,8 @@ func TestMethods(t *testing.T) {
 		if got.body != "" {
 			t.Errorf("HEAD %s has a body", path)
 		}
-		if strings.HasPrefix(path, "/api/auth/") { // a GET there changes something, so HEAD is no harmless GET
+		if strings.HasPrefix(path, "/api/auth/") {
+			// a GET there changes something, so HEAD is no harmless GET
 			if got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") != "GET" {
 				t.Errorf("HEAD %s: %d, Allow %q", path, got.status, got.header.Get("Allow"))
 			}

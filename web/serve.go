@@ -12,17 +12,19 @@ import (
 // drainTime bounds how long what is in flight may take after the signal to stop.
 const drainTime = 25 * time.Second
 
-// Serve answers on listener, which [Listen] opened, until ctx ends. Then /readyz turns 503, no new connection is taken, and what is in flight finishes,
-// 25 seconds at most. No request on a connection that a client has made is lost.
+// Serve answers on listener, which [Listen] opened, until ctx ends. Then /readyz turns 503, no new
+// connection is taken, and what is in flight finishes, 25 seconds at most. No request on a
+// connection that a client has made is lost.
 func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
 	var busy busyConns
 	server := &http.Server{
-		Handler:                      s.Handler(),
-		ConnState:                    busy.track,
-		ConnContext:                  withConn,
-		ReadHeaderTimeout:            5 * time.Second,
-		ReadTimeout:                  10 * time.Second,
-		WriteTimeout:                 30 * time.Second, // a handshake may wait 23 s for Stripe and the database
+		Handler:           s.Handler(),
+		ConnState:         busy.track,
+		ConnContext:       withConn,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		// a handshake may wait 23 s for Stripe and the database
+		WriteTimeout:                 30 * time.Second,
 		IdleTimeout:                  60 * time.Second,
 		MaxHeaderBytes:               16 << 10,
 		DisableGeneralOptionsHandler: true,
@@ -30,7 +32,9 @@ func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
 	}
 	connections := &drainableListener{TCPListener: listener}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(&boundedListener{Listener: connections, most: maxConnections}) }()
+	go func() {
+		ended <- server.Serve(&boundedListener{Listener: connections, most: maxConnections, plain: s.plainAnswers()})
+	}()
 	select {
 	case err := <-ended:
 		return err
@@ -43,7 +47,8 @@ func (s *Server) Serve(ctx context.Context, listener *net.TCPListener) error {
 	if err := connections.drain(); err != nil {
 		s.config.Log.Warn("[SERVER] new connections are not turned away: one made in this instant may be lost", "cause", err)
 	}
-	if err := <-ended; !errors.Is(err, errDrained) { // every connection that was waiting is the server's now
+	if err := <-ended; !errors.Is(err, errDrained) {
+		// every connection that was waiting is the server's now
 		return err
 	}
 	busy.wait(ctx)

@@ -31,7 +31,8 @@ func (c *caller) tasks(query string) page {
 	return p
 }
 
-// Whoever reads to the end sees every task that was there at the start once, the newest first, though others are added on the way.
+// Anyone who reads to the end sees every task that was there at the start once, the newest first,
+// though others are added on the way.
 func TestTasksArePaged(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -99,7 +100,7 @@ func TestTaskFilters(t *testing.T) {
 	}
 }
 
-// A task reads as the README says, byte for byte, and never shows its params.
+// A task reads as docs/api.md says, byte for byte, and never shows its params.
 func TestTaskReads(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

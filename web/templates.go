@@ -6,25 +6,25 @@ import (
 
 	"github.com/google/uuid"
 
-	"phantom/recovery"
+	"phantom/message"
 )
 
 func (s *Server) listTemplates(ctx context.Context, w http.ResponseWriter, _ *http.Request, merchantID uuid.UUID) error {
-	templates, err := s.config.Recovery.Templates(ctx, merchantID)
+	templates, err := s.config.Messages.Templates(ctx, merchantID)
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, map[string][]recovery.Template{"data": templates})
+	writeJSON(w, http.StatusOK, map[string][]message.Template{"data": templates})
 	return nil
 }
 
 // templateOf reads a template's wording, nil if the body is empty.
-func templateOf(r *http.Request) (*recovery.Template, error) {
+func templateOf(r *http.Request) (*message.Template, error) {
 	fields, err := bodyFields(r, "subject", "html", "text")
 	if err != nil || len(fields) == 0 {
 		return nil, err
 	}
-	return &recovery.Template{
+	return &message.Template{
 		Channel: r.PathValue("channel"), Name: r.PathValue("name"), Subject: fields["subject"], HTML: fields["html"], Text: fields["text"],
 	}, nil
 }
@@ -35,9 +35,9 @@ func (s *Server) setTemplate(ctx context.Context, w http.ResponseWriter, r *http
 		return err
 	}
 	if template == nil {
-		template = &recovery.Template{Channel: r.PathValue("channel"), Name: r.PathValue("name")}
+		template = &message.Template{Channel: r.PathValue("channel"), Name: r.PathValue("name")}
 	}
-	stored, err := s.config.Recovery.SetTemplate(ctx, merchantID, *template)
+	stored, err := s.config.Messages.SetTemplate(ctx, merchantID, *template)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (s *Server) setTemplate(ctx context.Context, w http.ResponseWriter, r *http
 }
 
 func (s *Server) deleteTemplate(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
-	if err := s.config.Recovery.DeleteTemplate(ctx, merchantID, r.PathValue("channel"), r.PathValue("name")); err != nil {
+	if err := s.config.Messages.DeleteTemplate(ctx, merchantID, r.PathValue("channel"), r.PathValue("name")); err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"status": "deleted"})
@@ -58,7 +58,7 @@ func (s *Server) previewTemplate(ctx context.Context, w http.ResponseWriter, r *
 	if err != nil {
 		return err
 	}
-	preview, err := s.config.Recovery.PreviewTemplate(ctx, merchantID, r.PathValue("channel"), r.PathValue("name"), draft)
+	preview, err := s.config.Messages.PreviewTemplate(ctx, merchantID, r.PathValue("channel"), r.PathValue("name"), draft)
 	if err != nil {
 		return err
 	}

@@ -4,14 +4,17 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
+	"phantom/connect"
 	"phantom/db/dbtest"
-	"phantom/recovery"
+	"phantom/playbook"
 )
 
-// victim makes a merchant with a ghost, a hunt and an audit whose every text is a canary: no answer to somebody else may hold one.
+// victim makes a merchant with a ghost, a hunt and an audit whose every text is a canary: no answer
+// to somebody else may hold one.
 func (b *bench) victim() (ghost, audit, hunt uuid.UUID, v *caller) {
 	b.t.Helper()
 	v = b.caller("acct_victim")
@@ -28,14 +31,14 @@ func (b *bench) victim() (ghost, audit, hunt uuid.UUID, v *caller) {
 		b.t.Fatal(err)
 	}
 	b.stripe.secret("ch_victim7Zq", "cus_victim7Zq", "sub_victim7Zq", "in_victim7Zq", "victim7zq@example.com", "987654321", "victim_code", "victim_error", "98765", "acct_victim", v.id.String())
-	playbook, err := recovery.ParsePlaybook([]byte(`{"mode":"recover","holdout_percent":0,"final_step":"cancel","min_amount":{"chf":9876543},"steps":[],"auto":false}`))
+	playbook, err := playbook.Parse([]byte(`{"mode":"recover","holdout_percent":0,"final_step":"cancel","min_amount":{"chf":9876543},"steps":[],"auto":false}`))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	if _, err := b.hunts.SetPlaybook(b.t.Context(), v.id, playbook); err != nil {
 		b.t.Fatal(err)
 	}
-	v.hunt(`{"ghosts":"all"}`)
+	v.huntEveryone()
 	if got := v.call("POST", "/api/halt", ""); got.status != 200 {
 		b.t.Fatal(got.body)
 	}
@@ -57,14 +60,25 @@ func (b *bench) rowsOf(v *caller) (text string) {
 		(SELECT string_agg(n::text, '|' ORDER BY id) FROM hunt_notes n WHERE merchant_id = $1) ||
 		(SELECT string_agg(p::text, '|' ORDER BY version) FROM playbooks p WHERE merchant_id = $1) ||
 		(SELECT string_agg(x::text, '|' ORDER BY by) FROM halts x WHERE scope = $1) ||
+		(SELECT string_agg(l::text, '|' ORDER BY id) FROM audit_log l WHERE merchant_id = $1) ||
 		(SELECT string_agg(t::text, '|' ORDER BY id) FROM scheduled_tasks t WHERE merchant_id = $1)`, v.id).Scan(&text); err != nil {
 		b.t.Fatal(err)
 	}
 	return text
 }
 
-// On every route another merchant's id is answered as an unknown one is, byte for byte, and so is one that is no id at all. Nothing
-// of the other merchant's is read or changed.
+// keyOf is the id of an account's one key.
+func keyOf(b *bench, account string) string {
+	b.t.Helper()
+	keys, err := b.service.ListAPIKeys(b.t.Context(), account)
+	if err != nil || len(keys) != 1 {
+		b.t.Fatalf("%d keys, %v", len(keys), err)
+	}
+	return keys[0].ID.String()
+}
+
+// On every route another merchant's id is answered as an unknown one is, byte for byte, and so is
+// one that is no id at all. Nothing of the other merchant's is read or changed.
 func TestTenantsAreApart(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -119,7 +133,7 @@ func TestTenantsAreApart(t *testing.T) {
 			}
 		}
 	}
-	// A cursor is a place in one's own list, whatever it is made of.
+	// A cursor is a place in one's own list, no matter what it is made of.
 	for _, cursor := range []string{cursorOf(ghost), cursorOf(uuid.Nil), cursorOf(uuid.Max), cursorOf(victim.id)} {
 		for _, found := range c.list("?limit=200&cursor=" + cursor).Data {
 			if found.ID != own {
@@ -137,6 +151,16 @@ func TestTenantsAreApart(t *testing.T) {
 			t.Errorf("cursor %s shows %d hunts", cursor, len(p.Data))
 		}
 	}
+	for _, query := range []string{"", "?key=" + keyOf(b, "acct_victim"), "?cursor=" + cursorOf(uuid.Max), "?cursor=" + cursorOf(victim.id)} {
+		for _, entry := range c.changes("?limit=200" + strings.Replace(query, "?", "&", 1)).Data {
+			if entry.Key == nil || entry.Key.String() != keyOf(b, "acct_1") {
+				t.Errorf("audit-log%s shows %+v", query, entry)
+			}
+		}
+	}
+	if len(victim.changes("").Data) == 0 {
+		t.Error("the victim's log is empty")
+	}
 	// Ids in a body are no other than those in a path.
 	unknownGhost := c.call("POST", "/api/hunts", `{"ghosts":["`+own.String()+`","`+unknown+`"]}`)
 	unknownGhost.wantError(t, 404, "not_found")
@@ -149,7 +173,7 @@ func TestTenantsAreApart(t *testing.T) {
 		t.Errorf("a dry run counts %d ghosts", d.Hunts)
 	}
 	c.call("GET", "/api/playbook", "")
-	c.hunt(`{"ghosts":"all"}`)
+	c.huntEveryone()
 	c.call("GET", "/api/summary", "")
 	c.call("POST", "/api/halt", "")
 	c.call("DELETE", "/api/halt", "")
@@ -159,7 +183,8 @@ func TestTenantsAreApart(t *testing.T) {
 	}
 }
 
-// A key that is missing, malformed, unknown or revoked gets one and the same answer on every route, before anything else is looked at.
+// A key that is missing, malformed, unknown, revoked or expired gets one and the same answer on
+// every route, before anything else is looked at.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -168,6 +193,7 @@ func TestKeys(t *testing.T) {
 	addresses := []struct{ method, path string }{
 		{"POST", "/api/audits"}, {"GET", "/api/audits/" + id}, {"GET", "/api/ghosts"}, {"GET", "/api/ghosts?limit=x"}, {"GET", "/api/ghosts/" + id},
 		{"GET", "/api/ghosts/x"}, {"POST", "/api/ghosts/" + id + "/access"}, {"GET", "/api/summary"}, {"GET", "/api/tasks"}, {"GET", "/api/tasks?limit=x"},
+		{"GET", "/api/audit-log"}, {"GET", "/api/audit-log?limit=x"},
 		{"GET", "/api/channels"}, {"PUT", "/api/channels/resend"}, {"PUT", "/api/channels/twilio"}, {"DELETE", "/api/channels/resend"}, {"DELETE", "/api/channels/twilio"},
 		{"POST", "/api/channels/resend/test"}, {"POST", "/api/channels/twilio/test"}, {"GET", "/api/templates"}, {"PUT", "/api/templates/email/x"},
 		{"DELETE", "/api/templates/email/x"}, {"POST", "/api/templates/email/x/preview"},
@@ -195,7 +221,8 @@ func TestKeys(t *testing.T) {
 	for _, value := range []string{
 		"", "Bearer", "Bearer ", "Basic " + c.key, c.key, "Bearer" + c.key, "Bearer " + c.key + "x", "Bearer " + c.key[:46], "Bearer " + strings.ToUpper(c.key), "Bearer " + random,
 		"Bearer " + c.key[4:], "Bearer phk_", "Bearer phk_" + strings.Repeat("é", 20), "Bearer ' OR 1=1 --", "Bearer " + c.key + "," + c.key, "Bearer " + c.key + " " + c.key, "Bearer " + strings.Repeat("A", 8000),
-		"Token " + c.key, "Bearer\t" + c.key, "Bearer \"" + c.key + "\"", "Bearer phk_" + strings.Repeat("A", 42) + "B", // not canonical base64
+		// not canonical base64
+		"Token " + c.key, "Bearer\t" + c.key, "Bearer \"" + c.key + "\"", "Bearer phk_" + strings.Repeat("A", 42) + "B",
 	} {
 		refused(value, "Authorization", value)
 	}
@@ -219,6 +246,12 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("revoked", "Authorization", "Bearer "+c.key)
+	past := time.Now().Add(-time.Second)
+	expired, _, err := b.service.CreateAPIKey(t.Context(), "acct_1", connect.NewAPIKey{Scope: connect.ScopeRead, Expires: &past})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("expired", "Authorization", "Bearer "+expired)
 	if len(b.lines()) != 0 {
 		t.Errorf("bad keys were logged: %+v", b.lines())
 	}
@@ -231,7 +264,8 @@ func TestMethodsOfTheAPI(t *testing.T) {
 	id := c.add(seed{}).String()
 	for path, allow := range map[string]string{
 		"/api/audits": "POST", "/api/audits/" + id: "GET, HEAD", "/api/ghosts": "GET, HEAD", "/api/ghosts/" + id: "GET, HEAD", "/api/ghosts/" + id + "/access": "POST", "/api/summary": "GET, HEAD", "/api/tasks": "GET, HEAD",
-		"/api/channels": "GET, HEAD", "/api/channels/resend": "DELETE, PUT", "/api/channels/twilio": "DELETE, PUT", "/api/channels/resend/test": "POST", "/api/channels/twilio/test": "POST",
+		"/api/audit-log": "GET, HEAD",
+		"/api/channels":  "GET, HEAD", "/api/channels/resend": "DELETE, PUT", "/api/channels/twilio": "DELETE, PUT", "/api/channels/resend/test": "POST", "/api/channels/twilio/test": "POST",
 		"/api/templates": "GET, HEAD", "/api/templates/email/x": "DELETE, PUT", "/api/templates/email/x/preview": "POST", "/u/x": "GET, HEAD, POST", "/api/webhooks/twilio/" + id: "POST",
 		"/api/playbook": "GET, HEAD, PUT", "/api/hunts": "GET, HEAD, POST", "/api/hunts/" + id: "DELETE, GET, HEAD",
 		"/api/halt": "DELETE, POST",
@@ -249,7 +283,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 			}
 		}
 	}
-	for path, status := range map[string]int{"/api/ghosts": 200, "/api/ghosts/" + id: 200, "/api/summary": 200, "/api/tasks": 200, "/api/audits/" + id: 404, "/api/playbook": 200, "/api/hunts": 200, "/api/hunts/" + id: 404, "/api/openapi.json": 200} {
+	for path, status := range map[string]int{"/api/ghosts": 200, "/api/ghosts/" + id: 200, "/api/summary": 200, "/api/tasks": 200, "/api/audit-log": 200, "/api/audits/" + id: 404, "/api/playbook": 200, "/api/hunts": 200, "/api/hunts/" + id: 404, "/api/openapi.json": 200} {
 		if got := c.call("HEAD", path, ""); got.status != status || got.body != "" {
 			t.Errorf("HEAD %s: %d %q", path, got.status, got.body)
 		}
@@ -263,7 +297,7 @@ func TestAPIWithoutADatabase(t *testing.T) {
 	b := setup(t, func(o *options) { o.database = through })
 	c := b.caller("acct_1")
 	gate.shut()
-	for _, path := range []string{"/api/ghosts", "/api/summary", "/api/tasks", "/api/ghosts/" + c.id.String(), "/api/playbook", "/api/hunts", "/api/hunts/" + c.id.String()} {
+	for _, path := range []string{"/api/ghosts", "/api/summary", "/api/tasks", "/api/audit-log", "/api/ghosts/" + c.id.String(), "/api/playbook", "/api/hunts", "/api/hunts/" + c.id.String()} {
 		c.call("GET", path, "").wantError(t, 503, "database_unavailable")
 	}
 	c.call("POST", "/api/halt", "").wantError(t, 503, "database_unavailable")

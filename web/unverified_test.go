@@ -63,7 +63,8 @@ func TestLargeBodiesRefuseNoSmallOne(t *testing.T) {
 			refused++
 		}
 	}
-	if read > moreBudget || refused == 0 { // it may be all of them: each holds a part of what it needs
+	if read > moreBudget || refused == 0 {
+		// it may be all of them: each holds a part of what it needs
 		t.Errorf("%d bytes are held, %d bodies refused", read, refused)
 	}
 	for range 300 {

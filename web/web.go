@@ -1,5 +1,5 @@
-// Package web is PHANTOM's HTTP face: one route table, its handlers, and the middleware around them. All answers but the first
-// page's are JSON.
+// Package web is PHANTOM's HTTP face: one route table, its handlers, and the middleware around
+// them. All answers but the first page's are JSON.
 package web
 
 import (
@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
+	"net/netip"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +21,11 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/ghost"
+	"phantom/input"
+	"phantom/message"
 	"phantom/recovery"
 	"phantom/task"
+	"phantom/trail"
 )
 
 // Config is what the handlers need.
@@ -36,8 +42,13 @@ type Config struct {
 	// Tasks lists a merchant's tasks, as [task.List] does.
 	Tasks    func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error)
 	Recovery *recovery.Service
+	Messages *message.Service
+	// Trail lists what has been changed for a merchant, as [trail.List] does.
+	Trail func(ctx context.Context, merchantID uuid.UUID, filter trail.Filter) (trail.Page, error)
 
 	WebhookSecrets []string // any of them signs; none: events get 503
+
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 }
 
 // Server answers requests until it is drained.
@@ -53,11 +64,18 @@ type Server struct {
 	unverified unverified // bodies that anybody may send
 	inFlight   inFlight
 	api        *semaphore.Weighted // requests with a key
+
+	begins, exchanges *rates
+	exchanging        *semaphore.Weighted // codes at Stripe
 }
 
 // New returns a Server; [Server.Serve] runs it.
 func New(config Config) *Server {
-	return &Server{config: config, unverified: newUnverified(), api: semaphore.NewWeighted(cmp.Or(config.Requests, 9))}
+	return &Server{
+		config: config, unverified: newUnverified(), api: semaphore.NewWeighted(cmp.Or(config.Requests, 9)),
+		begins: newRates(beginsAMinute), exchanges: newRates(exchangesAMinute),
+		exchanging: semaphore.NewWeighted(exchangesAtOnce),
+	}
 }
 
 // Handler is the route table inside its middleware.
@@ -75,19 +93,21 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("PUT /api/playbook", s.authenticated(s.setPlaybook))
 	mux.HandleFunc("POST /api/hunts", s.authenticated(s.startHunts))
 	mux.HandleFunc("GET /api/hunts", s.authenticated(s.listHunts))
+	mux.HandleFunc("GET /api/hunts/starts/{id}", s.authenticated(s.getStart))
 	mux.HandleFunc("GET /api/hunts/{id}", s.authenticated(s.getHunt))
 	mux.HandleFunc("DELETE /api/hunts/{id}", s.evenDisconnected(s.stopHunt))
 	mux.HandleFunc("POST /api/halt", s.evenDisconnected(s.halt))
 	mux.HandleFunc("DELETE /api/halt", s.authenticated(s.unhalt))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
 	mux.HandleFunc("GET /api/tasks", s.authenticated(s.listTasks))
+	mux.HandleFunc("GET /api/audit-log", s.authenticated(s.listTrail))
 	mux.HandleFunc("GET /api/channels", s.authenticated(s.listChannels))
 	mux.HandleFunc("PUT /api/channels/resend", s.authenticated(s.setResend))
-	mux.HandleFunc("DELETE /api/channels/resend", s.evenDisconnected(s.deleteChannel(recovery.Resend)))
-	mux.HandleFunc("POST /api/channels/resend/test", s.authenticated(s.testChannel(recovery.Resend)))
+	mux.HandleFunc("DELETE /api/channels/resend", s.evenDisconnected(s.deleteChannel(message.Resend)))
+	mux.HandleFunc("POST /api/channels/resend/test", s.authenticated(s.testChannel(message.Resend)))
 	mux.HandleFunc("PUT /api/channels/twilio", s.authenticated(s.setTwilio))
-	mux.HandleFunc("DELETE /api/channels/twilio", s.evenDisconnected(s.deleteChannel(recovery.Twilio)))
-	mux.HandleFunc("POST /api/channels/twilio/test", s.authenticated(s.testChannel(recovery.Twilio)))
+	mux.HandleFunc("DELETE /api/channels/twilio", s.evenDisconnected(s.deleteChannel(message.Twilio)))
+	mux.HandleFunc("POST /api/channels/twilio/test", s.authenticated(s.testChannel(message.Twilio)))
 	mux.HandleFunc("GET /api/templates", s.authenticated(s.listTemplates))
 	mux.HandleFunc("PUT /api/templates/{channel}/{name}", s.authenticated(s.setTemplate))
 	mux.HandleFunc("DELETE /api/templates/{channel}/{name}", s.authenticated(s.deleteTemplate))
@@ -109,6 +129,11 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
+	if address, now := s.clientAddress(r), time.Now(); !s.begins.take(address, now) {
+		s.tellRefused(codeTooMany, errors.New("one address has begun too many"))
+		s.begins.refuse(w, address, now, "Too many connections were begun from this address. Wait a moment, then start again.")
+		return
+	}
 	var browser string
 	if cookie, err := r.Cookie(s.cookieName()); err == nil {
 		browser = cookie.Value
@@ -119,7 +144,8 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.databaseAnswered()
-	// One cookie for all tabs of the browser: each tab's state is a row of its own, bound to this secret.
+	// One cookie for all tabs of the browser: each tab's state is a row of its own, bound to this
+	// secret.
 	http.SetCookie(w, &http.Cookie{
 		Name: s.cookieName(), Value: browser, Path: "/", MaxAge: int(connect.StateLifetime / time.Second),
 		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.config.Secure,
@@ -137,6 +163,22 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
 	for _, values := range query { // RFC 6749, section 3.1
 		callback.Twice = callback.Twice || len(values) > 1
 	}
+	address := s.clientAddress(r)
+	if now := time.Now(); !s.exchanges.has(address, now) {
+		s.tellRefused(codeTooMany, errors.New("one address has sent too many codes"))
+		s.exchanges.refuse(w, address, now, "Too many connections were made from this address. Wait a moment, then load this page again.")
+		return
+	}
+	waiting, cancel := context.WithTimeout(r.Context(), placeTime)
+	defer cancel()
+	if s.exchanging.Acquire(waiting, 1) != nil { // the state stays: the page may be loaded again
+		writeOverloaded(w)
+		return
+	}
+	defer s.exchanging.Release(1)
+	// Only what goes to Stripe counts: a state of nobody's takes nothing from those who share the
+	// address, and neither does a database that is gone.
+	callback.Exchanging = func() { s.exchanges.count(address, time.Now()) }
 	account, err := s.config.Connect.Complete(r.Context(), callback)
 	if err != nil {
 		s.fail(w, r, err)
@@ -150,7 +192,8 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) {
 	}{"success", "Merchant Authorized"})
 }
 
-// cookieName takes the __Host- prefix where browsers accept it: then no other host or subdomain can plant the cookie.
+// cookieName takes the __Host- prefix where browsers accept it: then no other host or subdomain can
+// plant the cookie.
 func (s *Server) cookieName() string {
 	if s.config.Secure {
 		return "__Host-phantom_browser"
@@ -194,15 +237,20 @@ var statuses = map[string]int{
 	connect.CodeDatabaseUnavailable: http.StatusServiceUnavailable,
 	connect.CodeUnauthorized:        http.StatusUnauthorized,
 	connect.CodeDisconnected:        http.StatusConflict,
+	connect.CodeInsufficientScope:   http.StatusForbidden,
+	connect.CodeTooManyStates:       http.StatusServiceUnavailable,
+	connect.CodeNotListed:           http.StatusForbidden,
 }
 
-// fail answers an error with its code. What has no code is a fault of ours: 500, without internals, and its cause in the log. What a
-// client did wrong is not logged: anybody could fill the log with it.
+// fail answers an error with its code. What has no code is a fault of ours: 500, without internals,
+// and its cause in the log. What a client did wrong is not logged: anybody could fill the log with
+// it.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var known *connect.Error
 	var wrong *paramError
-	var field *recovery.FieldError
+	var field *input.FieldError
 	var tooLarge *http.MaxBytesError
+	var tries *message.TooManyTriesError
 	switch {
 	case errors.As(err, &known):
 		s.failKnown(w, r, known)
@@ -210,12 +258,15 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + wrong.Error() + ".", wrong.field})
 	case errors.As(err, &field):
 		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + field.Error() + ".", field.Field})
-	case errors.Is(err, ghost.ErrNotFound), errors.Is(err, recovery.ErrNotFound):
+	case errors.Is(err, ghost.ErrNotFound), errors.Is(err, recovery.ErrNotFound), errors.Is(err, message.ErrNotFound):
 		notFound(w)
-	case errors.Is(err, recovery.ErrTooManyTests):
+	case errors.Is(err, message.ErrTooManyTests):
 		w.Header().Set("Retry-After", "3600")
-		writeError(w, http.StatusTooManyRequests, "too_many_requests", "The test messages of these 24 hours are used up.")
-	case errors.Is(err, recovery.ErrProvider):
+		writeError(w, http.StatusTooManyRequests, codeTooMany, "The test messages of these 24 hours are used up.")
+	case errors.As(err, &tries):
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(tries.Wait.Seconds()))))
+		writeError(w, http.StatusTooManyRequests, codeTooMany, "The provider has refused too many credentials within an hour.")
+	case errors.Is(err, message.ErrProvider):
 		writeError(w, http.StatusBadGateway, "provider_unavailable", "The provider gave no clear answer. Try again in a moment.")
 	case errors.As(err, &tooLarge):
 		requestTooLarge(w)
@@ -235,20 +286,36 @@ func (s *Server) failKnown(w http.ResponseWriter, r *http.Request, known *connec
 		s.databaseLost(r, known.Cause)
 	case connect.CodeUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Bearer")
+	case connect.CodeInsufficientScope: // RFC 6750, section 3.1
+		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope"`)
 	case connect.CodeDisconnected: // the merchant's own doing
+	case connect.CodeTooManyStates:
+		w.Header().Set("Retry-After", "60")
+		s.tellRefused(known.Code, known.Cause)
 	default:
-		if unlogged, is := s.refused.say(known.Code, time.Now()); is {
-			log := s.config.Log
-			if unlogged > 0 {
-				log = log.With("unlogged_before", unlogged)
-			}
-			log.Warn("[STRIPE] handshake refused", "code", known.Code, "cause", known.Cause)
-		}
+		s.tellRefused(known.Code, known.Cause)
 	}
 	writeError(w, statuses[known.Code], known.Code, known.Message)
 }
 
-// databaseLost and databaseAnswered log the change and not each request in between. A client that left is no lost database.
+// codeTooMany is the code of every 429.
+const codeTooMany = "too_many_requests"
+
+// tellRefused logs that a handshake was refused: the first of a kind, and then one a minute.
+func (s *Server) tellRefused(code string, cause error) {
+	unlogged, is := s.refused.say(code, time.Now())
+	if !is {
+		return
+	}
+	log := s.config.Log
+	if unlogged > 0 {
+		log = log.With("unlogged_before", unlogged)
+	}
+	log.Warn("[STRIPE] handshake refused", "code", code, "cause", cause)
+}
+
+// databaseLost and databaseAnswered log the change and not each request in between. A client that
+// left is no lost database.
 func (s *Server) databaseLost(r *http.Request, cause error) {
 	if r.Context().Err() == nil && !s.lost.Swap(true) {
 		s.config.Log.Error("[DATABASE] PostgreSQL does not answer: requests get 503 until it does", "cause", db.Describe(cause))

@@ -19,11 +19,13 @@ import (
 const (
 	// WebhookPath is where Stripe's events come in.
 	WebhookPath = "/api/webhooks/stripe"
-	maxEvent    = 1 << 20 // bytes: an invoice with its lines is larger than anything else that is sent here
-	tolerance   = 300 * time.Second
+	// bytes: an invoice with its lines is larger than anything else that is sent here
+	maxEvent  = 1 << 20
+	tolerance = 300 * time.Second
 )
 
-// webhook takes an event of Stripe's. Nothing of it is looked at before its signature fits, and nothing of it is logged.
+// webhook takes an event of Stripe's. Nothing of it is looked at before its signature fits, and
+// nothing of it is logged.
 func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 	if len(s.config.WebhookSecrets) == 0 {
 		writeError(w, http.StatusServiceUnavailable, "webhooks_not_configured", "This server takes no webhooks: STRIPE_WEBHOOK_SECRET is not set.")
@@ -80,7 +82,8 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]string{"status": status})
 }
 
-// refuseEvent logs the first refusal after an event that was taken, so that a wrong secret or clock is seen and nobody fills the log.
+// refuseEvent logs the first refusal after an event that was taken, so that a wrong secret or clock
+// is seen and nobody fills the log.
 func (s *Server) refuseEvent(w http.ResponseWriter, cause error) {
 	if !s.forged.Swap(true) {
 		s.config.Log.Warn("[SECURITY] a webhook is refused: check STRIPE_WEBHOOK_SECRET if it was Stripe's", "cause", cause)
@@ -95,15 +98,15 @@ var (
 	errNoSecret    = errors.New("no secret fits the signature")
 )
 
-// What stripe-go would also take, such as capital hex digits or a plus sign before the time, is refused: a changed header is not
-// the one that was sent.
+// What stripe-go would also take, such as capital hex digits or a plus sign before the time, is
+// refused: a changed header is not the one that was sent.
 var (
 	timeShape      = regexp.MustCompile(`^[1-9][0-9]{0,11}$`)
 	signatureShape = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
-// signatureOf returns the one Stripe-Signature header if its shape is right and its time within the tolerance, of which stripe-go
-// checks the past alone. Parts of unknown schemes are passed over.
+// signatureOf returns the one Stripe-Signature header if its shape is right and its time within the
+// tolerance, of which stripe-go checks the past alone. Parts of unknown schemes are passed over.
 func signatureOf(headers []string, now time.Time) (string, error) {
 	if len(headers) != 1 {
 		return "", errNoSignature
@@ -136,7 +139,8 @@ func signatureOf(headers []string, now time.Time) (string, error) {
 	return headers[0], nil
 }
 
-// verify holds the signature against each secret, in constant time. An empty secret would let everybody sign.
+// verify holds the signature against each secret, in constant time. An empty secret would let
+// everybody sign.
 func verify(body []byte, header string, secrets []string) error {
 	for _, secret := range secrets {
 		if secret != "" && webhook.ValidatePayloadWithTolerance(body, header, secret, tolerance) == nil {
@@ -146,8 +150,8 @@ func verify(body []byte, header string, secrets []string) error {
 	return errNoSecret
 }
 
-// envelope is all that is read of an event. API versions differ in what a field of the object holds, so what has another shape than
-// expected there is as good as missing.
+// envelope is all that is read of an event. API versions differ in what a field of the object
+// holds, so what has another shape than expected there is as good as missing.
 type envelope struct {
 	ID       string `json:"id"`
 	Type     string `json:"type"`

@@ -10,7 +10,7 @@ import (
 	"phantom/ghost"
 )
 
-// FuzzEvent: whatever is signed is read as what it says, or refused without a word of it.
+// FuzzEvent: what is signed is read as what it says, or refused without a word of it.
 func FuzzEvent(f *testing.F) {
 	for _, text := range []string{
 		"", "{}", "null", "[]", `{"id":"evt_1"}`,

@@ -408,7 +408,8 @@ func TestMalformedEvents(t *testing.T) {
 	if b.rows("webhook_events") != 0 {
 		t.Error("one was stored")
 	}
-	// What of an object has another shape than expected is as good as missing, for it is only a hint.
+	// What of an object has another shape than expected is as good as missing, for it is only a
+	// hint.
 	for i, hint := range []string{"null", "7", "[]", `{"id":"sub_1"}`, `{"id":7}`, `{"id":{"id":"x"}}`, `"../x"`, strings.Repeat("[", 5000) + strings.Repeat("]", 5000)} {
 		body := strings.Replace(event(account, "evt_h"+strconv.Itoa(i), "invoice.paid", "in_"+strconv.Itoa(i)), `"subscription":"sub_1"`, `"subscription":`+hint, 1)
 		b.send(body).wantStatus(t, "received")

@@ -1,8 +1,9 @@
 package zone
 
-// The time zones of each country (ISO 3166 alpha-2), from the tables zone.tab and backward of the IANA time zone database, release
-// 2025b, which are in the public domain. Where a country has several, the first is the one most people live in. AC, TA and XK
-// are codes that Stripe uses beside ISO's. BV and HM are missing: nobody lives there, and they have no zone.
+// The time zones of each country (ISO 3166 alpha-2), from the tables zone.tab and backward of the
+// IANA time zone database, release 2025b, which are in the public domain. Where a country has
+// several, the first is the one most people live in. AC, TA and XK are codes that Stripe uses
+// beside ISO's. BV and HM are missing: nobody lives there, and they have no zone.
 var countryZones = map[string][]string{
 	"AC": {"Atlantic/St_Helena"}, "AD": {"Europe/Andorra"}, "AE": {"Asia/Dubai"}, "AF": {"Asia/Kabul"}, "AG": {"America/Antigua"},
 	"AI": {"America/Anguilla"}, "AL": {"Europe/Tirane"}, "AM": {"Asia/Yerevan"}, "AO": {"Africa/Luanda"},

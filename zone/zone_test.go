@@ -84,7 +84,8 @@ func TestZonesAreIANAs(t *testing.T) {
 	}
 }
 
-// In the time zones that the program embeds, each zone of the table exists, and an alias tells the same time as what it stands for.
+// In the time zones that the program embeds, each zone of the table exists, and an alias tells the
+// same time as what it stands for.
 func TestZonesLoad(t *testing.T) {
 	t.Parallel()
 	load := embeddedZones(t)
@@ -143,7 +144,8 @@ func ianaTable(t *testing.T, name string) (rows [][]string) {
 	return rows
 }
 
-// embeddedZones reads the file that package time/tzdata is made of: LoadLocation would take the machine's own zones first.
+// embeddedZones reads the file that package time/tzdata is made of: LoadLocation would take the
+// machine's own zones first.
 func embeddedZones(t *testing.T) func(name string) (*time.Location, error) {
 	t.Helper()
 	root, err := exec.Command("go", "env", "GOROOT").Output()
@@ -198,5 +200,29 @@ func TestBeside(t *testing.T) {
 	}
 	if got := len(InCountries("US", "ca", "XX")); got != 29+23 {
 		t.Errorf("%d zones", got)
+	}
+}
+
+// A ghost's own zone counts before its merchant's, and this machine's never does.
+func TestOfGhost(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ ghost, merchant, want string }{
+		{"", "", "UTC"}, {"", "Europe/Berlin", "Europe/Berlin"}, {"Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"}, {"Asia/Tokyo", "", "Asia/Tokyo"},
+		{"Local", "Europe/Berlin", "Europe/Berlin"}, {"Mars/Olympus", "Europe/Berlin", "Europe/Berlin"}, {"Mars/Olympus", "Local", "UTC"},
+	} {
+		var ghost, merchant *string
+		if test.ghost != "" {
+			ghost = &test.ghost
+		}
+		if test.merchant != "" {
+			merchant = &test.merchant
+		}
+		if got := OfGhost(ghost, merchant).String(); got != test.want {
+			t.Errorf("%+v: %s", test, got)
+		}
+	}
+	empty := ""
+	if got := OfGhost(&empty, &empty); got != time.UTC {
+		t.Error(got)
 	}
 }

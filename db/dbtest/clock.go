@@ -10,12 +10,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ClockEnv names the environment variable that sets the clock of a test's world, such as 2028-02-29T23:30:00Z. From there it ticks. So a
-// suite can be run at any hour, on any day: make clocks.
+// ClockEnv names the environment variable that sets the clock of a test's world, such as
+// 2028-02-29T23:30:00Z. From there it ticks. So a suite can be run at any hour, on any day: make
+// clocks.
 const ClockEnv = "PHANTOM_TEST_CLOCK"
 
-// ahead is how far the world's clock is ahead of this machine's. A process that a test starts reads it again and is off by how
-// long that took: it asks the database for the time.
+// ahead is how far the world's clock is ahead of this machine's. A process that a test starts reads
+// it again and is off by how long that took: it asks the database for the time.
 var ahead, errClock = readClock(os.Getenv(ClockEnv))
 
 func readClock(text string) (time.Duration, error) {

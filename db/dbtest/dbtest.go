@@ -1,7 +1,7 @@
 // Package dbtest gives each test a fresh, migrated database on a real PostgreSQL.
 //
-// One private server is shared by all test binaries that run at the same time; the last one to end stops it. TEST_DATABASE_URL
-// names another server, whose user must be allowed to create databases.
+// One private server is shared by all test binaries that run at the same time; the last one to end
+// stops it. TEST_DATABASE_URL names another server, whose user must be allowed to create databases.
 package dbtest
 
 import (
@@ -37,7 +37,8 @@ const Key = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 // serverURL is set by Main before any test runs.
 var serverURL string
 
-// Main starts or joins the shared server, runs the package's tests and leaves the server. TestMain passes its result to os.Exit.
+// Main starts or joins the shared server, runs the package's tests and leaves the server. TestMain
+// passes its result to os.Exit.
 func Main(m *testing.M) int {
 	if errClock != nil {
 		fmt.Fprintln(os.Stderr, "dbtest:", errClock)
@@ -92,7 +93,8 @@ func URL(t testing.TB) string {
 	return made
 }
 
-// EmptyURL returns the URL of a database without a schema that is the test's own and is dropped after it.
+// EmptyURL returns the URL of a database without a schema that is the test's own and is dropped
+// after it.
 func EmptyURL(t testing.TB) string {
 	t.Helper()
 	return create(t, "template1")
@@ -171,7 +173,8 @@ func templateName() string {
 	return templatePrefix + hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
-// makeTemplate migrates the template database once for all test binaries and sweeps leftovers older than an hour.
+// makeTemplate migrates the template database once for all test binaries and sweeps leftovers older
+// than an hour.
 func makeTemplate(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, serverURL)
 	if err != nil {
@@ -182,26 +185,27 @@ func makeTemplate(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock(7264519)"); err != nil {
 		return err
 	}
-	rows, err := conn.Query(ctx, "SELECT datname FROM pg_database WHERE datname LIKE 'phantom\\_t\\_%' OR datname LIKE 'phantom\\_template\\_%' ORDER BY datname")
+	rows, err := conn.Query(ctx, `SELECT datname, coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database
+		WHERE datname LIKE 'phantom\_t\_%' OR datname LIKE 'phantom\_template\_%' ORDER BY datname`)
 	if err != nil {
 		return err
 	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	databases, err := pgx.CollectRows(rows, pgx.RowToStructByPos[database])
 	if err != nil {
 		return err
 	}
 	found := false
-	for _, name := range names {
-		if name == templateName() {
+	for _, d := range databases {
+		if d.Name == templateName() {
 			found = true
-		} else if stale(name) {
-			if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
+		} else if d.stale() {
+			if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+d.Name+" WITH (FORCE)"); err != nil {
 				return err
 			}
 		}
 	}
 	if found {
-		return nil
+		return used(ctx, conn)
 	}
 	// Migrated under another name and renamed, so that a killed run leaves no half template.
 	building := testPrefix + "0_building"
@@ -216,19 +220,28 @@ func makeTemplate(ctx context.Context) error {
 	}
 	_, err = conn.Exec(ctx, "ALTER DATABASE "+building+" RENAME TO "+templateName())
 	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == "42P04" {
-		return nil
+	if err != nil && !(errors.As(err, &pgErr) && pgErr.Code == "42P04") {
+		return err
 	}
+	return used(ctx, conn)
+}
+
+// used notes in the template when it was last used.
+func used(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, fmt.Sprintf("COMMENT ON DATABASE %s IS '%d'", templateName(), time.Now().Unix()))
 	return err
 }
 
-// stale reports a template of other migrations, or a test's database that is older than any run.
-func stale(name string) bool {
-	rest, isTest := strings.CutPrefix(name, testPrefix)
-	if !isTest {
-		return true
+// database is one that tests have made. Comment is when a template was last used, in Unix seconds.
+type database struct{ Name, Comment string }
+
+// stale reports a template that nobody has used for an hour, or a test's database that is older
+// than any run. Another checkout's tests, with other migrations, may run at this moment.
+func (d database) stale() bool {
+	last := d.Comment
+	if rest, isTest := strings.CutPrefix(d.Name, testPrefix); isTest {
+		last, _, _ = strings.Cut(rest, "_")
 	}
-	made, _, _ := strings.Cut(rest, "_")
-	seconds, err := strconv.ParseInt(made, 10, 64)
+	seconds, err := strconv.ParseInt(last, 10, 64)
 	return err != nil || time.Since(time.Unix(seconds, 0)) > time.Hour
 }

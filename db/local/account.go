@@ -23,7 +23,8 @@ type account struct {
 	drop     bool // this process is root and its children become the account
 }
 
-// serverAccount chooses the account for a data folder: oneself; as root the folder's owner, or for a new folder postgres or nobody.
+// serverAccount chooses the account for a data folder: oneself; as root the folder's owner, or for
+// a new folder postgres or nobody.
 func serverAccount(data string) (account, error) {
 	if uid := os.Geteuid(); uid != 0 {
 		return account{name: strconv.Itoa(uid), uid: uint32(uid), gid: uint32(os.Getegid())}, nil
@@ -57,8 +58,9 @@ func serverAccount(data string) (account, error) {
 	return account{}, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody: run as another user")
 }
 
-// command prepares a program to run as the account, away from the terminal's ^C and from this process's environment: an
-// empty PGPORT breaks initdb, a foreign LC_ALL the server. The end of ctx kills it with all its children.
+// command prepares a program to run as the account, away from the terminal's ^C and from this
+// process's environment: an empty PGPORT breaks initdb, a foreign LC_ALL the server. The end of ctx
+// kills it with all its children.
 func (a account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = "/" // the working directory may be closed to the account
@@ -72,7 +74,8 @@ func (a account) command(ctx context.Context, program string, args ...string) *e
 	return cmd
 }
 
-// makeFolder makes path and its missing parents, so that the account can pass through them whatever the umask is.
+// makeFolder makes path and its missing parents, so that the account can pass through them, no
+// matter what the umask is.
 func (a account) makeFolder(path string) error {
 	mode := fs.FileMode(0o700)
 	if a.drop {
@@ -102,7 +105,8 @@ func (a account) own(path string) error {
 	return os.Lchown(path, int(a.uid), int(a.gid))
 }
 
-// barrier returns an error that names the first folder on the way to path that the account may not enter; nil if it sees none.
+// barrier returns an error that names the first folder on the way to path that the account may not
+// enter; nil if it sees none.
 func (a account) barrier(path string) error {
 	if parent := filepath.Dir(path); parent != path {
 		if err := a.barrier(parent); err != nil {

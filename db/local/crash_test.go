@@ -38,7 +38,8 @@ func TestStartRecoversFromKilledServer(t *testing.T) {
 	dir := folder(t)
 	before := startAs(t, Config{Dir: dir}) // an unsafe one may lose what it committed
 	execute(t, before, "CREATE TABLE kept AS SELECT 'data' AS what")
-	// A backend that is too busy to notice its postmaster's death. It must be gone before the next server may live.
+	// A backend that is too busy to notice its postmaster's death. It must be gone before the next
+	// server may live.
 	busy, err := pgx.Connect(t.Context(), before.URL())
 	must(t, err)
 	ended := make(chan struct{})
@@ -108,7 +109,8 @@ func TestStalePostmasterPID(t *testing.T) {
 	}
 }
 
-// TestServerStartedByHand: PostgreSQL's own check of its shared memory must hold, whatever we say about process ids.
+// TestServerStartedByHand: PostgreSQL's own check of its shared memory must hold, no matter what we
+// say about process ids.
 func TestServerStartedByHand(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
@@ -125,12 +127,14 @@ func TestServerStartedByHand(t *testing.T) {
 	eventually(t, func() bool { _, err := os.Stat(elsewhere + sockName); return err == nil })
 	_, err = Start(t.Context(), Config{Dir: dir, Unsafe: true})
 	wantError(t, err, "ended while starting", "shared memory block", "in use")
-	if !runs(hand.Process.Pid) || postmasterPID(dir) != hand.Process.Pid { // it stops when it misses its file
+	if !runs(hand.Process.Pid) || postmasterPID(dir) != hand.Process.Pid {
+		// it stops when it misses its file
 		t.Error("the server started by hand lost its process or its postmaster.pid")
 	}
 }
 
-// slowRecovery makes the next server of a stopped one spend seconds in recovery, asking an archive for files.
+// slowRecovery makes the next server of a stopped one spend seconds in recovery, asking an archive
+// for files.
 func slowRecovery(t *testing.T, s *Server, command string) {
 	t.Helper()
 	for name, text := range map[string]string{"recovery.signal": "", "postgresql.auto.conf": "restore_command = '" + command + "'\n"} {

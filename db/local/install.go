@@ -42,7 +42,8 @@ func machine() search {
 	}}
 }
 
-// folders lists the folders that hold all three programs, in the order of preference: PATH comes first.
+// folders lists the folders that hold all three programs, in the order of preference: PATH comes
+// first.
 func (s search) folders() []string {
 	var found []string
 	add := func(folder string) {
@@ -58,7 +59,8 @@ func (s search) folders() []string {
 	}
 	for _, name := range []string{"pg_ctl", "initdb"} {
 		if path, err := s.lookPath(name); err == nil {
-			if path, err = filepath.EvalSymlinks(path); err == nil { // a lone link in PATH has no siblings
+			if path, err = filepath.EvalSymlinks(path); err == nil {
+				// a lone link in PATH has no siblings
 				add(filepath.Dir(path))
 			}
 		}
@@ -73,9 +75,9 @@ func (s search) folders() []string {
 	return found
 }
 
-// choose returns the first installation of the major version, or for 0 the first that is not too old. version asks a folder
-// for its major version; a broken one is passed over. Errors: *NotInstalledError when there is none at all, else one that
-// names what was found.
+// choose returns the first installation of the major version, or for 0 the first that is not too
+// old. version asks a folder for its major version; a broken one is passed over. Errors:
+// *NotInstalledError when there is none at all, else one that names what was found.
 func (s search) choose(major int, version func(folder string) (int, error)) (installation, error) {
 	folders := s.folders()
 	if len(folders) == 0 {
@@ -128,8 +130,9 @@ func (s search) command() string {
 }
 
 var (
-	numbers     = regexp.MustCompile(`[0-9]+`)
-	versionLine = regexp.MustCompile(`\(PostgreSQL\) ([0-9]+)`) // "postgres (PostgreSQL) 17.2", "… 18beta1"
+	numbers = regexp.MustCompile(`[0-9]+`)
+	// "postgres (PostgreSQL) 17.2", "… 18beta1"
+	versionLine = regexp.MustCompile(`\(PostgreSQL\) ([0-9]+)`)
 )
 
 func lastNumber(path string) int {

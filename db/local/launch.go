@@ -19,8 +19,9 @@ import (
 
 const sidePrefix = "data.new-"
 
-// launch starts a server, after an initdb if there is no data. It consumes alive, the lock that tells that no process of an
-// earlier server lives: the new server inherits it. The server is not ready when launch returns.
+// launch starts a server, after an initdb if there is no data. It consumes alive, the lock that
+// tells that no process of an earlier server lives: the new server inherits it. The server is not
+// ready when launch returns.
 func (s *Server) launch(ctx context.Context, gate, alive *lock) error {
 	defer alive.leave()
 	at, err := s.installation(ctx)
@@ -41,6 +42,9 @@ func (s *Server) launch(ctx context.Context, gate, alive *lock) error {
 	if s.unsafe {
 		args = append(args, "-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off")
 	}
+	for _, setting := range s.settings { // of two of one name the last holds
+		args = append(args, "-c", setting)
+	}
 	log, err := s.openLog()
 	if err != nil {
 		return err
@@ -49,13 +53,15 @@ func (s *Server) launch(ctx context.Context, gate, alive *lock) error {
 	if info, err := log.Stat(); err == nil {
 		s.logFrom = info.Size()
 	}
-	// postgres itself and not pg_ctl start: that would stand between us and the exit status, and look only every 100 ms.
-	cmd := s.account.command(context.WithoutCancel(ctx), at.program("postgres"), args...) // outlives ctx
+	// postgres itself and not pg_ctl start: that would stand between us and the exit status, and
+	// look only every 100 ms. outlives ctx
+	cmd := s.account.command(context.WithoutCancel(ctx), at.program("postgres"), args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{alive.file}
 	if pid, _ := s.postmaster(); pid != 0 {
-		// PostgreSQL refuses to start while the id in a stale postmaster.pid is somebody else's process. Named as its
-		// grandparent's the id is passed over, and the file stays for the check that counts: is its shared memory in use?
+		// PostgreSQL refuses to start while the id in a stale postmaster.pid is somebody else's
+		// process. Named as its grandparent's the id is passed over, and the file stays for the
+		// check that counts: is its shared memory in use?
 		cmd.Env = append(cmd.Env, "PG_GRANDPARENT_PID="+strconv.Itoa(pid))
 	}
 	if err := s.makeSocketFolder(); err != nil {
@@ -99,8 +105,9 @@ func (s *Server) installation(ctx context.Context) (installation, error) {
 	})
 }
 
-// initialise makes the data folder unless there is one: in a side folder that is renamed when complete. The gate goes to
-// initdb, so that the next start waits even for an initdb whose starter was killed.
+// initialise makes the data folder unless there is one: in a side folder that is renamed when
+// complete. The gate goes to initdb, so that the next start waits even for an initdb whose starter
+// was killed.
 func (s *Server) initialise(ctx context.Context, at installation, gate *lock) error {
 	if err := s.sweep(); err != nil {
 		return err
@@ -109,7 +116,8 @@ func (s *Server) initialise(ctx context.Context, at installation, gate *lock) er
 	if _, err := os.Stat(s.path("data/PG_VERSION")); err == nil {
 		return nil
 	}
-	if err := os.Remove(data); err != nil && !errors.Is(err, fs.ErrNotExist) { // an empty folder goes, any other stays
+	if err := os.Remove(data); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// an empty folder goes, any other stays
 		return fmt.Errorf("%s is there but holds no PostgreSQL data (no PG_VERSION): move it away: %w", data, err)
 	}
 	s.log.Info("[DATABASE] making a private PostgreSQL", "folder", s.dir, "version", at.major)
@@ -141,7 +149,8 @@ func (s *Server) initialise(ctx context.Context, at installation, gate *lock) er
 	return failed
 }
 
-// sweep removes the side folders of killed initdbs. The gate is held, by an orphaned initdb too, so none is in use.
+// sweep removes the side folders of killed initdbs. The gate is held, by an orphaned initdb too, so
+// none is in use.
 func (s *Server) sweep() error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -163,7 +172,7 @@ func (s *Server) pgCtlStop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := s.openLog() // a pipe would be held open by whatever pg_ctl leaves behind
+	log, err := s.openLog() // a pipe would be held open by anything pg_ctl leaves behind
 	if err != nil {
 		return err
 	}
@@ -198,7 +207,8 @@ func (s *Server) logTail() string {
 	}
 	const most = 4096
 	from := max(s.logFrom, info.Size()-most)
-	tail, _ := io.ReadAll(io.NewSectionReader(file, from, info.Size()-from)) // what can be read will do
+	// what can be read will do
+	tail, _ := io.ReadAll(io.NewSectionReader(file, from, info.Size()-from))
 	return lastLines(tail)
 }
 

@@ -11,10 +11,12 @@ import (
 	"time"
 )
 
-// lock is a held flock. It belongs to the open file, so two locks in one process exclude each other like those of two.
+// lock is a held flock. It belongs to the open file, so two locks in one process exclude each other
+// like those of two.
 type lock struct{ file *os.File }
 
-// tryLock locks path (made if missing) as syscall.LOCK_SH or LOCK_EX. It returns nil, nil when another holder is in the way.
+// tryLock locks path (made if missing) as syscall.LOCK_SH or LOCK_EX. It returns nil, nil when
+// another holder is in the way.
 func tryLock(path string, how int) (*lock, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -49,8 +51,9 @@ func waitLock(ctx context.Context, path string) (*lock, error) {
 	}
 }
 
-// release gives the lock back, also when a child being forked at this moment still has a copy of the descriptor: with a
-// mere close the lock would last until that child's exec, and a last user would not see that it is the last.
+// release gives the lock back, also when a child being forked at this moment still has a copy of
+// the descriptor: with a mere close the lock would last until that child's exec, and a last user
+// would not see that it is the last.
 func (l *lock) release() {
 	if l != nil {
 		_ = syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)

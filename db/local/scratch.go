@@ -19,9 +19,11 @@ const (
 	scratchLimit = 20 * time.Second // for what one killed process left behind
 )
 
-// Scratch makes a folder below os.TempDir for one run of this process, with a place for its server's Config.Dir in it. remove takes
-// the folder away; the server must have stopped. A killed process cannot do that, so whoever makes the next scratch folder of this name
-// does: it stops the server in it and removes it. Only folders are touched that Scratch made for this user, and whose process is gone.
+// Scratch makes a folder below os.TempDir for one run of this process, with a place for its
+// server's Config.Dir in it. remove takes the folder away; the server must have stopped. A killed
+// process cannot do that, so anyone who makes the next scratch folder of this name does: it stops
+// the server in it and removes it. Only folders are touched that Scratch made for this user, and
+// whose process is gone.
 func Scratch(ctx context.Context, name string, log *slog.Logger) (folder string, remove func(), err error) {
 	sweepScratch(ctx, os.TempDir(), name, log)
 	// The folder gets its name when its lock is held, so that no sweep ever sees it without.

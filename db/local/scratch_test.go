@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// A killed process's scratch folder goes, with the server in it. A living one's stays, and so does what Scratch did not make.
+// A killed process's scratch folder goes, with the server in it. A living one's stays, and so does
+// what Scratch did not make.
 func TestScratch(t *testing.T) {
 	t.Parallel()
 	parent := folder(t)

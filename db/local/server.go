@@ -15,15 +15,18 @@ import (
 )
 
 const (
-	startLimit = 60 * time.Second // the whole of Start, the wait for other starts and for a crash recovery included
+	// the whole of Start, the wait for other starts and for a crash recovery included
+	startLimit = 60 * time.Second
 	stopLimit  = 60 * time.Second // the whole of Stop, the last checkpoint included
 )
 
-// Server is one use of the private server of a folder. Its methods may be called from several goroutines.
+// Server is one use of the private server of a folder. Its methods may be called from several
+// goroutines.
 type Server struct {
 	dir      string // absolute, no symlinks: every process derives the same socket from it
 	database string
 	unsafe   bool
+	settings []string
 	log      *slog.Logger
 	search   search
 	account  account
@@ -37,13 +40,13 @@ type Server struct {
 	logFrom int64  // where its part of the log begins
 }
 
-// Start adopts the server that runs on cfg.Dir (left by a crash, or shared with another process) or starts one, and makes
-// sure of the database. A server that is starting or recovering is waited for. Every Start that succeeds needs its Stop;
-// several in one process are fine.
+// Start adopts the server that runs on cfg.Dir (left by a crash, or shared with another process) or
+// starts one, and makes sure of the database. A server that is starting or recovering is waited
+// for. Every Start that succeeds needs its Stop; several in one process are fine.
 //
-// Errors: *NotInstalledError; the end of ctx, or of 60 seconds; a folder that the server's user may not enter; data of a
-// version that is not installed; and what PostgreSQL itself says, with the last lines of its log. A failed Start leaves no
-// server of its own behind, and never deletes data.
+// Errors: *NotInstalledError; the end of ctx, or of 60 seconds; a folder that the server's user may
+// not enter; data of a version that is not installed; and what PostgreSQL itself says, with the
+// last lines of its log. A failed Start leaves no server of its own behind, and never deletes data.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, startLimit, fmt.Errorf("no result after %s", startLimit))
@@ -70,6 +73,7 @@ func newServer(cfg Config) (*Server, error) {
 	s := &Server{
 		database: cmp.Or(cfg.Database, "phantom"),
 		unsafe:   cfg.Unsafe,
+		settings: cfg.Settings,
 		log:      cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
 		search:   cfg.search,
 	}
@@ -122,7 +126,8 @@ func (s *Server) up(ctx context.Context, gate *lock) error {
 			return err
 		}
 		if state == silent && s.child == nil && ctx.Err() == nil {
-			// Nobody answers. Who holds the lock is starting, or an orphan of a killed server about to go.
+			// Nobody answers. Who holds the lock is starting, or an orphan of a killed server about
+			// to go.
 			alive, lockErr := tryLock(s.path("server"), syscall.LOCK_EX)
 			if lockErr != nil {
 				return lockErr
@@ -153,9 +158,10 @@ func (s *Server) URL() string { return socketURL(s.socket, s.database) }
 // Adopted reports whether the server was running before Start.
 func (s *Server) Adopted() bool { return s.adopted }
 
-// Stop ends this use of the server. The last user stops it, waits for its end and leaves no process, socket or temporary
-// folder; others leave it running. Connections should be closed before: the stop ends them. ctx bounds the wait, as do 60
-// seconds: give it a fresh one at shutdown. After an error Stop may be called again; after success it does nothing.
+// Stop ends this use of the server. The last user stops it, waits for its end and leaves no
+// process, socket or temporary folder; others leave it running. Connections should be closed
+// before: the stop ends them. ctx bounds the wait, as do 60 seconds: give it a fresh one at
+// shutdown. After an error Stop may be called again; after success it does nothing.
 func (s *Server) Stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, stopLimit, fmt.Errorf("no result after %s", stopLimit))
 	defer cancel()

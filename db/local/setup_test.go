@@ -22,8 +22,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestMain lets the test binary be another process that uses the server of a folder: `local.test use-server <folder> <binaries>`; a
-// binaries of "scratch" has it make a scratch folder, and the server in it.
+// TestMain lets the test binary be another process that uses the server of a folder: `local.test
+// use-server <folder> <binaries>`; a binaries of "scratch" has it make a scratch folder, and the
+// server in it.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "use-server" {
 		if err := useServer(os.Args[2], os.Args[3]); err != nil {
@@ -172,7 +173,8 @@ func postmasterPID(dir string) int {
 	return pid
 }
 
-// runs reports whether pid is a live process. A zombie is not: the init of a container may never collect it.
+// runs reports whether pid is a live process. A zombie is not: the init of a container may never
+// collect it.
 func runs(pid int) bool {
 	if pid <= 0 || syscall.Kill(pid, 0) != nil {
 		return false

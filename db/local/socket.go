@@ -27,14 +27,16 @@ const (
 	sockName    = "/.s.PGSQL." + port
 )
 
-// socketFolder derives the folder of the socket: run/ in Dir, or a short one when a socket's path would not fit there.
+// socketFolder derives the folder of the socket: run/ in Dir, or a short one when a socket's path
+// would not fit there.
 func (s *Server) socketFolder() string {
 	if folder := s.path("run"); fits(folder) {
 		return folder
 	}
 	sum := sha256.Sum256([]byte(s.dir))
 	name := fmt.Sprintf("phantom-%x", sum[:8])
-	// A running server may have been started under another TMPDIR. Its own record says where; the name ties it to Dir.
+	// A running server may have been started under another TMPDIR. Its own record says where; the
+	// name ties it to Dir.
 	if _, recorded := s.postmaster(); filepath.Base(recorded) == name {
 		if _, err := os.Lstat(recorded); err == nil {
 			return recorded
@@ -46,16 +48,16 @@ func (s *Server) socketFolder() string {
 	return filepath.Join("/tmp", name)
 }
 
-// fits reports whether folder can hold a socket that PostgreSQL and its clients name: 107 bytes on Linux, 103 on macOS and
-// the BSDs, and no comma, which separates several folders.
+// fits reports whether folder can hold a socket that PostgreSQL and its clients name: 107 bytes on
+// Linux, 103 on macOS and the BSDs, and no comma, which separates several folders.
 func fits(folder string) bool {
 	return len(folder+sockName) < len(syscall.RawSockaddrUnix{}.Path) && !strings.Contains(folder, ",")
 }
 
 var errNotPrivate = errors.New("is not private")
 
-// checkSocketFolder returns errNotPrivate unless the folder is one that nobody else can put a socket into: below /tmp anybody
-// may have made it first.
+// checkSocketFolder returns errNotPrivate unless the folder is one that nobody else can put a
+// socket into: below /tmp anybody may have made it first.
 func (s *Server) checkSocketFolder(folder string) error {
 	info, err := os.Lstat(folder)
 	if err != nil {
@@ -85,8 +87,8 @@ func removeSocket(folder string) {
 	os.Remove(folder) // if anything else is in it, it stays
 }
 
-// postmaster reads data/postmaster.pid: process id (line 1) and folder of the socket (line 5), zero if not there. A crash
-// leaves the file behind, so the id may be anybody's by now.
+// postmaster reads data/postmaster.pid: process id (line 1) and folder of the socket (line 5), zero
+// if not there. A crash leaves the file behind, so the id may be anybody's by now.
 func (s *Server) postmaster() (pid int, socket string) {
 	content, _ := os.ReadFile(s.path("data/postmaster.pid"))
 	lines := strings.Split(string(content), "\n")
@@ -110,15 +112,17 @@ func socketURL(socket, database string) string {
 type state int
 
 const (
-	ready    state = iota // the database is there
-	silent                // nobody answers
-	busy                  // a server answers that it is starting, stopping or full
-	refusing              // a server, or something in its place, will not have us: waiting does not help
+	ready  state = iota // the database is there
+	silent              // nobody answers
+	busy                // a server answers that it is starting, stopping or full
+	// a server, or something in its place, will not have us: waiting does not help
+	refusing
 )
 
 func stateOf(err error) state {
 	switch code(err) {
-	case "57P01", "57P02", "57P03", "53300": // shutting down, crashed, starting up, too many connections
+	case "57P01", "57P02", "57P03", "53300":
+		// shutting down, crashed, starting up, too many connections
 		return busy
 	case "":
 		if err == nil {
@@ -134,8 +138,8 @@ func stateOf(err error) state {
 // answered reports whether err, nil included, is a server's answer.
 func answered(err error) bool { return err == nil || code(err) != "" }
 
-// connect asks the server behind a socket for its state and makes sure of the database. All states but ready come with
-// the reason.
+// connect asks the server behind a socket for its state and makes sure of the database. All states
+// but ready come with the reason.
 func (s *Server) connect(ctx context.Context, socket string) (state, error) {
 	err := s.ask(ctx, socket, s.database)
 	if code(err) == "3D000" { // invalid_catalog_name
@@ -168,7 +172,8 @@ func (s *Server) createDatabase(ctx context.Context, socket string) error {
 }
 
 func dial(ctx context.Context, socket, database string) (*pgconn.PgConn, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second) // a stopped process accepts and says nothing
+	// a stopped process accepts and says nothing
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return pgconn.Connect(ctx, socketURL(socket, database))
 }

@@ -14,7 +14,8 @@ import (
 type guard struct {
 	name string
 	file string // below the repository's root
-	in   string // the declaration that find is looked for in, by its first words; "" is the whole file
+	// the declaration that find is looked for in, by its first words; "" is the whole file
+	in   string
 	edit []edit
 	pkg  string // as go test takes it: ./task
 	run  string // the pattern of -run

@@ -32,7 +32,7 @@ const (
 )
 
 // copyTree copies what git would commit of the working tree, so that the run sees one state of it
-// whoever goes on editing.
+// no matter who goes on editing.
 func copyTree(ctx context.Context, root, to string) error {
 	list := exec.CommandContext(ctx, "git", "-C", root, "ls-files", "-z", "--cached", "--others",
 		"--exclude-standard")
@@ -147,7 +147,7 @@ func clean(ctx context.Context, root string, list []guard,
 	return why, nil
 }
 
-// wrongSQL tells a statement that fails, whatever it is asked, from a guard that is missed.
+// wrongSQL tells a statement that fails, no matter what it is asked, from a guard that is missed.
 var wrongSQL = regexp.MustCompile(`SQLSTATE 42|expected \d+ arguments, got`)
 
 // try takes a guard out, runs its test, and puts it back.

@@ -1,13 +1,14 @@
 -- PHANTOM's first schema. docs/adr/0001 presents it with its reasons.
 
--- A value that the vault sealed. ciphertext, iv and tag are lower-case hex; context names the place that the value belongs to,
--- 'table.column:key', and is authenticated with it.
+-- A value that the vault sealed. ciphertext, iv and tag are lower-case hex; context names the place
+-- that the value belongs to, 'table.column:key', and is authenticated with it.
 CREATE TYPE sealed_token AS (ciphertext text, iv text, tag text, key_id text, context text);
 
--- True only for a value that has the shape the vault gives it and stands in the place it was sealed for. Never NULL, so that a
--- CHECK built on it lets no NULL field through. Every operator and function is named with its schema: whoever writes a row chooses
--- the search_path, and could put an operator of his own before PostgreSQL's. PL/pgSQL, because it keeps its plan for the session,
--- while a function in SQL is planned again for every INSERT.
+-- True only for a value that has the shape the vault gives it and stands in the place it was sealed
+-- for. Never NULL, so that a CHECK built on it lets no NULL field through. Every operator and
+-- function is named with its schema: anyone who writes a row chooses the search_path, and could put
+-- an operator of their own before PostgreSQL's. PL/pgSQL, because it keeps its plan for the
+-- session, while a function in SQL is planned again for every INSERT.
 CREATE FUNCTION is_sealed(value sealed_token, place text) RETURNS boolean
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
@@ -24,15 +25,16 @@ CREATE FUNCTION is_sealed(value sealed_token, place text) RETURNS boolean
             false);
     END $$;
 
--- PHANTOM's clock for everything that is planned in days: run_at, ages, quiet hours, purge. Leases, OAuth states and signatures
--- use clock_timestamp().
+-- PHANTOM's clock for everything that is planned in days: run_at, ages, quiet hours, purge. Leases,
+-- OAuth states and signatures use clock_timestamp().
 CREATE FUNCTION phantom_now() RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN now();
 
--- One row for each key that has sealed something here. A keyring that cannot open every row does not belong to this database.
--- Every sealed column has a generated column_key_id that refers to this table: nothing is sealed under a key without a row, and
--- the row stays as long as anything is.
+-- One row for each key that has sealed something here. A keyring that cannot open every row does
+-- not belong to this database. Every sealed column has a generated column_key_id that refers to
+-- this table: nothing is sealed under a key without a row, and the row stays as long as anything
+-- is.
 CREATE TABLE vault_sentinels (
     key_id text PRIMARY KEY,
     sentinel sealed_token NOT NULL,
@@ -86,7 +88,8 @@ CREATE TABLE merchants (
     CONSTRAINT merchants_times_finite
         CHECK (isfinite(connected_at) AND isfinite(updated_at) AND isfinite(coalesce(disconnected_at, connected_at)))
 );
--- An IV that repeats under one key would break GCM. These indexes also find the rows that an old key sealed.
+-- An IV that repeats under one key would break GCM. These indexes also find the rows that an old
+-- key sealed.
 CREATE UNIQUE INDEX merchants_access_token_iv_key ON merchants (access_token_key_id, ((access_token).iv));
 CREATE UNIQUE INDEX merchants_refresh_token_iv_key ON merchants (refresh_token_key_id, ((refresh_token).iv));
 
@@ -102,7 +105,8 @@ CREATE TABLE oauth_states (
 );
 CREATE INDEX oauth_states_expires_at_idx ON oauth_states (expires_at);
 
--- One row for each customer, subscription and currency that owes after a failed payment. Amounts are in minor units.
+-- One row for each customer, subscription and currency that owes after a failed payment. Amounts
+-- are in minor units.
 CREATE TABLE ghost_targets (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     id uuid NOT NULL,
@@ -169,7 +173,8 @@ CREATE TABLE liquidity_oracle (
     CONSTRAINT liquidity_oracle_successes_within_attempts CHECK (successes BETWEEN 0 AND attempts)
 );
 
--- One row for each intended outside effect. Its id is its idempotency key, task_<id>, and params is the frozen request.
+-- One row for each intended outside effect. Its id is its idempotency key, task_<id>, and params is
+-- the frozen request.
 CREATE TABLE scheduled_tasks (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     id uuid NOT NULL,

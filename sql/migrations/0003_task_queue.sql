@@ -7,8 +7,9 @@ ALTER TABLE scheduled_tasks
 CREATE UNIQUE INDEX scheduled_tasks_unique_key_idx ON scheduled_tasks (merchant_id, kind, unique_key)
     WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review');
 
--- Every index costs each of a task's three changes of state, so there are few: (status, run_at) of 0002 serves claiming by time,
--- the rescue and the dropping of old rows; this one serves claiming merchant by merchant.
+-- Every index costs each of a task's three changes of state, so there are few: (status, run_at) of
+-- 0002 serves claiming by time, the rescue and the dropping of old rows; this one serves claiming
+-- merchant by merchant.
 CREATE INDEX scheduled_tasks_merchant_due_idx ON scheduled_tasks (merchant_id, run_at) WHERE status = 'pending';
 
 -- Few tasks have sealed params.

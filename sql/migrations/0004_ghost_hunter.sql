@@ -1,4 +1,5 @@
--- Stage 2: the audit of a merchant's history, the ghosts it finds, and what keeps the list true afterwards.
+-- Stage 2: the audit of a merchant's history, the ghosts it finds, and what keeps the list true
+-- afterwards.
 
 -- The salt of every keyed hash that outlives a purge. One per merchant, made once, never changed.
 ALTER TABLE merchants
@@ -23,7 +24,8 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_key_hash_sha256 CHECK (octet_length(key_hash) = 32)
 );
 
--- One walk over an account's history. Its id is also its task's. Totals are what it found, by currency.
+-- One walk over an account's history. Its id is also its task's. Totals are what it found, by
+-- currency.
 CREATE TABLE audits (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     id uuid NOT NULL,
@@ -44,8 +46,9 @@ CREATE TABLE audits (
 );
 CREATE UNIQUE INDEX audits_one_running_idx ON audits (merchant_id) WHERE state = 'running';
 
--- A span of created times of one list: from_at <= created < to_at, read newest first. cursor is the last object that is stored; the
--- span behind it is still to be read. A reader with idle neighbours gives the older half of its span away as a new row.
+-- A span of created times of one list: from_at <= created < to_at, read newest first. cursor is the
+-- last object that is stored; the span behind it is still to be read. A reader with idle neighbours
+-- gives the older half of its span away as a new row.
 CREATE TABLE audit_windows (
     merchant_id uuid NOT NULL,
     audit_id uuid NOT NULL,
@@ -65,8 +68,9 @@ CREATE TABLE audit_windows (
     CONSTRAINT audit_windows_error_when_failed CHECK ((state = 'failed') = (error IS NOT NULL))
 );
 
--- What an audit has read and not yet judged: facts in their narrowest form, deleted when it ends. Written by COPY, read by one
--- ordered scan; the index is for finding an audit's rows and deleting them.
+-- What an audit has read and not yet judged: facts in their narrowest form, deleted when it ends.
+-- Written by COPY, read by one ordered scan; the index is for finding an audit's rows and deleting
+-- them.
 CREATE TABLE audit_subscriptions (
     merchant_id uuid NOT NULL,
     audit_id uuid NOT NULL,
@@ -108,8 +112,8 @@ CREATE TABLE audit_intents (
 );
 CREATE INDEX audit_intents_audit_idx ON audit_intents (merchant_id, audit_id);
 
--- sequence joins the attempts of one debt: the invoice, or else the payment intent. card is a keyed hash of its fingerprint.
--- day_of_week and hour_of_day are the customer's.
+-- sequence joins the attempts of one debt: the invoice, or else the payment intent. card is a keyed
+-- hash of its fingerprint. day_of_week and hour_of_day are the customer's.
 CREATE TABLE audit_charges (
     merchant_id uuid NOT NULL,
     audit_id uuid NOT NULL,
@@ -135,8 +139,8 @@ CREATE TABLE audit_disputes (
 );
 CREATE INDEX audit_disputes_audit_idx ON audit_disputes (merchant_id, audit_id);
 
--- hidden: the latest invoice is paid, so the subscription looks healthy. card_attempts: attempts on the last card within the last 30
--- days, which the card networks limit. card is a keyed hash.
+-- hidden: the latest invoice is paid, so the subscription looks healthy. card_attempts: attempts on
+-- the last card within the last 30 days, which the card networks limit. card is a keyed hash.
 ALTER TABLE ghost_targets
     ADD COLUMN hidden boolean NOT NULL DEFAULT false,
     ADD COLUMN card bytea,
@@ -147,8 +151,9 @@ ALTER TABLE ghost_targets
     ADD CONSTRAINT ghost_targets_closed_at_when_closed CHECK ((status = 'closed') = (closed_at IS NOT NULL));
 CREATE INDEX ghost_targets_subscription_idx ON ghost_targets (merchant_id, stripe_subscription_id);
 
--- Who reads Stripe's state takes a ticket first and writes what he read only if nobody with a later ticket has written: so the
--- order of events does not matter. The subscription is a keyed hash.
+-- Who reads Stripe's state takes a ticket first and writes what they read only if nobody with a
+-- later ticket has written: so the order of events does not matter. The subscription is a keyed
+-- hash.
 CREATE SEQUENCE ghost_tickets;
 CREATE TABLE ghost_refreshes (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
@@ -171,7 +176,8 @@ CREATE TABLE webhook_events (
 );
 CREATE INDEX webhook_events_received_at_idx ON webhook_events (received_at);
 
--- What a purge leaves: under the merchant's salt, how many attempts a customer, an invoice or a card has had.
+-- What a purge leaves: under the merchant's salt, how many attempts a customer, an invoice or a
+-- card has had.
 CREATE TABLE attempt_budgets (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     subject text NOT NULL,
@@ -184,8 +190,9 @@ CREATE TABLE attempt_budgets (
     CONSTRAINT attempt_budgets_attempts_not_negative CHECK (attempts >= 0)
 );
 
--- One pace of requests per account, shared by all processes: next_at is when the next request may start. slowed_to and slowed_at say
--- when Stripe last answered 429 and to how many requests a second the pace fell then.
+-- One pace of requests per account, shared by all processes: next_at is when the next request may
+-- start. slowed_to and slowed_at say when Stripe last answered 429 and to how many requests a
+-- second the pace fell then.
 CREATE TABLE stripe_rates (
     merchant_id uuid PRIMARY KEY REFERENCES merchants (id),
     next_at timestamptz NOT NULL,
@@ -200,14 +207,15 @@ CREATE FUNCTION stripe_pace(slowed_to double precision, slowed_at timestamptz, m
     RETURN CASE WHEN slowed_at < clock_timestamp() - interval '2 minutes' THEN most
         ELSE least(most, slowed_to * power(2, extract(epoch FROM clock_timestamp() - slowed_at) / 10)) END;
 
--- 'none': the first attempt of a payment has no failure before it. merchants: how many a cell's counts come from.
+-- 'none': the first attempt of a payment has no failure before it. merchants: how many a cell's
+-- counts come from.
 ALTER TABLE liquidity_oracle
     ADD COLUMN merchants integer NOT NULL DEFAULT 0,
     DROP CONSTRAINT liquidity_oracle_decline_class_known,
     ADD CONSTRAINT liquidity_oracle_decline_class_known
         CHECK (decline_class IN ('never', 'customer', 'timed', 'low', 'soon', 'unknown', 'none'));
 
--- Which whole UTC days of a merchant are counted, and privately what he gave to each cell.
+-- Which whole UTC days of a merchant are counted, and privately what they gave to each cell.
 CREATE TABLE oracle_days (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     livemode boolean NOT NULL,

@@ -1,5 +1,6 @@
--- Stage 3: hunts, what they send to Stripe and to customers, and what that brought. Whatever identifies somebody is sealed, or a keyed
--- hash under the merchant's salt, or goes with the ghost when that is purged.
+-- Stage 3: hunts, what they send to Stripe and to customers, and what that brought. What
+-- identifies somebody is sealed, or a keyed hash under the merchant's salt, or goes with the ghost
+-- when that is purged.
 
 -- What the merchant wants. A hunt keeps the version that it began with.
 CREATE TABLE playbooks (
@@ -18,8 +19,9 @@ CREATE TABLE halts (
     halted_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- The recovery of one ghost. customer is a keyed hash; class, currency and amount are those of the ghost when it began. mode 'observe'
--- plans and touches nothing; a held-out customer is left to what would have happened anyway.
+-- The recovery of one ghost. customer is a keyed hash; class, currency and amount are those of the
+-- ghost when it began. mode 'observe' plans and touches nothing; a held-out customer is left to
+-- what would have happened anyway.
 CREATE TABLE hunts (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     id uuid NOT NULL,
@@ -68,8 +70,9 @@ CREATE TABLE hunt_notes (
     FOREIGN KEY (merchant_id, hunt_id) REFERENCES hunts (merchant_id, id)
 );
 
--- Every mutation of an object at Stripe that was planned, counted by object and action. Never archived: a number is given once, and
--- card networks count. object and customer are keyed hashes. sent_at is by phantom_now(): caps and budgets count by it.
+-- Every mutation of an object at Stripe that was planned, counted by object and action. Never
+-- archived: a number is given once, and card networks count. object and customer are keyed hashes.
+-- sent_at is by phantom_now(): caps and budgets count by it.
 CREATE TABLE attempts (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     object bytea NOT NULL,
@@ -98,7 +101,8 @@ CREATE INDEX attempts_hunt_idx ON attempts (merchant_id, hunt_id);
 CREATE INDEX attempts_customer_idx ON attempts (merchant_id, customer, sent_at) WHERE action = 'invoice_pay';
 CREATE INDEX attempts_sent_idx ON attempts (merchant_id, sent_at) WHERE action = 'invoice_pay';
 
--- Each paid invoice of a hunt, once. cause says what came before it: our charge, our message, or nothing of ours.
+-- Each paid invoice of a hunt, once. cause says what came before it: our charge, our message, or
+-- nothing of ours.
 CREATE TABLE recoveries (
     merchant_id uuid NOT NULL,
     invoice bytea NOT NULL,
@@ -130,7 +134,7 @@ CREATE TABLE channels (
 );
 CREATE UNIQUE INDEX channels_secret_iv_key ON channels (secret_key_id, ((secret).iv));
 
--- The merchant's own wording, where he does not take ours. html is '' for an SMS.
+-- The merchant's own wording, where they do not take ours. html is '' for an SMS.
 CREATE TABLE templates (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     channel text NOT NULL,
@@ -143,9 +147,10 @@ CREATE TABLE templates (
     CONSTRAINT templates_channel_known CHECK (channel IN ('email', 'sms'))
 );
 
--- Every message that was planned; its id is its task's. person is a keyed hash of the address. A frequency cap counts by persons: that
--- hash, the customer's, and of an SMS the email's too, so that it holds over all hunts of one person, over both channels and over a
--- purge. sent_at comes before the first send.
+-- Every message that was planned; its id is its task's. person is a keyed hash of the address. A
+-- frequency cap counts by persons: that hash, the customer's, and of an SMS the email's too, so
+-- that it holds over all hunts of one person, over both channels and over a purge. sent_at comes
+-- before the first send.
 CREATE TABLE messages (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     id uuid NOT NULL,

@@ -1,5 +1,5 @@
 -- Whose halt one is: the operator's (phantom stop) or the merchant's own (POST /api/halt). Either
--- halts, and each is lifted by whoever set it.
+-- halts, and each is lifted by the one who set it.
 ALTER TABLE halts
     ADD COLUMN by text NOT NULL DEFAULT 'operator',
     ADD CONSTRAINT halts_by_known CHECK (by IN ('operator', 'merchant')),

@@ -3,12 +3,13 @@
 -- marked to be left alone.
 ALTER TABLE ghost_targets
     ADD COLUMN kind text NOT NULL DEFAULT 'owed',
-    ADD COLUMN products text[] NOT NULL DEFAULT '{}',         -- of the subscription: prod_...
-    ADD COLUMN prices text[] NOT NULL DEFAULT '{}',           -- price_...
-    ADD COLUMN country text,                                  -- of the last failed payment, ISO 3166-1
-    ADD COLUMN leaving boolean NOT NULL DEFAULT false,        -- the subscription ends with its period
-    ADD COLUMN resubscribed boolean NOT NULL DEFAULT false,   -- a newer one to the same product is alive
-    ADD COLUMN ignored boolean NOT NULL DEFAULT false,        -- metadata: phantom=ignore
+    ADD COLUMN products text[] NOT NULL DEFAULT '{}', -- of the subscription: prod_...
+    ADD COLUMN prices text[] NOT NULL DEFAULT '{}', -- price_...
+    ADD COLUMN country text, -- of the last failed payment, ISO 3166-1
+    ADD COLUMN leaving boolean NOT NULL DEFAULT false, -- the subscription ends with its period
+    -- a newer one to the same product is alive
+    ADD COLUMN resubscribed boolean NOT NULL DEFAULT false,
+    ADD COLUMN ignored boolean NOT NULL DEFAULT false, -- metadata: phantom=ignore
     ADD CONSTRAINT ghost_targets_kind_known CHECK (kind IN ('owed', 'written_off', 'charged_back')),
     DROP CONSTRAINT ghost_targets_one_per_subscription_and_currency,
     ADD CONSTRAINT ghost_targets_one_per_subscription_currency_and_kind

@@ -1,7 +1,8 @@
 -- What is asked for while its task runs, and what goes before all else. docs/task-states.md says
 -- how.
 ALTER TABLE scheduled_tasks
-    ADD COLUMN again bigint NOT NULL DEFAULT 0,      -- the fence of the try during which it was asked for once more
+    -- the fence of the try during which it was asked for once more
+    ADD COLUMN again bigint NOT NULL DEFAULT 0,
     ADD COLUMN first boolean NOT NULL DEFAULT false; -- what it learns may end a hunt
 
 -- Of few rows at a time: it costs the others nothing.

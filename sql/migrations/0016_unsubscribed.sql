@@ -1,4 +1,5 @@
 -- Who unsubscribes is looked for among all messages of theirs, sent or not: without the predicate
 -- of the index before.
 DROP INDEX messages_persons_idx;
-CREATE INDEX messages_persons_idx ON messages USING gin (persons) WITH (fastupdate = off); -- a list of new entries would be read whole each time
+-- a list of new entries would be read whole each time
+CREATE INDEX messages_persons_idx ON messages USING gin (persons) WITH (fastupdate = off);

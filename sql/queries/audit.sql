@@ -1,5 +1,6 @@
 -- name: AuditCreate :execrows
--- One runs per account at a time. The lock keeps a handshake in the other mode before or after this.
+-- One runs per account at a time. The lock keeps a handshake in the other mode before or after
+-- this.
 INSERT INTO audits (merchant_id, id, since, ticket, livemode)
 SELECT m.id, @id, sqlc.narg(since), nextval('ghost_tickets'), m.livemode FROM merchants m WHERE m.id = @merchant_id AND m.disconnected_at IS NULL
 FOR SHARE
@@ -27,7 +28,8 @@ FROM merchants m WHERE m.id = a.merchant_id AND a.merchant_id = $1 AND a.state =
 SELECT id, since FROM audits WHERE merchant_id = $1 AND state = 'running' FOR NO KEY UPDATE;
 
 -- name: AuditWiden :exec
--- The windows that this adds are written in the same transaction. An audit that is about to end finds that it must not.
+-- The windows that this adds are written in the same transaction. An audit that is about to end
+-- finds that it must not.
 UPDATE audits SET since = sqlc.narg(since) WHERE merchant_id = @merchant_id AND id = @id;
 
 -- name: AuditGet :one
@@ -51,7 +53,8 @@ SELECT * FROM audit_windows WHERE merchant_id = $1 AND audit_id = $2 ORDER BY li
 UPDATE audit_windows SET state = 'open', error = NULL WHERE merchant_id = $1 AND audit_id = $2 AND state = 'failed';
 
 -- name: AuditCheckpoint :execrows
--- What was read is stored in the same transaction. Nobody else may have read on from where we began: the audit must still be ours.
+-- What was read is stored in the same transaction. Nobody else may have read on from where we
+-- began: the audit must still be ours.
 UPDATE audit_windows w SET
     cursor = sqlc.narg(cursor), from_at = sqlc.arg(from_at), to_at = sqlc.arg(to_at), objects = w.objects + sqlc.arg(read),
     state = sqlc.arg(state)
@@ -63,7 +66,8 @@ WHERE w.merchant_id = sqlc.arg(merchant_id) AND w.audit_id = sqlc.arg(audit_id) 
 UPDATE audit_windows SET state = 'failed', error = @error WHERE merchant_id = @merchant_id AND audit_id = @audit_id AND id = @id AND state = 'open';
 
 -- name: AuditFinish :execrows
--- By the task's holder alone: who has lost his lease may have read less than the one who goes on. And only as wide as he knows it.
+-- By the task's holder alone: who has lost their lease may have read less than the one who goes on.
+-- And only as wide as they know it.
 UPDATE audits a SET state = sqlc.arg(state), error = sqlc.narg(error), totals = sqlc.arg(totals), objects = sqlc.arg(objects),
     finished_at = clock_timestamp()
 WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.id = sqlc.arg(id) AND a.state = 'running'
@@ -130,6 +134,12 @@ UPDATE audit_windows SET cursor = NULL WHERE merchant_id = $1 AND audit_id = $2 
 -- ghost, with what is known of its attempts, in the order of subscriptions. Streamed by
 -- db.AuditStreamDebts and never called as it is: its rows may be many. A charge belongs to the
 -- invoice that it names, or, in newer versions, to the one that names its payment intent.
+--
+-- It is written so that the planner guesses its rows well: it knows nothing of a CTE's values. With
+-- an OR in suspects, or tries grouped by their expression, it expects a hundred million rows, and
+-- has the statement compiled for longer than it runs. Each table is joined by what is sought of it
+-- alone: joined by the merchant and the audit too, a merge over these two, which are the same in
+-- every row, compares each debt with each subscription.
 WITH contested AS (
     SELECT coalesce(n.invoice, c.sequence) AS invoice, bool_or(p.is_open) AS disputed, sum(p.lost)::bigint AS lost,
         max(p.created_at) FILTER (WHERE p.lost > 0) AS lost_at
@@ -141,8 +151,11 @@ WITH contested AS (
 ), suspects AS (
     SELECT i.subscription FROM audit_invoices i
     WHERE i.merchant_id = sqlc.arg(merchant_id) AND i.audit_id = sqlc.arg(audit_id)
-        AND (i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
-            OR i.status = 'paid' AND i.id IN (SELECT x.invoice FROM contested x WHERE x.lost > 0))
+        AND i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
+    UNION
+    SELECT i.subscription FROM audit_invoices i
+    WHERE i.merchant_id = sqlc.arg(merchant_id) AND i.audit_id = sqlc.arg(audit_id)
+        AND i.status = 'paid' AND i.id IN (SELECT x.invoice FROM contested x WHERE x.lost > 0)
     UNION
     SELECT g.stripe_subscription_id COLLATE "C" FROM ghost_targets g WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open'
 ), debts AS (
@@ -153,7 +166,7 @@ WITH contested AS (
     WHERE n.merchant_id = sqlc.arg(merchant_id) AND n.audit_id = sqlc.arg(audit_id) AND n.intent IS NOT NULL
     GROUP BY n.intent
 ), tries AS (
-    SELECT coalesce(l.invoice, c.sequence) AS sequence, bool_or(c.refunded) AS refunded,
+    SELECT debts.id AS sequence, bool_or(c.refunded) AS refunded,
         array_agg(c.created_at ORDER BY c.created_at) AS ats, array_agg(c.outcome ORDER BY c.created_at) AS outcomes,
         array_agg(coalesce(c.decline_class, '') ORDER BY c.created_at) AS classes,
         array_agg(coalesce(c.decline_code, '') ORDER BY c.created_at) AS codes,
@@ -162,9 +175,9 @@ WITH contested AS (
         array_agg(coalesce(c.country, '') ORDER BY c.created_at) AS countries
     FROM audit_charges c
     LEFT JOIN linked l ON l.intent = c.intent
+    JOIN debts ON debts.id = coalesce(l.invoice, c.sequence)
     WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id)
-        AND coalesce(l.invoice, c.sequence) IN (SELECT debts.id FROM debts)
-    GROUP BY 1
+    GROUP BY debts.id
 ), recent AS (
     SELECT c.card, count(*) AS attempts FROM audit_charges c
     WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.card IS NOT NULL
@@ -189,16 +202,17 @@ SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, 
     t.cards::bytea[] AS cards, t.zones::text[] AS zones, t.countries::text[] AS countries,
     coalesce(recent.attempts, 0)::integer AS card_attempts
 FROM debts d
-LEFT JOIN audit_subscriptions s ON s.merchant_id = d.merchant_id AND s.audit_id = d.audit_id AND s.id = d.subscription
+LEFT JOIN audit_subscriptions s ON s.merchant_id = sqlc.arg(merchant_id) AND s.audit_id = sqlc.arg(audit_id) AND s.id = d.subscription
 LEFT JOIN returned r ON r.id = d.subscription
-LEFT JOIN audit_intents n ON n.merchant_id = d.merchant_id AND n.audit_id = d.audit_id AND n.invoice = d.id AND n.status <> ''
+LEFT JOIN audit_intents n ON n.merchant_id = sqlc.arg(merchant_id) AND n.audit_id = sqlc.arg(audit_id) AND n.invoice = d.id AND n.status <> ''
 LEFT JOIN tries t ON t.sequence = d.id
 LEFT JOIN contested x ON x.invoice = d.id
 LEFT JOIN recent ON recent.card = t.cards[cardinality(t.cards)]
 ORDER BY d.subscription, d.created_at, d.id;
 
 -- name: AuditWaste :one
--- Attempts that could never have succeeded: those on a card after the network had said never again, for the same debt.
+-- Attempts that could never have succeeded: those on a card after the network had said never again,
+-- for the same debt.
 SELECT count(*) AS attempts, count(*) FILTER (WHERE brand = 'visa') AS visa, count(*) FILTER (WHERE brand = 'mastercard') AS mastercard
 FROM (
     SELECT c.brand, bool_or(c.decline_class = 'never') OVER (
@@ -209,8 +223,9 @@ FROM (
 WHERE refused;
 
 -- name: AuditListSlots :many
--- When the next weekly audit is due: at a moment of the week of each merchant's own, which the last, random digits of his id give. For
--- one merchant, or, if that is the zero id, for all that have none ahead of them; and who has left needs none.
+-- When the next weekly audit is due: at a moment of the week of each merchant's own, which the
+-- last, random digits of their id give. For one merchant, or, if that is the zero id, for all that
+-- have none ahead of them; and who has left needs none.
 SELECT slot.merchant_id, slot.at::timestamptz AS run_at, to_char(slot.at AT TIME ZONE 'UTC', 'YYYY-MM-DD')::text AS day
 FROM (
     SELECT m.id AS merchant_id, week.at + CASE WHEN week.at <= phantom_now() THEN interval '168 hours' ELSE interval '0' END AS at

@@ -12,6 +12,10 @@ SELECT account, sender, secret FROM channels WHERE merchant_id = $1 AND provider
 -- Without what is sealed.
 SELECT provider, account, sender, updated_at FROM channels WHERE merchant_id = $1 ORDER BY provider;
 
+-- name: ChannelLock :one
+-- Without what is sealed, until the transaction ends.
+SELECT account, sender FROM channels WHERE merchant_id = $1 AND provider = $2 FOR NO KEY UPDATE;
+
 -- name: ChannelDelete :execrows
 DELETE FROM channels WHERE merchant_id = $1 AND provider = $2;
 
@@ -24,6 +28,28 @@ WHERE (SELECT count(*) FROM test_messages t
 
 -- name: ChannelForgetTests :exec
 DELETE FROM test_messages WHERE merchant_id = $1 AND sent_at < clock_timestamp() - interval '24 hours';
+
+-- name: CredentialTake :one
+-- One more try of a provider's credentials, if an hour may hold it: then wait is 0, and else in how
+-- many seconds there is room again. Under the lock on the merchant's row.
+WITH forgotten AS (
+    DELETE FROM credential_tries d
+    WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.tried_at <= clock_timestamp() - interval '1 hour'
+), recent AS (
+    SELECT count(*) AS tries, min(t.tried_at) AS oldest FROM credential_tries t
+    WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.tried_at > clock_timestamp() - interval '1 hour'
+), taken AS (
+    INSERT INTO credential_tries (merchant_id, id)
+    SELECT sqlc.arg(merchant_id), sqlc.arg(id) FROM recent WHERE recent.tries < sqlc.arg(most)::int
+    RETURNING id
+)
+SELECT CASE WHEN EXISTS (SELECT 1 FROM taken) THEN 0
+    ELSE greatest(extract(epoch FROM recent.oldest + interval '1 hour' - clock_timestamp()), 1) END::float8 AS wait
+FROM recent;
+
+-- name: CredentialForgive :exec
+-- Of a try that has told nothing: the credentials were right, or the provider has not answered.
+DELETE FROM credential_tries WHERE merchant_id = $1 AND id = $2;
 
 -- name: TemplatePut :one
 INSERT INTO templates (merchant_id, channel, name, subject, html, body) VALUES (@merchant_id, @channel, @name, @subject, @html, @body)

@@ -8,25 +8,35 @@ SELECT current_setting('server_version')::text AS version, current_setting('serv
 -- name: DoctorTransactions :many
 -- Who has had a transaction open for so many seconds, oldest first, and how many wait for a lock of
 -- theirs. Of other roles only who may read all statistics sees the age. A prepared transaction has
--- no process.
+-- no process. horizon: how many transactions have begun since the first one whose traces it keeps
+-- from being cleared away, 0 where it keeps nothing. The last ones are of standbys, which tell
+-- horizons and no times.
 SELECT coalesce(a.pid, 0)::integer AS pid, ''::text AS prepared, coalesce(nullif(a.application_name, ''), a.usename, '')::text AS name, coalesce(a.state, '')::text AS state,
     extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age,
     (SELECT count(*) FROM pg_catalog.pg_stat_activity w
-        WHERE w.wait_event_type = 'Lock' AND a.pid = ANY (pg_catalog.pg_blocking_pids(w.pid))) AS waiting
+        WHERE w.wait_event_type = 'Lock' AND a.pid = ANY (pg_catalog.pg_blocking_pids(w.pid))) AS waiting,
+    coalesce(greatest(age(a.backend_xid), age(a.backend_xmin)), 0)::bigint AS horizon
 FROM pg_catalog.pg_stat_activity a
 WHERE a.datname = current_database() AND a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type = 'client backend'
     AND a.xact_start < clock_timestamp() - make_interval(secs => sqlc.arg(seconds))
 UNION ALL
-SELECT 0, p.gid, p.owner::text, 'prepared', extract(epoch FROM clock_timestamp() - p.prepared)::float8, 0
+SELECT 0, p.gid, p.owner::text, 'prepared', extract(epoch FROM clock_timestamp() - p.prepared)::float8, 0, age(p.transaction)::bigint
 FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database() AND p.prepared < clock_timestamp() - make_interval(secs => sqlc.arg(seconds))
-ORDER BY age DESC LIMIT 5;
+UNION ALL
+SELECT 0, '', r.slot_name::text, 'replication slot', 0, 0, age(r.xmin)::bigint
+FROM pg_catalog.pg_replication_slots r WHERE age(r.xmin) > sqlc.arg(transactions)::integer
+UNION ALL
+SELECT w.pid, '', w.application_name, 'standby', 0, 0, age(w.backend_xmin)::bigint
+FROM pg_catalog.pg_stat_activity w WHERE w.backend_type = 'walsender' AND age(w.backend_xmin) > sqlc.arg(transactions)::integer
+ORDER BY age DESC LIMIT 100;
 
 -- name: DatabaseReadOnly :one
 -- Whether the database takes no writes: a standby, or one that was made so.
 SELECT (current_setting('transaction_read_only') = 'on')::boolean;
 
 -- name: DoctorMerchants :one
--- other_mode: connected in the mode that the platform's key is not of. silent: seconds since the last event; negative if none came.
+-- other_mode: connected in the mode that the platform's key is not of. silent: seconds since the
+-- last event; negative if none came.
 SELECT count(*) FILTER (WHERE disconnected_at IS NULL) AS connected,
     count(*) FILTER (WHERE disconnected_at IS NOT NULL) AS disconnected,
     count(*) FILTER (WHERE disconnected_at IS NULL AND livemode <> sqlc.arg(livemode)) AS other_mode,
@@ -34,8 +44,9 @@ SELECT count(*) FILTER (WHERE disconnected_at IS NULL) AS connected,
 FROM merchants;
 
 -- name: DoctorTasks :one
--- due: waiting though their time has come; lag: the oldest one's, in seconds. expired: their worker's lease has ended; overdue:
--- for how many seconds, at most. workers: processes that listen for tasks.
+-- due: waiting though their time has come; lag: the oldest one's, in seconds. expired: their
+-- worker's lease has ended; overdue: for how many seconds, at most. workers: processes that listen
+-- for tasks.
 SELECT
     (SELECT count(*) FROM scheduled_tasks WHERE status = 'pending' AND run_at <= phantom_now()) AS due,
     coalesce((SELECT extract(epoch FROM phantom_now() - min(run_at)) FROM scheduled_tasks WHERE status = 'pending'), 0)::float8 AS lag,
@@ -47,8 +58,8 @@ SELECT
     (SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN phantom_task') AS workers;
 
 -- name: DoctorParked :many
--- Whose tasks are parked, and since when: the connected ones' first, of whom a probe tells. sent: whose request may be out. accounts: of
--- how many merchants all are.
+-- Whose tasks are parked, and since when: the connected ones' first, of whom a probe tells. sent:
+-- whose request may be out. accounts: of how many merchants all are.
 SELECT m.stripe_user_id AS account, (m.disconnected_at IS NULL)::boolean AS connected, parked.tasks, parked.sent,
     coalesce(m.disconnected_at, (SELECT min(p.created_at) FROM scheduled_tasks p
         WHERE p.merchant_id = m.id AND p.kind = 'probe' AND p.status IN ('pending', 'running'))) AS since,

@@ -1,4 +1,5 @@
--- What hunts have brought, of the mode (live or test) that the merchant works in. Read in one snapshot, so that the figures fit together.
+-- What hunts have brought, of the mode (live or test) that the merchant works in. Read in one
+-- snapshot, so that the figures fit together.
 
 -- name: FiguresHunts :many
 -- Hunts in groups, which are few. What is at risk is what the ghosts of active hunts owe now.
@@ -39,11 +40,12 @@ SELECT
 FROM merchants m WHERE m.id = @merchant_id;
 
 -- name: FiguresArms :many
--- Customers by the arm of their first hunt that was to recover, whatever was sent and however it ended: intention to treat. What counts
--- is when the money came, not when a hunt ended by it: a hunt of a customer who is left alone may end days later. Recovered hunts end
--- early and the others do not, so who counts is decided by time alone, the same for both arms: the window is over, and so is the day
--- in which what was paid in it is read. What came after the window counts in neither arm. Who began when nobody could be held out was
--- never drawn for an arm.
+-- Customers by the arm of their first hunt that was to recover, no matter what was sent and however
+-- it ended: intention to treat. What counts is when the money came, not when a hunt ended by it: a
+-- hunt of a customer who is left alone may end days later. Recovered hunts end early and the others
+-- do not, so who counts is decided by time alone, the same for both arms: the window is over, and
+-- so is the day in which what was paid in it is read. What came after the window counts in neither
+-- arm. Who began when nobody could be held out was never drawn for an arm.
 SELECT f.held_out,
     count(*) FILTER (WHERE f.read_by <= phantom_now()) AS customers,
     count(*) FILTER (WHERE f.read_by <= phantom_now() AND f.paid_at <= f.window_ends) AS recovered,

@@ -27,7 +27,8 @@ SELECT sqlc.arg(merchant_id), hunt_id, id, note FROM (SELECT unnest(sqlc.arg(hun
     unnest(sqlc.arg(notes)::text[]) AS note) AS new;
 
 -- name: HuntLock :one
--- Until the transaction ends: what plans or stops a hunt comes before or after what is about to send for it.
+-- Until the transaction ends: what plans or stops a hunt comes before or after what is about to
+-- send for it.
 SELECT * FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE;
 
 -- name: HuntGet :one
@@ -58,8 +59,8 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::
 ORDER BY ghost_id, began_at DESC;
 
 -- name: HuntListActiveOfPerson :many
--- The hunts under way of every customer whom a message of any hunt has named as this person, but those that leave him alone anyway: who is
--- held out stays comparable.
+-- The hunts under way of every customer whom a message of any hunt has named as this person, but
+-- those that leave them alone anyway: who is held out stays comparable.
 SELECT h.* FROM hunts h
 WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out AND h.customer IN (
     SELECT o.customer FROM messages m JOIN hunts o ON o.merchant_id = m.merchant_id AND o.id = m.hunt_id
@@ -121,7 +122,8 @@ FROM hunts h JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h
 WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id);
 
 -- name: HuntDropAll :exec
--- A merchant works in the other mode now: what hunts were about is of another world. Their tasks find that out by themselves.
+-- A merchant works in the other mode now: what hunts were about is of another world. Their tasks
+-- find that out by themselves.
 UPDATE hunts SET invoices = '{}', owed = '{}', state = CASE WHEN state = 'active' THEN 'stopped' ELSE state END,
     ended_reason = CASE WHEN state = 'active' THEN 'the account was connected in the other mode (live or test)' ELSE ended_reason END,
     ended_at = CASE WHEN state = 'active' THEN phantom_now() ELSE ended_at END
@@ -137,13 +139,65 @@ INSERT INTO hunt_notes (merchant_id, hunt_id, id, task_id, note) VALUES (@mercha
 -- name: HuntNoteList :many
 SELECT * FROM hunt_notes WHERE merchant_id = $1 AND hunt_id = $2 ORDER BY id;
 
--- name: HuntListTargets :many
--- Open ghosts that are not hunted, or only watched where recover is asked for, page by page.
-SELECT g.* FROM ghost_targets g
-WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open' AND g.id > sqlc.arg(after)
-    AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active'
-        AND (h.mode = 'recover' OR sqlc.arg(mode)::text = 'observe'))
+-- name: HuntPageTargets :many
+-- The next ghosts behind one. is_target: open, and not hunted, or only watched where recover is
+-- asked for.
+SELECT sqlc.embed(g), (g.status = 'open' AND NOT EXISTS (
+    SELECT 1 FROM hunts h WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND h.state = 'active'
+        AND (h.mode = 'recover' OR sqlc.arg(mode)::text = 'observe')))::boolean AS is_target
+FROM ghost_targets g
+WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.id > sqlc.arg(after)
 ORDER BY g.id LIMIT sqlc.arg(most);
+
+-- name: HuntCountOpen :one
+-- Open ghosts of every kind, as they are counted with each change.
+SELECT (coalesce((SELECT sum(c.ghosts) FROM ghost_counts c
+        WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.part IN ('owed', 'written_off', 'charged_back')), 0)
+    + coalesce((SELECT sum(c.ghosts) FROM ghost_changes c WHERE c.merchant_id = sqlc.arg(merchant_id)), 0))::bigint AS ghosts;
+
+-- name: HuntStartEndLost :exec
+-- One whose task has come to rest otherwise than by success, or is gone: nothing goes on with it.
+UPDATE hunt_starts s SET state = 'failed', finished_at = clock_timestamp(), error = 'its task did not succeed'
+WHERE s.merchant_id = $1 AND s.state = 'running' AND NOT s.auto AND NOT EXISTS (
+    SELECT 1 FROM scheduled_tasks t
+    WHERE t.merchant_id = s.merchant_id AND t.id = s.id AND t.status IN ('pending', 'running', 'parked'));
+
+-- name: HuntStartCreate :one
+-- None where one for all runs, or where there is this one.
+INSERT INTO hunt_starts (merchant_id, id, auto, livemode, playbook_version, ghosts)
+SELECT m.id, sqlc.arg(id), sqlc.arg(auto), m.livemode, sqlc.arg(playbook_version), sqlc.arg(ghosts) FROM merchants m WHERE m.id = sqlc.arg(merchant_id)
+ON CONFLICT DO NOTHING
+RETURNING id;
+
+-- name: HuntStartRunning :one
+SELECT id FROM hunt_starts WHERE merchant_id = $1 AND state = 'running' AND NOT auto;
+
+-- name: HuntStartRead :one
+-- With how its task stands.
+SELECT sqlc.embed(s), coalesce(t.status, '')::text AS task
+FROM hunt_starts s LEFT JOIN scheduled_tasks t ON t.merchant_id = s.merchant_id AND t.id = s.id
+WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.id = sqlc.arg(id) AND NOT s.auto;
+
+-- name: HuntStartLock :one
+-- Until the transaction ends: two who take one task for theirs come one after the other.
+SELECT sqlc.embed(s), m.livemode AS livemode_now, (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
+    (m.connected_at > s.created_at)::boolean AS connected_anew,
+    EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (m.id, '00000000-0000-0000-0000-000000000000')) AS halted
+FROM hunt_starts s JOIN merchants m ON m.id = s.merchant_id
+WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.id = sqlc.arg(id) FOR NO KEY UPDATE OF s;
+
+-- name: HuntStartAdvance :exec
+UPDATE hunt_starts SET after = sqlc.arg(after), looked_at = looked_at + sqlc.arg(looked_at), hunts = hunts + sqlc.arg(hunts),
+    held_out = held_out + sqlc.arg(held_out), skipped = skipped + sqlc.arg(skipped)
+WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id);
+
+-- name: HuntStartFinish :exec
+UPDATE hunt_starts SET state = sqlc.arg(state), error = nullif(sqlc.arg(error)::text, ''), finished_at = clock_timestamp()
+WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND state = 'running';
+
+-- name: HuntStartDropOld :exec
+-- What ended over 90 days ago.
+DELETE FROM hunt_starts WHERE merchant_id = sqlc.arg(merchant_id) AND finished_at <= sqlc.arg(cutoff)::timestamptz;
 
 -- name: HuntListTried :many
 -- Those of these ghosts whose debt has had a hunt that was to recover, unless that ended with the
@@ -162,7 +216,8 @@ WHERE EXISTS (
 ORDER BY g.id;
 
 -- name: HuntLoad :one
--- A hunt with all that its planning depends on: its playbook and the newest one, and PHANTOM's time. Without a row its ghost is gone.
+-- A hunt with all that its planning depends on: its playbook and the newest one, and PHANTOM's
+-- time. Without a row its ghost is gone.
 SELECT sqlc.embed(h), sqlc.embed(g), sqlc.embed(m), p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now
 FROM hunts h
@@ -191,7 +246,8 @@ INSERT INTO halts (scope, by) VALUES (@scope, @by) ON CONFLICT DO NOTHING;
 DELETE FROM halts WHERE scope = @scope AND by = @by;
 
 -- name: HaltGetSince :one
--- Since when nothing is sent for a merchant, whoever halted it. Without a row nothing is halted.
+-- Since when nothing is sent for a merchant, no matter who halted it. Without a row nothing is
+-- halted.
 SELECT halted_at FROM halts WHERE scope IN (sqlc.arg(merchant_id), '00000000-0000-0000-0000-000000000000')
 ORDER BY halted_at LIMIT 1;
 
@@ -204,7 +260,7 @@ INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned
 VALUES (@merchant_id, @id, @hunt_id, @step, @channel, @template, @planned_for);
 
 -- name: HuntMessageSkipPlanned :exec
-UPDATE messages SET state = 'skipped', why = @why WHERE merchant_id = @merchant_id AND hunt_id = @hunt_id AND state = 'planned';
+UPDATE messages SET state = 'skipped', why = @why::text, code = @code::text WHERE merchant_id = @merchant_id AND hunt_id = @hunt_id AND state = 'planned';
 
 -- name: HuntListPausedOf :many
 -- Hunts of these ghosts whose final step was a pause that still holds.
@@ -212,7 +268,7 @@ SELECT id FROM hunts WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = AN
 
 -- name: HuntMessageDropCanceled :exec
 -- Of those skipped for a reason: whose task was canceled before a worker took it.
-DELETE FROM messages m WHERE m.merchant_id = sqlc.arg(merchant_id) AND m.hunt_id = sqlc.arg(hunt_id) AND m.state = 'skipped' AND m.why = sqlc.arg(why)::text
+DELETE FROM messages m WHERE m.merchant_id = sqlc.arg(merchant_id) AND m.hunt_id = sqlc.arg(hunt_id) AND m.state = 'skipped' AND m.code = sqlc.arg(code)::text
     AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = m.merchant_id AND t.id = m.id AND t.status = 'canceled');
 
 -- name: HuntMessageBefore :one

@@ -8,7 +8,8 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.action = 'invoice_pay' AND a.s
 ORDER BY a.sent_at, a.task_id;
 
 -- name: CardAttemptCount :many
--- As CardAttemptList counts them: the attempts on each card of a merchant within 30 days, and when the last one was.
+-- As CardAttemptList counts them: the attempts on each card of a merchant within 30 days, and when
+-- the last one was.
 SELECT tried.card, count(*) AS attempts, max(tried.at)::timestamptz AS last FROM (
     SELECT c.card, c.at FROM card_attempts c
     WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.reached AND c.at > phantom_now() - interval '720 hours'
@@ -26,10 +27,12 @@ WHERE merchant_id = $1 AND sent_at > phantom_now() - interval '30 days'
 ORDER BY sent_at, id;
 
 -- name: MessageReadNumbers :many
--- What the newest SMS that was thought of says of each customer's number: its keyed hash, or empty for none.
+-- What the newest SMS that was thought of says of each customer's number: its keyed hash, or empty
+-- for none.
 SELECT DISTINCT ON (h.customer) h.customer, coalesce(m.person, '')::bytea AS person
 FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
-WHERE m.merchant_id = sqlc.arg(merchant_id) AND m.channel = 'sms' AND (octet_length(m.person) = 32 OR m.why = ANY (sqlc.arg(unreachable)::text[]))
+WHERE m.merchant_id = sqlc.arg(merchant_id) AND m.channel = 'sms' AND (octet_length(m.person) = 32 OR m.code = ANY (sqlc.arg(unreachable)::text[])
+    OR m.code IS NULL AND m.why = ANY (sqlc.arg(sentences)::text[])) -- of a server of before codes
 ORDER BY h.customer, m.id DESC;
 
 -- name: SuppressionReadAll :many

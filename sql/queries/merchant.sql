@@ -22,8 +22,9 @@ UPDATE merchants SET
 WHERE id = @id AND disconnected_at IS NULL;
 
 -- name: MerchantDisconnect :one
--- Forgets both tokens. Stripe's times are whole seconds: a deauthorization in the very second of connecting is taken for the later of
--- the two. Of a reconnection and this, the one that waits for the row sees what the other wrote.
+-- Forgets both tokens. Stripe's times are whole seconds: a deauthorization in the very second of
+-- connecting is taken for the later of the two. Of a reconnection and this, the one that waits for
+-- the row sees what the other wrote.
 UPDATE merchants SET
     access_token = NULL,
     refresh_token = NULL,
@@ -61,6 +62,10 @@ RETURNING hash_salt;
 -- name: MerchantGetID :one
 -- Reads nothing sealed: for commands that have no key.
 SELECT id FROM merchants WHERE stripe_user_id = $1;
+
+-- name: MerchantConnected :one
+-- Whether an account is connected, until the transaction ends.
+SELECT (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1 FOR NO KEY UPDATE;
 
 -- name: MerchantLock :exec
 -- Until the transaction ends. Who only needs the merchant to exist does not wait.

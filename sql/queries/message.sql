@@ -14,7 +14,8 @@ SELECT stripe_customer_id, stripe_invoice_id, email, decline_class FROM ghost_ta
 WHERE merchant_id = $1 AND id = $2 AND status = 'open';
 
 -- name: MessageLockPersons :exec
--- Whoever counts a person's messages excludes whoever else does. In the order of the keys, so that no two wait for each other.
+-- Two do not count one person's messages at the same time. In the order of the keys, so that
+-- no two wait for each other.
 SELECT pg_advisory_xact_lock(key) FROM (SELECT unnest(sqlc.arg(keys)::bigint[]) AS key ORDER BY 1) AS keys;
 
 -- name: MessageShareHunt :exec
@@ -22,12 +23,12 @@ SELECT pg_advisory_xact_lock(key) FROM (SELECT unnest(sqlc.arg(keys)::bigint[]) 
 SELECT 1 FROM hunts WHERE merchant_id = $1 AND id = $2 FOR SHARE;
 
 -- name: MessageLockHunt :exec
--- Before the task's row and the message's, as whoever stops a hunt locks them.
+-- Before the task's row and the message's, as the one who stops a hunt locks them.
 SELECT 1 FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE;
 
 -- name: MessageGuard :one
--- What decides about a message of a hunt: the hunt with its playbook and the newest one, its ghost, what halts it, and, once the person is
--- known, whether they have said stop.
+-- What decides about a message of a hunt: the hunt with its playbook and the newest one, its ghost,
+-- what halts it, and, once the person is known, whether they have said stop.
 SELECT sqlc.embed(h), p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
     EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
@@ -54,7 +55,7 @@ WHERE merchant_id = @merchant_id AND id = @id AND state = 'planned';
 
 -- name: MessageSealTask :execrows
 -- By its holder's hand: the request, byte for byte, as it will leave.
-UPDATE scheduled_tasks SET sealed_params = @sealed_params
+UPDATE scheduled_tasks SET sealed_params = sqlc.arg(sealed_params)::sealed_token
 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
 
 -- name: MessageThaw :execrows
@@ -70,17 +71,18 @@ WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'r
 UPDATE messages SET planned_for = @planned_for WHERE merchant_id = @merchant_id AND id = @id AND state = 'planned';
 
 -- name: MessageEnd :execrows
-UPDATE messages SET state = @state, why = nullif(@why::text, '')
+UPDATE messages SET state = @state, why = nullif(@why::text, ''), code = nullif(@code::text, '')
 WHERE merchant_id = @merchant_id AND id = @id AND state IN ('planned', 'sending');
 
 -- name: MessageCloseTask :exec
--- Before the task ends: its text is needed no more, and one that is left to a person must not hold up the hunt's next message.
+-- Before the task ends: its text is needed no more, and one that is left to a person must not hold
+-- up the hunt's next message.
 UPDATE scheduled_tasks SET sealed_params = NULL, unique_key = NULL
 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
 
 -- name: MessageCancel :one
--- Of a task that a person has canceled: the letter is forgotten, and the message ends. Whether it was sent is unclear where a request may
--- have left. Without a row there was nothing left to end.
+-- Of a task that a person has canceled: the letter is forgotten, and the message ends. Whether it
+-- was sent is unclear where a request may have left. Without a row there was nothing left to end.
 WITH closed AS (
     UPDATE scheduled_tasks t SET sealed_params = NULL, unique_key = NULL
     WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.id = sqlc.arg(id) AND t.status = 'canceled' AND t.kind IN ('email', 'sms')
@@ -94,12 +96,14 @@ RETURNING m.hunt_id, m.channel, m.template, m.state;
 UPDATE hunts SET messages = messages + 1 WHERE merchant_id = $1 AND id = $2;
 
 -- name: MessageNamePerson :exec
--- Of a message that is not sent because of who it is for: what is known of him counts when the next one is thought of.
+-- Of a message that is not sent because of who it is for: what is known of them counts when the
+-- next one is thought of.
 UPDATE messages SET person = @person, persons = @persons WHERE merchant_id = @merchant_id AND id = @id AND state = 'planned';
 
 -- name: MessageCountChannels :one
--- On how many of these channels a customer could still be written to, and on how many he has said stop. His address is that of his ghost,
--- empty for none; his number that of the newest message of any of his hunts, none where that one found none, and unknown before.
+-- On how many of these channels a customer could still be written to, and on how many they have
+-- said stop. Their address is that of their ghost, empty for none; their number that of the newest
+-- message of any of their hunts, none where that one found none, and unknown before.
 SELECT count(*) FILTER (WHERE NOT known.stopped AND NOT known.nobody) AS open, count(*) FILTER (WHERE known.stopped) AS stopped
 FROM unnest(sqlc.arg(channels)::text[]) AS step (channel)
 CROSS JOIN LATERAL (
@@ -112,7 +116,9 @@ CROSS JOIN LATERAL (
             WHERE s.merchant_id = m.merchant_id AND s.channel = 'sms' AND s.person = m.person), octet_length(m.person) IS NULL
     FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
     WHERE step.channel = 'sms' AND h.merchant_id = sqlc.arg(merchant_id) AND h.customer = sqlc.arg(customer) AND m.channel = 'sms'
-        AND (octet_length(m.person) = 32 OR m.why = ANY (sqlc.arg(unreachable)::text[]))
+        AND (octet_length(m.person) = 32 OR m.code = ANY (sqlc.arg(unreachable)::text[])
+            -- of a server of before codes
+            OR m.code IS NULL AND m.why = ANY (sqlc.arg(sentences)::text[]))
     ORDER BY m.id DESC LIMIT 1)
     UNION ALL
     SELECT 2, false, false -- where nothing is known

@@ -1,5 +1,6 @@
 -- name: PurgeCutoff :one
--- What was discovered or received at this time or before is to go. In hours: a day of an interval may have 23 or 25 of them.
+-- What was discovered or received at this time or before is to go. In hours: a day of an interval
+-- may have 23 or 25 of them.
 SELECT (phantom_now() - interval '2160 hours')::timestamptz AS cutoff;
 
 -- name: PurgeListMerchants :many
@@ -9,7 +10,8 @@ SELECT id FROM merchants ORDER BY id;
 SELECT count(*) FROM ghost_targets WHERE discovered_at <= @cutoff AND merchant_id = ANY (sqlc.arg(merchant_ids)::uuid[]);
 
 -- name: PurgeTryLock :one
--- One batch of a merchant at a time, until the transaction ends: two would each leave an id alone that the other's ghosts bear.
+-- One batch of a merchant at a time, until the transaction ends: two would each leave an id alone
+-- that the other's ghosts bear.
 SELECT pg_try_advisory_xact_lock(hashtextextended('purge ' || sqlc.arg(merchant_id)::uuid, 0)) AS locked;
 
 -- name: PurgeLock :exec
@@ -37,7 +39,8 @@ WHERE g.merchant_id = @merchant_id AND g.stripe_customer_id = ANY (sqlc.arg(cust
 ORDER BY 1;
 
 -- name: PurgeListTaskTexts :many
--- All that a merchant's tasks say, page by page. The quotation mark is what JSON's strings end with too.
+-- All that a merchant's tasks say, page by page. The quotation mark is what JSON's strings end with
+-- too.
 SELECT id, concat_ws('"', params::text, unique_key, last_error, outcome::text)::text AS said FROM scheduled_tasks
 WHERE merchant_id = @merchant_id AND id > sqlc.arg(after) AND kind <> 'purge'
 ORDER BY id LIMIT sqlc.arg(page);
@@ -52,7 +55,8 @@ DELETE FROM scheduled_tasks d WHERE d.merchant_id = @merchant_id AND d.id = ANY 
 RETURNING d.id, coalesce(d.params ->> 'event', '')::text AS event;
 
 -- name: PurgeCloseAttempts :exec
--- Of deleted tasks. What was sent over 20 hours ago and never settled counts as executed: nobody can find out any more.
+-- Of deleted tasks. What was sent over 20 hours ago and never settled counts as executed: nobody
+-- can find out any more.
 UPDATE attempts SET result = CASE WHEN sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
 WHERE merchant_id = @merchant_id AND task_id = ANY (sqlc.arg(tasks)::uuid[]) AND result IS NULL;
 
@@ -69,8 +73,8 @@ DELETE FROM webhook_events
 WHERE merchant_id = @merchant_id AND (object_id = ANY (sqlc.arg(objects)::text[]) OR id = ANY (sqlc.arg(ids)::text[]));
 
 -- name: PurgeDeleteGhosts :one
--- The ghosts go and what survives of them is written in one statement. An invoice or a card that had more attempts before keeps that
--- number: a ghost that was found again counts the old ones too.
+-- The ghosts go and what survives of them is written in one statement. An invoice or a card that
+-- had more attempts before keeps that number: a ghost that was found again counts the old ones too.
 WITH hashed AS (
     SELECT unnest(sqlc.arg(ids)::uuid[]) AS id, unnest(sqlc.arg(customers)::bytea[]) AS customer, unnest(sqlc.arg(invoices)::bytea[]) AS invoice
 ), gone AS (
@@ -100,8 +104,9 @@ DELETE FROM ghost_refreshes d WHERE d.merchant_id = @merchant_id AND d.subscript
     LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED));
 
 -- name: PurgeStopAudits :execrows
--- An audit that nobody has gone on with for a day, because its merchant is parked or it waits for a person, must not keep its facts.
--- Its task is canceled first: were it to run on without its facts, it would take everybody for no ghost.
+-- An audit that nobody has gone on with for a day, because its merchant is parked or it waits for a
+-- person, must not keep its facts. Its task is canceled first: were it to run on without its facts,
+-- it would take everybody for no ghost.
 WITH canceled AS (
     UPDATE scheduled_tasks t SET status = 'canceled', finished_at = clock_timestamp()
     FROM audits a
@@ -170,9 +175,34 @@ WITH old AS (
 UPDATE audits u SET error = 'purged'
 WHERE u.merchant_id = @merchant_id AND u.id = ANY (ARRAY(SELECT old.id FROM old)) AND u.error <> 'purged';
 
+-- name: PurgeOldPlaybooks :execrows
+-- Versions that no hunt refers to, but the newest so many. Their numbers are never given again.
+DELETE FROM playbooks d WHERE d.merchant_id = @merchant_id AND d.version = ANY (ARRAY(
+    SELECT p.version FROM playbooks p
+    WHERE p.merchant_id = @merchant_id
+        AND p.version <= (SELECT max(n.version) FROM playbooks n WHERE n.merchant_id = @merchant_id) - sqlc.arg(keep)::int
+        AND NOT EXISTS (SELECT 1 FROM hunts h WHERE h.merchant_id = p.merchant_id AND h.playbook_version = p.version)
+    ORDER BY p.version LIMIT sqlc.arg(batch) FOR UPDATE SKIP LOCKED));
+
+-- name: PurgeOldAudits :execrows
+-- Audits that have ended, with their windows, but the newest so many, and but the newest that ended
+-- in its way: what an API key and the report are told comes from these.
+WITH ended AS (
+    SELECT a.id, row_number() OVER (ORDER BY a.ticket DESC) AS place,
+        row_number() OVER (PARTITION BY a.livemode, a.state, a.since IS NULL ORDER BY a.ticket DESC) AS place_of_its_way
+    FROM audits a WHERE a.merchant_id = @merchant_id AND a.state <> 'running'
+), old AS (
+    SELECT ended.id FROM ended WHERE ended.place > sqlc.arg(keep)::int AND ended.place_of_its_way > 1
+    ORDER BY ended.place DESC LIMIT sqlc.arg(batch)
+), windows AS (
+    DELETE FROM audit_windows w WHERE w.merchant_id = @merchant_id AND w.audit_id = ANY (ARRAY(SELECT old.id FROM old))
+)
+DELETE FROM audits d WHERE d.merchant_id = @merchant_id AND d.id = ANY (ARRAY(SELECT old.id FROM old));
+
 -- name: PurgeListSlots :many
--- When the next daily purge is due: at a time of day of each merchant's own, which the last, random digits of his id give. For one
--- merchant, or, if that is the zero id, for all that have no purge ahead of them.
+-- When the next daily purge is due: at a time of day of each merchant's own, which the last, random
+-- digits of their id give. For one merchant, or, if that is the zero id, for all that have no purge
+-- ahead of them.
 SELECT slot.merchant_id, slot.at::timestamptz AS run_at, to_char(slot.at AT TIME ZONE 'UTC', 'YYYY-MM-DD')::text AS day
 FROM (
     SELECT m.id AS merchant_id, today.at + CASE WHEN today.at <= phantom_now() THEN interval '24 hours' ELSE interval '0' END AS at

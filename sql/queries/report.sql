@@ -20,7 +20,8 @@ ORDER BY a.created_at DESC, a.id DESC
 LIMIT 1;
 
 -- name: ReportCells :many
--- Open ghosts in groups, which are few. bucket is a place in report.ages. days are whole ones since the first failed payment.
+-- Open ghosts in groups, which are few. bucket is a place in report.ages. days are whole ones since
+-- the first failed payment.
 SELECT currency, hidden, decline_class,
     (CASE WHEN age < 8 THEN 0 WHEN age < 31 THEN 1 WHEN age < 91 THEN 2 WHEN age < 366 THEN 3 ELSE 4 END)::integer AS bucket,
     count(*) AS ghosts, count(*) FILTER (WHERE access = 'proven') AS proven, sum(amount)::bigint AS owed,
@@ -61,7 +62,8 @@ GROUP BY closed_reason
 ORDER BY ghosts DESC, reason;
 
 -- name: ReportLargest :many
--- Amounts of two currencies do not compare: the places are dealt out to the largest of each in turn.
+-- Amounts of two currencies do not compare: the places are dealt out to the largest of each in
+-- turn.
 SELECT id, stripe_customer_id, stripe_subscription_id, email, amount, currency, access, rule, hidden, decline_class, decline_code,
     attempt_count, first_failed_at
 FROM (

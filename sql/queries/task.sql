@@ -1,7 +1,7 @@
 -- name: TaskEnqueue :execrows
 -- In the caller's transaction. A unique key that a live task holds already adds nothing.
 INSERT INTO scheduled_tasks (merchant_id, id, kind, params, sealed_params, run_at, unique_key)
-VALUES (@merchant_id, @id, @kind, @params, sqlc.narg(sealed_params), coalesce(sqlc.narg(run_at), phantom_now()), sqlc.narg(unique_key))
+VALUES (@merchant_id, @id, @kind, @params, sqlc.narg(sealed_params)::sealed_token, coalesce(sqlc.narg(run_at), phantom_now()), sqlc.narg(unique_key))
 ON CONFLICT (merchant_id, kind, unique_key)
     WHERE unique_key IS NOT NULL AND status IN ('pending', 'running', 'parked', 'needs_review')
     DO NOTHING;
@@ -98,7 +98,8 @@ ORDER BY place, merchant_id;
 UPDATE scheduled_tasks t SET
     status = 'running', attempts = t.attempts + 1, fence = t.fence + 1,
     lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
-WHERE t.ctid = ANY (ARRAY( -- by place, so that no index is searched again: the lock keeps them there
+-- by place, so that no index is searched again: the lock keeps them there
+WHERE t.ctid = ANY (ARRAY(
     SELECT due.place FROM (
         SELECT d.place, m.position, row_number() OVER (PARTITION BY m.position ORDER BY d.run_at) AS turn
         FROM unnest(sqlc.arg(merchants)::uuid[]) WITH ORDINALITY AS m (id, position)
@@ -131,20 +132,24 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND status = 'pe
 RETURNING merchant_id, id, kind, params, sealed_params, attempts, fence, first_sent_at, run_at, first;
 
 -- name: TaskProgress :one
--- How a task stands, and how many seconds are left: of a pending one until it is due, of a running one until its lease ends.
+-- How a task stands, and how many seconds are left: of a pending one until it is due, of a running
+-- one until its lease ends.
 SELECT status, coalesce(last_error, '')::text AS last_error, coalesce(extract(epoch FROM CASE status
     WHEN 'pending' THEN run_at - phantom_now()
     WHEN 'running' THEN lease_until - clock_timestamp() END), 0)::float8 AS seconds
 FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
 
 -- name: TaskHeartbeat :many
--- Extends the leases that are still the caller's and says which these are. This and the two that settle name rows by id and not by
--- place, because a heartbeat moves them, and in the order of ids, so that they never lock each other out.
+-- Extends the leases that are still the caller's and says which these are. This and the two that
+-- settle name rows by id and not by place, because a heartbeat moves them, and in the order of ids,
+-- so that they never lock each other out.
 UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
 FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
     unnest(sqlc.arg(fences)::bigint[]) AS fence ORDER BY 2) AS held
-WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) -- planned as few rows, and so never as a scan of the whole table
-    AND t.lease_until IS NOT NULL -- it runs; by its status it would be looked for among all that run
+-- planned as few rows, and so never as a scan of the whole table
+WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[])))
+    -- it runs; by its status it would be looked for among all that run
+    AND t.lease_until IS NOT NULL
     AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence
 RETURNING t.id;
 
@@ -189,8 +194,9 @@ WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) AND t.lease_until
     AND t.merchant_id = ended.merchant_id AND t.id = ended.id AND t.fence = ended.fence;
 
 -- name: TaskRescue :execrows
--- Tasks whose worker died: their lease has ended. Those that have used up their tries are for a person to look at. One of them may
--- be what killed the worker: from the second time on they are spread apart, so that it does not take the same ones along each time.
+-- Tasks whose worker died: their lease has ended. Those that have used up their tries are for a
+-- person to look at. One of them may be what killed the worker: from the second time on they are
+-- spread apart, so that it does not take the same ones along each time.
 UPDATE scheduled_tasks t SET
     status = CASE WHEN t.attempts >= sqlc.arg(max_attempts)::int THEN 'needs_review' ELSE 'pending' END,
     run_at = CASE WHEN t.attempts < 2 THEN t.run_at ELSE phantom_now() + make_interval(secs => random() * t.attempts) END,
@@ -233,8 +239,8 @@ WHERE status = 'pending' AND kind IN ('webhook', 'refresh') AND run_at > phantom
 SELECT * FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
 
 -- name: TaskCancel :execrows
--- One whose request may be out, pending or parked, finds out by itself what that did, or ends in review: until then nobody may begin
--- anew beside it.
+-- One whose request may be out, pending or parked, finds out by itself what that did, or ends in
+-- review: until then nobody may begin anew beside it.
 UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp()
 WHERE merchant_id = $1 AND id = $2 AND (status = 'needs_review' OR status IN ('pending', 'parked') AND first_sent_at IS NULL);
 
@@ -244,8 +250,9 @@ UPDATE scheduled_tasks SET status = 'pending', attempts = 0, run_at = phantom_no
 WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review';
 
 -- name: TaskPark :execrows
--- Sets a merchant's pending tasks aside, until he connects again: those that are due first, and not all at once, because 100,000 take
--- seconds. What is left, or being claimed now, is parked by its own handler. The purge waits for nobody, and the probe ends by itself.
+-- Sets a merchant's pending tasks aside, until they connect again: those that are due first, and
+-- not all at once, because 100,000 take seconds. What is left, or being claimed now, is parked by
+-- its own handler. The purge waits for nobody, and the probe ends by itself.
 UPDATE scheduled_tasks t SET status = 'parked' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
     WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'pending' AND d.kind NOT IN ('purge', 'probe')
@@ -253,8 +260,9 @@ UPDATE scheduled_tasks t SET status = 'parked' FROM (
 WHERE t.merchant_id = due.merchant_id AND t.id = due.id;
 
 -- name: TaskParkHeld :one
--- Parks a running task by its holder's hand, unless the merchant has connected since connected_at; then there is no row. The lock on
--- their row puts this before or after a reconnection: one of the two sees the other, and no task stays parked under a merchant who is back.
+-- Parks a running task by its holder's hand, unless the merchant has connected since connected_at;
+-- then there is no row. The lock on their row puts this before or after a reconnection: one of the
+-- two sees the other, and no task stays parked under a merchant who is back.
 UPDATE scheduled_tasks t SET status = 'parked', lease_until = NULL, last_error = sqlc.arg(error)::text
 FROM (SELECT m.id, m.connected_at, m.disconnected_at FROM merchants m WHERE m.id = sqlc.arg(merchant_id) FOR SHARE) AS merchant
 WHERE t.merchant_id = merchant.id AND t.id = sqlc.arg(id) AND t.fence = sqlc.arg(fence) AND t.status = 'running'
@@ -262,7 +270,8 @@ WHERE t.merchant_id = merchant.id AND t.id = sqlc.arg(id) AND t.fence = sqlc.arg
 RETURNING (merchant.disconnected_at IS NULL)::boolean AS connected;
 
 -- name: TaskUnpark :execrows
--- If the merchant is connected. In no order, which would sort them all. To be repeated until it changes fewer than most.
+-- If the merchant is connected. In no order, which would sort them all. To be repeated until it
+-- changes fewer than most.
 UPDATE scheduled_tasks t SET status = 'pending' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d
     WHERE d.merchant_id = sqlc.arg(merchant_id) AND d.status = 'parked'
@@ -275,7 +284,8 @@ WHERE t.merchant_id = parked.merchant_id AND t.id = parked.id;
 DELETE FROM scheduled_tasks t USING (
     SELECT merchant_id, id FROM scheduled_tasks
     WHERE status IN ('succeeded', 'failed', 'canceled') AND finished_at < clock_timestamp() - make_interval(secs => sqlc.arg(keep_seconds))
-        AND run_at < phantom_now() - make_interval(secs => sqlc.arg(keep_seconds)) -- earlier than finished_at, and indexed
+        -- earlier than finished_at, and indexed
+        AND run_at < phantom_now() - make_interval(secs => sqlc.arg(keep_seconds))
     ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED) AS old
 WHERE t.merchant_id = old.merchant_id AND t.id = old.id;
 
@@ -284,14 +294,17 @@ WHERE t.merchant_id = old.merchant_id AND t.id = old.id;
 UPDATE scheduled_tasks SET attempts = 0 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running';
 
 -- name: TaskMarkSent :one
--- By its holder's hand, before the request leaves: from then on its key may be known outside. Returns when that was first so. A key that was first sent 20 hours ago or earlier is not sent again.
+-- By its holder's hand, before the request leaves: from then on its key may be known outside.
+-- Returns when that was first so. A key that was first sent 20 hours ago or earlier is not sent
+-- again.
 UPDATE scheduled_tasks SET first_sent_at = coalesce(first_sent_at, clock_timestamp())
 WHERE merchant_id = @merchant_id AND id = @id AND fence = @fence AND status = 'running'
     AND (first_sent_at IS NULL OR first_sent_at > clock_timestamp() - interval '20 hours')
 RETURNING first_sent_at;
 
 -- name: TaskFinish :execrows
--- By its holder's hand, together with what it has brought about. What it was sent with is forgotten: it will not be sent again.
+-- By its holder's hand, together with what it has brought about. What it was sent with is
+-- forgotten: it will not be sent again.
 UPDATE scheduled_tasks SET status = sqlc.arg(status), outcome = sqlc.narg(outcome), last_error = coalesce(nullif(sqlc.arg(error)::text, ''), last_error),
     lease_until = NULL, finished_at = CASE WHEN sqlc.arg(status)::text IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END,
     sealed_params = CASE WHEN sqlc.arg(status)::text IN ('succeeded', 'failed', 'canceled') THEN NULL ELSE sealed_params END
@@ -332,8 +345,8 @@ WHERE merchant_id = $1 AND id = $2 AND status = 'needs_review'
     AND coalesce(first_sent_at > clock_timestamp() - interval '20 hours', true);
 
 -- name: TaskReadPage :many
--- For the merchant: his own, the newest first. Ids are UUIDv7, so rows that are added while somebody pages come before all that he
--- has still to see.
+-- For the merchant: their own, the newest first. Ids are UUIDv7, so rows that are added while
+-- somebody pages come before all that they have still to see.
 SELECT id, kind, status, run_at, attempts, first_sent_at, finished_at, outcome, last_error FROM scheduled_tasks
 WHERE merchant_id = sqlc.arg(merchant_id) AND id < sqlc.arg(before)
     AND (sqlc.narg(status)::text IS NULL OR status = sqlc.narg(status))
@@ -354,7 +367,8 @@ SELECT greatest(coalesce(extract(epoch FROM phantom_now() - min(run_at)), 0), 0)
 FROM scheduled_tasks WHERE status = 'pending';
 
 -- name: TaskCancelOutdated :execrows
--- The pending charge that holds this key, has not been sent, and is of an invoice or amount that is not among these.
+-- The pending charge that holds this key, has not been sent, and is of an invoice or amount that is
+-- not among these.
 UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp(), last_error = 'what is owed has changed since'
 WHERE merchant_id = sqlc.arg(merchant_id) AND unique_key = sqlc.arg(unique_key)::text AND kind IN ('invoice_pay', 'invoice_hold')
     AND status IN ('pending', 'parked') AND first_sent_at IS NULL

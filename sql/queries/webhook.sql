@@ -1,5 +1,5 @@
 -- name: WebhookMerchantGet :one
--- Whose event it is, without his tokens, and whether the event has come before.
+-- Whose event it is, without their tokens, and whether the event has come before.
 SELECT m.id, m.livemode, (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
     EXISTS (SELECT 1 FROM webhook_events e WHERE e.merchant_id = m.id AND e.id = sqlc.arg(event_id)) AS seen
 FROM merchants m WHERE m.stripe_user_id = sqlc.arg(account);

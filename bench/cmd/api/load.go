@@ -12,8 +12,9 @@ import (
 	"phantom/vault"
 )
 
-// load stores ghosts of one merchant, sealed emails and all, in the order in which an audit would. One in 100,000 has the decline
-// class soon, one in 50,000 is of another currency than the three common ones: what a rare filter looks for.
+// load stores ghosts of one merchant, sealed emails and all, in the order in which an audit would.
+// One in 100,000 has the decline class soon, one in 50,000 is of another currency than the three
+// common ones: what a rare filter looks for.
 func load(ctx context.Context, pool *pgxpool.Pool, merchant uuid.UUID, ghosts int) error {
 	classes := []string{"never", "customer", "timed", "low", "unknown"}
 	now := time.Now()

@@ -1,8 +1,10 @@
-// Command audit measures the audit of a merchant's history: how many objects a second it reads beside a plain loop over stripe-go's
-// lists, whether its memory stays flat, whether it uses the rate that its limiter allows, and how quickly findings are written. It
-// exits with 1 if a bar is missed.
+// Command audit measures the audit of a merchant's history: how many objects a second it reads
+// beside a plain loop over stripe-go's lists, whether its memory stays flat, whether it uses the
+// rate that its limiter allows, and how quickly findings are written. It exits with 1 if a bar is
+// missed.
 //
-// Stripe is the sandbox in a process of its own, and so is each side, so that memory and processor time are their own.
+// Stripe is the sandbox in a process of its own, and so is each side, so that memory and processor
+// time are their own.
 package main
 
 import (
@@ -205,7 +207,8 @@ func median(values []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-// inWorld runs a sandbox process with a world of so many charges, of which the database knows nothing yet.
+// inWorld runs a sandbox process with a world of so many charges, of which the database knows
+// nothing yet.
 func inWorld(ctx context.Context, url string, size int, do func(base string) error) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
@@ -375,8 +378,8 @@ func runAudit(ctx context.Context) error {
 	return json.NewEncoder(os.Stdout).Encode(result{Objects: row.Objects, Seconds: time.Since(begin).Seconds(), Peak: peak()})
 }
 
-// runLoop is the peer: what somebody writes who follows stripe-go's examples. It reads the same four lists and does nothing with
-// them.
+// runLoop is the peer: what somebody writes who follows stripe-go's examples. It reads the same
+// four lists and does nothing with them.
 func runLoop(ctx context.Context) error {
 	_, _, _, err := newService(ctx)
 	if err != nil {

@@ -17,8 +17,9 @@ const (
 	batch   = 500
 )
 
-// writing measures rows a second of findings into ghost_targets: as an audit writes them, the same ones again unchanged, and by COPY
-// into the same table with its indexes and checks. Addresses are sealed on both sides.
+// writing measures rows a second of findings into ghost_targets: as an audit writes them, the same
+// ones again unchanged, and by COPY into the same table with its indexes and checks. Addresses are
+// sealed on both sides.
 func writing(ctx context.Context, url string, rounds int) (upsert, copied, again []float64, err error) {
 	key, err := vault.ParseKey("0000000000000000000000000000000000000000000000000000000000000001")
 	if err != nil {

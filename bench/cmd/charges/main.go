@@ -1,7 +1,8 @@
-// Command charges measures due tasks of one Stripe call each, marked, sent through PHANTOM's one door and recorded, beside River doing the
-// same bare call and recording its result, and beside the sandbox's own ceiling for that call; and whole charges as PHANTOM does them (two
-// reads, the caps, the mutation, its record and what follows). All in one process on one PostgreSQL, in turns: once with a sandbox that
-// answers at once, and once with one that takes as long as a distant Stripe.
+// Command charges measures due tasks of one Stripe call each, marked, sent through PHANTOM's one
+// door and recorded, beside River doing the same bare call and recording its result, and beside the
+// sandbox's own ceiling for that call; and whole charges as PHANTOM does them (two reads, the caps,
+// the mutation, its record and what follows). All in one process on one PostgreSQL, in turns: once
+// with a sandbox that answers at once, and once with one that takes as long as a distant Stripe.
 package main
 
 import (
@@ -30,6 +31,9 @@ import (
 	"phantom/db"
 	"phantom/db/local"
 	"phantom/ghost"
+	"phantom/message"
+	"phantom/oracle"
+	"phantom/playbook"
 	"phantom/recovery"
 	"phantom/sandbox"
 	"phantom/task"
@@ -80,7 +84,8 @@ func run(ctx context.Context, rounds, charges int, latency time.Duration) (err e
 	return nil
 }
 
-// world is a fresh sandbox with so many invoices that can be paid now, and a database with its merchant audited.
+// world is a fresh sandbox with so many invoices that can be paid now, and a database with its
+// merchant audited.
 type world struct {
 	pool     *pgxpool.Pool
 	connect  *connect.Service
@@ -95,8 +100,8 @@ type world struct {
 
 type atOnce struct{}
 
-func (atOnce) Next(_ context.Context, q recovery.Question) (recovery.Moment, error) {
-	return recovery.Moment{At: q.NotBefore, Reason: "at once", Probability: 1}, nil
+func (atOnce) Next(_ context.Context, q oracle.Question) (oracle.Moment, error) {
+	return oracle.Moment{At: q.NotBefore, Reason: "at once", Probability: 1}, nil
 }
 
 func loop(ctx context.Context, folder string, charges int, latency time.Duration, side func(context.Context, *world) error) (took time.Duration, err error) {
@@ -157,7 +162,7 @@ func newWorld(ctx context.Context, database, stripe string) (*world, error) {
 		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: stripe, ConnectBase: stripe, RedirectURI: "http://localhost:8080/api/auth/callback", Log: log,
 	}, w.pool)
 	w.ghosts = ghost.New(w.pool, w.connect, log)
-	w.hunts = recovery.New(w.pool, w.connect, atOnce{}, recovery.Config{Log: log, Refresh: ghost.RefreshIn})
+	w.hunts = recovery.New(w.pool, w.connect, message.New(w.pool, w.connect, message.Config{Log: log}), atOnce{}, recovery.Config{Log: log, Refresh: ghost.RefreshIn})
 	w.ghosts.Hunts = w.hunts
 	account, err := handshake(ctx, w.connect)
 	if err != nil {
@@ -325,7 +330,8 @@ func riverSide(ctx context.Context, w *world) error {
 	return queue.Stop(ctx)
 }
 
-// oneCall is a task with one Stripe call in it: marked as sent, sent through the one door, and ended with its result.
+// oneCall is a task with one Stripe call in it: marked as sent, sent through the one door, and
+// ended with its result.
 func oneCall(ctx context.Context, w *world) error {
 	var left atomic.Int64
 	left.Store(int64(len(w.invoices)))
@@ -383,17 +389,21 @@ func oneCall(ctx context.Context, w *world) error {
 
 // ours plans every charge first, and is timed from when they may go to when each has its result.
 func ours(ctx context.Context, w *world) error {
-	playbook := recovery.DefaultPlaybook()
-	playbook.Mode, playbook.HoldoutPercent, playbook.Steps = recovery.ModeRecover, 0, []recovery.Step{}
-	playbook.Auto = false // chosen by hand
-	if _, err := w.hunts.SetPlaybook(ctx, w.merchant, playbook); err != nil {
+	chosen := playbook.Default()
+	chosen.Mode, chosen.HoldoutPercent, chosen.Steps = playbook.ModeRecover, 0, []playbook.Step{}
+	chosen.Auto = false // chosen by hand
+	if _, err := w.hunts.SetPlaybook(ctx, w.merchant, chosen); err != nil {
 		return err
 	}
-	if _, err := w.hunts.Start(ctx, w.merchant, nil); err != nil {
+	all, err := w.hunts.StartAll(ctx, w.merchant)
+	if err != nil {
 		return err
 	}
 	queue, err := w.queue(w.pool.Config().ConnString())
 	if err != nil {
+		return err
+	}
+	if err := queue.RunOne(ctx, w.merchant, all.ID); err != nil {
 		return err
 	}
 	running, stop := context.WithCancel(ctx)

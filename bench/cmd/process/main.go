@@ -1,5 +1,6 @@
-// Command process measures the built binary as a whole: how long from start to ready on a running, migrated database, beside
-// `phantom version`; the resident memory at rest; the size. It takes the binary's path and ends with 1 if a bar is missed.
+// Command process measures the built binary as a whole: how long from start to ready on a running,
+// migrated database, beside `phantom version`; the resident memory at rest; the size. It takes the
+// binary's path and ends with 1 if a bar is missed.
 package main
 
 import (
@@ -94,8 +95,8 @@ func measure(ctx context.Context, binary string) (met bool, err error) {
 	return beyond <= startBar && median(memory) < memoryBar && size < binaryBar, nil
 }
 
-// serve starts the server, waits until /readyz says so, lets it rest, and returns how long the start took and how many MB are
-// resident then.
+// serve starts the server, waits until /readyz says so, lets it rest, and returns how long the
+// start took and how many MB are resident then.
 func serve(ctx context.Context, binary, databaseURL string) (took time.Duration, resident float64, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,6 +1,6 @@
-// Command queue measures the durable queue on one PostgreSQL with its default settings, in turns with what it is held against:
-// no-op tasks a second beside River, claiming beside a million finished rows, enqueueing beside a plain COPY. It ends with 1 if a bar
-// is missed.
+// Command queue measures the durable queue on one PostgreSQL with its default settings, in turns
+// with what it is held against: no-op tasks a second beside River, claiming beside a million
+// finished rows, enqueueing beside a plain COPY. It ends with 1 if a bar is missed.
 package main
 
 import (
@@ -29,7 +29,8 @@ const (
 	enqueueBar = 0.6 // of COPY
 )
 
-// bench is a server with one database where the table is empty before each loop, and one where a million finished tasks lie.
+// bench is a server with one database where the table is empty before each loop, and one where a
+// million finished tasks lie.
 type bench struct {
 	empty, full *side
 	tasks       int

@@ -13,8 +13,8 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 )
 
-// peer is River with one set of settings. What it claims at a time is what its free workers can take, and it completes in its
-// default batches; neither can be set otherwise.
+// peer is River with one set of settings. What it claims at a time is what its free workers can
+// take, and it completes in its default batches; neither can be set otherwise.
 type peer struct {
 	name string
 	pool *pgxpool.Pool
@@ -38,7 +38,8 @@ func newRivers(ctx context.Context, url string) ([]peer, func(), error) {
 			c.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2_000}}
 			c.FetchCooldown, c.FetchPollInterval = 2*time.Millisecond, 20*time.Millisecond
 		}},
-		// With fewer it is bound by its cooldown: a thousand workers are ten thousand tasks a second.
+		// With fewer it is bound by its cooldown: a thousand workers are ten thousand tasks a
+		// second.
 		{"River at its default cooldown (10,000 workers, 100 ms)", pool, func(c *river.Config) {
 			c.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: river.QueueNumWorkersMax}}
 		}},

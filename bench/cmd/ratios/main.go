@@ -1,7 +1,8 @@
-// Command ratios measures PHANTOM beside its peers and prints how many times as long it takes. It exits with 1 if a ratio misses
-// its bar.
+// Command ratios measures PHANTOM beside its peers and prints how many times as long it takes. It
+// exits with 1 if a ratio misses its bar.
 //
-// The machine may be noisy: the two sides of a pair take turns in short loops, and the medians of all loops are compared.
+// The machine may be noisy: the two sides of a pair take turns in short loops, and the medians of
+// all loops are compared.
 package main
 
 import (

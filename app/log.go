@@ -1,0 +1,25 @@
+package app
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"golang.org/x/term"
+)
+
+// Logger writes lines for people, or JSON.
+func (c *Config) Logger(w io.Writer) *slog.Logger {
+	if c.jsonLog {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(tint.NewTextHandler(w, &tint.Options{TimeFormat: time.RFC3339, NoColor: !IsTerminal(w)}))
+}
+
+// IsTerminal tells whether somebody sees what is written to w.
+func IsTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}

@@ -1,0 +1,77 @@
+package app
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/docs"
+	"phantom/ghost"
+	"phantom/message"
+	"phantom/purge"
+	"phantom/recovery"
+	"phantom/task"
+	"phantom/trail"
+	"phantom/web"
+)
+
+// Services are the domain packages, wired.
+type Services struct {
+	Connect  *connect.Service
+	Ghosts   *ghost.Service
+	Hunts    *recovery.Service
+	Messages *message.Service
+	Purges   *purge.Service
+}
+
+// NewServices wires the domain packages over the database. Where Stripe is not needed, they must
+// not be asked for anything of Stripe.
+func (a *App) NewServices() Services {
+	public := ""
+	if a.PublicURL != nil {
+		public = a.PublicURL.String()
+	}
+	config := connect.Config{
+		SecretKey: a.StripeSecretKey, ClientID: a.StripeClientID, APIBase: a.StripeAPIBase, ConnectBase: a.StripeConnectBase,
+		RedirectURI: public + "/api/auth/callback", RateLimit: a.StripeRateLimit, Log: a.Log,
+		Connected: ghost.Connected, Accounts: a.ConnectAccounts,
+	}
+	if a.metrics != nil {
+		config.Observe, config.Waited = a.metrics.stripeAnswered, a.metrics.waited
+	}
+	account := connect.New(config, a.Pool)
+	ghosts := ghost.New(a.Pool, account, a.Log)
+	messages := message.New(a.Pool, account, message.Config{
+		ResendBase: a.ResendBase, TwilioBase: a.TwilioBase, PublicURL: public, Dev: a.Dev, Log: a.Log,
+	})
+	hunts := recovery.New(a.Pool, account, messages, nil, recovery.Config{Log: a.Log, Refresh: ghost.RefreshIn})
+	purges := purge.New(a.Pool, account, a.Log)
+	ghosts.Hunts, purges.Hunts = hunts, hunts
+	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges}
+}
+
+// NewServer wires the routes.
+func (a *App) NewServer(s Services) *web.Server {
+	return web.New(web.Config{
+		Connect: s.Connect,
+		Ghost:   s.Ghosts,
+		OpenAPI: docs.OpenAPI,
+		Ping:    func(ctx context.Context) error { return db.Writable(ctx, a.Pool) },
+		Secure:  a.PublicURL.Scheme == "https",
+		Log:     a.Log,
+
+		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {
+			return task.List(ctx, a.Pool, merchantID, filter)
+		},
+		Trail: func(ctx context.Context, merchantID uuid.UUID, filter trail.Filter) (trail.Page, error) {
+			return trail.List(ctx, a.Pool, merchantID, filter)
+		},
+		Requests:       a.apiRequests(),
+		Recovery:       s.Hunts,
+		Messages:       s.Messages,
+		WebhookSecrets: a.WebhookSecrets,
+		TrustedProxies: a.TrustedProxies,
+	})
+}

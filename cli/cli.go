@@ -1,0 +1,123 @@
+// Package cli holds the subcommands of phantom, one file each: their flags and what they print.
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"phantom/app"
+)
+
+// Call is one run of the program.
+type Call struct {
+	Args           []string
+	Getenv         func(string) string
+	Stdout, Stderr io.Writer
+	Version        string
+}
+
+// command is a subcommand. Args of its call are what follows its name.
+type command struct {
+	name, summary string
+	run           func(context.Context, Call) error
+}
+
+var commands = []command{
+	{"serve", "run the server (the default)", serve},
+	{"audit", "find the ghosts in a merchant's whole history", audit},
+	{"work", "run workers and no server", work},
+	{"migrate", "bring the database to the newest schema", migrate},
+	{"report", "write what an audit found as one page to print and pass on", writeReport},
+	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
+	{"doctor", "look at everything that phantom stands on, and say what to do", diagnose},
+	{"tasks", "list tasks, explain one, retry or cancel it", tasks},
+	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
+	{"log", "show what people and keys have changed", showLog},
+	{"stop", "halt every charge and message of hunts at once, or lift that", stopHunts},
+	{"purge", "remove what is over 90 days old; the workers do it daily", forget},
+	{"demo", "live through 60 days of a made-up merchant in about a minute", playDemo},
+	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
+	{"licenses", "print the licences of everything in this binary", printLicenses},
+	{"version", "print the version", printVersion},
+}
+
+// Commands are the subcommands as they are typed, each of those that take an action with it.
+func Commands() (names []string) {
+	actions := map[string][]string{"tasks": tasksActions, "apikey": slices.Sorted(maps.Keys(apiKeyActions))}
+	for _, c := range commands {
+		if len(actions[c.name]) == 0 {
+			names = append(names, c.name)
+		}
+		for _, action := range actions[c.name] {
+			names = append(names, c.name+" "+action)
+		}
+	}
+	return names
+}
+
+// Run is the program: it returns when the subcommand is done or ctx has ended. An error is one line
+// for the operator.
+func Run(ctx context.Context, call Call) error {
+	name := "serve"
+	if len(call.Args) > 0 && !strings.HasPrefix(call.Args[0], "-") {
+		name, call.Args = call.Args[0], call.Args[1:]
+	}
+	if name == "--version" || len(call.Args) > 0 && call.Args[0] == "--version" {
+		name, call.Args = "version", nil
+	}
+	if name == "help" || name == "serve" && call.asksForHelp() {
+		usage(call.Stdout)
+		return nil
+	}
+	for _, c := range commands {
+		if c.name == name {
+			err := c.run(ctx, call)
+			if errors.Is(err, flag.ErrHelp) {
+				return nil
+			}
+			return err
+		}
+	}
+	return fmt.Errorf("phantom has no command %.40q: phantom help lists them", name)
+}
+
+func (call Call) asksForHelp() bool { return len(call.Args) > 0 && isHelp(call.Args[0]) }
+
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "phantom finds customers who use a product without paying, and brings the money back.\n\nUsage: phantom [command]\n\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
+	}
+	fmt.Fprintln(w, "\nIt is configured by environment variables, which the README lists. With none set it runs in dev mode, with stand-ins.")
+}
+
+func newFlags(name string) *flag.FlagSet { return flag.NewFlagSet(name, flag.ContinueOnError) }
+
+// parse parses the flags of a subcommand that takes no arguments besides them.
+func (call Call) parse(flags *flag.FlagSet) error {
+	flags.SetOutput(call.Stderr)
+	if err := flags.Parse(call.Args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return fmt.Errorf("phantom %s: wrong usage", flags.Name())
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("phantom %s takes no argument %.40q: phantom %s -h shows what it takes", flags.Name(), flags.Arg(0), flags.Name())
+	}
+	return nil
+}
+
+// open opens the database for a command whose output is standard output: log lines go to standard
+// error.
+func (call Call) open(ctx context.Context, need app.Needs) (*app.App, error) {
+	return app.Open(ctx, call.Getenv, need, call.Stderr)
+}
