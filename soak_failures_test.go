@@ -73,7 +73,7 @@ func TestFailures(t *testing.T) {
 	standby := server.Standby(t, append(settings, "listen_addresses="+second)...)
 	// or what was acknowledged last may not have reached it
 	f.alter("synchronous_standby_names = '*'")
-	f.await(20*time.Second, "the standby follows", func() bool {
+	f.await(time.Minute, "the standby follows", func() bool {
 		return f.count("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == 1
 	})
 	f.during("lost to a standby", func() {
@@ -128,7 +128,7 @@ func (f *failures) during(name string, fail func()) {
 	began := time.Now()
 	fail()
 	healed := time.Now()
-	f.await(30*time.Second, name+": events are acknowledged again", func() bool { return f.posts.lastAcked().After(healed) })
+	f.await(90*time.Second, name+": events are acknowledged again", func() bool { return f.posts.lastAcked().After(healed) })
 	again := time.Since(healed)
 	refused, n, others := f.posts.down(began)
 	f.t.Logf("%-28s %6.1f s; %4d posts refused over %5.1f s; acknowledged again %4.1f s after its end", name, healed.Sub(began).Seconds(), n, refused.Seconds(), again.Seconds())
@@ -203,7 +203,7 @@ func (f *failures) killed() {
 func (f *failures) diskFull() {
 	began := time.Now()
 	f.must(f.primary.FillDisk())
-	f.await(30*time.Second, "the disk is full", func() bool { _, n, _ := f.posts.down(began); return n > 0 })
+	f.await(90*time.Second, "the disk is full", func() bool { _, n, _ := f.posts.down(began); return n > 0 })
 	time.Sleep(f.moment)
 	f.must(f.primary.FreeDisk())
 	ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Second)

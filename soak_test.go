@@ -32,6 +32,7 @@ import (
 	"phantom/playbook"
 	"phantom/recovery"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -119,7 +120,7 @@ func newSoak(t *testing.T, server *dbtest.Private, debts int) *soak {
 		t.Fatal(err)
 	}
 	chosen := playbook.Default()
-	chosen.Mode, chosen.HoldoutPercent, chosen.Steps, chosen.Auto = playbook.ModeRecover, 0, []playbook.Step{}, false
+	chosen.Mode, chosen.HoldoutPercent, chosen.Steps, chosen.Auto = state.ModeRecover, 0, []playbook.Step{}, false
 	if _, err := hunts.SetPlaybook(t.Context(), s.merchant, chosen); err != nil {
 		t.Fatal(err)
 	}

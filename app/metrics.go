@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -39,7 +40,10 @@ type instruments struct {
 }
 
 // runKey names a series: it costs a look-up for each task, and building its text would cost more.
-type runKey struct{ kind, status string }
+type runKey struct {
+	kind   string
+	status state.Task
+}
 
 type runSeries struct {
 	count *metrics.Counter
@@ -104,7 +108,7 @@ func (h *histogram) add(took time.Duration) {
 }
 
 // taskRan is for task.Config.Observe.
-func (i *instruments) taskRan(kind, status string, took time.Duration) {
+func (i *instruments) taskRan(kind string, status state.Task, took time.Duration) {
 	key := runKey{kind, status}
 	known, ok := i.runs.Load(key)
 	if !ok {

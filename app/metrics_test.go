@@ -9,6 +9,7 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/state"
 )
 
 func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
@@ -76,7 +77,7 @@ func BenchmarkTaskRan(b *testing.B) {
 	i := newInstruments(ring)
 	b.RunParallel(func(next *testing.PB) {
 		for next.Next() {
-			i.taskRan("refresh", "succeeded", time.Millisecond)
+			i.taskRan("refresh", state.TaskSucceeded, time.Millisecond)
 		}
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"phantom/db"
 	"phantom/ghost"
 	"phantom/money"
+	"phantom/state"
 	"phantom/task"
 	"phantom/trail"
 )
@@ -79,9 +80,9 @@ func seeThrough(ctx context.Context, a *app.App, s app.Services, merchant, id uu
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("[WORKER] stopped: phantom audit again goes on where this one was")
-	case errors.As(err, &rested) && rested.Status == "failed": // the audit itself says why
+	case errors.As(err, &rested) && rested.Status == state.TaskFailed: // the audit itself says why
 		return nil
-	case errors.As(err, &rested) && rested.Status == "parked":
+	case errors.As(err, &rested) && rested.Status == state.TaskParked:
 		return errors.New("[STRIPE] the merchant is disconnected: let it connect again, and the audit goes on")
 	case err != nil:
 		return fmt.Errorf("[WORKER] %s", db.Describe(err))
@@ -128,7 +129,7 @@ func printAudit(ctx context.Context, ghosts *ghost.Service, merchant, id uuid.UU
 		if err := json.NewEncoder(stdout).Encode(a); err != nil {
 			return err
 		}
-	} else if a.State == "succeeded" {
+	} else if a.State == state.AuditSucceeded {
 		fmt.Fprintf(stdout, "%d objects read\n", a.Progress.Objects)
 		for _, currency := range slices.Sorted(maps.Keys(a.Totals)) {
 			t := a.Totals[currency]
@@ -147,7 +148,7 @@ func printAudit(ctx context.Context, ghosts *ghost.Service, merchant, id uuid.UU
 			}
 		}
 	}
-	if a.State == "failed" {
+	if a.State == state.AuditFailed {
 		return fmt.Errorf("[WORKER] the audit failed: %s", *a.Error)
 	}
 	return nil

@@ -23,6 +23,7 @@ import (
 	"phantom/ghost"
 	"phantom/purge"
 	"phantom/recovery"
+	"phantom/state"
 	"phantom/task"
 	"phantom/trail"
 )
@@ -79,7 +80,7 @@ type listedTask struct {
 func tasksList(call Call) (func(context.Context, *pgxpool.Pool) error, error) {
 	flags := newFlags("tasks list")
 	account := flags.String("merchant", "", "only tasks of this account, `acct_…`")
-	status := flags.String("status", "", "only tasks of this `status`: "+strings.Join(task.Statuses, ", "))
+	status := flags.String("status", "", "only tasks of this `status`: "+strings.Join(db.Texts(state.Tasks), ", "))
 	kind := flags.String("kind", "", "only tasks of this `kind`, such as audit")
 	limit := flags.Int("limit", 50, "show so many at most, the newest")
 	asJSON := flags.Bool("json", false, "print JSON")
@@ -89,8 +90,8 @@ func tasksList(call Call) (func(context.Context, *pgxpool.Pool) error, error) {
 	switch {
 	case *account != "" && !connect.IsAccount(*account):
 		return nil, checkAccount("tasks list", *account)
-	case *status != "" && !slices.Contains(task.Statuses, *status):
-		return nil, fmt.Errorf("phantom tasks list: --status %.40q is none: provide one of %s", *status, strings.Join(task.Statuses, ", "))
+	case *status != "" && !slices.Contains(db.Texts(state.Tasks), *status):
+		return nil, fmt.Errorf("phantom tasks list: --status %.40q is none: provide one of %s", *status, strings.Join(db.Texts(state.Tasks), ", "))
 	case *limit < 1 || *limit > 100_000:
 		return nil, fmt.Errorf("phantom tasks list: --limit %d is not usable: provide a number from 1 to 100000", *limit)
 	}
@@ -127,7 +128,7 @@ func printTasks(rows []db.TaskListAllRow, stdout, stderr io.Writer) error {
 	fmt.Fprintln(table, "ID\tSTATUS\tKIND\tMERCHANT\tRUN AT\tATTEMPTS\tFIRST SENT\tFINISHED\tERROR")
 	waiting := 0
 	for _, row := range rows {
-		if row.Status == "needs_review" {
+		if row.Status == state.TaskNeedsReview {
 			waiting++
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%.60s\n", row.ID, row.Status, row.Kind, row.Account, shortTime(&row.RunAt),
@@ -191,7 +192,7 @@ func showTask(row db.TaskShowRow, stdout io.Writer) error {
 	line := func(name, value string) { fmt.Fprintf(table, "%s\t%s\n", name, value) }
 	line("id", row.ID.String())
 	line("idempotency key", "task_"+row.ID.String())
-	line("status", row.Status)
+	line("status", string(row.Status))
 	line("kind", row.Kind)
 	line("merchant", row.Account)
 	line("created", shortTime(&row.CreatedAt))
@@ -210,7 +211,7 @@ func showTask(row db.TaskShowRow, stdout io.Writer) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	if row.Status != "needs_review" {
+	if row.Status != state.TaskNeedsReview {
 		return nil
 	}
 	_, err := fmt.Fprint(stdout, "\n", reviewAdvice(row))
@@ -244,15 +245,16 @@ func reviewAdvice(row db.TaskShowRow) string {
 // messageAdvice is for an email or an SMS.
 func messageAdvice(row db.TaskShowRow) string {
 	retry, cancel := "phantom tasks retry "+row.ID.String(), "phantom tasks cancel "+row.ID.String()
-	switch row.Message {
-	case "planned": // nothing has left
+	switch state.Message(row.Message) {
+	case state.MessagePlanned: // nothing has left
 		return "  either mend the cause: setting the channel anew (PUT /api/channels/resend or /twilio) lets it go by itself; for anything else\n" +
 			"         " + retry + "\n" +
 			"  or     " + cancel + "   if it is not wanted any more: the hunt goes on with its next step\n"
-	case "sending":
+	case state.MessageSending:
 		return "  either " + retry + "   once the cause is gone: an email goes under the same key, which Resend knows; an SMS is only looked up\n" +
 			"  or     " + cancel + "   if the log of Resend or Twilio shows it, or it is not wanted any more\n"
+	default:
+		return "  first  look in the log of Resend (emails) or Twilio (SMS) whether it was sent, at the time of 'first sent': it is not sent again\n" +
+			"  then   " + cancel + "   the hunt has planned its next step already\n"
 	}
-	return "  first  look in the log of Resend (emails) or Twilio (SMS) whether it was sent, at the time of 'first sent': it is not sent again\n" +
-		"  then   " + cancel + "   the hunt has planned its next step already\n"
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -190,7 +191,7 @@ func TestParking(t *testing.T) {
 		}
 		return &task.Task{MerchantID: m.ID, ID: id, Fence: row.Fence}
 	}
-	status := func(held *task.Task) string {
+	status := func(held *task.Task) state.Task {
 		t.Helper()
 		row, err := queries.TaskGet(ctx, db.TaskGetParams{MerchantID: m.ID, ID: held.ID})
 		if err != nil {
@@ -201,7 +202,7 @@ func TestParking(t *testing.T) {
 	revoked := func(context.Context, *task.Task) error { return ErrRevoked }
 
 	held := claim()
-	if err := b.s.Parking(revoked)(ctx, held); !errors.Is(err, ErrRevoked) || status(held) != "parked" {
+	if err := b.s.Parking(revoked)(ctx, held); !errors.Is(err, ErrRevoked) || status(held) != state.TaskParked {
 		t.Errorf("%v, %s", err, status(held))
 	}
 
@@ -212,7 +213,7 @@ func TestParking(t *testing.T) {
 		}
 		return ErrRevoked
 	})(ctx, held)
-	if err == nil || errors.Is(err, ErrRevoked) || status(held) != "running" {
+	if err == nil || errors.Is(err, ErrRevoked) || status(held) != state.TaskRunning {
 		t.Errorf("back before: %v, %s", err, status(held))
 	}
 
@@ -227,13 +228,13 @@ func TestParking(t *testing.T) {
 			t.Fatal(err)
 		}
 	}, func() { err = b.s.Parking(revoked)(ctx, held) })
-	if err == nil || errors.Is(err, ErrRevoked) || status(held) != "running" {
+	if err == nil || errors.Is(err, ErrRevoked) || status(held) != state.TaskRunning {
 		t.Errorf("back at the same time: %v, %s", err, status(held))
 	}
 
 	held = claim()
 	held.Fence--
-	if err := b.s.Parking(revoked)(ctx, held); errors.Is(err, ErrRevoked) || status(held) != "running" {
+	if err := b.s.Parking(revoked)(ctx, held); errors.Is(err, ErrRevoked) || status(held) != state.TaskRunning {
 		t.Errorf("another's task: %v, %s", err, status(held))
 	}
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -173,7 +174,7 @@ func (s *Service) endProbe(ctx context.Context, t *task.Task) error {
 		if count, err = wake(ctx, tx, t.MerchantID); err != nil {
 			return err
 		}
-		return task.Finish(ctx, tx, t, "succeeded", nil, "")
+		return task.Finish(ctx, tx, t, state.TaskSucceeded, nil, "")
 	})
 	if err == nil {
 		s.logWoken(ctx, merchant, count)

@@ -11,6 +11,7 @@ import (
 
 	"phantom/db"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -30,7 +31,7 @@ func (b *bench) run(m db.Merchant, kind, want string) {
 	}
 	err = queue.RunOne(b.t.Context(), m.ID, id)
 	var status *task.StatusError
-	if errors.As(err, &status) && status.Status == want || err == nil && want == "succeeded" {
+	if errors.As(err, &status) && string(status.Status) == want || err == nil && want == "succeeded" {
 		return
 	}
 	b.t.Fatalf("%s: %v, want %s", kind, err, want)
@@ -152,7 +153,7 @@ func TestAProbeThatEndsLeavesNoTaskBehind(t *testing.T) {
 		if _, err := wake(ctx, tx, m.ID); err != nil {
 			t.Fatal(err)
 		}
-		if err := task.Finish(ctx, tx, probe, "succeeded", nil, ""); err != nil {
+		if err := task.Finish(ctx, tx, probe, state.TaskSucceeded, nil, ""); err != nil {
 			t.Fatal(err)
 		}
 	}, func() {

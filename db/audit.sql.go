@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"phantom/decline"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -321,7 +322,7 @@ WHERE a.merchant_id = $5 AND a.id = $6 AND a.state = 'running'
 `
 
 type AuditFinishParams struct {
-	State      string
+	State      state.Audit
 	Error      *string
 	Totals     []byte
 	Objects    int64
@@ -692,7 +693,7 @@ type AuditProgressParams struct {
 }
 
 type AuditProgressRow struct {
-	State       string
+	State       state.Audit
 	Error       *string
 	Totals      []byte
 	Windows     int64

@@ -25,6 +25,9 @@ import (
 // readsAll are the queries that are not on behalf of one merchant, person or task, and why each may
 // read what it reads.
 var readsAll = map[string]string{
+	"DemoBusy":           "the demo has a database of its own",
+	"DemoCountReview":    "the demo has a database of its own",
+	"DemoNext":           "the demo has a database of its own",
 	"DoctorDisputes":     "phantom doctor looks at everybody",
 	"DoctorMerchants":    "phantom doctor counts the merchants",
 	"DoctorParked":       "phantom doctor lists parked tasks",

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"phantom/decline"
+	"phantom/state"
 )
 
 const figuresArms = `-- name: FiguresArms :many
@@ -113,7 +114,7 @@ ORDER BY h.mode, h.currency, h.decline_class
 `
 
 type FiguresHuntsRow struct {
-	Mode         string
+	Mode         state.Mode
 	Currency     string
 	DeclineClass decline.Class
 	Active       int64
@@ -168,7 +169,7 @@ ORDER BY h.mode, r.currency, h.decline_class, r.cause
 `
 
 type FiguresRecoveredRow struct {
-	Mode         string
+	Mode         state.Mode
 	Currency     string
 	DeclineClass decline.Class
 	Cause        string

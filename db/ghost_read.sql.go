@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"phantom/debt"
+	"phantom/state"
 )
 
 const auditRead = `-- name: AuditRead :one
@@ -29,7 +30,7 @@ type AuditReadParams struct {
 
 type AuditReadRow struct {
 	ID          uuid.UUID
-	State       string
+	State       state.Audit
 	Totals      []byte
 	Error       *string
 	Objects     int64

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"phantom/state"
 )
 
 const haltCreate = `-- name: HaltCreate :execrows
@@ -141,7 +142,7 @@ RETURNING id
 
 type HuntCreateManyParams struct {
 	PlaybookVersion int32
-	Mode            string
+	Mode            state.Mode
 	ByHand          bool
 	Ids             []uuid.UUID
 	Ghosts          []uuid.UUID
@@ -200,7 +201,7 @@ WHERE merchant_id = $3 AND id = $4 AND state = 'active'
 `
 
 type HuntEndParams struct {
-	State      string
+	State      state.Hunt
 	Reason     string
 	MerchantID uuid.UUID
 	ID         uuid.UUID
@@ -1047,7 +1048,7 @@ type HuntMessageGetLastParams struct {
 
 type HuntMessageGetLastRow struct {
 	Step   int32
-	State  string
+	State  state.Message
 	SentAt *time.Time
 }
 
@@ -1436,7 +1437,7 @@ WHERE merchant_id = $3 AND id = $4 AND state = 'running'
 `
 
 type HuntStartFinishParams struct {
-	State      string
+	State      state.Start
 	Error      string
 	MerchantID uuid.UUID
 	ID         uuid.UUID

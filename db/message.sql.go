@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"phantom/decline"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -35,7 +36,7 @@ type MessageCancelRow struct {
 	HuntID   uuid.UUID
 	Channel  string
 	Template string
-	State    string
+	State    state.Message
 }
 
 // Of a task that a person has canceled: the letter is forgotten, and the message ends. Whether it
@@ -158,7 +159,7 @@ WHERE merchant_id = $4 AND id = $5 AND state IN ('planned', 'sending')
 `
 
 type MessageEndParams struct {
-	State      string
+	State      state.Message
 	Why        string
 	Code       string
 	MerchantID uuid.UUID
@@ -371,7 +372,7 @@ type MessageLoadRow struct {
 	Step     int32
 	Channel  string
 	Template string
-	State    string
+	State    state.Message
 	GhostID  uuid.UUID
 	Customer []byte
 	Zone     *string

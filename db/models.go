@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"phantom/debt"
 	"phantom/decline"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -40,7 +41,7 @@ type Attempt struct {
 	Probability  float64
 	PlannedFor   time.Time
 	SentAt       *time.Time
-	Result       *string
+	Result       *state.Attempt
 	DeclineClass *decline.Class
 	DeclineCode  *string
 	Card         []byte
@@ -61,7 +62,7 @@ type AttemptBudget struct {
 type Audit struct {
 	MerchantID uuid.UUID
 	ID         uuid.UUID
-	State      string
+	State      state.Audit
 	Since      *time.Time
 	Until      time.Time
 	Ticket     int64
@@ -285,9 +286,9 @@ type Hunt struct {
 	GhostID         uuid.UUID
 	Customer        []byte
 	PlaybookVersion int32
-	Mode            string
+	Mode            state.Mode
 	HeldOut         bool
-	State           string
+	State           state.Hunt
 	EndedReason     *string
 	Livemode        bool
 	DeclineClass    decline.Class
@@ -321,7 +322,7 @@ type HuntStart struct {
 	Auto            bool
 	Livemode        bool
 	PlaybookVersion int32
-	State           string
+	State           state.Start
 	Ghosts          int64
 	LookedAt        int64
 	Hunts           int64
@@ -381,7 +382,7 @@ type Message struct {
 	Template   string
 	Person     []byte
 	Persons    [][]byte
-	State      string
+	State      state.Message
 	Why        *string
 	PlannedFor time.Time
 	SentAt     *time.Time
@@ -434,7 +435,7 @@ type ScheduledTask struct {
 	MerchantID        uuid.UUID
 	ID                uuid.UUID
 	Kind              string
-	Status            string
+	Status            state.Task
 	RunAt             time.Time
 	Params            []byte
 	SealedParams      *vault.StoredToken

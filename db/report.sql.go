@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"phantom/debt"
 	"phantom/decline"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -75,7 +76,7 @@ LIMIT 1
 
 type ReportAuditRow struct {
 	ID         uuid.UUID
-	State      string
+	State      state.Audit
 	Since      *time.Time
 	Objects    int64
 	Totals     []byte
@@ -327,7 +328,7 @@ LIMIT 1
 
 type ReportNewestAuditRow struct {
 	ID        uuid.UUID
-	State     string
+	State     state.Audit
 	Error     *string
 	CreatedAt time.Time
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -281,7 +282,7 @@ ORDER BY status, kind
 `
 
 type TaskCountLiveRow struct {
-	Status string
+	Status state.Task
 	Kind   string
 	Tasks  int64
 }
@@ -509,7 +510,7 @@ WHERE merchant_id = $4 AND id = $5 AND fence = $6 AND status = 'running'
 `
 
 type TaskFinishParams struct {
-	Status     string
+	Status     state.Task
 	Outcome    []byte
 	Error      string
 	MerchantID uuid.UUID
@@ -730,7 +731,7 @@ type TaskListAllRow struct {
 	ID          uuid.UUID
 	Account     string
 	Kind        string
-	Status      string
+	Status      state.Task
 	RunAt       time.Time
 	Attempts    int32
 	FirstSentAt *time.Time
@@ -880,7 +881,7 @@ type TaskProgressParams struct {
 }
 
 type TaskProgressRow struct {
-	Status    string
+	Status    state.Task
 	LastError string
 	Seconds   float64
 }
@@ -930,7 +931,7 @@ type TaskReadPageParams struct {
 type TaskReadPageRow struct {
 	ID          uuid.UUID
 	Kind        string
-	Status      string
+	Status      state.Task
 	RunAt       time.Time
 	Attempts    int32
 	FirstSentAt *time.Time
@@ -1210,7 +1211,7 @@ type TaskShowRow struct {
 	ID          uuid.UUID
 	Account     string
 	Kind        string
-	Status      string
+	Status      state.Task
 	RunAt       time.Time
 	Attempts    int32
 	FirstSentAt *time.Time

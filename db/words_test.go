@@ -10,6 +10,7 @@ import (
 	"phantom/debt"
 	"phantom/decline"
 	"phantom/sql/migrations"
+	"phantom/state"
 )
 
 // What a CHECK lets into a column is what the package that owns the word knows.
@@ -22,6 +23,13 @@ func TestWordsOfColumns(t *testing.T) {
 		"ghost_targets_decline_class_known": db.Texts(decline.Classes),
 		// none: nothing had failed before.
 		"liquidity_oracle_decline_class_known": append(db.Texts(decline.Classes), "none"),
+		"scheduled_tasks_status_known":         db.Texts(state.Tasks),
+		"hunts_state_known":                    db.Texts(state.Hunts),
+		"hunts_mode_known":                     db.Texts(state.Modes[1:]), // there is no hunt of mode off
+		"attempts_result_known":                db.Texts(state.Attempts),
+		"messages_state_known":                 db.Texts(state.Messages),
+		"audits_state_known":                   db.Texts(state.Audits),
+		"hunt_starts_state_known":              db.Texts(state.Starts),
 	} {
 		t.Run(constraint, func(t *testing.T) {
 			t.Parallel()

@@ -58,12 +58,11 @@ func (d *run) settle(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		var busy int
-		err := d.pool.QueryRow(ctx, `SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()`).Scan(&busy)
+		busy, err := db.New(d.pool).DemoBusy(ctx)
 		if err != nil {
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 		}
-		if idle++; busy == 0 {
+		if idle++; !busy {
 			continue
 		}
 		idle = 0
@@ -86,21 +85,17 @@ func (d *run) move(ctx context.Context, end time.Time) error {
 		if _, err := tx.Exec(ctx, "LOCK TABLE scheduled_tasks IN EXCLUSIVE MODE"); err != nil {
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 		}
-		var busy, unknown int
-		var due *time.Time
-		err := tx.QueryRow(ctx, `SELECT count(*) FILTER (WHERE status = 'running' OR run_at <= phantom_now()),
-				count(*) FILTER (WHERE first_sent_at < clock_timestamp() - interval '10 minutes'), min(run_at) FILTER (WHERE status = 'pending')
-			FROM scheduled_tasks WHERE status IN ('pending', 'running')`).Scan(&busy, &unknown, &due)
+		tasks, err := db.New(tx).DemoNext(ctx)
 		switch {
 		case err != nil:
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
-		case busy > 0: // something came in since we settled
+		case tasks.Busy: // something came in since we settled
 			return nil
-		case unknown > 0:
+		case tasks.Unknown:
 			return errUnsettled
 		}
 		next := d.now.Add(stride)
-		for _, at := range []*time.Time{due, d.theirs.next()} {
+		for _, at := range []*time.Time{&tasks.Due, d.theirs.next()} {
 			if at != nil && at.Before(next) {
 				next = *at
 			}
@@ -114,7 +109,7 @@ func (d *run) move(ctx context.Context, end time.Time) error {
 		if err := d.setClock(ctx, tx, next); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "SELECT pg_notify('phantom_task', '')"); err != nil {
+		if err := db.New(tx).TaskNotify(ctx); err != nil {
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 		}
 		for _, world := range []*world{d.ours, d.theirs} {

@@ -28,6 +28,7 @@ import (
 	"phantom/playbook"
 	"phantom/report"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/web"
 )
 
@@ -278,7 +279,7 @@ func (d *run) connect(ctx context.Context) error {
 	}
 	chosen := playbook.Default()
 	// The other sandbox is what would have happened anyway, so nobody is held out.
-	chosen.Mode, chosen.TakeOver, chosen.HoldoutPercent = playbook.ModeRecover, true, 0
+	chosen.Mode, chosen.TakeOver, chosen.HoldoutPercent = state.ModeRecover, true, 0
 	chosen.Steps = []playbook.Step{
 		{AfterDays: 0, Channel: playbook.Email, Template: "payment_failed"},
 		{AfterDays: 4, Channel: playbook.Email, Template: "reminder"},

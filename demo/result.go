@@ -77,7 +77,7 @@ type result struct {
 	Currencies      []currencyResult
 	Ours, Theirs    effort
 	Hunts           figures.HuntCounts
-	Review          int // tasks that wait for a person
+	Review          int64 // tasks that wait for a person
 	samples         []sample
 }
 
@@ -108,7 +108,7 @@ func (d *run) conclude(ctx context.Context, took time.Duration) error {
 		Ours:   effort{booked.Costs.Charges, booked.Costs.Emails, booked.Costs.SMS, d.ours.ghosts, paidTwice(d.ours.box)},
 		Theirs: effort{Charges: int64(d.theirs.attempts), Ghosts: d.theirs.ghosts, Twice: paidTwice(d.theirs.box)},
 	}
-	if err := d.pool.QueryRow(ctx, "SELECT count(*) FROM scheduled_tasks WHERE status = 'needs_review'").Scan(&r.Review); err != nil {
+	if r.Review, err = db.New(d.pool).DemoCountReview(ctx); err != nil {
 		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 	}
 	first := d.samples[0]

@@ -10,7 +10,7 @@ import (
 
 	"phantom/db"
 	"phantom/decline"
-	"phantom/playbook"
+	"phantom/state"
 )
 
 // Figures are what a merchant's hunts have brought and cost, in the mode (live or test) they work
@@ -156,7 +156,7 @@ func Read(ctx context.Context, queries *db.Queries, merchantID uuid.UUID) (Figur
 }
 
 func (f *Figures) addHunts(row db.FiguresHuntsRow) {
-	if row.Mode != playbook.ModeRecover {
+	if row.Mode != state.ModeRecover {
 		f.Watched.Hunts += row.Active + row.Recovered + row.Exhausted + row.Stopped
 		amounts := f.Watched.Currencies[row.Currency]
 		amounts.AtRisk += row.AtRisk
@@ -171,7 +171,7 @@ func (f *Figures) addHunts(row db.FiguresHuntsRow) {
 }
 
 func (f *Figures) addPaid(row db.FiguresRecoveredRow) {
-	if row.Mode != playbook.ModeRecover {
+	if row.Mode != state.ModeRecover {
 		amounts := f.Watched.Currencies[row.Currency]
 		amounts.Paid += row.Amount
 		f.Watched.Currencies[row.Currency] = amounts

@@ -14,6 +14,7 @@ import (
 	"phantom/message"
 	"phantom/oracle"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // Advisor chooses when to charge. An error is a reason to ask again later.
@@ -70,7 +71,7 @@ func (so *History) Remember(a db.Attempt, why gate.Code) {
 	if a.Action != gate.KindPay && a.Action != gate.KindHold {
 		return
 	}
-	if *a.Result == "refused" {
+	if *a.Result == state.AttemptRefused {
 		so.Refused++
 		so.Why, so.Until = gate.Refused, a.PlannedFor
 		if a.SentAt != nil {
@@ -80,7 +81,7 @@ func (so *History) Remember(a db.Attempt, why gate.Code) {
 	}
 	so.Refused = 0
 	switch {
-	case why.Effect() == gate.Holds && *a.Result == "declined":
+	case why.Effect() == gate.Holds && *a.Result == state.AttemptDeclined:
 		so.Why, so.Until = why, a.PlannedFor.Add(gate.HeldPatience)
 	case why.Effect() == gate.Holds && why != "":
 		so.Why, so.Until = why, a.PlannedFor

@@ -12,6 +12,7 @@ import (
 	"phantom/db"
 	"phantom/debt"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // Facts are what the gate decides by. A part that is nil has not been asked for yet: the gate is
@@ -126,9 +127,9 @@ func (f HuntFacts) mayLeave(kind string, now time.Time) Ruling {
 		return Ruling{Halted, now.Add(haltPatience)}
 	case kind == KindResume || kind == KindRelease:
 		return Ruling{}
-	case f.Hunt.State != "active":
+	case f.Hunt.State != state.HuntActive:
 		return Ruling{Code: HuntEnded}
-	case f.Hunt.HeldOut || f.Hunt.Mode != playbook.ModeRecover:
+	case f.Hunt.HeldOut || f.Hunt.Mode != state.ModeRecover:
 		return Ruling{Code: Untouched}
 	case f.Ghost.ClosedReason != nil && *f.Ghost.ClosedReason == debt.PaymentUnderWay:
 		return Ruling{Code: GhostPays} // it may come back
@@ -137,7 +138,7 @@ func (f HuntFacts) mayLeave(kind string, now time.Time) Ruling {
 	case !IsFinal(kind) && now.After(WindowEnd(f.Hunt, f.Playbook)):
 		// it waited: for a pace, a cap, a merchant
 		return Ruling{Code: WindowOver}
-	case f.Playbook.Mode != playbook.ModeRecover:
+	case f.Playbook.Mode != state.ModeRecover:
 		return Ruling{SwitchedOff, now.Add(offPatience)}
 	case f.Ghost.Amount < f.Playbook.MinAmount[f.Ghost.Currency]:
 		return Ruling{BelowMinimum, now.Add(day)}

@@ -9,6 +9,7 @@ import (
 	"phantom/billing"
 	"phantom/db"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // onFile is the card that will be charged.
@@ -104,8 +105,8 @@ func owing() (billing.Object, HuntFacts, Request) {
 	o := billing.Object{ID: "in_1", Status: "open", Currency: "usd", AmountRemaining: 4900, CollectionMethod: "charge_automatically", Attempted: true}
 	o.Subscription.Status = "past_due"
 	o.Customer.Settings.Method = onFile
-	h := HuntFacts{Playbook: playbook.Default(), Hunt: db.Hunt{State: "active", Mode: playbook.ModeRecover, BeganAt: time.Now().Add(-time.Hour)}}
-	h.Ghost.Status, h.Ghost.Access, h.Ghost.Currency, h.Playbook.Mode = "open", "presumed", "usd", playbook.ModeRecover
+	h := HuntFacts{Playbook: playbook.Default(), Hunt: db.Hunt{State: state.HuntActive, Mode: state.ModeRecover, BeganAt: time.Now().Add(-time.Hour)}}
+	h.Ghost.Status, h.Ghost.Access, h.Ghost.Currency, h.Playbook.Mode = "open", "presumed", "usd", state.ModeRecover
 	return o, h, Request{Object: "in_1", Amount: 4900, Currency: "usd"}
 }
 
@@ -143,13 +144,13 @@ func TestGateOfCharges(t *testing.T) {
 		}, UnknownMethod},
 		"halted":              {func(_ *billing.Object, h *HuntFacts) { h.Halted = true }, Halted},
 		"disconnected":        {func(_ *billing.Object, h *HuntFacts) { h.Disconnected = true }, Disconnected},
-		"the hunt has ended":  {func(_ *billing.Object, h *HuntFacts) { h.Hunt.State = "stopped" }, HuntEnded},
+		"the hunt has ended":  {func(_ *billing.Object, h *HuntFacts) { h.Hunt.State = state.HuntStopped }, HuntEnded},
 		"held out":            {func(_ *billing.Object, h *HuntFacts) { h.Hunt.HeldOut = true }, Untouched},
-		"only watching":       {func(_ *billing.Object, h *HuntFacts) { h.Hunt.Mode = playbook.ModeObserve }, Untouched},
+		"only watching":       {func(_ *billing.Object, h *HuntFacts) { h.Hunt.Mode = state.ModeObserve }, Untouched},
 		"the ghost is closed": {func(_ *billing.Object, h *HuntFacts) { h.Ghost.Status = "closed" }, GhostClosed},
 		"the ghost is purged": {func(_ *billing.Object, h *HuntFacts) { h.Ghost = db.GhostTarget{} }, GhostClosed},
-		"switched off since":  {func(_ *billing.Object, h *HuntFacts) { h.Playbook.Mode = playbook.ModeOff }, SwitchedOff},
-		"to observe since":    {func(_ *billing.Object, h *HuntFacts) { h.Playbook.Mode = playbook.ModeObserve }, SwitchedOff},
+		"switched off since":  {func(_ *billing.Object, h *HuntFacts) { h.Playbook.Mode = state.ModeOff }, SwitchedOff},
+		"to observe since":    {func(_ *billing.Object, h *HuntFacts) { h.Playbook.Mode = state.ModeObserve }, SwitchedOff},
 		"the window is over":  {func(_ *billing.Object, h *HuntFacts) { h.Hunt.BeganAt = now.AddDate(0, 0, -31) }, WindowOver},
 		"too little":          {func(_ *billing.Object, h *HuntFacts) { h.Playbook.MinAmount = map[string]int64{"usd": 1} }, BelowMinimum},
 		"over the daily cap":  {func(_ *billing.Object, h *HuntFacts) { h.Playbook.DailyCap = map[string]int64{"usd": 4899} }, DailyCap},

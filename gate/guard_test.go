@@ -7,6 +7,7 @@ import (
 	"phantom/billing"
 	"phantom/debt"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // What the database forbids, by kind: what takes back something of PHANTOM's own waits for a halt
@@ -25,11 +26,11 @@ func TestGateOfHunts(t *testing.T) {
 			Disconnected, Disconnected, Disconnected, Disconnected, Disconnected}},
 		"halted": {func(h *HuntFacts) { h.Halted = true }, [6]Code{Halted, Halted, Halted,
 			Halted, Halted, Halted}},
-		"ended": {func(h *HuntFacts) { h.Hunt.State = "stopped" }, [6]Code{HuntEnded, HuntEnded,
+		"ended": {func(h *HuntFacts) { h.Hunt.State = state.HuntStopped }, [6]Code{HuntEnded, HuntEnded,
 			HuntEnded, "", "", HuntEnded}},
 		"held out": {func(h *HuntFacts) { h.Hunt.HeldOut = true }, [6]Code{Untouched, Untouched,
 			Untouched, "", "", Untouched}},
-		"only watching": {func(h *HuntFacts) { h.Hunt.Mode = playbook.ModeObserve }, [6]Code{Untouched,
+		"only watching": {func(h *HuntFacts) { h.Hunt.Mode = state.ModeObserve }, [6]Code{Untouched,
 			Untouched, Untouched, "", "", Untouched}},
 		"a debit under way": {func(h *HuntFacts) {
 			h.Ghost.Status, h.Ghost.ClosedReason = "closed", &reason
@@ -38,7 +39,7 @@ func TestGateOfHunts(t *testing.T) {
 			GhostClosed, GhostClosed, "", "", GhostClosed}},
 		"the window is over": {func(h *HuntFacts) { h.Hunt.BeganAt = now.AddDate(0, 0, -31) },
 			[6]Code{WindowOver, WindowOver, "", "", "", WindowOver}},
-		"switched off": {func(h *HuntFacts) { h.Playbook.Mode = playbook.ModeOff }, [6]Code{SwitchedOff,
+		"switched off": {func(h *HuntFacts) { h.Playbook.Mode = state.ModeOff }, [6]Code{SwitchedOff,
 			SwitchedOff, SwitchedOff, "", "", SwitchedOff}},
 		"too little": {func(h *HuntFacts) { h.Playbook.MinAmount = map[string]int64{"usd": 1} },
 			[6]Code{BelowMinimum, BelowMinimum, BelowMinimum, "", "", BelowMinimum}},
@@ -118,7 +119,7 @@ func TestGateOfReleases(t *testing.T) {
 		"taken by others": {func(f *StripeFacts) { f.Taken = false }, NotOurs},
 	} {
 		o, h, p := owing()
-		h.Hunt.State = "exhausted"
+		h.Hunt.State = state.HuntExhausted
 		f := StripeFacts{Object: o, Taken: true}
 		c.change(&f)
 		if r := MayLeave(KindRelease, p, Facts{Hunt: h, Stripe: &f}, time.Now()); r.Code != c.want {

@@ -14,6 +14,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/decline"
+	"phantom/state"
 	"phantom/task"
 	"phantom/trail"
 )
@@ -160,7 +161,7 @@ func (s *Service) HandleAudit(ctx context.Context, t *task.Task) error {
 		return fmt.Errorf("read audit: %w", err)
 	}
 	a := &audit{s: s, row: row, task: t, budgetFrom: time.Now().AddDate(0, 0, -budgetDays-1).Unix()}
-	if row.State != "running" { // it was finished, and its facts were not all gone yet
+	if row.State != state.AuditRunning { // it was finished, and its facts were not all gone yet
 		return a.dropFacts(ctx)
 	}
 	if a.reader, err = s.connect.Reader(ctx, t.MerchantID); err == nil {
@@ -234,7 +235,7 @@ func (a *audit) giveUp(ctx context.Context, t *task.Task, err error) error {
 // fail ends the audit with an error that its merchant may read.
 func (a *audit) fail(ctx context.Context, why error) error {
 	if err := a.finish(ctx, db.AuditFinishParams{
-		State: "failed", Error: ptr(why.Error()), Totals: []byte("{}"), Objects: a.row.Objects,
+		State: state.AuditFailed, Error: ptr(why.Error()), Totals: []byte("{}"), Objects: a.row.Objects,
 	}); err != nil {
 		return errors.Join(why, err)
 	}
@@ -259,7 +260,7 @@ func (a *audit) reload(ctx context.Context) error {
 	before := a.row.Since
 	a.row = row
 	switch {
-	case row.State != "running":
+	case row.State != state.AuditRunning:
 		return errTaken
 	case !sameTime(row.Since, before):
 		return errWidened

@@ -12,6 +12,7 @@ import (
 	"phantom/db"
 	"phantom/decline"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // assertTruth holds the open ghosts against what the sandbox knows: none missing, none invented,
@@ -59,7 +60,7 @@ func TestAuditsFindTheTruth(t *testing.T) {
 			b := setup(t, sandbox.Config{Seed: seed + 1, Merchants: 1})
 			row := b.audit()
 			b.assertTruth()
-			if row.State != "succeeded" || row.Objects < 500 {
+			if row.State != state.AuditSucceeded || row.Objects < 500 {
 				t.Errorf("audit %s after %d objects: %v", row.State, row.Objects, row.Error)
 			}
 			if seed > 4 {

@@ -16,6 +16,7 @@ import (
 	"phantom/debt"
 	"phantom/decline"
 	"phantom/oracle"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -74,9 +75,9 @@ func (a *audit) conclude(ctx context.Context, failed []error) error {
 	if err != nil {
 		return fmt.Errorf("read progress: %w", err)
 	}
-	finish := db.AuditFinishParams{State: "succeeded", Totals: totals, Objects: progress.Objects}
+	finish := db.AuditFinishParams{State: state.AuditSucceeded, Totals: totals, Objects: progress.Objects}
 	if len(failed) > 0 {
-		finish.State = "failed"
+		finish.State = state.AuditFailed
 		finish.Error = ptr(fmt.Sprintf("%d of %d windows could not be read, the first: %v: what the others held is kept; start the audit again",
 			len(failed), progress.Windows, failed[0]))
 	}

@@ -13,6 +13,7 @@ import (
 	"phantom/connect"
 	"phantom/db/dbtest"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // drafts puts drafts into the list of invoices: one at the end of each page, or a page of them
@@ -134,7 +135,7 @@ func TestAuditsSurviveDeletedCursors(t *testing.T) {
 				t.Fatalf("%v\n%s", err, b.log)
 			}
 			row := b.auditRow(id)
-			if row.State != "succeeded" {
+			if row.State != state.AuditSucceeded {
 				t.Fatalf("the audit %s: %v", row.State, text0(row.Error))
 			}
 			if len(fake.behind) < 10 || fake.deleted && fake.lost < 5 {

@@ -20,6 +20,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -114,7 +115,7 @@ func TestEventIsStoredWithItsTask(t *testing.T) {
 		t.Errorf("row %s %s %s %s", kind, account, object, created)
 	}
 	tasks := b.tasks()
-	if len(tasks) != 1 || tasks[0].Status != "pending" {
+	if len(tasks) != 1 || tasks[0].Status != state.TaskPending {
 		t.Fatalf("tasks %+v", tasks)
 	}
 	var got webhookParams
@@ -240,7 +241,7 @@ func TestReplaysHaveOneEffect(t *testing.T) {
 	if n := b.count("SELECT count(*) FROM webhook_events"); n != 2 {
 		t.Errorf("%d events", n)
 	}
-	if tasks := b.tasks(); len(tasks) != 1 || tasks[0].Status != "parked" {
+	if tasks := b.tasks(); len(tasks) != 1 || tasks[0].Status != state.TaskParked {
 		t.Errorf("tasks %+v", tasks)
 	}
 	if n := strings.Count(b.log.String(), "merchant disconnected"); n != 1 {
@@ -278,7 +279,7 @@ func TestDeauthorization(t *testing.T) {
 	if row.AccessToken != nil || row.RefreshToken != nil || row.EncryptedToken != nil || row.EncryptedRefreshToken != nil || row.DisconnectedAt == nil {
 		t.Errorf("row %+v", row)
 	}
-	if tasks := b.tasks(); len(tasks) != 1 || tasks[0].Status != "parked" {
+	if tasks := b.tasks(); len(tasks) != 1 || tasks[0].Status != state.TaskParked {
 		t.Errorf("tasks %+v", tasks)
 	}
 	if n := b.count("SELECT count(*) FROM webhook_events WHERE type = $1 AND id = $2", deauthorized, leaving.ID); n != 1 {
@@ -303,7 +304,7 @@ func TestDeauthorization(t *testing.T) {
 	if row.AccessToken == nil || row.DisconnectedAt != nil {
 		t.Errorf("row %+v", row)
 	}
-	if tasks := b.tasks(); len(tasks) != 1 || tasks[0].Status != "pending" {
+	if tasks := b.tasks(); len(tasks) != 1 || tasks[0].Status != state.TaskPending {
 		t.Errorf("tasks %+v", tasks)
 	}
 	// The event that was obeyed comes once more. It has had its effect, whenever it was made.
@@ -330,7 +331,7 @@ func TestTaskOfALeftMerchantIsParked(t *testing.T) {
 	}
 	for _, id := range []uuid.UUID{b.tasks()[0].ID, refresh} {
 		var status *task.StatusError
-		if err := b.queue().RunOne(t.Context(), b.merchant, id); !errors.As(err, &status) || status.Status != "parked" {
+		if err := b.queue().RunOne(t.Context(), b.merchant, id); !errors.As(err, &status) || status.Status != state.TaskParked {
 			t.Errorf("%v", err)
 		}
 	}
@@ -469,7 +470,7 @@ func TestHandleEventFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		var status *task.StatusError
-		if err := queue.RunOne(t.Context(), b.merchant, id); !errors.As(err, &status) || status.Status != test.want {
+		if err := queue.RunOne(t.Context(), b.merchant, id); !errors.As(err, &status) || string(status.Status) != test.want {
 			t.Errorf("%s: %v, want %s", name, err, test.want)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // No matter what Stripe does wrong for a while, the audit finds the same.
@@ -42,7 +43,7 @@ func TestAuditsSurviveFaults(t *testing.T) {
 				fault.Path = list
 				b.world.Fail(fault)
 			}
-			if row := b.audit(); row.State != "succeeded" {
+			if row := b.audit(); row.State != state.AuditSucceeded {
 				t.Errorf("audit %s: %v", row.State, row.Error)
 			}
 			b.assertTruth()
@@ -65,14 +66,14 @@ func TestAuditNamesTheWindowThatFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.State != "failed" || row.Error == nil || !strings.Contains(*row.Error, "disputes created from") || !strings.Contains(*row.Error, "stripe answered 400") {
+	if row.State != state.AuditFailed || row.Error == nil || !strings.Contains(*row.Error, "disputes created from") || !strings.Contains(*row.Error, "stripe answered 400") {
 		t.Errorf("audit %s: %v", row.State, row.Error)
 	}
 	if len(b.ghosts()) == 0 {
 		t.Error("nothing is kept")
 	}
 	b.world.Mend()
-	if row := b.audit(); row.State != "succeeded" {
+	if row := b.audit(); row.State != state.AuditSucceeded {
 		t.Errorf("the next audit %s", row.State)
 	}
 	b.runTasks() // the subscriptions that the failed audit left for later
@@ -135,7 +136,7 @@ func TestStoppedAuditIsGivenBack(t *testing.T) {
 	if err := b.queue().RunOne(ctx, b.merchant, id); err == nil {
 		t.Fatal("the audit was not stopped")
 	}
-	if row, err := b.queries.TaskGet(t.Context(), db.TaskGetParams{MerchantID: b.merchant, ID: id}); err != nil || row.Status != "pending" {
+	if row, err := b.queries.TaskGet(t.Context(), db.TaskGetParams{MerchantID: b.merchant, ID: id}); err != nil || row.Status != state.TaskPending {
 		t.Fatalf("the task is %s, %v\n%s", row.Status, err, b.log)
 	}
 	if err := b.queue().RunOne(t.Context(), b.merchant, id); err != nil {
@@ -162,7 +163,7 @@ func TestAuditOfARevokedToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if row.State != "failed" || row.Error == nil || !strings.Contains(*row.Error, connect.ErrRevoked.Error()) {
+	if row.State != state.AuditFailed || row.Error == nil || !strings.Contains(*row.Error, connect.ErrRevoked.Error()) {
 		t.Errorf("audit %s: %v", row.State, row.Error)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"phantom/db"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -63,13 +64,13 @@ func TestLostLeaseEndsNoAudit(t *testing.T) {
 	if err := <-ended; !errors.Is(err, errTaken) {
 		t.Errorf("the late one ends the audit: %v", err)
 	}
-	if row := b.auditRow(id); row.State != "running" || b.facts() < facts {
+	if row := b.auditRow(id); row.State != state.AuditRunning || b.facts() < facts {
 		t.Fatalf("the audit is %s with %d facts", row.State, b.facts())
 	}
 	if err := b.s.HandleAudit(t.Context(), holder); err != nil {
 		t.Fatal(err)
 	}
-	if row := b.auditRow(id); row.State != "succeeded" || b.facts() != 0 {
+	if row := b.auditRow(id); row.State != state.AuditSucceeded || b.facts() != 0 {
 		t.Errorf("the audit is %s with %d facts", row.State, b.facts())
 	}
 	b.assertTruth()

@@ -22,6 +22,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -165,7 +166,7 @@ func TestKilledAudits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if row.State != "succeeded" || row.Objects != undisturbed.Objects {
+		if row.State != state.AuditSucceeded || row.Objects != undisturbed.Objects {
 			t.Errorf("audit %s with %d objects, undisturbed %d", row.State, row.Objects, undisturbed.Objects)
 		}
 		if got := b.versionless(); !slices.Equal(got, want) {
@@ -201,7 +202,7 @@ func (b *bench) ended(id uuid.UUID) bool {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return row.Status != "pending" && row.Status != "running"
+	return row.Status != state.TaskPending && row.Status != state.TaskRunning
 }
 
 func (b *bench) state(id uuid.UUID) string {

@@ -17,6 +17,7 @@ import (
 	"phantom/db/dbtest"
 	"phantom/purge"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // looks are the planned looks at subscriptions, with their times.
@@ -179,7 +180,7 @@ func TestWeeklyAudit(t *testing.T) {
 	if n := dbtest.Count(t, b.pool, "SELECT count(*) FROM audits WHERE state = 'running' AND since IS NULL"); n != 1 {
 		t.Errorf("%d audits run", n)
 	}
-	if second := b.audit(); second.ID == first.ID || second.State != "succeeded" {
+	if second := b.audit(); second.ID == first.ID || second.State != state.AuditSucceeded {
 		t.Errorf("the audit %s", second.State)
 	}
 	if err := pgx.BeginFunc(t.Context(), b.pool, func(tx pgx.Tx) error {

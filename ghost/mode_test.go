@@ -9,6 +9,7 @@ import (
 
 	"phantom/db/dbtest"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // switchMode connects the merchant in the other mode, as a handshake would.
@@ -60,7 +61,7 @@ func TestReconnectionInTheOtherModeBeginsAnew(t *testing.T) {
 	if n := dbtest.Count(t, b.pool, "SELECT count(*) FROM attempt_budgets"); n != 1 {
 		t.Errorf("%d budgets are left", n)
 	}
-	if row := b.auditRow(was); row.State != "failed" {
+	if row := b.auditRow(was); row.State != state.AuditFailed {
 		t.Errorf("the other mode's audit is %s", row.State)
 	}
 	is := b.runningAudit()

@@ -14,6 +14,7 @@ import (
 	"phantom/db"
 	"phantom/debt"
 	"phantom/decline"
+	"phantom/state"
 	"phantom/trail"
 )
 
@@ -54,6 +55,11 @@ type Filter struct {
 	Limit int // ghosts on a page
 }
 
+// narrows says whether some ghosts are left out.
+func (f Filter) narrows() bool {
+	return f.Status != nil || f.Currency != nil || f.DeclineClass != nil || f.Kind != nil || f.MinAmount != nil
+}
+
 // Page is a part of a merchant's ghosts in the order in which they were discovered.
 type Page struct {
 	Ghosts []Ghost
@@ -82,7 +88,7 @@ func (s *Service) List(ctx context.Context, merchantID uuid.UUID, filter Filter)
 		return Page{}, fmt.Errorf("list ghosts: %w", err)
 	}
 	more := false
-	if len(rows) < int(size) {
+	if len(rows) < int(size) && filter.narrows() { // of all, fewer are asked for than are looked at
 		more, err = s.queries.GhostMoreBehind(ctx, db.GhostMoreBehindParams{MerchantID: merchantID, After: filter.After, LookAt: firstLook})
 		if err != nil {
 			return Page{}, fmt.Errorf("list ghosts: %w", err)
@@ -318,9 +324,9 @@ type Progress struct {
 
 // AuditReport is an audit as the API shows it.
 type AuditReport struct {
-	ID       uuid.UUID `json:"id"`
-	State    string    `json:"state"` // running (queued too), succeeded or failed
-	Progress Progress  `json:"progress"`
+	ID       uuid.UUID   `json:"id"`
+	State    state.Audit `json:"state"` // running (queued too), succeeded or failed
+	Progress Progress    `json:"progress"`
 	// of those who owe, by currency; empty until it has ended
 	Totals      map[string]Totals `json:"totals"`
 	WrittenOff  map[string]Totals `json:"written_off"`  // as Totals, of that kind

@@ -253,33 +253,11 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 	if sub.testClock {
 		return s, nil
 	}
-	oldest := r.now
-	owing := false
+	invoices = slices.DeleteFunc(invoices, func(i invoice) bool { return i.Status == "draft" || i.testClock })
 	for _, i := range invoices {
-		if i.Status == "draft" || i.testClock {
-			continue
-		}
-		d := Debt{
-			Invoice: i.ID, Currency: i.Currency, Status: i.Status, Remaining: i.Remaining, Created: at(i.created), Due: i.dueAt(),
-			SendInvoice: i.SendInvoice, OutOfBand: i.OutOfBand, AttemptCount: i.AttemptCount, Intent: i.Intent, Lines: i.Lines, Separate: i.Separate,
-		}
-		if i.Status != "open" {
-			d.Intent = "" // it decides only there, and an audit asks for no other
-		}
-		if i.unpaid() { // nobody is written to about others
-			d.Email = i.Email
-		}
-		if i.to > i.from {
-			d.From, d.To = ptr(at(i.from)), ptr(at(i.to))
-		}
-		s.debts = append(s.debts, d)
-		if i.unpaid() || i.disputed || slices.ContainsFunc(known, func(g db.GhostTarget) bool { return g.StripeInvoiceID == i.ID }) {
-			owing = true
-			if d.Created.Before(oldest) {
-				oldest = d.Created
-			}
-		}
+		s.debts = append(s.debts, debtOfInvoice(i))
 	}
+	oldest, owing := oldestOwing(invoices, known)
 	if !owing || sub.Customer == "" {
 		return s, nil
 	}
@@ -296,27 +274,60 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 	}); err != nil {
 		return subject{}, err
 	}
-	r.seen = cardAttempts{hash: r.reader.Hash, from: r.now.AddDate(0, 0, -budgetDays).Unix()}
-	debtOf := make(map[string]int) // by the id of an invoice, or of a payment intent that it names
-	at := 0
+	r.addAttempts(s.debts, invoices, charges)
+	return s, nil
+}
+
+// debtOfInvoice is what an invoice says of a debt, without its attempts.
+func debtOfInvoice(i invoice) Debt {
+	d := Debt{
+		Invoice: i.ID, Currency: i.Currency, Status: i.Status, Remaining: i.Remaining, Created: at(i.created), Due: i.dueAt(),
+		SendInvoice: i.SendInvoice, OutOfBand: i.OutOfBand, AttemptCount: i.AttemptCount, Intent: i.Intent, Lines: i.Lines, Separate: i.Separate,
+	}
+	if i.Status != "open" {
+		d.Intent = "" // it decides only there, and an audit asks for no other
+	}
+	if i.unpaid() { // nobody is written to about others
+		d.Email = i.Email
+	}
+	if i.to > i.from {
+		d.From, d.To = ptr(at(i.from)), ptr(at(i.to))
+	}
+	return d
+}
+
+// oldestOwing says when the oldest of these invoices was made that is unpaid, contested, or a known
+// ghost's, and whether there is one.
+func oldestOwing(invoices []invoice, known []db.GhostTarget) (oldest time.Time, owing bool) {
 	for _, i := range invoices {
-		if i.Status == "draft" || i.testClock {
+		if !i.unpaid() && !i.disputed && !slices.ContainsFunc(known, func(g db.GhostTarget) bool { return g.StripeInvoiceID == i.ID }) {
 			continue
 		}
-		debtOf[i.ID] = at
-		for _, intent := range i.payments {
-			debtOf[intent] = at
+		if created := at(i.created); !owing || created.Before(oldest) {
+			oldest = created
 		}
-		at++
+		owing = true
+	}
+	return oldest, owing
+}
+
+// addAttempts adds the charges to the debts, which are those of the invoices, in their order.
+func (r *rereading) addAttempts(debts []Debt, invoices []invoice, charges []charge) {
+	r.seen = cardAttempts{hash: r.reader.Hash, from: r.now.AddDate(0, 0, -budgetDays).Unix()}
+	place := make(map[string]int) // by the id of an invoice, or of a payment intent that it names
+	for n, i := range invoices {
+		place[i.ID] = n
+		for _, intent := range i.payments {
+			place[intent] = n
+		}
 	}
 	for _, c := range slices.Backward(charges) { // Stripe lists the newest first
 		r.seen.add(&c)
-		if at, of := debtOf[c.sequence()]; of {
-			r.addAttempt(&s.debts[at], &c)
+		if n, of := place[c.sequence()]; of {
+			r.addAttempt(&debts[n], &c)
 		}
 	}
-	r.countCards(s.debts, charges)
-	return s, nil
+	r.countCards(debts, charges)
 }
 
 // invoices are the newest of a subscription, all that are unpaid, all that are not older than

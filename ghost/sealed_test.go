@@ -9,6 +9,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // An email that does not open costs its own row alone, in the list that a merchant reads and in an
@@ -54,7 +55,7 @@ func TestEmailsThatDoNotOpen(t *testing.T) {
 	dbtest.Exec(t, b.pool, `CREATE TRIGGER damage BEFORE INSERT ON audit_invoices FOR EACH ROW WHEN (NEW.email IS NOT NULL AND NEW.subscription IN ('`+
 		ofFacts.StripeSubscriptionID+"', '"+ofBoth.StripeSubscriptionID+"')) EXECUTE FUNCTION damage()")
 	versions := b.versions()
-	if row := b.audit(); row.State != "succeeded" {
+	if row := b.audit(); row.State != state.AuditSucceeded {
 		t.Fatalf("the audit %s: %v", row.State, row.Error)
 	}
 	b.assertTruth()

@@ -7,6 +7,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // Anyone who asks for a whole audit while one since a date runs gets a whole one, wherever that
@@ -54,7 +55,7 @@ func TestPartialAuditIsWidened(t *testing.T) {
 				t.Fatal(err)
 			}
 			row := b.auditRow(id)
-			if !asked || row.State != "succeeded" || row.Since != nil {
+			if !asked || row.State != state.AuditSucceeded || row.Since != nil {
 				t.Errorf("asked %t, the audit %s since %v: %v", asked, row.State, row.Since, row.Error)
 			}
 			b.assertTruth()

@@ -16,6 +16,7 @@ import (
 	"phantom/db"
 	"phantom/input"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/trail"
 	"phantom/vault"
 )
@@ -379,7 +380,7 @@ func (s *Service) CheckSteps(ctx context.Context, merchantID uuid.UUID, p playbo
 	}
 	for _, step := range steps {
 		field := step.Field
-		if p.Mode == playbook.ModeRecover && (step.Channel == playbook.Email && channels.Resend == nil || step.Channel == playbook.SMS && channels.Twilio == nil) {
+		if p.Mode == state.ModeRecover && (step.Channel == playbook.Email && channels.Resend == nil || step.Channel == playbook.SMS && channels.Twilio == nil) {
 			return input.Wrong(field+".channel", "is not set up: PUT /api/channels/"+providerOf(step.Channel)+" first")
 		}
 		if !slices.ContainsFunc(templates, func(t Template) bool { return t.Channel == step.Channel && t.Name == step.Template }) {

@@ -12,6 +12,7 @@ import (
 
 	"phantom/db"
 	"phantom/gate"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -149,7 +150,7 @@ func (s *Service) thaw(ctx context.Context, m *message) error {
 // of those would end what has 20 hours.
 func again(m *message) error {
 	age := time.Duration(0)
-	if m.State == Sending && m.task.FirstSentAt != nil {
+	if m.State == state.MessageSending && m.task.FirstSentAt != nil {
 		age = m.Clock.Sub(*m.task.FirstSentAt)
 	}
 	return task.Snooze(min(max(age/2, 10*time.Second), 30*time.Minute))

@@ -13,6 +13,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -80,11 +81,11 @@ func TestStaleEndChangesNothing(t *testing.T) {
 		return row
 	}
 	err = s.end(t.Context(), &message{MessageLoadRow: load(), task: dead}, failed("x"))
-	if got := load().State; !errors.Is(err, task.ErrLost) || got != Sending || hunts.ended != 0 {
+	if got := load().State; !errors.Is(err, task.ErrLost) || got != state.MessageSending || hunts.ended != 0 {
 		t.Errorf("a stale fence wrote %s: %v", got, err)
 	}
 	err = s.end(t.Context(), &message{MessageLoadRow: load(), task: alive}, sent("email_1"))
-	if got := load().State; err != nil || got != Sent || hunts.ended != 1 {
+	if got := load().State; err != nil || got != state.MessageSent || hunts.ended != 1 {
 		t.Errorf("the task's holder wrote %s: %v", got, err)
 	}
 }

@@ -14,18 +14,9 @@ import (
 	"phantom/db"
 	"phantom/gate"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 	"phantom/zone"
-)
-
-// States of a message.
-const (
-	Planned = "planned"
-	Sending = "sending" // a request may be out
-	Sent    = "sent"
-	Skipped = "skipped"
-	Failed  = "failed"
-	Unclear = "unclear"
 )
 
 const (
@@ -63,12 +54,12 @@ func (s *Service) HandleMessage(ctx context.Context, t *task.Task) error {
 	}
 	m := &message{MessageLoadRow: row, task: t}
 	switch m.State {
-	case Planned:
+	case state.MessagePlanned:
 		return s.beginMessage(ctx, m)
-	case Sending:
+	case state.MessageSending:
 		return s.resume(ctx, m)
 	default:
-		return task.Fail(errors.New("the message is " + m.State + ": nothing is left to do"))
+		return task.Fail(errors.New("the message is " + string(m.State) + ": nothing is left to do"))
 	}
 }
 
@@ -148,11 +139,11 @@ func (s *Service) putOff(ctx context.Context, m *message, p *putOff) error {
 
 // ending is how a message ends. As an error it ends a message that is being composed.
 type ending struct {
-	status  string    // of the task
-	state   string    // of the message
-	code    gate.Code // why it was skipped, where that is known by more than words
-	why     string    // in plain words, without an address
-	outcome any       // of the task
+	status  state.Task    // of the task
+	state   state.Message // of the message
+	code    gate.Code     // why it was skipped, where that is known by more than words
+	why     string        // in plain words, without an address
+	outcome any           // of the task
 
 	letter *letter // of a message that is skipped because its person has said stop; else nil
 }
@@ -160,7 +151,7 @@ type ending struct {
 func (e *ending) Error() string { return e.why }
 
 func skipped(why string) ending {
-	return ending{status: "canceled", state: Skipped, why: why}
+	return ending{status: state.TaskCanceled, state: state.MessageSkipped, why: why}
 }
 
 func skippedFor(c gate.Code) ending {
@@ -170,15 +161,15 @@ func skippedFor(c gate.Code) ending {
 }
 
 func failed(why string) ending {
-	return ending{status: "failed", state: Failed, why: why}
+	return ending{status: state.TaskFailed, state: state.MessageFailed, why: why}
 }
 
 func unclear(why string) ending {
-	return ending{status: "needs_review", state: Unclear, why: why}
+	return ending{status: state.TaskNeedsReview, state: state.MessageUnclear, why: why}
 }
 
 func sent(id string) ending {
-	return ending{status: "succeeded", state: Sent, outcome: map[string]string{"id": id}}
+	return ending{status: state.TaskSucceeded, state: state.MessageSent, outcome: map[string]string{"id": id}}
 }
 
 // end writes down how a message ended and has its hunt go on, in one transaction. It does not stop
@@ -208,7 +199,7 @@ func (s *Service) end(ctx context.Context, m *message, e ending) error {
 		if _, err := queries.MessageEnd(ctx, db.MessageEndParams{MerchantID: t.MerchantID, ID: t.ID, State: e.state, Why: e.why, Code: string(e.code)}); err != nil {
 			return err
 		}
-		if e.state == Sent {
+		if e.state == state.MessageSent {
 			if err := queries.MessageCountSent(ctx, db.MessageCountSentParams{MerchantID: t.MerchantID, ID: m.HuntID}); err != nil {
 				return err
 			}
@@ -244,11 +235,11 @@ func (e ending) note(m db.MessageLoadRow) string {
 		what = "The SMS " + m.Template
 	}
 	switch e.state {
-	case Sent:
+	case state.MessageSent:
 		return what + " was sent."
-	case Skipped:
+	case state.MessageSkipped:
 		return what + " was skipped: " + e.why + "."
-	case Failed:
+	case state.MessageFailed:
 		return what + " could not be sent: " + e.why + "."
 	default:
 		return what + " may or may not have been sent: " + e.why + "."

@@ -21,11 +21,12 @@ import (
 	"phantom/db"
 	"phantom/debt"
 	"phantom/input"
+	"phantom/state"
 )
 
 // Begins says whether hunts begin by themselves: for a new ghost in the transaction that stores it,
 // and for all that are there once such a playbook is stored.
-func (p Playbook) Begins() bool { return p.Mode == ModeRecover && p.Auto }
+func (p Playbook) Begins() bool { return p.Mode == state.ModeRecover && p.Auto }
 
 // What a playbook says of customers whose subscription ends with its period.
 const (
@@ -66,17 +67,10 @@ func (p Playbook) Chosen(g db.GhostTarget, byHand bool, now time.Time) []debt.In
 	})
 }
 
-// Modes of a playbook.
-const (
-	ModeOff     = "off"     // no hunts
-	ModeObserve = "observe" // plans and reports, touches nothing
-	ModeRecover = "recover"
-)
-
 // Playbook is what a merchant wants of their hunts. Its JSON is part of the HTTP API; what is left
 // out takes its default, and nothing may be null.
 type Playbook struct {
-	Mode string `json:"mode"`
+	Mode state.Mode `json:"mode"`
 	// from Smart Retries; else it is waited for
 	TakeOver bool `json:"take_over"`
 	// on one invoice with one card within 30 days, Stripe's own counted in
@@ -133,7 +127,7 @@ const mostAttempts = 15
 // Default is what holds where a merchant has said nothing.
 func Default() Playbook {
 	return Playbook{
-		Mode: ModeObserve, MaxAttempts: 8, CardBudget: mostAttempts, WindowDays: 30,
+		Mode: state.ModeObserve, MaxAttempts: 8, CardBudget: mostAttempts, WindowDays: 30,
 		MinAmount: map[string]int64{}, DailyCap: map[string]int64{},
 		QuietHours: QuietHours{From: "21:00", To: "08:00", Zone: "customer"},
 		Steps: []Step{
@@ -203,7 +197,7 @@ func (p *Playbook) validate() error {
 		broken bool
 		rule   string
 	}{
-		{"mode", !slices.Contains([]string{ModeOff, ModeObserve, ModeRecover}, p.Mode), "must be off, observe or recover"},
+		{"mode", !slices.Contains(state.Modes, p.Mode), "must be off, observe or recover"},
 		{"max_attempts", p.MaxAttempts < 0 || p.MaxAttempts > mostAttempts, "must be a whole number from 0 to 15"},
 		{"card_budget", p.CardBudget < 0 || p.CardBudget > mostAttempts, "must be a whole number from 0 to 15"},
 		{"window_days", p.WindowDays < 1 || p.WindowDays > 60, "must be a whole number from 1 to 60"},

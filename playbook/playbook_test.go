@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"phantom/input"
+	"phantom/state"
 )
 
 func TestPlaybooksAreRead(t *testing.T) {
@@ -25,7 +26,7 @@ func TestPlaybooksAreRead(t *testing.T) {
 		`{"window_days":7}`:  change(func(p *Playbook) { p.WindowDays, p.Steps = 7, p.Steps[:2] }),
 		`{"window_days":1}`:  change(func(p *Playbook) { p.WindowDays, p.Steps = 1, p.Steps[:1] }),
 		`{"window_days":12}`: change(func(p *Playbook) { p.WindowDays = 12 }),
-		`{"mode":"recover"}`: change(func(p *Playbook) { p.Mode = ModeRecover }),
+		`{"mode":"recover"}`: change(func(p *Playbook) { p.Mode = state.ModeRecover }),
 		`{"steps":[]}`:       change(func(p *Playbook) { p.Steps = []Step{} }),
 		// no remnant of the default's
 		`{"steps":[{"channel":"sms","template":"x"}]}`: change(func(p *Playbook) { p.Steps = []Step{{0, "sms", "x"}} }),

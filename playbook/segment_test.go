@@ -11,6 +11,7 @@ import (
 	"phantom/db"
 	"phantom/debt"
 	"phantom/input"
+	"phantom/state"
 )
 
 // What is new in a playbook is read as it is written, with its defaults.
@@ -23,7 +24,7 @@ func TestChoosingPlaybooksAreRead(t *testing.T) {
 	}
 	no, zero, seven, hunt := false, map[string]int64{}, 7, LeavingHunt
 	steps := []Step{{2, "email", "reminder"}}
-	if p := Default(); !p.Auto || p.MaxDebtAgeDays != 120 || p.WhenLeaving != LeavingMessage || p.WrittenOff || p.Resubscribed || p.Mode != ModeObserve {
+	if p := Default(); !p.Auto || p.MaxDebtAgeDays != 120 || p.WhenLeaving != LeavingMessage || p.WrittenOff || p.Resubscribed || p.Mode != state.ModeObserve {
 		t.Errorf("the default is %+v", p)
 	}
 	for text, want := range map[string]Playbook{
@@ -126,7 +127,7 @@ func TestSegments(t *testing.T) {
 			if got != want {
 				t.Errorf("%+v is taken by %q, want %q", g, got, want)
 			}
-			if len(merged.Segments) > 0 || merged.Mode != ModeRecover || len(merged.Exclude.Customers) != 1 {
+			if len(merged.Segments) > 0 || merged.Mode != state.ModeRecover || len(merged.Exclude.Customers) != 1 {
 				t.Errorf("%q: %+v", want, merged)
 			}
 			says := strings.TrimSpace(fmt.Sprintln(merged.MaxAttempts, merged.MinAmount, len(merged.Steps), merged.TakeOver, merged.QuietHours.From, merged.FinalStep, merged.MaxDebtAgeDays))

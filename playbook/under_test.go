@@ -3,6 +3,8 @@ package playbook
 import (
 	"reflect"
 	"testing"
+
+	"phantom/state"
 )
 
 // The hunt's plan and the newest playbook's choice: who is excluded later is left alone at once.
@@ -23,7 +25,7 @@ func TestTheNewestChoiceHolds(t *testing.T) {
 func TestTheNewestLimitsHold(t *testing.T) {
 	t.Parallel()
 	plan, newest := Default(), Default()
-	plan.Mode, newest.Mode = ModeRecover, ModeOff
+	plan.Mode, newest.Mode = state.ModeRecover, state.ModeOff
 	newest.MaxAttempts, newest.CardBudget = plan.MaxAttempts-1, plan.CardBudget-1
 	newest.MinAmount, newest.DailyCap = map[string]int64{"usd": 7}, map[string]int64{"usd": 8}
 	newest.QuietHours = QuietHours{"01:00", "02:00", "UTC"}
@@ -31,7 +33,7 @@ func TestTheNewestLimitsHold(t *testing.T) {
 	newest.FinalStep = FinalCancel
 	p := plan.under(newest)
 	for name, ok := range map[string]bool{
-		"mode": p.Mode == ModeOff, "max_attempts": p.MaxAttempts == newest.MaxAttempts,
+		"mode": p.Mode == state.ModeOff, "max_attempts": p.MaxAttempts == newest.MaxAttempts,
 		"card_budget": p.CardBudget == newest.CardBudget, "min_amount": p.MinAmount["usd"] == 7,
 		"daily_cap": p.DailyCap["usd"] == 8, "quiet_hours": p.QuietHours == newest.QuietHours,
 		"window_days": p.WindowDays == plan.WindowDays, "take_over": p.TakeOver == plan.TakeOver,

@@ -215,11 +215,41 @@ func (p *purge) old(ctx context.Context, merchant uuid.UUID) error {
 	if err := q.HuntStartDropOld(ctx, db.HuntStartDropOldParams{MerchantID: merchant, Cutoff: p.cutoff}); err != nil {
 		return fmt.Errorf("drop old starts of hunts: %w", err)
 	}
-	var refreshes, entries int64
-	for _, table := range []struct {
-		count  *int64
-		delete func(context.Context) (int64, error)
-	}{
+	for _, table := range p.tables(merchant) {
+		for {
+			count, err := table.delete(ctx)
+			if err != nil {
+				return fmt.Errorf("delete old rows: %w", err)
+			}
+			*table.count += count
+			if count < mostRows {
+				break
+			}
+		}
+	}
+	for {
+		count, err := q.PurgeOldAudits(ctx, db.PurgeOldAuditsParams{MerchantID: merchant, Keep: keptAudits, Batch: mostAudits})
+		if err != nil {
+			return fmt.Errorf("delete old audits: %w", err)
+		}
+		p.result.Records += count
+		if count < mostAudits {
+			return nil
+		}
+	}
+}
+
+// table is one whose old rows go, in batches of mostRows.
+type table struct {
+	count  *int64 // of what went
+	delete func(context.Context) (int64, error)
+}
+
+// tables are all that hold old rows of a merchant, but for their audits.
+func (p *purge) tables(merchant uuid.UUID) []table {
+	q := p.service.queries
+	var uncounted int64
+	return []table{
 		{&p.result.Facts, func(ctx context.Context) (int64, error) {
 			return q.PurgeAuditSubscriptions(ctx, db.PurgeAuditSubscriptionsParams{MerchantID: merchant, Batch: mostRows})
 		}},
@@ -241,32 +271,11 @@ func (p *purge) old(ctx context.Context, merchant uuid.UUID) error {
 		{&p.result.Records, func(ctx context.Context) (int64, error) {
 			return q.PurgeOldPlaybooks(ctx, db.PurgeOldPlaybooksParams{MerchantID: merchant, Keep: keptVersions, Batch: mostRows})
 		}},
-		{&refreshes, func(ctx context.Context) (int64, error) {
+		{&uncounted, func(ctx context.Context) (int64, error) {
 			return q.PurgeOldRefreshes(ctx, db.PurgeOldRefreshesParams{MerchantID: merchant, Cutoff: p.cutoff, Batch: mostRows})
 		}},
-		{&entries, func(ctx context.Context) (int64, error) { // of the log, by a cutoff of its own
+		{&uncounted, func(ctx context.Context) (int64, error) { // of the log, by a cutoff of its own
 			return q.AuditLogPurge(ctx, mostRows)
 		}},
-	} {
-		for {
-			count, err := table.delete(ctx)
-			if err != nil {
-				return fmt.Errorf("delete old rows: %w", err)
-			}
-			*table.count += count
-			if count < mostRows {
-				break
-			}
-		}
-	}
-	for {
-		count, err := q.PurgeOldAudits(ctx, db.PurgeOldAuditsParams{MerchantID: merchant, Keep: keptAudits, Batch: mostAudits})
-		if err != nil {
-			return fmt.Errorf("delete old audits: %w", err)
-		}
-		p.result.Records += count
-		if count < mostAudits {
-			return nil
-		}
 	}
 }

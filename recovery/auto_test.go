@@ -11,6 +11,7 @@ import (
 	"phantom/forecast"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // No customer of a new merchant is charged until the merchant says so. Then all that is owed is
@@ -26,7 +27,7 @@ func TestHuntsBeginByThemselves(t *testing.T) {
 	later := b.ids("SELECT id FROM ghost_targets ORDER BY id LIMIT 1")[0]
 	b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE id = $1", later)
 
-	b.recoverWith(func(p *playbook.Playbook) { p.Mode, p.Auto = playbook.ModeObserve, true })
+	b.recoverWith(func(p *playbook.Playbook) { p.Mode, p.Auto = state.ModeObserve, true })
 	b.recoverWith(nil) // by hand
 	b.during(b.calm)
 	if n := b.count("SELECT count(*) FROM hunts"); n != 0 {
@@ -63,8 +64,8 @@ func TestHuntsThatDoNotBeginByThemselves(t *testing.T) {
 			p.Exclude.Customers = []string{b.text("SELECT stripe_customer_id FROM ghost_targets")}
 		},
 		"by hand":  func(_ *bench, p *playbook.Playbook) { p.Auto = false },
-		"observed": func(_ *bench, p *playbook.Playbook) { p.Mode = playbook.ModeObserve },
-		"off":      func(_ *bench, p *playbook.Playbook) { p.Mode = playbook.ModeOff },
+		"observed": func(_ *bench, p *playbook.Playbook) { p.Mode = state.ModeObserve },
+		"off":      func(_ *bench, p *playbook.Playbook) { p.Mode = state.ModeOff },
 		"closed": func(b *bench, _ *playbook.Playbook) {
 			b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now()")
 		},
@@ -96,8 +97,8 @@ func TestHuntsThatDoNotBeginByThemselves(t *testing.T) {
 // was gone in between.
 func TestHuntsDoNotBeginTwiceByThemselves(t *testing.T) {
 	t.Parallel()
-	ended := func(state, reason string) string {
-		return fmt.Sprintf("UPDATE hunts SET state = '%s', ended_reason = '%s', ended_at = phantom_now()", state, reason)
+	ended := func(as, reason string) string {
+		return fmt.Sprintf("UPDATE hunts SET state = '%s', ended_reason = '%s', ended_at = phantom_now()", as, reason)
 	}
 	// The debt of next month: another invoice, which failed after the hunt had ended.
 	anew := `UPDATE ghost_targets SET stripe_invoice_id = 'in_new', first_failed_at = phantom_now() + interval '1 day', last_failed_at = phantom_now() + interval '1 day',
@@ -172,7 +173,7 @@ func TestDryRunOfWhatBeginsByItself(t *testing.T) {
 	b.exec("UPDATE ghost_targets SET leaving = true WHERE id = $1", chosen[2])
 	b.exec("UPDATE ghost_targets SET products = '{prod_1}' WHERE id = $1", chosen[3])
 	b.recoverWith(func(p *playbook.Playbook) {
-		p.Mode, p.Auto, p.Segments = playbook.ModeObserve, true, []playbook.Segment{{Name: "first", Match: playbook.Match{Products: []string{"prod_1"}}}}
+		p.Mode, p.Auto, p.Segments = state.ModeObserve, true, []playbook.Segment{{Name: "first", Match: playbook.Match{Products: []string{"prod_1"}}}}
 	})
 	want := map[string]int64{}
 	for _, id := range chosen[1:] {

@@ -13,6 +13,7 @@ import (
 	"phantom/billing"
 	"phantom/connect"
 	"phantom/db"
+	"phantom/state"
 )
 
 // clockSkew is how far Stripe's clock and the database's may differ.
@@ -69,11 +70,11 @@ func (j *job) findExecution(ctx context.Context, charges []billing.Charge, since
 
 // chargeOutcome says what a charge of ours has brought.
 func chargeOutcome(c billing.Charge) outcome {
-	o := outcome{status: "succeeded", result: "paid", why: "paid"}
+	o := outcome{status: state.TaskSucceeded, result: state.AttemptPaid, why: "paid"}
 	switch c.Status {
 	case "succeeded":
 	case "pending":
-		o = outcome{status: "succeeded", result: "processing", why: "the bank is still moving the money"}
+		o = outcome{status: state.TaskSucceeded, result: state.AttemptProcessing, why: "the bank is still moving the money"}
 	default:
 		o = declined(c.Class())
 	}

@@ -14,6 +14,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/gate"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -132,7 +133,7 @@ func (j *job) see(ctx context.Context, o billing.Object) (err error) {
 // though its answer or the commits of it are lost, or a hunt of before whose take-over still
 // stands, or somebody else. What others have done is not PHANTOM's to take back.
 func (j *job) doneBefore(ctx context.Context, o billing.Object) (outcome, error) {
-	done := outcome{status: "succeeded", result: "done"}
+	done := outcome{status: state.TaskSucceeded, result: state.AttemptDone}
 	if j.t.FirstSentAt == nil {
 		done.why = "it was so already"
 	}
@@ -157,7 +158,7 @@ func (j *job) obey(ctx context.Context, r gate.Ruling) error {
 	if r.Code == gate.Disconnected {
 		return connect.ErrRevoked
 	}
-	o := outcome{status: "canceled", result: "not_sent", why: r.Code.Words(), gate: r.Code}
+	o := outcome{status: state.TaskCanceled, result: state.AttemptNotSent, why: r.Code.Words(), gate: r.Code}
 	switch r.Code.Effect() {
 	case gate.Holds:
 		if gate.IsFinal(j.t.Kind) { // its time is over
@@ -207,7 +208,7 @@ func (j *job) isOurs(ctx context.Context, o billing.Object) (bool, error) {
 		return false, nil
 	}
 	return slices.ContainsFunc(attempts, func(a db.Attempt) bool {
-		mine := a.Action == kind && a.Result != nil && *a.Result == "done" && (a.Code == nil || gate.Code(*a.Code) != gate.NotOurs)
+		mine := a.Action == kind && a.Result != nil && *a.Result == state.AttemptDone && (a.Code == nil || gate.Code(*a.Code) != gate.NotOurs)
 		return mine && (a.TaskID.String() == o.Metadata[marker] || !a.Marked && o.Metadata[marker] == "")
 	}), nil
 }
@@ -232,7 +233,7 @@ func (j *job) attemptsOnObject(ctx context.Context) ([]db.Attempt, error) {
 func isTaken(attempts []db.Attempt, object []byte) (taken bool) {
 	var last uuid.UUID // ids grow with time
 	for _, a := range attempts {
-		if a.Result == nil || *a.Result != "done" || a.Action != gate.KindHold && a.Action != gate.KindRelease || !bytes.Equal(a.Object, object) {
+		if a.Result == nil || *a.Result != state.AttemptDone || a.Action != gate.KindHold && a.Action != gate.KindRelease || !bytes.Equal(a.Object, object) {
 			continue
 		}
 		if bytes.Compare(a.TaskID[:], last[:]) > 0 {
@@ -246,7 +247,7 @@ func isTaken(attempts []db.Attempt, object []byte) (taken bool) {
 func isLetGo(attempts []db.Attempt, object []byte) (free bool) {
 	var last uuid.UUID
 	for _, a := range attempts {
-		done := a.Result != nil && *a.Result == "done" && (a.Action == gate.KindHold || a.Action == gate.KindRelease) && bytes.Equal(a.Object, object)
+		done := a.Result != nil && *a.Result == state.AttemptDone && (a.Action == gate.KindHold || a.Action == gate.KindRelease) && bytes.Equal(a.Object, object)
 		if done && bytes.Compare(a.TaskID[:], last[:]) > 0 {
 			last, free = a.TaskID, a.Action == gate.KindHold
 		}

@@ -17,13 +17,14 @@ import (
 	"phantom/decline"
 	"phantom/gate"
 	"phantom/money"
+	"phantom/state"
 	"phantom/task"
 )
 
 // outcome is what became of a mutation.
 type outcome struct {
-	status string        // the task's
-	result string        // the attempt's
+	status state.Task    // the task's
+	result state.Attempt // the attempt's
 	why    string        // in plain words
 	class  decline.Class // of a decline
 	code   string        // of a decline
@@ -42,14 +43,14 @@ type outcome struct {
 // MarshalJSON is the shape of scheduled_tasks.outcome.
 func (o outcome) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
-		Result       string        `json:"result"`
+		Result       state.Attempt `json:"result"`
 		DeclineClass decline.Class `json:"decline_class,omitempty"`
 		DeclineCode  string        `json:"decline_code,omitempty"`
 	}{o.result, o.class, o.code})
 }
 
 func notSent(why string, over bool) outcome {
-	o := outcome{status: "canceled", result: "not_sent", why: why}
+	o := outcome{status: state.TaskCanceled, result: state.AttemptNotSent, why: why}
 	if over {
 		o.over = why
 	}
@@ -76,11 +77,11 @@ func outcomeOf(kind string, a connect.Answer) outcome {
 	_ = json.Unmarshal(body.Charge, &charge)
 	switch {
 	case a.Status < 300 && kind != gate.KindPay:
-		return outcome{status: "succeeded", result: "done"}
+		return outcome{status: state.TaskSucceeded, result: state.AttemptDone}
 	case a.Status < 300 && body.Status == "paid":
-		return outcome{status: "succeeded", result: "paid", why: "paid", charge: charge.ID}
+		return outcome{status: state.TaskSucceeded, result: state.AttemptPaid, why: "paid", charge: charge.ID}
 	case a.Status < 300:
-		return outcome{status: "succeeded", result: "processing", why: "the bank is still moving the money", charge: charge.ID}
+		return outcome{status: state.TaskSucceeded, result: state.AttemptProcessing, why: "the bank is still moving the money", charge: charge.ID}
 	case a.Status == http.StatusPaymentRequired:
 		code := body.Error.DeclineCode
 		if code == "" && body.Error.Code != "card_declined" {
@@ -97,11 +98,11 @@ func outcomeOf(kind string, a connect.Answer) outcome {
 	if body.Error.Code != "" {
 		why += ": " + body.Error.Code
 	}
-	return outcome{status: "failed", result: "refused", why: why, held: gate.Refused}
+	return outcome{status: state.TaskFailed, result: state.AttemptRefused, why: why, held: gate.Refused}
 }
 
 func declined(class decline.Class, code string) outcome {
-	o := outcome{status: "failed", result: "declined", why: "declined: " + class.Words(), class: class, code: code}
+	o := outcome{status: state.TaskFailed, result: state.AttemptDeclined, why: "declined: " + class.Words(), class: class, code: code}
 	switch class {
 	case decline.Never:
 		o.held = gate.CardDead
@@ -122,14 +123,14 @@ func (j *job) end(ctx context.Context, o outcome) error {
 			return fmt.Errorf("lock hunt: %w", err)
 		}
 		why := o.why
-		if o.status == "succeeded" {
+		if o.status == state.TaskSucceeded {
 			why = "" // no error
 		}
 		if err := task.Finish(ctx, tx, j.t, o.status, o, why); err != nil {
 			return err
 		}
 		finish := db.AttemptFinishParams{
-			MerchantID: m, TaskID: j.t.ID, Result: o.result, DeclineClass: string(o.class), DeclineCode: o.code,
+			MerchantID: m, TaskID: j.t.ID, Result: string(o.result), DeclineClass: string(o.class), DeclineCode: o.code,
 			Code: string(cmp.Or(o.gate, o.held)),
 		}
 		if o.charge != "" {
@@ -170,31 +171,31 @@ func (j *job) end(ctx context.Context, o outcome) error {
 // planAfterOutcome is what an outcome brings about.
 func (j *job) planAfterOutcome(ctx context.Context, tx db.DBTX, hunt db.Hunt, o outcome) error {
 	queries, m := db.New(tx), j.t.MerchantID
-	if j.t.Kind == gate.KindPay && (o.result == "paid" || o.result == "processing" || o.result == "declined") {
+	if j.t.Kind == gate.KindPay && (o.result == state.AttemptPaid || o.result == state.AttemptProcessing || o.result == state.AttemptDeclined) {
 		if err := queries.HuntCountCharge(ctx, db.HuntCountChargeParams{MerchantID: m, ID: hunt.ID}); err != nil {
 			return fmt.Errorf("count the charge: %w", err)
 		}
 	}
-	if (o.result != "not_sent" || o.outdated) && j.s.config.Refresh != nil {
+	if (o.result != state.AttemptNotSent || o.outdated) && j.s.config.Refresh != nil {
 		if err := j.s.config.Refresh(ctx, tx, m, j.p.Subscription); err != nil {
 			return fmt.Errorf("have the ghost judged anew: %w", err)
 		}
 	}
 	switch {
-	case o.result == "done" && !o.others && j.t.Kind == gate.KindPause, o.result == "done" && j.t.Kind == gate.KindResume:
+	case o.result == state.AttemptDone && !o.others && j.t.Kind == gate.KindPause, o.result == state.AttemptDone && j.t.Kind == gate.KindResume:
 		if err := queries.HuntSetPaused(ctx, db.HuntSetPausedParams{MerchantID: m, ID: hunt.ID, Paused: j.t.Kind == gate.KindPause}); err != nil {
 			return fmt.Errorf("note the pause: %w", err)
 		}
 	}
-	if j.t.Kind == gate.KindRelease || hunt.State != "active" && j.t.Kind == gate.KindHold && o.result == "done" {
-		if j.t.Kind == gate.KindHold || o.result == "absent" {
+	if j.t.Kind == gate.KindRelease || hunt.State != state.HuntActive && j.t.Kind == gate.KindHold && o.result == state.AttemptDone {
+		if j.t.Kind == gate.KindHold || o.result == state.AttemptAbsent {
 			// its hunt has ended meanwhile, or it did not arrive: it is given back all the same
 			return j.s.giveBack(ctx, tx, hunt)
 		}
 		return nil
 	}
 	final := gate.IsFinal(j.t.Kind)
-	if final && (o.outdated || o.result == "absent") {
+	if final && (o.outdated || o.result == state.AttemptAbsent) {
 		// what is owed now, if anything, gets its final step once it is known
 		return planEnd(ctx, tx, hunt, j.now.Add(time.Hour))
 	}
@@ -210,15 +211,15 @@ func (j *job) planAfterOutcome(ctx context.Context, tx db.DBTX, hunt db.Hunt, o 
 			}
 		}
 		reason := "the window is over; final step: " + mutations[j.t.Kind].words
-		if o.result != "done" {
+		if o.result != state.AttemptDone {
 			reason = "the window is over; its final step was not taken: " + o.why
 		}
-		return j.s.endHunt(ctx, tx, hunt, "exhausted", reason)
+		return j.s.endHunt(ctx, tx, hunt, state.HuntExhausted, reason)
 	}
-	if o.result == "paid" || o.result == "processing" || o.outdated {
+	if o.result == state.AttemptPaid || o.result == state.AttemptProcessing || o.outdated {
 		return nil // the next look at the ghost says what follows
 	}
-	if j.t.Kind == gate.KindResume && o.result == "absent" {
+	if j.t.Kind == gate.KindResume && o.result == state.AttemptAbsent {
 		// the debt is paid, and the pause still there
 		return countRecoveriesLater(ctx, tx, hunt)
 	}
@@ -231,7 +232,7 @@ func (j *job) words(o outcome) string {
 		words = fmt.Sprintf("%s, attempt %d, %s", words, j.p.Number, money.Format(j.p.Amount, j.p.Currency))
 	}
 	switch {
-	case o.result == "not_sent":
+	case o.result == state.AttemptNotSent:
 		return words + ": not sent, because " + o.why
 	case o.why != "":
 		return words + ": " + o.why
@@ -243,7 +244,7 @@ func (j *job) words(o outcome) string {
 // its place.
 func (j *job) review(ctx context.Context, why string) error {
 	return db.InTx(ctx, j.s.pool, func(tx pgx.Tx) error {
-		if err := task.Finish(ctx, tx, j.t, "needs_review", nil, why); err != nil {
+		if err := task.Finish(ctx, tx, j.t, state.TaskNeedsReview, nil, why); err != nil {
 			return err
 		}
 		return note(ctx, db.New(tx), j.t.MerchantID, j.p.Hunt, j.t.ID, mutations[j.t.Kind].words+": left to a person, because "+why)

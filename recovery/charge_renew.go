@@ -14,7 +14,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/gate"
-	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -26,7 +26,7 @@ func (s *Service) MethodsChanged(ctx context.Context, tx db.DBTX, merchantID uui
 		return fmt.Errorf("list hunts: %w", err)
 	}
 	for _, hunt := range hunts {
-		if hunt.Mode != playbook.ModeRecover || hunt.HeldOut {
+		if hunt.Mode != state.ModeRecover || hunt.HeldOut {
 			continue
 		}
 		// Joined: one that runs may have looked before this change.
@@ -52,7 +52,7 @@ func (s *Service) renew(ctx context.Context, merchantID, huntID uuid.UUID) error
 	if err != nil {
 		return fmt.Errorf("read hunt: %w", err)
 	}
-	if hunt.State != "active" || hunt.HeldOut || hunt.Mode != playbook.ModeRecover {
+	if hunt.State != state.HuntActive || hunt.HeldOut || hunt.Mode != state.ModeRecover {
 		return nil
 	}
 	ghost, err := s.queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: merchantID, ID: hunt.GhostID})
@@ -98,7 +98,7 @@ func (s *Service) renew(ctx context.Context, merchantID, huntID uuid.UUID) error
 	busy := false
 	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		p, err := s.lock(ctx, tx, merchantID, huntID)
-		if err != nil || p.hunt.State != "active" {
+		if err != nil || p.hunt.State != state.HuntActive {
 			return err
 		}
 		if busy, err = p.sending(ctx); busy || err != nil {

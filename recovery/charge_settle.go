@@ -9,6 +9,7 @@ import (
 	"phantom/billing"
 	"phantom/connect"
 	"phantom/gate"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -101,4 +102,4 @@ func (j *job) leaveUnsent(ctx context.Context, r gate.Ruling, age time.Duration)
 }
 
 // absent is the outcome of a request that Stripe never executed. A new attempt is a new row.
-var absent = outcome{status: "failed", result: "absent", why: "the request never reached Stripe"}
+var absent = outcome{status: state.TaskFailed, result: state.AttemptAbsent, why: "the request never reached Stripe"}

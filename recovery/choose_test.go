@@ -10,9 +10,9 @@ import (
 
 	"phantom/billing"
 	"phantom/gate"
-	"phantom/message"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // tell changes an object at the sandbox as its merchant would.
@@ -112,8 +112,8 @@ func TestMessagesWaitForWhoIsLeftAlone(t *testing.T) {
 			if hours := b.hoursOff(id); hours < 23 || hours > 25 {
 				t.Errorf("it waits for %.1f hours", hours)
 			}
-			if state := b.text("SELECT state FROM messages"); state != message.Planned {
-				t.Errorf("the message is %s", state)
+			if got := b.text("SELECT state FROM messages"); got != string(state.MessagePlanned) {
+				t.Errorf("the message is %s", got)
 			}
 		})
 	}
@@ -189,7 +189,7 @@ func TestWhoIsHunted(t *testing.T) {
 		{"subscribed anew, and hunted", "resubscribed = true", func(p *playbook.Playbook) { p.Resubscribed = true }, true, true},
 		{"excluded", "products = '{prod_1}'", func(p *playbook.Playbook) { p.Exclude.Products = []string{"prod_1"} }, false, false},
 		{"old", old, nil, false, true},
-		{"old, and hunted", old, func(p *playbook.Playbook) { p.MaxDebtAgeDays = 3650; p.Mode = playbook.ModeRecover }, false, true},
+		{"old, and hunted", old, func(p *playbook.Playbook) { p.MaxDebtAgeDays = 3650; p.Mode = state.ModeRecover }, false, true},
 	} {
 		b.exec("CREATE TABLE before AS SELECT * FROM ghost_targets")
 		b.exec("UPDATE ghost_targets SET " + test.set)

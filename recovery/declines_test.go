@@ -12,6 +12,7 @@ import (
 	"phantom/decline"
 	"phantom/gate"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // The codes as the project's notes on Stripe list them, with what becomes of the hunt's charges.
@@ -39,7 +40,7 @@ func TestDeclinesByCode(t *testing.T) {
 			body := fmt.Sprintf(`{"error":{"code":"card_declined","decline_code":%q,"type":"card_error"}}`, code)
 			o := outcomeOf(gate.KindPay, connect.Answer{Status: http.StatusPaymentRequired, Body: []byte(body)})
 			over := class == "never" || class == "customer"
-			if o.class != class || o.code != code || (o.held != "") != over || o.result != "declined" || o.status != "failed" {
+			if o.class != class || o.code != code || (o.held != "") != over || o.result != state.AttemptDeclined || o.status != state.TaskFailed {
 				t.Errorf("%s: %+v", code, o)
 			}
 			c := billing.Charge{Status: "failed", Invoice: "in_1", Created: now.Add(-48 * time.Hour).Unix(), Method: cardOnFile}

@@ -22,6 +22,7 @@ import (
 	"phantom/oracle"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // movable gives the test's database a clock that can be put ahead, as dev mode has.
@@ -118,8 +119,8 @@ func losers(t *testing.T, invoices int) *bench {
 
 func (b *bench) active() (ids []uuid.UUID) {
 	b.t.Helper()
-	state := "active"
-	hunts, err := b.queries.HuntList(b.t.Context(), db.HuntListParams{MerchantID: b.merchant, State: &state, Most: 10_000})
+	active := string(state.HuntActive)
+	hunts, err := b.queries.HuntList(b.t.Context(), db.HuntListParams{MerchantID: b.merchant, State: &active, Most: 10_000})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -186,7 +187,7 @@ func TestDryRunIsWhatHappens(t *testing.T) {
 			}
 			b.s.advisor = oracle.Heuristic{}
 			p := playbook.Default()
-			p.Mode, p.HoldoutPercent, p.Steps = playbook.ModeRecover, 0, []playbook.Step{}
+			p.Mode, p.HoldoutPercent, p.Steps = state.ModeRecover, 0, []playbook.Step{}
 			p.Auto = false
 			change(&p)
 			if len(p.Steps) > 0 {

@@ -14,6 +14,7 @@ import (
 	"phantom/internal/emulator"
 	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // outcome is the id under which a provider has a task's message.
@@ -43,12 +44,12 @@ func TestEmulatedResend(t *testing.T) {
 		e.Lose.Store(test.lose)
 		status := p.try(id)
 		if test.lose {
-			if n := len(e.Emails(to)); status != "pending" || n != 1 {
+			if n := len(e.Emails(to)); status != state.TaskPending || n != 1 {
 				t.Fatalf("%s: %s, the emulator has %d", test.name, status, n)
 			}
 			status = p.try(id) // the same bytes under the same key
 		}
-		if status != "succeeded" {
+		if status != state.TaskSucceeded {
 			t.Fatalf("%s: %s\n%s", test.name, status, p.log)
 		}
 		took := e.Emails(to)
@@ -95,12 +96,12 @@ func TestEmulatedTwilio(t *testing.T) {
 		e.Lose.Store(test.lose)
 		status := p.try(id)
 		if test.lose {
-			if n := len(e.Texts(twilioSID, twilioToken, test.to)) - before; status != "pending" || n != 1 {
+			if n := len(e.Texts(twilioSID, twilioToken, test.to)) - before; status != state.TaskPending || n != 1 {
 				t.Fatalf("%s: %s, the emulator has %d", test.name, status, n)
 			}
 			status = p.try(id) // looks it up
 		}
-		if status != "succeeded" {
+		if status != state.TaskSucceeded {
 			t.Fatalf("%s: %s\n%s", test.name, status, p.log)
 		}
 		took := e.Texts(twilioSID, twilioToken, test.to)

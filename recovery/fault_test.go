@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 var allFaults = []fault{dropBefore, dropAfter, cutAfter, fail500, fail500After, fail409, fail429}
@@ -40,9 +40,9 @@ func TestEmailOnceUnderFaults(t *testing.T) {
 	}
 	for _, id := range ids {
 		for tries := 0; ; tries++ {
-			if status := p.try(id); status == "succeeded" {
+			if status := p.try(id); status == state.TaskSucceeded {
 				break
-			} else if status != "pending" || tries > 100 {
+			} else if status != state.TaskPending || tries > 100 {
 				t.Fatalf("%s after %d tries", status, tries)
 			}
 			// No matter what changes meanwhile, the bytes stay.
@@ -78,7 +78,7 @@ func TestSMSAtMostOnceUnderFaults(t *testing.T) {
 		p.world.set(func() { p.world.phones[who.customer] = fmt.Sprintf("+1415555%04d", i) })
 		id, _ := p.plan(who, playbook.SMS, "payment_failed")
 		for tries := 0; ; tries++ {
-			if status := p.try(id); status == "succeeded" || status == "needs_review" || status == "failed" {
+			if status := p.try(id); status == state.TaskSucceeded || status == state.TaskNeedsReview || status == state.TaskFailed {
 				break
 			} else if tries > 100 {
 				t.Fatalf("%s after %d tries", status, tries)
@@ -128,13 +128,13 @@ func TestKilledBeforeTheAnswer(t *testing.T) {
 			close(wait)
 			p.world.wait = nil
 			p.world.mutex.Unlock()
-			if state, _ := p.state(id); state != message.Sending {
-				t.Errorf("state %s", state)
+			if got, _ := p.state(id); got != state.MessageSending {
+				t.Errorf("state %s", got)
 			}
 			status := p.try(id)
 			p.world.mutex.Lock()
 			defer p.world.mutex.Unlock()
-			if status != "succeeded" || len(p.world.emails)+len(p.world.texts) != 1 || p.world.changed != 0 {
+			if status != state.TaskSucceeded || len(p.world.emails)+len(p.world.texts) != 1 || p.world.changed != 0 {
 				t.Errorf("%s, %d emails, %d SMS", status, len(p.world.emails), len(p.world.texts))
 			}
 		})
@@ -156,7 +156,7 @@ func TestNotRepeated(t *testing.T) {
 	} {
 		p.world.set(func() { p.world.faults = func(int) fault { return fail500 } })
 		id, _ := p.plan(person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}, playbook.Email, "payment_failed")
-		if status := p.try(id); status != "pending" {
+		if status := p.try(id); status != state.TaskPending {
 			t.Fatalf("%s: %s", test.name, status)
 		}
 		p.exec(test.change, id)
@@ -164,8 +164,8 @@ func TestNotRepeated(t *testing.T) {
 		before, _, _ := p.world.took()
 		status := p.try(id)
 		after, _, _ := p.world.took()
-		if state, why := p.state(id); status != "needs_review" || state != message.Unclear || why == "" || after != before {
-			t.Errorf("%s: %s, %s, %s, %d requests more", test.name, status, state, why, after-before)
+		if got, why := p.state(id); status != state.TaskNeedsReview || got != state.MessageUnclear || why == "" || after != before {
+			t.Errorf("%s: %s, %s, %s, %d requests more", test.name, status, got, why, after-before)
 		}
 		if row := p.row(id); row.SealedParams != nil || row.UniqueKey != nil {
 			t.Errorf("%s: %+v", test.name, row)
@@ -179,11 +179,11 @@ func TestNotRepeated(t *testing.T) {
 	p.try(id)
 	p.world.set(func() { p.world.faults = nil })
 	p.exec("INSERT INTO halts (scope) VALUES ($1)", p.merchant)
-	if status := p.try(id); status != "pending" {
+	if status := p.try(id); status != state.TaskPending {
 		t.Errorf("halted: %s", status)
 	}
 	p.exec("DELETE FROM halts")
-	if status := p.try(id); status != "succeeded" {
+	if status := p.try(id); status != state.TaskSucceeded {
 		t.Errorf("after the halt: %s", status)
 	}
 }
@@ -196,21 +196,21 @@ func TestRefusals(t *testing.T) {
 		channel string
 		status  int
 		answer  string
-		want    string
+		want    state.Message
 	}{
-		{playbook.Email, 422, `{"name":"invalid_parameter","message":"canary"}`, message.Failed},
-		{playbook.Email, 451, `{"name":"security_error"}`, message.Failed},
-		{playbook.Email, 409, `{"name":"invalid_idempotent_request"}`, message.Unclear},
-		{playbook.SMS, 400, `{"code":21211,"message":"canary"}`, message.Failed},
-		{playbook.SMS, 400, `{"code":21610,"message":"canary"}`, message.Skipped},
+		{playbook.Email, 422, `{"name":"invalid_parameter","message":"canary"}`, state.MessageFailed},
+		{playbook.Email, 451, `{"name":"security_error"}`, state.MessageFailed},
+		{playbook.Email, 409, `{"name":"invalid_idempotent_request"}`, state.MessageUnclear},
+		{playbook.SMS, 400, `{"code":21211,"message":"canary"}`, state.MessageFailed},
+		{playbook.SMS, 400, `{"code":21610,"message":"canary"}`, state.MessageSkipped},
 	} {
 		p.world.set(func() { p.world.status, p.world.answer = test.status, test.answer })
 		who := person{fmt.Sprint("cus_", i), fmt.Sprintf("canary%d@example.com", i)}
 		p.world.set(func() { p.world.phones[who.customer] = fmt.Sprintf("+1415555%04d", i) })
 		id, _ := p.plan(who, test.channel, "payment_failed")
 		p.try(id)
-		if state, why := p.state(id); state != test.want || strings.Contains(why, "canary") {
-			t.Errorf("%s %d: %s, %s", test.channel, test.status, state, why)
+		if got, why := p.state(id); got != test.want || strings.Contains(why, "canary") {
+			t.Errorf("%s %d: %s, %s", test.channel, test.status, got, why)
 		}
 	}
 	if n := p.count("SELECT count(*) FROM suppressions WHERE channel = 'sms' AND reason = 'opted_out'"); n != 1 {
@@ -220,8 +220,8 @@ func TestRefusals(t *testing.T) {
 	p.world.set(func() { p.world.status, p.world.answer = 429, `{"code":20429}` })
 	id, _ := p.plan(person{"cus_busy", ""}, playbook.SMS, "payment_failed")
 	p.try(id)
-	if state, _ := p.state(id); state != message.Planned {
-		t.Errorf("busy: %s", state)
+	if got, _ := p.state(id); got != state.MessagePlanned {
+		t.Errorf("busy: %s", got)
 	}
 }
 
@@ -245,7 +245,7 @@ func TestStopBeforeTheFreeze(t *testing.T) {
 	p.must(tx.Commit(t.Context()))
 	p.must(<-done)
 	requests, _, _ := p.world.took()
-	if state, why := p.state(id); state != message.Skipped || requests != 0 {
-		t.Errorf("%s, %s, %d requests", state, why, requests)
+	if got, why := p.state(id); got != state.MessageSkipped || requests != 0 {
+		t.Errorf("%s, %s, %d requests", got, why, requests)
 	}
 }

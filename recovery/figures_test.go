@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -22,6 +23,7 @@ import (
 	"phantom/message"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -57,7 +59,7 @@ func (l *ledger) exec(statement string, args ...any) {
 func (l *ledger) playbook(version, holdout int) {
 	l.t.Helper()
 	p := playbook.Default()
-	p.Mode, p.HoldoutPercent = playbook.ModeRecover, holdout
+	p.Mode, p.HoldoutPercent = state.ModeRecover, holdout
 	p.Auto = false
 	body, err := json.Marshal(p)
 	if err != nil {
@@ -69,21 +71,24 @@ func (l *ledger) playbook(version, holdout int) {
 // hunted is a hunt; what is left out is a young active one of 100 USD cents that recovers with the
 // first playbook.
 type hunted struct {
-	customer, currency, class, mode, state string
-	heldOut, test                          bool
-	amount                                 int64
-	age, took                              time.Duration
-	paid                                   time.Duration // after the beginning; 0: not
-	playbook                               int
+	customer, currency, class string
+	mode                      state.Mode
+	state                     state.Hunt
+	heldOut, test             bool
+	amount                    int64
+	age, took                 time.Duration
+	paid                      time.Duration // after the beginning; 0: not
+	playbook                  int
 }
 
 func (l *ledger) hunt(h hunted) uuid.UUID {
 	l.t.Helper()
-	for field, standard := range map[*string]string{&h.customer: uuid.NewString(), &h.currency: "usd", &h.class: "low", &h.mode: playbook.ModeRecover, &h.state: "active"} {
+	for field, standard := range map[*string]string{&h.customer: uuid.NewString(), &h.currency: "usd", &h.class: "low"} {
 		if *field == "" {
 			*field = standard
 		}
 	}
+	h.mode, h.state = cmp.Or(h.mode, state.ModeRecover), cmp.Or(h.state, state.HuntActive)
 	id, ghost, customer := newID(), newID(), sha256.Sum256([]byte(h.customer))
 	l.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency, decline_class, rule)
 		VALUES ($1, $2, $3, $4, 'in_1', $5, $6, $7, 'a rule')`, l.merchant, ghost, h.customer, "sub_"+id.String(), max(h.amount, 100), h.currency, h.class)
@@ -110,10 +115,10 @@ func (l *ledger) charged(hunt uuid.UUID, action, result string, sent bool) {
 		l.merchant, object[:], action, newID(), hunt, result, sent)
 }
 
-func (l *ledger) wrote(hunt uuid.UUID, step int, channel, state string, sent bool) {
+func (l *ledger) wrote(hunt uuid.UUID, step int, channel, got string, sent bool) {
 	l.t.Helper()
 	l.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, planned_for, sent_at)
-		VALUES ($1, $2, $3, $4, $5, 'x', $6, phantom_now(), CASE WHEN $7 THEN phantom_now() END)`, l.merchant, newID(), hunt, step, channel, state, sent)
+		VALUES ($1, $2, $3, $4, $5, 'x', $6, phantom_now(), CASE WHEN $7 THEN phantom_now() END)`, l.merchant, newID(), hunt, step, channel, got, sent)
 }
 
 func (l *ledger) figures() figures.Figures {
@@ -137,7 +142,7 @@ func TestFigures(t *testing.T) {
 	l.hunt(hunted{amount: 1000, class: "timed"})
 	l.hunt(hunted{amount: 400, heldOut: true})
 	l.hunt(hunted{amount: 70, currency: "jpy", class: "never"}) // at least 100
-	charged := l.hunt(hunted{state: "recovered", class: "timed", amount: 9999})
+	charged := l.hunt(hunted{state: state.HuntRecovered, class: "timed", amount: 9999})
 	l.paid(charged, "usd", "charge", 500)
 	l.paid(charged, "usd", "charge", 51)
 	l.charged(charged, gate.KindPay, "paid", true)
@@ -147,19 +152,19 @@ func TestFigures(t *testing.T) {
 	l.charged(charged, gate.KindPay, "not_sent", false) // called off
 	l.charged(charged, gate.KindPay, "absent", true)    // never arrived
 	l.charged(charged, gate.KindHold, "done", true)     // no charge
-	written := l.hunt(hunted{state: "recovered"})
+	written := l.hunt(hunted{state: state.HuntRecovered})
 	l.paid(written, "usd", "email", 20)
 	l.paid(written, "eur", "sms", 3)
-	for i, state := range []string{"sent", "unclear", "planned", "skipped", "failed"} {
-		l.wrote(written, i, "email", state, state == "sent" || state == "unclear" || state == "failed")
+	for i, got := range []string{"sent", "unclear", "planned", "skipped", "failed"} {
+		l.wrote(written, i, "email", got, got == "sent" || got == "unclear" || got == "failed")
 	}
 	l.wrote(written, 9, "sms", "sent", true)
-	l.paid(l.hunt(hunted{state: "recovered", heldOut: true}), "usd", "anyway", 800)
-	l.hunt(hunted{state: "exhausted"})
-	l.hunt(hunted{state: "stopped"})
-	watched := l.hunt(hunted{mode: playbook.ModeObserve, state: "recovered", heldOut: true})
+	l.paid(l.hunt(hunted{state: state.HuntRecovered, heldOut: true}), "usd", "anyway", 800)
+	l.hunt(hunted{state: state.HuntExhausted})
+	l.hunt(hunted{state: state.HuntStopped})
+	watched := l.hunt(hunted{mode: state.ModeObserve, state: state.HuntRecovered, heldOut: true})
 	l.paid(watched, "usd", "anyway", 77)
-	l.hunt(hunted{mode: playbook.ModeObserve, amount: 123})
+	l.hunt(hunted{mode: state.ModeObserve, amount: 123})
 	other := l.hunt(hunted{test: true, amount: 5000})
 	l.paid(other, "usd", "charge", 6000)
 	l.charged(other, gate.KindPay, "paid", true)
@@ -208,35 +213,35 @@ func TestArms(t *testing.T) {
 		h.heldOut = true
 		l.hunt(h)
 	}
-	both(hunted{age: over, state: "recovered", took: 3 * oneADay, paid: 3 * oneADay})
+	both(hunted{age: over, state: state.HuntRecovered, took: 3 * oneADay, paid: 3 * oneADay})
 	// nobody had told us
-	both(hunted{age: over, state: "exhausted", took: window, paid: window - time.Hour})
-	both(hunted{age: over, state: "recovered", took: window + time.Hour, paid: oneADay})
+	both(hunted{age: over, state: state.HuntExhausted, took: window, paid: window - time.Hour})
+	both(hunted{age: over, state: state.HuntRecovered, took: window + time.Hour, paid: oneADay})
 	// stopped, and paid all the same
-	both(hunted{age: over, state: "stopped", took: 3 * oneADay, paid: 20 * oneADay})
+	both(hunted{age: over, state: state.HuntStopped, took: 3 * oneADay, paid: 20 * oneADay})
 	// goes on for a newer invoice
 	both(hunted{age: over, paid: 20 * oneADay})
 	want := figures.Arm{Customers: 5, Recovered: 5}
-	both(hunted{age: over, state: "exhausted", took: window})
-	both(hunted{age: over, state: "stopped", took: 3 * oneADay})
+	both(hunted{age: over, state: state.HuntExhausted, took: window})
+	both(hunted{age: over, state: state.HuntStopped, took: 3 * oneADay})
 	// its last charge is still waited for
 	both(hunted{age: over})
 	// by a credit note
-	both(hunted{age: over, state: "recovered", took: 2 * oneADay})
+	both(hunted{age: over, state: state.HuntRecovered, took: 2 * oneADay})
 	// too late
-	both(hunted{age: over, state: "recovered", took: window + time.Hour, paid: window + time.Second})
+	both(hunted{age: over, state: state.HuntRecovered, took: window + time.Hour, paid: window + time.Second})
 	// the same
-	both(hunted{age: over + oneADay, state: "exhausted", took: window, paid: window + oneADay})
+	both(hunted{age: over + oneADay, state: state.HuntExhausted, took: window, paid: window + oneADay})
 	want.Customers += 6
 	// within a window that goes on
-	both(hunted{age: window - oneADay, state: "recovered", took: 3 * oneADay, paid: 3 * oneADay})
+	both(hunted{age: window - oneADay, state: state.HuntRecovered, took: 3 * oneADay, paid: 3 * oneADay})
 	// what was paid is still being read
-	both(hunted{age: over - time.Minute, state: "recovered", took: oneADay, paid: oneADay})
+	both(hunted{age: over - time.Minute, state: state.HuntRecovered, took: oneADay, paid: oneADay})
 	both(hunted{age: window - oneADay})
-	both(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, test: true})
-	both(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, mode: playbook.ModeObserve})
+	both(hunted{age: over, state: state.HuntRecovered, took: oneADay, paid: oneADay, test: true})
+	both(hunted{age: over, state: state.HuntRecovered, took: oneADay, paid: oneADay, mode: state.ModeObserve})
 	// nobody could be held out
-	l.hunt(hunted{age: over, state: "recovered", took: oneADay, paid: oneADay, playbook: 2})
+	l.hunt(hunted{age: over, state: state.HuntRecovered, took: oneADay, paid: oneADay, playbook: 2})
 	check := func(treated, heldOut figures.Arm, waiting int64) {
 		t.Helper()
 		if u := l.figures().Uplift; u.Treated != treated || u.HeldOut != heldOut || u.Waiting != waiting {
@@ -245,15 +250,15 @@ func TestArms(t *testing.T) {
 	}
 	check(want, want, 6)
 	for _, customer := range []string{"cus_1", "cus_2"} { // the first decides
-		l.hunt(hunted{customer: customer, age: over + oneADay, state: "exhausted", took: window, heldOut: customer == "cus_2"})
-		l.hunt(hunted{customer: customer, age: over, state: "recovered", took: oneADay, paid: oneADay, heldOut: true})
-		l.hunt(hunted{customer: customer, age: 2 * over, state: "recovered", took: oneADay, paid: oneADay, mode: playbook.ModeObserve})
+		l.hunt(hunted{customer: customer, age: over + oneADay, state: state.HuntExhausted, took: window, heldOut: customer == "cus_2"})
+		l.hunt(hunted{customer: customer, age: over, state: state.HuntRecovered, took: oneADay, paid: oneADay, heldOut: true})
+		l.hunt(hunted{customer: customer, age: 2 * over, state: state.HuntRecovered, took: oneADay, paid: oneADay, mode: state.ModeObserve})
 		l.hunt(hunted{customer: customer, age: oneADay})
 	}
 	want.Customers++
 	check(want, want, 6)
-	l.hunt(hunted{customer: "cus_3", age: over + oneADay, state: "recovered", took: oneADay, paid: oneADay, playbook: 2})
-	l.hunt(hunted{customer: "cus_3", age: over, state: "recovered", took: oneADay, paid: oneADay})
+	l.hunt(hunted{customer: "cus_3", age: over + oneADay, state: state.HuntRecovered, took: oneADay, paid: oneADay, playbook: 2})
+	l.hunt(hunted{customer: "cus_3", age: over, state: state.HuntRecovered, took: oneADay, paid: oneADay})
 	check(want, want, 6)
 }
 
@@ -262,9 +267,9 @@ func TestUpliftOfAMerchant(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, dbtest.Pool(t), "acct_1")
 	for i := range 150 {
-		h := hunted{heldOut: i < 80, state: "exhausted", took: 30 * oneADay, age: 60 * oneADay}
+		h := hunted{heldOut: i < 80, state: state.HuntExhausted, took: 30 * oneADay, age: 60 * oneADay}
 		if h.heldOut && i < 48 || i >= 80 && i < 80+56 {
-			h.state, h.paid = "recovered", 30*oneADay
+			h.state, h.paid = state.HuntRecovered, 30*oneADay
 		}
 		l.hunt(h)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // When the window is over the final step is taken once, and the hunt ends with it. A pause is
@@ -81,7 +82,7 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 		p.MaxAttempts, p.FinalStep, p.WindowDays = 0, playbook.FinalUncollectible, 1
 	}
 	p := playbook.Default()
-	p.Mode, p.HoldoutPercent, p.Steps = playbook.ModeRecover, 0, []playbook.Step{}
+	p.Mode, p.HoldoutPercent, p.Steps = state.ModeRecover, 0, []playbook.Step{}
 	p.Auto = false // chosen by hand
 	change(&p)
 	run, err := b.s.DryRun(t.Context(), b.merchant, p)

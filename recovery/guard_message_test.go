@@ -9,31 +9,35 @@ import (
 
 	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // messageStops are what keeps a message back. $1 is the message's id.
-var messageStops = map[string]struct{ change, state string }{
+var messageStops = map[string]struct {
+	change string
+	state  state.Message
+}{
 	"the merchant is halted": {`INSERT INTO halts (scope) SELECT merchant_id FROM messages
-		WHERE id = $1`, message.Planned},
+		WHERE id = $1`, state.MessagePlanned},
 	"all are halted": {`INSERT INTO halts (scope)
-		SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1`, message.Planned},
+		SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1`, state.MessagePlanned},
 	"the hunt is stopped": {`UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now()
-		WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)`, message.Skipped},
+		WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)`, state.MessageSkipped},
 	"the person has said stop": {`INSERT INTO suppressions (merchant_id, channel, person, reason)
-		SELECT merchant_id, 'email', $2, 'x' FROM messages WHERE id = $1`, message.Skipped},
+		SELECT merchant_id, 'email', $2, 'x' FROM messages WHERE id = $1`, state.MessageSkipped},
 	"the merchant has left": {`UPDATE merchants SET disconnected_at = now()
-		WHERE id = (SELECT merchant_id FROM messages WHERE id = $1)`, message.Planned},
+		WHERE id = (SELECT merchant_id FROM messages WHERE id = $1)`, state.MessagePlanned},
 	"the ghost is closed": {`UPDATE ghost_targets SET status = 'closed',
 		closed_reason = 'paid', closed_at = now()
 		WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id
-			WHERE m.id = $1)`, message.Skipped},
+			WHERE m.id = $1)`, state.MessageSkipped},
 	"another message has left": {`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template,
 			planned_for, state, person, persons, sent_at)
 		SELECT merchant_id, gen_random_uuid(), hunt_id, 9, 'email', 'reminder', now(), 'sent', $2,
 			ARRAY[$2::bytea], phantom_now()
-		FROM messages WHERE id = $1`, message.Planned},
+		FROM messages WHERE id = $1`, state.MessagePlanned},
 	"it is planned no more": {"UPDATE messages SET state = 'skipped', why = 'x' WHERE id = $1",
-		message.Skipped},
+		state.MessageSkipped},
 }
 
 // change carries a stop out for a message to a person.
@@ -61,9 +65,9 @@ func TestNoMessageAfterAStop(t *testing.T) {
 			p.world.set(func() { p.world.reading = once })
 			status := p.try(id)
 			requests, _, _ := p.world.took()
-			if state, why := p.state(id); requests != 0 || state != stop.state ||
+			if got, why := p.state(id); requests != 0 || got != stop.state ||
 				p.row(id).FirstSentAt != nil {
-				t.Errorf("%d requests to send; the task is %s, the message %s: %s", requests, status, state,
+				t.Errorf("%d requests to send; the task is %s, the message %s: %s", requests, status, got,
 					why)
 			}
 		})
@@ -90,8 +94,8 @@ func TestNoMessageAgainAfterAStop(t *testing.T) {
 		}
 		status := p.try(id)
 		requests, _, _ := p.world.took()
-		if state, _ := p.state(id); requests != 1 || state != message.Sending && state != message.Unclear {
-			t.Errorf("%d requests to send; the task is %s, the message %s", requests, status, state)
+		if got, _ := p.state(id); requests != 1 || got != state.MessageSending && got != state.MessageUnclear {
+			t.Errorf("%d requests to send; the task is %s, the message %s", requests, status, got)
 		}
 	}
 	for name := range messageStops {
@@ -137,8 +141,8 @@ func TestTwoMessagesAtOnce(t *testing.T) {
 	if requests, _, _ := p.world.took(); requests != 1 {
 		t.Errorf("%d emails to one person", requests)
 	}
-	if state, _ := p.state(second); state != message.Planned {
-		t.Errorf("the second one is %s", state)
+	if got, _ := p.state(second); got != state.MessagePlanned {
+		t.Errorf("the second one is %s", got)
 	}
 }
 
@@ -155,21 +159,21 @@ func TestOnlyTheFirstRefusalThaws(t *testing.T) {
 	taken := func() { p.world.status, p.world.faults = 0, nil }
 	id, _ := p.plan(ada, playbook.Email, "payment_failed")
 	for i, answer := range []func(){refused, lost, refused, taken} {
-		want := []string{message.Planned, message.Sending, message.Sending, message.Sent}[i]
+		want := []state.Message{state.MessagePlanned, state.MessageSending, state.MessageSending, state.MessageSent}[i]
 		p.world.set(answer)
 		// a letter composed anew has other bytes
 		p.exec("UPDATE ghost_targets SET amount = amount + 1")
 		p.try(id)
 		row := p.row(id)
-		state, _ := p.state(id)
-		if state != want || (row.FirstSentAt == nil) != (want == message.Planned) {
-			t.Errorf("after %d answers the message is %s, first sent at %v", i+1, state, row.FirstSentAt)
+		got, _ := p.state(id)
+		if got != want || (row.FirstSentAt == nil) != (want == state.MessagePlanned) {
+			t.Errorf("after %d answers the message is %s, first sent at %v", i+1, got, row.FirstSentAt)
 		}
-		if frozen := row.SealedParams != nil; frozen != (want == message.Sending) {
+		if frozen := row.SealedParams != nil; frozen != (want == state.MessageSending) {
 			t.Errorf("after %d answers it is frozen: %t", i+1, frozen)
 		}
 		if counted := p.count("SELECT count(*) FROM messages WHERE id = $1 AND sent_at IS NOT NULL",
-			id); (counted == 1) != (want != message.Planned) {
+			id); (counted == 1) != (want != state.MessagePlanned) {
 			t.Errorf("after %d answers it counts %d times", i+1, counted)
 		}
 	}
@@ -193,8 +197,8 @@ func TestNoMessageTwice(t *testing.T) {
 		}
 		p.try(id)
 		requests, _, _ := p.world.took()
-		if state, _ := p.state(id); requests != 1 || state == message.Sent || state == message.Planned {
-			t.Errorf("%s: %d requests to send, and it is %s", channel, requests, state)
+		if got, _ := p.state(id); requests != 1 || got == state.MessageSent || got == state.MessagePlanned {
+			t.Errorf("%s: %d requests to send, and it is %s", channel, requests, got)
 		}
 	}
 }

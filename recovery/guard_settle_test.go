@@ -11,6 +11,7 @@ import (
 	"phantom/gate"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // A charge whose request got lost on its way leaves again under its key only where nothing speaks
@@ -37,7 +38,7 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 		}
 	}
 	halt := func(b *bench, _ uuid.UUID) { b.exec("INSERT INTO halts (scope) VALUES ($1)", b.merchant) }
-	off := func(b *bench, _ uuid.UUID) { b.recoverWith(func(p *playbook.Playbook) { p.Mode = playbook.ModeOff }) }
+	off := func(b *bench, _ uuid.UUID) { b.recoverWith(func(p *playbook.Playbook) { p.Mode = state.ModeOff }) }
 	tries := func(n int) func(*bench, uuid.UUID) {
 		return func(b *bench,
 			id uuid.UUID) {

@@ -3,7 +3,6 @@ package recovery
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,20 +17,12 @@ import (
 	"phantom/debt"
 	"phantom/gate"
 	"phantom/input"
-	"phantom/message"
 	"phantom/oracle"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 	"phantom/trail"
 )
-
-// heldOut says whether a customer is left alone: the hash under the merchant's salt, as a number
-// from 0 to 100, against the percentage. So a customer stays where they are when the percentage
-// grows, and over a purge.
-func heldOut(customer []byte, percent int) bool {
-	place := float64(binary.BigEndian.Uint64(customer)>>11) / (1 << 53) * 100
-	return place < float64(percent)
-}
 
 // KindHunt is the kind of the task that begins a hunt, ends its window, or finds out what it has
 // brought.
@@ -64,7 +55,7 @@ func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid
 	if err != nil {
 		return result, err
 	}
-	if newest.Mode == playbook.ModeOff {
+	if newest.Mode == state.ModeOff {
 		return result, ErrOff
 	}
 	hash, err := s.connect.Hasher(ctx, merchantID)
@@ -79,7 +70,8 @@ func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid
 		return result, ErrNotFound
 	}
 	return result, db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		if err := s.begin(ctx, tx, merchantID, newest, list, true, hash, &result); err != nil || result.Hunts == 0 {
+		b := beginner{s: s, tx: tx, merchant: merchantID, playbook: newest, byHand: true, hash: hash, started: &result}
+		if err := b.begin(ctx, list); err != nil || result.Hunts == 0 {
 			return err
 		}
 		return trail.Record(ctx, tx, startOf(merchantID, newest, ghosts, result))
@@ -93,7 +85,7 @@ const mostNamed = 200
 // here, begin later: how many there are is not known yet.
 func startOf(merchantID uuid.UUID, playbook playbook.Versioned, ghosts []uuid.UUID, started Started) trail.Change {
 	after := struct {
-		Mode    string      `json:"mode"`
+		Mode    state.Mode  `json:"mode"`
 		Version int32       `json:"playbook_version"`
 		Hunts   *int        `json:"hunts,omitempty"`
 		Named   int         `json:"named,omitempty"`
@@ -123,100 +115,6 @@ func (s *Service) stored(ctx context.Context, merchantID uuid.UUID) (playbook.Ve
 	}
 	// Nobody has asked for another.
 	return s.SetPlaybook(trail.By(ctx, trail.Nobody), merchantID, v.Playbook)
-}
-
-// begin stores the hunts of these ghosts with their tasks: one that plans its first steps, and one
-// that ends its window. Where the playbook recovers, a hunt that only watches ends for it. byHand
-// says that somebody has named the ghosts.
-func (s *Service) begin(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, newest playbook.Versioned, ghosts []db.GhostTarget, byHand bool,
-	hash func(subject, value string) []byte, result *Started) error {
-	queries := db.New(tx)
-	some, err := queries.SuppressionExists(ctx, merchantID)
-	if err != nil {
-		return fmt.Errorf("read suppressions: %w", err)
-	}
-	now, err := queries.Now(ctx)
-	if err != nil {
-		return fmt.Errorf("read clock: %w", err)
-	}
-	batch := db.HuntCreateManyParams{MerchantID: merchantID, PlaybookVersion: newest.Version, Mode: newest.Mode, ByHand: byHand}
-	var beginnings []string
-	for _, g := range ghosts {
-		plan, segment := newest.For(g)
-		if !gate.MayHunt(plan, g, byHand, now) {
-			result.Skipped++
-			continue
-		}
-		if some { // whichever arm they would be in
-			unwanted, err := message.Unwanted(ctx, queries, g, hash, plan.Steps)
-			if err != nil {
-				return err
-			}
-			if unwanted {
-				result.Skipped++
-				continue
-			}
-		}
-		customer := hash("customer", g.StripeCustomerID)
-		batch.Ids, batch.Ghosts, batch.Customers = append(batch.Ids, newID()), append(batch.Ghosts, g.ID), append(batch.Customers, customer)
-		batch.Helds = append(batch.Helds, heldOut(customer, newest.HoldoutPercent))
-		beginnings = append(beginnings, beginning(newest, plan, segment, g, byHand, now))
-	}
-	// Anyone who closes a ghost comes before this and is seen, or waits and sees the hunt.
-	if err := queries.HuntShareGhosts(ctx, db.HuntShareGhostsParams{MerchantID: merchantID, Ghosts: batch.Ghosts}); err != nil {
-		return fmt.Errorf("lock ghosts: %w", err)
-	}
-	if newest.Mode == playbook.ModeRecover {
-		if err := s.replaceWatching(ctx, tx, merchantID, batch.Ghosts); err != nil {
-			return err
-		}
-	}
-	added, err := queries.HuntCreateMany(ctx, batch)
-	if err != nil {
-		return fmt.Errorf("create hunts: %w", err)
-	}
-	result.Hunts += len(added)
-	result.Skipped += len(batch.Ids) - len(added)
-	begun, notes, tasks := unique(added), db.HuntNoteCreateManyParams{MerchantID: merchantID}, []task.New{}
-	for i, id := range batch.Ids {
-		if !begun[id] {
-			continue
-		}
-		words := beginnings[i]
-		if batch.Helds[i] {
-			result.HeldOut++
-			words = "held out: this customer is left to what would have happened anyway, so that the others can be compared with them"
-		} else {
-			tasks = append(tasks, task.New{ID: newID(), UniqueKey: beginKey(id), RunAt: now, Params: huntParams{id, "begin"}})
-		}
-		notes.Hunts, notes.Ids, notes.Notes = append(notes.Hunts, id), append(notes.Ids, newID()), append(notes.Notes, words)
-		tasks = append(tasks, task.New{
-			ID: newID(), UniqueKey: endKey(id), RunAt: now.Add(time.Duration(newest.WindowDays) * 24 * time.Hour), Params: huntParams{id, "end"},
-		})
-	}
-	if err := queries.HuntNoteCreateMany(ctx, notes); err != nil {
-		return fmt.Errorf("note: %w", err)
-	}
-	_, err = task.EnqueueKeyed(ctx, tx, merchantID, KindHunt, tasks)
-	return err
-}
-
-// replaceWatching ends the hunts of these ghosts that only watch, so that hunts that recover can
-// begin.
-func (s *Service) replaceWatching(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error {
-	hunts, err := db.New(tx).HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: merchantID, Ghosts: ghosts})
-	if err != nil {
-		return fmt.Errorf("list hunts: %w", err)
-	}
-	for _, hunt := range hunts {
-		if hunt.Mode != playbook.ModeObserve {
-			continue
-		}
-		if err := s.endHunt(ctx, tx, hunt, "stopped", "a hunt in mode recover takes its place"); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Mutates says whether tasks of a kind change something at Stripe.
@@ -272,7 +170,7 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 // nothing does.
 func (s *Service) goOn(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.UUID) error {
 	p, err := s.lock(ctx, tx, merchantID, huntID)
-	if err != nil || p.hunt.State != "active" {
+	if err != nil || p.hunt.State != state.HuntActive {
 		return err
 	}
 	there, err := p.load(ctx)
@@ -280,7 +178,7 @@ func (s *Service) goOn(ctx context.Context, tx pgx.Tx, merchantID, huntID uuid.U
 		return err
 	}
 	if there && p.now.After(gate.WindowEnd(p.hunt, p.playbook)) && slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return gate.IsFinal(a.Action) }) {
-		return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over; its final step was canceled")
+		return s.endHunt(ctx, tx, p.hunt, state.HuntExhausted, "the window is over; its final step was canceled")
 	}
 	return p.plan(ctx)
 }
@@ -291,7 +189,7 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 	var wait time.Duration
 	err := db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		p, err := s.lock(ctx, tx, merchantID, huntID)
-		if err != nil || p.hunt.State != "active" {
+		if err != nil || p.hunt.State != state.HuntActive {
 			return err
 		}
 		there, err := p.load(ctx)
@@ -303,12 +201,12 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 			wait = oneADay // until it is known what became of the payment
 			return nil
 		}
-		if !there || p.hunt.HeldOut || p.hunt.Mode != playbook.ModeRecover || gate.FinalKinds[p.playbook.FinalStep] == "" || p.ghost.Status != "open" {
-			return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over")
+		if !there || p.hunt.HeldOut || p.hunt.Mode != state.ModeRecover || gate.FinalKinds[p.playbook.FinalStep] == "" || p.ghost.Status != "open" {
+			return s.endHunt(ctx, tx, p.hunt, state.HuntExhausted, "the window is over")
 		}
 		if why := gate.SparesFinal(p.playbook, p.ghost); why != "" {
 			// it would wait for ever, or as long as a year's subscription goes on
-			return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over; its final step was not taken: "+why.Words())
+			return s.endHunt(ctx, tx, p.hunt, state.HuntExhausted, "the window is over; its final step was not taken: "+why.Words())
 		}
 		if err := cancelUnsent(ctx, p.queries, p.hunt, gate.WindowOver, gate.WindowOver.Words()); err != nil {
 			return err
@@ -326,7 +224,7 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		if planned, err := p.final(ctx); planned || err != nil {
 			return err
 		}
-		return s.endHunt(ctx, tx, p.hunt, "exhausted", "the window is over")
+		return s.endHunt(ctx, tx, p.hunt, state.HuntExhausted, "the window is over")
 	})
 	if err == nil && wait > 0 {
 		return task.Snooze(wait)
@@ -378,9 +276,9 @@ func cancelUnsent(ctx context.Context, queries *db.Queries, hunt db.Hunt, c gate
 // endHunt ends a hunt, whose row the caller has locked, with all that it has planned, and has what
 // it brought counted. What is being sent at the moment was marked before; everything else sees the
 // end.
-func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, state, reason string) error {
+func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, end state.Hunt, reason string) error {
 	queries := db.New(tx)
-	ended, err := queries.HuntEnd(ctx, db.HuntEndParams{MerchantID: hunt.MerchantID, ID: hunt.ID, State: state, Reason: reason})
+	ended, err := queries.HuntEnd(ctx, db.HuntEndParams{MerchantID: hunt.MerchantID, ID: hunt.ID, State: end, Reason: reason})
 	if err != nil || ended == 0 {
 		return err
 	}
@@ -392,10 +290,10 @@ func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, state, 
 	}); err != nil {
 		return fmt.Errorf("cancel tasks: %w", err)
 	}
-	if err := note(ctx, queries, hunt.MerchantID, hunt.ID, uuid.Nil, state+": "+reason); err != nil {
+	if err := note(ctx, queries, hunt.MerchantID, hunt.ID, uuid.Nil, string(end)+": "+reason); err != nil {
 		return err
 	}
-	if state != "recovered" {
+	if end != state.HuntRecovered {
 		if err := s.giveBack(ctx, tx, hunt); err != nil {
 			return err
 		}
@@ -471,31 +369,16 @@ func (s *Service) Stop(ctx context.Context, merchantID, huntID uuid.UUID) error 
 		if err != nil {
 			return fmt.Errorf("lock hunt: %w", err)
 		}
-		if err := s.endHunt(ctx, tx, hunt, "stopped", "stopped by the merchant"); err != nil || hunt.State != "active" {
+		if err := s.endHunt(ctx, tx, hunt, state.HuntStopped, "stopped by the merchant"); err != nil || hunt.State != state.HuntActive {
 			return err
 		}
 		return trail.Record(ctx, tx, trail.Change{
-			Merchant: merchantID, Action: "hunt.stop", Object: huntID.String(), Before: huntState{hunt.State}, After: huntState{"stopped"},
+			Merchant: merchantID, Action: "hunt.stop", Object: huntID.String(), Before: huntState{hunt.State}, After: huntState{state.HuntStopped},
 		})
 	})
 }
 
 // huntState is what the log says of a hunt.
 type huntState struct {
-	State string `json:"state"`
-}
-
-// beginning is the first line of a hunt's history.
-func beginning(playbook playbook.Versioned, plan playbook.Playbook, segment string, g db.GhostTarget, byHand bool,
-	now time.Time) string {
-	words := fmt.Sprintf("begun in mode %s with version %d of the playbook", playbook.Mode,
-		playbook.Version)
-	if segment != "" {
-		words = "segment " + segment + ": " + words
-	}
-	if old := len(g.Owed()) - len(plan.Chosen(g, byHand, now)); old > 0 {
-		words += fmt.Sprintf("; invoices left alone because they are older than %d days: %d",
-			plan.MaxDebtAgeDays, old)
-	}
-	return words
+	State state.Hunt `json:"state"`
 }

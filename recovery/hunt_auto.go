@@ -15,6 +15,7 @@ import (
 	"phantom/gate"
 	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -73,7 +74,8 @@ func (s *Service) beginUntried(ctx context.Context, tx db.DBTX, merchantID uuid.
 	if len(fresh) == 0 {
 		return nil
 	}
-	return s.begin(ctx, tx, merchantID, playbook, fresh, false, hash, began)
+	b := beginner{s: s, tx: tx, merchant: merchantID, playbook: playbook, hash: hash, started: began}
+	return b.begin(ctx, fresh)
 }
 
 func open(list []db.GhostTarget) (some []db.GhostTarget) {
@@ -124,7 +126,7 @@ func (a *Auto) add(g db.GhostTarget, p playbook.Playbook, now time.Time) {
 // playbook does not observe, or leaves the choice to the merchant. tx should be a snapshot.
 func ReadAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (*Auto, error) {
 	newest, err := playbook.Newest(ctx, db.New(tx), merchantID)
-	if err != nil || newest.Mode != playbook.ModeObserve || !newest.Auto {
+	if err != nil || newest.Mode != state.ModeObserve || !newest.Auto {
 		return nil, err
 	}
 	return readAuto(ctx, tx, merchantID, newest.Playbook, 0)
@@ -156,7 +158,7 @@ func readAuto(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, base playbo
 	}
 	all := &Auto{Amounts: map[string]int64{}}
 	rows := 0
-	for page, err := range targets(ctx, queries, merchantID, playbook.ModeRecover) {
+	for page, err := range targets(ctx, queries, merchantID, state.ModeRecover) {
 		if err != nil {
 			return nil, err
 		}

@@ -16,7 +16,7 @@ import (
 	"phantom/db"
 	"phantom/gate"
 	"phantom/oracle"
-	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -121,7 +121,7 @@ func (s *Service) followUp(ctx context.Context, hunt db.Hunt, first settlement) 
 			return fmt.Errorf("note the payment: %w", err)
 		}
 	}
-	if !first.owed || hunt.State == "active" { // an active one is read when its window ends it
+	if !first.owed || hunt.State == state.HuntActive { // an active one is read when its window ends it
 		return nil
 	}
 	window, err := s.queries.HuntGetWindow(ctx, db.HuntGetWindowParams{MerchantID: hunt.MerchantID, ID: hunt.ID})
@@ -155,7 +155,7 @@ func (s *Service) liftPause(ctx context.Context, tx db.DBTX, merchantID, huntID 
 // cause says what came before a payment: our charge if it was that, else the last message before
 // it, else nothing of ours.
 func (s *Service) cause(ctx context.Context, reader *connect.Reader, hunt db.Hunt, object []byte, p payment) (string, error) {
-	if hunt.HeldOut || hunt.Mode != playbook.ModeRecover {
+	if hunt.HeldOut || hunt.Mode != state.ModeRecover {
 		return "anyway", nil
 	}
 	attempts, err := s.queries.AttemptListOfObject(ctx, db.AttemptListOfObjectParams{MerchantID: hunt.MerchantID, Object: object})
@@ -189,7 +189,7 @@ func (s *Service) chargedByUs(ctx context.Context, reader *connect.Reader, attem
 			if p.by != nil && bytes.Equal(a.Charge, reader.Hash("charge", p.by.ID)) {
 				return true, nil
 			}
-		case a.Result != nil && *a.Result == "paid":
+		case a.Result != nil && *a.Result == state.AttemptPaid:
 			return true, nil
 		default:
 			perhaps["task_"+a.TaskID.String()] = a

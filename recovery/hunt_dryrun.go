@@ -11,6 +11,7 @@ import (
 	"phantom/forecast"
 	"phantom/gate"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/zone"
 )
 
@@ -47,7 +48,7 @@ func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p playbook.P
 	if err != nil {
 		return run, fmt.Errorf("count ghosts: %w", err)
 	}
-	if run.Ghosts = ghosts; p.Mode == playbook.ModeOff {
+	if run.Ghosts = ghosts; p.Mode == state.ModeOff {
 		return run, nil
 	}
 	base, err := s.lookAhead(ctx, merchantID, p)

@@ -13,6 +13,7 @@ import (
 	"phantom/gate"
 	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // MayWrite implements [message.Hunts].
@@ -97,7 +98,7 @@ func (s *Service) EndUnwanted(ctx context.Context, tx db.DBTX, hunt db.Hunt) (en
 	if err != nil || !unwanted {
 		return false, err
 	}
-	return true, s.endHunt(ctx, tx, hunt, "stopped", whyUnwanted)
+	return true, s.endHunt(ctx, tx, hunt, state.HuntStopped, whyUnwanted)
 }
 
 // whyUnwanted is why a hunt ends, or is not begun, whose customer has said stop on every channel.

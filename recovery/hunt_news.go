@@ -11,6 +11,7 @@ import (
 	"phantom/db"
 	"phantom/debt"
 	"phantom/gate"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -44,16 +45,16 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 	queries := db.New(tx)
 	ghost, err := queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: hunt.MerchantID, ID: hunt.GhostID})
 	if errors.Is(err, pgx.ErrNoRows) {
-		return s.endHunt(ctx, tx, hunt, "stopped", "purged")
+		return s.endHunt(ctx, tx, hunt, state.HuntStopped, "purged")
 	}
 	if err != nil {
 		return fmt.Errorf("read ghost: %w", err)
 	}
 	if ghost.Status == "closed" {
-		state, reason := "stopped", *ghost.ClosedReason
+		end, reason := state.HuntStopped, *ghost.ClosedReason
 		switch reason {
 		case debt.Paid:
-			state = "recovered"
+			end = state.HuntRecovered
 		case debt.PaymentUnderWay: // it may fail yet, and the ghost come back
 			if err := cancelUnsent(ctx, queries, hunt, gate.UnderWay, gate.UnderWay.Words()); err != nil {
 				return err
@@ -65,7 +66,7 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 			return closeLater(ctx, tx, hunt) // it may have been the final step that was canceled
 		default: // it has ended without a payment
 		}
-		return s.endHunt(ctx, tx, hunt, state, string(reason))
+		return s.endHunt(ctx, tx, hunt, end, string(reason))
 	}
 	ids, _ := ghost.OwedColumns()
 	if err := queries.HuntAddInvoices(ctx, db.HuntAddInvoicesParams{MerchantID: hunt.MerchantID, ID: hunt.ID, Invoices: ids}); err != nil {
@@ -130,7 +131,7 @@ func (s *Service) GhostsExpire(ctx context.Context, tx db.DBTX, merchantID uuid.
 		return fmt.Errorf("list hunts: %w", err)
 	}
 	for _, hunt := range hunts {
-		if err := s.endHunt(ctx, tx, hunt, "stopped", "purged"); err != nil {
+		if err := s.endHunt(ctx, tx, hunt, state.HuntStopped, "purged"); err != nil {
 			return err
 		}
 	}

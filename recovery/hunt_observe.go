@@ -11,14 +11,14 @@ import (
 	"phantom/forecast"
 	"phantom/gate"
 	"phantom/money"
-	"phantom/playbook"
+	"phantom/state"
 )
 
 // storeForecast writes into the history of a hunt that only watches what it would do in its first
 // seven days, thought through as by [Service.DryRun] but for this hunt alone. It does nothing else.
 func (s *Service) storeForecast(ctx context.Context, tx db.DBTX, merchantID, huntID uuid.UUID) error {
 	p, err := s.lock(ctx, tx, merchantID, huntID)
-	if err != nil || p.hunt.State != "active" || p.hunt.HeldOut || p.hunt.Mode != playbook.ModeObserve {
+	if err != nil || p.hunt.State != state.HuntActive || p.hunt.HeldOut || p.hunt.Mode != state.ModeObserve {
 		return err
 	}
 	notes, err := p.queries.HuntNoteList(ctx, db.HuntNoteListParams{MerchantID: merchantID, HuntID: huntID})

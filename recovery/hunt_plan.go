@@ -19,6 +19,7 @@ import (
 	"phantom/gate"
 	"phantom/oracle"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 	"phantom/zone"
 )
@@ -83,7 +84,7 @@ func (p *planning) load(ctx context.Context) (there bool, err error) {
 
 // plan plans what comes next, where there is none under way.
 func (p *planning) plan(ctx context.Context) error {
-	if p.hunt.State != "active" || p.hunt.HeldOut || p.hunt.Mode != playbook.ModeRecover {
+	if p.hunt.State != state.HuntActive || p.hunt.HeldOut || p.hunt.Mode != state.ModeRecover {
 		return nil
 	}
 	there, err := p.load(ctx)
@@ -112,7 +113,7 @@ func (p *planning) message(ctx context.Context) error {
 	step := int32(0)
 	last, err := p.queries.HuntMessageGetLast(ctx, db.HuntMessageGetLastParams{MerchantID: p.hunt.MerchantID, HuntID: p.hunt.ID})
 	switch {
-	case err == nil && (last.State == "planned" || last.State == "sending"):
+	case err == nil && (last.State == state.MessagePlanned || last.State == state.MessageSending):
 		return nil // one at a time
 	case err == nil:
 		step = last.Step + 1
@@ -212,13 +213,13 @@ func (p *planning) next(ctx context.Context, invoice debt.Invoice, object []byte
 			if a.PlannedFor.After(so.NotBefore) {
 				so.NotBefore = a.PlannedFor
 			}
-		case why.Effect() == gate.Holds && *a.Result == "not_sent":
+		case why.Effect() == gate.Holds && *a.Result == state.AttemptNotSent:
 			// it has waited, and may go any time
-		case *a.Result == "not_sent" || *a.Result == "absent" || *a.Result == "refused":
+		case *a.Result == state.AttemptNotSent || *a.Result == state.AttemptAbsent || *a.Result == state.AttemptRefused:
 			idle++
 		case a.Action == gate.KindPay:
 			so.Sent++
-			if a.SentAt != nil && *a.Result != "paid" {
+			if a.SentAt != nil && *a.Result != state.AttemptPaid {
 				so.Asked = append(so.Asked, *a.SentAt)
 			}
 			idle = 0
@@ -251,7 +252,7 @@ func (p *planning) lastFailure(object []byte) (at time.Time, class decline.Class
 	}
 	ours := false
 	for _, a := range p.attempts {
-		if a.Action == gate.KindPay && a.Result != nil && *a.Result == "declined" && a.SentAt != nil && !a.SentAt.Before(at) {
+		if a.Action == gate.KindPay && a.Result != nil && *a.Result == state.AttemptDeclined && a.SentAt != nil && !a.SentAt.Before(at) {
 			at, class, code, ours = *a.SentAt, decline.Unknown, "", bytes.Equal(a.Object, object)
 			if a.DeclineClass != nil {
 				class = *a.DeclineClass
@@ -333,7 +334,7 @@ func (p *planning) final(ctx context.Context) (planned bool, err error) {
 	for _, invoice := range p.ghost.Owed() {
 		object := p.hash("invoice", invoice.ID)
 		if !slices.ContainsFunc(p.attempts, func(a db.Attempt) bool {
-			return a.Action == kind && bytes.Equal(a.Object, object) && *a.Result != "absent"
+			return a.Action == kind && bytes.Equal(a.Object, object) && *a.Result != state.AttemptAbsent
 		}) {
 			return true, p.planMutation(ctx, kind, invoice.ID, invoice.Amount, m)
 		}

@@ -12,6 +12,7 @@ import (
 	"phantom/db"
 	"phantom/decline"
 	"phantom/figures"
+	"phantom/state"
 )
 
 // Figures reads a merchant's figures, all of one moment.
@@ -28,9 +29,9 @@ func (s *Service) Figures(ctx context.Context, merchantID uuid.UUID) (figures.Fi
 type Hunt struct {
 	ID              uuid.UUID     `json:"id"`
 	Ghost           uuid.UUID     `json:"ghost"`
-	Mode            string        `json:"mode"`
+	Mode            state.Mode    `json:"mode"`
 	HeldOut         bool          `json:"held_out"`
-	State           string        `json:"state"`
+	State           state.Hunt    `json:"state"`
 	EndedReason     *string       `json:"ended_reason"`
 	DeclineClass    decline.Class `json:"decline_class"` // when it began
 	Currency        string        `json:"currency"`
@@ -59,7 +60,7 @@ type HuntAttempt struct {
 	Currency     string         `json:"currency"`
 	PlannedFor   time.Time      `json:"planned_for"`
 	SentAt       *time.Time     `json:"sent_at"`
-	Result       *string        `json:"result"` // null while it is under way
+	Result       *state.Attempt `json:"result"` // null while it is under way
 	DeclineClass *decline.Class `json:"decline_class"`
 	DeclineCode  *string        `json:"decline_code"`
 	Reason       string         `json:"reason"`
@@ -81,9 +82,6 @@ type HuntNote struct {
 	Note string     `json:"note"`
 	Task *uuid.UUID `json:"task"`
 }
-
-// HuntStates are all states of a hunt.
-var HuntStates = []string{"active", "recovered", "exhausted", "stopped"}
 
 // HuntFilter narrows [Service.Hunts].
 type HuntFilter struct {

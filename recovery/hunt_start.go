@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,6 +14,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 	"phantom/trail"
 )
@@ -37,15 +39,12 @@ const (
 	startHalted = time.Minute
 )
 
-// StartStates are all that a start can have.
-var StartStates = []string{"running", "succeeded", "stopped", "failed"}
-
 // AllStarted says how far [Service.StartAll] has come. Its JSON is part of the HTTP API.
 type AllStarted struct {
-	ID       uuid.UUID `json:"id"`
-	State    string    `json:"state"`     // one of StartStates; running: queued too
-	Ghosts   int64     `json:"ghosts"`    // open when it was asked for
-	LookedAt int64     `json:"looked_at"` // open ghosts that it has come past; some may be newer
+	ID       uuid.UUID   `json:"id"`
+	State    state.Start `json:"state"`     // running: queued too
+	Ghosts   int64       `json:"ghosts"`    // open when it was asked for
+	LookedAt int64       `json:"looked_at"` // open ghosts that it has come past; some may be newer
 	Started
 	Error *string `json:"error"` // why it was stopped or has failed
 }
@@ -58,7 +57,7 @@ func (s *Service) StartAll(ctx context.Context, merchantID uuid.UUID) (AllStarte
 	if err != nil {
 		return AllStarted{}, err
 	}
-	if newest.Mode == playbook.ModeOff {
+	if newest.Mode == state.ModeOff {
 		return AllStarted{}, ErrOff
 	}
 	id, err := s.startOrJoin(ctx, merchantID, newest)
@@ -126,10 +125,10 @@ func (s *Service) ReadStart(ctx context.Context, merchantID, id uuid.UUID) (AllS
 		ID: start.ID, State: start.State, Ghosts: start.Ghosts, LookedAt: start.LookedAt, Error: start.Error,
 		Started: Started{Hunts: int(start.Hunts), HeldOut: int(start.HeldOut), Skipped: int(start.Skipped)},
 	}
-	alive := row.Task == "pending" || row.Task == "running" || row.Task == "parked"
-	if start.State == "running" && !alive { // a person looks at it, or has ended it
+	alive := slices.Contains([]state.Task{state.TaskPending, state.TaskRunning, state.TaskParked}, state.Task(row.Task))
+	if start.State == state.StartRunning && !alive { // a person looks at it, or has ended it
 		why := "its task did not succeed: ask again"
-		all.State, all.Error = "failed", &why
+		all.State, all.Error = state.StartFailed, &why
 	}
 	return all, nil
 }
@@ -166,7 +165,7 @@ func (s *Service) startNext(ctx context.Context, t *task.Task) (more bool, wait 
 			return fmt.Errorf("lock start: %w", err)
 		}
 		start := row.HuntStart
-		if start.State != "running" {
+		if start.State != state.StartRunning {
 			return nil
 		}
 		playbook, err := playbook.Newest(ctx, queries, m)
@@ -176,7 +175,7 @@ func (s *Service) startNext(ctx context.Context, t *task.Task) (more bool, wait 
 		why := whyNoMore(row, playbook)
 		switch {
 		case why != "":
-			return finishStart(ctx, queries, start, "stopped", why)
+			return finishStart(ctx, queries, start, state.StartStopped, why)
 		case row.Disconnected: // auto: it goes on where they come back
 			return connect.ErrRevoked
 		case row.Halted:
@@ -198,7 +197,7 @@ func (s *Service) startNext(ctx context.Context, t *task.Task) (more bool, wait 
 			return fmt.Errorf("note how far it has come: %w", err)
 		}
 		if page.last {
-			return finishStart(ctx, queries, start, "succeeded", "")
+			return finishStart(ctx, queries, start, state.StartSucceeded, "")
 		}
 		more = true
 		return queries.TaskProgressed(ctx, db.TaskProgressedParams{MerchantID: m, ID: t.ID, Fence: t.Fence})
@@ -225,9 +224,9 @@ func whyNoMore(row db.HuntStartLockRow, newest playbook.Versioned) string {
 	return ""
 }
 
-func finishStart(ctx context.Context, queries *db.Queries, start db.HuntStart, state, why string) error {
+func finishStart(ctx context.Context, queries *db.Queries, start db.HuntStart, end state.Start, why string) error {
 	if err := queries.HuntStartFinish(ctx, db.HuntStartFinishParams{
-		MerchantID: start.MerchantID, ID: start.ID, State: state, Error: why,
+		MerchantID: start.MerchantID, ID: start.ID, State: end, Error: why,
 	}); err != nil {
 		return fmt.Errorf("end the start: %w", err)
 	}
@@ -246,7 +245,8 @@ func (s *Service) beginPage(ctx context.Context, tx db.DBTX, start db.HuntStart,
 	if err != nil {
 		return err
 	}
-	return s.begin(ctx, tx, start.MerchantID, playbook, ghosts, false, hash, result)
+	b := beginner{s: s, tx: tx, merchant: start.MerchantID, playbook: playbook, hash: hash, started: result}
+	return b.begin(ctx, ghosts)
 }
 
 // targetPage is the next part of a merchant's ghosts.
@@ -259,8 +259,8 @@ type targetPage struct {
 }
 
 // nextTargets reads the ghosts behind one: startBatch rows at most, open or not.
-func nextTargets(ctx context.Context, queries *db.Queries, merchantID uuid.UUID, mode string, after uuid.UUID) (targetPage, error) {
-	rows, err := queries.HuntPageTargets(ctx, db.HuntPageTargetsParams{MerchantID: merchantID, Mode: mode, After: after, Most: startBatch})
+func nextTargets(ctx context.Context, queries *db.Queries, merchantID uuid.UUID, mode state.Mode, after uuid.UUID) (targetPage, error) {
+	rows, err := queries.HuntPageTargets(ctx, db.HuntPageTargetsParams{MerchantID: merchantID, Mode: string(mode), After: after, Most: startBatch})
 	if err != nil {
 		return targetPage{}, fmt.Errorf("list ghosts: %w", err)
 	}
@@ -278,7 +278,7 @@ func nextTargets(ctx context.Context, queries *db.Queries, merchantID uuid.UUID,
 }
 
 // targets are all pages.
-func targets(ctx context.Context, queries *db.Queries, merchantID uuid.UUID, mode string) iter.Seq2[targetPage, error] {
+func targets(ctx context.Context, queries *db.Queries, merchantID uuid.UUID, mode state.Mode) iter.Seq2[targetPage, error] {
 	return func(yield func(targetPage, error) bool) {
 		for page := (targetPage{}); !page.last; {
 			var err error

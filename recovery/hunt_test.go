@@ -5,6 +5,7 @@ import (
 
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // Every ghost of a world is hunted once: half of the invoices are paid, the others are declined as
@@ -63,11 +64,11 @@ func TestRecoverTakesThePlaceOfObserve(t *testing.T) {
 			t.Fatalf("%+v, %v, want %+v", got, err, want)
 		}
 	}
-	b.recoverWith(func(p *playbook.Playbook) { p.Mode = playbook.ModeObserve })
+	b.recoverWith(func(p *playbook.Playbook) { p.Mode = state.ModeObserve })
 	start(Started{Hunts: 5})
 	start(Started{})
 	recovering := playbook.Default()
-	recovering.Mode, recovering.HoldoutPercent, recovering.Steps = playbook.ModeRecover, 0, []playbook.Step{}
+	recovering.Mode, recovering.HoldoutPercent, recovering.Steps = state.ModeRecover, 0, []playbook.Step{}
 	recovering.Auto = false
 	run, err := b.s.DryRun(t.Context(), b.merchant, recovering)
 	if err != nil || run.Hunts != 5 || len(run.Data) == 0 {
@@ -89,7 +90,7 @@ func TestMoneyIsTheLaterHunts(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 4})
 	b.audit()
-	for _, mode := range []string{playbook.ModeObserve, playbook.ModeRecover} {
+	for _, mode := range []state.Mode{state.ModeObserve, state.ModeRecover} {
 		b.recoverWith(func(p *playbook.Playbook) { p.Mode = mode })
 		if _, err := b.startAll(); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 
 	"phantom/forecast"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // The invoices of a hunt are charged one after the other: while the attempts on the first are used
@@ -59,7 +60,7 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 	const most = 1_000_000
 	b.exec("UPDATE ghost_targets SET invoices = jsonb_set(invoices, '{0,amount}', to_jsonb($1::bigint)), amount = amount + $1 WHERE status = 'open' AND jsonb_array_length(invoices) = 2", 2*most)
 	p := playbook.Default()
-	p.Mode, p.HoldoutPercent, p.DailyCap = playbook.ModeRecover, 0, map[string]int64{"usd": most, "eur": most, "jpy": most}
+	p.Mode, p.HoldoutPercent, p.DailyCap = state.ModeRecover, 0, map[string]int64{"usd": most, "eur": most, "jpy": most}
 	p.Auto = false
 	p.MaxAttempts, p.WindowDays, p.Steps = 12, 60, []playbook.Step{{AfterDays: 0, Channel: playbook.Email, Template: "payment_failed"}}
 	run, err := b.s.DryRun(t.Context(), b.merchant, p)

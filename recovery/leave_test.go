@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -41,22 +41,22 @@ func TestNothingLeavesLate(t *testing.T) {
 			for _, id := range []uuid.UUID{sent, stopped} {
 				p.at(sleepy())
 				p.try(id)
-				state, why := p.state(id)
+				got, why := p.state(id)
 				requests, _, _ := p.world.took()
 				row := p.row(id)
-				if requests != 0 || state != message.Planned || row.FirstSentAt != nil || row.SealedParams != nil || row.Status != "pending" {
-					t.Fatalf("%d requests, the message is %s (%s), its task %s, first sent %v", requests, state, why, row.Status, row.FirstSentAt)
+				if requests != 0 || got != state.MessagePlanned || row.FirstSentAt != nil || row.SealedParams != nil || row.Status != state.TaskPending {
+					t.Fatalf("%d requests, the message is %s (%s), its task %s, first sent %v", requests, got, why, row.Status, row.FirstSentAt)
 				}
 			}
 			p.at(time.Now)
 			p.exec("UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = $1", hunt)
 			p.try(sent)
 			p.try(stopped)
-			if state, why := p.state(sent); state != message.Sent {
-				t.Errorf("in time: %s, %s", state, why)
+			if got, why := p.state(sent); got != state.MessageSent {
+				t.Errorf("in time: %s, %s", got, why)
 			}
-			if state, why := p.state(stopped); state != message.Skipped || !strings.Contains(why, "hunt has ended") {
-				t.Errorf("stopped meanwhile: %s, %s", state, why)
+			if got, why := p.state(stopped); got != state.MessageSkipped || !strings.Contains(why, "hunt has ended") {
+				t.Errorf("stopped meanwhile: %s, %s", got, why)
 			}
 			if requests, _, _ := p.world.took(); requests != 1 {
 				t.Errorf("%d requests", requests)
@@ -80,14 +80,14 @@ func TestNoRepetitionLeavesLate(t *testing.T) {
 	p.at(sleepy())
 	p.try(id)
 	requests, _, _ := p.world.took()
-	if state, why := p.state(id); state != message.Sending || requests != 1 || p.row(id).FirstSentAt == nil {
-		t.Fatalf("%d requests, %s %s", requests, state, why)
+	if got, why := p.state(id); got != state.MessageSending || requests != 1 || p.row(id).FirstSentAt == nil {
+		t.Fatalf("%d requests, %s %s", requests, got, why)
 	}
 	p.at(time.Now)
 	p.try(id)
 	requests, emails, _ := p.world.took()
-	if state, why := p.state(id); state != message.Sent || requests != 2 || emails != 1 {
-		t.Errorf("%d requests, %d emails, %s %s", requests, emails, state, why)
+	if got, why := p.state(id); got != state.MessageSent || requests != 2 || emails != 1 {
+		t.Errorf("%d requests, %d emails, %s %s", requests, emails, got, why)
 	}
 }
 
@@ -95,7 +95,7 @@ func TestNoRepetitionLeavesLate(t *testing.T) {
 func (p *office) newest(change func(*playbook.Playbook)) {
 	p.t.Helper()
 	chosen := playbook.Default()
-	chosen.Mode, chosen.QuietHours = playbook.ModeRecover, playbook.QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
+	chosen.Mode, chosen.QuietHours = state.ModeRecover, playbook.QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
 	chosen.Auto = false // chosen by hand
 	change(&chosen)
 	body, err := json.Marshal(chosen)
@@ -110,15 +110,15 @@ func TestNewestPlaybookStopsMessages(t *testing.T) {
 	p := setupPost(t)
 	reads := p.world.counting()
 	id, _ := p.plan(ada, playbook.SMS, "reminder")
-	for _, mode := range []string{playbook.ModeOff, playbook.ModeObserve} {
+	for _, mode := range []state.Mode{state.ModeOff, state.ModeObserve} {
 		p.newest(func(playbook *playbook.Playbook) { playbook.Mode = mode })
 		claimed := p.claim(id)
 		verdict := p.s.Handlers()[playbook.SMS](t.Context(), claimed)
 		p.settle(claimed, verdict)
 		requests, _, _ := p.world.took()
-		state, why := p.state(id)
-		if requests != 0 || reads() != 0 || state != message.Planned || !reflect.DeepEqual(verdict, task.Snooze(15*time.Minute)) {
-			t.Errorf("mode %s: %d requests and %d reads, %s %s, then %#v", mode, requests, reads(), state, why, verdict)
+		got, why := p.state(id)
+		if requests != 0 || reads() != 0 || got != state.MessagePlanned || !reflect.DeepEqual(verdict, task.Snooze(15*time.Minute)) {
+			t.Errorf("mode %s: %d requests and %d reads, %s %s, then %#v", mode, requests, reads(), got, why, verdict)
 		}
 		if n := p.count("SELECT count(*) FROM hunts WHERE state = 'active'"); n != 1 {
 			t.Errorf("mode %s: the hunt has ended", mode)
@@ -132,8 +132,8 @@ func TestNewestPlaybookStopsMessages(t *testing.T) {
 	}
 	p.exec("DELETE FROM halts")
 	p.try(id)
-	if state, why := p.state(id); state != message.Sent || reads() == 0 {
-		t.Errorf("on again: %s %s", state, why)
+	if got, why := p.state(id); got != state.MessageSent || reads() == 0 {
+		t.Errorf("on again: %s %s", got, why)
 	}
 }
 
@@ -144,7 +144,7 @@ func TestNewestPlaybookStopsWhatIsUnderWay(t *testing.T) {
 	p := setupPost(t)
 	id, _ := p.plan(ada, playbook.Email, "reminder")
 	p.world.set(func() {
-		p.world.reading = func() { p.newest(func(chosen *playbook.Playbook) { chosen.Mode = playbook.ModeOff }) }
+		p.world.reading = func() { p.newest(func(chosen *playbook.Playbook) { chosen.Mode = state.ModeOff }) }
 	})
 	p.try(id)
 	if requests, _, _ := p.world.took(); requests != 0 {
@@ -161,17 +161,17 @@ func TestNewestPlaybookStopsWhatIsUnderWay(t *testing.T) {
 		}
 	})
 	p.try(id)
-	p.newest(func(chosen *playbook.Playbook) { chosen.Mode = playbook.ModeOff })
+	p.newest(func(chosen *playbook.Playbook) { chosen.Mode = state.ModeOff })
 	reads := p.world.counting()
 	p.try(id)
 	requests, _, _ := p.world.took()
-	if state, why := p.state(id); requests != 1 || reads() != 0 || state != message.Sending {
-		t.Errorf("%d requests and %d reads, %s %s", requests, reads(), state, why)
+	if got, why := p.state(id); requests != 1 || reads() != 0 || got != state.MessageSending {
+		t.Errorf("%d requests and %d reads, %s %s", requests, reads(), got, why)
 	}
 	p.newest(func(*playbook.Playbook) {})
 	p.try(id)
-	if state, why := p.state(id); state != message.Sent {
-		t.Errorf("on again: %s %s", state, why)
+	if got, why := p.state(id); got != state.MessageSent {
+		t.Errorf("on again: %s %s", got, why)
 	}
 }
 
@@ -185,8 +185,8 @@ func TestNewestQuietHoursHold(t *testing.T) {
 		chosen.QuietHours = playbook.QuietHours{From: "11:00", To: "14:00", Zone: "UTC"}
 	})
 	p.try(id)
-	if state, why := p.state(id); state != message.Planned || p.count("SELECT count(*) FROM messages WHERE planned_for = '2027-01-15 14:00Z'") != 1 {
-		t.Errorf("%s %s", state, why)
+	if got, why := p.state(id); got != state.MessagePlanned || p.count("SELECT count(*) FROM messages WHERE planned_for = '2027-01-15 14:00Z'") != 1 {
+		t.Errorf("%s %s", got, why)
 	}
 }
 
@@ -211,12 +211,12 @@ func TestNoSMSAtNightAnywhere(t *testing.T) {
 		p.exec("UPDATE ghost_targets SET zone = $2 WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt, test.zone)
 		p.exec("UPDATE hunts SET began_at = phantom_now() WHERE id = $1", hunt)
 		p.try(id)
-		state, why := p.state(id)
-		if test.until == "" && state != message.Sent {
-			t.Errorf("%s: %s, %s", test.name, state, why)
+		got, why := p.state(id)
+		if test.until == "" && got != state.MessageSent {
+			t.Errorf("%s: %s, %s", test.name, got, why)
 		}
-		if test.until != "" && (state != message.Planned || p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until) != 1) {
-			t.Errorf("%s: %s, %s, not put off until %s but %s", test.name, state, why, test.until, p.text("SELECT planned_for::text FROM messages WHERE id = $1", id))
+		if test.until != "" && (got != state.MessagePlanned || p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until) != 1) {
+			t.Errorf("%s: %s, %s, not put off until %s but %s", test.name, got, why, test.until, p.text("SELECT planned_for::text FROM messages WHERE id = $1", id))
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"phantom/db/dbtest"
 	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -21,11 +22,11 @@ func TestEmailIsSent(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
 	id, hunt := p.plan(ada, playbook.Email, "payment_failed")
-	if status := p.try(id); status != "succeeded" {
+	if status := p.try(id); status != state.TaskSucceeded {
 		t.Fatalf("%s: %s", status, p.log)
 	}
-	if state, why := p.state(id); state != message.Sent || why != "" {
-		t.Errorf("%s %s", state, why)
+	if got, why := p.state(id); got != state.MessageSent || why != "" {
+		t.Errorf("%s %s", got, why)
 	}
 	took := p.world.emails["task_"+id.String()]
 	var email struct {
@@ -64,37 +65,37 @@ func TestNotSent(t *testing.T) {
 		who     person
 		channel string
 		change  string // SQL, $1 is the message's id
-		state   string
+		state   state.Message
 		why     string
 	}{
-		{"no address", person{"cus_1", ""}, playbook.Email, "", message.Skipped, "email address"},
-		{"no real address", person{"cus_2", "a@b\r\nBcc: c@example.com"}, playbook.Email, "", message.Skipped, "email address"},
-		{"two addresses", person{"cus_3", "a@example.com, b@example.com"}, playbook.Email, "", message.Skipped, "email address"},
-		{"an address that does not open", person{"cus_16", "p@example.com"}, playbook.Email, "UPDATE ghost_targets SET email.tag = md5('x') WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", message.Skipped, "does not open"},
-		{"a stopped hunt", person{"cus_4", "d@example.com"}, playbook.Email, "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", message.Skipped, "hunt has ended"},
-		{"behind the window", person{"cus_15", "o@example.com"}, playbook.Email, "UPDATE hunts SET began_at = began_at - interval '90 days' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", message.Skipped, "window is over"},
-		{"observing", person{"cus_5", "e@example.com"}, playbook.Email, "UPDATE hunts SET mode = 'observe' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", message.Skipped, "writes to nobody"},
-		{"held out", person{"cus_6", "f@example.com"}, playbook.Email, "UPDATE hunts SET held_out = true WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", message.Skipped, "writes to nobody"},
-		{"a closed ghost", person{"cus_7", "g@example.com"}, playbook.Email, "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = phantom_now() WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", message.Skipped, "ghost is gone"},
-		{"a paid invoice", person{"cus_8", "h@example.com"}, playbook.Email, "UPDATE ghost_targets SET stripe_invoice_id = 'in_paid' WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", message.Skipped, "settled"},
-		{"a dispute about another charge", person{"cus_14", "n@example.com"}, playbook.Email, "", message.Skipped, "disputes a charge"},
-		{"an unknown template", person{"cus_9", "i@example.com"}, playbook.Email, "UPDATE messages SET template = 'none' WHERE id = $1", message.Failed, "does not exist"},
-		{"a bad template", person{"cus_10", "j@example.com"}, playbook.Email, "WITH t AS (INSERT INTO templates SELECT merchant_id, 'email', 'bad', 'x', '<p>', 'x' FROM messages WHERE id = $1) UPDATE messages SET template = 'bad' WHERE id = $1", message.Failed, "html must link"},
-		{"halted", person{"cus_11", "k@example.com"}, playbook.Email, "INSERT INTO halts (scope) SELECT merchant_id FROM messages WHERE id = $1", message.Planned, ""},
-		{"all halted", person{"cus_12", "l@example.com"}, playbook.Email, "WITH h AS (DELETE FROM halts) INSERT INTO halts (scope) SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1", message.Planned, ""},
-		{"quiet hours", person{"cus_13", "m@example.com"}, playbook.Email, `WITH h AS (DELETE FROM halts) UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"00:00","to":"23:59","zone":"UTC"}') FROM messages m WHERE m.id = $1`, message.Planned, ""},
+		{"no address", person{"cus_1", ""}, playbook.Email, "", state.MessageSkipped, "email address"},
+		{"no real address", person{"cus_2", "a@b\r\nBcc: c@example.com"}, playbook.Email, "", state.MessageSkipped, "email address"},
+		{"two addresses", person{"cus_3", "a@example.com, b@example.com"}, playbook.Email, "", state.MessageSkipped, "email address"},
+		{"an address that does not open", person{"cus_16", "p@example.com"}, playbook.Email, "UPDATE ghost_targets SET email.tag = md5('x') WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", state.MessageSkipped, "does not open"},
+		{"a stopped hunt", person{"cus_4", "d@example.com"}, playbook.Email, "UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", state.MessageSkipped, "hunt has ended"},
+		{"behind the window", person{"cus_15", "o@example.com"}, playbook.Email, "UPDATE hunts SET began_at = began_at - interval '90 days' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", state.MessageSkipped, "window is over"},
+		{"observing", person{"cus_5", "e@example.com"}, playbook.Email, "UPDATE hunts SET mode = 'observe' WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", state.MessageSkipped, "writes to nobody"},
+		{"held out", person{"cus_6", "f@example.com"}, playbook.Email, "UPDATE hunts SET held_out = true WHERE id = (SELECT hunt_id FROM messages WHERE id = $1)", state.MessageSkipped, "writes to nobody"},
+		{"a closed ghost", person{"cus_7", "g@example.com"}, playbook.Email, "UPDATE ghost_targets SET status = 'closed', closed_reason = 'paid', closed_at = phantom_now() WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", state.MessageSkipped, "ghost is gone"},
+		{"a paid invoice", person{"cus_8", "h@example.com"}, playbook.Email, "UPDATE ghost_targets SET stripe_invoice_id = 'in_paid' WHERE id = (SELECT ghost_id FROM hunts h JOIN messages m ON m.hunt_id = h.id WHERE m.id = $1)", state.MessageSkipped, "settled"},
+		{"a dispute about another charge", person{"cus_14", "n@example.com"}, playbook.Email, "", state.MessageSkipped, "disputes a charge"},
+		{"an unknown template", person{"cus_9", "i@example.com"}, playbook.Email, "UPDATE messages SET template = 'none' WHERE id = $1", state.MessageFailed, "does not exist"},
+		{"a bad template", person{"cus_10", "j@example.com"}, playbook.Email, "WITH t AS (INSERT INTO templates SELECT merchant_id, 'email', 'bad', 'x', '<p>', 'x' FROM messages WHERE id = $1) UPDATE messages SET template = 'bad' WHERE id = $1", state.MessageFailed, "html must link"},
+		{"halted", person{"cus_11", "k@example.com"}, playbook.Email, "INSERT INTO halts (scope) SELECT merchant_id FROM messages WHERE id = $1", state.MessagePlanned, ""},
+		{"all halted", person{"cus_12", "l@example.com"}, playbook.Email, "WITH h AS (DELETE FROM halts) INSERT INTO halts (scope) SELECT '00000000-0000-0000-0000-000000000000' FROM messages WHERE id = $1", state.MessagePlanned, ""},
+		{"quiet hours", person{"cus_13", "m@example.com"}, playbook.Email, `WITH h AS (DELETE FROM halts) UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"00:00","to":"23:59","zone":"UTC"}') FROM messages m WHERE m.id = $1`, state.MessagePlanned, ""},
 	} {
 		id, _ := p.plan(test.who, test.channel, "payment_failed")
 		if test.change != "" {
 			p.exec(test.change, id)
 		}
 		p.try(id)
-		state, why := p.state(id)
+		got, why := p.state(id)
 		row := p.row(id)
-		if state != test.state || !strings.Contains(why, test.why) || row.FirstSentAt != nil {
-			t.Errorf("%s: %s, %s, task %s %v", test.name, state, why, row.Status, row.LastError)
+		if got != test.state || !strings.Contains(why, test.why) || row.FirstSentAt != nil {
+			t.Errorf("%s: %s, %s, task %s %v", test.name, got, why, row.Status, row.LastError)
 		}
-		if state == message.Planned && row.Status != "pending" || state != message.Planned && p.count("SELECT count(*) FROM hunt_notes WHERE task_id = $1", id) != 1 {
+		if got == state.MessagePlanned && row.Status != state.TaskPending || got != state.MessagePlanned && p.count("SELECT count(*) FROM hunt_notes WHERE task_id = $1", id) != 1 {
 			t.Errorf("%s: task %s", test.name, row.Status)
 		}
 	}
@@ -120,14 +121,14 @@ func TestSuppressedPersons(t *testing.T) {
 	p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
 	second, _ := p.plan(person{"cus_other", strings.ToUpper(address)}, playbook.Email, "reminder")
 	p.try(second)
-	if state, why := p.state(second); state != message.Skipped || !strings.Contains(why, "asked not to be") {
-		t.Errorf("%s, %s", state, why)
+	if got, why := p.state(second); got != state.MessageSkipped || !strings.Contains(why, "asked not to be") {
+		t.Errorf("%s, %s", got, why)
 	}
 	texted, _ := p.plan(ada, playbook.SMS, "reminder")
 	p.try(texted)
 	_, _, texts := p.world.took()
-	if state, why := p.state(texted); state != message.Sent || texts != 1 {
-		t.Errorf("an SMS: %s, %s", state, why)
+	if got, why := p.state(texted); got != state.MessageSent || texts != 1 {
+		t.Errorf("an SMS: %s, %s", got, why)
 	}
 }
 
@@ -135,7 +136,7 @@ func TestSuppressedPersons(t *testing.T) {
 func (p *office) steps(channels ...string) {
 	p.t.Helper()
 	chosen := playbook.Default()
-	chosen.Mode, chosen.QuietHours, chosen.Steps = playbook.ModeRecover, playbook.QuietHours{From: "00:00", To: "00:00", Zone: "customer"}, []playbook.Step{}
+	chosen.Mode, chosen.QuietHours, chosen.Steps = state.ModeRecover, playbook.QuietHours{From: "00:00", To: "00:00", Zone: "customer"}, []playbook.Step{}
 	chosen.Auto = false // chosen by hand
 	for _, channel := range channels {
 		chosen.Steps = append(chosen.Steps, playbook.Step{AfterDays: 0, Channel: channel, Template: "reminder"})
@@ -157,11 +158,11 @@ func (p *office) stop(channel, value string) {
 	p.must(p.s.messages.Suppress(p.t.Context(), p.merchant, channel, person, "unsubscribed"))
 }
 
-func (p *office) hunt(id uuid.UUID) (state string) {
+func (p *office) hunt(id uuid.UUID) (got string) {
 	p.t.Helper()
 	p.must(p.pool.QueryRow(p.t.Context(), `SELECT state || CASE WHEN EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.kind = 'invoice_pay' AND t.status = 'pending' AND t.params ->> 'hunt' = h.id::text)
-		THEN ', charging' ELSE '' END FROM hunts h WHERE h.id = $1`, id).Scan(&state))
-	return state
+		THEN ', charging' ELSE '' END FROM hunts h WHERE h.id = $1`, id).Scan(&got))
+	return got
 }
 
 // Who has unsubscribed from everything is charged no more: in none of their hunts, also in one that
@@ -280,19 +281,19 @@ func TestRefusedKey(t *testing.T) {
 		p.world.set(func() {
 			p.world.status, p.world.answer, p.world.phones["cus_"+strconv.Itoa(i)] = test.status, test.answer, "+1415555012"+strconv.Itoa(i)
 		})
-		if status := p.try(id); status != "needs_review" {
+		if status := p.try(id); status != state.TaskNeedsReview {
 			t.Errorf("%s: %s", channel, status)
 		}
 		row := p.row(id)
-		if state, _ := p.state(id); state != message.Planned || row.FirstSentAt != nil || row.SealedParams != nil || p.count("SELECT count(*) FROM messages WHERE sent_at IS NOT NULL AND id = $1", id) != 0 {
-			t.Errorf("%s: %s %+v", channel, state, row)
+		if got, _ := p.state(id); got != state.MessagePlanned || row.FirstSentAt != nil || row.SealedParams != nil || p.count("SELECT count(*) FROM messages WHERE sent_at IS NOT NULL AND id = $1", id) != 0 {
+			t.Errorf("%s: %s %+v", channel, got, row)
 		}
 		if row.LastError == nil || !strings.Contains(*row.LastError, "PUT /api/channels/") {
 			t.Errorf("%s: %v", channel, row.LastError)
 		}
 		p.world.set(func() { p.world.status = 0 })
 		p.exec("UPDATE scheduled_tasks SET status = 'pending' WHERE id = $1", id)
-		if status := p.try(id); status != "succeeded" {
+		if status := p.try(id); status != state.TaskSucceeded {
 			t.Errorf("%s with a good key: %s", channel, status)
 		}
 	}
@@ -311,14 +312,14 @@ func TestMessageWaitsForStripe(t *testing.T) {
 			t.Errorf("%s without %s: %v", test.channel, test.path, err)
 		}
 		p.settle(claimed, err)
-		if state, _ := p.state(id); state != message.Planned {
-			t.Errorf("%s without %s: %s", test.channel, test.path, state)
+		if got, _ := p.state(id); got != state.MessagePlanned {
+			t.Errorf("%s without %s: %s", test.channel, test.path, got)
 		}
 		p.world.set(func() { p.world.down = "" })
 		p.world.set(func() {
 			p.world.phones["cus_"+test.channel+test.path[4:6]] = "+1415555014" + strconv.Itoa(len(p.world.texts))
 		})
-		if status := p.try(id); status != "succeeded" {
+		if status := p.try(id); status != state.TaskSucceeded {
 			t.Errorf("%s with %s: %s\n%s", test.channel, test.path, status, p.log)
 		}
 	}
@@ -334,13 +335,13 @@ func TestQuietHoursBeginWhileStripeIsRead(t *testing.T) {
 		'from', to_char(phantom_now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI'), 'to', to_char(phantom_now() AT TIME ZONE 'UTC' + interval '3 hours', 'HH24:MI')))`)
 	id, _ := p.plan(ada, playbook.Email, "payment_failed")
 	p.world.reading = func() { p.exec("UPDATE test_clock SET ahead = ahead + interval '90 minutes'") }
-	if status := p.try(id); status != "pending" {
+	if status := p.try(id); status != state.TaskPending {
 		t.Errorf("task %s", status)
 	}
 	requests, _, _ := p.world.took()
-	state, _ := p.state(id)
-	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > phantom_now() + interval '1 hour' AND sent_at IS NULL"); n != 1 || requests != 0 || state != message.Planned || p.row(id).FirstSentAt != nil {
-		t.Errorf("%d put off, %d requests to send, %s", n, requests, state)
+	got, _ := p.state(id)
+	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > phantom_now() + interval '1 hour' AND sent_at IS NULL"); n != 1 || requests != 0 || got != state.MessagePlanned || p.row(id).FirstSentAt != nil {
+		t.Errorf("%d put off, %d requests to send, %s", n, requests, got)
 	}
 }
 
@@ -375,11 +376,11 @@ func TestQuotaIsNoLostAnswer(t *testing.T) {
 	id, _ := p.plan(ada, playbook.Email, "payment_failed")
 	p.world.set(func() { p.world.status, p.world.answer = 429, `{"name":"monthly_quota_exceeded"}` })
 	status := p.try(id)
-	if state, _ := p.state(id); status != "pending" || state != message.Planned || p.row(id).FirstSentAt != nil {
-		t.Errorf("task %s, message %s", status, state)
+	if got, _ := p.state(id); status != state.TaskPending || got != state.MessagePlanned || p.row(id).FirstSentAt != nil {
+		t.Errorf("task %s, message %s", status, got)
 	}
 	p.world.set(func() { p.world.status = 0 })
-	if status := p.try(id); status != "succeeded" {
+	if status := p.try(id); status != state.TaskSucceeded {
 		t.Errorf("with room again: %s", status)
 	}
 }
@@ -396,11 +397,11 @@ func TestNoMessageBesideADebitUnderWay(t *testing.T) {
 		p.must(p.pool.QueryRow(t.Context(), "SELECT stripe_invoice_id FROM ghost_targets WHERE stripe_customer_id = $1", who.customer).Scan(&invoice))
 		p.world.set(func() { p.world.pending[who.customer], p.world.phones[who.customer] = invoice, number })
 		status := p.try(id)
-		if state, _ := p.state(id); status != "pending" || state != message.Planned {
-			t.Errorf("%s: task %s, message %s", channel, status, state)
+		if got, _ := p.state(id); status != state.TaskPending || got != state.MessagePlanned {
+			t.Errorf("%s: task %s, message %s", channel, status, got)
 		}
 		p.world.set(func() { delete(p.world.pending, who.customer) })
-		if status := p.try(id); status != "succeeded" {
+		if status := p.try(id); status != state.TaskSucceeded {
 			t.Errorf("%s after it has bounced: %s\n%s", channel, status, p.log)
 		}
 	}

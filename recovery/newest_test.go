@@ -10,6 +10,7 @@ import (
 	"phantom/gate"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 func uuidOf(text string) uuid.UUID { return uuid.MustParse(text) }
@@ -24,8 +25,8 @@ func TestNewestPlaybookHoldsForRunningHunts(t *testing.T) {
 		want   gate.Code
 		reads  bool
 	}{
-		"switched off":         {func(p *playbook.Playbook) { p.Mode = playbook.ModeOff }, nil, gate.SwitchedOff, false},
-		"to observe":           {func(p *playbook.Playbook) { p.Mode = playbook.ModeObserve }, nil, gate.SwitchedOff, false},
+		"switched off":         {func(p *playbook.Playbook) { p.Mode = state.ModeOff }, nil, gate.SwitchedOff, false},
+		"to observe":           {func(p *playbook.Playbook) { p.Mode = state.ModeObserve }, nil, gate.SwitchedOff, false},
 		"a minimum":            {func(p *playbook.Playbook) { p.MinAmount = everyCurrency(1 << 40) }, nil, gate.BelowMinimum, false},
 		"a daily cap":          {func(p *playbook.Playbook) { p.DailyCap = everyCurrency(1) }, nil, gate.DailyCap, true},
 		"no attempts any more": {func(p *playbook.Playbook) { p.MaxAttempts = 0 }, nil, gate.NoBudget, true},

@@ -11,16 +11,17 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/task"
 )
 
 // rest runs a task until it rests as want.
-func (b *bench) rest(id uuid.UUID, want string) {
+func (b *bench) rest(id uuid.UUID, want state.Task) {
 	b.t.Helper()
 	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE id = $1", id)
 	err := b.queue().RunOne(b.t.Context(), b.merchant, id)
 	var status *task.StatusError
-	if (err != nil || want != "succeeded") && (!errors.As(err, &status) || status.Status != want) {
+	if (err != nil || want != state.TaskSucceeded) && (!errors.As(err, &status) || status.Status != want) {
 		b.t.Fatalf("%v, want %s\n%s", err, want, b.log)
 	}
 }
@@ -32,7 +33,7 @@ func TestAParkedChargeIsSettled(t *testing.T) {
 	b, id := setupCharge(t)
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices", Status: 401, Times: -1})
 	b.world.Fail(sandbox.Fault{Path: "/v1/account", Status: 401, Times: -1})
-	b.rest(id, "parked")
+	b.rest(id, state.TaskParked)
 	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND first_sent_at IS NOT NULL", id); n != 1 {
 		t.Fatal("the charge is not marked as sent")
 	}
@@ -55,7 +56,7 @@ func TestAParkedChargeIsSettled(t *testing.T) {
 	if err := b.connect.HandleProbe(t.Context(), &task.Task{MerchantID: b.merchant, ID: probe, Fence: row.Fence}); err != nil {
 		t.Fatal(err)
 	}
-	b.rest(id, "succeeded")
+	b.rest(id, state.TaskSucceeded)
 	paid := 0
 	for _, e := range b.world.Ledger(b.account) {
 		if strings.HasSuffix(e.Path, "/pay") {

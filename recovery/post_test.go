@@ -24,6 +24,7 @@ import (
 	"phantom/db/dbtest"
 	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -137,7 +138,7 @@ func (p *office) newMerchant(account string) uuid.UUID {
 	_, err = p.s.messages.SetTwilio(p.t.Context(), id, twilioSID, twilioToken, "+14155559999")
 	p.must(err)
 	chosen := playbook.Default()
-	chosen.Mode, chosen.QuietHours = playbook.ModeRecover, playbook.QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
+	chosen.Mode, chosen.QuietHours = state.ModeRecover, playbook.QuietHours{From: "00:00", To: "00:00", Zone: "customer"}
 	chosen.Auto = false // chosen by hand
 	body, err := json.Marshal(chosen)
 	p.must(err)
@@ -177,12 +178,12 @@ func (p *office) plan(who person, channel, template string) (id, hunt uuid.UUID)
 }
 
 // try runs a task once, now, no matter what it was put off to, and says what became of it.
-func (p *office) try(id uuid.UUID) (status string) {
+func (p *office) try(id uuid.UUID) state.Task {
 	p.t.Helper()
 	return p.tryWith(p.t.Context(), p.s, id)
 }
 
-func (p *office) tryWith(ctx context.Context, s *Service, id uuid.UUID) (status string) {
+func (p *office) tryWith(ctx context.Context, s *Service, id uuid.UUID) state.Task {
 	p.t.Helper()
 	t := p.claim(id)
 	err := s.Handlers()[t.Kind](ctx, t)
@@ -203,7 +204,7 @@ func (p *office) claim(id uuid.UUID) *task.Task {
 
 // settle writes a verdict down, roughly as the queue does. A task that ended by itself is left
 // alone.
-func (p *office) settle(t *task.Task, err error) string {
+func (p *office) settle(t *task.Task, err error) state.Task {
 	p.t.Helper()
 	status := "pending"
 	if err != nil {
@@ -239,10 +240,10 @@ func (p *office) loaded(id uuid.UUID) db.MessageLoadRow {
 }
 
 // state is how a message stands, and why.
-func (p *office) state(id uuid.UUID) (state, why string) {
+func (p *office) state(id uuid.UUID) (is state.Message, why string) {
 	p.t.Helper()
-	p.must(p.pool.QueryRow(p.t.Context(), "SELECT state, coalesce(why, '') FROM messages WHERE id = $1", id).Scan(&state, &why))
-	return state, why
+	p.must(p.pool.QueryRow(p.t.Context(), "SELECT state, coalesce(why, '') FROM messages WHERE id = $1", id).Scan(&is, &why))
+	return is, why
 }
 
 func (p *office) count(query string, arguments ...any) (n int) {

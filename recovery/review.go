@@ -9,6 +9,7 @@ import (
 
 	"phantom/db"
 	"phantom/gate"
+	"phantom/state"
 	"phantom/trail"
 )
 
@@ -20,12 +21,12 @@ func (e RefusedError) Error() string { return string(e) }
 
 // reviewedTask is what the audit log says of a task.
 type reviewedTask struct {
-	Kind   string `json:"kind"`
-	Status string `json:"status"`
+	Kind   string     `json:"kind"`
+	Status state.Task `json:"status"`
 }
 
 // recordReview adds what a person has done with a task to the audit log.
-func recordReview(ctx context.Context, tx pgx.Tx, row db.TaskShowRow, action, status string) error {
+func recordReview(ctx context.Context, tx pgx.Tx, row db.TaskShowRow, action string, status state.Task) error {
 	return trail.Record(ctx, tx, trail.Change{
 		Merchant: row.MerchantID, Action: action, Object: row.ID.String(),
 		Before: reviewedTask{row.Kind, row.Status}, After: reviewedTask{row.Kind, status},
@@ -45,7 +46,7 @@ func RetryTask(ctx context.Context, tx pgx.Tx, row db.TaskShowRow) error {
 	if changed == 0 {
 		return RefusedError("has changed at this moment: look at it again with phantom tasks show")
 	}
-	if err := recordReview(ctx, tx, row, "task.retry", "pending"); err != nil {
+	if err := recordReview(ctx, tx, row, "task.retry", state.TaskPending); err != nil {
 		return err
 	}
 	return queries.TaskNotify(ctx)
@@ -54,15 +55,15 @@ func RetryTask(ctx context.Context, tx pgx.Tx, row db.TaskShowRow) error {
 // refuseRetry says why a task is not run again, or nothing.
 func refuseRetry(row db.TaskShowRow) string {
 	switch row.Status {
-	case "needs_review":
-	case "pending", "running":
-		return "is " + row.Status + ": it is tried again by itself"
-	case "parked":
+	case state.TaskNeedsReview:
+	case state.TaskPending, state.TaskRunning:
+		return "is " + string(row.Status) + ": it is tried again by itself"
+	case state.TaskParked:
 		return "is parked: it goes on by itself when Stripe accepts " + row.Account + "'s token again, or " + row.Account + " connects again"
 	default:
-		return "is " + row.Status + ": a finished task is never run again"
+		return "is " + string(row.Status) + ": a finished task is never run again"
 	}
-	if gate.Writes(row.Kind) && row.Message != "planned" && row.Message != "sending" {
+	if m := state.Message(row.Message); gate.Writes(row.Kind) && m != state.MessagePlanned && m != state.MessageSending {
 		return "has ended its message, which is not sent again: look for it in the log of Resend or Twilio, and close it with cancel"
 	}
 	if row.TooOld && !looksBeforeItSends(row.Kind) {
@@ -94,20 +95,21 @@ func CancelTask(ctx context.Context, tx pgx.Tx, row db.TaskShowRow) error {
 	if err := planAfterCancel(ctx, tx, row.MerchantID, row.ID, row.Kind); err != nil {
 		return err
 	}
-	return recordReview(ctx, tx, row, "task.cancel", "canceled")
+	return recordReview(ctx, tx, row, "task.cancel", state.TaskCanceled)
 }
 
 func whyNotCanceled(row db.TaskShowRow) string {
 	switch row.Status {
-	case "running":
+	case state.TaskRunning:
 		return "runs at this moment: wait until that has ended"
-	case "parked":
+	case state.TaskParked:
 		return "was sent before it was parked, and what it did is not known: when " + row.Account +
 			" is accepted or connects again it finds that out, and ends by itself or asks for you with status needs_review"
-	case "pending":
+	case state.TaskPending:
 		return "has been sent, and what it did is being found out: it ends by itself, or asks for you with status needs_review"
+	default:
+		return "is " + string(row.Status) + ": there is nothing left to cancel"
 	}
-	return "is " + row.Status + ": there is nothing left to cancel"
 }
 
 // planAfterCancel has a hunt go on after a person has given up its charge or message.

@@ -6,6 +6,7 @@ import (
 
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -22,7 +23,7 @@ func TestChannelThatDoesNotOpen(t *testing.T) {
 	first := p.merchant
 	p.merchant = p.newMerchant("acct_2")
 	other, _ := p.plan(person{"cus_2", "b@example.com"}, playbook.Email, "payment_failed")
-	if status := p.try(other); status != "succeeded" {
+	if status := p.try(other); status != state.TaskSucceeded {
 		t.Errorf("another merchant's message: %s: %s", status, p.log)
 	}
 	// Set anew, it sends, and wakes what has waited.
@@ -30,10 +31,10 @@ func TestChannelThatDoesNotOpen(t *testing.T) {
 	p.merchant = first
 	_, err = p.s.messages.SetResend(t.Context(), p.merchant, resendKey, "billing@example.com")
 	p.must(err)
-	if row := p.row(damaged); row.Status != "pending" {
+	if row := p.row(damaged); row.Status != state.TaskPending {
 		t.Errorf("the message that waited is %s", row.Status)
 	}
-	if status := p.try(damaged); status != "succeeded" {
+	if status := p.try(damaged); status != state.TaskSucceeded {
 		t.Errorf("with a new secret: %s", status)
 	}
 }
@@ -47,7 +48,7 @@ func TestHuntsAmongEmailsThatDoNotOpen(t *testing.T) {
 	b.exec("INSERT INTO channels (merchant_id, provider, sender, secret) VALUES ($1, 'resend', 'billing@example.com', $2)",
 		b.merchant, vault.NewToken("channels.secret:"+b.merchant.String()+"/resend", "re_canary7Zq3vT7w"))
 	chosen := playbook.Default()
-	chosen.Mode, chosen.HoldoutPercent, chosen.Auto, chosen.MaxDebtAgeDays = playbook.ModeRecover, 0, false, 3650
+	chosen.Mode, chosen.HoldoutPercent, chosen.Auto, chosen.MaxDebtAgeDays = state.ModeRecover, 0, false, 3650
 	before, err := b.s.DryRun(t.Context(), b.merchant, chosen)
 	if err != nil || before.Hunts < 2 {
 		t.Fatalf("%d hunts, %v", before.Hunts, err)

@@ -24,6 +24,7 @@ import (
 	"phantom/oracle"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -177,7 +178,7 @@ func (b *bench) startAll() (Started, error) {
 		return Started{}, err
 	}
 	all, err = b.s.ReadStart(b.t.Context(), b.merchant, all.ID)
-	if err == nil && all.State != "succeeded" {
+	if err == nil && all.State != state.StartSucceeded {
 		b.t.Fatalf("the start is %+v", all)
 	}
 	return all.Started, err
@@ -233,7 +234,7 @@ func (b *bench) audit() {
 func (b *bench) recoverWith(change func(*playbook.Playbook)) {
 	b.t.Helper()
 	p := playbook.Default()
-	p.Mode, p.HoldoutPercent, p.Steps, p.Auto = playbook.ModeRecover, 0, []playbook.Step{}, false
+	p.Mode, p.HoldoutPercent, p.Steps, p.Auto = state.ModeRecover, 0, []playbook.Step{}, false
 	if change != nil {
 		change(&p)
 	}

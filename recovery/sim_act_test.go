@@ -19,6 +19,7 @@ import (
 	"phantom/ghost"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // schedule draws what happens from outside and when.
@@ -93,10 +94,10 @@ func (s *sim) restore() {
 		stored, err := s.hunts.Playbook(s.ctx, m.id)
 		s.must(err)
 		m.playbook = stored.Playbook
-		if m.playbook.Mode == playbook.ModeOff {
+		if m.playbook.Mode == state.ModeOff {
 			// who turned it on again does so once more, when they see it
 			s.plan(s.now.Add(12*time.Hour), "a playbook of the backup's time is on again", func() {
-				m.playbook.Mode = playbook.ModeRecover
+				m.playbook.Mode = state.ModeRecover
 				_, err := s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
 				s.must(err)
 			})
@@ -253,10 +254,10 @@ func (s *sim) changeOurs() {
 			s.must(err)
 		})
 	case 2:
-		set("playbook off", func(p *playbook.Playbook) { p.Mode = playbook.ModeOff })
+		set("playbook off", func(p *playbook.Playbook) { p.Mode = state.ModeOff })
 		s.plan(later, "the playbook is on again", func() {
 			set("playbook on",
-				func(p *playbook.Playbook) { p.Mode = playbook.ModeRecover })
+				func(p *playbook.Playbook) { p.Mode = state.ModeRecover })
 		})
 	case 3:
 		set("daily cap lowered", func(p *playbook.Playbook) {

@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
-	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // calm ends all that goes wrong, has everybody come back, and lets the world run until nothing is
@@ -29,8 +29,8 @@ func (s *sim) calm() {
 		if !s.connected(m) {
 			s.reconnect(m)
 		}
-		if m.playbook.Mode == playbook.ModeOff {
-			m.playbook.Mode = playbook.ModeRecover
+		if m.playbook.Mode == state.ModeOff {
+			m.playbook.Mode = state.ModeRecover
 			_, err := s.hunts.SetPlaybook(s.ctx, m.id, m.playbook)
 			s.must(err)
 		}

@@ -15,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/gate"
-	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // tooLate is how long after what forbids a request was to be seen that request may leave. Stripe
@@ -125,7 +125,7 @@ func (s *sim) checkLeaving(request *http.Request) {
 		s.breach("I2 disconnected", "%s of %s left after the merchant had gone", l.kind, l.object)
 	case l.halted:
 		s.breach("I2 halted", "%s of %s left in spite of a halt", l.kind, l.object)
-	case l.mode != playbook.ModeRecover:
+	case l.mode != string(state.ModeRecover):
 		s.breach("I2 mode", "%s of %s left though the playbook is %s", l.kind, l.object, l.mode)
 	}
 	if l.kind != gate.KindPay {

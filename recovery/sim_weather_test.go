@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // weather is what goes wrong in one world, and how often. Many worlds have little of it, so that
@@ -40,7 +41,7 @@ type weather struct {
 
 func newWeather(r *rand.Rand) weather {
 	p := playbook.Default()
-	p.Mode, p.HoldoutPercent, p.Steps = playbook.ModeRecover, 0, []playbook.Step{}
+	p.Mode, p.HoldoutPercent, p.Steps = state.ModeRecover, 0, []playbook.Step{}
 	p.Auto = false
 	p.MaxAttempts = 3 + r.IntN(6) // Stripe's own are counted in
 	p.CardBudget = 3 + r.IntN(6)

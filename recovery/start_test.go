@@ -17,6 +17,7 @@ import (
 	"phantom/db/dbtest"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -70,7 +71,7 @@ func TestAllIsOneTask(t *testing.T) {
 	for range 8 {
 		asking.Go(func() {
 			all, err := b.s.StartAll(t.Context(), b.merchant)
-			if err != nil || all.State != "running" || all.Ghosts != 3*startBatch || all.Hunts != 0 {
+			if err != nil || all.State != state.StartRunning || all.Ghosts != 3*startBatch || all.Hunts != 0 {
 				t.Errorf("%+v, %v", all, err)
 			}
 			mutex.Lock()
@@ -88,14 +89,14 @@ func TestAllIsOneTask(t *testing.T) {
 	if more, _ := b.next(id); !more {
 		t.Fatal("it ends with its first batch")
 	}
-	if half := b.read(id); half.State != "running" || half.Hunts == 0 || int64(half.Hunts) != half.LookedAt || half.LookedAt >= half.Ghosts {
+	if half := b.read(id); half.State != state.StartRunning || half.Hunts == 0 || int64(half.Hunts) != half.LookedAt || half.LookedAt >= half.Ghosts {
 		t.Errorf("after one batch: %+v", half)
 	}
 	got, err := b.startAll() // goes on with the same one
 	if err != nil || got.Hunts != 3*startBatch || got.Skipped != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if end := b.read(id); end.State != "succeeded" || end.LookedAt != 3*startBatch || end.Error != nil {
+	if end := b.read(id); end.State != state.StartSucceeded || end.LookedAt != 3*startBatch || end.Error != nil {
 		t.Errorf("at its end: %+v", end)
 	}
 	if n := b.count("SELECT count(DISTINCT ghost_id) FROM hunts WHERE state = 'active'"); n != 3*startBatch || b.count("SELECT count(*) FROM hunts") != n {
@@ -121,7 +122,7 @@ func TestAllStopsBetweenBatches(t *testing.T) {
 		error     string
 	}{
 		"another playbook": {func(b *bench) { b.recoverWith(nil) }, "another playbook was stored meanwhile: ask again"},
-		"the playbook is off": {func(b *bench) { b.recoverWith(func(p *playbook.Playbook) { p.Mode = playbook.ModeOff }) },
+		"the playbook is off": {func(b *bench) { b.recoverWith(func(p *playbook.Playbook) { p.Mode = state.ModeOff }) },
 			"another playbook was stored meanwhile: ask again"},
 		"disconnected": {func(b *bench) {
 			b.exec("UPDATE merchants SET access_token = NULL, refresh_token = NULL, disconnected_at = clock_timestamp()")
@@ -143,7 +144,7 @@ func TestAllStopsBetweenBatches(t *testing.T) {
 			if more, _ := b.next(all.ID); more {
 				t.Error("it goes on")
 			}
-			if end := b.read(all.ID); end.State != "stopped" || end.Error == nil || *end.Error != test.error || end.Hunts != before {
+			if end := b.read(all.ID); end.State != state.StartStopped || end.Error == nil || *end.Error != test.error || end.Hunts != before {
 				t.Errorf("%+v, %d hunts", end, before)
 			}
 			if n := b.count("SELECT count(*) FROM hunts"); n != before {
@@ -169,7 +170,7 @@ func TestAHaltHoldsAll(t *testing.T) {
 	if more, wait := b.next(all.ID); !more || wait != startHalted {
 		t.Errorf("halted, it goes on: %v, %s", more, wait)
 	}
-	if held := b.read(all.ID); held.State != "running" || held.Hunts != before || b.count("SELECT count(*) FROM hunts") != before {
+	if held := b.read(all.ID); held.State != state.StartRunning || held.Hunts != before || b.count("SELECT count(*) FROM hunts") != before {
 		t.Errorf("%+v, %d hunts before", held, before)
 	}
 	if _, err := b.s.Unhalt(t.Context(), b.merchant); err != nil {
@@ -190,7 +191,7 @@ func TestALostStartIsBegunAnew(t *testing.T) {
 	}
 	b.next(lost.ID)
 	b.exec("UPDATE scheduled_tasks SET status = 'needs_review' WHERE id = $1", lost.ID)
-	if got := b.read(lost.ID); got.State != "failed" || got.Error == nil {
+	if got := b.read(lost.ID); got.State != state.StartFailed || got.Error == nil {
 		t.Errorf("%+v", got)
 	}
 	if got, err := b.startAll(); err != nil || got.Hunts+lost.Hunts+b.read(lost.ID).Hunts != startBatch {
@@ -239,7 +240,7 @@ func TestAllSurvivesKills(t *testing.T) {
 	const ghosts = 8 * startBatch
 	b := setupCrowd(t, ghosts)
 	// planned, and not sent
-	b.recoverWith(func(p *playbook.Playbook) { p.Mode = playbook.ModeObserve })
+	b.recoverWith(func(p *playbook.Playbook) { p.Mode = state.ModeObserve })
 	all, err := b.s.StartAll(t.Context(), b.merchant)
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +267,7 @@ func TestAllSurvivesKills(t *testing.T) {
 	kills, before := 0, int64(0)
 	for deadline := time.Now().Add(4 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		got := b.read(all.ID)
-		if got.State != "running" {
+		if got.State != state.StartRunning {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -284,7 +285,7 @@ func TestAllSurvivesKills(t *testing.T) {
 		}
 	}
 	end := b.read(all.ID)
-	if end.State != "succeeded" || end.Hunts != ghosts || end.LookedAt != ghosts || end.Skipped != 0 {
+	if end.State != state.StartSucceeded || end.Hunts != ghosts || end.LookedAt != ghosts || end.Skipped != 0 {
 		t.Errorf("%+v", end)
 	}
 	once := b.count("SELECT count(DISTINCT ghost_id) FROM hunts")
@@ -305,7 +306,7 @@ func TestDryRunIsBounded(t *testing.T) {
 	t.Parallel()
 	b := setupCrowd(t, mostLooked)
 	p := playbook.Default()
-	p.Mode, p.Steps, p.Auto = playbook.ModeObserve, []playbook.Step{}, true
+	p.Mode, p.Steps, p.Auto = state.ModeObserve, []playbook.Step{}, true
 	run, err := b.s.DryRun(t.Context(), b.merchant, p)
 	if err != nil {
 		t.Fatal(err)

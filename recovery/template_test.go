@@ -8,6 +8,7 @@ import (
 	"phantom/input"
 	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // A running hunt keeps the version of the playbook that it began with, and the template that this
@@ -19,7 +20,7 @@ func TestTemplatesOfRunningHuntsStay(t *testing.T) {
 	_, err := p.s.messages.SetTemplate(t.Context(), p.merchant, wording)
 	p.must(err)
 	chosen := playbook.Default()
-	chosen.Mode, chosen.Steps = playbook.ModeRecover, []playbook.Step{{AfterDays: 0, Channel: playbook.Email, Template: "reminder"}, {AfterDays: 1, Channel: playbook.SMS, Template: "mine"}}
+	chosen.Mode, chosen.Steps = state.ModeRecover, []playbook.Step{{AfterDays: 0, Channel: playbook.Email, Template: "reminder"}, {AfterDays: 1, Channel: playbook.SMS, Template: "mine"}}
 	old, err := p.s.SetPlaybook(t.Context(), p.merchant, chosen)
 	p.must(err)
 	_, hunt := p.plan(ada, playbook.Email, "reminder")

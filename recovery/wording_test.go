@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"phantom/message"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // A message names what was charged and not what was not, and gives a reason that can be true of it.
@@ -31,8 +31,8 @@ func TestMessagesNameTheMethod(t *testing.T) {
 		name := strings.Repeat("x", i+1)
 		id, _ := p.plan(person{"cus_" + name, name + "@example.com"}, playbook.Email, "payment_failed")
 		p.try(id)
-		if state, why := p.state(id); state != message.Sent {
-			t.Errorf("%s: %s %s", test.charge, state, why)
+		if got, why := p.state(id); got != state.MessageSent {
+			t.Errorf("%s: %s %s", test.charge, got, why)
 		}
 		p.world.set(func() {
 			for _, mail := range p.world.emails {

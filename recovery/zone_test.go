@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"phantom/message"
 	"phantom/oracle"
 	"phantom/playbook"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // A message that comes by day for the merchant and by night for the customer waits for the
@@ -33,15 +33,15 @@ func TestQuietHoursAreTheCustomers(t *testing.T) {
 		id, hunt := p.plan(who, playbook.Email, "payment_failed")
 		p.exec("UPDATE ghost_targets SET zone = nullif($2, '') WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt, test.zone)
 		p.try(id)
-		state, why := p.state(id)
+		got, why := p.state(id)
 		if test.until == "" {
-			if state != message.Sent {
-				t.Errorf("%s: %s, %s", test.name, state, why)
+			if got != state.MessageSent {
+				t.Errorf("%s: %s, %s", test.name, got, why)
 			}
 			continue
 		}
-		if n := p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until); n != 1 || state != message.Planned {
-			t.Errorf("%s: %s, %s, not put off until %s", test.name, state, why, test.until)
+		if n := p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until); n != 1 || got != state.MessagePlanned {
+			t.Errorf("%s: %s, %s, not put off until %s", test.name, got, why, test.until)
 		}
 	}
 	// The purge may have removed the ghost: its message is still read, with the merchant's zone.
@@ -70,7 +70,7 @@ func TestChargesKeepToTheCustomersDay(t *testing.T) {
 	b.s.advisor = oracle.Heuristic{}
 	b.correspond()
 	p := playbook.Default()
-	p.Mode, p.HoldoutPercent = playbook.ModeRecover, 0
+	p.Mode, p.HoldoutPercent = state.ModeRecover, 0
 	p.Auto = false
 	if _, err := b.s.SetPlaybook(t.Context(), b.merchant, p); err != nil {
 		t.Fatal(err)

@@ -26,6 +26,7 @@ import (
 	"phantom/ghost"
 	"phantom/money"
 	"phantom/recovery"
+	"phantom/state"
 )
 
 // ErrUnknownAccount is returned for an account that was never connected.
@@ -228,7 +229,7 @@ func (r *Report) loadAudit(ctx context.Context, queries *db.Queries, merchant uu
 	}
 	if newest.ID != row.ID { // a failed one with a result says so itself
 		r.Notice = fmt.Sprintf("An audit that began on %s is still running: the figures will change.", day(newest.CreatedAt))
-		if newest.State == "failed" {
+		if newest.State == state.AuditFailed {
 			r.Notice = fmt.Sprintf("The latest audit, of %s, failed: %s.", day(newest.CreatedAt), said(newest.Error))
 		}
 	}

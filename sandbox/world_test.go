@@ -89,17 +89,15 @@ func TestTimeInStepsOrAtOnce(t *testing.T) {
 	}
 }
 
-func TestNewIsQuickAndSmall(t *testing.T) {
+func TestNewIsSmall(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	start := time.Now()
 	s, err := New(Config{})
-	took := time.Since(start)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if err != nil || took > 50*time.Millisecond || int64(after.HeapAlloc)-int64(before.HeapAlloc) > 10<<20 {
-		t.Errorf("took %v, %d bytes, %v", took, int64(after.HeapAlloc)-int64(before.HeapAlloc), err)
+	if err != nil || int64(after.HeapAlloc)-int64(before.HeapAlloc) > 10<<20 {
+		t.Errorf("%d bytes, %v", int64(after.HeapAlloc)-int64(before.HeapAlloc), err)
 	}
 	runtime.KeepAlive(s)
 	for _, bad := range []Config{{Merchants: -1}, {Customers: -1}, {Merchants: 1 << 20}} {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -156,8 +157,8 @@ func TestLanesTakeTheirOwn(t *testing.T) {
 			wanted := b.enqueue(task.New{Kind: mine.kind})
 			b.exec("UPDATE scheduled_tasks SET first = $1 WHERE id = $2", mine.first, wanted)
 			b.run(mine.lane)
-			b.awaitStatus(wanted, "succeeded")
-			if status := b.get(other).Status; status != "pending" {
+			b.awaitStatus(wanted, state.TaskSucceeded)
+			if status := b.get(other).Status; status != state.TaskPending {
 				t.Errorf("another task is %s", status)
 			}
 		})
@@ -195,7 +196,7 @@ func TestRescueTakesFromTheDeadAlone(t *testing.T) {
 		if n, err := rescue(id); n != 0 || err != nil {
 			t.Errorf("%s: %d of the living were rescued, %v", name, n, err)
 		}
-		for attempts, want := range map[int]string{1: "pending", 8: "needs_review"} {
+		for attempts, want := range map[int]state.Task{1: state.TaskPending, 8: state.TaskNeedsReview} {
 			b.exec(`UPDATE scheduled_tasks SET status = 'running', attempts = $2,
 				lease_until = clock_timestamp() - interval '1 second'
 				WHERE id = $1`, id, attempts)

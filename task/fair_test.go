@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -285,6 +286,6 @@ func TestAnAuditHoldsUpNothingOfItsMerchant(t *testing.T) {
 	b.enqueue(task.New{Kind: "audit"})
 	<-begun
 	for range 3 {
-		b.awaitStatus(b.enqueue(task.New{Kind: "note"}), "succeeded")
+		b.awaitStatus(b.enqueue(task.New{Kind: "note"}), state.TaskSucceeded)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -84,7 +85,7 @@ func heldWrites() []write {
 			}))
 		}},
 		{"finish", func(ctx context.Context, _ *db.Queries, b *bundle, held *task.Task) (bool, error) {
-			return lost(task.Finish(ctx, b.pool, held, "failed", map[string]string{"result": "declined"},
+			return lost(task.Finish(ctx, b.pool, held, state.TaskFailed, map[string]string{"result": "declined"},
 				"from the past"))
 		}},
 		{"mark sent", func(ctx context.Context, _ *db.Queries, b *bundle, held *task.Task) (bool, error) {
@@ -154,10 +155,10 @@ func TestStaleWritesChangeNothing(t *testing.T) {
 			// first holder.
 			stale := b.claim(id)
 			b.exec("UPDATE scheduled_tasks SET last_error = 'reset' WHERE id = $1", id)
-			for _, state := range []string{"running", "pending"} {
+			for _, now := range []string{"running", "pending"} {
 				b.free(id)
 				var holder *task.Task
-				if state == "running" {
+				if now == "running" {
 					holder = b.claim(id)
 				}
 				if w.name == "thaw a message" {
@@ -167,10 +168,10 @@ func TestStaleWritesChangeNothing(t *testing.T) {
 				heard, err := w.do(ctx, queries, b, &task.Task{MerchantID: stale.MerchantID, ID: id,
 					Fence: stale.Fence})
 				if err != nil || heard {
-					t.Errorf("while it is %s the old holder hears that it was done: %t, %v", state, heard, err)
+					t.Errorf("while it is %s the old holder hears that it was done: %t, %v", now, heard, err)
 				}
 				if after := b.everything(id); !reflect.DeepEqual(before, after) {
-					t.Errorf("while it is %s an old fence changed\n%v to\n%v", state, before, after)
+					t.Errorf("while it is %s an old fence changed\n%v to\n%v", now, before, after)
 				}
 				if holder == nil {
 					continue
@@ -242,7 +243,7 @@ func TestLostLeaseSettlesNothing(t *testing.T) {
 			if !reflect.DeepEqual(before, after) {
 				t.Errorf("the old holder's result changed\n%+v to\n%+v", before, after)
 			}
-			if row := b.get(id); row.Status != "running" || row.LeaseUntil == nil || row.Fence != 2 ||
+			if row := b.get(id); row.Status != state.TaskRunning || row.LeaseUntil == nil || row.Fence != 2 ||
 				row.Attempts != 2 {
 				t.Errorf("%s with fence %d after %d attempts, lease %v", row.Status, row.Fence, row.Attempts,
 					row.LeaseUntil)
@@ -251,7 +252,7 @@ func TestLostLeaseSettlesNothing(t *testing.T) {
 			if err := <-ended; err != nil {
 				t.Errorf("the new holder's work ended with %v", err)
 			}
-			if row := b.get(id); row.Status != "succeeded" || row.LastError != nil {
+			if row := b.get(id); row.Status != state.TaskSucceeded || row.LastError != nil {
 				t.Errorf("%s, %v", row.Status, row.LastError)
 			}
 		})
@@ -300,7 +301,7 @@ func TestTakenOverFromItself(t *testing.T) {
 	release()
 	// The one hand that is free again does this after it has handed in the old result, which is
 	// settled before.
-	b.awaitStatus(b.enqueue(task.New{Kind: "quick"}), "succeeded")
+	b.awaitStatus(b.enqueue(task.New{Kind: "quick"}), state.TaskSucceeded)
 	lease := *b.get(id).LeaseUntil
 	await(t, "a lease that the old one's end did not cut off", func() bool {
 		row := b.get(id)
@@ -310,7 +311,7 @@ func TestTakenOverFromItself(t *testing.T) {
 		return row.LeaseUntil.Sub(lease) > 2*time.Second
 	})
 	close(finish)
-	if row := b.awaitStatus(id, "succeeded"); row.Attempts != 2 || row.LastError != nil {
+	if row := b.awaitStatus(id, state.TaskSucceeded); row.Attempts != 2 || row.LastError != nil {
 		t.Errorf("%d attempts, %v", row.Attempts, row.LastError)
 	}
 }
@@ -341,7 +342,7 @@ func TestLeaseIsLostAloud(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("it was not told")
 	}
-	if row := b.get(id); row.Status != "running" {
+	if row := b.get(id); row.Status != state.TaskRunning {
 		t.Errorf("it is %s", row.Status)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/state"
 )
 
 // ErrLost says that a task is another worker's now: what its old holder would write changes
@@ -38,7 +39,7 @@ func MarkSent(ctx context.Context, tx db.DBTX, t *Task) error {
 // is 'succeeded', 'failed', 'canceled' or 'needs_review'; outcome is marshalled to JSON, nil for
 // none; why goes to last_error. The handler returns nil afterwards: the queue finds the task done.
 // It fails with [ErrLost].
-func Finish(ctx context.Context, tx db.DBTX, t *Task, status string, outcome any, why string) error {
+func Finish(ctx context.Context, tx db.DBTX, t *Task, status state.Task, outcome any, why string) error {
 	row := db.TaskFinishParams{MerchantID: t.MerchantID, ID: t.ID, Fence: t.Fence, Status: status, Error: why}
 	if outcome != nil {
 		text, err := json.Marshal(outcome)

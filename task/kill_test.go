@@ -17,6 +17,7 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -143,7 +144,7 @@ func TestKilledProcesses(t *testing.T) {
 	if once != tasks+1 || twice != 0 {
 		t.Errorf("%d tasks were settled once and %d more than once, there are %d", once, twice, tasks+1)
 	}
-	if row := b.get(poison); row.Status != "needs_review" || review != 1 {
+	if row := b.get(poison); row.Status != state.TaskNeedsReview || review != 1 {
 		t.Errorf("the poison task is %s; %d tasks are for review, want it alone", row.Status, review)
 	}
 	if longest > workerLease.Seconds() {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -25,7 +26,7 @@ func TestLogNamesTheTask(t *testing.T) {
 	}}}
 	stop := b.run(config)
 	id := b.enqueue(task.New{Kind: "a"})
-	b.awaitStatus(id, "succeeded")
+	b.awaitStatus(id, state.TaskSucceeded)
 	stop()
 	if want := "msg=inside task=" + id.String() + " n=1\n"; !strings.HasSuffix(text.String(), want) {
 		t.Errorf("logged %q, want %q", text.String(), want)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"phantom/db/dbtest"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -46,7 +47,7 @@ func TestALostNetworkIsNoEnd(t *testing.T) {
 	var again atomic.Int32
 	stop := b.run(task.Config{Lease: shortLease, Poll: 200 * time.Millisecond, Workers: 1,
 		Handlers: map[string]task.Handler{"long": func(context.Context, *task.Task) error { again.Add(1); return nil }, "note": done}})
-	row := b.awaitWithin(long, "succeeded", 3*shortLease)
+	row := b.awaitWithin(long, state.TaskSucceeded, 3*shortLease)
 	stop()
 	if row.Attempts != 2 || again.Load() != 1 {
 		t.Errorf("attempt %d, taken over %d times", row.Attempts, again.Load())
@@ -54,8 +55,8 @@ func TestALostNetworkIsNoEnd(t *testing.T) {
 	heal()
 	close(release)
 	// The first one works again: alone, for the other one has stopped.
-	b.awaitWithin(b.enqueue(task.New{Kind: "note"}), "succeeded", 15*time.Second)
-	if now := b.get(long); now.Attempts != 2 || now.Fence != row.Fence || now.Status != "succeeded" {
+	b.awaitWithin(b.enqueue(task.New{Kind: "note"}), state.TaskSucceeded, 15*time.Second)
+	if now := b.get(long); now.Attempts != 2 || now.Fence != row.Fence || now.Status != state.TaskSucceeded {
 		t.Errorf("the lost process has changed what was taken over: %+v", now)
 	}
 	log.mutex.Lock()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -24,7 +25,7 @@ func TestObserve(t *testing.T) {
 			"good": func(context.Context, *task.Task) error { time.Sleep(20 * time.Millisecond); return nil },
 			"bad":  func(context.Context, *task.Task) error { return task.Fail(errors.New("no")) },
 			"self": func(ctx context.Context, t *task.Task) error {
-				return task.Finish(ctx, b.pool, t, "needs_review", nil, "unclear")
+				return task.Finish(ctx, b.pool, t, state.TaskNeedsReview, nil, "unclear")
 			},
 			"wild": func(context.Context, *task.Task) error { panic("no") },
 			"late": func(context.Context, *task.Task) error {
@@ -35,20 +36,20 @@ func TestObserve(t *testing.T) {
 			},
 		},
 		MaxAttempts: 2,
-		Observe: func(kind, status string, took time.Duration) {
+		Observe: func(kind string, status state.Task, took time.Duration) {
 			mutex.Lock()
 			defer mutex.Unlock()
-			seen[kind+" "+status]++
+			seen[kind+" "+string(status)]++
 			longest = max(longest, took)
 		},
 	})
 	self := b.enqueue(task.New{Kind: "self"})
 	good, bad, wild, late := b.enqueue(task.New{Kind: "good"}), b.enqueue(task.New{Kind: "bad"}), b.enqueue(task.New{Kind: "wild"}), b.enqueue(task.New{Kind: "late"})
-	b.awaitStatus(good, "succeeded")
-	b.awaitStatus(bad, "failed")
-	b.awaitStatus(wild, "needs_review")
-	b.awaitStatus(late, "succeeded")
-	b.awaitStatus(self, "needs_review")
+	b.awaitStatus(good, state.TaskSucceeded)
+	b.awaitStatus(bad, state.TaskFailed)
+	b.awaitStatus(wild, state.TaskNeedsReview)
+	b.awaitStatus(late, state.TaskSucceeded)
+	b.awaitStatus(self, state.TaskNeedsReview)
 	stop()
 	want := map[string]int{"good succeeded": 1, "bad failed": 1, "self needs_review": 1, "wild pending": 1, "wild needs_review": 1, "late pending": 1, "late succeeded": 1}
 	if !maps.Equal(seen, want) || longest < 20*time.Millisecond || longest > 10*time.Second {

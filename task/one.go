@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/state"
 )
 
 // lookAgain is how long [Queue.RunOne] waits at most before it looks at its task again.
@@ -18,15 +19,15 @@ const lookAgain = 250 * time.Millisecond
 
 // StatusError says that a task came to rest otherwise than by success.
 type StatusError struct {
-	Status    string // "failed", "canceled", "parked" or "needs_review"
-	LastError string // "" if none was noted
+	Status    state.Task // failed, canceled, parked or needs_review
+	LastError string     // "" if none was noted
 }
 
 func (e *StatusError) Error() string {
 	if e.LastError == "" {
-		return "task is " + e.Status
+		return "task is " + string(e.Status)
 	}
-	return "task is " + e.Status + ": " + e.LastError
+	return "task is " + string(e.Status) + ": " + e.LastError
 }
 
 // RunOne sees one task through and touches no other: it runs the task here whenever it is due, and
@@ -42,13 +43,13 @@ func (q *Queue) RunOne(ctx context.Context, merchantID, id uuid.UUID) error {
 			return ctx.Err()
 		case err != nil:
 			return fmt.Errorf("look at task %s: %w", id, err)
-		case now.Status == "succeeded":
+		case now.Status == state.TaskSucceeded:
 			return nil
-		case now.Status != "pending" && now.Status != "running":
+		case now.Status != state.TaskPending && now.Status != state.TaskRunning:
 			return &StatusError{Status: now.Status, LastError: now.LastError}
 		case now.Seconds > 0:
 			q.pause(ctx, time.Duration(min(now.Seconds+0.001, lookAgain.Seconds())*float64(time.Second)))
-		case now.Status == "running":
+		case now.Status == state.TaskRunning:
 			_, err = q.queries.TaskRescueOne(ctx, db.TaskRescueOneParams{MaxAttempts: q.config.MaxAttempts, MerchantID: merchantID, ID: id})
 		default:
 			err = q.tryOne(ctx, merchantID, id)
@@ -88,8 +89,8 @@ func (q *Queue) tryOne(ctx context.Context, merchantID, id uuid.UUID) error {
 		q.every(beating, q.config.Lease/4, "heartbeat", func(ctx context.Context) error { return q.beat(ctx, []*held{h}) })
 	})
 	r := q.try(h)
-	if ctx.Err() != nil && r.status == "pending" && r.counted {
-		r = result{held: h, status: "pending"} // it was told to stop: no failed try
+	if ctx.Err() != nil && r.status == state.TaskPending && r.counted {
+		r = result{held: h, status: state.TaskPending} // it was told to stop: no failed try
 	}
 	q.write(alive, []result{r})
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -67,7 +68,7 @@ func TestRunOneSeesItsTaskThrough(t *testing.T) {
 	if tries.Load() != 3 {
 		t.Errorf("%d tries", tries.Load())
 	}
-	if row := b.get(other); row.Status != "pending" || row.Fence != 0 {
+	if row := b.get(other); row.Status != state.TaskPending || row.Fence != 0 {
 		t.Errorf("the other task is %s with fence %d", row.Status, row.Fence)
 	}
 	if err := queue.RunOne(t.Context(), b.merchant, uuid.Must(uuid.NewV7())); !errors.Is(err, pgx.ErrNoRows) {
@@ -127,14 +128,14 @@ func TestRunOneTakesOverAndKeepsItsLease(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- queue.RunOne(t.Context(), b.merchant, id) }()
-	await(t, "the takeover", func() bool { row := b.get(id); return row.Status == "running" && row.Fence == 2 })
+	await(t, "the takeover", func() bool { row := b.get(id); return row.Status == state.TaskRunning && row.Fence == 2 })
 	first := *b.get(id).LeaseUntil
 	await(t, "a second lease", func() bool { return b.get(id).LeaseUntil.Sub(first) > time.Second })
 	close(finish)
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if row := b.get(id); row.Status != "succeeded" || row.Attempts != 2 || row.Fence != 2 {
+	if row := b.get(id); row.Status != state.TaskSucceeded || row.Attempts != 2 || row.Fence != 2 {
 		t.Errorf("%s after %d attempts, fence %d", row.Status, row.Attempts, row.Fence)
 	}
 }
@@ -158,7 +159,7 @@ func TestRunOneStopped(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	if row := b.get(id); row.Status != "pending" || row.Attempts != 0 || row.LastError != nil {
+	if row := b.get(id); row.Status != state.TaskPending || row.Attempts != 0 || row.LastError != nil {
 		t.Errorf("%s after %d attempts, %v", row.Status, row.Attempts, row.LastError)
 	}
 }

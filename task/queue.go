@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -40,7 +41,7 @@ type Config struct {
 
 	// Observe, if not nil, is called after each try with what becomes of the task and how long its
 	// handler took. It must be quick.
-	Observe func(kind, status string, took time.Duration)
+	Observe func(kind string, status state.Task, took time.Duration)
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -120,7 +121,7 @@ type held struct {
 // result is how a try ended.
 type result struct {
 	held    *held
-	status  string
+	status  state.Task
 	delay   time.Duration
 	jitter  bool
 	counted bool
@@ -268,14 +269,14 @@ func (q *Queue) try(h *held) (r result) {
 	r = result{held: h, counted: true}
 	handler, ok := q.config.Handlers[h.task.Kind]
 	if !ok {
-		r.status, r.err = "needs_review", "no handler for this kind: run a newer phantom"
+		r.status, r.err = state.TaskNeedsReview, "no handler for this kind: run a newer phantom"
 		return r
 	}
 	if q.config.Observe != nil {
 		started := time.Now()
 		defer func() {
 			status := r.status
-			if status == "succeeded" && h.task.finished != "" {
+			if status == state.TaskSucceeded && h.task.finished != "" {
 				// the handler has written down itself what became of it
 				status = h.task.finished
 			}
@@ -286,20 +287,20 @@ func (q *Queue) try(h *held) (r result) {
 	var asked *verdict
 	switch {
 	case err == nil:
-		r.status = "succeeded"
+		r.status = state.TaskSucceeded
 		return r
 	case errors.As(err, &asked):
 		r.status, r.delay = asked.status, asked.delay
-		r.counted = asked.status != "pending"
+		r.counted = asked.status != state.TaskPending
 		if asked.err == nil {
 			return r
 		}
 	case errors.Is(err, vault.ErrOpen): // no repetition opens it
-		r.status, err = "needs_review", fmt.Errorf("%w: %s", err, sealedAdvice)
+		r.status, err = state.TaskNeedsReview, fmt.Errorf("%w: %s", err, sealedAdvice)
 	case h.task.Attempt >= q.config.MaxAttempts:
-		r.status = "needs_review"
+		r.status = state.TaskNeedsReview
 	default:
-		r.status, r.jitter = "pending", true
+		r.status, r.jitter = state.TaskPending, true
 		r.delay = min(q.config.RetryBase<<min(h.task.Attempt-1, 20), q.config.RetryCap)
 	}
 	r.err = err.Error()

@@ -19,6 +19,7 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -106,17 +107,17 @@ func awaitWithin(t *testing.T, what string, most time.Duration, ok func() bool) 
 	}
 }
 
-func (b *bundle) awaitStatus(id uuid.UUID, status string) db.ScheduledTask {
+func (b *bundle) awaitStatus(id uuid.UUID, status state.Task) db.ScheduledTask {
 	b.t.Helper()
 	var row db.ScheduledTask
-	await(b.t, status, func() bool { row = b.get(id); return row.Status == status })
+	await(b.t, string(status), func() bool { row = b.get(id); return row.Status == status })
 	return row
 }
 
-func (b *bundle) awaitWithin(id uuid.UUID, status string, most time.Duration) db.ScheduledTask {
+func (b *bundle) awaitWithin(id uuid.UUID, status state.Task, most time.Duration) db.ScheduledTask {
 	b.t.Helper()
 	var row db.ScheduledTask
-	awaitWithin(b.t, status, most, func() bool { row = b.get(id); return row.Status == status })
+	awaitWithin(b.t, string(status), most, func() bool { row = b.get(id); return row.Status == status })
 	return row
 }
 
@@ -146,13 +147,14 @@ func TestVerdicts(t *testing.T) {
 		},
 	})
 	for kind, want := range map[string]struct {
-		status, lastError string
-		attempts          int32
+		status    state.Task
+		lastError string
+		attempts  int32
 	}{
-		"done": {"succeeded", "", 1}, "cancel": {"canceled", "paid meanwhile", 1}, "fail": {"failed", "no such invoice", 1},
-		"park": {"parked", "call: 401", 1}, "review": {"needs_review", "unclear", 1}, "snooze": {"succeeded", "", 1},
-		"retry": {"needs_review", "reset", 3}, "panic": {"needs_review", "the handler panicked", 3},
-		"unknown": {"needs_review", "no handler for this kind: run a newer phantom", 1},
+		"done": {state.TaskSucceeded, "", 1}, "cancel": {state.TaskCanceled, "paid meanwhile", 1}, "fail": {state.TaskFailed, "no such invoice", 1},
+		"park": {state.TaskParked, "call: 401", 1}, "review": {state.TaskNeedsReview, "unclear", 1}, "snooze": {state.TaskSucceeded, "", 1},
+		"retry": {state.TaskNeedsReview, "reset", 3}, "panic": {state.TaskNeedsReview, "the handler panicked", 3},
+		"unknown": {state.TaskNeedsReview, "no handler for this kind: run a newer phantom", 1},
 	} {
 		row := b.awaitStatus(b.enqueue(task.New{Kind: kind}), want.status)
 		lastError := ""
@@ -162,7 +164,7 @@ func TestVerdicts(t *testing.T) {
 		if lastError != want.lastError || row.Attempts != want.attempts || row.LeaseUntil != nil {
 			t.Errorf("%s: error %q after %d attempts, lease %v", kind, lastError, row.Attempts, row.LeaseUntil)
 		}
-		if final := slices.Contains([]string{"succeeded", "failed", "canceled"}, want.status); final != (row.FinishedAt != nil) {
+		if final := slices.Contains([]state.Task{state.TaskSucceeded, state.TaskFailed, state.TaskCanceled}, want.status); final != (row.FinishedAt != nil) {
 			t.Errorf("%s: finished_at %v", kind, row.FinishedAt)
 		}
 	}
@@ -185,7 +187,7 @@ func TestEnqueueIsPartOfTheTransaction(t *testing.T) {
 	}); !errors.Is(err, gone) {
 		t.Fatal(err)
 	}
-	b.awaitStatus(b.enqueue(task.New{Kind: "audit"}), "succeeded")
+	b.awaitStatus(b.enqueue(task.New{Kind: "audit"}), state.TaskSucceeded)
 	if ran.Load() != 1 {
 		t.Errorf("%d tasks ran", ran.Load())
 	}
@@ -203,7 +205,7 @@ func TestUniqueKey(t *testing.T) {
 		return nil
 	}}})
 	first := b.enqueue(task.New{Kind: "audit", UniqueKey: "account"})
-	b.awaitStatus(first, "running")
+	b.awaitStatus(first, state.TaskRunning)
 	if twin := b.enqueue(task.New{Kind: "audit", UniqueKey: "account"}); twin != uuid.Nil {
 		t.Error("a twin was enqueued beside a running task")
 	}
@@ -211,7 +213,7 @@ func TestUniqueKey(t *testing.T) {
 		t.Error("another key was refused")
 	}
 	close(hold)
-	b.awaitStatus(first, "succeeded")
+	b.awaitStatus(first, state.TaskSucceeded)
 	if again := b.enqueue(task.New{Kind: "audit", UniqueKey: "account"}); again == uuid.Nil {
 		t.Error("a finished task still holds its key")
 	}
@@ -226,7 +228,7 @@ func TestDueTasksStartAtOnce(t *testing.T) {
 	b.run(task.Config{Poll: time.Hour, Handlers: map[string]task.Handler{
 		"note": func(context.Context, *task.Task) error { started <- time.Now(); return nil },
 	}})
-	b.awaitStatus(b.enqueue(task.New{Kind: "note"}), "succeeded") // the queue is up and idle
+	b.awaitStatus(b.enqueue(task.New{Kind: "note"}), state.TaskSucceeded) // the queue is up and idle
 	<-started
 	var took []time.Duration
 	for range 5 {
@@ -408,7 +410,7 @@ func TestUrgentTasksPassABacklog(t *testing.T) {
 	await(t, "the workers are busy", func() bool { return b.running() >= 2 })
 	b.run(task.Config{Handlers: handlers, Workers: 2, Grace: time.Millisecond, Urgent: true})
 	for range 20 {
-		b.awaitStatus(b.enqueue(task.New{Kind: "webhook"}), "succeeded")
+		b.awaitStatus(b.enqueue(task.New{Kind: "webhook"}), state.TaskSucceeded)
 	}
 }
 

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,19 +10,17 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/state"
 )
-
-// Statuses are all that a task can have; docs/task-states.md explains them.
-var Statuses = []string{"pending", "running", "succeeded", "failed", "canceled", "parked", "needs_review"}
 
 // View is a task as it is shown to people and apps. Its params are not part of it. Times are in
 // UTC.
 type View struct {
-	ID       uuid.UUID `json:"id"`
-	Kind     string    `json:"kind"`
-	Status   string    `json:"status"`
-	RunAt    time.Time `json:"run_at"`
-	Attempts int32     `json:"attempts"`
+	ID       uuid.UUID  `json:"id"`
+	Kind     string     `json:"kind"`
+	Status   state.Task `json:"status"`
+	RunAt    time.Time  `json:"run_at"`
+	Attempts int32      `json:"attempts"`
 	// when its effect was first asked for outside
 	FirstSentAt *time.Time      `json:"first_sent_at"`
 	FinishedAt  *time.Time      `json:"finished_at"`
@@ -32,7 +31,7 @@ type View struct {
 // Filter says which tasks a page holds. What is nil does not filter.
 type Filter struct {
 	Status, Kind *string
-	Before       uuid.UUID // the last task of the page before; [uuid.Max] for the first page
+	Before       uuid.UUID // the last task of the page before; zero for the first page
 	Limit        int       // tasks on a page
 }
 
@@ -46,7 +45,7 @@ type Page struct {
 // was there at the first once, but for those whose status changes meanwhile where that is filtered.
 func List(ctx context.Context, from db.DBTX, merchantID uuid.UUID, filter Filter) (Page, error) {
 	rows, err := db.New(from).TaskReadPage(ctx, db.TaskReadPageParams{
-		MerchantID: merchantID, Before: filter.Before, Status: filter.Status, Kind: filter.Kind, PageSize: int32(filter.Limit) + 1,
+		MerchantID: merchantID, Before: cmp.Or(filter.Before, uuid.Max), Status: filter.Status, Kind: filter.Kind, PageSize: int32(filter.Limit) + 1,
 	})
 	if err != nil {
 		return Page{}, fmt.Errorf("list tasks: %w", err)

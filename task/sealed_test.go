@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -44,14 +45,14 @@ func TestParamsThatDoNotOpen(t *testing.T) {
 			return err == nil && status == "succeeded"
 		})
 	}
-	row := b.awaitStatus(damaged, "needs_review")
+	row := b.awaitStatus(damaged, state.TaskNeedsReview)
 	if row.Attempts != 1 || row.LastError == nil || !strings.Contains(*row.LastError, "does not open") ||
 		!strings.Contains(*row.LastError, "docs/runbook.md") {
 		t.Errorf("after %d tries: %v", row.Attempts, row.LastError)
 	}
 	// Another process may hold that key, so this is an ordinary failure.
 	await(t, "a failed try", func() bool { row = b.get(foreign); return row.LastError != nil })
-	if row.Status != "pending" || !strings.Contains(*row.LastError, "abcdef01") {
+	if row.Status != state.TaskPending || !strings.Contains(*row.LastError, "abcdef01") {
 		t.Errorf("%s: %s", row.Status, *row.LastError)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"phantom/db"
+	"phantom/state"
 )
 
 // A row costs a third less to settle in a batch of thousands than in one of a hundred, so results
@@ -64,7 +65,7 @@ func (q *Queue) write(ctx context.Context, batch []result) {
 	var done db.TaskSettleDoneParams
 	var other db.TaskSettleParams
 	for _, r := range batch {
-		if r.status == "succeeded" {
+		if r.status == state.TaskSucceeded {
 			done.MerchantIds = append(done.MerchantIds, r.held.task.MerchantID)
 			done.Ids = append(done.Ids, r.held.task.ID)
 			done.Fences = append(done.Fences, r.held.task.Fence)
@@ -73,7 +74,7 @@ func (q *Queue) write(ctx context.Context, batch []result) {
 		other.MerchantIds = append(other.MerchantIds, r.held.task.MerchantID)
 		other.Ids = append(other.Ids, r.held.task.ID)
 		other.Fences = append(other.Fences, r.held.task.Fence)
-		other.Statuses = append(other.Statuses, r.status)
+		other.Statuses = append(other.Statuses, string(r.status))
 		other.Delays = append(other.Delays, r.delay.Seconds())
 		other.Jitters = append(other.Jitters, r.jitter)
 		other.Counted = append(other.Counted, r.counted)
@@ -227,7 +228,7 @@ func (q *Queue) giveBack(ctx context.Context) {
 	q.mutex.Unlock()
 	for _, h := range all {
 		select {
-		case q.ended <- result{held: h, status: "pending"}:
+		case q.ended <- result{held: h, status: state.TaskPending}:
 		case <-ctx.Done():
 			return
 		}

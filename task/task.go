@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/state"
 	"phantom/vault"
 )
 
@@ -26,7 +27,7 @@ type Task struct {
 	RunAt        time.Time // when it fell due, by PHANTOM's clock
 	First        bool      // what it learns may end a hunt: it goes before all others
 
-	finished string // what its handler has made of it by [Finish]
+	finished state.Task // what its handler has made of it by [Finish]
 }
 
 // Handler does a task. Nil means done; the errors of this package say what else is to become of it;
@@ -37,14 +38,14 @@ type Handler func(ctx context.Context, t *Task) error
 
 // verdict is what a handler's error asks for, other than another try.
 type verdict struct {
-	status string
+	status state.Task
 	delay  time.Duration
 	err    error
 }
 
 func (v *verdict) Error() string {
 	if v.err == nil {
-		return "task is to be " + v.status
+		return "task is to be " + string(v.status)
 	}
 	return v.err.Error()
 }
@@ -52,28 +53,28 @@ func (v *verdict) Error() string {
 func (v *verdict) Unwrap() error { return v.err }
 
 // Snooze asks for the same try again after a delay. It is no failed attempt: a 429 is one of these.
-func Snooze(delay time.Duration) error { return &verdict{status: "pending", delay: delay} }
+func Snooze(delay time.Duration) error { return &verdict{status: state.TaskPending, delay: delay} }
 
 // Snoozed says whether err asks for the same try again, and after which delay.
 func Snoozed(err error) (delay time.Duration, is bool) {
 	var v *verdict
-	if !errors.As(err, &v) || v.status != "pending" {
+	if !errors.As(err, &v) || v.status != state.TaskPending {
 		return 0, false
 	}
 	return v.delay, true
 }
 
 // Cancel ends a task that is not wanted any more.
-func Cancel(why error) error { return &verdict{status: "canceled", err: why} }
+func Cancel(why error) error { return &verdict{status: state.TaskCanceled, err: why} }
 
 // Fail ends a task that no repetition would help.
-func Fail(why error) error { return &verdict{status: "failed", err: why} }
+func Fail(why error) error { return &verdict{status: state.TaskFailed, err: why} }
 
 // Park sets a task aside until its merchant is unparked.
-func Park(why error) error { return &verdict{status: "parked", err: why} }
+func Park(why error) error { return &verdict{status: state.TaskParked, err: why} }
 
 // Review leaves a task to a person.
-func Review(why error) error { return &verdict{status: "needs_review", err: why} }
+func Review(why error) error { return &verdict{status: state.TaskNeedsReview, err: why} }
 
 // New is a task to be enqueued.
 type New struct {

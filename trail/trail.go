@@ -7,6 +7,7 @@
 package trail
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -106,7 +107,7 @@ type Entry struct {
 // Filter says which rows a page holds.
 type Filter struct {
 	Key    *uuid.UUID // nil: by anybody
-	Before uuid.UUID  // the last row of the page before; [uuid.Max] for the first page
+	Before uuid.UUID  // the last row of the page before; zero for the first page
 	Limit  int        // rows on a page
 }
 
@@ -120,7 +121,7 @@ type Page struct {
 // there at the first.
 func List(ctx context.Context, from db.DBTX, merchantID uuid.UUID, filter Filter) (Page, error) {
 	rows, err := db.New(from).AuditLogReadPage(ctx, db.AuditLogReadPageParams{
-		MerchantID: merchantID, BeforeID: filter.Before, KeyID: filter.Key, PageSize: int32(filter.Limit) + 1,
+		MerchantID: merchantID, BeforeID: cmp.Or(filter.Before, uuid.Max), KeyID: filter.Key, PageSize: int32(filter.Limit) + 1,
 	})
 	if err != nil {
 		return Page{}, fmt.Errorf("list the log: %w", err)

@@ -9,7 +9,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/db"
 	"phantom/recovery"
+	"phantom/state"
 )
 
 func (s *Server) startHunts(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
@@ -122,8 +124,8 @@ func huntFilter(query string) (recovery.HuntFilter, error) {
 		case "limit":
 			return setLimit(&filter.Limit, value)
 		case "state":
-			if !slices.Contains(recovery.HuntStates, value) {
-				return "must be one of " + strings.Join(recovery.HuntStates, ", ")
+			if !slices.Contains(db.Texts(state.Hunts), value) {
+				return "must be one of " + strings.Join(db.Texts(state.Hunts), ", ")
 			}
 			filter.State = &value
 		}

@@ -21,6 +21,7 @@ import (
 	"phantom/debt"
 	"phantom/decline"
 	"phantom/ghost"
+	"phantom/state"
 	"phantom/task"
 	"phantom/trail"
 )
@@ -96,7 +97,7 @@ func ghostFilter(query string) (ghost.Filter, error) {
 
 // taskFilter reads the query of GET /api/tasks.
 func taskFilter(query string) (task.Filter, error) {
-	filter := task.Filter{Limit: defaultLimit, Before: uuid.Max}
+	filter := task.Filter{Limit: defaultLimit}
 	err := readQuery(query, taskParameters, func(name, value string) string {
 		switch name {
 		case "cursor":
@@ -104,8 +105,8 @@ func taskFilter(query string) (task.Filter, error) {
 		case "limit":
 			return setLimit(&filter.Limit, value)
 		case "status":
-			if !slices.Contains(task.Statuses, value) {
-				return "must be one of " + strings.Join(task.Statuses, ", ")
+			if !slices.Contains(db.Texts(state.Tasks), value) {
+				return "must be one of " + strings.Join(db.Texts(state.Tasks), ", ")
 			}
 			filter.Status = &value
 		case "kind":
@@ -121,7 +122,7 @@ func taskFilter(query string) (task.Filter, error) {
 
 // trailFilter reads the query of GET /api/audit-log.
 func trailFilter(query string) (trail.Filter, error) {
-	filter := trail.Filter{Limit: defaultLimit, Before: uuid.Max}
+	filter := trail.Filter{Limit: defaultLimit}
 	err := readQuery(query, []string{"cursor", "limit", "key"}, func(name, value string) string {
 		switch name {
 		case "cursor":

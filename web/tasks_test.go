@@ -6,6 +6,9 @@ import (
 	"slices"
 	"testing"
 
+	"phantom/db"
+	"phantom/state"
+
 	"github.com/google/uuid"
 )
 
@@ -78,7 +81,7 @@ func TestTaskFilters(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	c := b.caller("acct_1")
-	statuses := []string{"pending", "running", "succeeded", "failed", "canceled", "parked", "needs_review"}
+	statuses := db.Texts(state.Tasks)
 	for _, status := range statuses {
 		c.addTask("audit", status)
 		c.addTask("invoice_pay", status)

@@ -19,6 +19,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -33,7 +34,7 @@ func (c *client) huntAll(ctx context.Context, pool *pgxpool.Pool, merchant uuid.
 		return err
 	}
 	chosen := playbook.Default()
-	chosen.Mode, chosen.Steps, chosen.Auto = playbook.ModeObserve, []playbook.Step{}, false
+	chosen.Mode, chosen.Steps, chosen.Auto = state.ModeObserve, []playbook.Step{}, false
 	if _, err := c.hunts.SetPlaybook(ctx, merchant, chosen); err != nil {
 		return err
 	}

@@ -35,7 +35,6 @@ import (
 
 const (
 	rounds  = 7
-	pages   = 200 // of each kind in a round
 	perPage = 50
 	bar     = 1.2
 
@@ -46,9 +45,10 @@ const (
 func main() {
 	ghosts := flag.Int("ghosts", 1_000_000, "how many")
 	extra := flag.String("sql", "", "a statement to run before the rows are there, to try an index")
+	pages := flag.Int("pages", 200, "of each kind in a round")
 	all := flag.Bool("all", false, "hunt all of them too, and try playbooks out")
 	flag.Parse()
-	met, err := measure(context.Background(), *ghosts, *extra, *all)
+	met, err := measure(context.Background(), *ghosts, *pages, *extra, *all)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "api:", err)
 	}
@@ -57,7 +57,7 @@ func main() {
 	}
 }
 
-func measure(ctx context.Context, ghosts int, extra string, all bool) (met bool, err error) {
+func measure(ctx context.Context, ghosts, pages int, extra string, all bool) (met bool, err error) {
 	folder := filepath.Join(os.TempDir(), "phantom-bench-"+strconv.Itoa(os.Getpid()))
 	server, err := local.Start(ctx, local.Config{Dir: folder, Database: "phantom_bench", Unsafe: true})
 	if err != nil {
@@ -116,7 +116,7 @@ func measure(ctx context.Context, ghosts int, extra string, all bool) (met bool,
 	if err != nil {
 		return false, err
 	}
-	if met, err = api.report(cursor); err != nil || !all {
+	if met, err = api.report(cursor, pages); err != nil || !all {
 		return met, err
 	}
 	return met, api.huntAll(ctx, pool, merchant)
@@ -165,7 +165,7 @@ func (c *client) get(path string) (time.Duration, int, error) {
 	return took, len(page.Data), err
 }
 
-func (c *client) report(lastCursor string) (met bool, err error) {
+func (c *client) report(lastCursor string, pages int) (met bool, err error) {
 	limit := fmt.Sprintf("?limit=%d", perPage)
 	paths := []string{"/api/ghosts" + limit, "/api/ghosts" + limit + "&cursor=" + lastCursor}
 	medians := make([][]time.Duration, len(paths))

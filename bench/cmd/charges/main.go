@@ -36,6 +36,7 @@ import (
 	"phantom/playbook"
 	"phantom/recovery"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -390,7 +391,7 @@ func oneCall(ctx context.Context, w *world) error {
 // ours plans every charge first, and is timed from when they may go to when each has its result.
 func ours(ctx context.Context, w *world) error {
 	chosen := playbook.Default()
-	chosen.Mode, chosen.HoldoutPercent, chosen.Steps = playbook.ModeRecover, 0, []playbook.Step{}
+	chosen.Mode, chosen.HoldoutPercent, chosen.Steps = state.ModeRecover, 0, []playbook.Step{}
 	chosen.Auto = false // chosen by hand
 	if _, err := w.hunts.SetPlaybook(ctx, w.merchant, chosen); err != nil {
 		return err

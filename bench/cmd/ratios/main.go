@@ -41,6 +41,8 @@ func main() {
 	}
 }
 
+var errMissed = errors.New("bars missed")
+
 func run(ctx context.Context, out io.Writer, rounds int, only string, markdown bool) (err error) {
 	pairs, err := bench.Vault()
 	if err != nil {
@@ -76,7 +78,7 @@ func run(ctx context.Context, out io.Writer, rounds int, only string, markdown b
 	fmt.Fprintf(out, "\nMedians of %d loops a side, which took turns; ± is the 95 %% confidence interval. %s, %s/%s, %d CPUs.\n",
 		rounds, runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	if missed > 0 {
-		return fmt.Errorf("%d of %d bars missed", missed, len(rows)-1)
+		return fmt.Errorf("%d of %d %w", missed, len(rows)-1, errMissed)
 	}
 	return nil
 }
