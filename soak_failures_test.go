@@ -19,7 +19,7 @@ import (
 // connections again and again, and at last is lost to a standby and comes back read-only. No event
 // that was acknowledged is lost, nothing is done twice, and how long events were refused is stated.
 // In make soak-failures each failure lasts longer, and connections are killed for ten minutes.
-func TestFailures(t *testing.T) {
+func TestFailures(t *testing.T) { //nolint:paralleltest // it takes the whole machine
 	soakAlone(t)
 	first, second := fmt.Sprintf("127.77.%d.1", os.Getpid()%250), fmt.Sprintf("127.77.%d.2", os.Getpid()%250)
 	for _, address := range []string{first, second} {

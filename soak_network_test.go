@@ -188,6 +188,7 @@ type proxies struct {
 }
 
 func newProxies(t *testing.T) *proxies {
+	t.Helper()
 	return &proxies{t: t, wires: map[string]*dbtest.Wire{}, cuts: map[int][]*dbtest.Wire{}}
 }
 

@@ -56,7 +56,7 @@ var partitions = []partition{
 // fall due and events come in. The short form has all of it at once under a lease of 8 s, and
 // may take twice as long as the bars allow, so that it says the same on a busy machine; make
 // soak-partitions has the real binary under its own of a minute.
-func TestPartitions(t *testing.T) {
+func TestPartitions(t *testing.T) { //nolint:paralleltest // it takes the whole machine
 	soakAlone(t)
 	var hosts network
 	spaces, why := newNamespaces(t, len(partitions))

@@ -133,7 +133,7 @@ func (c Charge) At() time.Time { return time.Unix(c.Created, 0) }
 
 // Declined says whether a charge has reached the network and was refused there: that is what the
 // networks count.
-func (c Charge) Declined() bool { return c.Status == "failed" && !c.Blocked() }
+func (c Charge) Declined() bool { return c.Status == ChargeFailed && !c.Blocked() }
 
 // Contested says whether a dispute about the charge is open.
 func (c Charge) Contested() bool { return c.Disputed && DisputeIsOpen(c.Dispute.Status) }
@@ -217,9 +217,9 @@ const grace = 7 * 24 * time.Hour
 // way, or was sent and is not long overdue. One that is void or still a draft says nothing either.
 func (o Object) undecided(now time.Time) bool {
 	switch {
-	case o.Status == "void" || o.Status == "draft":
+	case o.Status == InvoiceVoid || o.Status == InvoiceDraft:
 		return true
-	case o.Status != "open":
+	case o.Status != InvoiceOpen:
 		return false
 	case o.CollectionMethod == "send_invoice":
 		return o.DueDate == nil || time.Unix(*o.DueDate, 0).Add(grace).After(now)
@@ -240,7 +240,7 @@ func ReadPaying(ctx context.Context, reader *connect.Reader, subscription string
 		}
 		for _, i := range page.Data { // the newest first
 			if !i.undecided(now) {
-				return i.Status == "paid", nil
+				return i.Status == InvoicePaid, nil
 			}
 		}
 		if !page.HasMore || len(page.Data) == 0 {

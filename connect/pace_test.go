@@ -40,6 +40,7 @@ func TestUrgentRequestsGoFirst(t *testing.T) {
 func unranked(ctx context.Context) context.Context { return ctx }
 
 func goesBefore(t *testing.T, ranks []func(context.Context) context.Context, mine func(context.Context) context.Context) {
+	t.Helper()
 	p := newPace(t, 40)
 	ctx, stop := context.WithCancel(t.Context())
 	var crowd sync.WaitGroup

@@ -39,6 +39,7 @@ func (b *bench) requests(path string) (n int) {
 }
 
 func get(r *Reader, t *testing.T) error {
+	t.Helper()
 	return r.Get(t.Context(), "/v1/charges", nil, func(d *jx.Decoder) error { return d.Skip() })
 }
 

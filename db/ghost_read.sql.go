@@ -81,7 +81,7 @@ type GhostAccessLockParams struct {
 
 type GhostAccessLockRow struct {
 	Access       string
-	Status       string
+	Status       state.Ghost
 	ClosedReason *debt.Closing
 }
 

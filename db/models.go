@@ -255,7 +255,7 @@ type GhostTarget struct {
 	FirstFailedAt        *time.Time
 	LastFailedAt         *time.Time
 	Rule                 debt.Rule
-	Status               string
+	Status               state.Ghost
 	ClosedReason         *debt.Closing
 	DiscoveredAt         time.Time
 	Hidden               bool

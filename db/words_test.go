@@ -23,6 +23,7 @@ func TestWordsOfColumns(t *testing.T) {
 		"ghost_targets_decline_class_known": db.Texts(decline.Classes),
 		// none: nothing had failed before.
 		"liquidity_oracle_decline_class_known": append(db.Texts(decline.Classes), "none"),
+		"ghost_targets_status_known":           db.Texts(state.Ghosts),
 		"scheduled_tasks_status_known":         db.Texts(state.Tasks),
 		"hunts_state_known":                    db.Texts(state.Hunts),
 		"hunts_mode_known":                     db.Texts(state.Modes[1:]), // there is no hunt of mode off

@@ -18,7 +18,7 @@ import (
 
 // A short demo with the whole machine: it ends, money comes back, nothing is paid twice, and the
 // page needs nothing but itself.
-func TestDemo(t *testing.T) {
+func TestDemo(t *testing.T) { //nolint:paralleltest // it takes the whole machine
 	temporary := t.TempDir()
 	path := filepath.Join(temporary, "demo.html")
 	var out, stderr bytes.Buffer

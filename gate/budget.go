@@ -35,7 +35,7 @@ func MayAsk(charges []billing.Charge, p Request, m billing.Method, playbook play
 		switch {
 		case c.TakenBack():
 			return Ruling{Code: WasDisputed}
-		case c.Status == "pending" && c.Invoice == p.Object:
+		case c.Status == billing.ChargePending && c.Invoice == p.Object:
 			return Ruling{UnderWay, now.Add(day)}
 		}
 	}
@@ -73,10 +73,10 @@ func mayAskCard(charges []billing.Charge, p Request, m billing.Method, now time.
 	var wait time.Time
 	judged := false // by the newest attempt for this invoice
 	for _, c := range Recent(charges, now) {
-		if c.Status == "succeeded" {
+		if c.Status == billing.ChargeSucceeded {
 			break // it has paid since: what was said before does not hold
 		}
-		if c.Status != "failed" {
+		if c.Status != billing.ChargeFailed {
 			continue
 		}
 		class, word := c.Class()
@@ -109,7 +109,7 @@ func mayPresent(charges []billing.Charge, p Request, now time.Time) Ruling {
 	count := 0
 	var last time.Time
 	for _, c := range charges {
-		if c.Status != "failed" || c.Invoice != p.Object {
+		if c.Status != billing.ChargeFailed || c.Invoice != p.Object {
 			continue
 		}
 		if class, _ := c.Class(); class != decline.Timed {
@@ -174,7 +174,7 @@ func Recent(charges []billing.Charge, now time.Time) []billing.Charge {
 // were declined, or are under way.
 func declines(charges []billing.Charge, now time.Time) (at []time.Time) {
 	for _, c := range Recent(charges, now) {
-		if c.Declined() || c.Status == "pending" {
+		if c.Declined() || c.Status == billing.ChargePending {
 			at = append(at, c.At())
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"phantom/db"
 	"phantom/debt"
 	"phantom/playbook"
+	"phantom/state"
 )
 
 // ignoreKey and ignoreValue are the metadata of a customer or a subscription that a merchant leaves
@@ -46,7 +47,7 @@ func SparesFinal(p playbook.Playbook, g db.GhostTarget) Code {
 
 // MayHunt says whether a hunt of a ghost may begin. p is what holds for the ghost.
 func MayHunt(p playbook.Playbook, g db.GhostTarget, byHand bool, now time.Time) bool {
-	return g.Status == "open" && g.Amount >= p.MinAmount[g.Currency] && Spares(p, g) == "" &&
+	return g.Status == state.GhostOpen && g.Amount >= p.MinAmount[g.Currency] && Spares(p, g) == "" &&
 		len(p.Chosen(g, byHand, now)) > 0
 }
 

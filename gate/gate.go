@@ -133,7 +133,7 @@ func (f HuntFacts) mayLeave(kind string, now time.Time) Ruling {
 		return Ruling{Code: Untouched}
 	case f.Ghost.ClosedReason != nil && *f.Ghost.ClosedReason == debt.PaymentUnderWay:
 		return Ruling{Code: GhostPays} // it may come back
-	case f.Ghost.Status != "open":
+	case f.Ghost.Status != state.GhostOpen:
 		return Ruling{Code: GhostClosed}
 	case !IsFinal(kind) && now.After(WindowEnd(f.Hunt, f.Playbook)):
 		// it waited: for a pace, a cap, a merchant
@@ -153,9 +153,9 @@ func (f *StripeFacts) mayCharge(kind string, p Request, h HuntFacts, now time.Ti
 	switch {
 	case slices.ContainsFunc(f.Charges, billing.Charge.Contested):
 		return Ruling{Code: InDispute}
-	case o.Status == "uncollectible" && !h.chargesWrittenOff():
+	case o.Status == billing.InvoiceUncollectible && !h.chargesWrittenOff():
 		return Ruling{Code: WrittenOff}
-	case o.Status != "open" && o.Status != "uncollectible":
+	case o.Status != billing.InvoiceOpen && o.Status != billing.InvoiceUncollectible:
 		return Ruling{Code: NotOpen}
 	case o.PaidOutOfBand, o.AmountRemaining <= 0:
 		return Ruling{Code: NothingLeft}
@@ -189,7 +189,7 @@ func (f *StripeFacts) mayCharge(kind string, p Request, h HuntFacts, now time.Ti
 // the playbook says so, whose newest invoice is paid.
 func (f *StripeFacts) mayEnd(playbook playbook.Playbook, now time.Time) Ruling {
 	switch o := f.Invoice; {
-	case o.Status != "open" && o.Status != "uncollectible", o.PaidOutOfBand, o.AmountRemaining <= 0:
+	case o.Status != billing.InvoiceOpen && o.Status != billing.InvoiceUncollectible, o.PaidOutOfBand, o.AmountRemaining <= 0:
 		return Ruling{Code: NotOpen}
 	case slices.ContainsFunc(f.Charges, billing.Charge.Contested):
 		return Ruling{Code: InDispute}
@@ -197,7 +197,7 @@ func (f *StripeFacts) mayEnd(playbook playbook.Playbook, now time.Time) Ruling {
 		return Ruling{UnderWay, now.Add(day)}
 	case f.Paying && !playbook.FinalStepIfPaying:
 		return Ruling{Code: Paying}
-	case o.Status == "open" && o.NextAttempt != nil:
+	case o.Status == billing.InvoiceOpen && o.NextAttempt != nil:
 		return Ruling{StripeRetries, time.Unix(*o.NextAttempt, 0).Add(time.Hour)}
 	}
 	return Ruling{}
@@ -206,7 +206,7 @@ func (f *StripeFacts) mayEnd(playbook playbook.Playbook, now time.Time) Ruling {
 // mayRelease asks before an invoice is given back to Smart Retries.
 func (f *StripeFacts) mayRelease() Ruling {
 	switch o := f.Object; {
-	case o.Status != "open", o.AmountRemaining <= 0:
+	case o.Status != billing.InvoiceOpen, o.AmountRemaining <= 0:
 		return Ruling{Code: NotOpen}
 	case o.AutoAdvance, !f.Taken, f.Needed:
 		// somebody has given it back, or has taken it themselves

@@ -106,7 +106,7 @@ func owing() (billing.Object, HuntFacts, Request) {
 	o.Subscription.Status = "past_due"
 	o.Customer.Settings.Method = onFile
 	h := HuntFacts{Playbook: playbook.Default(), Hunt: db.Hunt{State: state.HuntActive, Mode: state.ModeRecover, BeganAt: time.Now().Add(-time.Hour)}}
-	h.Ghost.Status, h.Ghost.Access, h.Ghost.Currency, h.Playbook.Mode = "open", "presumed", "usd", state.ModeRecover
+	h.Ghost.Status, h.Ghost.Access, h.Ghost.Currency, h.Playbook.Mode = state.GhostOpen, "presumed", "usd", state.ModeRecover
 	return o, h, Request{Object: "in_1", Amount: 4900, Currency: "usd"}
 }
 
@@ -147,7 +147,7 @@ func TestGateOfCharges(t *testing.T) {
 		"the hunt has ended":  {func(_ *billing.Object, h *HuntFacts) { h.Hunt.State = state.HuntStopped }, HuntEnded},
 		"held out":            {func(_ *billing.Object, h *HuntFacts) { h.Hunt.HeldOut = true }, Untouched},
 		"only watching":       {func(_ *billing.Object, h *HuntFacts) { h.Hunt.Mode = state.ModeObserve }, Untouched},
-		"the ghost is closed": {func(_ *billing.Object, h *HuntFacts) { h.Ghost.Status = "closed" }, GhostClosed},
+		"the ghost is closed": {func(_ *billing.Object, h *HuntFacts) { h.Ghost.Status = state.GhostClosed }, GhostClosed},
 		"the ghost is purged": {func(_ *billing.Object, h *HuntFacts) { h.Ghost = db.GhostTarget{} }, GhostClosed},
 		"switched off since":  {func(_ *billing.Object, h *HuntFacts) { h.Playbook.Mode = state.ModeOff }, SwitchedOff},
 		"to observe since":    {func(_ *billing.Object, h *HuntFacts) { h.Playbook.Mode = state.ModeObserve }, SwitchedOff},

@@ -33,9 +33,9 @@ func TestGateOfHunts(t *testing.T) {
 		"only watching": {func(h *HuntFacts) { h.Hunt.Mode = state.ModeObserve }, [6]Code{Untouched,
 			Untouched, Untouched, "", "", Untouched}},
 		"a debit under way": {func(h *HuntFacts) {
-			h.Ghost.Status, h.Ghost.ClosedReason = "closed", &reason
+			h.Ghost.Status, h.Ghost.ClosedReason = state.GhostClosed, &reason
 		}, [6]Code{GhostPays, GhostPays, GhostPays, "", "", GhostPays}},
-		"closed": {func(h *HuntFacts) { h.Ghost.Status = "closed" }, [6]Code{GhostClosed,
+		"closed": {func(h *HuntFacts) { h.Ghost.Status = state.GhostClosed }, [6]Code{GhostClosed,
 			GhostClosed, GhostClosed, "", "", GhostClosed}},
 		"the window is over": {func(h *HuntFacts) { h.Hunt.BeganAt = now.AddDate(0, 0, -31) },
 			[6]Code{WindowOver, WindowOver, "", "", "", WindowOver}},

@@ -33,7 +33,7 @@ func (b *bench) assertTruth() {
 	}
 	for _, g := range b.ghosts() {
 		key := g.StripeSubscriptionID + g.Currency + string(g.Kind)
-		if g.Status != "open" {
+		if g.Status != state.GhostOpen {
 			continue
 		}
 		got := describe(string(g.Kind), g.StripeCustomerID, g.StripeSubscriptionID, g.Currency, g.StripeInvoiceID, g.Amount, g.Hidden, g.Resubscribed)

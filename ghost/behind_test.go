@@ -5,6 +5,7 @@ import (
 
 	"phantom/debt"
 	"phantom/sandbox"
+	"phantom/state"
 )
 
 // A debt that is paid closes as paid, however many invoices have come since: it is read by its id.
@@ -15,12 +16,12 @@ func TestPaidBehindAHundred(t *testing.T) {
 	g := b.ghosts()[0]
 	b.change(sandbox.Change{Do: "renewals", ID: g.StripeSubscriptionID, Amount: 130})
 	b.reread(g.StripeSubscriptionID)
-	if open := b.ghosts()[0]; open.Status != "open" || open.Amount != g.Amount || !open.Hidden {
+	if open := b.ghosts()[0]; open.Status != state.GhostOpen || open.Amount != g.Amount || !open.Hidden {
 		t.Fatalf("behind newer ones it is %+v", open)
 	}
 	b.change(sandbox.Change{Do: "pay", ID: g.StripeInvoiceID})
 	b.reread(g.StripeSubscriptionID)
-	if paid := b.ghosts()[0]; paid.Status != "closed" || *paid.ClosedReason != debt.Paid {
+	if paid := b.ghosts()[0]; paid.Status != state.GhostClosed || *paid.ClosedReason != debt.Paid {
 		t.Errorf("it is %s, %s", paid.Status, text0(paid.ClosedReason))
 	}
 }
@@ -34,7 +35,7 @@ func TestADebtBecomesOneOfAnotherKind(t *testing.T) {
 	g := b.ghosts()[0]
 	b.change(sandbox.Change{Do: "mark_uncollectible", ID: g.StripeInvoiceID})
 	b.reread(g.StripeSubscriptionID)
-	if all := b.ghosts(); len(all) != 1 || all[0].ID != g.ID || all[0].Kind != debt.WrittenOff || all[0].Status != "open" ||
+	if all := b.ghosts(); len(all) != 1 || all[0].ID != g.ID || all[0].Kind != debt.WrittenOff || all[0].Status != state.GhostOpen ||
 		!all[0].DiscoveredAt.Equal(g.DiscoveredAt) {
 		t.Fatalf("%+v", all)
 	}
@@ -48,7 +49,7 @@ func TestADebtBecomesOneOfAnotherKind(t *testing.T) {
 	}
 	b.change(sandbox.Change{Do: "pay", ID: g.StripeInvoiceID})
 	b.reread(g.StripeSubscriptionID)
-	if paid := b.ghosts()[0]; paid.Status != "closed" || *paid.ClosedReason != debt.Paid {
+	if paid := b.ghosts()[0]; paid.Status != state.GhostClosed || *paid.ClosedReason != debt.Paid {
 		t.Errorf("it is %s, %s", paid.Status, text0(paid.ClosedReason))
 	}
 }
@@ -73,7 +74,7 @@ func TestAPaymentIsTakenBack(t *testing.T) {
 	b.change(sandbox.Change{Do: "dispute", ID: charges[0].id})
 	b.reread(g.StripeSubscriptionID)
 	for _, g := range b.ghosts() {
-		if g.Status == "open" {
+		if g.Status == state.GhostOpen {
 			t.Errorf("while the bank decides there is %s", g.Kind)
 		}
 	}
@@ -81,7 +82,7 @@ func TestAPaymentIsTakenBack(t *testing.T) {
 	b.reread(g.StripeSubscriptionID)
 	found := 0
 	for _, lost := range b.ghosts() {
-		if lost.Status == "open" {
+		if lost.Status == state.GhostOpen {
 			found++
 			if lost.Kind != debt.ChargedBack || lost.Amount != g.Amount {
 				t.Errorf("%+v", lost)

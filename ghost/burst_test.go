@@ -70,7 +70,7 @@ func (b *bench) statusOf(subscription string) string {
 	if len(rows) == 0 {
 		return "none"
 	}
-	return rows[0].Status
+	return string(rows[0].Status)
 }
 
 // A hundred and twenty events about one subscription are some readings, and the last of them sees

@@ -520,7 +520,7 @@ func TestEventsChangeTheList(t *testing.T) {
 	b.audit()
 	ghosts := b.ghosts()
 	i := slices.IndexFunc(ghosts, func(g db.GhostTarget) bool {
-		return g.Status == "open" && slices.IndexFunc(ghosts, func(o db.GhostTarget) bool {
+		return g.Status == state.GhostOpen && slices.IndexFunc(ghosts, func(o db.GhostTarget) bool {
 			return o.ID != g.ID && o.StripeSubscriptionID == g.StripeSubscriptionID
 		}) < 0
 	})

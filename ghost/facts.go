@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-faster/jx"
 
+	"phantom/billing"
 	"phantom/decline"
 )
 
@@ -513,12 +514,12 @@ func (c *charge) decodeMethod(d *jx.Decoder, _ string) error {
 // never reached the card's network.
 func (c *charge) outcome() string {
 	switch {
-	case c.status == "failed" && c.networkStatus == "not_sent_to_network":
-		return "blocked"
-	case c.status == "succeeded", c.status == "pending":
+	case c.status == billing.ChargeFailed && c.networkStatus == "not_sent_to_network":
+		return billing.ChargeBlocked
+	case c.status == billing.ChargeSucceeded, c.status == billing.ChargePending:
 		return c.status
 	default:
-		return "failed"
+		return billing.ChargeFailed
 	}
 }
 

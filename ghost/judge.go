@@ -89,7 +89,7 @@ func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now 
 		kind     debt.Kind
 	}
 	repeats := repeated(debts, now)
-	paying := latest(debts, repeats, now) == "paid"
+	paying := latest(debts, repeats, now) == billing.InvoicePaid
 	healthy := s.Status == billing.Active && paying
 	owed := make(map[heap][]Debt)
 	for i, d := range debts {
@@ -122,7 +122,7 @@ func Judge(s Subscription, debts []Debt, proven func(currency string) bool, now 
 // this subscription's customer, or "". Marking an invoice uncollectible turns a subscription active
 // again: without a kind of its own such a debt would leave no trace.
 func (s Subscription) owes(d Debt, paying, proven bool) debt.Kind {
-	open := d.Status == "open"
+	open := d.Status == billing.InvoiceOpen
 	switch s.Status {
 	case billing.Active, billing.PastDue:
 		switch {
@@ -150,7 +150,7 @@ func (s Subscription) owes(d Debt, paying, proven bool) debt.Kind {
 func repeated(debts []Debt, now time.Time) []bool {
 	marks := make([]bool, len(debts))
 	for i, d := range debts {
-		if d.Lines == 0 || d.Separate || d.Status != "open" && d.Status != "uncollectible" {
+		if d.Lines == 0 || d.Separate || d.Status != billing.InvoiceOpen && d.Status != billing.InvoiceUncollectible {
 			continue
 		}
 		marks[i] = slices.ContainsFunc(debts, func(other Debt) bool {
@@ -159,7 +159,7 @@ func repeated(debts []Debt, now time.Time) []bool {
 			}
 			older := cmp.Or(other.Created.Compare(d.Created), cmp.Compare(other.Invoice, d.Invoice)) < 0
 			switch of := other.state(now); {
-			case other.Status == "paid":
+			case other.Status == billing.InvoicePaid:
 				return of != lost
 			case of == underWay && d.state(now) != underWay:
 				return true
@@ -174,7 +174,7 @@ func repeated(debts []Debt, now time.Time) []bool {
 
 // unpaid says whether something of a debt is left that somebody may pay.
 func (d Debt) unpaid() bool {
-	return d.Remaining > 0 && !d.OutOfBand && (d.Status == "open" || d.Status == "uncollectible")
+	return d.Remaining > 0 && !d.OutOfBand && (d.Status == billing.InvoiceOpen || d.Status == billing.InvoiceUncollectible)
 }
 
 // bills says whether two invoices bill the same lines for times of which the shorter lies in the
@@ -206,7 +206,7 @@ const (
 // state says what an invoice is by itself.
 func (d Debt) state(now time.Time) debtState {
 	switch {
-	case d.Status == "paid" && d.Lost > 0:
+	case d.Status == billing.InvoicePaid && d.Lost > 0:
 		return lost
 	case !d.unpaid():
 		return none
@@ -218,7 +218,7 @@ func (d Debt) state(now time.Time) debtState {
 			return none
 		case d.Due.Before(now.Add(-Grace)):
 			return due
-		case d.Status == "open":
+		case d.Status == billing.InvoiceOpen:
 			return underWay
 		}
 		return none // given up before it was late
@@ -234,7 +234,7 @@ func (d Debt) state(now time.Time) debtState {
 // Stripe sends no event then.
 func nextDebt(debts []Debt, now time.Time) (at time.Time, ok bool) {
 	for _, d := range debts {
-		if d.Status != "open" || !d.SendInvoice || d.Due == nil || d.Remaining <= 0 || d.OutOfBand {
+		if d.Status != billing.InvoiceOpen || !d.SendInvoice || d.Due == nil || d.Remaining <= 0 || d.OutOfBand {
 			continue
 		}
 		if end := d.Due.Add(Grace); !end.Before(now) && (!ok || end.Before(at)) {
@@ -246,7 +246,7 @@ func nextDebt(debts []Debt, now time.Time) (at time.Time, ok bool) {
 
 // pending reports a bank debit on its way: its charge is neither paid nor failed.
 func (d Debt) pending() bool {
-	return slices.ContainsFunc(d.Attempts, func(a Attempt) bool { return a.Outcome == "pending" })
+	return slices.ContainsFunc(d.Attempts, func(a Attempt) bool { return a.Outcome == billing.ChargePending })
 }
 
 // latest is the status of the newest invoice whose payment is decided. One that is open and not due
@@ -256,7 +256,7 @@ func (d Debt) pending() bool {
 func latest(debts []Debt, repeats []bool, now time.Time) string {
 	var newest Debt
 	for i, d := range debts {
-		if !repeats[i] && d.Status != "void" && (d.Status != "open" || d.state(now) == due) && cmp.Or(d.Created.Compare(newest.Created), cmp.Compare(d.Invoice, newest.Invoice)) > 0 {
+		if !repeats[i] && d.Status != billing.InvoiceVoid && (d.Status != billing.InvoiceOpen || d.state(now) == due) && cmp.Or(d.Created.Compare(newest.Created), cmp.Compare(d.Invoice, newest.Invoice)) > 0 {
 			newest = d
 		}
 	}
@@ -311,7 +311,7 @@ func (f *Finding) addAttempts(d Debt) {
 	for _, a := range slices.SortedFunc(slices.Values(d.Attempts), func(a, b Attempt) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Code, b.Code), bytes.Compare(a.Card, b.Card))
 	}) {
-		if a.Outcome != "failed" && a.Outcome != "blocked" {
+		if a.Outcome != billing.ChargeFailed && a.Outcome != billing.ChargeBlocked {
 			continue
 		}
 		failed++
@@ -359,9 +359,9 @@ func Reason(s Subscription, debts []Debt, invoice string) debt.Closing {
 	}
 	d := debts[i]
 	switch {
-	case d.Refunded && d.Status == "paid":
+	case d.Refunded && d.Status == billing.InvoicePaid:
 		return debt.Refunded
-	case d.Status == "paid", d.OutOfBand, d.Remaining <= 0 && d.Status != "void":
+	case d.Status == billing.InvoicePaid, d.OutOfBand, d.Remaining <= 0 && d.Status != billing.InvoiceVoid:
 		return debt.Paid
 	case d.Disputed:
 		return debt.Disputed
@@ -371,9 +371,9 @@ func Reason(s Subscription, debts []Debt, invoice string) debt.Closing {
 		return debt.Suspended
 	case s.Paused:
 		return debt.FreeService
-	case d.Status == "void":
+	case d.Status == billing.InvoiceVoid:
 		return debt.Voided
-	case d.Status == "uncollectible":
+	case d.Status == billing.InvoiceUncollectible:
 		return debt.GivenUp
 	default:
 		return debt.PaymentUnderWay

@@ -101,7 +101,7 @@ func (c *traffic) peak() int {
 // what an undisturbed audit finds, every object is counted once, what is read again is bounded by
 // what was in flight, and the rate limit holds over all processes. PHANTOM_AUDIT_KILLS sets another
 // number of kills than 40.
-func TestKilledAudits(t *testing.T) {
+func TestKilledAudits(t *testing.T) { //nolint:paralleltest // it takes the whole machine
 	kills := 40
 	if text := os.Getenv("PHANTOM_AUDIT_KILLS"); text != "" {
 		var err error

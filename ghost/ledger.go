@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/billing"
 	"phantom/db"
 )
 
@@ -18,13 +19,13 @@ type cardAttempts struct {
 
 func (a *cardAttempts) add(c *charge) {
 	outcome := c.outcome()
-	if outcome != "failed" && outcome != "blocked" || c.fingerprint == "" || c.created < a.from {
+	if outcome != billing.ChargeFailed && outcome != billing.ChargeBlocked || c.fingerprint == "" || c.created < a.from {
 		return
 	}
 	a.rows.Charges = append(a.rows.Charges, a.hash("charge", c.id))
 	a.rows.Cards = append(a.rows.Cards, a.hash("card", c.fingerprint))
 	a.rows.Ats = append(a.rows.Ats, at(c.created))
-	a.rows.Reached = append(a.rows.Reached, outcome == "failed")
+	a.rows.Reached = append(a.rows.Reached, outcome == billing.ChargeFailed)
 }
 
 // rewind undoes what was added since a copy was made.

@@ -176,7 +176,7 @@ func TestNewsArrivesQuickly(t *testing.T) {
 		if err != nil || len(rows) == 0 {
 			return "none"
 		}
-		return rows[0].Status
+		return string(rows[0].Status)
 	}
 	wait := func(subscription, want string, since time.Time) time.Duration {
 		t.Helper()

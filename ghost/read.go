@@ -33,7 +33,7 @@ type Ghost struct {
 	Amount        int64         `json:"amount"`
 	Currency      string        `json:"currency"`
 	Access        string        `json:"access"` // presumed or proven
-	Status        string        `json:"status"` // open or closed
+	Status        state.Ghost   `json:"status"` // open or closed
 	ClosedReason  *debt.Closing `json:"closed_reason"`
 	Rule          string        `json:"rule"`
 	DeclineClass  decline.Class `json:"decline_class"`
@@ -120,7 +120,7 @@ func (s *Service) List(ctx context.Context, merchantID uuid.UUID, filter Filter)
 func (s *Service) find(ctx context.Context, merchantID uuid.UUID, filter Filter, size int32) (rows []db.GhostTarget,
 	seenTo uuid.UUID, err error) {
 	p := db.GhostFindPageParams{
-		MerchantID: merchantID, Kinds: db.Texts(debt.Kinds), Statuses: []string{"open", "closed"}, Classes: db.Texts(decline.Classes),
+		MerchantID: merchantID, Kinds: db.Texts(debt.Kinds), Statuses: db.Texts(state.Ghosts), Classes: db.Texts(decline.Classes),
 		Currency: filter.Currency, MinAmount: filter.MinAmount, After: filter.After, PageSize: size,
 	}
 	for _, only := range []struct {
@@ -183,7 +183,7 @@ func (s *Service) SetAccess(ctx context.Context, merchantID, id uuid.UUID, prove
 	}
 	// Each time, not only when the reason has just changed: so anyone who got an error may ask
 	// again.
-	if err == nil && ghost.Status == "closed" {
+	if err == nil && ghost.Status == state.GhostClosed {
 		if err := s.RefreshLater(ctx, merchantID, ghost.Subscription); err != nil {
 			return Ghost{}, fmt.Errorf("refresh ghost: %w", err)
 		}
@@ -194,7 +194,7 @@ func (s *Service) SetAccess(ctx context.Context, merchantID, id uuid.UUID, prove
 // accessTold is what the log says of a ghost's access.
 type accessTold struct {
 	Access string        `json:"access"`
-	Status string        `json:"status"`
+	Status state.Ghost   `json:"status"`
 	Reason *debt.Closing `json:"closed_reason"`
 }
 

@@ -125,7 +125,7 @@ func (a *audit) page(ctx context.Context, w window, facts *facts) (p page, err e
 		query.Set("expand[]", "data.customer")
 	case openInvoices:
 		path = "/v1/invoices"
-		query.Set("status", "open")
+		query.Set("status", billing.InvoiceOpen)
 		query.Set("expand[]", "data.payment_intent")
 	}
 	if w.from.After(epoch) {
@@ -255,7 +255,7 @@ func (f *facts) add(list string, d *jx.Decoder) (id string, created int64, stays
 		for _, intent := range i.payments {
 			f.addIntent(&i, intent)
 		}
-		return i.ID, i.created, !i.testClock && i.Status != "draft", err
+		return i.ID, i.created, !i.testClock && i.Status != billing.InvoiceDraft, err
 	case openInvoices:
 		var i invoice
 		err = i.decode(d)
@@ -319,7 +319,7 @@ func (f *facts) addDispute(p *contest) {
 }
 
 func (f *facts) addInvoice(i *invoice) {
-	if i.testClock || i.Subscription == "" || i.Status == "draft" {
+	if i.testClock || i.Subscription == "" || i.Status == billing.InvoiceDraft {
 		return
 	}
 	row := db.AuditAddInvoicesParams{
@@ -339,7 +339,7 @@ func (f *facts) addInvoice(i *invoice) {
 }
 
 func (i *invoice) unpaid() bool {
-	return i.Remaining > 0 && (i.Status == "open" || i.Status == "uncollectible")
+	return i.Remaining > 0 && (i.Status == billing.InvoiceOpen || i.Status == billing.InvoiceUncollectible)
 }
 
 func (i *invoice) dueAt() *time.Time {
@@ -365,7 +365,7 @@ func (f *facts) addCharge(c *charge) {
 	if c.brand != "" {
 		row.Brand = &c.brand
 	}
-	if c.outcome() == "failed" || c.outcome() == "blocked" {
+	if c.outcome() == billing.ChargeFailed || c.outcome() == billing.ChargeBlocked {
 		class, code := c.decline()
 		row.DeclineClass, row.DeclineCode = &class, &code
 		if zone := zoneToStore(c, f.audit.reader.Merchant); zone != "" {

@@ -21,6 +21,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/debt"
+	"phantom/state"
 	"phantom/task"
 )
 
@@ -194,7 +195,7 @@ func (s subject) triedSince(f Finding, g db.GhostTarget) (n int32) {
 			continue
 		}
 		for _, a := range d.Attempts {
-			if a.At.After(*g.LastFailedAt) && a.Outcome == "failed" && bytes.Equal(a.Card, f.Card) {
+			if a.At.After(*g.LastFailedAt) && a.Outcome == billing.ChargeFailed && bytes.Equal(a.Card, f.Card) {
 				n++
 			}
 		}
@@ -253,7 +254,7 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 	if sub.testClock {
 		return s, nil
 	}
-	invoices = slices.DeleteFunc(invoices, func(i invoice) bool { return i.Status == "draft" || i.testClock })
+	invoices = slices.DeleteFunc(invoices, func(i invoice) bool { return i.Status == billing.InvoiceDraft || i.testClock })
 	for _, i := range invoices {
 		s.debts = append(s.debts, debtOfInvoice(i))
 	}
@@ -284,7 +285,7 @@ func debtOfInvoice(i invoice) Debt {
 		Invoice: i.ID, Currency: i.Currency, Status: i.Status, Remaining: i.Remaining, Created: at(i.created), Due: i.dueAt(),
 		SendInvoice: i.SendInvoice, OutOfBand: i.OutOfBand, AttemptCount: i.AttemptCount, Intent: i.Intent, Lines: i.Lines, Separate: i.Separate,
 	}
-	if i.Status != "open" {
+	if i.Status != billing.InvoiceOpen {
 		d.Intent = "" // it decides only there, and an audit asks for no other
 	}
 	if i.unpaid() { // nobody is written to about others
@@ -352,7 +353,7 @@ func (r *rereading) invoices(ctx context.Context, subscription string, known []d
 	if more {
 		last := all[len(all)-1]
 		oldest := last.created
-		for _, status := range []string{"open", "uncollectible"} {
+		for _, status := range []string{billing.InvoiceOpen, billing.InvoiceUncollectible} {
 			query.Set("status", status)
 			unpaid, _, err := list(ctx, r.reader, "/v1/invoices", query, mostPages, (*invoice).decode, id)
 			if err != nil {
@@ -377,7 +378,7 @@ func (r *rereading) invoices(ctx context.Context, subscription string, known []d
 		}
 	}
 	for _, g := range known {
-		if g.Status != "open" && (g.ClosedReason == nil || *g.ClosedReason != debt.PaymentUnderWay) {
+		if g.Status != state.GhostOpen && (g.ClosedReason == nil || *g.ClosedReason != debt.PaymentUnderWay) {
 			continue
 		}
 		for _, owed := range append(owedInvoices(g), debt.Invoice{ID: g.StripeInvoiceID}) {
@@ -430,7 +431,7 @@ func (r *rereading) resubscribed(ctx context.Context, of *subscription) (bool, e
 // addAttempt adds a charge to its debt.
 func (r *rereading) addAttempt(d *Debt, c *charge) {
 	a := Attempt{At: at(c.created), Outcome: c.outcome()}
-	if a.Outcome == "failed" || a.Outcome == "blocked" {
+	if a.Outcome == billing.ChargeFailed || a.Outcome == billing.ChargeBlocked {
 		a.Class, a.Code = c.decline()
 		a.Zone, a.Country = zoneToStore(c, r.reader.Merchant), c.placed()
 	}
@@ -461,7 +462,7 @@ func (r *rereading) countCards(debts []Debt, charges []charge) {
 		last := d.Attempts[len(d.Attempts)-1].Card
 		for _, c := range charges {
 			recent := c.created > r.now.AddDate(0, 0, -budgetDays).Unix()
-			if recent && c.outcome() == "failed" && c.fingerprint != "" && slices.Equal(r.reader.Hash("card", c.fingerprint), last) {
+			if recent && c.outcome() == billing.ChargeFailed && c.fingerprint != "" && slices.Equal(r.reader.Hash("card", c.fingerprint), last) {
 				d.CardAttempts++
 			}
 		}

@@ -20,7 +20,7 @@ func TestEmailsThatDoNotOpen(t *testing.T) {
 	b.audit()
 	var open []db.GhostTarget
 	for _, g := range b.ghosts() {
-		if g.Status == "open" && Email(g.ID, g.Email) != "" {
+		if g.Status == state.GhostOpen && Email(g.ID, g.Email) != "" {
 			open = append(open, g)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"phantom/db"
 	"phantom/debt"
+	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
 )
@@ -74,8 +75,8 @@ func (w *writing) add(s subject, findings []Finding) {
 		}
 		reason := Reason(s.subscription, s.debts, g.StripeInvoiceID)
 		// A payment that was under way has come to an end: the reason is another one now.
-		waited := g.Status == "closed" && *g.ClosedReason == debt.PaymentUnderWay && reason != debt.PaymentUnderWay
-		if g.Status == "open" || waited {
+		waited := g.Status == state.GhostClosed && *g.ClosedReason == debt.PaymentUnderWay && reason != debt.PaymentUnderWay
+		if g.Status == state.GhostOpen || waited {
 			w.closed = append(w.closed, closing{index, g.ID, reason})
 			changed = true
 		}
@@ -114,7 +115,7 @@ func (s subject) ghostOf(f Finding, findings []Finding) int {
 		return i
 	}
 	return slices.IndexFunc(s.known, func(g db.GhostTarget) bool {
-		return s.sameDebtor(g, f) && g.Status == "open" &&
+		return s.sameDebtor(g, f) && g.Status == state.GhostOpen &&
 			slices.ContainsFunc(f.Invoices, func(i debt.Invoice) bool { return i.ID == g.StripeInvoiceID }) &&
 			!slices.ContainsFunc(findings, func(other Finding) bool { return s.is(g, other) })
 	})
@@ -127,7 +128,7 @@ func (s subject) same(g db.GhostTarget, f Finding) bool {
 		return true
 	}
 	of := s.subscription
-	return g.Status == "open" && g.Kind == f.Kind && g.StripeInvoiceID == f.Invoice && g.Amount == f.Amount && g.Rule == f.Rule &&
+	return g.Status == state.GhostOpen && g.Kind == f.Kind && g.StripeInvoiceID == f.Invoice && g.Amount == f.Amount && g.Rule == f.Rule &&
 		g.Hidden == f.Hidden && g.DeclineClass == f.Class && text0(g.DeclineCode) == f.Code && g.AttemptCount == f.Attempts &&
 		bytes.Equal(g.Card, f.Card) && text0(g.Zone) == f.Zone && text0(g.Country) == f.Country && g.CardAttempts == f.CardAttempts &&
 		sameTime(g.FirstFailedAt, f.FirstFailed) && sameTime(g.LastFailedAt, f.LastFailed) &&

@@ -6,6 +6,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/sandbox"
+	"phantom/state"
 	"phantom/zone"
 )
 
@@ -41,7 +42,7 @@ func TestGhostKeepsTheCustomersZone(t *testing.T) {
 		t.Helper()
 		zoned := 0
 		for _, g := range b.ghosts() {
-			if g.Status != "open" || g.Card == nil {
+			if g.Status != state.GhostOpen || g.Card == nil {
 				continue
 			}
 			if zoned++; text0(g.Zone) != want {

@@ -26,7 +26,7 @@ type invoice struct {
 }
 
 func (i *invoice) settled() bool {
-	return i.paid || i.remaining <= 0 || i.status != "open" && i.status != "uncollectible"
+	return i.paid || i.remaining <= 0 || i.status != billing.InvoiceOpen && i.status != billing.InvoiceUncollectible
 }
 
 // method is what was charged.
@@ -68,7 +68,7 @@ func readBill(ctx context.Context, reader *connect.Reader, id string) (*invoice,
 				i.accountName, err = maybe(d)
 			case "amount_remaining":
 				i.remaining, err = d.Int64()
-			case "paid":
+			case billing.InvoicePaid:
 				i.paid, err = d.Bool()
 			case "charge":
 				err = i.readCharge(d)

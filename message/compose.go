@@ -186,7 +186,7 @@ func writable(ctx context.Context, reader *connect.Reader, customer, invoice str
 	if slices.ContainsFunc(charges, billing.Charge.Contested) {
 		return stop(skipped("the customer disputes a charge"))
 	}
-	if slices.ContainsFunc(charges, func(c billing.Charge) bool { return c.Status == "pending" && c.Invoice == invoice }) {
+	if slices.ContainsFunc(charges, func(c billing.Charge) bool { return c.Status == billing.ChargePending && c.Invoice == invoice }) {
 		return task.Snooze(24 * time.Hour)
 	}
 	return nil

@@ -36,7 +36,7 @@ var mutations = map[string]mutation{
 		request: func(id, _ string) connect.Mutation {
 			return post("/v1/invoices/"+id+"/pay", url.Values{"off_session": {"true"}, "expand[]": {"payment_intent"}})
 		},
-		done: func(o billing.Object) bool { return o.Status == "paid" },
+		done: func(o billing.Object) bool { return o.Status == billing.InvoicePaid },
 	},
 	gate.KindHold: {
 		words: "take the invoice over from Smart Retries",
@@ -57,7 +57,7 @@ var mutations = map[string]mutation{
 		request: func(id, _ string) connect.Mutation {
 			return post("/v1/invoices/"+id+"/mark_uncollectible", nil)
 		},
-		done: func(o billing.Object) bool { return o.Status == "uncollectible" },
+		done: func(o billing.Object) bool { return o.Status == billing.InvoiceUncollectible },
 	},
 	gate.KindPause: {
 		words: "pause the subscription's collection",

@@ -72,8 +72,8 @@ func (j *job) findExecution(ctx context.Context, charges []billing.Charge, since
 func chargeOutcome(c billing.Charge) outcome {
 	o := outcome{status: state.TaskSucceeded, result: state.AttemptPaid, why: "paid"}
 	switch c.Status {
-	case "succeeded":
-	case "pending":
+	case billing.ChargeSucceeded:
+	case billing.ChargePending:
 		o = outcome{status: state.TaskSucceeded, result: state.AttemptProcessing, why: "the bank is still moving the money"}
 	default:
 		o = declined(c.Class())

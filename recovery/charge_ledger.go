@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"phantom/billing"
 	"phantom/db"
 	"phantom/gate"
 )
@@ -28,7 +29,7 @@ func (j *job) unite(rows []db.CardAttemptListRow, card []byte) []time.Time {
 		known[string(row.Charge)] = true
 	}
 	for _, c := range gate.Recent(j.charges, j.now) {
-		counts := c.Declined() || c.Status == "pending"
+		counts := c.Declined() || c.Status == billing.ChargePending
 		if counts && bytes.Equal(j.hashOf(c.Key()), card) && !known[string(j.reader.Hash("charge", c.ID))] {
 			all = append(all, c.At())
 		}
@@ -43,7 +44,7 @@ func (j *job) marking(card []byte) db.AttemptMarkSentParams {
 	p := db.AttemptMarkSentParams{MerchantID: j.t.MerchantID, TaskID: j.t.ID, Card: card}
 	for _, c := range gate.Recent(j.charges, j.now) {
 		tried := j.hashOf(c.Key())
-		if c.Status != "failed" || tried == nil {
+		if c.Status != billing.ChargeFailed || tried == nil {
 			continue
 		}
 		p.Charges, p.Cards = append(p.Charges, j.reader.Hash("charge", c.ID)), append(p.Cards, tried)

@@ -78,7 +78,7 @@ func outcomeOf(kind string, a connect.Answer) outcome {
 	switch {
 	case a.Status < 300 && kind != gate.KindPay:
 		return outcome{status: state.TaskSucceeded, result: state.AttemptDone}
-	case a.Status < 300 && body.Status == "paid":
+	case a.Status < 300 && body.Status == billing.InvoicePaid:
 		return outcome{status: state.TaskSucceeded, result: state.AttemptPaid, why: "paid", charge: charge.ID}
 	case a.Status < 300:
 		return outcome{status: state.TaskSucceeded, result: state.AttemptProcessing, why: "the bank is still moving the money", charge: charge.ID}
@@ -204,7 +204,7 @@ func (j *job) planAfterOutcome(ctx context.Context, tx db.DBTX, hunt db.Hunt, o 
 		if j.t.Kind == gate.KindUncollectible { // there may be other invoices
 			if there, err := next.load(ctx); err != nil {
 				return err
-			} else if there && next.ghost.Status == "open" {
+			} else if there && next.ghost.Status == state.GhostOpen {
 				if planned, err := next.final(ctx); planned || err != nil {
 					return err
 				}

@@ -56,7 +56,7 @@ func (s *Service) renew(ctx context.Context, merchantID, huntID uuid.UUID) error
 		return nil
 	}
 	ghost, err := s.queries.HuntGhostGet(ctx, db.HuntGhostGetParams{MerchantID: merchantID, ID: hunt.GhostID})
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && ghost.Status != "open" {
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && ghost.Status != state.GhostOpen {
 		return nil
 	}
 	if err != nil {

@@ -201,7 +201,7 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 			wait = oneADay // until it is known what became of the payment
 			return nil
 		}
-		if !there || p.hunt.HeldOut || p.hunt.Mode != state.ModeRecover || gate.FinalKinds[p.playbook.FinalStep] == "" || p.ghost.Status != "open" {
+		if !there || p.hunt.HeldOut || p.hunt.Mode != state.ModeRecover || gate.FinalKinds[p.playbook.FinalStep] == "" || p.ghost.Status != state.GhostOpen {
 			return s.endHunt(ctx, tx, p.hunt, state.HuntExhausted, "the window is over")
 		}
 		if why := gate.SparesFinal(p.playbook, p.ghost); why != "" {

@@ -80,7 +80,7 @@ func (s *Service) beginUntried(ctx context.Context, tx db.DBTX, merchantID uuid.
 
 func open(list []db.GhostTarget) (some []db.GhostTarget) {
 	for _, g := range list {
-		if g.Status == "open" {
+		if g.Status == state.GhostOpen {
 			some = append(some, g)
 		}
 	}

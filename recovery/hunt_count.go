@@ -47,7 +47,7 @@ func (s *Service) countRecoveries(ctx context.Context, merchantID, huntID uuid.U
 		if err != nil {
 			return err
 		}
-		settled, paid = settled && o.Status != "open" && o.Status != "uncollectible", paid || o.Status == "paid"
+		settled, paid = settled && o.Status != billing.InvoiceOpen && o.Status != billing.InvoiceUncollectible, paid || o.Status == billing.InvoicePaid
 		money, err := s.countPayment(ctx, reader, hunt, o, owed)
 		var unsure *errUnsure
 		if errors.As(err, &unsure) { // the rest need not wait for it
@@ -82,7 +82,7 @@ func (*errUnsure) Error() string { return "no event tells yet whose charge has p
 
 // countPayment counts what a paid invoice of a hunt has brought, once, and returns it.
 func (s *Service) countPayment(ctx context.Context, reader *connect.Reader, hunt db.Hunt, o billing.Object, owed map[string]int64) (payment, error) {
-	if o.Status != "paid" {
+	if o.Status != billing.InvoicePaid {
 		return payment{}, nil
 	}
 	charges, err := billing.ReadPayments(ctx, reader, o)

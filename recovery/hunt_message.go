@@ -40,7 +40,7 @@ func (s *Service) MayWrite(ctx context.Context, queries *db.Queries, q message.Q
 		a.Invoice = hunted[0].ID
 	}
 	// of a message the minimum and what a payment does are not asked
-	ghost.Status, ghost.ClosedReason, ghost.Currency = row.Ghost, nil, ""
+	ghost.Status, ghost.ClosedReason, ghost.Currency = state.Ghost(row.Ghost), nil, ""
 	person := &gate.PersonFacts{Channel: q.Channel, Zones: q.Zones, Stopped: row.Suppressed}
 	if q.Counted {
 		if person.Sent, err = queries.MessageListSent(ctx, db.MessageListSentParams{MerchantID: q.MerchantID, Persons: q.Persons}); err != nil {

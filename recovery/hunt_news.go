@@ -50,7 +50,7 @@ func (s *Service) ghostChanged(ctx context.Context, tx db.DBTX, hunt db.Hunt) er
 	if err != nil {
 		return fmt.Errorf("read ghost: %w", err)
 	}
-	if ghost.Status == "closed" {
+	if ghost.Status == state.GhostClosed {
 		end, reason := state.HuntStopped, *ghost.ClosedReason
 		switch reason {
 		case debt.Paid:

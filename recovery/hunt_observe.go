@@ -28,7 +28,7 @@ func (s *Service) storeForecast(ctx context.Context, tx db.DBTX, merchantID, hun
 	if len(notes) > 1 { // besides its beginning: the task comes again after its worker died
 		return nil
 	}
-	if there, err := p.load(ctx); err != nil || !there || p.ghost.Status != "open" {
+	if there, err := p.load(ctx); err != nil || !there || p.ghost.Status != state.GhostOpen {
 		return err
 	}
 	sim := forecast.NewSimulation(s.advisor)

@@ -18,7 +18,7 @@ type payment struct {
 // hunt began. A credit note is no money: Stripe does not count it as paid. owed holds what remained
 // of each invoice that the hunt began with. charges are the invoice's, the newest first.
 func moneySince(o billing.Object, charges []billing.Charge, owed map[string]int64, began time.Time) payment {
-	if o.Status != "paid" {
+	if o.Status != billing.InvoicePaid {
 		return payment{}
 	}
 	p := payment{amount: o.AmountPaid, at: began}
@@ -31,7 +31,7 @@ func moneySince(o billing.Object, charges []billing.Charge, owed map[string]int6
 	}
 	for _, c := range charges {
 		switch {
-		case c.Status != "succeeded":
+		case c.Status != billing.ChargeSucceeded:
 		case time.Unix(c.Created, 0).Before(since):
 			p.amount -= c.Amount
 		default:
@@ -57,7 +57,7 @@ type settlement struct {
 }
 
 func (d *settlement) add(o billing.Object, p payment) {
-	d.owed = d.owed || o.Status == "open" || o.Status == "uncollectible"
+	d.owed = d.owed || o.Status == billing.InvoiceOpen || o.Status == billing.InvoiceUncollectible
 	if p.amount > 0 && p.at.After(d.last) {
 		d.last = p.at
 	}

@@ -91,7 +91,7 @@ func (p *planning) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !there || p.ghost.Status != "open" {
+	if !there || p.ghost.Status != state.GhostOpen {
 		return nil // what closed it ends the hunt
 	}
 	if err := p.message(ctx); err != nil {

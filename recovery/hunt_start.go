@@ -267,7 +267,7 @@ func nextTargets(ctx context.Context, queries *db.Queries, merchantID uuid.UUID,
 	page := targetPage{rows: len(rows), after: after, last: len(rows) < startBatch}
 	for _, row := range rows {
 		page.after = row.GhostTarget.ID
-		if row.GhostTarget.Status == "open" {
+		if row.GhostTarget.Status == state.GhostOpen {
 			page.open++
 		}
 		if row.IsTarget {

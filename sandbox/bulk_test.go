@@ -52,7 +52,7 @@ func idOf(raw json.RawMessage) string {
 }
 
 // A million charges are written in small memory, and in 1.3 s on an idle machine.
-func TestAMillionCharges(t *testing.T) {
+func TestAMillionCharges(t *testing.T) { //nolint:paralleltest // it measures memory
 	start := time.Now()
 	s, err := New(Config{Charges: 1_000_000, Now: (&clock{t: birth}).Now})
 	if err != nil {

@@ -89,7 +89,7 @@ func TestTimeInStepsOrAtOnce(t *testing.T) {
 	}
 }
 
-func TestNewIsSmall(t *testing.T) {
+func TestNewIsSmall(t *testing.T) { //nolint:paralleltest // it measures memory
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

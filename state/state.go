@@ -1,7 +1,20 @@
-// Package state names the states of tasks, hunts, attempts, messages, audits and starts, and the
-// modes of playbooks, as rows hold them and the HTTP API shows them. The CHECKs of the database
-// list the same words; db's TestWordsOfColumns compares them. The package imports nothing of ours.
+// Package state names the states of ghosts, tasks, hunts, attempts, messages, audits and starts,
+// and the modes of playbooks, as rows hold them and the HTTP API shows them. The CHECKs of the
+// database list the same words; db's TestWordsOfColumns compares them. The package imports nothing
+// of ours.
 package state
+
+// Ghost is the status of a ghost: ghost_targets.status. Package debt names why one has closed.
+type Ghost string
+
+// The statuses of ghosts.
+const (
+	GhostOpen   Ghost = "open"
+	GhostClosed Ghost = "closed"
+)
+
+// Ghosts are all of them.
+var Ghosts = []Ghost{GhostOpen, GhostClosed}
 
 // Task is the status of a task: scheduled_tasks.status. docs/task-states.md says how they follow
 // each other.

@@ -76,6 +76,7 @@ func TestHandsAreLeftToOthers(t *testing.T) {
 
 // Of what is claimed at once, the first of each merchant comes before the second of any.
 func TestInTurns(t *testing.T) {
+	t.Parallel()
 	one, two := uuid.UUID{1}, uuid.UUID{2}
 	var rows []db.TaskClaimRow
 	for i := range 6 {

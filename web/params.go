@@ -60,7 +60,7 @@ func ghostFilter(query string) (ghost.Filter, error) {
 		case "limit":
 			return setLimit(&filter.Limit, value)
 		case "status":
-			if value != "open" && value != "closed" {
+			if !slices.Contains(db.Texts(state.Ghosts), value) {
 				return "must be open or closed"
 			}
 			filter.Status = &value

@@ -45,7 +45,7 @@ func TestRates(t *testing.T) {
 }
 
 // However many addresses there are, the memory stays the same.
-func TestRatesOfManyAddresses(t *testing.T) {
+func TestRatesOfManyAddresses(t *testing.T) { //nolint:paralleltest // it measures memory
 	r, now := newRates(60), time.Now()
 	var address [16]byte
 	i := uint64(0)

@@ -16,7 +16,7 @@ import (
 // The tests of this file measure the process, so they run alone.
 
 // Sockets that send their headers for ever neither hinder others nor stay.
-func TestSlowSockets(t *testing.T) {
+func TestSlowSockets(t *testing.T) { //nolint:paralleltest // it measures the process
 	sockets := 300
 	if long {
 		sockets = 2000
@@ -84,7 +84,7 @@ func (b *bench) p99(t *testing.T) time.Duration {
 }
 
 // A body of 1 GB is not read: the memory stays flat and the connection ends.
-func TestHugeBodies(t *testing.T) {
+func TestHugeBodies(t *testing.T) { //nolint:paralleltest // it measures the process
 	const huge = 1 << 30
 	b := setup(t, func(o *options) { o.database = noDatabase })
 	chunk := bytes.Repeat([]byte("z"), 64<<10)

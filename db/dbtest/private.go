@@ -57,6 +57,7 @@ func NewSmall(t testing.TB, size int, settings ...string) (p *Private, why error
 }
 
 func newPrivate(t testing.TB, settings []string) *Private {
+	t.Helper()
 	sweepPrivate()
 	// Made by local, and not by MkdirTemp: the account that PostgreSQL runs as must be able to
 	// enter it.

@@ -366,7 +366,7 @@ func TestEnvironmentDoesNotLeakIn(t *testing.T) {
 	stop(t, s)
 }
 
-func TestTimes(t *testing.T) {
+func TestTimes(t *testing.T) { //nolint:paralleltest // it times a server
 	dir := folder(t)
 	timed := func(what string) *Server {
 		began := time.Now()
