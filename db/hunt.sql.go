@@ -732,6 +732,74 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 	return items, nil
 }
 
+const huntListOfGhost = `-- name: HuntListOfGhost :many
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts
+WHERE merchant_id = $1 AND ghost_id = $2
+    AND ($3::uuid IS NULL OR id < $3::uuid)
+    AND ($4::text IS NULL OR state = $4::text)
+ORDER BY id DESC LIMIT $5
+`
+
+type HuntListOfGhostParams struct {
+	MerchantID uuid.UUID
+	GhostID    uuid.UUID
+	Before     *uuid.UUID
+	State      *string
+	Most       int32
+}
+
+// As HuntList, of one ghost.
+func (q *Queries) HuntListOfGhost(ctx context.Context, arg HuntListOfGhostParams) ([]Hunt, error) {
+	rows, err := q.db.Query(ctx, huntListOfGhost,
+		arg.MerchantID,
+		arg.GhostID,
+		arg.Before,
+		arg.State,
+		arg.Most,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Hunt
+	for rows.Next() {
+		var i Hunt
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.ID,
+			&i.GhostID,
+			&i.Customer,
+			&i.PlaybookVersion,
+			&i.Mode,
+			&i.HeldOut,
+			&i.State,
+			&i.EndedReason,
+			&i.Livemode,
+			&i.DeclineClass,
+			&i.Currency,
+			&i.Amount,
+			&i.Invoices,
+			&i.Charges,
+			&i.Messages,
+			&i.ChargesOver,
+			&i.Paused,
+			&i.BeganAt,
+			&i.EndedAt,
+			&i.InvoicesOver,
+			&i.Owed,
+			&i.PaidAt,
+			&i.ByHand,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const huntListPausedOf = `-- name: HuntListPausedOf :many
 SELECT id FROM hunts WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND paused ORDER BY id
 `

@@ -86,8 +86,9 @@ type HuntNote struct {
 // HuntFilter narrows [Service.Hunts].
 type HuntFilter struct {
 	State  *string
-	Before uuid.UUID // the last hunt of the page before; zero for the first page
-	Limit  int
+	Ghost  *uuid.UUID // nil: of any
+	Before uuid.UUID  // the last hunt of the page before; zero for the first page
+	Limit  int        // hunts on a page
 }
 
 // HuntPage is a part of a merchant's hunts, the newest first.
@@ -102,7 +103,15 @@ func (s *Service) Hunts(ctx context.Context, merchantID uuid.UUID, filter HuntFi
 	if filter.Before != uuid.Nil {
 		params.Before = &filter.Before
 	}
-	rows, err := s.queries.HuntList(ctx, params)
+	var rows []db.Hunt
+	var err error
+	if filter.Ghost != nil {
+		rows, err = s.queries.HuntListOfGhost(ctx, db.HuntListOfGhostParams{
+			MerchantID: merchantID, GhostID: *filter.Ghost, Before: params.Before, State: params.State, Most: params.Most,
+		})
+	} else {
+		rows, err = s.queries.HuntList(ctx, params)
+	}
 	if err != nil {
 		return HuntPage{}, fmt.Errorf("list hunts: %w", err)
 	}

@@ -117,10 +117,16 @@ func (s *Server) listHunts(ctx context.Context, w http.ResponseWriter, r *http.R
 // huntFilter reads the query of GET /api/hunts.
 func huntFilter(query string) (recovery.HuntFilter, error) {
 	filter := recovery.HuntFilter{Limit: defaultLimit}
-	err := readQuery(query, []string{"cursor", "limit", "state"}, func(name, value string) string {
+	err := readQuery(query, []string{"cursor", "ghost", "limit", "state"}, func(name, value string) string {
 		switch name {
 		case "cursor":
 			return setCursor(&filter.Before, value)
+		case "ghost":
+			id, err := parseID(value)
+			if err != nil {
+				return "must be a ghost's id"
+			}
+			filter.Ghost = &id
 		case "limit":
 			return setLimit(&filter.Limit, value)
 		case "state":

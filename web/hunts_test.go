@@ -231,8 +231,8 @@ func TestHuntsAreStarted(t *testing.T) {
 
 type huntPage struct {
 	Data []struct {
-		ID    uuid.UUID
-		State string
+		ID, Ghost uuid.UUID
+		State     string
 	}
 	NextCursor *string `json:"next_cursor"`
 }
@@ -287,8 +287,17 @@ func TestHuntsAreListed(t *testing.T) {
 			t.Errorf("%s: %d hunts, want %d", query, len(p.Data), want)
 		}
 	}
+	ghost := c.hunts("?state=stopped").Data[0].Ghost
+	for query, want := range map[string]int{"": 1, "&state=stopped": 1, "&state=active": 0, "&cursor=" + cursorOf(stopped): 0} {
+		if p := c.hunts("?ghost=" + ghost.String() + query); len(p.Data) != want || want > 0 && p.Data[0].ID != stopped {
+			t.Errorf("a ghost's hunts%s: %+v, want %d", query, p.Data, want)
+		}
+	}
+	if p := neighbour.hunts("?ghost=" + ghost.String()); len(p.Data) != 0 {
+		t.Errorf("a neighbour sees %d hunts of the ghost", len(p.Data))
+	}
 	for query, field := range map[string]string{
-		"cursor=": "cursor", "cursor=x": "cursor", "limit=0": "limit", "limit=201": "limit", "limit=x": "limit", "limit=5&limit=5": "limit", "state=": "state", "state=ACTIVE": "state",
+		"ghost=": "ghost", "ghost=x": "ghost", "cursor=": "cursor", "cursor=x": "cursor", "limit=0": "limit", "limit=201": "limit", "limit=x": "limit", "limit=5&limit=5": "limit", "state=": "state", "state=ACTIVE": "state",
 		"state=active,stopped": "state", "state=active&state=active": "state", "status=active": "query", "%zz": "query",
 	} {
 		c.call("GET", "/api/hunts?"+query, "").wantInvalid(t, field)

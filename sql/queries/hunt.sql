@@ -41,6 +41,14 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND (sqlc.narg(before)::uuid IS NULL O
     AND (sqlc.narg(state)::text IS NULL OR state = sqlc.narg(state)::text)
 ORDER BY id DESC LIMIT sqlc.arg(most);
 
+-- name: HuntListOfGhost :many
+-- As HuntList, of one ghost.
+SELECT * FROM hunts
+WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = sqlc.arg(ghost_id)
+    AND (sqlc.narg(before)::uuid IS NULL OR id < sqlc.narg(before)::uuid)
+    AND (sqlc.narg(state)::text IS NULL OR state = sqlc.narg(state)::text)
+ORDER BY id DESC LIMIT sqlc.arg(most);
+
 -- name: HuntListActiveOf :many
 -- The hunts of these ghosts that are under way.
 SELECT * FROM hunts
