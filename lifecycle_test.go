@@ -248,7 +248,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	if code := server.wait(t); code == 0 {
 		t.Error("cut off and yet exit code 0")
 	}
-	if took := time.Since(started); took > 15*time.Second { // in flight may be something for 25 s
+	if took := time.Since(started); took >= 9*time.Second { // what is in flight ends by itself after 10 s
 		t.Errorf("it took %s", took)
 	}
 }

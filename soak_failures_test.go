@@ -38,10 +38,11 @@ func TestFailures(t *testing.T) { //nolint:paralleltest // it takes the whole ma
 		server = dbtest.NewPrivate(t, append(settings, "listen_addresses="+first)...)
 	}
 	trust(t, server)
-	f := &failures{moment: 3 * time.Second, killing: 5 * time.Second, hasDisk: why == nil}
+	f := &failures{moment: 3 * time.Second, killing: 5 * time.Second, patience: 90 * time.Second, hasDisk: why == nil}
 	debts, lasts := 300, 30*time.Second
 	if os.Getenv("PHANTOM_LONG") != "" {
 		f.moment, f.killing, debts, lasts = 10*time.Second, 10*time.Minute, 1200, 12*time.Minute
+		f.patience = 30 * time.Second
 	}
 	f.soak = newSoak(t, server, debts)
 	f.primary = server
@@ -111,7 +112,9 @@ type failures struct {
 	posts   *posts
 	moment  time.Duration // that a failure lasts
 	killing time.Duration // that connections are killed
-	hasDisk bool          // of its own
+	// of those who wait until events are acknowledged again
+	patience time.Duration
+	hasDisk  bool // of its own
 }
 
 func (f *failures) must(err error) {
@@ -128,7 +131,7 @@ func (f *failures) during(name string, fail func()) {
 	began := time.Now()
 	fail()
 	healed := time.Now()
-	f.await(90*time.Second, name+": events are acknowledged again", func() bool { return f.posts.lastAcked().After(healed) })
+	f.await(f.patience, name+": events are acknowledged again", func() bool { return f.posts.lastAcked().After(healed) })
 	again := time.Since(healed)
 	refused, n, others := f.posts.down(began)
 	f.t.Logf("%-28s %6.1f s; %4d posts refused over %5.1f s; acknowledged again %4.1f s after its end", name, healed.Sub(began).Seconds(), n, refused.Seconds(), again.Seconds())
@@ -203,7 +206,7 @@ func (f *failures) killed() {
 func (f *failures) diskFull() {
 	began := time.Now()
 	f.must(f.primary.FillDisk())
-	f.await(90*time.Second, "the disk is full", func() bool { _, n, _ := f.posts.down(began); return n > 0 })
+	f.await(f.patience, "the disk is full", func() bool { _, n, _ := f.posts.down(began); return n > 0 })
 	time.Sleep(f.moment)
 	f.must(f.primary.FreeDisk())
 	ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Second)

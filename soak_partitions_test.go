@@ -23,10 +23,8 @@ var bars = costs{
 	lockWaited: 30 * time.Second,
 }
 
-// times gives a busy machine longer.
-func (c costs) times(n time.Duration) costs {
-	return costs{n * c.takenOver, n * c.backAfter, n * c.lockWaited}
-}
+// forBusy gives a busy machine longer. What a lock is waited for, the database bounds.
+func (c costs) forBusy() costs { return costs{2 * c.takenOver, 2 * c.backAfter, c.lockWaited} }
 
 // partition is what becomes of one host.
 type partition struct {
@@ -68,7 +66,7 @@ func TestPartitions(t *testing.T) { //nolint:paralleltest // it takes the whole 
 	server := dbtest.NewPrivate(t, "listen_addresses="+at, "max_connections=400", "fsync=off")
 	trust(t, server)
 	const each = 6 // charges a second, which a loaded machine keeps up with
-	cutFor, before, may := 14*time.Second, 4*time.Second, bars.times(2)
+	cutFor, before, may := 14*time.Second, 4*time.Second, bars.forBusy()
 	if os.Getenv("PHANTOM_LONG") != "" {
 		cutFor, before, may = 85*time.Second, 15*time.Second, bars
 	}

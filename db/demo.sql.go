@@ -15,7 +15,8 @@ const demoBusy = `-- name: DemoBusy :one
 SELECT EXISTS (SELECT 1 FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()) AS busy
 `
 
-// What the demo asks of its own database, where the clock stands still until it moves it.
+// What the demo asks of its own database, where the clock stands still until the demo
+// moves it.
 // Whether a task runs or is due.
 func (q *Queries) DemoBusy(ctx context.Context) (bool, error) {
 	row := q.db.QueryRow(ctx, demoBusy)

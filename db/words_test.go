@@ -26,11 +26,12 @@ func TestWordsOfColumns(t *testing.T) {
 		"ghost_targets_status_known":           db.Texts(state.Ghosts),
 		"scheduled_tasks_status_known":         db.Texts(state.Tasks),
 		"hunts_state_known":                    db.Texts(state.Hunts),
-		"hunts_mode_known":                     db.Texts(state.Modes[1:]), // there is no hunt of mode off
-		"attempts_result_known":                db.Texts(state.Attempts),
-		"messages_state_known":                 db.Texts(state.Messages),
-		"audits_state_known":                   db.Texts(state.Audits),
-		"hunt_starts_state_known":              db.Texts(state.Starts),
+		// There is no hunt of mode off.
+		"hunts_mode_known":        db.Texts(state.Modes[1:]),
+		"attempts_result_known":   db.Texts(state.Attempts),
+		"messages_state_known":    db.Texts(state.Messages),
+		"audits_state_known":      db.Texts(state.Audits),
+		"hunt_starts_state_known": db.Texts(state.Starts),
 	} {
 		t.Run(constraint, func(t *testing.T) {
 			t.Parallel()

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"phantom/billing"
 	"phantom/sandbox"
 )
 
@@ -166,7 +167,7 @@ func (w *world) look(ctx context.Context, start time.Time) error {
 				since = start
 			}
 			w.debts[id] = &debt{
-				currency: i.Currency, remaining: i.Remaining, since: since, charged: i.Status == "open" && i.CollectionMethod == "charge_automatically",
+				currency: i.Currency, remaining: i.Remaining, since: since, charged: i.Status == billing.InvoiceOpen && i.CollectionMethod == "charge_automatically",
 			}
 		}
 	}
@@ -180,11 +181,11 @@ func (w *world) look(ctx context.Context, start time.Time) error {
 			return cmp.Or(err, fmt.Errorf("[STRIPE] sandbox: invoice %s gets %d", id, status))
 		}
 		switch i.Status {
-		case "paid":
+		case billing.InvoicePaid:
 			debt.over = true
 			w.recovered[debt.currency] += debt.remaining
 			w.invoices[debt.currency]++
-		case "void":
+		case billing.InvoiceVoid:
 			debt.over = true
 		}
 	}

@@ -55,11 +55,6 @@ type Filter struct {
 	Limit int // ghosts on a page
 }
 
-// narrows says whether some ghosts are left out.
-func (f Filter) narrows() bool {
-	return f.Status != nil || f.Currency != nil || f.DeclineClass != nil || f.Kind != nil || f.MinAmount != nil
-}
-
 // Page is a part of a merchant's ghosts in the order in which they were discovered.
 type Page struct {
 	Ghosts []Ghost
@@ -88,7 +83,7 @@ func (s *Service) List(ctx context.Context, merchantID uuid.UUID, filter Filter)
 		return Page{}, fmt.Errorf("list ghosts: %w", err)
 	}
 	more := false
-	if len(rows) < int(size) && filter.narrows() { // of all, fewer are asked for than are looked at
+	if len(rows) < int(size) {
 		more, err = s.queries.GhostMoreBehind(ctx, db.GhostMoreBehindParams{MerchantID: merchantID, After: filter.After, LookAt: firstLook})
 		if err != nil {
 			return Page{}, fmt.Errorf("list ghosts: %w", err)

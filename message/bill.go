@@ -68,7 +68,7 @@ func readBill(ctx context.Context, reader *connect.Reader, id string) (*invoice,
 				i.accountName, err = maybe(d)
 			case "amount_remaining":
 				i.remaining, err = d.Int64()
-			case billing.InvoicePaid:
+			case "paid":
 				i.paid, err = d.Bool()
 			case "charge":
 				err = i.readCharge(d)

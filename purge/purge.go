@@ -245,7 +245,8 @@ type table struct {
 	delete func(context.Context) (int64, error)
 }
 
-// tables are all that hold old rows of a merchant, but for their audits.
+// tables are all that hold old rows of a merchant, but for their audits;
+// of the log, everybody's go.
 func (p *purge) tables(merchant uuid.UUID) []table {
 	q := p.service.queries
 	var uncounted int64
@@ -274,7 +275,8 @@ func (p *purge) tables(merchant uuid.UUID) []table {
 		{&uncounted, func(ctx context.Context) (int64, error) {
 			return q.PurgeOldRefreshes(ctx, db.PurgeOldRefreshesParams{MerchantID: merchant, Cutoff: p.cutoff, Batch: mostRows})
 		}},
-		{&uncounted, func(ctx context.Context) (int64, error) { // of the log, by a cutoff of its own
+		// By a cutoff of its own.
+		{&uncounted, func(ctx context.Context) (int64, error) {
 			return q.AuditLogPurge(ctx, mostRows)
 		}},
 	}

@@ -78,7 +78,7 @@ var mutations = map[string]mutation{
 		request: func(id, _ string) connect.Mutation {
 			return connect.Mutation{Method: http.MethodDelete, Path: "/v1/subscriptions/" + id}
 		},
-		done: func(o billing.Object) bool { return o.Status == "canceled" },
+		done: func(o billing.Object) bool { return o.Status == billing.Canceled },
 	},
 }
 

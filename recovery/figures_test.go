@@ -115,10 +115,10 @@ func (l *ledger) charged(hunt uuid.UUID, action, result string, sent bool) {
 		l.merchant, object[:], action, newID(), hunt, result, sent)
 }
 
-func (l *ledger) wrote(hunt uuid.UUID, step int, channel, got string, sent bool) {
+func (l *ledger) wrote(hunt uuid.UUID, step int, channel, as string, sent bool) {
 	l.t.Helper()
 	l.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, planned_for, sent_at)
-		VALUES ($1, $2, $3, $4, $5, 'x', $6, phantom_now(), CASE WHEN $7 THEN phantom_now() END)`, l.merchant, newID(), hunt, step, channel, got, sent)
+		VALUES ($1, $2, $3, $4, $5, 'x', $6, phantom_now(), CASE WHEN $7 THEN phantom_now() END)`, l.merchant, newID(), hunt, step, channel, as, sent)
 }
 
 func (l *ledger) figures() figures.Figures {
@@ -155,8 +155,8 @@ func TestFigures(t *testing.T) {
 	written := l.hunt(hunted{state: state.HuntRecovered})
 	l.paid(written, "usd", "email", 20)
 	l.paid(written, "eur", "sms", 3)
-	for i, got := range []string{"sent", "unclear", "planned", "skipped", "failed"} {
-		l.wrote(written, i, "email", got, got == "sent" || got == "unclear" || got == "failed")
+	for i, as := range []string{"sent", "unclear", "planned", "skipped", "failed"} {
+		l.wrote(written, i, "email", as, as == "sent" || as == "unclear" || as == "failed")
 	}
 	l.wrote(written, 9, "sms", "sent", true)
 	l.paid(l.hunt(hunted{state: state.HuntRecovered, heldOut: true}), "usd", "anyway", 800)

@@ -70,8 +70,8 @@ func (s *Service) Start(ctx context.Context, merchantID uuid.UUID, ghosts []uuid
 		return result, ErrNotFound
 	}
 	return result, db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		b := beginner{s: s, tx: tx, merchant: merchantID, playbook: newest, byHand: true, hash: hash, started: &result}
-		if err := b.begin(ctx, list); err != nil || result.Hunts == 0 {
+		o := opening{s: s, tx: tx, merchant: merchantID, playbook: newest, byHand: true, hash: hash, started: &result}
+		if err := o.begin(ctx, list); err != nil || result.Hunts == 0 {
 			return err
 		}
 		return trail.Record(ctx, tx, startOf(merchantID, newest, ghosts, result))

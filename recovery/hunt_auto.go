@@ -74,8 +74,8 @@ func (s *Service) beginUntried(ctx context.Context, tx db.DBTX, merchantID uuid.
 	if len(fresh) == 0 {
 		return nil
 	}
-	b := beginner{s: s, tx: tx, merchant: merchantID, playbook: playbook, hash: hash, started: began}
-	return b.begin(ctx, fresh)
+	o := opening{s: s, tx: tx, merchant: merchantID, playbook: playbook, hash: hash, started: began}
+	return o.begin(ctx, fresh)
 }
 
 func open(list []db.GhostTarget) (some []db.GhostTarget) {

@@ -24,8 +24,8 @@ func heldOut(customer []byte, percent int) bool {
 	return place < float64(percent)
 }
 
-// beginner begins hunts of one merchant in a transaction.
-type beginner struct {
+// opening begins hunts of one merchant in a transaction.
+type opening struct {
 	s        *Service
 	tx       db.DBTX
 	merchant uuid.UUID
@@ -37,22 +37,22 @@ type beginner struct {
 
 // begin stores the hunts of these ghosts with their tasks: one that plans its first steps, and one
 // that ends its window. Where the playbook recovers, a hunt that only watches ends for it.
-func (b *beginner) begin(ctx context.Context, ghosts []db.GhostTarget) error {
-	queries := db.New(b.tx)
+func (o *opening) begin(ctx context.Context, ghosts []db.GhostTarget) error {
+	queries := db.New(o.tx)
 	now, err := queries.Now(ctx)
 	if err != nil {
 		return fmt.Errorf("read clock: %w", err)
 	}
-	batch, notes, err := b.choose(ctx, ghosts, now)
+	batch, lines, err := o.choose(ctx, ghosts, now)
 	if err != nil {
 		return err
 	}
 	// Anyone who closes a ghost comes before this and is seen, or waits and sees the hunt.
-	if err := queries.HuntShareGhosts(ctx, db.HuntShareGhostsParams{MerchantID: b.merchant, Ghosts: batch.Ghosts}); err != nil {
+	if err := queries.HuntShareGhosts(ctx, db.HuntShareGhostsParams{MerchantID: o.merchant, Ghosts: batch.Ghosts}); err != nil {
 		return fmt.Errorf("lock ghosts: %w", err)
 	}
-	if b.playbook.Mode == state.ModeRecover {
-		if err := b.replaceWatching(ctx, batch.Ghosts); err != nil {
+	if o.playbook.Mode == state.ModeRecover {
+		if err := o.replaceWatching(ctx, batch.Ghosts); err != nil {
 			return err
 		}
 	}
@@ -60,69 +60,69 @@ func (b *beginner) begin(ctx context.Context, ghosts []db.GhostTarget) error {
 	if err != nil {
 		return fmt.Errorf("create hunts: %w", err)
 	}
-	b.started.Hunts += len(added)
-	b.started.Skipped += len(batch.Ids) - len(added)
-	return b.enqueue(ctx, batch, notes, unique(added), now)
+	o.started.Hunts += len(added)
+	o.started.Skipped += len(batch.Ids) - len(added)
+	return o.follow(ctx, batch, lines, unique(added), now)
 }
 
 // choose says which ghosts are to be hunted, and for each of them the first line of its history.
-func (b *beginner) choose(ctx context.Context, ghosts []db.GhostTarget, now time.Time) (batch db.HuntCreateManyParams, notes []string, err error) {
-	queries := db.New(b.tx)
-	some, err := queries.SuppressionExists(ctx, b.merchant)
+func (o *opening) choose(ctx context.Context, ghosts []db.GhostTarget, now time.Time) (batch db.HuntCreateManyParams, lines []string, err error) {
+	queries := db.New(o.tx)
+	suppressing, err := queries.SuppressionExists(ctx, o.merchant)
 	if err != nil {
 		return batch, nil, fmt.Errorf("read suppressions: %w", err)
 	}
-	batch = db.HuntCreateManyParams{MerchantID: b.merchant, PlaybookVersion: b.playbook.Version, Mode: b.playbook.Mode, ByHand: b.byHand}
+	batch = db.HuntCreateManyParams{MerchantID: o.merchant, PlaybookVersion: o.playbook.Version, Mode: o.playbook.Mode, ByHand: o.byHand}
 	for _, g := range ghosts {
-		plan, segment := b.playbook.For(g)
-		skip := !gate.MayHunt(plan, g, b.byHand, now)
-		if !skip && some { // no matter which arm they would be in
-			if skip, err = message.Unwanted(ctx, queries, g, b.hash, plan.Steps); err != nil {
+		plan, segment := o.playbook.For(g)
+		skip := !gate.MayHunt(plan, g, o.byHand, now)
+		if !skip && suppressing { // no matter which arm they would be in
+			if skip, err = message.Unwanted(ctx, queries, g, o.hash, plan.Steps); err != nil {
 				return batch, nil, err
 			}
 		}
 		if skip {
-			b.started.Skipped++
+			o.started.Skipped++
 			continue
 		}
-		customer := b.hash("customer", g.StripeCustomerID)
+		customer := o.hash("customer", g.StripeCustomerID)
 		batch.Ids, batch.Ghosts, batch.Customers = append(batch.Ids, newID()), append(batch.Ghosts, g.ID), append(batch.Customers, customer)
-		batch.Helds = append(batch.Helds, heldOut(customer, b.playbook.HoldoutPercent))
-		notes = append(notes, beginning(b.playbook, plan, segment, g, b.byHand, now))
+		batch.Helds = append(batch.Helds, heldOut(customer, o.playbook.HoldoutPercent))
+		lines = append(lines, beginning(o.playbook, plan, segment, g, o.byHand, now))
 	}
-	return batch, notes, nil
+	return batch, lines, nil
 }
 
-// enqueue stores the first note and the tasks of each hunt that has begun.
-func (b *beginner) enqueue(ctx context.Context, batch db.HuntCreateManyParams, words []string, begun map[uuid.UUID]bool, now time.Time) error {
-	notes, tasks := db.HuntNoteCreateManyParams{MerchantID: b.merchant}, []task.New{}
+// follow stores the first line of the history and the tasks of each hunt that has begun.
+func (o *opening) follow(ctx context.Context, batch db.HuntCreateManyParams, lines []string, begun map[uuid.UUID]bool, now time.Time) error {
+	notes, tasks := db.HuntNoteCreateManyParams{MerchantID: o.merchant}, []task.New{}
 	for i, id := range batch.Ids {
 		if !begun[id] {
 			continue
 		}
-		text := words[i]
+		line := lines[i]
 		if batch.Helds[i] {
-			b.started.HeldOut++
-			text = "held out: this customer is left to what would have happened anyway, so that the others can be compared with them"
+			o.started.HeldOut++
+			line = "held out: this customer is left to what would have happened anyway, so that the others can be compared with them"
 		} else {
 			tasks = append(tasks, task.New{ID: newID(), UniqueKey: beginKey(id), RunAt: now, Params: huntParams{id, "begin"}})
 		}
-		notes.Hunts, notes.Ids, notes.Notes = append(notes.Hunts, id), append(notes.Ids, newID()), append(notes.Notes, text)
+		notes.Hunts, notes.Ids, notes.Notes = append(notes.Hunts, id), append(notes.Ids, newID()), append(notes.Notes, line)
 		tasks = append(tasks, task.New{
-			ID: newID(), UniqueKey: endKey(id), RunAt: now.Add(time.Duration(b.playbook.WindowDays) * 24 * time.Hour), Params: huntParams{id, "end"},
+			ID: newID(), UniqueKey: endKey(id), RunAt: now.Add(time.Duration(o.playbook.WindowDays) * 24 * time.Hour), Params: huntParams{id, "end"},
 		})
 	}
-	if err := db.New(b.tx).HuntNoteCreateMany(ctx, notes); err != nil {
+	if err := db.New(o.tx).HuntNoteCreateMany(ctx, notes); err != nil {
 		return fmt.Errorf("note: %w", err)
 	}
-	_, err := task.EnqueueKeyed(ctx, b.tx, b.merchant, KindHunt, tasks)
+	_, err := task.EnqueueKeyed(ctx, o.tx, o.merchant, KindHunt, tasks)
 	return err
 }
 
 // replaceWatching ends the hunts of these ghosts that only watch, so that hunts that recover can
 // begin.
-func (b *beginner) replaceWatching(ctx context.Context, ghosts []uuid.UUID) error {
-	hunts, err := db.New(b.tx).HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: b.merchant, Ghosts: ghosts})
+func (o *opening) replaceWatching(ctx context.Context, ghosts []uuid.UUID) error {
+	hunts, err := db.New(o.tx).HuntListActiveOf(ctx, db.HuntListActiveOfParams{MerchantID: o.merchant, Ghosts: ghosts})
 	if err != nil {
 		return fmt.Errorf("list hunts: %w", err)
 	}
@@ -130,7 +130,7 @@ func (b *beginner) replaceWatching(ctx context.Context, ghosts []uuid.UUID) erro
 		if hunt.Mode != state.ModeObserve {
 			continue
 		}
-		if err := b.s.endHunt(ctx, b.tx, hunt, state.HuntStopped, "a hunt in mode recover takes its place"); err != nil {
+		if err := o.s.endHunt(ctx, o.tx, hunt, state.HuntStopped, "a hunt in mode recover takes its place"); err != nil {
 			return err
 		}
 	}

@@ -121,7 +121,8 @@ func (s *Service) followUp(ctx context.Context, hunt db.Hunt, first settlement) 
 			return fmt.Errorf("note the payment: %w", err)
 		}
 	}
-	if !first.owed || hunt.State == state.HuntActive { // an active one is read when its window ends it
+	// An active one is read when its window ends it.
+	if !first.owed || hunt.State == state.HuntActive {
 		return nil
 	}
 	window, err := s.queries.HuntGetWindow(ctx, db.HuntGetWindowParams{MerchantID: hunt.MerchantID, ID: hunt.ID})

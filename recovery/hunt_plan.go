@@ -317,7 +317,7 @@ func (p *planning) planMutationAs(ctx context.Context, kind, object string, amou
 		return err
 	}
 	if added == uuid.Nil { // another one of this kind is alive, in review: its number is not used
-		_, err := p.queries.AttemptFinish(ctx, db.AttemptFinishParams{MerchantID: p.hunt.MerchantID, TaskID: id, Result: "not_sent"})
+		_, err := p.queries.AttemptFinish(ctx, db.AttemptFinishParams{MerchantID: p.hunt.MerchantID, TaskID: id, Result: string(state.AttemptNotSent)})
 		return err
 	}
 	return note(ctx, p.queries, p.hunt.MerchantID, p.hunt.ID, id, fmt.Sprintf("planned for %s: %s (%s)",

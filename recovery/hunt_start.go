@@ -245,8 +245,8 @@ func (s *Service) beginPage(ctx context.Context, tx db.DBTX, start db.HuntStart,
 	if err != nil {
 		return err
 	}
-	b := beginner{s: s, tx: tx, merchant: start.MerchantID, playbook: playbook, hash: hash, started: result}
-	return b.begin(ctx, ghosts)
+	o := opening{s: s, tx: tx, merchant: start.MerchantID, playbook: playbook, hash: hash, started: result}
+	return o.begin(ctx, ghosts)
 }
 
 // targetPage is the next part of a merchant's ghosts.

@@ -1,7 +1,7 @@
 // Package state names the states of ghosts, tasks, hunts, attempts, messages, audits and starts,
 // and the modes of playbooks, as rows hold them and the HTTP API shows them. The CHECKs of the
-// database list the same words; db's TestWordsOfColumns compares them. The package imports nothing
-// of ours.
+// database list the same words, but for a playbook's off; db's TestWordsOfColumns compares them.
+// The package imports nothing of ours.
 package state
 
 // Ghost is the status of a ghost: ghost_targets.status. Package debt names why one has closed.
@@ -27,7 +27,7 @@ const (
 	TaskSucceeded   Task = "succeeded"
 	TaskFailed      Task = "failed"
 	TaskCanceled    Task = "canceled"
-	TaskParked      Task = "parked"       // until its merchant connects again
+	TaskParked      Task = "parked"       // until its merchant connects, or Stripe accepts the token again
 	TaskNeedsReview Task = "needs_review" // a person looks at it
 )
 
@@ -54,7 +54,7 @@ type Attempt string
 
 // The results of attempts.
 const (
-	AttemptDone       Attempt = "done" // of a final step, and of what prepares one
+	AttemptDone       Attempt = "done" // of every change but a charge
 	AttemptPaid       Attempt = "paid"
 	AttemptProcessing Attempt = "processing" // the bank still moves the money
 	AttemptDeclined   Attempt = "declined"
@@ -105,7 +105,7 @@ type Start string
 const (
 	StartRunning   Start = "running"
 	StartSucceeded Start = "succeeded"
-	StartStopped   Start = "stopped" // something ended it: a halt, another mode, a lost connection
+	StartStopped   Start = "stopped" // by another playbook, another mode, a lost connection
 	StartFailed    Start = "failed"
 )
 

@@ -155,10 +155,10 @@ func TestStaleWritesChangeNothing(t *testing.T) {
 			// first holder.
 			stale := b.claim(id)
 			b.exec("UPDATE scheduled_tasks SET last_error = 'reset' WHERE id = $1", id)
-			for _, now := range []string{"running", "pending"} {
+			for _, status := range []string{"running", "pending"} {
 				b.free(id)
 				var holder *task.Task
-				if now == "running" {
+				if status == "running" {
 					holder = b.claim(id)
 				}
 				if w.name == "thaw a message" {
@@ -168,10 +168,10 @@ func TestStaleWritesChangeNothing(t *testing.T) {
 				heard, err := w.do(ctx, queries, b, &task.Task{MerchantID: stale.MerchantID, ID: id,
 					Fence: stale.Fence})
 				if err != nil || heard {
-					t.Errorf("while it is %s the old holder hears that it was done: %t, %v", now, heard, err)
+					t.Errorf("while it is %s the old holder hears that it was done: %t, %v", status, heard, err)
 				}
 				if after := b.everything(id); !reflect.DeepEqual(before, after) {
-					t.Errorf("while it is %s an old fence changed\n%v to\n%v", now, before, after)
+					t.Errorf("while it is %s an old fence changed\n%v to\n%v", status, before, after)
 				}
 				if holder == nil {
 					continue

@@ -228,7 +228,8 @@ func TestDueTasksStartAtOnce(t *testing.T) {
 	b.run(task.Config{Poll: time.Hour, Handlers: map[string]task.Handler{
 		"note": func(context.Context, *task.Task) error { started <- time.Now(); return nil },
 	}})
-	b.awaitStatus(b.enqueue(task.New{Kind: "note"}), state.TaskSucceeded) // the queue is up and idle
+	// The queue is up and idle.
+	b.awaitStatus(b.enqueue(task.New{Kind: "note"}), state.TaskSucceeded)
 	<-started
 	var took []time.Duration
 	for range 5 {

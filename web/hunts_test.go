@@ -296,6 +296,16 @@ func TestHuntsAreListed(t *testing.T) {
 	if p := neighbour.hunts("?ghost=" + ghost.String()); len(p.Data) != 0 {
 		t.Errorf("a neighbour sees %d hunts of the ghost", len(p.Data))
 	}
+	if s := c.hunt(`{"ghosts":["` + ghost.String() + `"]}`); s.Hunts != 1 {
+		t.Errorf("hunted again: %+v", s)
+	}
+	newest := c.hunts("?limit=1&ghost=" + ghost.String())
+	if len(newest.Data) != 1 || newest.Data[0].State != "active" || newest.NextCursor == nil {
+		t.Fatalf("the newest hunt of a ghost: %+v", newest)
+	}
+	if p := c.hunts("?limit=1&ghost=" + ghost.String() + "&cursor=" + *newest.NextCursor); len(p.Data) != 1 || p.Data[0].ID != stopped || p.NextCursor != nil {
+		t.Errorf("the hunt before it: %+v", p)
+	}
 	for query, field := range map[string]string{
 		"ghost=": "ghost", "ghost=x": "ghost", "cursor=": "cursor", "cursor=x": "cursor", "limit=0": "limit", "limit=201": "limit", "limit=x": "limit", "limit=5&limit=5": "limit", "state=": "state", "state=ACTIVE": "state",
 		"state=active,stopped": "state", "state=active&state=active": "state", "status=active": "query", "%zz": "query",

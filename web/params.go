@@ -61,7 +61,7 @@ func ghostFilter(query string) (ghost.Filter, error) {
 			return setLimit(&filter.Limit, value)
 		case "status":
 			if !slices.Contains(db.Texts(state.Ghosts), value) {
-				return "must be open or closed"
+				return "must be one of " + strings.Join(db.Texts(state.Ghosts), ", ")
 			}
 			filter.Status = &value
 		case "min_amount":

@@ -34,7 +34,11 @@ func TestSlowSockets(t *testing.T) { //nolint:paralleltest // it measures the pr
 	}
 	crowded := b.p99(t)
 	t.Logf("p99 of /healthz: %s alone, %s beside %d slow sockets", alone, crowded, sockets)
-	if crowded > max(20*alone, 2*time.Second) {
+	bar := 2 * time.Second // on a busy machine
+	if long {
+		bar = 250 * time.Millisecond
+	}
+	if crowded > max(20*alone, bar) {
 		t.Errorf("p99 of /healthz: %s alone, %s beside %d slow sockets", alone, crowded, sockets)
 	}
 	if took := time.Since(start); took > 4*time.Second {

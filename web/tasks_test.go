@@ -6,10 +6,10 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"phantom/db"
 	"phantom/state"
-
-	"github.com/google/uuid"
 )
 
 // addTask stores a task of the caller's and returns its id.

@@ -1,4 +1,5 @@
--- What the demo asks of its own database, where the clock stands still until it moves it.
+-- What the demo asks of its own database, where the clock stands still until the demo
+-- moves it.
 
 -- name: DemoBusy :one
 -- Whether a task runs or is due.
