@@ -362,7 +362,11 @@ func (b *bench) disturb(f *fleet, d *disturbance, tasks, kills int) {
 		if live == 0 && (asleep == 0 || !reading) {
 			return
 		}
-		if n := d.crashes + d.restarts; n < ends && live < tasks-n*tasks/ends {
+		n := d.crashes + d.restarts
+		if !reading && !killing && n >= ends {
+			return // without reads some never come to rest, and it has been disturbed enough
+		}
+		if n < ends && live < tasks-n*tasks/ends {
 			b.restart(f, d, killing)
 		}
 		if reading && (live == 0 || live < 5 && !killing) {
