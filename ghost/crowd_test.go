@@ -40,6 +40,7 @@ func TestAnothersCrowdDelaysNobody(t *testing.T) {
 }
 
 func testCrowd(t *testing.T, fault sandbox.Fault, last bool) {
+	t.Helper()
 	const limit, tasks = 20, 3000
 	looks, customers := 5, 60
 	if os.Getenv("PHANTOM_LONG") != "" {

@@ -55,6 +55,7 @@ func TestHeuristic(t *testing.T) {
 }
 
 func checkHeuristic(t *testing.T, q Question, seeds int) {
+	t.Helper()
 	probability, drawn := map[string]float64{}, map[string]int{}
 	for i := range seeds {
 		q.Seed = seedNumber(i)

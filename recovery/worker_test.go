@@ -34,6 +34,7 @@ func workerMain() (code int, ok bool) {
 
 // newWorker prepares a worker process.
 func newWorker(t *testing.T, kind string, setting any, stdout, stderr io.Writer) *exec.Cmd {
+	t.Helper()
 	text, err := json.Marshal(setting)
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ type turner struct {
 }
 
 func turning(t *testing.T) *turner {
+	t.Helper()
 	b := setup(t)
 	r := &turner{bench: b, token: b.connect(0), account: b.s.Accounts()[0]}
 	b.find(0, payable)

@@ -28,6 +28,7 @@ type mailbox struct {
 type taken struct{ ID, Type, Account, Object string }
 
 func newMailbox(t *testing.T) *mailbox {
+	t.Helper()
 	m := &mailbox{t: t}
 	srv := httptest.NewServer(m)
 	t.Cleanup(srv.Close)

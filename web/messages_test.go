@@ -38,6 +38,7 @@ type providers struct {
 }
 
 func newProviders(t *testing.T) *providers {
+	t.Helper()
 	p := &providers{}
 	server := httptest.NewServer(p)
 	t.Cleanup(server.Close)
