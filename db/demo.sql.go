@@ -38,7 +38,7 @@ func (q *Queries) DemoCountReview(ctx context.Context) (int64, error) {
 
 const demoNext = `-- name: DemoNext :one
 SELECT coalesce(bool_or(status = 'running' OR run_at <= phantom_now()), false)::boolean AS busy,
-    coalesce(bool_or(first_sent_at < clock_timestamp() - interval '10 minutes'), false)::boolean AS unknown,
+    coalesce(bool_or(first_sent_at < clock_timestamp() - make_interval(secs => $1)), false)::boolean AS unknown,
     coalesce(min(run_at) FILTER (WHERE status = 'pending'), phantom_now() + interval '1 year')::timestamptz AS due
 FROM scheduled_tasks WHERE status IN ('pending', 'running')
 `
@@ -51,8 +51,8 @@ type DemoNextRow struct {
 
 // Whether a task runs or is due, whether a request's outcome is unknown that the clock must not
 // pass by, and when the next task is due: in a year, where none waits.
-func (q *Queries) DemoNext(ctx context.Context) (DemoNextRow, error) {
-	row := q.db.QueryRow(ctx, demoNext)
+func (q *Queries) DemoNext(ctx context.Context, patienceSeconds float64) (DemoNextRow, error) {
+	row := q.db.QueryRow(ctx, demoNext, patienceSeconds)
 	var i DemoNextRow
 	err := row.Scan(&i.Busy, &i.Unknown, &i.Due)
 	return i, err

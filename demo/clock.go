@@ -75,6 +75,9 @@ func (d *run) settle(ctx context.Context) error {
 	return nil
 }
 
+// unknownAfter is how long a request of an unknown outcome may wait to be settled.
+const unknownAfter = 10 * time.Minute
+
 var errUnsettled = errors.New("[WORKER] a request of an unknown outcome is waiting: the demo's clock does not pass it by")
 
 // move moves all three clocks to the next moment at which something is due. Nobody can claim or
@@ -85,7 +88,7 @@ func (d *run) move(ctx context.Context, end time.Time) error {
 		if _, err := tx.Exec(ctx, "LOCK TABLE scheduled_tasks IN EXCLUSIVE MODE"); err != nil {
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 		}
-		tasks, err := db.New(tx).DemoNext(ctx)
+		tasks, err := db.New(tx).DemoNext(ctx, unknownAfter.Seconds())
 		switch {
 		case err != nil:
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))

@@ -9,7 +9,7 @@ SELECT EXISTS (SELECT 1 FROM scheduled_tasks WHERE status = 'running' OR status 
 -- Whether a task runs or is due, whether a request's outcome is unknown that the clock must not
 -- pass by, and when the next task is due: in a year, where none waits.
 SELECT coalesce(bool_or(status = 'running' OR run_at <= phantom_now()), false)::boolean AS busy,
-    coalesce(bool_or(first_sent_at < clock_timestamp() - interval '10 minutes'), false)::boolean AS unknown,
+    coalesce(bool_or(first_sent_at < clock_timestamp() - make_interval(secs => sqlc.arg(patience_seconds))), false)::boolean AS unknown,
     coalesce(min(run_at) FILTER (WHERE status = 'pending'), phantom_now() + interval '1 year')::timestamptz AS due
 FROM scheduled_tasks WHERE status IN ('pending', 'running');
 
