@@ -35,6 +35,10 @@ const mostStates = 20_000
 // databaseTimeout bounds each statement of a handshake.
 const databaseTimeout = 4 * time.Second
 
+// storeTimeout bounds the storing of tokens, tries and all: their code is spent, so that they are
+// worth a longer wait. With the exchange it stays below what a stop waits for.
+const storeTimeout = 8 * time.Second
+
 // Begin starts a handshake for the browser with this secret, or for a new one if browser is not a
 // secret of ours. It returns Stripe's authorize page and the secret to keep in the browser's
 // cookie.
@@ -228,7 +232,7 @@ func (s *Service) store(ctx context.Context, token *stripe.OAuthToken) (uuid.UUI
 		refresh := vault.NewToken("merchants.refresh_token:"+token.StripeUserID, token.RefreshToken)
 		params.RefreshToken = &refresh
 	}
-	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	// The code is spent, and a connection may have died while Stripe was asked. The transaction may
 	// be repeated: it says what the row is to be.
