@@ -248,7 +248,8 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	if code := server.wait(t); code == 0 {
 		t.Error("cut off and yet exit code 0")
 	}
-	if took := time.Since(started); took >= 9*time.Second { // what is in flight ends by itself after 10 s
+	// What is in flight ends by itself after 10 s.
+	if took := time.Since(started); took >= 9*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }

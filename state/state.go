@@ -22,12 +22,13 @@ type Task string
 
 // The statuses of tasks.
 const (
-	TaskPending     Task = "pending" // due at its run_at, or waiting for that
-	TaskRunning     Task = "running"
-	TaskSucceeded   Task = "succeeded"
-	TaskFailed      Task = "failed"
-	TaskCanceled    Task = "canceled"
-	TaskParked      Task = "parked"       // until its merchant connects, or Stripe accepts the token again
+	TaskPending   Task = "pending" // due at its run_at, or waiting for that
+	TaskRunning   Task = "running"
+	TaskSucceeded Task = "succeeded"
+	TaskFailed    Task = "failed"
+	TaskCanceled  Task = "canceled"
+	// until its merchant connects again, or Stripe accepts the token again
+	TaskParked      Task = "parked"
 	TaskNeedsReview Task = "needs_review" // a person looks at it
 )
 

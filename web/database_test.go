@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -276,6 +277,21 @@ func TestDatabaseGoneDuringTheExchange(t *testing.T) {
 		t.Errorf("the token endpoint was asked %d times, %d merchants", n, b.merchants())
 	}
 	c.handshake().wantSuccess(t)
+}
+
+// A database that is back after five seconds is in time for the tokens of a spent code.
+func TestDatabaseBackAfterTheExchange(t *testing.T) {
+	t.Parallel()
+	g, through := newGate(t, dbtest.URL(t))
+	b := setup(t, func(o *options) { o.database = through })
+	b.world.Fail(sandbox.Fault{Path: "/oauth/token", After: true, Hold: func() {
+		g.shut()
+		time.AfterFunc(5*time.Second, g.open)
+	}})
+	b.browser().handshake().wantSuccess(t)
+	if n := b.merchants(); n != 1 {
+		t.Errorf("%d merchants", n)
+	}
 }
 
 // The tokens are stored and the facts cannot be.
