@@ -519,3 +519,19 @@ func TestNamedTests(t *testing.T) {
 		t.Errorf("only %d tests are named", checked)
 	}
 }
+
+// Documents wrap at 100 columns, and a table that is wider is a list. Blocks of code may be wider.
+func TestLinesOfDocuments(t *testing.T) {
+	t.Parallel()
+	for name, text := range documents(t) {
+		isCode := false
+		for i, line := range strings.Split(text, "\n") {
+			if strings.HasPrefix(line, "```") {
+				isCode = !isCode
+			}
+			if columns := len([]rune(line)); columns > 100 && !isCode {
+				t.Errorf("%s:%d has %d columns", name, i+1, columns)
+			}
+		}
+	}
+}
