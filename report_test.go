@@ -9,12 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/uuid"
-
 	"phantom/cli"
-	"phantom/db"
 	"phantom/db/dbtest"
-	"phantom/vault"
+	"phantom/internal/stage"
 )
 
 // phantom report needs the database and the key alone, and leaves a whole file for its owner's
@@ -22,12 +19,7 @@ import (
 func TestReport(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
-	token := vault.NewToken("merchants.access_token:acct_1", "sk_test_1")
-	if _, err := db.New(dbtest.Open(t, url, dbtest.Ring(t))).MerchantCreate(t.Context(), db.MerchantCreateParams{
-		ID: uuid.New(), StripeUserID: "acct_1", AccessToken: &token, Scope: "read_write", Livemode: true,
-	}); err != nil {
-		t.Fatal(err)
-	}
+	stage.Merchant(t, dbtest.Open(t, url, dbtest.Ring(t)), "acct_1", stage.Live)
 	variables := map[string]string{"DATABASE_URL": url, "ENCRYPTION_KEY": dbtest.Key}
 	phantom := func(args ...string) (stdout string, err error) {
 		var out, log bytes.Buffer

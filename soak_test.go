@@ -27,6 +27,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/ghost"
+	"phantom/internal/stage"
 	"phantom/message"
 	"phantom/oracle"
 	"phantom/playbook"
@@ -148,19 +149,8 @@ func (s *soak) connectMerchant(account *connect.Service) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(page)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	_ = response.Body.Close()
-	back, err := response.Location()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.account, err = account.Complete(s.t.Context(), connect.Callback{
-		State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser,
-	})
+	state, code := stage.Agree(s.t, page, "")
+	s.account, err = account.Complete(s.t.Context(), connect.Callback{State: state, Code: code, Browser: browser})
 	if err != nil {
 		s.t.Fatal(err)
 	}

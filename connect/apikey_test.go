@@ -16,21 +16,9 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/vault"
 )
-
-// merchant stores a connected account and returns its id.
-func merchant(t *testing.T, pool *pgxpool.Pool, account string) uuid.UUID {
-	t.Helper()
-	access := vault.NewToken("merchants.access_token:"+account, "sk_test_1")
-	id, err := db.New(pool).MerchantCreate(t.Context(), db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &access, Scope: "read_write",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
 
 func keyService(pool *pgxpool.Pool) *connect.Service {
 	return connect.New(connect.Config{Log: slog.New(slog.DiscardHandler)}, pool)
@@ -40,7 +28,7 @@ func TestAPIKeys(t *testing.T) {
 	t.Parallel()
 	ctx, pool := t.Context(), dbtest.Pool(t)
 	service := keyService(pool)
-	first, second := merchant(t, pool, "acct_1"), merchant(t, pool, "acct_2")
+	first, second := stage.Merchant(t, pool, "acct_1"), stage.Merchant(t, pool, "acct_2")
 	key, id, err := service.CreateAPIKey(ctx, "acct_1", connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +107,7 @@ func TestDumpOfAPIKeysIsUseless(t *testing.T) {
 	t.Parallel()
 	ctx, pool := t.Context(), dbtest.Pool(t)
 	service := keyService(pool)
-	merchant(t, pool, "acct_1")
+	stage.Merchant(t, pool, "acct_1")
 	key, _, err := service.CreateAPIKey(ctx, "acct_1", connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +140,7 @@ func TestUseOfAPIKeyIsNotedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	ctx, pool := t.Context(), dbtest.Pool(t)
 	service := keyService(pool)
-	merchant(t, pool, "acct_1")
+	stage.Merchant(t, pool, "acct_1")
 	key, _, err := service.CreateAPIKey(ctx, "acct_1", connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +186,7 @@ func TestUseOfAPIKeyIsNotedOnceAMinute(t *testing.T) {
 func TestAPIKeysNeedNoKeyring(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), dbtest.URL(t)
-	merchant(t, dbtest.Open(t, url, dbtest.Ring(t)), "acct_1")
+	stage.Merchant(t, dbtest.Open(t, url, dbtest.Ring(t)), "acct_1")
 	pool, err := db.OpenWithoutKeyring(ctx, url)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@
 package connect
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -28,8 +29,11 @@ type Config struct {
 	RateLimit   int    // reading requests a second and account; 0 = no limit
 	// how long a read is repeated while Stripe fails or asks to slow down; 0 is 90 seconds
 	Patience time.Duration
-	Accounts []string // acct_… that may connect; none: any may
-	Log      *slog.Logger
+	// how long a statement may take while somebody waits for it; 0 is 4 seconds. The tokens of a
+	// spent code are tried to be stored for twice as long
+	DatabaseTimeout time.Duration
+	Accounts        []string // acct_… that may connect; none: any may
+	Log             *slog.Logger
 
 	Now func() time.Time // the wall clock; nil is time.Now. A simulation sets its own
 
@@ -67,6 +71,13 @@ type Service struct {
 	memoryMutex sync.Mutex
 	memories    map[uuid.UUID]memory
 }
+
+// databaseTimeout is how long a statement may take while somebody waits for it.
+func (c Config) databaseTimeout() time.Duration { return cmp.Or(c.DatabaseTimeout, 4*time.Second) }
+
+// storeTimeout bounds the storing of tokens, tries and all: their code is spent, so that they are
+// worth a longer wait. With the exchange it stays below what a stop waits for.
+func (c Config) storeTimeout() time.Duration { return 2 * c.databaseTimeout() }
 
 // One HTTP attempt to Stripe takes this long at most. A handshake makes two.
 const stripeTimeout = 10 * time.Second

@@ -25,6 +25,7 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/sandbox"
 )
 
@@ -42,20 +43,15 @@ type bench struct {
 
 func setup(t *testing.T) *bench {
 	t.Helper()
-	world, err := sandbox.New(sandbox.Config{Customers: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(world)
-	t.Cleanup(server.Close)
-	b := &bench{t: t, pool: dbtest.Pool(t), world: world, url: server.URL, log: &bytes.Buffer{}}
+	world, url := stage.Stripe(t, sandbox.Config{Customers: 1})
+	b := &bench{t: t, pool: dbtest.Pool(t), world: world, url: url, log: &bytes.Buffer{}}
 	if err := db.VerifyKeyring(t.Context(), b.pool, dbtest.Ring(t)); err != nil {
 		// as at boot: it makes the key's sentinel
 		t.Fatal(err)
 	}
 	b.s = New(Config{
-		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: server.URL, ConnectBase: server.URL,
-		RedirectURI: "http://localhost:8080/api/auth/callback", Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: url, ConnectBase: url,
+		RedirectURI: stage.RedirectURI, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 	}, b.pool)
 	return b
 }
@@ -67,17 +63,8 @@ func (b *bench) approve() Callback {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(page)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	response.Body.Close()
-	back, err := response.Location()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return Callback{State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser}
+	state, code := stage.Agree(b.t, page, "")
+	return Callback{State: state, Code: code, Browser: browser}
 }
 
 // exchanges counts the calls of the token endpoint.

@@ -32,13 +32,6 @@ const StateLifetime = 10 * time.Minute
 // takes PostgreSQL some milliseconds, and only a flood makes them so many.
 const mostStates = 20_000
 
-// databaseTimeout bounds each statement of a handshake.
-const databaseTimeout = 4 * time.Second
-
-// storeTimeout bounds the storing of tokens, tries and all: their code is spent, so that they are
-// worth a longer wait. With the exchange it stays below what a stop waits for.
-const storeTimeout = 8 * time.Second
-
 // Begin starts a handshake for the browser with this secret, or for a new one if browser is not a
 // secret of ours. It returns Stripe's authorize page and the secret to keep in the browser's
 // cookie.
@@ -48,7 +41,7 @@ func (s *Service) Begin(ctx context.Context, browser string) (authorizeURL, cook
 	}
 	state := newSecret()
 	// A client that leaves must not cost the pool a connection, which a cancelled statement does.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.databaseTimeout())
 	defer cancel()
 	added, err := s.queries.OAuthStateCreate(ctx, db.OAuthStateCreateParams{
 		StateHash: hash(state), BrowserHash: hash(browser), Most: mostStates,
@@ -139,7 +132,7 @@ func (s *Service) consumeState(ctx context.Context, state, browser string) error
 	case !isSecret(state):
 		return invalidState("state is malformed")
 	}
-	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.config.databaseTimeout())
 	defer cancel()
 	row, err := s.queries.OAuthStateConsume(ctx, hash(state))
 	switch {
@@ -232,7 +225,7 @@ func (s *Service) store(ctx context.Context, token *stripe.OAuthToken) (uuid.UUI
 		refresh := vault.NewToken("merchants.refresh_token:"+token.StripeUserID, token.RefreshToken)
 		params.RefreshToken = &refresh
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.config.storeTimeout())
 	defer cancel()
 	// The code is spent, and a connection may have died while Stripe was asked. The transaction may
 	// be repeated: it says what the row is to be.

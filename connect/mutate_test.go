@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/go-faster/jx"
 	"github.com/google/uuid"
 
+	"phantom/internal/stage"
 	"phantom/sandbox"
 	"phantom/task"
 )
@@ -28,21 +28,15 @@ type debt struct {
 func setupDebt(t *testing.T) *debt {
 	t.Helper()
 	d := &debt{bench: setup(t)}
-	world, err := sandbox.New(sandbox.Config{Merchants: 1, OpenInvoices: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(world)
-	t.Cleanup(server.Close)
-	d.world, d.url = world, server.URL
+	d.world, d.url = stage.Stripe(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	d.s = New(Config{
-		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: server.URL,
-		ConnectBase: server.URL,
-		RedirectURI: "http://localhost:8080/api/auth/callback", Log: slog.New(slog.DiscardHandler),
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: d.url, ConnectBase: d.url,
+		RedirectURI: stage.RedirectURI, Log: slog.New(slog.DiscardHandler),
 		RateLimit: 100,
 	}, d.pool)
 	merchant := d.connected()
 	d.account = merchant.StripeUserID
+	var err error
 	if d.reader, err = d.s.Reader(t.Context(), merchant.ID); err != nil {
 		t.Fatal(err)
 	}

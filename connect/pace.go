@@ -25,7 +25,8 @@ const blockSeconds = 0.1
 type pace struct {
 	merchantID uuid.UUID
 	queries    *db.Queries
-	most       float64 // requests a second
+	timeout    time.Duration // of a statement
+	most       float64       // requests a second
 	waited     func(time.Duration)
 
 	turn chan struct{} // held by whose turn is next
@@ -95,7 +96,8 @@ func (s *Service) paceOf(merchantID uuid.UUID) *pace {
 	defer s.pacesMutex.Unlock()
 	if s.paces[merchantID] == nil {
 		p := &pace{
-			merchantID: merchantID, queries: s.queries, most: float64(s.config.RateLimit) * paceShare, waited: s.config.Waited,
+			merchantID: merchantID, queries: s.queries, timeout: s.config.databaseTimeout(),
+			most: float64(s.config.RateLimit) * paceShare, waited: s.config.Waited,
 			turn: make(chan struct{}, 1), gates: newGates(), coming: make(chan reserved, 1),
 		}
 		p.spacing.Store(int64(float64(time.Second) / p.most)) // until the first block tells better
@@ -274,7 +276,7 @@ func (p *pace) isFar(ctx context.Context, queue, next time.Duration) error {
 func (p *pace) blockSize() int { return max(int(p.most*blockSeconds), 1) }
 
 func (p *pace) reserve(ctx context.Context, size int) reserved {
-	ctx, cancel := context.WithTimeout(ctx, databaseTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	row, err := p.queries.StripeRateReserve(ctx, db.StripeRateReserveParams{MerchantID: p.merchantID, Requests: float64(size), Most: p.most})
 	if err != nil {

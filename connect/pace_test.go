@@ -13,8 +13,8 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/task"
-	"phantom/vault"
 )
 
 // A request overtakes all of lower ranks that wait for the account's pace, but the few whose turn
@@ -256,13 +256,7 @@ func TestWhatWasRefusedGoesAway(t *testing.T) {
 func newPace(t *testing.T, rate int) *pace {
 	t.Helper()
 	pool := dbtest.Pool(t)
-	id := uuid.Must(uuid.NewV7())
-	access := vault.NewToken("merchants.access_token:acct_1", "sk_test_1")
-	if _, err := db.New(pool).MerchantCreate(t.Context(), db.MerchantCreateParams{
-		ID: id, StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write",
-	}); err != nil {
-		t.Fatal(err)
-	}
+	id := stage.Merchant(t, pool, "acct_1")
 	service := Service{config: Config{RateLimit: rate}, queries: db.New(pool), paces: map[uuid.UUID]*pace{}}
 	return service.paceOf(id)
 }

@@ -108,7 +108,7 @@ func (s *Service) accepted(ctx context.Context, merchant db.Merchant) {
 	if !due {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.databaseTimeout())
 	defer cancel()
 	var count int64
 	if err := db.InTx(ctx, s.pool, func(tx pgx.Tx) (err error) {

@@ -1,7 +1,6 @@
 package db_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/sql/migrations"
 )
 
@@ -187,7 +187,7 @@ func TestMigrateBesideAReader(t *testing.T) {
 	if _, err := reader.Exec(ctx, "BEGIN; SELECT count(*) FROM scheduled_tasks"); err != nil {
 		t.Fatal(err)
 	}
-	var log lockedBuffer
+	var log stage.Log
 	migrated := make(chan int, 1)
 	go func() {
 		ran, err := db.Migrate(ctx, url, slog.New(slog.NewTextHandler(&log, nil)))
@@ -228,23 +228,6 @@ func TestMigrateBesideAReader(t *testing.T) {
 	if ran := <-migrated; ran != len(entries)-before {
 		t.Errorf("%d migrations were run, of %d", ran, len(entries)-before)
 	}
-}
-
-type lockedBuffer struct {
-	mutex sync.Mutex
-	bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.Buffer.String()
 }
 
 // Keys of before there were scopes may do what they could, and have no name and no end.

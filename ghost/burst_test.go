@@ -16,6 +16,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/sandbox"
 	"phantom/task"
 )
@@ -44,20 +45,15 @@ func (b *bench) workersWith(own map[string]task.Handler) (stop func()) {
 	}
 }
 
-// await fails the test if ok does not come true within a minute.
-func (b *bench) await(what string, ok func() bool) {
+func (b *bench) await(what string, ask func() bool) {
 	b.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("waited in vain: %s\n%s", what, b.log)
-		}
-	}
+	stage.Await(b.t, what, b.log, ask)
 }
 
 // waiting are the merchant's refreshes and events that have not ended, but the looks that are
 // planned ahead.
 func (b *bench) waiting() int {
-	return b.count(`SELECT count(*) FROM scheduled_tasks WHERE kind IN ('webhook', 'refresh') AND unique_key NOT LIKE '%:%'
+	return b.Count(`SELECT count(*) FROM scheduled_tasks WHERE kind IN ('webhook', 'refresh') AND unique_key NOT LIKE '%:%'
 		AND status NOT IN ('succeeded', 'failed', 'canceled')`)
 }
 
@@ -116,7 +112,7 @@ func TestABurstIsReadFewTimes(t *testing.T) {
 		// where a busy machine takes long for them
 		t.Errorf("%d reads for 120 events within %s, %d are enough", reads, took, most)
 	}
-	if n := b.count("SELECT count(*) FROM webhook_events"); n != 120 {
+	if n := b.Count("SELECT count(*) FROM webhook_events"); n != 120 {
 		t.Errorf("%d events are stored", n)
 	}
 }
@@ -280,7 +276,7 @@ func TestEventsOfOneObjectAreOneTask(t *testing.T) {
 	if n := climb(); n != 2 { // the charge and its invoice
 		t.Errorf("%d reads", n)
 	}
-	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'refresh' AND first AND unique_key NOT LIKE '%:%'"); n != 1 {
+	if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'refresh' AND first AND unique_key NOT LIKE '%:%'"); n != 1 {
 		t.Errorf("%d refreshes of a refund's rank", n)
 	}
 	dbtest.Exec(t, b.pool, "DELETE FROM scheduled_tasks")
@@ -288,7 +284,7 @@ func TestEventsOfOneObjectAreOneTask(t *testing.T) {
 	if n := climb(); n != 0 {
 		t.Errorf("%d reads for what is known", n)
 	}
-	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'refresh' AND NOT first"); n != 1 {
+	if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'refresh' AND NOT first"); n != 1 {
 		t.Errorf("%d refreshes of a failure's rank", n)
 	}
 }

@@ -97,7 +97,7 @@ func testCrowd(t *testing.T, fault sandbox.Fault, last bool) {
 	stop := b.workersWith(map[string]task.Handler{"hunt": b.connect.Parking(hunt)})
 	defer stop()
 	b.await("the crowd is worked on", func() bool {
-		return b.count(`SELECT count(*) FROM scheduled_tasks
+		return b.Count(`SELECT count(*) FROM scheduled_tasks
 			WHERE merchant_id = $1 AND (attempts > 0 OR run_at > now())`, crowd) > 20
 	})
 	var events, hunts []time.Duration
@@ -121,7 +121,7 @@ func testCrowd(t *testing.T, fault sandbox.Fault, last bool) {
 		}
 		hunts = append(hunts, time.Since(began))
 	}
-	left := b.count("SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1 AND status = 'pending'", crowd)
+	left := b.Count("SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1 AND status = 'pending'", crowd)
 	for what, took := range map[string][]time.Duration{"event": events, "hunt": hunts} {
 		slices.Sort(took)
 		t.Logf("%s: median %s, worst %s of %d; %d of the crowd's tasks are left", what, took[looks/2].Round(time.Millisecond),

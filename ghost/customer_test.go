@@ -92,7 +92,7 @@ func TestEventsOfACustomer(t *testing.T) {
 	}
 	hunts.methods = nil
 	dbtest.Exec(t, b.pool, "DELETE FROM scheduled_tasks")
-	events := b.count("SELECT count(*) FROM webhook_events")
+	events := b.Count("SELECT count(*) FROM webhook_events")
 	for _, kind := range customersTypes {
 		for _, customer := range []string{"cus_unknown", "cus_paid", "cus_theirs", "cus_know", "CUS_KNOWN"} {
 			if !b.receive(b.customersEvent(kind, customer)) {
@@ -110,10 +110,10 @@ func TestEventsOfACustomer(t *testing.T) {
 			events++
 		}
 	}
-	if n := b.count("SELECT count(*) FROM scheduled_tasks"); n != 0 || len(hunts.methods) != 0 || len(b.world.Requests()) != before {
+	if n := b.Count("SELECT count(*) FROM scheduled_tasks"); n != 0 || len(hunts.methods) != 0 || len(b.world.Requests()) != before {
 		t.Errorf("%d tasks, %d ghosts told, %d reads for a customer who is no ghost", n, len(hunts.methods), len(b.world.Requests())-before)
 	}
-	if n := b.count("SELECT count(*) FROM webhook_events"); n != events {
+	if n := b.Count("SELECT count(*) FROM webhook_events"); n != events {
 		t.Errorf("%d events are stored, want %d", n, events)
 	}
 	for _, customer := range []string{"", "../cus_known", "a@example.com"} {
@@ -128,7 +128,7 @@ func TestEventsOfACustomer(t *testing.T) {
 		t.Errorf("%t, %v", received, err)
 	}
 	hunts.err = nil
-	if b.receive(e); b.count("SELECT count(*) FROM webhook_events WHERE id = $1", e.ID) != 1 || b.count("SELECT count(*) FROM scheduled_tasks") != 2 {
+	if b.receive(e); b.Count("SELECT count(*) FROM webhook_events WHERE id = $1", e.ID) != 1 || b.Count("SELECT count(*) FROM scheduled_tasks") != 2 {
 		t.Error("it was lost")
 	}
 }

@@ -1,6 +1,7 @@
 package ghost
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,9 +43,6 @@ type Event struct {
 
 // ErrInvalidEvent says that an event cannot be read or lacks what an event of its type has.
 var ErrInvalidEvent = errors.New("the event is malformed or names no object")
-
-// databaseTimeout bounds what is stored while Stripe waits.
-const databaseTimeout = 4 * time.Second
 
 const deauthorized = "account.application.deauthorized"
 
@@ -149,7 +147,7 @@ func (s *Service) Receive(ctx context.Context, e Event) (received bool, err erro
 		return false, ErrInvalidEvent
 	}
 	// Stripe hanging up must not cost the pool a connection, which a cancelled statement does.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), databaseTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(s.DatabaseTimeout, 4*time.Second))
 	defer cancel()
 	merchant, err := s.queries.WebhookMerchantGet(ctx, db.WebhookMerchantGetParams{Account: e.Account, EventID: e.ID})
 	switch {

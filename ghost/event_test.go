@@ -19,10 +19,10 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/internal/stage"
 	"phantom/sandbox"
 	"phantom/state"
 	"phantom/task"
-	"phantom/vault"
 )
 
 func (b *bench) event(kind, object string) Event {
@@ -39,14 +39,6 @@ func (b *bench) receive(e Event) bool {
 		b.t.Fatal(err)
 	}
 	return received
-}
-
-func (b *bench) count(query string, args ...any) (n int) {
-	b.t.Helper()
-	if err := b.pool.QueryRow(b.t.Context(), query, args...).Scan(&n); err != nil {
-		b.t.Fatal(err)
-	}
-	return n
 }
 
 // tasks returns the merchant's tasks of an event.
@@ -87,14 +79,7 @@ func (b *bench) row() db.Merchant {
 // otherMerchant is connected beside the bench's own.
 func (b *bench) otherMerchant(account string) uuid.UUID {
 	b.t.Helper()
-	access := vault.NewToken("merchants.access_token:"+account, "sk_test_other")
-	id, err := b.queries.MerchantCreate(b.t.Context(), db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &access, Scope: "read_write",
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return id
+	return stage.Merchant(b.t, b.pool, account)
 }
 
 func TestEventIsStoredWithItsTask(t *testing.T) {
@@ -192,7 +177,7 @@ func TestForeignEventsAreIgnored(t *testing.T) {
 			t.Errorf("%s: %t, %v", name, received, err)
 		}
 	}
-	if n := b.count("SELECT (SELECT count(*) FROM webhook_events) + (SELECT count(*) FROM scheduled_tasks)"); n != 0 {
+	if n := b.Count("SELECT (SELECT count(*) FROM webhook_events) + (SELECT count(*) FROM scheduled_tasks)"); n != 0 {
 		t.Errorf("%d rows", n)
 	}
 	// One account's events, even under the same id, are not the other's.
@@ -205,16 +190,16 @@ func TestForeignEventsAreIgnored(t *testing.T) {
 		}
 	}
 	for _, id := range []uuid.UUID{b.merchant, other} {
-		if n := b.count("SELECT (SELECT count(*) FROM webhook_events WHERE merchant_id = $1) * 10 + (SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1)", id); n != 11 {
+		if n := b.Count("SELECT (SELECT count(*) FROM webhook_events WHERE merchant_id = $1) * 10 + (SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1)", id); n != 11 {
 			t.Errorf("%d rows", n)
 		}
 	}
 	leaving := b.event(deauthorized, "ca_1")
 	leaving.Account = "acct_other"
-	if !b.receive(leaving) || b.row().AccessToken == nil || b.count("SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1 AND status = 'pending'", b.merchant) != 1 {
+	if !b.receive(leaving) || b.row().AccessToken == nil || b.Count("SELECT count(*) FROM scheduled_tasks WHERE merchant_id = $1 AND status = 'pending'", b.merchant) != 1 {
 		t.Error("the other's departure touched this one")
 	}
-	if n := b.count("SELECT count(*) FROM merchants WHERE id = $1 AND access_token IS NULL", other); n != 1 {
+	if n := b.Count("SELECT count(*) FROM merchants WHERE id = $1 AND access_token IS NULL", other); n != 1 {
 		t.Error("the other is still connected")
 	}
 }
@@ -238,7 +223,7 @@ func TestReplaysHaveOneEffect(t *testing.T) {
 		}
 		group.Wait()
 	}
-	if n := b.count("SELECT count(*) FROM webhook_events"); n != 2 {
+	if n := b.Count("SELECT count(*) FROM webhook_events"); n != 2 {
 		t.Errorf("%d events", n)
 	}
 	if tasks := b.tasks(); len(tasks) != 1 || tasks[0].Status != state.TaskParked {
@@ -266,7 +251,7 @@ func TestDeauthorization(t *testing.T) {
 			t.Fatalf("a deauthorization of %s before was obeyed", age)
 		}
 	}
-	if n := b.count("SELECT count(*) FROM webhook_events WHERE type = $1", deauthorized); n != 0 {
+	if n := b.Count("SELECT count(*) FROM webhook_events WHERE type = $1", deauthorized); n != 0 {
 		t.Errorf("%d ignored ones are stored", n)
 	}
 
@@ -282,7 +267,7 @@ func TestDeauthorization(t *testing.T) {
 	if tasks := b.tasks(); len(tasks) != 1 || tasks[0].Status != state.TaskParked {
 		t.Errorf("tasks %+v", tasks)
 	}
-	if n := b.count("SELECT count(*) FROM webhook_events WHERE type = $1 AND id = $2", deauthorized, leaving.ID); n != 1 {
+	if n := b.Count("SELECT count(*) FROM webhook_events WHERE type = $1 AND id = $2", deauthorized, leaving.ID); n != 1 {
 		t.Error("no record")
 	}
 	if !strings.Contains(b.log.String(), "[SECURITY] merchant disconnected: tokens forgotten, tasks parked") {
@@ -336,7 +321,7 @@ func TestTaskOfALeftMerchantIsParked(t *testing.T) {
 		}
 	}
 	b.handshake(b.account)
-	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'pending'"); n != 2 {
+	if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'pending'"); n != 2 {
 		t.Errorf("%d tasks are awake", n)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/internal/stage"
 	"phantom/sandbox"
 	"phantom/state"
 )
@@ -201,21 +202,12 @@ func TestAuditsOfTwoMerchantsWithTheSameIDs(t *testing.T) {
 // connectAs connects another merchant of the sandbox by a code of the platform's page.
 func (b *bench) connectAs(account string) {
 	b.t.Helper()
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	page, browser, err := b.connect.Begin(b.t.Context(), "")
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	response, err := client.Get(page + "&sandbox_account=" + account)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	response.Body.Close()
-	back, err := response.Location()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	got, err := b.connect.Complete(b.t.Context(), connect.Callback{State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser})
+	state, code := stage.Agree(b.t, page, account)
+	got, err := b.connect.Complete(b.t.Context(), connect.Callback{State: state, Code: code, Browser: browser})
 	if err != nil || got != account {
 		b.t.Fatalf("connected %s, want %s: %v", got, account, err)
 	}

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -37,6 +38,9 @@ type Service struct {
 
 	// Hunts, if not nil, is told of every change. It is set before the service is used.
 	Hunts Hunts
+
+	// DatabaseTimeout bounds what is stored of an event while Stripe waits; 0 is 4 seconds.
+	DatabaseTimeout time.Duration
 
 	concluding chan struct{} // held by the audit that writes its findings
 	spacing    spacing       // between readings of one subscription for events

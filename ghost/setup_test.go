@@ -1,12 +1,7 @@
 package ghost
 
 import (
-	"bytes"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +11,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/sandbox"
 	"phantom/task"
 )
@@ -30,6 +26,7 @@ func TestMain(m *testing.M) {
 // bench is a Service on a database of its own, with a sandbox as Stripe and its first merchant
 // connected.
 type bench struct {
+	stage.Database
 	t        *testing.T
 	s        *Service
 	connect  *connect.Service
@@ -39,25 +36,7 @@ type bench struct {
 	url      string // of the sandbox
 	merchant uuid.UUID
 	account  string
-	log      *lockedBuffer
-}
-
-// lockedBuffer is written by many and read by the test.
-type lockedBuffer struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.String()
+	log      *stage.Log
 }
 
 func setup(t *testing.T, world sandbox.Config) *bench {
@@ -67,20 +46,12 @@ func setup(t *testing.T, world sandbox.Config) *bench {
 
 func setupOn(t *testing.T, pool *pgxpool.Pool, config sandbox.Config, limit int) *bench {
 	t.Helper()
-	if config.Now == nil {
-		config.Now = dbtest.Now
-	}
-	world, err := sandbox.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(world)
-	t.Cleanup(server.Close)
-	b := &bench{t: t, pool: pool, queries: db.New(pool), world: world, url: server.URL, log: &lockedBuffer{}}
-	log := slog.New(slog.NewTextHandler(b.log, nil))
+	world, url := stage.Stripe(t, config)
+	b := &bench{Database: stage.On(t, pool), t: t, pool: pool, queries: db.New(pool), world: world, url: url, log: &stage.Log{}}
+	log := b.log.Logger()
 	b.connect = connect.New(connect.Config{
-		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: server.URL, ConnectBase: server.URL,
-		RedirectURI: "http://localhost:8080/api/auth/callback", RateLimit: limit, Log: log,
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: url, ConnectBase: url,
+		RedirectURI: stage.RedirectURI, RateLimit: limit, Log: log,
 	}, pool)
 	b.s = New(pool, b.connect, log)
 	b.s.spacing = spacing{} // most tests take one step after the other
@@ -95,19 +66,8 @@ func (b *bench) handshake(chosen string) (account string, merchant uuid.UUID) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(page + "&sandbox_account=" + chosen)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	response.Body.Close()
-	back, err := response.Location()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	account, err = b.connect.Complete(b.t.Context(), connect.Callback{
-		State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser,
-	})
+	state, code := stage.Agree(b.t, page, chosen)
+	account, err = b.connect.Complete(b.t.Context(), connect.Callback{State: state, Code: code, Browser: browser})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -121,7 +81,7 @@ func (b *bench) handshake(chosen string) (account string, merchant uuid.UUID) {
 func (b *bench) queue() *task.Queue {
 	b.t.Helper()
 	queue, err := task.NewQueue(b.pool, task.Config{
-		ListenURL: b.pool.Config().ConnString(), Handlers: b.s.Handlers(), Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		ListenURL: b.pool.Config().ConnString(), Handlers: b.s.Handlers(), Log: b.log.Logger(),
 		RetryBase: time.Millisecond,
 	})
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/playbook"
 	"phantom/state"
 	"phantom/task"
-	"phantom/vault"
 )
 
 func TestMain(m *testing.M) { os.Exit(dbtest.Main(m)) }
@@ -39,19 +39,7 @@ func TestStaleEndChangesNothing(t *testing.T) {
 	queries, hunts := db.New(pool), &noHunts{}
 	s := New(pool, nil, Config{Log: slog.New(slog.DiscardHandler)})
 	s.Hunts = hunts
-	token := vault.NewToken("merchants.access_token:acct_1", "sk_test_canary")
-	merchant, err := queries.MerchantCreate(t.Context(), db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: "acct_1", AccessToken: &token, Scope: "read_write",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	exec := func(statement string, arguments ...any) {
-		t.Helper()
-		if _, err := pool.Exec(t.Context(), statement, arguments...); err != nil {
-			t.Fatal(err)
-		}
-	}
+	merchant, exec := stage.Merchant(t, pool, "acct_1"), stage.On(t, pool).Exec
 	ghost, hunt, id := uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
 	exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, '{}')", merchant)
 	exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
@@ -80,7 +68,7 @@ func TestStaleEndChangesNothing(t *testing.T) {
 		}
 		return row
 	}
-	err = s.end(t.Context(), &message{MessageLoadRow: load(), task: dead}, failed("x"))
+	err := s.end(t.Context(), &message{MessageLoadRow: load(), task: dead}, failed("x"))
 	if got := load().State; !errors.Is(err, task.ErrLost) || got != state.MessageSending || hunts.ended != 0 {
 		t.Errorf("a stale fence wrote %s: %v", got, err)
 	}

@@ -17,7 +17,7 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
-	"phantom/vault"
+	"phantom/internal/stage"
 	"phantom/zone"
 )
 
@@ -54,27 +54,21 @@ func utcTime(t testing.TB, text string) time.Time {
 	return parsed
 }
 
-// stage is a database on which days are counted.
-type stage struct {
+// bench is a database on which days are counted.
+type bench struct {
 	pool    *pgxpool.Pool
 	queries *db.Queries
 }
 
-func newStage(pool *pgxpool.Pool) *stage {
-	return &stage{pool, db.New(pool)}
+func newBench(pool *pgxpool.Pool) *bench {
+	return &bench{pool, db.New(pool)}
 }
 
 // oracleMerchant connects an account, or connects it again. An empty category is one that Stripe
 // has not named.
-func oracleMerchant(t testing.TB, s *stage, account, category string, livemode bool) db.Merchant {
+func oracleMerchant(t testing.TB, s *bench, account, category string, livemode bool) db.Merchant {
 	t.Helper()
-	token := vault.NewToken("merchants.access_token:"+account, "sk_"+account)
-	id, err := s.queries.MerchantCreate(t.Context(), db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &token, Scope: "read_write", Livemode: livemode,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	id := stage.Merchant(t, s.pool, account, func(row *db.MerchantCreateParams) { row.Livemode = livemode })
 	var known *string
 	if category != "" {
 		known = &category
@@ -90,7 +84,7 @@ func oracleMerchant(t testing.TB, s *stage, account, category string, livemode b
 }
 
 // stageCharges is what an audit of everything that ran at until saw of a history.
-func stageCharges(t testing.TB, s *stage, merchant db.Merchant, history []stagedAttempt, until time.Time) (auditID uuid.UUID) {
+func stageCharges(t testing.TB, s *bench, merchant db.Merchant, history []stagedAttempt, until time.Time) (auditID uuid.UUID) {
 	t.Helper()
 	auditID = uuid.Must(uuid.NewV7())
 	var rows [][]any
@@ -118,7 +112,7 @@ func stageCharges(t testing.TB, s *stage, merchant db.Merchant, history []staged
 }
 
 // countDays counts and expects that many new days.
-func countDays(t testing.TB, s *stage, merchant db.Merchant, auditID uuid.UUID, until time.Time, want int) {
+func countDays(t testing.TB, s *bench, merchant db.Merchant, auditID uuid.UUID, until time.Time, want int) {
 	t.Helper()
 	if days, err := Count(t.Context(), s.pool, merchant, auditID, until); err != nil || days != want {
 		t.Fatalf("counted %d days, %v; want %d", days, err, want)
@@ -126,7 +120,7 @@ func countDays(t testing.TB, s *stage, merchant db.Merchant, auditID uuid.UUID, 
 }
 
 // oracleTable reads what is pooled, and checks that it is the sum of what the merchants gave.
-func oracleTable(t testing.TB, s *stage) map[pooledCell]pooledCounts {
+func oracleTable(t testing.TB, s *bench) map[pooledCell]pooledCounts {
 	t.Helper()
 	read := func(query string) map[pooledCell]pooledCounts {
 		rows, err := s.pool.Query(t.Context(), query)
@@ -223,7 +217,7 @@ func TestOracleCounts(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := newStage(dbtest.Pool(t))
+			s := newBench(dbtest.Pool(t))
 			merchant := oracleMerchant(t, s, "acct_1", "media", true)
 			end := utcTime(t, cmp.Or(test.until, until))
 			auditID := stageCharges(t, s, merchant, test.charges, end)
@@ -245,7 +239,7 @@ func TestOracleCounts(t *testing.T) {
 
 func TestOracleCountsADayOnce(t *testing.T) {
 	t.Parallel()
-	s := newStage(dbtest.Pool(t))
+	s := newBench(dbtest.Pool(t))
 	history := randomHistory(1, 400)
 	first, later := historyStart.AddDate(0, 0, 20), historyStart.AddDate(0, 0, 60)
 	for _, livemode := range []bool{true, false} {
@@ -299,7 +293,7 @@ func TestOracleCountsADayOnce(t *testing.T) {
 func TestOracleCountsADayOnceInParallel(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
-	s := newStage(dbtest.Open(t, url, dbtest.Ring(t)))
+	s := newBench(dbtest.Open(t, url, dbtest.Ring(t)))
 	until := historyStart.AddDate(0, 0, 60)
 	expected := map[uuid.UUID]map[pooledCell]pooledCounts{}
 	type work struct {
@@ -320,7 +314,7 @@ func TestOracleCountsADayOnceInParallel(t *testing.T) {
 	var mutex sync.Mutex
 	gotDays := 0
 	for p := range 3 {
-		other := newStage(dbtest.Open(t, url, dbtest.Ring(t)))
+		other := newBench(dbtest.Open(t, url, dbtest.Ring(t)))
 		for i := range all {
 			w := all[(i+p)%len(all)]
 			processes.Go(func() {
@@ -345,7 +339,7 @@ func TestOracleCountsADayOnceInParallel(t *testing.T) {
 
 func TestOracleCountsAllDaysOrNone(t *testing.T) {
 	t.Parallel()
-	s := newStage(dbtest.Pool(t))
+	s := newBench(dbtest.Pool(t))
 	merchant := oracleMerchant(t, s, "acct_1", "media", true)
 	until := historyStart.AddDate(0, 0, 60)
 	history := randomHistory(1, 400)
@@ -371,7 +365,7 @@ func TestOracleCountsAllDaysOrNone(t *testing.T) {
 
 func TestOracleServesCellsOfFiveMerchants(t *testing.T) {
 	t.Parallel()
-	s := newStage(dbtest.Pool(t))
+	s := newBench(dbtest.Pool(t))
 	until := utcTime(t, "2026-03-04 00:00:00")
 	charge := func(text string) stagedAttempt {
 		return stagedAttempt{sequence: text, at: utcTime(t, text), outcome: "succeeded"}
@@ -409,7 +403,7 @@ func TestOracleServesCellsOfFiveMerchants(t *testing.T) {
 
 // A million charges of two years.
 func BenchmarkOracleMillion(b *testing.B) {
-	s := newStage(dbtest.Pool(b))
+	s := newBench(dbtest.Pool(b))
 	merchant := oracleMerchant(b, s, "acct_1", "media", true)
 	auditID := uuid.Must(uuid.NewV7())
 	if _, err := s.pool.Exec(b.Context(), `

@@ -23,7 +23,7 @@ func TestOracleEqualsARecount(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
-			s := newStage(dbtest.Pool(t))
+			s := newBench(dbtest.Pool(t))
 			r := rand.New(rand.NewPCG(seed, 7))
 			expected := map[uuid.UUID]map[pooledCell]pooledCounts{}
 			for i, category := range []string{"media", "media", "", "other", "retail"} {

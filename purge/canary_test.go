@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/connect"
-	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/vault"
 )
 
@@ -25,18 +25,6 @@ func newService(pool *pgxpool.Pool) (*Service, *connect.Service) {
 	log := slog.New(slog.DiscardHandler)
 	accounts := connect.New(connect.Config{Log: log}, pool)
 	return New(pool, accounts, log), accounts
-}
-
-func newMerchant(t testing.TB, pool *pgxpool.Pool, account string) uuid.UUID {
-	t.Helper()
-	access := vault.NewToken("merchants.access_token:"+account, "sk_test_1")
-	id, err := db.New(pool).MerchantCreate(t.Context(), db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &access, Scope: "read_write",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
 }
 
 // plant is what a test writes for one ghost of a merchant. Its number tells what kinds of copies it
@@ -168,7 +156,7 @@ func plantAudit(t testing.TB, pool *pgxpool.Pool, p plant) {
 		dbtest.Exec(t, pool, `INSERT INTO audits (merchant_id, id, state, ticket, livemode, finished_at) VALUES ($1, $2, 'succeeded', 1, false, clock_timestamp())`, merchant, id)
 	default:
 		seen = 0
-		other := newMerchant(t, pool, "acct_"+canary[len("LIVINGCANARY"):])
+		other := stage.Merchant(t, pool, "acct_"+canary[len("LIVINGCANARY"):])
 		merchant = other
 		dbtest.Exec(t, pool, `INSERT INTO audits (merchant_id, id, ticket, livemode, created_at) VALUES ($1, $2, 1, false, clock_timestamp() - interval '2 days')`, merchant, id)
 		dbtest.Exec(t, pool, `INSERT INTO scheduled_tasks (merchant_id, id, kind, status, lease_until) VALUES ($1, $2, 'audit', 'running', 'infinity')`, merchant, id)

@@ -15,6 +15,7 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 )
 
 // purgerURL makes the test binary a process that purges the database it names, purgerBatch ghosts
@@ -61,7 +62,7 @@ func TestPurgeSurvivesKills(t *testing.T) {
 	}
 	pool := dbtest.Pool(t)
 	service, accounts := newService(pool)
-	merchants := []uuid.UUID{newMerchant(t, pool, "acct_1"), newMerchant(t, pool, "acct_2"), newMerchant(t, pool, "acct_3")}
+	merchants := []uuid.UUID{stage.Merchant(t, pool, "acct_1"), stage.Merchant(t, pool, "acct_2"), stage.Merchant(t, pool, "acct_3")}
 	start := time.Now()
 	plants := make([]plant, number)
 	for i := range plants {

@@ -15,6 +15,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/task"
 )
 
@@ -46,7 +47,7 @@ func TestPurgeBoundary(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
-	merchant := newMerchant(t, pool, "acct_1")
+	merchant := stage.Merchant(t, pool, "acct_1")
 	dbtest.Exec(t, pool, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET timezone = ''Europe/Berlin''', current_database()); END $$`)
 	pool.Reset()
 	dbtest.Exec(t, pool, `CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE RETURN timestamptz '2026-04-10 12:00:00+00'`)
@@ -66,7 +67,7 @@ func TestPurgeDryRunChangesNothing(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
-	merchant := newMerchant(t, pool, "acct_1")
+	merchant := stage.Merchant(t, pool, "acct_1")
 	var plants []plant
 	for i := range 60 {
 		plants = append(plants, plant{merchant: merchant, number: i, expired: i%2 == i/10%2})
@@ -93,7 +94,7 @@ func TestPurgeSparesTheLiving(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
-	merchant, other := newMerchant(t, pool, "acct_1"), newMerchant(t, pool, "acct_2")
+	merchant, other := stage.Merchant(t, pool, "acct_1"), stage.Merchant(t, pool, "acct_2")
 	dbtest.AddGhost(t, pool, merchant, "cus_1", "old", old)
 	living := dbtest.AddGhost(t, pool, merchant, "cus_1", "young", young)
 	// the same ids in another account
@@ -133,7 +134,7 @@ func TestPurgeLeavesWhatIsUnderWay(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
-	merchant := newMerchant(t, pool, "acct_1")
+	merchant := stage.Merchant(t, pool, "acct_1")
 	for name, change := range map[string]string{
 		"running": "status = 'running', lease_until = clock_timestamp() + interval '1 minute'",
 		"sent":    "status = 'needs_review', first_sent_at = clock_timestamp() - interval '19 hours 59 minutes'",
@@ -163,7 +164,7 @@ func TestPurgeClosesWhatTasksLeave(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
-	merchant := newMerchant(t, pool, "acct_1")
+	merchant := stage.Merchant(t, pool, "acct_1")
 	ghost, hunt := dbtest.AddGhost(t, pool, merchant, "cus_1", "1", old), uuid.Must(uuid.NewV7())
 	dbtest.Exec(t, pool, "INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, '{}')", merchant)
 	dbtest.Exec(t, pool, `INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
@@ -205,7 +206,7 @@ func TestPurgeSeesNewTasks(t *testing.T) {
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
 	service.batch = 1
-	merchant := newMerchant(t, pool, "acct_1")
+	merchant := stage.Merchant(t, pool, "acct_1")
 	dbtest.AddGhost(t, pool, merchant, "cus_1", "first", old+time.Hour)
 	dbtest.AddGhost(t, pool, merchant, "cus_2", "second", old)
 	result, err := service.Purge(t.Context(), false, func(done, total int64) {
@@ -227,7 +228,7 @@ func TestPurgeFindsUnusualIDs(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
-	merchant := newMerchant(t, pool, "acct_1")
+	merchant := stage.Merchant(t, pool, "acct_1")
 	dbtest.AddGhost(t, pool, merchant, "jo@example.com / 7", "1", old)
 	addTask(t, pool, merchant, map[string]string{"customer": "jo@example.com / 7"})
 	addTask(t, pool, merchant, map[string]string{"customer": "jo@example.com / 77"})
@@ -240,7 +241,7 @@ func TestPurgeKeepsTheGreaterBudget(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, accounts := newService(pool)
-	merchant := newMerchant(t, pool, "acct_1")
+	merchant := stage.Merchant(t, pool, "acct_1")
 	hash, err := accounts.Hasher(t.Context(), merchant)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +273,7 @@ func TestPurgeGoesOnPastAFailure(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, accounts := newService(pool)
-	broken, gone := newMerchant(t, pool, "acct_1"), newMerchant(t, pool, "acct_2")
+	broken, gone := stage.Merchant(t, pool, "acct_1"), stage.Merchant(t, pool, "acct_2")
 	if _, err := accounts.Hasher(t.Context(), broken); err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +296,7 @@ func TestEnsurePurges(t *testing.T) {
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
 	for range 40 {
-		newMerchant(t, pool, "acct_"+strings.ReplaceAll(uuid.NewString(), "-", ""))
+		stage.Merchant(t, pool, "acct_"+strings.ReplaceAll(uuid.NewString(), "-", ""))
 	}
 	dbtest.Exec(t, pool, "UPDATE merchants SET access_token = NULL, disconnected_at = now() WHERE id = (SELECT max(id::text)::uuid FROM merchants)")
 	for range 2 {
@@ -328,14 +329,14 @@ func TestDailyPurge(t *testing.T) {
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	service := New(pool, connect.New(connect.Config{Log: logger}, pool), logger)
-	merchant := newMerchant(t, pool, "acct_1")
+	merchant := stage.Merchant(t, pool, "acct_1")
 	dbtest.Exec(t, pool, "UPDATE merchants SET access_token = NULL, disconnected_at = now()")
 	dbtest.AddGhost(t, pool, merchant, "cus_1", "1", old)
 	if err := service.EnsurePurges(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	dbtest.Exec(t, pool, "UPDATE scheduled_tasks SET run_at = phantom_now() - interval '1 minute', unique_key = 'today'")
-	other := newMerchant(t, pool, "acct_2") // connected since, and found by the first one's purge
+	other := stage.Merchant(t, pool, "acct_2") // connected since, and found by the first one's purge
 	ended := make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -394,7 +395,7 @@ func TestPurgeTakesTurns(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
-	first, second := newMerchant(t, pool, "acct_1"), newMerchant(t, pool, "acct_2")
+	first, second := stage.Merchant(t, pool, "acct_1"), stage.Merchant(t, pool, "acct_2")
 	dbtest.AddGhost(t, pool, first, "cus_1", "1", old)
 	dbtest.AddGhost(t, pool, second, "cus_2", "2", old)
 	other, err := pool.Begin(t.Context())
@@ -426,7 +427,7 @@ func TestPurgeShortensTheLog(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	service, _ := newService(pool)
-	first, second := newMerchant(t, pool, "acct_1"), newMerchant(t, pool, "acct_2")
+	first, second := stage.Merchant(t, pool, "acct_1"), stage.Merchant(t, pool, "acct_2")
 	for _, merchant := range []*uuid.UUID{&first, &second, nil} {
 		for _, age := range []time.Duration{0, 9599 * time.Hour, 9601 * time.Hour} {
 			dbtest.Exec(t, pool, `INSERT INTO audit_log (id, merchant_id, at, by, command, action)
@@ -449,7 +450,7 @@ func TestPurgeKeepsTheNewest(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.Pool(t)
 	s, _ := newService(pool)
-	merchant, other := newMerchant(t, pool, "acct_1"), newMerchant(t, pool, "acct_2")
+	merchant, other := stage.Merchant(t, pool, "acct_1"), stage.Merchant(t, pool, "acct_2")
 	for _, m := range []uuid.UUID{merchant, other} {
 		dbtest.Exec(t, pool, "INSERT INTO playbooks (merchant_id, version, body) SELECT $1, v, '{}' FROM generate_series(1, 250) AS v", m)
 	}

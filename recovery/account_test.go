@@ -28,7 +28,7 @@ func (b *bench) hunted(change func(*playbook.Playbook)) {
 func (b *bench) turn(c sandbox.Change) {
 	b.t.Helper()
 	if c.Account = b.account; c.ID == "" {
-		c.ID = b.text("SELECT stripe_invoice_id FROM ghost_targets")
+		c.ID = b.Text("SELECT stripe_invoice_id FROM ghost_targets")
 	}
 	if _, err := b.world.Change(c); err != nil {
 		b.t.Fatal(err)
@@ -38,7 +38,7 @@ func (b *bench) turn(c sandbox.Change) {
 // refresh hears of what has become of the ghost.
 func (b *bench) refresh() {
 	b.t.Helper()
-	if err := b.ghosts.Refresh(b.t.Context(), b.merchant, b.text("SELECT stripe_subscription_id FROM ghost_targets")); err != nil {
+	if err := b.ghosts.Refresh(b.t.Context(), b.merchant, b.Text("SELECT stripe_subscription_id FROM ghost_targets")); err != nil {
 		b.t.Fatal(err)
 	}
 }
@@ -110,11 +110,11 @@ func TestPartlyPaidInvoiceCountsWithItsRest(t *testing.T) {
 			t.Parallel()
 			b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 			b.audit()
-			whole := b.count("SELECT amount FROM ghost_targets")
+			whole := b.Count("SELECT amount FROM ghost_targets")
 			part := whole / 3
 			b.turn(sandbox.Change{Do: "pay_part", Amount: int64(part)})
 			b.refresh()
-			if n := b.count("SELECT amount FROM ghost_targets"); n != whole-part {
+			if n := b.Count("SELECT amount FROM ghost_targets"); n != whole-part {
 				t.Fatalf("%d of %d remain, want %d", n, whole, whole-part)
 			}
 			b.movable()
@@ -127,12 +127,12 @@ func TestPartlyPaidInvoiceCountsWithItsRest(t *testing.T) {
 			})
 			b.work()
 			if do != "our charge" {
-				b.await("the hunt begins", func() bool { return b.count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
+				b.await("the hunt begins", func() bool { return b.Count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
 				b.turn(sandbox.Change{Do: do})
 				b.refresh()
 			}
-			b.await("the payment is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
-			if n := b.count("SELECT amount FROM recoveries"); n != whole-part {
+			b.await("the payment is counted", func() bool { return b.Count("SELECT count(*) FROM recoveries") == 1 })
+			if n := b.Count("SELECT amount FROM recoveries"); n != whole-part {
 				t.Errorf("%d are counted of %d, of which %d had come before", n, whole, part)
 			}
 		})
@@ -162,10 +162,10 @@ func TestDebitIsOursIfItPaid(t *testing.T) {
 			b.hunted(func(p *playbook.Playbook) { p.MaxAttempts = 2 }) // the first was Stripe's
 			b.work()
 			b.await("the debit begins", func() bool {
-				return b.count("SELECT count(*) FROM attempts WHERE result = 'processing'") == 1 && b.count("SELECT count(*) FROM ghost_targets WHERE closed_reason = 'payment_under_way'") == 1
+				return b.Count("SELECT count(*) FROM attempts WHERE result = 'processing'") == 1 && b.Count("SELECT count(*) FROM ghost_targets WHERE closed_reason = 'payment_under_way'") == 1
 			})
 			if test.wrote {
-				b.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, planned_for, sent_at)
+				b.Exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, planned_for, sent_at)
 					SELECT merchant_id, id, id, 0, 'email', 'x', 'sent', began_at, began_at FROM hunts`)
 			}
 			b.advance(5*24*time.Hour + time.Hour)
@@ -173,8 +173,8 @@ func TestDebitIsOursIfItPaid(t *testing.T) {
 				b.turn(sandbox.Change{Do: test.then})
 			}
 			b.refresh()
-			b.await("the payment is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
-			if cause := b.text("SELECT cause FROM recoveries"); cause != test.want {
+			b.await("the payment is counted", func() bool { return b.Count("SELECT count(*) FROM recoveries") == 1 })
+			if cause := b.Text("SELECT cause FROM recoveries"); cause != test.want {
 				t.Errorf("it counts as %s, want %s", cause, test.want)
 			}
 		})
@@ -195,15 +195,15 @@ func TestMessageComesBackAfterADebit(t *testing.T) {
 	})
 	b.work()
 	b.await("the debit begins", func() bool {
-		return b.count("SELECT count(*) FROM ghost_targets WHERE closed_reason = 'payment_under_way'") == 1
+		return b.Count("SELECT count(*) FROM ghost_targets WHERE closed_reason = 'payment_under_way'") == 1
 	})
-	if n := b.count("SELECT count(*) FROM messages") + b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'email' AND status = 'pending'"); n != 0 {
+	if n := b.Count("SELECT count(*) FROM messages") + b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'email' AND status = 'pending'"); n != 0 {
 		t.Errorf("%d messages are planned while the debit is under way", n)
 	}
 	b.advance(5*24*time.Hour + time.Hour)
 	b.refresh()
 	b.await("its first message is planned again", func() bool {
-		return b.count("SELECT count(*) FROM messages m JOIN scheduled_tasks t ON t.id = m.id WHERE m.step = 0 AND m.state = 'planned' AND t.status = 'pending'") == 1
+		return b.Count("SELECT count(*) FROM messages m JOIN scheduled_tasks t ON t.id = m.id WHERE m.step = 0 AND m.state = 'planned' AND t.status = 'pending'") == 1
 	})
 	b.advance(6 * 24 * time.Hour)
 	for range 6 { // the night of the customer is waited for
@@ -232,18 +232,18 @@ func TestChargeOfUnknownOutcomeIsOursIfItPaid(t *testing.T) {
 		b.hunted(nil)
 		if ours {
 			b.work()
-			b.await("the payment is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
-			b.exec("DELETE FROM recoveries")
-			b.exec("UPDATE attempts SET result = NULL")
+			b.await("the payment is counted", func() bool { return b.Count("SELECT count(*) FROM recoveries") == 1 })
+			b.Exec("DELETE FROM recoveries")
+			b.Exec("UPDATE attempts SET result = NULL")
 		} else {
-			b.exec(`INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at)
+			b.Exec(`INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at)
 				SELECT merchant_id, $1, 'invoice_pay', 1, id, id, customer, currency, amount, 'x', 1, began_at, began_at FROM hunts`, b.object())
 		}
 		hunt := b.text2id("SELECT id::text FROM hunts")
 		if err := b.s.countRecoveries(t.Context(), b.merchant, hunt); err != nil {
 			t.Fatal(err)
 		}
-		if cause := b.text("SELECT cause FROM recoveries"); (cause == "charge") != ours {
+		if cause := b.Text("SELECT cause FROM recoveries"); (cause == "charge") != ours {
 			t.Errorf("ours %v: it counts as %s", ours, cause)
 		}
 	}
@@ -256,7 +256,7 @@ func (b *bench) object() []byte {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return reader.Hash("invoice", b.text("SELECT stripe_invoice_id FROM ghost_targets"))
+	return reader.Hash("invoice", b.Text("SELECT stripe_invoice_id FROM ghost_targets"))
 }
 
 // Who pays in time counts, no matter who they are and what became of their hunt: whether we hear of
@@ -268,7 +268,7 @@ func TestArmsAreFollowedEquallyLong(t *testing.T) {
 	b.movable()
 	b.audit()
 	b.hunted(func(p *playbook.Playbook) { p.MaxAttempts, p.HoldoutPercent, p.WindowDays = 0, 20, 2 })
-	b.exec("UPDATE hunts SET held_out = x.n % 2 = 0 FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM hunts) AS x WHERE hunts.id = x.id")
+	b.Exec("UPDATE hunts SET held_out = x.n % 2 = 0 FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM hunts) AS x WHERE hunts.id = x.id")
 	type one struct {
 		ID, Ghost             uuid.UUID
 		Invoice, Subscription string
@@ -325,7 +325,7 @@ func TestArmsAreFollowedEquallyLong(t *testing.T) {
 	if got, want := u(), (figures.Arm{Customers: 5, Recovered: 3}); got.Treated != want || got.HeldOut != want {
 		t.Errorf("got %+v, want %v in either arm", got, want)
 	}
-	if n := b.count("SELECT count(*) FROM recoveries WHERE cause <> 'anyway'"); n != 0 {
+	if n := b.Count("SELECT count(*) FROM recoveries WHERE cause <> 'anyway'"); n != 0 {
 		t.Errorf("%d payments count as ours, and nothing was sent", n)
 	}
 }

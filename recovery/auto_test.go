@@ -21,34 +21,34 @@ func TestHuntsBeginByThemselves(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 3})
 	b.audit() // under the default playbook
 	b.during(b.calm)
-	if n := b.count("SELECT count(*) FROM hunts"); n != 0 || b.executed() != 0 {
+	if n := b.Count("SELECT count(*) FROM hunts"); n != 0 || b.executed() != 0 {
 		t.Fatalf("the default has begun %d hunts and sent %d requests", n, b.executed())
 	}
 	later := b.ids("SELECT id FROM ghost_targets ORDER BY id LIMIT 1")[0]
-	b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE id = $1", later)
+	b.Exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE id = $1", later)
 
 	b.recoverWith(func(p *playbook.Playbook) { p.Mode, p.Auto = state.ModeObserve, true })
 	b.recoverWith(nil) // by hand
 	b.during(b.calm)
-	if n := b.count("SELECT count(*) FROM hunts"); n != 0 {
+	if n := b.Count("SELECT count(*) FROM hunts"); n != 0 {
 		t.Fatalf("%d hunts have begun that nobody asked for", n)
 	}
 	b.recoverWith(func(p *playbook.Playbook) { p.Auto = true })
 	b.during(b.calm)
-	if all, some := b.count("SELECT count(*) FROM hunts WHERE NOT by_hand AND mode = 'recover'"), b.count("SELECT count(*) FROM ghost_targets WHERE id <> $1", later); all != some || some == 0 {
+	if all, some := b.Count("SELECT count(*) FROM hunts WHERE NOT by_hand AND mode = 'recover'"), b.Count("SELECT count(*) FROM ghost_targets WHERE id <> $1", later); all != some || some == 0 {
 		t.Errorf("%d of %d ghosts are hunted", all, some)
 	}
 	if b.executed() == 0 {
 		t.Error("nothing was charged")
 	}
 	// A ghost that is found later, as a refresh stores it.
-	b.exec("UPDATE ghost_targets SET status = 'open', closed_reason = NULL, closed_at = NULL WHERE id = $1", later)
+	b.Exec("UPDATE ghost_targets SET status = 'open', closed_reason = NULL, closed_at = NULL WHERE id = $1", later)
 	for range 2 { // it is told of again
 		if err := b.s.GhostsChanged(t.Context(), b.pool, b.merchant, []uuid.UUID{later}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := b.count("SELECT count(*) FROM hunts WHERE ghost_id = $1 AND state = 'active' AND NOT by_hand", later); n != 1 {
+	if n := b.Count("SELECT count(*) FROM hunts WHERE ghost_id = $1 AND state = 'active' AND NOT by_hand", later); n != 1 {
 		t.Errorf("the new ghost has %d hunts", n)
 	}
 }
@@ -61,16 +61,16 @@ func TestHuntsThatDoNotBeginByThemselves(t *testing.T) {
 			p.MinAmount = map[string]int64{"usd": 1 << 40, "eur": 1 << 40, "jpy": 1 << 40}
 		},
 		"excluded": func(b *bench, p *playbook.Playbook) {
-			p.Exclude.Customers = []string{b.text("SELECT stripe_customer_id FROM ghost_targets")}
+			p.Exclude.Customers = []string{b.Text("SELECT stripe_customer_id FROM ghost_targets")}
 		},
 		"by hand":  func(_ *bench, p *playbook.Playbook) { p.Auto = false },
 		"observed": func(_ *bench, p *playbook.Playbook) { p.Mode = state.ModeObserve },
 		"off":      func(_ *bench, p *playbook.Playbook) { p.Mode = state.ModeOff },
 		"closed": func(b *bench, _ *playbook.Playbook) {
-			b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now()")
+			b.Exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now()")
 		},
 		"charged back": func(b *bench, p *playbook.Playbook) {
-			b.exec("UPDATE ghost_targets SET kind = 'charged_back'")
+			b.Exec("UPDATE ghost_targets SET kind = 'charged_back'")
 			p.WrittenOff = true
 		},
 	} {
@@ -86,7 +86,7 @@ func TestHuntsThatDoNotBeginByThemselves(t *testing.T) {
 			if err := b.s.GhostsChanged(t.Context(), b.pool, b.merchant, b.ids("SELECT id FROM ghost_targets")); err != nil {
 				t.Fatal(err)
 			}
-			if n := b.count("SELECT count(*) FROM hunts"); n != 0 {
+			if n := b.Count("SELECT count(*) FROM hunts"); n != 0 {
 				t.Errorf("%d hunts have begun", n)
 			}
 		})
@@ -136,13 +136,13 @@ func TestHuntsDoNotBeginTwiceByThemselves(t *testing.T) {
 				if err := b.s.GhostsChanged(t.Context(), b.pool, b.merchant, b.ids("SELECT id FROM ghost_targets")); err != nil {
 					t.Fatal(err)
 				}
-				return b.count("SELECT count(*) FROM hunts")
+				return b.Count("SELECT count(*) FROM hunts")
 			}
 			if n := tell(); n != 1 {
 				t.Fatalf("%d hunts have begun", n)
 			}
 			for _, statement := range strings.Split(test.since, ";") {
-				b.exec(statement)
+				b.Exec(statement)
 			}
 			if n := tell(); (n == 2) != test.anew {
 				t.Errorf("there are %d hunts", n)
@@ -168,20 +168,20 @@ func TestDryRunOfWhatBeginsByItself(t *testing.T) {
 	if err := b.s.Stop(t.Context(), b.merchant, b.active()[0]); err != nil {
 		t.Fatal(err)
 	}
-	b.exec(`UPDATE ghost_targets SET invoices = jsonb_build_array(jsonb_build_object('id', 'in_old', 'amount', amount - 7, 'created', 1),
+	b.Exec(`UPDATE ghost_targets SET invoices = jsonb_build_array(jsonb_build_object('id', 'in_old', 'amount', amount - 7, 'created', 1),
 		jsonb_build_object('id', stripe_invoice_id, 'amount', 7, 'created', extract(epoch FROM phantom_now())::bigint)) WHERE id = $1`, chosen[1])
-	b.exec("UPDATE ghost_targets SET leaving = true WHERE id = $1", chosen[2])
-	b.exec("UPDATE ghost_targets SET products = '{prod_1}' WHERE id = $1", chosen[3])
+	b.Exec("UPDATE ghost_targets SET leaving = true WHERE id = $1", chosen[2])
+	b.Exec("UPDATE ghost_targets SET products = '{prod_1}' WHERE id = $1", chosen[3])
 	b.recoverWith(func(p *playbook.Playbook) {
 		p.Mode, p.Auto, p.Segments = state.ModeObserve, true, []playbook.Segment{{Name: "first", Match: playbook.Match{Products: []string{"prod_1"}}}}
 	})
 	want := map[string]int64{}
 	for _, id := range chosen[1:] {
-		amount := int64(b.count("SELECT amount FROM ghost_targets WHERE id = $1", id))
+		amount := int64(b.Count("SELECT amount FROM ghost_targets WHERE id = $1", id))
 		if id == chosen[1] {
 			amount = 7
 		}
-		want[b.text("SELECT currency FROM ghost_targets WHERE id = $1", id)] += amount
+		want[b.Text("SELECT currency FROM ghost_targets WHERE id = $1", id)] += amount
 	}
 	p, err := b.s.Playbook(t.Context(), b.merchant)
 	if err != nil {
@@ -218,7 +218,7 @@ func TestDryRunOfWhatBeginsByItself(t *testing.T) {
 	}
 	// What was foretold begins.
 	b.startAuto()
-	if n := b.count("SELECT count(*) FROM hunts WHERE state = 'active'"); n != run.Auto.Ghosts {
+	if n := b.Count("SELECT count(*) FROM hunts WHERE state = 'active'"); n != run.Auto.Ghosts {
 		t.Errorf("%d hunts have begun, %d were foretold", n, run.Auto.Ghosts)
 	}
 }
@@ -228,19 +228,19 @@ func TestDryRunOfWhatBeginsByItself(t *testing.T) {
 func TestHuntsFollowTheirSegment(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, func(b *bench, p *playbook.Playbook) {
-		b.exec("UPDATE ghost_targets SET prices = '{price_1}'")
+		b.Exec("UPDATE ghost_targets SET prices = '{price_1}'")
 		attempts := 5
 		p.MaxAttempts = 0 // nothing would be charged without the segment
 		p.Segments = []playbook.Segment{{Name: "gold", Match: playbook.Match{Prices: []string{"price_1"}}, Set: playbook.Changes{MaxAttempts: &attempts}}}
 	})
-	if note := b.text("SELECT note FROM hunt_notes ORDER BY id LIMIT 1"); !strings.HasPrefix(note, "segment gold: begun in mode recover") {
+	if note := b.Text("SELECT note FROM hunt_notes ORDER BY id LIMIT 1"); !strings.HasPrefix(note, "segment gold: begun in mode recover") {
 		t.Errorf("the history begins with %q", note)
 	}
-	b.exec("UPDATE ghost_targets SET prices = '{price_2}'") // the gate reads it now
+	b.Exec("UPDATE ghost_targets SET prices = '{price_2}'") // the gate reads it now
 	if status := b.try(ids[0]); status != "pending" || b.executed() != 0 {
 		t.Errorf("outside its segment it is %s after %d charges", status, b.executed())
 	}
-	b.exec("UPDATE ghost_targets SET prices = '{price_1}'")
+	b.Exec("UPDATE ghost_targets SET prices = '{price_1}'")
 	if status := b.try(ids[0]); b.executed() != 1 {
 		t.Errorf("within its segment it is %s after %d charges", status, b.executed())
 	}

@@ -40,14 +40,14 @@ func (p *office) planMany(count, persons int) {
 		channels = append(channels, []string{playbook.Email, playbook.SMS}[i/(5*persons)%2])
 		p.world.phones[customer] = fmt.Sprintf("+1415555%04d", who)
 	}
-	p.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency, decline_class, rule)
+	p.Exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency, decline_class, rule)
 		SELECT $1, id, customer, 'sub_' || id, 'in_' || id, email, 4900, 'usd', 'timed', 'an open invoice'
 		FROM (SELECT unnest($2::uuid[]) AS id, unnest($3::text[]) AS customer, unnest($4::sealed_token[]) AS email) AS g`, p.merchant, ghosts, customers, emails)
-	p.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
+	p.Exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
 		SELECT $1, id, ghost, hash, 1, 'recover', false, false, 'timed', 'usd', 4900 FROM unnest($2::uuid[], $3::uuid[], $4::bytea[]) AS h (id, ghost, hash)`, p.merchant, hunts, ghosts, hashes)
-	p.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for)
+	p.Exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for)
 		SELECT $1, id, hunt, 0, channel, 'reminder', phantom_now() FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS m (id, hunt, channel)`, p.merchant, ids, hunts, channels)
-	p.exec(`INSERT INTO scheduled_tasks (merchant_id, id, kind) SELECT $1, id, channel FROM unnest($2::uuid[], $3::text[]) AS t (id, channel)`, p.merchant, ids, channels)
+	p.Exec(`INSERT INTO scheduled_tasks (merchant_id, id, kind) SELECT $1, id, channel FROM unnest($2::uuid[], $3::text[]) AS t (id, channel)`, p.merchant, ids, channels)
 }
 
 // overCaps counts the persons who have got more than a cap allows, in any window that ends with one
@@ -142,7 +142,7 @@ func TestCapsHoldUnderHostileLoad(t *testing.T) {
 		t.Helper()
 		// The moment between two looks is meant to be random.
 		for whole, done := due, 0; due > 0; time.Sleep(time.Duration(20+rand.IntN(60)) * time.Millisecond) {
-			due = p.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()")
+			due = p.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()")
 			if done < kills && due < whole-done*whole/kills {
 				victim := rand.IntN(len(processes))
 				end(processes[victim])
@@ -156,22 +156,22 @@ func TestCapsHoldUnderHostileLoad(t *testing.T) {
 	// once.
 	_, emails, texts := p.world.took()
 	marked := func(channel string) int {
-		return p.count("SELECT count(*) FROM messages WHERE channel = $1 AND sent_at IS NOT NULL", channel)
+		return p.Count("SELECT count(*) FROM messages WHERE channel = $1 AND sent_at IS NOT NULL", channel)
 	}
-	if over, most := p.count(overCaps), p.world.mostToOne(); over != 0 || most != 1 || emails != persons || texts > persons || marked(playbook.Email) != persons || marked(playbook.SMS) != persons {
+	if over, most := p.Count(overCaps), p.world.mostToOne(); over != 0 || most != 1 || emails != persons || texts > persons || marked(playbook.Email) != persons || marked(playbook.SMS) != persons {
 		t.Errorf("%d over a cap; %d emails and %d SMS to %d persons, up to %d to one", over, emails, texts, persons, most)
 	}
-	p.exec(`DELETE FROM scheduled_tasks WHERE id IN (SELECT id FROM scheduled_tasks WHERE status = 'pending' AND first_sent_at IS NULL
+	p.Exec(`DELETE FROM scheduled_tasks WHERE id IN (SELECT id FROM scheduled_tasks WHERE status = 'pending' AND first_sent_at IS NULL
 		ORDER BY id DESC OFFSET 700)`)
 	for day := range 24 {
-		p.exec("UPDATE messages SET sent_at = sent_at - interval '1 day' - interval '1 second'")
-		p.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE status = 'pending' AND id IN (SELECT id FROM scheduled_tasks WHERE status = 'pending' ORDER BY random() LIMIT 50)")
+		p.Exec("UPDATE messages SET sent_at = sent_at - interval '1 day' - interval '1 second'")
+		p.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE status = 'pending' AND id IN (SELECT id FROM scheduled_tasks WHERE status = 'pending' ORDER BY random() LIMIT 50)")
 		run(50, (day+1)%2)
-		if over := p.count(overCaps); over != 0 {
+		if over := p.Count(overCaps); over != 0 {
 			t.Fatalf("%d over a cap", over)
 		}
 	}
-	total, sure := marked(playbook.Email)+marked(playbook.SMS), p.count("SELECT count(*) FROM messages WHERE state = 'sent'")
+	total, sure := marked(playbook.Email)+marked(playbook.SMS), p.Count("SELECT count(*) FROM messages WHERE state = 'sent'")
 	_, allEmails, allTexts := p.world.took()
 	if total <= persons*8 || total > persons*12 || allEmails+allTexts > total || allEmails+allTexts < sure || allEmails != marked(playbook.Email) {
 		t.Errorf("%d messages in 24 days, %d known as sent, %d emails and %d SMS taken", total, sure, allEmails, allTexts)

@@ -56,12 +56,12 @@ func TestLookReadsWhoIsLeftAlone(t *testing.T) {
 			if strings.Contains(test.path, "customers") {
 				column = "stripe_customer_id"
 			}
-			b.tell(test.path+b.text("SELECT "+column+" FROM ghost_targets"), test.form)
+			b.tell(test.path+b.Text("SELECT "+column+" FROM ghost_targets"), test.form)
 			executed := b.executed()
 			if status := b.try(ids[0]); status != "pending" || b.executed() != executed {
 				t.Fatalf("it is %s, and %d requests were executed", status, b.executed()-executed)
 			}
-			if got := b.text("SELECT code FROM attempts"); got != string(test.want) {
+			if got := b.Text("SELECT code FROM attempts"); got != string(test.want) {
 				t.Errorf("it waits for %q, want %q", got, test.want)
 			}
 			if hours := b.hoursOff(ids[0]); hours < 23 || hours > 72 {
@@ -71,7 +71,7 @@ func TestLookReadsWhoIsLeftAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o, err := billing.ReadInvoice(t.Context(), reader, b.text("SELECT stripe_invoice_id FROM ghost_targets"))
+			o, err := billing.ReadInvoice(t.Context(), reader, b.Text("SELECT stripe_invoice_id FROM ghost_targets"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,7 +104,7 @@ func TestMessagesWaitForWhoIsLeftAlone(t *testing.T) {
 				p.Steps, p.WhenLeaving = playbook.Default().Steps, playbook.LeavingStop
 			})
 			b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
-			b.exec("UPDATE ghost_targets SET " + set)
+			b.Exec("UPDATE ghost_targets SET " + set)
 			id := b.planned(playbook.Email)
 			if status := b.try(id); status != "pending" {
 				t.Fatalf("it is %s", status)
@@ -112,7 +112,7 @@ func TestMessagesWaitForWhoIsLeftAlone(t *testing.T) {
 			if hours := b.hoursOff(id); hours < 23 || hours > 25 {
 				t.Errorf("it waits for %.1f hours", hours)
 			}
-			if got := b.text("SELECT state FROM messages"); got != string(state.MessagePlanned) {
+			if got := b.Text("SELECT state FROM messages"); got != string(state.MessagePlanned) {
 				t.Errorf("the message is %s", got)
 			}
 		})
@@ -125,7 +125,7 @@ func TestWrittenOffIsChargedWhereItIsHunted(t *testing.T) {
 	for _, hunted := range []bool{true, false} {
 		b, ids := setupCharges(t, 1, func(_ *bench, p *playbook.Playbook) { p.WrittenOff = hunted })
 		b.turn(sandbox.Change{Do: "mark_uncollectible"})
-		b.exec("UPDATE ghost_targets SET kind = 'written_off'")
+		b.Exec("UPDATE ghost_targets SET kind = 'written_off'")
 		status, executed := b.try(ids[0]), b.executed()
 		if (executed == 1) != hunted || (status == "pending") == hunted {
 			t.Errorf("hunted %v: it is %s after %d charges", hunted, status, executed)
@@ -140,10 +140,10 @@ func TestPlanningSkipsOldInvoices(t *testing.T) {
 		b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 		b.movable()
 		b.audit()
-		b.exec(`UPDATE ghost_targets SET invoices = jsonb_build_array(
+		b.Exec(`UPDATE ghost_targets SET invoices = jsonb_build_array(
 			jsonb_build_object('id', 'in_old', 'amount', 100, 'created', extract(epoch FROM phantom_now())::bigint - 200 * 86400),
 			jsonb_build_object('id', stripe_invoice_id, 'amount', amount, 'created', extract(epoch FROM phantom_now())::bigint - 86400))`)
-		young := b.text("SELECT stripe_invoice_id FROM ghost_targets")
+		young := b.Text("SELECT stripe_invoice_id FROM ghost_targets")
 		b.recoverWith(nil)
 		ghosts := b.ids("SELECT id FROM ghost_targets WHERE status = 'open'")
 		want := "in_old"
@@ -154,13 +154,13 @@ func TestPlanningSkipsOldInvoices(t *testing.T) {
 			t.Fatalf("%+v, %v", started, err)
 		}
 		b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
-		if got := b.text("SELECT params ->> 'object' FROM scheduled_tasks WHERE kind = $1", gate.KindPay); got != want {
+		if got := b.Text("SELECT params ->> 'object' FROM scheduled_tasks WHERE kind = $1", gate.KindPay); got != want {
 			t.Errorf("by hand %v: a charge of %s is planned, want %s", byHand, got, want)
 		}
-		if n := b.count("SELECT count(*) FROM hunts WHERE by_hand = $1", byHand); n != 1 {
+		if n := b.Count("SELECT count(*) FROM hunts WHERE by_hand = $1", byHand); n != 1 {
 			t.Errorf("by hand %v is not kept", byHand)
 		}
-		told := b.count("SELECT count(*) FROM hunt_notes WHERE note LIKE '%older than 120 days: 1'")
+		told := b.Count("SELECT count(*) FROM hunt_notes WHERE note LIKE '%older than 120 days: 1'")
 		if (told == 1) == byHand {
 			t.Errorf("by hand %v: it is told %d times", byHand, told)
 		}
@@ -191,8 +191,8 @@ func TestWhoIsHunted(t *testing.T) {
 		{"old", old, nil, false, true},
 		{"old, and hunted", old, func(p *playbook.Playbook) { p.MaxDebtAgeDays = 3650; p.Mode = state.ModeRecover }, false, true},
 	} {
-		b.exec("CREATE TABLE before AS SELECT * FROM ghost_targets")
-		b.exec("UPDATE ghost_targets SET " + test.set)
+		b.Exec("CREATE TABLE before AS SELECT * FROM ghost_targets")
+		b.Exec("UPDATE ghost_targets SET " + test.set)
 		b.recoverWith(test.change)
 		for _, byName := range []bool{false, true} {
 			var ids []uuid.UUID
@@ -205,12 +205,12 @@ func TestWhoIsHunted(t *testing.T) {
 			if err != nil || (started.Hunts == 1) != want || started.Hunts+started.Skipped != 1 {
 				t.Errorf("%s, by name %v: %+v, %v", test.name, byName, started, err)
 			}
-			b.exec("DELETE FROM hunt_notes")
-			b.exec("DELETE FROM hunts")
-			b.exec("DELETE FROM scheduled_tasks WHERE kind = 'hunt'")
+			b.Exec("DELETE FROM hunt_notes")
+			b.Exec("DELETE FROM hunts")
+			b.Exec("DELETE FROM scheduled_tasks WHERE kind = 'hunt'")
 		}
-		b.exec(`UPDATE ghost_targets g SET kind = o.kind, ignored = o.ignored, leaving = o.leaving, resubscribed = o.resubscribed,
+		b.Exec(`UPDATE ghost_targets g SET kind = o.kind, ignored = o.ignored, leaving = o.leaving, resubscribed = o.resubscribed,
 			products = o.products, invoices = o.invoices FROM before o WHERE o.id = g.id`)
-		b.exec("DROP TABLE before")
+		b.Exec("DROP TABLE before")
 	}
 }

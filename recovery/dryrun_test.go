@@ -28,8 +28,8 @@ import (
 // movable gives the test's database a clock that can be put ahead, as dev mode has.
 func (b *bench) movable() {
 	b.t.Helper()
-	b.exec("CREATE TABLE test_clock AS SELECT $1 * interval '1 microsecond' AS ahead", dbtest.Ahead().Microseconds())
-	b.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + ahead FROM test_clock'")
+	b.Exec("CREATE TABLE test_clock AS SELECT $1 * interval '1 microsecond' AS ahead", dbtest.Ahead().Microseconds())
+	b.Exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + ahead FROM test_clock'")
 }
 
 // advance moves PHANTOM's clock and the sandbox's.
@@ -38,7 +38,7 @@ func (b *bench) advance(d time.Duration) {
 	if err := b.world.AdvanceClock(d); err != nil {
 		b.t.Fatal(err)
 	}
-	b.exec("UPDATE test_clock SET ahead = ahead + $1 * interval '1 microsecond'", d.Microseconds())
+	b.Exec("UPDATE test_clock SET ahead = ahead + $1 * interval '1 microsecond'", d.Microseconds())
 }
 
 func (b *bench) now() time.Time {
@@ -54,7 +54,7 @@ func (b *bench) now() time.Time {
 func (b *bench) calm() {
 	b.t.Helper()
 	b.await("what is due is done", func() bool {
-		return b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+		return b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
 	})
 }
 
@@ -106,10 +106,10 @@ func losers(t *testing.T, invoices int) *bench {
 		}
 		b.calm()
 	})
-	b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE status = 'open' AND first_failed_at < phantom_now() - interval '18 days'")
+	b.Exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE status = 'open' AND first_failed_at < phantom_now() - interval '18 days'")
 	// The bank's answer and the charge that it leaves may be classed differently. Here the reason
 	// is one and the same.
-	b.exec(`UPDATE ghost_targets g SET decline_class = a.decline_class, decline_code = a.decline_code
+	b.Exec(`UPDATE ghost_targets g SET decline_class = a.decline_class, decline_code = a.decline_code
 		FROM hunts h JOIN attempts a ON a.merchant_id = h.merchant_id AND a.hunt_id = h.id
 		WHERE h.merchant_id = g.merchant_id AND h.ghost_id = g.id AND g.status = 'open' AND a.result = 'declined'`)
 	// so that a window does not end in the very moment at which a day since the last failure does
@@ -250,10 +250,10 @@ func (b *bench) correspond() {
 	ghosts := b.targets()
 	// Their invoices still hold the address, which a refresh would bring back, before or after a
 	// message.
-	b.exec("CREATE TABLE unreachable (id uuid)")
-	b.exec(`CREATE FUNCTION stay_unreachable() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+	b.Exec("CREATE TABLE unreachable (id uuid)")
+	b.Exec(`CREATE FUNCTION stay_unreachable() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
 		IF EXISTS (SELECT 1 FROM unreachable u WHERE u.id = NEW.id) THEN NEW.email = NULL; END IF; RETURN NEW; END$$`)
-	b.exec("CREATE TRIGGER stay_unreachable BEFORE UPDATE ON ghost_targets FOR EACH ROW EXECUTE FUNCTION stay_unreachable()")
+	b.Exec("CREATE TRIGGER stay_unreachable BEFORE UPDATE ON ghost_targets FOR EACH ROW EXECUTE FUNCTION stay_unreachable()")
 	for i, g := range ghosts {
 		address, err := message.EmailOf(g.ID, g.Email)
 		if err != nil {
@@ -263,12 +263,12 @@ func (b *bench) correspond() {
 		switch i % 4 {
 		case 1:
 			contact.Set("email", "")
-			b.exec("INSERT INTO unreachable VALUES ($1)", g.ID)
-			b.exec("UPDATE ghost_targets SET email = NULL WHERE id = $1", g.ID)
+			b.Exec("INSERT INTO unreachable VALUES ($1)", g.ID)
+			b.Exec("UPDATE ghost_targets SET email = NULL WHERE id = $1", g.ID)
 		case 2:
-			b.exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed') ON CONFLICT DO NOTHING", b.merchant, message.Hasher(hash).Email(address))
+			b.Exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed') ON CONFLICT DO NOTHING", b.merchant, message.Hasher(hash).Email(address))
 		case 3: // written to by a hunt of before
-			b.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for, state, sent_at, persons)
+			b.Exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for, state, sent_at, persons)
 				SELECT merchant_id, gen_random_uuid(), id, 0, 'email', 'x', began_at, 'sent', phantom_now() - interval '10 hours', ARRAY[customer] FROM hunts WHERE ghost_id = $1 LIMIT 1`, g.ID)
 		}
 		b.contact(g.StripeCustomerID, contact)
@@ -350,11 +350,11 @@ func TestDryRunPlansNoneOfWhatIsSkipped(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1})
 	b.audit()
-	sent := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open' AND rule = 'sent_overdue'")
-	all := b.count(`SELECT count(*) FROM ghost_targets WHERE status = 'open' AND kind = 'owed' AND NOT resubscribed
+	sent := b.Count("SELECT count(*) FROM ghost_targets WHERE status = 'open' AND rule = 'sent_overdue'")
+	all := b.Count(`SELECT count(*) FROM ghost_targets WHERE status = 'open' AND kind = 'owed' AND NOT resubscribed
 		AND EXISTS (SELECT FROM jsonb_array_elements(invoices) x
 			WHERE (x ->> 'created')::bigint > extract(epoch FROM phantom_now()) - $1 * 86400)`, playbook.Default().MaxDebtAgeDays)
-	listed := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
+	listed := b.Count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
 	if sent == 0 || sent == all {
 		t.Fatalf("%d of %d ghosts have sent invoices", sent, all)
 	}
@@ -367,7 +367,7 @@ func TestDryRunPlansNoneOfWhatIsSkipped(t *testing.T) {
 	acts := map[string]int{}
 	for _, one := range run.Data {
 		acts[one.Action]++
-		if one.Action != playbook.Email && b.count("SELECT count(*) FROM ghost_targets WHERE id = $1 AND rule = 'sent_overdue'", one.Ghost) != 0 {
+		if one.Action != playbook.Email && b.Count("SELECT count(*) FROM ghost_targets WHERE id = $1 AND rule = 'sent_overdue'", one.Ghost) != 0 {
 			t.Errorf("%+v", one)
 		}
 	}
@@ -390,7 +390,7 @@ func TestDryRunPlansNoneOfWhatIsSkipped(t *testing.T) {
 		}
 		if i%2 == 0 && address != "" {
 			unwanted++
-			b.exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed') ON CONFLICT DO NOTHING", b.merchant, message.Hasher(hash).Email(address))
+			b.Exec("INSERT INTO suppressions (merchant_id, channel, person, reason) VALUES ($1, 'email', $2, 'unsubscribed') ON CONFLICT DO NOTHING", b.merchant, message.Hasher(hash).Email(address))
 			if got, err := message.Unwanted(t.Context(), b.queries, g, hash, p.Steps); !got || err != nil {
 				t.Errorf("a customer who has unsubscribed: %v, %v", got, err)
 			}

@@ -46,8 +46,8 @@ func TestEmailOnceUnderFaults(t *testing.T) {
 				t.Fatalf("%s after %d tries", status, tries)
 			}
 			// No matter what changes meanwhile, the bytes stay.
-			p.exec("UPDATE ghost_targets SET amount = amount + 1")
-			p.exec("INSERT INTO templates SELECT $1, 'email', 'payment_failed', 's', '<a href=\"{{.PayURL}}\"></a><a href=\"{{.UnsubscribeURL}}\"></a>', '{{.PayURL}} {{.UnsubscribeURL}}' ON CONFLICT DO NOTHING", p.merchant)
+			p.Exec("UPDATE ghost_targets SET amount = amount + 1")
+			p.Exec("INSERT INTO templates SELECT $1, 'email', 'payment_failed', 's', '<a href=\"{{.PayURL}}\"></a><a href=\"{{.UnsubscribeURL}}\"></a>', '{{.PayURL}} {{.UnsubscribeURL}}' ON CONFLICT DO NOTHING", p.merchant)
 		}
 	}
 	w := p.world
@@ -61,7 +61,7 @@ func TestEmailOnceUnderFaults(t *testing.T) {
 			t.Errorf("%s was not sent", id)
 		}
 	}
-	if n := p.count("SELECT count(*) FROM messages WHERE state = 'sent'"); n != tasks {
+	if n := p.Count("SELECT count(*) FROM messages WHERE state = 'sent'"); n != tasks {
 		t.Errorf("%d are known to be sent", n)
 	}
 }
@@ -84,7 +84,7 @@ func TestSMSAtMostOnceUnderFaults(t *testing.T) {
 				t.Fatalf("%s after %d tries", status, tries)
 			}
 			if tries == 2 { // an hour later
-				p.exec("UPDATE scheduled_tasks SET first_sent_at = first_sent_at - interval '61 minutes' WHERE id = $1", id)
+				p.Exec("UPDATE scheduled_tasks SET first_sent_at = first_sent_at - interval '61 minutes' WHERE id = $1", id)
 			}
 		}
 	}
@@ -96,9 +96,9 @@ func TestSMSAtMostOnceUnderFaults(t *testing.T) {
 			t.Errorf("%s got two", one.to)
 		}
 	}
-	sentOnes, unclearOnes := p.count("SELECT count(*) FROM messages WHERE state = 'sent'"), p.count("SELECT count(*) FROM messages WHERE state = 'unclear'")
+	sentOnes, unclearOnes := p.Count("SELECT count(*) FROM messages WHERE state = 'sent'"), p.Count("SELECT count(*) FROM messages WHERE state = 'unclear'")
 	// by a 409 with a code of Twilio's
-	refusedOnes := p.count("SELECT count(*) FROM messages WHERE state = 'failed'")
+	refusedOnes := p.Count("SELECT count(*) FROM messages WHERE state = 'failed'")
 	if p.world.requests != tasks || sentOnes != len(p.world.texts) || sentOnes+unclearOnes+refusedOnes != tasks || unclearOnes == 0 {
 		t.Errorf("%d requests, %d taken, %d known to be sent, %d unclear", p.world.requests, len(p.world.texts), sentOnes, unclearOnes)
 	}
@@ -159,7 +159,7 @@ func TestNotRepeated(t *testing.T) {
 		if status := p.try(id); status != state.TaskPending {
 			t.Fatalf("%s: %s", test.name, status)
 		}
-		p.exec(test.change, id)
+		p.Exec(test.change, id)
 		p.world.set(func() { p.world.faults = nil })
 		before, _, _ := p.world.took()
 		status := p.try(id)
@@ -178,11 +178,11 @@ func TestNotRepeated(t *testing.T) {
 	id, _ := p.plan(person{"cus_halt", "halt@example.com"}, playbook.Email, "payment_failed")
 	p.try(id)
 	p.world.set(func() { p.world.faults = nil })
-	p.exec("INSERT INTO halts (scope) VALUES ($1)", p.merchant)
+	p.Exec("INSERT INTO halts (scope) VALUES ($1)", p.merchant)
 	if status := p.try(id); status != state.TaskPending {
 		t.Errorf("halted: %s", status)
 	}
-	p.exec("DELETE FROM halts")
+	p.Exec("DELETE FROM halts")
 	if status := p.try(id); status != state.TaskSucceeded {
 		t.Errorf("after the halt: %s", status)
 	}
@@ -213,7 +213,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s %d: %s, %s", test.channel, test.status, got, why)
 		}
 	}
-	if n := p.count("SELECT count(*) FROM suppressions WHERE channel = 'sms' AND reason = 'opted_out'"); n != 1 {
+	if n := p.Count("SELECT count(*) FROM suppressions WHERE channel = 'sms' AND reason = 'opted_out'"); n != 1 {
 		t.Errorf("%d suppressed", n)
 	}
 	// Twilio's own word that it took nothing: later.
@@ -239,7 +239,7 @@ func TestStopBeforeTheFreeze(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- p.s.messages.HandleMessage(t.Context(), claimed) }()
 	p.await("it waits, or is through", func() bool {
-		return len(done) == 1 || p.count(`SELECT count(*) FROM pg_stat_activity
+		return len(done) == 1 || p.Count(`SELECT count(*) FROM pg_stat_activity
 			WHERE wait_event_type = 'Lock' AND datname = current_database()`) == 1
 	})
 	p.must(tx.Commit(t.Context()))

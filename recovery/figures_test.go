@@ -20,15 +20,16 @@ import (
 	"phantom/decline"
 	"phantom/figures"
 	"phantom/gate"
+	"phantom/internal/stage"
 	"phantom/message"
 	"phantom/playbook"
 	"phantom/sandbox"
 	"phantom/state"
-	"phantom/vault"
 )
 
 // ledger writes hunts and what became of them straight into the tables.
 type ledger struct {
+	stage.Database
 	t        *testing.T
 	pool     *pgxpool.Pool
 	merchant uuid.UUID
@@ -37,23 +38,10 @@ type ledger struct {
 
 func newLedger(t *testing.T, pool *pgxpool.Pool, account string) *ledger {
 	t.Helper()
-	token := vault.NewToken("merchants.access_token:"+account, "sk_test_of_the_merchant")
-	merchant, err := db.New(pool).MerchantCreate(t.Context(), db.MerchantCreateParams{
-		ID: newID(), StripeUserID: account, AccessToken: &token, Scope: "read_write", Livemode: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &ledger{t, pool, merchant, New(pool, nil, message.New(pool, nil, message.Config{}), nil, Config{})}
+	merchant := stage.Merchant(t, pool, account, stage.Live)
+	l := &ledger{stage.On(t, pool), t, pool, merchant, New(pool, nil, message.New(pool, nil, message.Config{}), nil, Config{})}
 	l.playbook(1, 10)
 	return l
-}
-
-func (l *ledger) exec(statement string, args ...any) {
-	l.t.Helper()
-	if _, err := l.pool.Exec(l.t.Context(), statement, args...); err != nil {
-		l.t.Fatal(err)
-	}
 }
 
 func (l *ledger) playbook(version, holdout int) {
@@ -65,7 +53,7 @@ func (l *ledger) playbook(version, holdout int) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	l.exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, $2, $3)", l.merchant, version, body)
+	l.Exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, $2, $3)", l.merchant, version, body)
 }
 
 // hunted is a hunt; what is left out is a young active one of 100 USD cents that recovers with the
@@ -90,9 +78,9 @@ func (l *ledger) hunt(h hunted) uuid.UUID {
 	}
 	h.mode, h.state = cmp.Or(h.mode, state.ModeRecover), cmp.Or(h.state, state.HuntActive)
 	id, ghost, customer := newID(), newID(), sha256.Sum256([]byte(h.customer))
-	l.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency, decline_class, rule)
+	l.Exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency, decline_class, rule)
 		VALUES ($1, $2, $3, $4, 'in_1', $5, $6, $7, 'a rule')`, l.merchant, ghost, h.customer, "sub_"+id.String(), max(h.amount, 100), h.currency, h.class)
-	l.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency,
+	l.Exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency,
 		amount, invoices, began_at, ended_at, paid_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE WHEN $8 = 'active' THEN NULL ELSE 'x' END, $9, $10, $11, 1, '{in_1}',
 		phantom_now() - $12::interval, CASE WHEN $8 = 'active' THEN NULL ELSE phantom_now() - $12::interval + $13::interval END,
 		CASE WHEN $14::interval > '0' THEN phantom_now() - $12::interval + $14::interval END)`,
@@ -103,21 +91,21 @@ func (l *ledger) hunt(h hunted) uuid.UUID {
 func (l *ledger) paid(hunt uuid.UUID, currency, cause string, amount int64) {
 	l.t.Helper()
 	invoice := sha256.Sum256([]byte(uuid.NewString()))
-	l.exec(`INSERT INTO recoveries (merchant_id, invoice, hunt_id, currency, amount, cause, recovered_at) VALUES ($1, $2, $3, $4, $5, $6, phantom_now())`,
+	l.Exec(`INSERT INTO recoveries (merchant_id, invoice, hunt_id, currency, amount, cause, recovered_at) VALUES ($1, $2, $3, $4, $5, $6, phantom_now())`,
 		l.merchant, invoice[:], hunt, currency, amount, cause)
 }
 
 func (l *ledger) charged(hunt uuid.UUID, action, result string, sent bool) {
 	l.t.Helper()
 	object := sha256.Sum256([]byte(uuid.NewString()))
-	l.exec(`INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result)
+	l.Exec(`INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result)
 		VALUES ($1, $2, $3, 1, $4, $5, $2, 'usd', 1, 'x', 1, phantom_now(), CASE WHEN $7 THEN phantom_now() END, nullif($6, ''))`,
 		l.merchant, object[:], action, newID(), hunt, result, sent)
 }
 
 func (l *ledger) wrote(hunt uuid.UUID, step int, channel, as string, sent bool) {
 	l.t.Helper()
-	l.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, planned_for, sent_at)
+	l.Exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, planned_for, sent_at)
 		VALUES ($1, $2, $3, $4, $5, 'x', $6, phantom_now(), CASE WHEN $7 THEN phantom_now() END)`, l.merchant, newID(), hunt, step, channel, as, sent)
 }
 
@@ -192,7 +180,7 @@ func TestFigures(t *testing.T) {
 	if !reflect.DeepEqual(got, want) || !got.Any() {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
-	l.exec("UPDATE merchants SET livemode = false WHERE id = $1", l.merchant)
+	l.Exec("UPDATE merchants SET livemode = false WHERE id = $1", l.merchant)
 	if f := l.figures(); f.Hunts.All() != 1 || f.Currencies["usd"].ByCause.Charge != 6000 || f.Costs != (figures.Costs{Charges: 1, SMS: 1}) || f.Watched.Hunts != 0 {
 		t.Errorf("of the other mode: %+v", f)
 	}
@@ -290,17 +278,17 @@ func TestFiguresOfAWorld(t *testing.T) {
 	}
 	b.work()
 	b.await("every first charge is done and counted", func() bool {
-		return b.count("SELECT count(*) FROM hunts WHERE state = 'active' AND NOT held_out AND charges = 0 AND charges_over IS NULL") == 0 &&
-			b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+		return b.Count("SELECT count(*) FROM hunts WHERE state = 'active' AND NOT held_out AND charges = 0 AND charges_over IS NULL") == 0 &&
+			b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
 	})
 	f, err := b.s.Figures(t.Context(), b.merchant)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for currency, c := range f.Currencies {
-		owed := b.count(`SELECT coalesce(sum(amount), 0) FROM ghost_targets
+		owed := b.Count(`SELECT coalesce(sum(amount), 0) FROM ghost_targets
 			WHERE (status = 'open' OR closed_reason = 'payment_under_way') AND currency = $1`, currency)
-		paid := b.count("SELECT coalesce(sum(amount), 0) FROM recoveries WHERE cause = 'charge' AND currency = $1", currency)
+		paid := b.Count("SELECT coalesce(sum(amount), 0) FROM recoveries WHERE cause = 'charge' AND currency = $1", currency)
 		var parts figures.ClassPart
 		for _, part := range c.ByClass {
 			parts = figures.ClassPart{AtRisk: parts.AtRisk + part.AtRisk, AfterAction: parts.AfterAction + part.AfterAction, Anyway: parts.Anyway + part.Anyway}
@@ -309,10 +297,10 @@ func TestFiguresOfAWorld(t *testing.T) {
 			t.Errorf("%s: %+v, want %d at risk and %d recovered", currency, c, owed, paid)
 		}
 	}
-	if sent := b.count("SELECT sum(charges) FROM hunts"); f.Costs.Charges != int64(sent) || sent == 0 {
+	if sent := b.Count("SELECT sum(charges) FROM hunts"); f.Costs.Charges != int64(sent) || sent == 0 {
 		t.Errorf("%d charges, want %d", f.Costs.Charges, sent)
 	}
-	if held := b.count("SELECT count(*) FROM hunts WHERE held_out"); f.Hunts.HeldOut != int64(held) || f.Hunts.Recovered == 0 || f.Uplift.Verdict != figures.VerdictNotEnough {
+	if held := b.Count("SELECT count(*) FROM hunts WHERE held_out"); f.Hunts.HeldOut != int64(held) || f.Hunts.Recovered == 0 || f.Uplift.Verdict != figures.VerdictNotEnough {
 		t.Errorf("%d are held out: %+v, %+v", held, f.Hunts, f.Uplift)
 	}
 	ctx := context.WithoutCancel(t.Context())
@@ -321,7 +309,7 @@ func TestFiguresOfAWorld(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		b.exec("UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE state = 'active'")
+		b.Exec("UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE state = 'active'")
 		after, err := figures.Read(ctx, db.New(tx), b.merchant)
 		if err == nil && (!reflect.DeepEqual(before, after) || !reflect.DeepEqual(before, f)) {
 			err = fmt.Errorf("%+v became %+v", before, after)

@@ -28,10 +28,10 @@ func TestFinalSteps(t *testing.T) {
 			}
 			b.work()
 			b.await("the hunts begin", func() bool {
-				return b.count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 6
+				return b.Count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 6
 			})
-			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
-			b.await("the hunts end", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 6 })
+			b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
+			b.await("the hunts end", func() bool { return b.Count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 6 })
 			taken := b.world.Ledger(b.account)
 			for _, e := range taken {
 				if path == "" || !strings.HasPrefix(e.Method+" "+e.Path, path) || e.Status != 200 {
@@ -44,8 +44,8 @@ func TestFinalSteps(t *testing.T) {
 			if step != playbook.FinalPause {
 				return
 			}
-			invoice := b.text("SELECT stripe_invoice_id FROM ghost_targets ORDER BY id LIMIT 1")
-			subscription := b.text("SELECT stripe_subscription_id FROM ghost_targets ORDER BY id LIMIT 1")
+			invoice := b.Text("SELECT stripe_invoice_id FROM ghost_targets ORDER BY id LIMIT 1")
+			subscription := b.Text("SELECT stripe_subscription_id FROM ghost_targets ORDER BY id LIMIT 1")
 			if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pay", ID: invoice}); err != nil {
 				t.Fatal(err)
 			}
@@ -53,9 +53,9 @@ func TestFinalSteps(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.await("the pause is lifted", func() bool {
-				return b.count("SELECT count(*) FROM attempts WHERE action = 'subscription_resume' AND result = 'done'") == 1
+				return b.Count("SELECT count(*) FROM attempts WHERE action = 'subscription_resume' AND result = 'done'") == 1
 			})
-			if n := b.count("SELECT count(*) FROM recoveries"); n != 1 {
+			if n := b.Count("SELECT count(*) FROM recoveries"); n != 1 {
 				t.Errorf("%d payments are counted, want 1", n)
 			}
 		})
@@ -69,12 +69,12 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 	// every subscription has been renewed, and its new invoice has failed
 	b.advance(36 * 24 * time.Hour)
 	b.audit()
-	owed := b.count("SELECT sum(jsonb_array_length(invoices)) FROM ghost_targets WHERE status = 'open'")
-	ghosts := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
+	owed := b.Count("SELECT sum(jsonb_array_length(invoices)) FROM ghost_targets WHERE status = 'open'")
+	ghosts := b.Count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
 	if owed <= ghosts {
 		t.Fatalf("%d ghosts owe %d invoices", ghosts, owed)
 	}
-	for _, invoice := range strings.Fields(b.text("SELECT string_agg(x ->> 'id', ' ') FROM ghost_targets, jsonb_array_elements(invoices) x WHERE status = 'open'")) {
+	for _, invoice := range strings.Fields(b.Text("SELECT string_agg(x ->> 'id', ' ') FROM ghost_targets, jsonb_array_elements(invoices) x WHERE status = 'open'")) {
 		// or Smart Retries would be waited for
 		b.post("/v1/invoices/"+invoice, url.Values{"auto_advance": {"false"}})
 	}
@@ -94,12 +94,12 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 		foretold[p.Invoice] = p.Action == playbook.FinalUncollectible
 	}
 	b.hunted(change)
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
 	b.during(func() {
 		// One of the new invoices may still be in the hands of Smart Retries, whose next try is
 		// waited for.
 		for range 40 {
-			if b.calm(); b.count("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 {
+			if b.calm(); b.Count("SELECT count(*) FROM hunts WHERE state = 'active'") == 0 {
 				return
 			}
 			b.advance(6 * time.Hour)
@@ -116,7 +116,7 @@ func TestFinalStepMarksEveryInvoice(t *testing.T) {
 		}
 		marked[e.Object] = true
 	}
-	if n := b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'"); len(marked) != owed || n != ghosts {
+	if n := b.Count("SELECT count(*) FROM hunts WHERE state = 'exhausted'"); len(marked) != owed || n != ghosts {
 		t.Errorf("%d of %d invoices were marked, and %d of %d hunts ended by that", len(marked), owed, n, ghosts)
 	}
 }
@@ -134,10 +134,10 @@ func TestTakeOver(t *testing.T) {
 		}
 		b.work()
 		defer func() {
-			t.Log(b.text("SELECT coalesce(string_agg(kind || ' ' || status || ' ' || n || ' ' || a || ' ' || coalesce(e, ''), E'\n'), '') FROM (SELECT kind, status, count(*) AS n, max(attempts) AS a, left(max(last_error), 100) AS e FROM scheduled_tasks GROUP BY 1, 2) AS s"))
+			t.Log(b.Text("SELECT coalesce(string_agg(kind || ' ' || status || ' ' || n || ' ' || a || ' ' || coalesce(e, ''), E'\n'), '') FROM (SELECT kind, status, count(*) AS n, max(attempts) AS a, left(max(last_error), 100) AS e FROM scheduled_tasks GROUP BY 1, 2) AS s"))
 		}()
 		b.await("all that is due is done", func() bool {
-			return b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+			return b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
 		})
 		held, charged := map[string]bool{}, 0
 		for _, e := range b.world.Ledger(b.account) {
@@ -145,7 +145,7 @@ func TestTakeOver(t *testing.T) {
 			case strings.HasSuffix(e.Path, "/pay"):
 				charged++
 				// One that nobody collects anyway needs no request.
-				free := b.count(`SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_hold' AND status = 'succeeded'
+				free := b.Count(`SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_hold' AND status = 'succeeded'
 					AND params ->> 'object' = $1`, e.Object) > 0
 				if takeOver && !held[e.Object] && !free {
 					t.Errorf("%s was charged before it was taken over", e.Object)

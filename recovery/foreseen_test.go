@@ -19,9 +19,9 @@ func TestWhatWasForeseenCounts(t *testing.T) {
 			t.Parallel()
 			b, ids := setupCharges(t, 1, nil)
 			foreseen, charged, charge := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32), bytes.Repeat([]byte{3}, 32)
-			b.exec("UPDATE attempts SET sent_at = phantom_now(), result = 'declined', card = $2, charge = $3 WHERE task_id = $1",
+			b.Exec("UPDATE attempts SET sent_at = phantom_now(), result = 'declined', card = $2, charge = $3 WHERE task_id = $1",
 				ids[0], foreseen, charge)
-			b.exec("INSERT INTO card_attempts (merchant_id, charge, card, at, reached) VALUES ($1, $2, $3, phantom_now(), $4)",
+			b.Exec("INSERT INTO card_attempts (merchant_id, charge, card, at, reached) VALUES ($1, $2, $3, phantom_now(), $4)",
 				b.merchant, charge, charged, reached)
 			for _, test := range []struct {
 				card []byte

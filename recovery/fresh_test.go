@@ -20,12 +20,12 @@ func TestLooksAreFreshWhenARequestLeaves(t *testing.T) {
 	b, id := setupCharge(t)
 	b.connect = connect.New(connect.Config{APIBase: b.url, RateLimit: 10, Log: slog.New(slog.DiscardHandler)}, b.pool)
 	b.s = New(b.pool, b.connect, message.New(b.pool, b.connect, message.Config{}), atOnce{}, Config{Log: slog.New(slog.DiscardHandler)})
-	invoice := b.text("SELECT stripe_invoice_id FROM ghost_targets")
+	invoice := b.Text("SELECT stripe_invoice_id FROM ghost_targets")
 	last := sandbox.Fault{Method: http.MethodGet, Path: "/v1/invoices/", After: true}
 	last.Hold = func() {
 		// a slow answer, and a wait that is short enough to be waited for
 		time.Sleep(2 * time.Second)
-		b.exec("UPDATE stripe_rates SET next_at = clock_timestamp() - interval '1 second' + $1", gate.Freshness)
+		b.Exec("UPDATE stripe_rates SET next_at = clock_timestamp() - interval '1 second' + $1", gate.Freshness)
 		if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pay_out_of_band", ID: invoice}); err != nil {
 			t.Error(err)
 		}
@@ -35,7 +35,7 @@ func TestLooksAreFreshWhenARequestLeaves(t *testing.T) {
 	if n := len(b.world.Ledger(b.account)); n != 0 {
 		t.Errorf("%d requests left after the invoice was paid, and it is %s", n, status)
 	}
-	if result := b.text("SELECT coalesce(result, 'none') FROM attempts WHERE task_id = $1", id); result != "not_sent" {
+	if result := b.Text("SELECT coalesce(result, 'none') FROM attempts WHERE task_id = $1", id); result != "not_sent" {
 		t.Errorf("the attempt's result is %s", result)
 	}
 }
@@ -68,7 +68,7 @@ func TestNoHuntOfAGhostThatCloses(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count("SELECT count(*) FROM hunts"); n != 0 {
+	if n := b.Count("SELECT count(*) FROM hunts"); n != 0 {
 		t.Errorf("%d hunts of a closed ghost", n)
 	}
 }
@@ -83,13 +83,13 @@ func TestTooManyEventsComeToAPerson(t *testing.T) {
 	b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/events", Times: -1, Status: http.StatusOK, Body: `{"object":"list","data":[` + event + `],"has_more":true}`})
 	b.during(func() {
 		b.await("it comes to a person", func() bool {
-			return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND status = 'needs_review'", id) == 1
+			return b.Count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND status = 'needs_review'", id) == 1
 		})
 	})
 	if n := len(b.world.Ledger(b.account)); n != 1 {
 		t.Errorf("%d charges were executed", n)
 	}
-	if why := b.text("SELECT last_error FROM scheduled_tasks WHERE id = $1", id); !strings.Contains(why, "dashboard") {
+	if why := b.Text("SELECT last_error FROM scheduled_tasks WHERE id = $1", id); !strings.Contains(why, "dashboard") {
 		t.Errorf("a person is told %q", why)
 	}
 }

@@ -49,7 +49,7 @@ func (b *bench) attempt(a attempt) (id uuid.UUID) {
 	if a.currency == "" {
 		a.currency = "usd"
 	}
-	b.exec(`INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer,
+	b.Exec(`INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer,
 			currency, amount, reason, probability, planned_for, sent_at, result, card, charge)
 		VALUES ($1, $2, $3, 1, $4, $4, $5, $6, $7, 'x', 1, phantom_now(),
 			phantom_now() - $8 * interval '1 microsecond', nullif($9, ''), $10, $11)`,
@@ -62,7 +62,7 @@ func (b *bench) attempt(a attempt) (id uuid.UUID) {
 func (b *bench) another() uuid.UUID {
 	b.t.Helper()
 	id := newID()
-	b.exec(`INSERT INTO merchants (id, stripe_user_id, scope, livemode, disconnected_at)
+	b.Exec(`INSERT INTO merchants (id, stripe_user_id, scope, livemode, disconnected_at)
 		VALUES ($1, 'acct_another', 'read_write', false, now())`, id)
 	return id
 }
@@ -76,7 +76,7 @@ func TestTheLedgerOfACard(t *testing.T) {
 	other := b.another()
 	card, customer := hashed("card"), hashed("customer")
 	entered := func(merchant uuid.UUID, charge string, card []byte, ago time.Duration, reached bool) {
-		b.exec(`INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
+		b.Exec(`INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
 			VALUES ($1, $2, $3, phantom_now() - $4 * interval '1 microsecond', $5)`,
 			merchant, hashed(charge), card, ago.Microseconds(), reached)
 	}
@@ -153,8 +153,8 @@ func TestTheLedgerOfACard(t *testing.T) {
 		}, true, false},
 	} {
 		own = newID()
-		b.exec("DELETE FROM attempts")
-		b.exec("DELETE FROM card_attempts")
+		b.Exec("DELETE FROM attempts")
+		b.Exec("DELETE FROM card_attempts")
 		c.do()
 		rows, err := b.queries.CardAttemptList(t.Context(), db.CardAttemptListParams{
 			MerchantID: b.merchant, Card: card, Customer: customer, TaskID: own,
@@ -200,18 +200,18 @@ func TestAChargeIsEnteredOnce(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
 	b.turn(sandbox.Change{Do: "new_card", Status: "declines", ID: b.subscription()})
-	blocks := b.count("SELECT count(*) FROM card_attempts WHERE NOT reached")
+	blocks := b.Count("SELECT count(*) FROM card_attempts WHERE NOT reached")
 	b.try(ids[0]) // its look sees what the audit has seen
 	b.later(25 * time.Hour)
 	b.try(b.planned(gate.KindPay)) // and this one what the first has made
-	if n := b.count("SELECT count(*) FROM card_attempts WHERE NOT reached"); n != blocks {
+	if n := b.Count("SELECT count(*) FROM card_attempts WHERE NOT reached"); n != blocks {
 		t.Errorf("%d blocks became %d", blocks, n)
 	}
 	const both = "SELECT count(*) FROM card_attempts c JOIN attempts a USING (merchant_id, charge)"
-	if n := b.count(both); n != 1 || b.left() != 2 {
+	if n := b.Count(both); n != 1 || b.left() != 2 {
 		t.Errorf("%d of ours are entered, and %d requests left", n, b.left())
 	}
-	if n := b.count("SELECT count(*) FROM attempts a JOIN card_attempts c USING (charge)" +
+	if n := b.Count("SELECT count(*) FROM attempts a JOIN card_attempts c USING (charge)" +
 		" WHERE a.card IS DISTINCT FROM c.card"); n != 0 {
 		t.Errorf("%d are entered with another card", n)
 	}
@@ -219,7 +219,7 @@ func TestAChargeIsEnteredOnce(t *testing.T) {
 
 func (b *bench) subscription() string {
 	b.t.Helper()
-	return b.text("SELECT stripe_subscription_id FROM ghost_targets")
+	return b.Text("SELECT stripe_subscription_id FROM ghost_targets")
 }
 
 // What was looked at before a charge was put off is not looked at again. What is made later is,
@@ -229,22 +229,22 @@ func TestWhatIsPutOffIsLookedForAgain(t *testing.T) {
 	b, ids := setupCharges(t, 1, nil)
 	b.recoverWith(func(p *playbook.Playbook) { p.DailyCap = everyCurrency(1) })
 	const clear = "SELECT clear_until::text FROM attempts WHERE task_id = $1"
-	before := b.text(clear, ids[0])
+	before := b.Text(clear, ids[0])
 	if status := b.try(ids[0]); status != "pending" || b.left() != 0 {
 		t.Fatalf("over the cap it is %s, and %d requests left", status, b.left())
 	}
-	if after := b.text(clear, ids[0]); after <= before {
+	if after := b.Text(clear, ids[0]); after <= before {
 		t.Errorf("what was looked at is not clear: %s, and before %s", after, before)
 	}
 	b.recoverWith(nil) // no cap any more, and the charge is made at once
 	if status := b.try(ids[0]); status == "pending" || b.executed() != 1 {
 		t.Fatalf("it is %s", status)
 	}
-	result := b.text("SELECT result FROM attempts WHERE task_id = $1", ids[0])
+	result := b.Text("SELECT result FROM attempts WHERE task_id = $1", ids[0])
 	b.forget(ids[0])
 	b.world.ForgetKeys()
 	b.try(ids[0])
-	if got := b.text("SELECT coalesce(result, 'none') FROM attempts WHERE task_id = $1",
+	if got := b.Text("SELECT coalesce(result, 'none') FROM attempts WHERE task_id = $1",
 		ids[0]); got != result || b.executed() != 1 {
 		t.Errorf("it is %s, and was %s; %d charges were executed", got, result, b.executed())
 	}
@@ -256,12 +256,12 @@ func TestClocksMayDiffer(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
 	b.try(ids[0])
-	result := b.text("SELECT result FROM attempts WHERE task_id = $1", ids[0])
+	result := b.Text("SELECT result FROM attempts WHERE task_id = $1", ids[0])
 	b.forget(ids[0])
 	b.world.ForgetKeys()
-	b.exec("UPDATE attempts SET clear_until = clear_until + interval '1 minute'")
+	b.Exec("UPDATE attempts SET clear_until = clear_until + interval '1 minute'")
 	b.try(ids[0])
-	if got := b.text("SELECT coalesce(result, 'none') FROM attempts"); got != result ||
+	if got := b.Text("SELECT coalesce(result, 'none') FROM attempts"); got != result ||
 		b.executed() != 1 {
 		t.Errorf("it is %s, and was %s; %d charges were executed", got, result, b.executed())
 	}
@@ -290,7 +290,7 @@ func TestAForgottenChargeIsWaitedFor(t *testing.T) {
 			if status := b.try(ids[0]); status != c.status || b.executed() != 1 {
 				t.Errorf("it is %s after %d executions", status, b.executed())
 			}
-			if n := b.count("SELECT count(*) FROM attempts WHERE result IS NOT NULL"); n != 0 {
+			if n := b.Count("SELECT count(*) FROM attempts WHERE result IS NOT NULL"); n != 0 {
 				t.Error("it is said what became of it")
 			}
 		})
@@ -337,7 +337,7 @@ func TestATakeOverOfAnEndedHuntIsGivenBack(t *testing.T) {
 		b.try(id)
 	}
 	id := b.planned(gate.KindHold)
-	hunt := uuid.MustParse(b.text("SELECT params ->> 'hunt' FROM scheduled_tasks WHERE id = $1", id))
+	hunt := uuid.MustParse(b.Text("SELECT params ->> 'hunt' FROM scheduled_tasks WHERE id = $1", id))
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", After: true,
 		Hold: func() {
 			if err := b.s.Stop(t.Context(), b.merchant, hunt); err != nil {
@@ -353,7 +353,7 @@ func TestATakeOverOfAnEndedHuntIsGivenBack(t *testing.T) {
 			t.Errorf("%s is taken over for ever", invoice)
 		}
 	}
-	if n := len(b.toggles()); n != 1 || !strings.HasPrefix(b.text("SELECT state FROM hunts"+
+	if n := len(b.toggles()); n != 1 || !strings.HasPrefix(b.Text("SELECT state FROM hunts"+
 		" WHERE id = $1", hunt), "stopped") {
 		t.Errorf("%d invoices were touched", n)
 	}

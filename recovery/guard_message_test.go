@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/internal/stage"
 	"phantom/message"
 	"phantom/playbook"
 	"phantom/state"
@@ -45,10 +46,10 @@ func (p *office) change(name string, id uuid.UUID, person []byte) {
 	p.t.Helper()
 	statement := messageStops[name].change
 	if name == "the person has said stop" || name == "another message has left" {
-		p.exec(statement, id, person)
+		p.Exec(statement, id, person)
 		return
 	}
-	p.exec(statement, id)
+	p.Exec(statement, id)
 }
 
 // What stops a message while Stripe is read for it is seen by the transaction that lets it leave.
@@ -120,7 +121,7 @@ func TestTwoMessagesAtOnce(t *testing.T) {
 	_, err = tx.Exec(t.Context(), "SELECT 1 FROM messages WHERE id = $1 FOR UPDATE", first)
 	p.must(err)
 	waiting := func() int {
-		return p.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+		return p.Count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 			AND wait_event_type = 'Lock'`)
 	}
 	done := make(chan error, 2)
@@ -162,7 +163,7 @@ func TestOnlyTheFirstRefusalThaws(t *testing.T) {
 		want := []state.Message{state.MessagePlanned, state.MessageSending, state.MessageSending, state.MessageSent}[i]
 		p.world.set(answer)
 		// a letter composed anew has other bytes
-		p.exec("UPDATE ghost_targets SET amount = amount + 1")
+		p.Exec("UPDATE ghost_targets SET amount = amount + 1")
 		p.try(id)
 		row := p.row(id)
 		got, _ := p.state(id)
@@ -172,7 +173,7 @@ func TestOnlyTheFirstRefusalThaws(t *testing.T) {
 		if frozen := row.SealedParams != nil; frozen != (want == state.MessageSending) {
 			t.Errorf("after %d answers it is frozen: %t", i+1, frozen)
 		}
-		if counted := p.count("SELECT count(*) FROM messages WHERE id = $1 AND sent_at IS NOT NULL",
+		if counted := p.Count("SELECT count(*) FROM messages WHERE id = $1 AND sent_at IS NOT NULL",
 			id); (counted == 1) != (want != state.MessagePlanned) {
 			t.Errorf("after %d answers it counts %d times", i+1, counted)
 		}
@@ -192,7 +193,7 @@ func TestNoMessageTwice(t *testing.T) {
 		p.try(id)
 		p.world.set(func() { p.world.faults = nil })
 		if channel == playbook.Email {
-			p.exec(`UPDATE scheduled_tasks
+			p.Exec(`UPDATE scheduled_tasks
 				SET first_sent_at = clock_timestamp() - interval '20 hours 1 minute' WHERE id = $1`, id)
 		}
 		p.try(id)
@@ -203,8 +204,7 @@ func TestNoMessageTwice(t *testing.T) {
 	}
 }
 
-// await is [bench.await].
-func (p *office) await(what string, ok func() bool) {
+func (p *office) await(what string, ask func() bool) {
 	p.t.Helper()
-	(&bench{t: p.t, log: &lockedBuffer{}}).await(what, ok)
+	stage.Await(p.t, what, p.log, ask)
 }

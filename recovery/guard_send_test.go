@@ -24,11 +24,11 @@ var stops = map[string]struct {
 	want string // "" where it may end or wait
 }{
 	"the merchant is halted": {func(b *bench) {
-		b.exec("INSERT INTO halts (scope) VALUES ($1)",
+		b.Exec("INSERT INTO halts (scope) VALUES ($1)",
 			b.merchant)
 	}, "pending"},
 	"all are halted": {func(b *bench) {
-		b.exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
+		b.Exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
 	}, "pending"},
 	"the hunt is stopped": {func(b *bench) {
 		if err := b.s.Stop(b.t.Context(), b.merchant,
@@ -36,11 +36,11 @@ var stops = map[string]struct {
 			b.t.Error(err)
 		}
 	}, ""},
-	"the customer is held out": {func(b *bench) { b.exec("UPDATE hunts SET held_out = true") }, ""},
-	"the hunt only watches":    {func(b *bench) { b.exec("UPDATE hunts SET mode = 'observe'") }, ""},
+	"the customer is held out": {func(b *bench) { b.Exec("UPDATE hunts SET held_out = true") }, ""},
+	"the hunt only watches":    {func(b *bench) { b.Exec("UPDATE hunts SET mode = 'observe'") }, ""},
 	"the merchant has left":    {(*bench).leave, "parked"},
 	"the ghost is closed": {func(b *bench) {
-		b.exec(`UPDATE ghost_targets SET status = 'closed',
+		b.Exec(`UPDATE ghost_targets SET status = 'closed',
 			closed_reason = 'paid', closed_at = phantom_now()`)
 	}, ""},
 }
@@ -67,7 +67,7 @@ func TestNothingLeavesAfterAStop(t *testing.T) {
 			b.meanwhile(func() { stop.do(b) })
 			status := b.try(ids[0])
 			if b.left() != 0 ||
-				b.count("SELECT count(*) FROM scheduled_tasks WHERE first_sent_at IS NOT NULL") != 0 {
+				b.Count("SELECT count(*) FROM scheduled_tasks WHERE first_sent_at IS NOT NULL") != 0 {
 				t.Errorf("it left, and is %s", status)
 			}
 			if stop.want != "" && status != stop.want || status == "succeeded" || status == "failed" {
@@ -126,7 +126,7 @@ var together = map[string]func(b *bench){
 // oneCard gives all customers one card, which has not been tried yet. It declines, or pays with "".
 func (b *bench) oneCard(status string) {
 	b.t.Helper()
-	subscriptions := b.text("SELECT string_agg(stripe_subscription_id, ' ') FROM ghost_targets")
+	subscriptions := b.Text("SELECT string_agg(stripe_subscription_id, ' ') FROM ghost_targets")
 	for _, id := range strings.Fields(subscriptions) {
 		b.turn(sandbox.Change{Do: "new_card", Status: status, ID: id})
 		b.turn(sandbox.Change{Do: "same_card", ID: id})
@@ -135,8 +135,8 @@ func (b *bench) oneCard(status string) {
 
 // capped has a playbook allow one charge of a day, whichever it is.
 func capped(b *bench, p *playbook.Playbook) {
-	p.DailyCap = map[string]int64{b.text(`SELECT max(currency)
-		FROM ghost_targets`): int64(b.count("SELECT max(amount) FROM ghost_targets"))}
+	p.DailyCap = map[string]int64{b.Text(`SELECT max(currency)
+		FROM ghost_targets`): int64(b.Count("SELECT max(amount) FROM ghost_targets"))}
 }
 
 // Two charges at the same moment that a budget allows one of: the second one waits for the first,
@@ -166,7 +166,7 @@ func TestTwoChargesAtOnce(t *testing.T) {
 			b.await("the first one is held", b.blocked)
 			tried, second := b.begin(ids[1])
 			b.await("the second one waits, or is through", func() bool {
-				return b.count(`SELECT count(*) FROM pg_stat_activity
+				return b.Count(`SELECT count(*) FROM pg_stat_activity
 					WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 2 || tried()
 			})
 			if err := tx.Commit(t.Context()); err != nil {
@@ -273,12 +273,12 @@ func TestTooLateIsNotSent(t *testing.T) {
 	}, b.pool)
 	right := b.s
 	b.s = New(b.pool, still, message.New(b.pool, still, message.Config{}), atOnce{}, right.config)
-	b.exec("UPDATE scheduled_tasks SET attempts = 2 WHERE id = $1", ids[0])
+	b.Exec("UPDATE scheduled_tasks SET attempts = 2 WHERE id = $1", ids[0])
 	status := b.try(ids[0])
 	if b.left() != 0 || status != "pending" {
 		t.Errorf("%d requests left, and it is %s", b.left(), status)
 	}
-	if n := b.count("SELECT attempts FROM scheduled_tasks WHERE id = $1", ids[0]); n != 2 {
+	if n := b.Count("SELECT attempts FROM scheduled_tasks WHERE id = $1", ids[0]); n != 2 {
 		t.Errorf("it has failed %d times", n-2)
 	}
 	b.s = right
@@ -299,12 +299,12 @@ func TestAStopLeavesWhatMayBeOut(t *testing.T) {
 	}
 	ghosts := b.ids("SELECT id FROM ghost_targets")
 	for _, amount := range []int{0, 1} { // the second time what is owed has changed
-		b.exec("UPDATE ghost_targets SET amount = amount + $1, invoices = '[]'", amount)
+		b.Exec("UPDATE ghost_targets SET amount = amount + $1, invoices = '[]'", amount)
 		if err := b.s.GhostsChanged(t.Context(), b.pool, b.merchant, ghosts); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := b.count("SELECT count(*) FROM attempts"); n != 1 || b.status(ids[0]) != "pending" {
+	if n := b.Count("SELECT count(*) FROM attempts"); n != 1 || b.status(ids[0]) != "pending" {
 		t.Errorf("%d charges are planned, and the first one is %s", n, b.status(ids[0]))
 	}
 	if err := b.s.Stop(t.Context(), b.merchant, b.text2id("SELECT id::text FROM hunts")); err != nil {
@@ -314,7 +314,7 @@ func TestAStopLeavesWhatMayBeOut(t *testing.T) {
 		t.Errorf("the stop made it %s", status)
 	}
 	b.try(ids[0])
-	if result := b.text("SELECT coalesce(result, 'none') FROM attempts"); result != "paid" &&
+	if result := b.Text("SELECT coalesce(result, 'none') FROM attempts"); result != "paid" &&
 		result != "declined" {
 		t.Errorf("what it did is said to be %s", result)
 	}
@@ -329,8 +329,8 @@ func TestAChargeGivenUpMayHaveBeenExecuted(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
 	b.lose(ids[0])
-	b.exec("UPDATE scheduled_tasks SET status = 'needs_review' WHERE id = $1", ids[0])
-	params := []byte(b.text("SELECT params FROM scheduled_tasks WHERE id = $1", ids[0]))
+	b.Exec("UPDATE scheduled_tasks SET status = 'needs_review' WHERE id = $1", ids[0])
+	params := []byte(b.Text("SELECT params FROM scheduled_tasks WHERE id = $1", ids[0]))
 	cancel := db.TaskCancelParams{MerchantID: b.merchant, ID: ids[0]}
 	if n, err := b.queries.TaskCancel(t.Context(), cancel); n != 1 || err != nil {
 		t.Fatal(n, err)
@@ -340,7 +340,7 @@ func TestAChargeGivenUpMayHaveBeenExecuted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.try(again.ID)
-	if result := b.text("SELECT coalesce(result, 'none') FROM attempts WHERE number = 1"); result != "unknown" {
+	if result := b.Text("SELECT coalesce(result, 'none') FROM attempts WHERE number = 1"); result != "unknown" {
 		t.Errorf("it counts as %s", result)
 	}
 	if status := b.try(b.planned(gate.KindPay)); status != "pending" || b.left() != 1 {

@@ -22,7 +22,7 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 		return func(b *bench, _ uuid.UUID) {
 			c := sandbox.Change{Account: b.account, Do: do}
 			if do != "dispute" {
-				c.ID = b.text("SELECT stripe_invoice_id FROM ghost_targets")
+				c.ID = b.Text("SELECT stripe_invoice_id FROM ghost_targets")
 			}
 			if _, err := b.world.Change(c); err != nil {
 				b.t.Error(err)
@@ -37,12 +37,12 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 			}
 		}
 	}
-	halt := func(b *bench, _ uuid.UUID) { b.exec("INSERT INTO halts (scope) VALUES ($1)", b.merchant) }
+	halt := func(b *bench, _ uuid.UUID) { b.Exec("INSERT INTO halts (scope) VALUES ($1)", b.merchant) }
 	off := func(b *bench, _ uuid.UUID) { b.recoverWith(func(p *playbook.Playbook) { p.Mode = state.ModeOff }) }
 	tries := func(n int) func(*bench, uuid.UUID) {
 		return func(b *bench,
 			id uuid.UUID) {
-			b.exec("UPDATE scheduled_tasks SET attempts = $2 WHERE id = $1", id, n)
+			b.Exec("UPDATE scheduled_tasks SET attempts = $2 WHERE id = $1", id, n)
 		}
 	}
 	for name, c := range map[string]struct {
@@ -72,15 +72,15 @@ func TestALostChargeLeavesAgainOnlyWhereItMay(t *testing.T) {
 			b.lose(ids[0])
 			c.do(b, ids[0])
 			const first = "SELECT first_sent_at::text FROM scheduled_tasks WHERE id = $1"
-			sent := b.text(first, ids[0])
+			sent := b.Text(first, ids[0])
 			status := b.try(ids[0])
-			if now := b.text(first, ids[0]); now != sent {
+			if now := b.Text(first, ids[0]); now != sent {
 				t.Errorf("it was first sent at %s, and that became %s", sent, now)
 			}
 			if again := b.left() == 2; again != c.again || b.left() > 2 {
 				t.Errorf("it left %d times, and is %s", b.left(), status)
 			}
-			result := b.text("SELECT coalesce(result, '') FROM attempts WHERE task_id = $1", ids[0])
+			result := b.Text("SELECT coalesce(result, '') FROM attempts WHERE task_id = $1", ids[0])
 			if status != c.status || result != c.result {
 				t.Errorf("it is %s, %s; want %s, %s", status, result, c.status, c.result)
 			}
@@ -153,7 +153,7 @@ func TestWhatTheKeyIsKnownFor(t *testing.T) {
 		if status := b.try(ids[0]); status != "needs_review" || b.left() != 1 {
 			t.Errorf("it is %s after %d requests", status, b.left())
 		}
-		if n := b.count("SELECT count(*) FROM attempts WHERE result IS NULL"); n != 1 {
+		if n := b.Count("SELECT count(*) FROM attempts WHERE result IS NULL"); n != 1 {
 			t.Errorf("%d attempts are open: another charge may follow", n)
 		}
 	})
@@ -163,7 +163,7 @@ func TestWhatTheKeyIsKnownFor(t *testing.T) {
 		b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Status: 500,
 			Store: true})
 		b.try(ids[0])
-		b.exec("UPDATE scheduled_tasks SET attempts = 0")
+		b.Exec("UPDATE scheduled_tasks SET attempts = 0")
 		status := b.try(ids[0])
 		if hours := b.hoursOff(ids[0]); status != "pending" || b.left() != 2 || hours < 19 || hours > 20 {
 			t.Errorf("it is %s for %.1f hours after %d requests", status, hours, b.left())
@@ -181,7 +181,7 @@ func TestAnOutcomeStands(t *testing.T) {
 	n, err := b.queries.AttemptFinish(t.Context(), db.AttemptFinishParams{
 		MerchantID: b.merchant, TaskID: ids[0], Result: "absent",
 	})
-	if result := b.text("SELECT result FROM attempts WHERE task_id = $1", ids[0]); result != "paid" ||
+	if result := b.Text("SELECT result FROM attempts WHERE task_id = $1", ids[0]); result != "paid" ||
 		n != 0 || err != nil {
 		t.Errorf("it is %s; %d, %v", result, n, err)
 	}
@@ -196,7 +196,7 @@ func TestAFinalStepIsLookedAt(t *testing.T) {
 			b := setupStep(t)
 			c := sandbox.Change{Account: b.account, Do: do}
 			if do == "pay_out_of_band" {
-				c.ID = b.text("SELECT stripe_invoice_id FROM ghost_targets")
+				c.ID = b.Text("SELECT stripe_invoice_id FROM ghost_targets")
 			}
 			if do != "" {
 				if _, err := b.world.Change(c); err != nil {
@@ -261,11 +261,11 @@ func TestALateChargeMayHaveBeenExecuted(t *testing.T) {
 		t.Fatalf("it is %s", status)
 	}
 	b.world.ForgetKeys()
-	b.exec("UPDATE attempts SET result = NULL, sent_at = NULL")
-	b.exec(`UPDATE scheduled_tasks SET status = 'pending', first_sent_at = NULL, finished_at = NULL,
+	b.Exec("UPDATE attempts SET result = NULL, sent_at = NULL")
+	b.Exec(`UPDATE scheduled_tasks SET status = 'pending', first_sent_at = NULL, finished_at = NULL,
 		outcome = NULL, run_at = phantom_now() - interval '2 days' WHERE id = $1`, ids[0])
 	b.try(ids[0])
-	if result := b.text("SELECT result FROM attempts"); result != "paid" || b.left() != 1 {
+	if result := b.Text("SELECT result FROM attempts"); result != "paid" || b.left() != 1 {
 		t.Errorf("it is said to be %s, after %d requests", result, b.left())
 	}
 }

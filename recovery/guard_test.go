@@ -63,11 +63,11 @@ func (b *bench) ids(query string, args ...any) (ids []uuid.UUID) {
 // begin runs a task now, until wait is called, which says how it stands.
 func (b *bench) begin(id uuid.UUID) (tried func() bool, wait func() string) {
 	b.t.Helper()
-	b.exec("UPDATE scheduled_tasks SET run_at = least(run_at, phantom_now()) WHERE id = $1", id)
+	b.Exec("UPDATE scheduled_tasks SET run_at = least(run_at, phantom_now()) WHERE id = $1", id)
 	if status := b.status(id); status != "pending" {
 		b.t.Fatalf("it cannot be tried: it is %s", status)
 	}
-	fence := b.count("SELECT fence FROM scheduled_tasks WHERE id = $1", id)
+	fence := b.Count("SELECT fence FROM scheduled_tasks WHERE id = $1", id)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(b.t.Context()))
 	queue, err := task.NewQueue(b.pool, task.Config{
 		// one try
@@ -83,7 +83,7 @@ func (b *bench) begin(id uuid.UUID) (tried func() bool, wait func() string) {
 	}()
 	b.t.Cleanup(func() { cancel(); <-done })
 	tried = func() bool {
-		return b.count(`SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND fence > $2
+		return b.Count(`SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND fence > $2
 			AND status <> 'running'`, id, fence) == 1
 	}
 	return tried, func() string {
@@ -104,7 +104,7 @@ func (b *bench) try(id uuid.UUID) string {
 
 func (b *bench) status(id uuid.UUID) string {
 	b.t.Helper()
-	return b.text("SELECT status FROM scheduled_tasks WHERE id = $1", id)
+	return b.Text("SELECT status FROM scheduled_tasks WHERE id = $1", id)
 }
 
 // hoursOff is for how many hours a task is put off.
@@ -150,15 +150,15 @@ func (b *bench) executed() int { return len(b.world.Ledger(b.account)) }
 // later lets time pass for PHANTOM, while nothing happens at Stripe.
 func (b *bench) later(d time.Duration) {
 	b.t.Helper()
-	b.exec("UPDATE test_clock SET ahead = ahead + $1 * interval '1 microsecond'", d.Microseconds())
+	b.Exec("UPDATE test_clock SET ahead = ahead + $1 * interval '1 microsecond'", d.Microseconds())
 }
 
 // sentAgo makes a task's request as old as that, by every clock.
 func (b *bench) sentAgo(id uuid.UUID, age time.Duration) {
 	b.t.Helper()
-	b.exec(`UPDATE scheduled_tasks
+	b.Exec(`UPDATE scheduled_tasks
 		SET first_sent_at = clock_timestamp() - $2 * interval '1 microsecond'
 		WHERE id = $1`, id, age.Microseconds())
-	b.exec(`UPDATE attempts SET sent_at = phantom_now() - $2 * interval '1 microsecond'
+	b.Exec(`UPDATE attempts SET sent_at = phantom_now() - $2 * interval '1 microsecond'
 		WHERE task_id = $1`, id, age.Microseconds())
 }

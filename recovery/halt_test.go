@@ -17,7 +17,7 @@ import (
 // has executed then.
 func (b *bench) due(charge uuid.UUID) (executed int) {
 	b.t.Helper()
-	b.exec("UPDATE scheduled_tasks SET status = 'pending', lease_until = NULL, run_at = phantom_now() WHERE id = $1 AND status IN ('pending', 'running')", charge)
+	b.Exec("UPDATE scheduled_tasks SET status = 'pending', lease_until = NULL, run_at = phantom_now() WHERE id = $1 AND status IN ('pending', 'running')", charge)
 	row, err := b.queries.TaskClaimOne(b.t.Context(), db.TaskClaimOneParams{LeaseSeconds: 60, MerchantID: b.merchant, ID: charge})
 	if err != nil {
 		b.t.Fatal(err)
@@ -58,7 +58,7 @@ func TestAMerchantsHaltIsTheirs(t *testing.T) {
 		// it is the first: nothing of it must be planned elsewhere
 		t.Fatal(err)
 	}
-	other.exec("UPDATE scheduled_tasks SET run_at = phantom_now() + interval '1 hour' WHERE id = $1", others)
+	other.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() + interval '1 hour' WHERE id = $1", others)
 	b, own := charge(1)
 	if b.merchant == other.merchant || own == others {
 		t.Fatal("the two are one merchant")

@@ -22,13 +22,13 @@ func TestRefusedTakeOverWaits(t *testing.T) {
 	}
 	b.work()
 	b.await("every invoice was asked for", func() bool {
-		return b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_hold' AND result = 'refused'") > 2 &&
-			b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+		return b.Count("SELECT count(*) FROM attempts WHERE action = 'invoice_hold' AND result = 'refused'") > 2 &&
+			b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
 	})
-	if n := b.count("SELECT max(n) FROM (SELECT count(*) AS n FROM attempts WHERE action = 'invoice_hold' AND sent_at IS NOT NULL GROUP BY object) AS s"); n != 1 {
+	if n := b.Count("SELECT max(n) FROM (SELECT count(*) AS n FROM attempts WHERE action = 'invoice_hold' AND sent_at IS NOT NULL GROUP BY object) AS s"); n != 1 {
 		t.Errorf("an invoice was asked for %d times within the hour", n)
 	}
-	if n := b.count("SELECT count(*) FROM hunts h WHERE charges_over IS NULL AND cardinality(h.invoices) = 1 AND EXISTS (SELECT FROM attempts a WHERE a.hunt_id = h.id AND a.result = 'refused')"); n != 0 {
+	if n := b.Count("SELECT count(*) FROM hunts h WHERE charges_over IS NULL AND cardinality(h.invoices) = 1 AND EXISTS (SELECT FROM attempts a WHERE a.hunt_id = h.id AND a.result = 'refused')"); n != 0 {
 		t.Errorf("%d hunts go on", n)
 	}
 }
@@ -44,8 +44,8 @@ func TestNothingIsTakenOverForNothing(t *testing.T) {
 	}
 	b.work()
 	b.await("all that is due is done", func() bool {
-		return b.count("SELECT count(*) FROM hunts h WHERE NOT EXISTS (SELECT FROM hunt_notes n WHERE n.hunt_id = h.id AND n.note NOT LIKE 'begun%')") == 0 &&
-			b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+		return b.Count("SELECT count(*) FROM hunts h WHERE NOT EXISTS (SELECT FROM hunt_notes n WHERE n.hunt_id = h.id AND n.note NOT LIKE 'begun%')") == 0 &&
+			b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
 	})
 	held := 0
 	for _, e := range b.world.Ledger(b.account) {
@@ -53,7 +53,7 @@ func TestNothingIsTakenOverForNothing(t *testing.T) {
 			continue
 		}
 		held++
-		if why := b.text(`SELECT coalesce(max(h.charges_over), '') FROM hunts h WHERE $1 = ANY (h.invoices) AND NOT EXISTS (
+		if why := b.Text(`SELECT coalesce(max(h.charges_over), '') FROM hunts h WHERE $1 = ANY (h.invoices) AND NOT EXISTS (
 			SELECT FROM attempts a WHERE a.hunt_id = h.id AND a.action = 'invoice_pay' AND a.sent_at IS NOT NULL)`, e.Object); why != "" {
 			t.Errorf("%s was taken over and not charged: %s", e.Object, why)
 		}

@@ -14,7 +14,7 @@ func TestHuntsOfAWorld(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 60})
 	b.audit()
-	ghosts := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
+	ghosts := b.Count("SELECT count(*) FROM ghost_targets WHERE status = 'open'")
 	if ghosts < 50 {
 		t.Fatalf("the world has %d ghosts", ghosts)
 	}
@@ -28,27 +28,27 @@ func TestHuntsOfAWorld(t *testing.T) {
 	}
 	b.work()
 	b.await("every first charge is done", func() bool {
-		return b.count("SELECT count(*) FROM hunts WHERE state = 'active' AND charges = 0 AND charges_over IS NULL") == 0 &&
-			b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+		return b.Count("SELECT count(*) FROM hunts WHERE state = 'active' AND charges = 0 AND charges_over IS NULL") == 0 &&
+			b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
 	})
-	paid := b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'paid'")
-	if declined := b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'declined'"); paid == 0 || declined == 0 || paid+declined != ghosts {
+	paid := b.Count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'paid'")
+	if declined := b.Count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'declined'"); paid == 0 || declined == 0 || paid+declined != ghosts {
 		t.Errorf("%d paid and %d declined of %d", paid, declined, ghosts)
 	}
 	// What the bank refuses for good is over, anything else is planned again, a day later at the
 	// earliest.
-	if n := b.count(`SELECT count(*) FROM attempts a JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
+	if n := b.Count(`SELECT count(*) FROM attempts a JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
 		WHERE a.decline_class IN ('never', 'customer') AND h.charges_over IS NULL`); n != 0 {
 		t.Errorf("%d hunts go on after a hard decline", n)
 	}
-	if n := b.count(`SELECT count(*) FROM attempts a WHERE a.decline_class IN ('timed', 'low', 'soon') AND NOT EXISTS (
+	if n := b.Count(`SELECT count(*) FROM attempts a WHERE a.decline_class IN ('timed', 'low', 'soon') AND NOT EXISTS (
 		SELECT FROM attempts x WHERE x.object = a.object AND x.number = a.number + 1 AND x.planned_for >= a.sent_at + interval '24 hours')`); n != 0 {
 		t.Errorf("%d soft declines are not tried again a day later", n)
 	}
 	b.await("what was paid is counted", func() bool {
-		return b.count("SELECT count(*) FROM recoveries WHERE cause = 'charge'") == paid
+		return b.Count("SELECT count(*) FROM recoveries WHERE cause = 'charge'") == paid
 	})
-	if n := b.count("SELECT (SELECT sum(amount) FROM recoveries) - (SELECT sum(amount) FROM hunts WHERE state = 'recovered')"); n != 0 {
+	if n := b.Count("SELECT (SELECT sum(amount) FROM recoveries) - (SELECT sum(amount) FROM hunts WHERE state = 'recovered')"); n != 0 {
 		t.Errorf("recoveries and recovered hunts differ by %d", n)
 	}
 }
@@ -77,10 +77,10 @@ func TestRecoverTakesThePlaceOfObserve(t *testing.T) {
 	b.recoverWith(nil)
 	start(Started{Hunts: 5})
 	start(Started{})
-	if n := b.count("SELECT count(*) FROM hunts WHERE mode = 'observe' AND state = 'stopped' AND ended_reason LIKE '%takes its place'"); n != 5 {
+	if n := b.Count("SELECT count(*) FROM hunts WHERE mode = 'observe' AND state = 'stopped' AND ended_reason LIKE '%takes its place'"); n != 5 {
 		t.Errorf("%d hunts that watch have ended, want 5", n)
 	}
-	if n := b.count("SELECT count(*) FROM hunts WHERE mode = 'recover' AND state = 'active'"); n != 5 {
+	if n := b.Count("SELECT count(*) FROM hunts WHERE mode = 'recover' AND state = 'active'"); n != 5 {
 		t.Errorf("%d hunts recover, want 5", n)
 	}
 }
@@ -96,13 +96,13 @@ func TestMoneyIsTheLaterHunts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.exec("UPDATE hunts SET state = 'exhausted', ended_reason = 'the window is over' WHERE mode = 'observe'")
+	b.Exec("UPDATE hunts SET state = 'exhausted', ended_reason = 'the window is over' WHERE mode = 'observe'")
 	b.during(func() {
 		b.await("what was paid is counted", func() bool {
-			return b.count("SELECT count(*) FROM attempts WHERE result = 'paid'") > 0 && b.count("SELECT count(*) FROM recoveries") == b.count("SELECT count(*) FROM attempts WHERE result = 'paid'")
+			return b.Count("SELECT count(*) FROM attempts WHERE result = 'paid'") > 0 && b.Count("SELECT count(*) FROM recoveries") == b.Count("SELECT count(*) FROM attempts WHERE result = 'paid'")
 		})
 	})
-	if n := b.count("SELECT count(*) FROM recoveries r JOIN hunts h ON h.id = r.hunt_id WHERE h.mode = 'observe' OR r.cause <> 'charge'"); n != 0 {
+	if n := b.Count("SELECT count(*) FROM recoveries r JOIN hunts h ON h.id = r.hunt_id WHERE h.mode = 'observe' OR r.cause <> 'charge'"); n != 0 {
 		t.Errorf("%d payments are credited to hunts that watched", n)
 	}
 }

@@ -26,24 +26,24 @@ func TestEachInvoiceHasItsAttempts(t *testing.T) {
 	two := `FROM hunts h JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 		WHERE h.began_at >= $1 AND h.state = 'active' AND jsonb_array_length(g.invoices) = 2
 		AND EXISTS (SELECT FROM attempts a WHERE a.hunt_id = h.id AND a.result = 'declined')`
-	several := b.count("SELECT count(*) "+two, began)
+	several := b.Count("SELECT count(*) "+two, began)
 	if several == 0 {
 		t.Fatal("no hunt is about two invoices")
 	}
 	b.during(func() { b.live(began.AddDate(0, 0, 55)) })
-	if n := b.count(`SELECT count(*) FROM hunts h WHERE h.began_at >= $1
+	if n := b.Count(`SELECT count(*) FROM hunts h WHERE h.began_at >= $1
 		AND 2 = (SELECT count(DISTINCT a.object) FROM attempts a WHERE a.merchant_id = h.merchant_id AND a.hunt_id = h.id AND a.result = 'declined')`, began); n == 0 {
 		t.Errorf("none of %d hunts has charged both of its invoices", several)
 	}
-	if n := b.count(`SELECT count(*) FROM attempts a WHERE a.result = 'declined' AND 6 <= (SELECT count(*) FROM attempts e WHERE e.object = a.object
+	if n := b.Count(`SELECT count(*) FROM attempts a WHERE a.result = 'declined' AND 6 <= (SELECT count(*) FROM attempts e WHERE e.object = a.object
 		AND e.result = 'declined' AND e.sent_at < a.sent_at)`); n == 0 {
 		t.Error("no invoice was charged again when its attempts had refilled")
 	}
-	if n := b.count(`SELECT max(n) FROM (SELECT count(*) AS n FROM attempts a JOIN attempts e ON e.object = a.object AND e.sent_at <= a.sent_at
+	if n := b.Count(`SELECT max(n) FROM (SELECT count(*) AS n FROM attempts a JOIN attempts e ON e.object = a.object AND e.sent_at <= a.sent_at
 		AND e.sent_at > a.sent_at - interval '30 days' WHERE a.action = 'invoice_pay' AND e.action = 'invoice_pay' GROUP BY a.task_id) AS s`); n > 6 {
 		t.Errorf("an invoice was charged %d times within 30 days", n)
 	}
-	if n := b.count(`SELECT count(*) FROM attempts a JOIN attempts b ON b.customer = a.customer AND b.task_id <> a.task_id
+	if n := b.Count(`SELECT count(*) FROM attempts a JOIN attempts b ON b.customer = a.customer AND b.task_id <> a.task_id
 		AND b.sent_at >= a.sent_at AND b.sent_at < a.sent_at + interval '24 hours' AND b.card = a.card AND a.result = 'declined' WHERE a.action = 'invoice_pay' AND b.action = 'invoice_pay'`); n != 0 {
 		t.Errorf("%d charges came within a day of another with the same card", n)
 	}
@@ -58,7 +58,7 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 	b.audit()
 	b.correspond()
 	const most = 1_000_000
-	b.exec("UPDATE ghost_targets SET invoices = jsonb_set(invoices, '{0,amount}', to_jsonb($1::bigint)), amount = amount + $1 WHERE status = 'open' AND jsonb_array_length(invoices) = 2", 2*most)
+	b.Exec("UPDATE ghost_targets SET invoices = jsonb_set(invoices, '{0,amount}', to_jsonb($1::bigint)), amount = amount + $1 WHERE status = 'open' AND jsonb_array_length(invoices) = 2", 2*most)
 	p := playbook.Default()
 	p.Mode, p.HoldoutPercent, p.DailyCap = state.ModeRecover, 0, map[string]int64{"usd": most, "eur": most, "jpy": most}
 	p.Auto = false
@@ -69,7 +69,7 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 	}
 	for _, one := range run.Data { // before a charge that is due at once changes what is owed
 		if one.Action == playbook.Email {
-			if b.count("SELECT count(*) FROM ghost_targets WHERE id = $1 AND stripe_invoice_id = $2 AND (invoices -> 0 ->> 'amount')::bigint = $3", one.Ghost, one.Invoice, one.Amount) != 1 {
+			if b.Count("SELECT count(*) FROM ghost_targets WHERE id = $1 AND stripe_invoice_id = $2 AND (invoices -> 0 ->> 'amount')::bigint = $3", one.Ghost, one.Invoice, one.Amount) != 1 {
 				t.Errorf("%+v is not about the oldest invoice", one)
 			}
 		}
@@ -81,10 +81,10 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
-	b.exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 hour' WHERE kind <> 'hunt'")
+	b.Exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 hour' WHERE kind <> 'hunt'")
 	b.during(func() {
 		b.await("the hunts begin", func() bool {
-			return b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND params ->> 'do' = 'begin' AND status IN ('pending', 'running')") == 0
+			return b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND params ->> 'do' = 'begin' AND status IN ('pending', 'running')") == 0
 		})
 	})
 	charges := 0
@@ -92,12 +92,12 @@ func TestDryRunOfSeveralInvoices(t *testing.T) {
 		switch one.Action {
 		case forecast.ActionCharge, forecast.ActionTakeOver:
 			charges++
-			if one.Amount > most || b.count("SELECT count(*) FROM scheduled_tasks WHERE kind LIKE 'invoice_%' AND created_at > now() - interval '1 hour' AND params ->> 'object' = $1 AND (params ->> 'amount')::bigint = $2", one.Invoice, one.Amount) == 0 {
+			if one.Amount > most || b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind LIKE 'invoice_%' AND created_at > now() - interval '1 hour' AND params ->> 'object' = $1 AND (params ->> 'amount')::bigint = $2", one.Invoice, one.Amount) == 0 {
 				t.Errorf("%+v is foretold and not planned", one)
 			}
 		}
 	}
-	hunts := b.count("SELECT count(*) FROM hunts WHERE began_at >= $1", began)
+	hunts := b.Count("SELECT count(*) FROM hunts WHERE began_at >= $1", began)
 	if charges == 0 || hunts == 0 {
 		t.Fatalf("%d hunts, %d charges are foretold", hunts, charges)
 	}

@@ -49,14 +49,14 @@ func setupCharge(t *testing.T) (b *bench, id uuid.UUID) {
 func TestAgedKeyIsNeitherSentNorDone(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)
-	b.exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() - interval '21 hours', run_at = phantom_now() WHERE id = $1", id)
+	b.Exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() - interval '21 hours', run_at = phantom_now() WHERE id = $1", id)
 	row, err := b.queries.TaskClaimOne(t.Context(), db.TaskClaimOneParams{LeaseSeconds: 60, MerchantID: b.merchant, ID: id})
 	if err != nil {
 		t.Fatal(err)
 	}
 	young := time.Now() // what settle believed
 	j := &job{s: b.s, t: &task.Task{MerchantID: b.merchant, ID: id, Kind: row.Kind, Params: row.Params, Fence: row.Fence, FirstSentAt: &young}}
-	if j.p.Hunt, err = uuid.Parse(b.text("SELECT params ->> 'hunt' FROM scheduled_tasks WHERE id = $1", id)); err != nil {
+	if j.p.Hunt, err = uuid.Parse(b.Text("SELECT params ->> 'hunt' FROM scheduled_tasks WHERE id = $1", id)); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.load(t.Context()); err != nil {
@@ -79,13 +79,13 @@ func TestRefusedReadsComeToAPerson(t *testing.T) {
 		b.connect = connect.New(connect.Config{APIBase: b.url, Patience: time.Millisecond, Log: slog.New(slog.DiscardHandler)}, b.pool)
 		b.s = New(b.pool, b.connect, message.New(b.pool, b.connect, message.Config{}), atOnce{}, Config{Log: slog.New(slog.DiscardHandler)})
 		b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/invoices/", Times: -1, Status: status})
-		b.exec("UPDATE scheduled_tasks SET attempts = 7 WHERE id = $1", id)
+		b.Exec("UPDATE scheduled_tasks SET attempts = 7 WHERE id = $1", id)
 		b.during(func() {
 			b.await("it is tried", func() bool {
-				return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND fence > 0 AND status <> 'running'", id) == 1
+				return b.Count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND fence > 0 AND status <> 'running'", id) == 1
 			})
 		})
-		if got := b.text("SELECT status FROM scheduled_tasks WHERE id = $1", id); got != want {
+		if got := b.Text("SELECT status FROM scheduled_tasks WHERE id = $1", id); got != want {
 			t.Errorf("after %d it is %s, want %s", status, got, want)
 		}
 	}
@@ -93,7 +93,7 @@ func TestRefusedReadsComeToAPerson(t *testing.T) {
 
 func (b *bench) text2id(query string) uuid.UUID {
 	b.t.Helper()
-	id, err := uuid.Parse(b.text(query))
+	id, err := uuid.Parse(b.Text(query))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -110,12 +110,12 @@ func TestFinalStepSparesWhoHasPaid(t *testing.T) {
 	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pay_out_of_band", ID: b.text("SELECT stripe_invoice_id FROM ghost_targets")}); err != nil {
+	if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pay_out_of_band", ID: b.Text("SELECT stripe_invoice_id FROM ghost_targets")}); err != nil {
 		t.Fatal(err)
 	}
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
 	b.work()
-	b.await("the hunt ends by the payment", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'recovered'") == 1 })
+	b.await("the hunt ends by the payment", func() bool { return b.Count("SELECT count(*) FROM hunts WHERE state = 'recovered'") == 1 })
 	for _, e := range b.world.Ledger(b.account) {
 		if strings.HasPrefix(e.Path, "/v1/subscriptions/") {
 			t.Errorf("%s %s was executed", e.Method, e.Path)
@@ -128,26 +128,26 @@ func TestFinalStepSparesWhoHasPaid(t *testing.T) {
 func TestGivenUpChargeCounts(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)
-	b.exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp(), run_at = phantom_now() + interval '1 hour' WHERE id = $1", id)
-	b.exec("UPDATE attempts SET sent_at = phantom_now() WHERE task_id = $1", id)
+	b.Exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp(), run_at = phantom_now() + interval '1 hour' WHERE id = $1", id)
+	b.Exec("UPDATE attempts SET sent_at = phantom_now() WHERE task_id = $1", id)
 	cancel := db.TaskCancelParams{MerchantID: b.merchant, ID: id}
 	if n, err := b.queries.TaskCancel(t.Context(), cancel); n != 0 || err != nil {
 		t.Fatalf("a charge that may be out was canceled: %d, %v", n, err)
 	}
-	b.exec("UPDATE scheduled_tasks SET status = 'needs_review' WHERE id = $1", id)
+	b.Exec("UPDATE scheduled_tasks SET status = 'needs_review' WHERE id = $1", id)
 	if n, err := b.queries.TaskCancel(t.Context(), cancel); n != 1 || err != nil {
 		t.Fatalf("a person cannot give it up: %d, %v", n, err)
 	}
-	again, _ := planAgain(b.merchant, []byte(b.text("SELECT params FROM scheduled_tasks WHERE id = $1", id)))
+	again, _ := planAgain(b.merchant, []byte(b.Text("SELECT params FROM scheduled_tasks WHERE id = $1", id)))
 	if _, err := b.queries.TaskEnqueue(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
 	b.during(func() {
 		b.await("the next charge waits for a day", func() bool {
-			return b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result IS NULL AND reason LIKE 'put off: %' AND planned_for > phantom_now() + interval '23 hours'") == 1
+			return b.Count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result IS NULL AND reason LIKE 'put off: %' AND planned_for > phantom_now() + interval '23 hours'") == 1
 		})
 	})
-	if got := b.text("SELECT result FROM attempts WHERE task_id = $1", id); got != "unknown" {
+	if got := b.Text("SELECT result FROM attempts WHERE task_id = $1", id); got != "unknown" {
 		t.Errorf("it counts as %s", got)
 	}
 	if n := len(b.world.AllExecutions()); n != 0 {
@@ -171,24 +171,24 @@ func TestNothingLeavesAgainBesideACharge(t *testing.T) {
 	}
 	waiting := func(tries int) func() bool {
 		return func() bool {
-			return b.count(`SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay' AND status = 'pending' AND first_sent_at IS NOT NULL
+			return b.Count(`SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay' AND status = 'pending' AND first_sent_at IS NOT NULL
 				AND fence >= $1 AND run_at > phantom_now()`, tries) == invoices
 		}
 	}
 	b.during(func() {
 		b.await("every charge is sent, and its answer lost", waiting(2))
 		b.world.ForgetKeys()
-		b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_pay'")
+		b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_pay'")
 		b.await("every charge is looked at again", waiting(3))
 	})
 	if n := len(b.world.Ledger(b.account)); n != invoices {
 		t.Errorf("%d of %d charges were executed", n, invoices)
 	}
 	b.world.Mend()
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_pay'")
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_pay'")
 	b.during(func() {
 		b.await("the events tell of all", func() bool {
-			return b.count("SELECT count(*) FROM attempts WHERE result IN ('paid', 'declined')") == invoices
+			return b.Count("SELECT count(*) FROM attempts WHERE result IN ('paid', 'declined')") == invoices
 		})
 	})
 	if n := len(b.world.Ledger(b.account)); n != invoices {

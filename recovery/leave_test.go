@@ -49,7 +49,7 @@ func TestNothingLeavesLate(t *testing.T) {
 				}
 			}
 			p.at(time.Now)
-			p.exec("UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = $1", hunt)
+			p.Exec("UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = phantom_now() WHERE id = $1", hunt)
 			p.try(sent)
 			p.try(stopped)
 			if got, why := p.state(sent); got != state.MessageSent {
@@ -100,7 +100,7 @@ func (p *office) newest(change func(*playbook.Playbook)) {
 	change(&chosen)
 	body, err := json.Marshal(chosen)
 	p.must(err)
-	p.exec("INSERT INTO playbooks (merchant_id, version, body) SELECT merchant_id, max(version) + 1, $1 FROM playbooks GROUP BY merchant_id", body)
+	p.Exec("INSERT INTO playbooks (merchant_id, version, body) SELECT merchant_id, max(version) + 1, $1 FROM playbooks GROUP BY merchant_id", body)
 }
 
 // Who turns recovering off, or halts everything, stops the messages of running hunts too: nothing
@@ -120,17 +120,17 @@ func TestNewestPlaybookStopsMessages(t *testing.T) {
 		if requests != 0 || reads() != 0 || got != state.MessagePlanned || !reflect.DeepEqual(verdict, task.Snooze(15*time.Minute)) {
 			t.Errorf("mode %s: %d requests and %d reads, %s %s, then %#v", mode, requests, reads(), got, why, verdict)
 		}
-		if n := p.count("SELECT count(*) FROM hunts WHERE state = 'active'"); n != 1 {
+		if n := p.Count("SELECT count(*) FROM hunts WHERE state = 'active'"); n != 1 {
 			t.Errorf("mode %s: the hunt has ended", mode)
 		}
 	}
 	p.newest(func(*playbook.Playbook) {})
-	p.exec("INSERT INTO halts (scope) VALUES ($1)", p.merchant)
+	p.Exec("INSERT INTO halts (scope) VALUES ($1)", p.merchant)
 	p.try(id)
 	if requests, _, _ := p.world.took(); requests != 0 || reads() != 0 {
 		t.Errorf("during a halt: %d requests and %d reads", requests, reads())
 	}
-	p.exec("DELETE FROM halts")
+	p.Exec("DELETE FROM halts")
 	p.try(id)
 	if got, why := p.state(id); got != state.MessageSent || reads() == 0 {
 		t.Errorf("on again: %s %s", got, why)
@@ -185,7 +185,7 @@ func TestNewestQuietHoursHold(t *testing.T) {
 		chosen.QuietHours = playbook.QuietHours{From: "11:00", To: "14:00", Zone: "UTC"}
 	})
 	p.try(id)
-	if got, why := p.state(id); got != state.MessagePlanned || p.count("SELECT count(*) FROM messages WHERE planned_for = '2027-01-15 14:00Z'") != 1 {
+	if got, why := p.state(id); got != state.MessagePlanned || p.Count("SELECT count(*) FROM messages WHERE planned_for = '2027-01-15 14:00Z'") != 1 {
 		t.Errorf("%s %s", got, why)
 	}
 }
@@ -195,7 +195,7 @@ func TestNewestQuietHoursHold(t *testing.T) {
 func TestNoSMSAtNightAnywhere(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	p.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"21:00","to":"08:00","zone":"customer"}')`)
+	p.Exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"21:00","to":"08:00","zone":"customer"}')`)
 	for _, test := range []struct{ name, channel, zone, phone, at, until string }{
 		{"an email at nine in New York", playbook.Email, "America/New_York", number, "2027-01-15T14:00:00Z", ""},
 		{"an SMS at nine in New York", playbook.SMS, "America/New_York", number, "2027-01-15T14:00:00Z", "2027-01-15T18:00:00Z"},
@@ -208,15 +208,15 @@ func TestNoSMSAtNightAnywhere(t *testing.T) {
 		who := person{"cus_" + test.name, strings.ReplaceAll(test.name, " ", ".") + "@example.com"}
 		p.world.set(func() { p.world.phones[who.customer] = test.phone })
 		id, hunt := p.plan(who, test.channel, "payment_failed")
-		p.exec("UPDATE ghost_targets SET zone = $2 WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt, test.zone)
-		p.exec("UPDATE hunts SET began_at = phantom_now() WHERE id = $1", hunt)
+		p.Exec("UPDATE ghost_targets SET zone = $2 WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt, test.zone)
+		p.Exec("UPDATE hunts SET began_at = phantom_now() WHERE id = $1", hunt)
 		p.try(id)
 		got, why := p.state(id)
 		if test.until == "" && got != state.MessageSent {
 			t.Errorf("%s: %s, %s", test.name, got, why)
 		}
-		if test.until != "" && (got != state.MessagePlanned || p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until) != 1) {
-			t.Errorf("%s: %s, %s, not put off until %s but %s", test.name, got, why, test.until, p.text("SELECT planned_for::text FROM messages WHERE id = $1", id))
+		if test.until != "" && (got != state.MessagePlanned || p.Count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until) != 1) {
+			t.Errorf("%s: %s, %s, not put off until %s but %s", test.name, got, why, test.until, p.Text("SELECT planned_for::text FROM messages WHERE id = $1", id))
 		}
 	}
 }

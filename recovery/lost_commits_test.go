@@ -27,25 +27,25 @@ func TestLostTakeOverIsGivenBack(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.movable()
 	b.audit()
-	b.post("/v1/invoices/"+b.text("SELECT stripe_invoice_id FROM ghost_targets"), url.Values{"auto_advance": {"true"}})
+	b.post("/v1/invoices/"+b.Text("SELECT stripe_invoice_id FROM ghost_targets"), url.Values{"auto_advance": {"true"}})
 	b.hunted(func(p *playbook.Playbook) { p.TakeOver = true })
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
 	id := b.planned(gate.KindHold)
 	b.try(id)
 	t.Log(b.executed())
-	if got := b.text("SELECT result || coalesce(' ' || code, '') FROM attempts WHERE task_id = $1", id); got != "done" {
+	if got := b.Text("SELECT result || coalesce(' ' || code, '') FROM attempts WHERE task_id = $1", id); got != "done" {
 		t.Fatalf("it is %s", got)
 	}
-	b.exec("DELETE FROM scheduled_tasks WHERE kind = 'invoice_pay'")
-	b.exec("DELETE FROM attempts WHERE task_id <> $1", id)
-	b.exec("UPDATE attempts SET result = NULL, sent_at = NULL, code = NULL")
-	b.exec("UPDATE scheduled_tasks SET status = 'pending', attempts = 0, first_sent_at = NULL, finished_at = NULL, outcome = NULL, run_at = phantom_now() WHERE id = $1", id)
+	b.Exec("DELETE FROM scheduled_tasks WHERE kind = 'invoice_pay'")
+	b.Exec("DELETE FROM attempts WHERE task_id <> $1", id)
+	b.Exec("UPDATE attempts SET result = NULL, sent_at = NULL, code = NULL")
+	b.Exec("UPDATE scheduled_tasks SET status = 'pending', attempts = 0, first_sent_at = NULL, finished_at = NULL, outcome = NULL, run_at = phantom_now() WHERE id = $1", id)
 	b.try(id)
-	t.Log(b.text("SELECT result || coalesce(' ' || code, '') FROM attempts WHERE task_id = $1", id))
+	t.Log(b.Text("SELECT result || coalesce(' ' || code, '') FROM attempts WHERE task_id = $1", id))
 	if err := b.s.Stop(t.Context(), b.merchant, b.text2id("SELECT id::text FROM hunts")); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_release'"); n != 1 {
+	if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_release'"); n != 1 {
 		t.Errorf("our own take-over is booked as another's, and %d releases are planned", n)
 	}
 }
@@ -62,16 +62,16 @@ func TestLostPaymentIsOurs(t *testing.T) {
 	id := b.planned(gate.KindPay)
 	b.turnCard("new_card", "")
 	b.try(id)
-	if got := b.text("SELECT result FROM attempts WHERE task_id = $1", id); got != "paid" {
+	if got := b.Text("SELECT result FROM attempts WHERE task_id = $1", id); got != "paid" {
 		t.Fatalf("it is %s", got)
 	}
 	b.forget(id)
 	b.refresh() // a webhook, or the audit after a restore
 	b.during(func() {
-		b.await("it is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
+		b.await("it is counted", func() bool { return b.Count("SELECT count(*) FROM recoveries") == 1 })
 		b.calm()
 	})
-	got := b.text("SELECT a.result || ' ' || r.cause || ' ' || h.charges FROM attempts a, recoveries r, hunts h WHERE a.task_id = $1", id)
+	got := b.Text("SELECT a.result || ' ' || r.cause || ' ' || h.charges FROM attempts a, recoveries r, hunts h WHERE a.task_id = $1", id)
 	if got != "paid charge 1" {
 		t.Errorf("an executed charge that has paid is booked as %q", got)
 	}
@@ -81,14 +81,14 @@ func TestLostPaymentIsOurs(t *testing.T) {
 func TestMerchantsLaterPauseIsNotLifted(t *testing.T) {
 	t.Parallel()
 	b := paused(t, true)
-	subscription := b.text("SELECT stripe_subscription_id FROM ghost_targets")
+	subscription := b.Text("SELECT stripe_subscription_id FROM ghost_targets")
 	b.post("/v1/subscriptions/"+subscription, url.Values{"pause_collection": {""}, "metadata[phantom_task]": {""}})
 	b.post("/v1/subscriptions/"+subscription, url.Values{"pause_collection[behavior]": {"void"}})
 	n := b.executed()
 	b.turn(sandbox.Change{Do: "pay"})
 	b.refresh()
 	b.during(func() {
-		b.await("what was paid is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
+		b.await("what was paid is counted", func() bool { return b.Count("SELECT count(*) FROM recoveries") == 1 })
 		b.calm()
 	})
 	for _, e := range b.world.Ledger(b.account)[n:] {
@@ -113,8 +113,8 @@ func TestBrakeOfLimitsIsLifted(t *testing.T) {
 			b.recoverWith(nil)
 			b.refresh()
 			b.during(b.calm)
-			if n := b.count("SELECT count(*) FROM hunts WHERE state = 'active' AND charges_over IS NOT NULL"); n != 0 {
-				t.Errorf("the hunt's charges are over for good: %s", b.text("SELECT charges_over FROM hunts"))
+			if n := b.Count("SELECT count(*) FROM hunts WHERE state = 'active' AND charges_over IS NOT NULL"); n != 0 {
+				t.Errorf("the hunt's charges are over for good: %s", b.Text("SELECT charges_over FROM hunts"))
 			}
 		})
 	}
@@ -125,13 +125,13 @@ func TestBrakeOfLimitsIsLifted(t *testing.T) {
 		b.audit()
 		b.hunted(nil)
 		b.recoverWith(func(p *playbook.Playbook) {
-			p.DailyCap = map[string]int64{b.text("SELECT currency FROM ghost_targets"): 1}
+			p.DailyCap = map[string]int64{b.Text("SELECT currency FROM ghost_targets"): 1}
 		})
 		b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
 		b.recoverWith(nil)
 		b.refresh()
-		if n := b.count("SELECT count(*) FROM hunts WHERE state = 'active' AND charges_over IS NOT NULL"); n != 0 {
-			t.Errorf("the hunt's charges are over for good: %s", b.text("SELECT charges_over FROM hunts"))
+		if n := b.Count("SELECT count(*) FROM hunts WHERE state = 'active' AND charges_over IS NOT NULL"); n != 0 {
+			t.Errorf("the hunt's charges are over for good: %s", b.Text("SELECT charges_over FROM hunts"))
 		}
 	})
 }
@@ -151,8 +151,8 @@ func TestPaceStarvesFreshness(t *testing.T) {
 			}, b.pool)
 			s := New(b.pool, account, message.New(b.pool, account, message.Config{Log: log}), atOnce{}, Config{Log: log, Refresh: ghost.RefreshIn})
 			before := b.executed()
-			due := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay' AND status = 'pending'")
-			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_pay' AND status = 'pending'")
+			due := b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay' AND status = 'pending'")
+			b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_pay' AND status = 'pending'")
 			queue, err := task.NewQueue(b.pool, task.Config{ListenURL: b.pool.Config().ConnString(), Handlers: map[string]task.Handler{gate.KindPay: s.HandleMutation}, Log: log, Workers: workers, Poll: 100 * time.Millisecond})
 			if err != nil {
 				t.Fatal(err)
@@ -181,14 +181,14 @@ func TestReleaseOfFirstHuntUndoesSecond(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.movable()
 	b.audit()
-	b.post("/v1/invoices/"+b.text("SELECT stripe_invoice_id FROM ghost_targets"), url.Values{"auto_advance": {"true"}})
+	b.post("/v1/invoices/"+b.Text("SELECT stripe_invoice_id FROM ghost_targets"), url.Values{"auto_advance": {"true"}})
 	b.hunted(func(p *playbook.Playbook) { p.TakeOver = true })
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
 	b.try(b.planned(gate.KindHold))
 	if err := b.s.Stop(t.Context(), b.merchant, b.text2id("SELECT id::text FROM hunts")); err != nil {
 		t.Fatal(err)
 	}
-	t.Log(b.text("SELECT string_agg(action || ' ' || coalesce(result, '-') || ' ' || coalesce(code, ''), ', ' ORDER BY task_id) FROM attempts"))
+	t.Log(b.Text("SELECT string_agg(action || ' ' || coalesce(result, '-') || ' ' || coalesce(code, ''), ', ' ORDER BY task_id) FROM attempts"))
 	release := b.planned(gate.KindRelease) // put off: Stripe is slow, or a halt
 	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
@@ -200,12 +200,12 @@ func TestReleaseOfFirstHuntUndoesSecond(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := billing.ReadInvoice(t.Context(), reader, b.text("SELECT stripe_invoice_id FROM ghost_targets"))
+	o, err := billing.ReadInvoice(t.Context(), reader, b.Text("SELECT stripe_invoice_id FROM ghost_targets"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if o.AutoAdvance {
-		t.Errorf("the active hunt holds the invoice (%s), and Smart Retries has it back", b.text("SELECT string_agg(action || ' ' || coalesce(result, '-'), ', ' ORDER BY task_id) FROM attempts"))
+		t.Errorf("the active hunt holds the invoice (%s), and Smart Retries has it back", b.Text("SELECT string_agg(action || ' ' || coalesce(result, '-'), ', ' ORDER BY task_id) FROM attempts"))
 	}
 }
 
@@ -220,7 +220,7 @@ func TestLongWaitEndsInReview(t *testing.T) {
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
 	id := b.planned(gate.KindPay)
 	b.turnCard("new_card", "declines")
-	b.declined("/v1/invoices/" + b.text("SELECT stripe_invoice_id FROM ghost_targets") + "/pay")
+	b.declined("/v1/invoices/" + b.Text("SELECT stripe_invoice_id FROM ghost_targets") + "/pay")
 	if _, err := b.s.Halt(t.Context(), b.merchant); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestLongWaitEndsInReview(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status := b.try(id); status == "needs_review" {
-		t.Errorf("a person is asked: %s", b.text("SELECT last_error FROM scheduled_tasks WHERE id = $1", id))
+		t.Errorf("a person is asked: %s", b.Text("SELECT last_error FROM scheduled_tasks WHERE id = $1", id))
 	}
 }
 
@@ -241,14 +241,14 @@ func TestTakeOverOfTheOldVersionIsGivenBack(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.movable()
 	b.audit()
-	b.post("/v1/invoices/"+b.text("SELECT stripe_invoice_id FROM ghost_targets"), url.Values{"auto_advance": {"true"}})
+	b.post("/v1/invoices/"+b.Text("SELECT stripe_invoice_id FROM ghost_targets"), url.Values{"auto_advance": {"true"}})
 	b.hunted(func(p *playbook.Playbook) { p.TakeOver = true })
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
 	id := b.planned(gate.KindHold)
 	// as it was frozen once
-	b.exec(`UPDATE scheduled_tasks SET params = jsonb_set(params, '{request,body}', '"auto_advance=false"') WHERE id = $1`, id)
-	b.exec("UPDATE attempts SET marked = false WHERE task_id = $1", id)
-	t.Log(b.try(id), b.executed(), b.text("SELECT coalesce(last_error, '') FROM scheduled_tasks WHERE id = $1", id))
+	b.Exec(`UPDATE scheduled_tasks SET params = jsonb_set(params, '{request,body}', '"auto_advance=false"') WHERE id = $1`, id)
+	b.Exec("UPDATE attempts SET marked = false WHERE task_id = $1", id)
+	t.Log(b.try(id), b.executed(), b.Text("SELECT coalesce(last_error, '') FROM scheduled_tasks WHERE id = $1", id))
 	if err := b.s.Stop(t.Context(), b.merchant, b.text2id("SELECT id::text FROM hunts")); err != nil {
 		t.Fatal(err)
 	}
@@ -257,12 +257,12 @@ func TestTakeOverOfTheOldVersionIsGivenBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := billing.ReadInvoice(t.Context(), reader, b.text("SELECT stripe_invoice_id FROM ghost_targets"))
+	o, err := billing.ReadInvoice(t.Context(), reader, b.Text("SELECT stripe_invoice_id FROM ghost_targets"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !o.AutoAdvance {
-		t.Errorf("nobody collects %s any more: %s", o.ID, b.text("SELECT string_agg(action || ' ' || coalesce(result, '-') || ' ' || coalesce(code, ''), ', ' ORDER BY task_id) FROM attempts"))
+		t.Errorf("nobody collects %s any more: %s", o.ID, b.Text("SELECT string_agg(action || ' ' || coalesce(result, '-') || ' ' || coalesce(code, ''), ', ' ORDER BY task_id) FROM attempts"))
 	}
 }
 
@@ -272,12 +272,12 @@ func TestNewCardOfANewHuntIsCharged(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.movable()
 	b.audit()
-	b.exec("UPDATE ghost_targets SET decline_class = 'customer', decline_code = 'expired_card'")
+	b.Exec("UPDATE ghost_targets SET decline_class = 'customer', decline_code = 'expired_card'")
 	b.turnCard("new_card", "")
 	b.hunted(nil)
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
-	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay'"); n != 1 {
-		t.Errorf("no charge of the new card is planned: %s", b.text("SELECT charges_over FROM hunts"))
+	if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay'"); n != 1 {
+		t.Errorf("no charge of the new card is planned: %s", b.Text("SELECT charges_over FROM hunts"))
 	}
 }
 
@@ -287,11 +287,11 @@ func TestForbiddenRepeatSpins(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 2, nil)
 	b.lose(ids[0])
-	b.exec("UPDATE attempts SET result = 'paid', sent_at = phantom_now() - interval '1 hour', currency = (SELECT currency FROM attempts WHERE task_id = $2) WHERE task_id = $1", ids[1], ids[0])
+	b.Exec("UPDATE attempts SET result = 'paid', sent_at = phantom_now() - interval '1 hour', currency = (SELECT currency FROM attempts WHERE task_id = $2) WHERE task_id = $1", ids[1], ids[0])
 	b.sentAgo(ids[0], 10*time.Hour)
-	most := int64(b.count("SELECT amount FROM attempts WHERE task_id = $1", ids[0]))
+	most := int64(b.Count("SELECT amount FROM attempts WHERE task_id = $1", ids[0]))
 	b.recoverWith(func(p *playbook.Playbook) {
-		p.DailyCap = map[string]int64{b.text("SELECT currency FROM attempts WHERE task_id = $1", ids[0]): most}
+		p.DailyCap = map[string]int64{b.Text("SELECT currency FROM attempts WHERE task_id = $1", ids[0]): most}
 	})
 	if status := b.try(ids[0]); status != "failed" {
 		// nothing was executed, and after ten hours that is sure

@@ -46,10 +46,10 @@ func TestEmailIsSent(t *testing.T) {
 	if row.SealedParams != nil || row.FirstSentAt == nil || !strings.Contains(string(row.Outcome), took.id) {
 		t.Errorf("%+v", row)
 	}
-	if n := p.count("SELECT messages FROM hunts WHERE id = $1", hunt); n != 1 {
+	if n := p.Count("SELECT messages FROM hunts WHERE id = $1", hunt); n != 1 {
 		t.Errorf("counted %d", n)
 	}
-	if n := p.count("SELECT count(*) FROM hunt_notes WHERE hunt_id = $1 AND note = 'The email payment_failed was sent.' AND task_id = $2", hunt, id); n != 1 {
+	if n := p.Count("SELECT count(*) FROM hunt_notes WHERE hunt_id = $1 AND note = 'The email payment_failed was sent.' AND task_id = $2", hunt, id); n != 1 {
 		t.Errorf("%d notes", n)
 	}
 }
@@ -87,7 +87,7 @@ func TestNotSent(t *testing.T) {
 	} {
 		id, _ := p.plan(test.who, test.channel, "payment_failed")
 		if test.change != "" {
-			p.exec(test.change, id)
+			p.Exec(test.change, id)
 		}
 		p.try(id)
 		got, why := p.state(id)
@@ -95,11 +95,11 @@ func TestNotSent(t *testing.T) {
 		if got != test.state || !strings.Contains(why, test.why) || row.FirstSentAt != nil {
 			t.Errorf("%s: %s, %s, task %s %v", test.name, got, why, row.Status, row.LastError)
 		}
-		if got == state.MessagePlanned && row.Status != state.TaskPending || got != state.MessagePlanned && p.count("SELECT count(*) FROM hunt_notes WHERE task_id = $1", id) != 1 {
+		if got == state.MessagePlanned && row.Status != state.TaskPending || got != state.MessagePlanned && p.Count("SELECT count(*) FROM hunt_notes WHERE task_id = $1", id) != 1 {
 			t.Errorf("%s: task %s", test.name, row.Status)
 		}
 	}
-	if n := p.count("SELECT count(*) FROM messages WHERE step = 0 AND planned_for > phantom_now() + interval '10 minutes'"); n != 1 {
+	if n := p.Count("SELECT count(*) FROM messages WHERE step = 0 AND planned_for > phantom_now() + interval '10 minutes'"); n != 1 {
 		t.Errorf("%d messages were put off, want the one in quiet hours", n)
 	}
 	if requests, _, _ := p.world.took(); requests != 0 {
@@ -118,7 +118,7 @@ func TestSuppressedPersons(t *testing.T) {
 	token, _, _ = strings.Cut(token, "\\")
 	p.must(p.s.messages.CheckUnsubscribe(t.Context(), token))
 	p.must(p.s.messages.Unsubscribe(t.Context(), token))
-	p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
+	p.Exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
 	second, _ := p.plan(person{"cus_other", strings.ToUpper(address)}, playbook.Email, "reminder")
 	p.try(second)
 	if got, why := p.state(second); got != state.MessageSkipped || !strings.Contains(why, "asked not to be") {
@@ -143,7 +143,7 @@ func (p *office) steps(channels ...string) {
 	}
 	body, err := json.Marshal(chosen)
 	p.must(err)
-	p.exec("UPDATE playbooks SET body = $1", body)
+	p.Exec("UPDATE playbooks SET body = $1", body)
 }
 
 // stop is a person's word on a channel.
@@ -192,7 +192,7 @@ func TestUnsubscribedFromEverything(t *testing.T) {
 			first, _ := p.plan(ada, playbook.Email, "reminder")
 			p.try(first)
 			p.stop(playbook.Email, address)
-			p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
+			p.Exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
 			id, hunt := p.plan(person{"cus_other", strings.ToUpper(address)}, playbook.Email, "reminder")
 			p.try(id)
 			return hunt
@@ -210,7 +210,7 @@ func TestUnsubscribedFromEverything(t *testing.T) {
 			texted, _ := p.plan(ada, playbook.SMS, "reminder")
 			p.try(texted)
 			p.stop(playbook.SMS, number)
-			p.exec("DELETE FROM suppressions")
+			p.Exec("DELETE FROM suppressions")
 			id, hunt := p.plan(ada, playbook.Email, "reminder")
 			p.try(id)
 			p.stop(playbook.Email, address)
@@ -248,7 +248,7 @@ func TestUnsubscribedFromEverything(t *testing.T) {
 			p.try(first)
 			id, hunt := p.plan(person{ada.customer, "new@example.com"}, playbook.Email, "reminder")
 			p.stop(playbook.Email, address)
-			p.exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
+			p.Exec("UPDATE messages SET sent_at = sent_at - interval '2 days'")
 			p.try(id)
 			return hunt
 		}, "active, charging"},
@@ -285,14 +285,14 @@ func TestRefusedKey(t *testing.T) {
 			t.Errorf("%s: %s", channel, status)
 		}
 		row := p.row(id)
-		if got, _ := p.state(id); got != state.MessagePlanned || row.FirstSentAt != nil || row.SealedParams != nil || p.count("SELECT count(*) FROM messages WHERE sent_at IS NOT NULL AND id = $1", id) != 0 {
+		if got, _ := p.state(id); got != state.MessagePlanned || row.FirstSentAt != nil || row.SealedParams != nil || p.Count("SELECT count(*) FROM messages WHERE sent_at IS NOT NULL AND id = $1", id) != 0 {
 			t.Errorf("%s: %s %+v", channel, got, row)
 		}
 		if row.LastError == nil || !strings.Contains(*row.LastError, "PUT /api/channels/") {
 			t.Errorf("%s: %v", channel, row.LastError)
 		}
 		p.world.set(func() { p.world.status = 0 })
-		p.exec("UPDATE scheduled_tasks SET status = 'pending' WHERE id = $1", id)
+		p.Exec("UPDATE scheduled_tasks SET status = 'pending' WHERE id = $1", id)
 		if status := p.try(id); status != state.TaskSucceeded {
 			t.Errorf("%s with a good key: %s", channel, status)
 		}
@@ -329,18 +329,18 @@ func TestMessageWaitsForStripe(t *testing.T) {
 func TestQuietHoursBeginWhileStripeIsRead(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	p.exec("CREATE TABLE test_clock AS SELECT $1 * interval '1 microsecond' AS ahead", dbtest.Ahead().Microseconds())
-	p.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + ahead FROM test_clock'")
-	p.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', jsonb_build_object('zone', 'UTC',
+	p.Exec("CREATE TABLE test_clock AS SELECT $1 * interval '1 microsecond' AS ahead", dbtest.Ahead().Microseconds())
+	p.Exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now() + ahead FROM test_clock'")
+	p.Exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', jsonb_build_object('zone', 'UTC',
 		'from', to_char(phantom_now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI'), 'to', to_char(phantom_now() AT TIME ZONE 'UTC' + interval '3 hours', 'HH24:MI')))`)
 	id, _ := p.plan(ada, playbook.Email, "payment_failed")
-	p.world.reading = func() { p.exec("UPDATE test_clock SET ahead = ahead + interval '90 minutes'") }
+	p.world.reading = func() { p.Exec("UPDATE test_clock SET ahead = ahead + interval '90 minutes'") }
 	if status := p.try(id); status != state.TaskPending {
 		t.Errorf("task %s", status)
 	}
 	requests, _, _ := p.world.took()
 	got, _ := p.state(id)
-	if n := p.count("SELECT count(*) FROM messages WHERE planned_for > phantom_now() + interval '1 hour' AND sent_at IS NULL"); n != 1 || requests != 0 || got != state.MessagePlanned || p.row(id).FirstSentAt != nil {
+	if n := p.Count("SELECT count(*) FROM messages WHERE planned_for > phantom_now() + interval '1 hour' AND sent_at IS NULL"); n != 1 || requests != 0 || got != state.MessagePlanned || p.row(id).FirstSentAt != nil {
 		t.Errorf("%d put off, %d requests to send, %s", n, requests, got)
 	}
 }
@@ -363,7 +363,7 @@ func TestCanceledMessageSilencesNoHunt(t *testing.T) {
 	_, err = p.queries.TaskEnqueue(t.Context(), plan)
 	p.must(err)
 	p.try(plan.ID)
-	if n := p.count("SELECT count(*) FROM messages m JOIN scheduled_tasks t USING (merchant_id, id) WHERE m.hunt_id = $1 AND m.step = 1 AND m.state = 'planned' AND t.status = 'pending'", hunt); n != 1 {
+	if n := p.Count("SELECT count(*) FROM messages m JOIN scheduled_tasks t USING (merchant_id, id) WHERE m.hunt_id = $1 AND m.step = 1 AND m.state = 'planned' AND t.status = 'pending'", hunt); n != 1 {
 		t.Errorf("%d next messages\n%s", n, p.log)
 	}
 }

@@ -354,9 +354,9 @@ func (b *bench) disturb(f *fleet, d *disturbance, tasks, kills int) {
 		if time.Now().After(deadline) {
 			b.t.Fatal("not everything was settled in time")
 		}
-		live := b.count(`SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR kind = 'hunt' AND status = 'pending' AND params ->> 'do' = 'begin'
+		live := b.Count(`SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR kind = 'hunt' AND status = 'pending' AND params ->> 'do' = 'begin'
 			OR kind = 'invoice_pay' AND status = 'pending' AND run_at < phantom_now() + interval '3 seconds'`)
-		asleep := b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'pending' AND first_sent_at IS NOT NULL")
+		asleep := b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'pending' AND first_sent_at IS NOT NULL")
 		killing := int(f.kills.Load()) < kills
 		reading := !f.setting.NoRead // or nothing ever settles a key that is too old
 		if live == 0 && (asleep == 0 || !reading) {
@@ -371,7 +371,7 @@ func (b *bench) disturb(f *fleet, d *disturbance, tasks, kills int) {
 		}
 		if reading && (live == 0 || live < 5 && !killing) {
 			// what waits for its key to be too old has waited long enough
-			b.exec(`UPDATE scheduled_tasks SET first_sent_at = first_sent_at - interval '21 hours', run_at = phantom_now()
+			b.Exec(`UPDATE scheduled_tasks SET first_sent_at = first_sent_at - interval '21 hours', run_at = phantom_now()
 				WHERE status = 'pending' AND first_sent_at > clock_timestamp() - interval '20 hours'`)
 		}
 		// the moment is meant to be random
@@ -385,7 +385,7 @@ func (b *bench) disturb(f *fleet, d *disturbance, tasks, kills int) {
 			d.forgotten++
 		case dice == 4:
 			d.broken++
-			b.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+			b.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
 		case dice < 15 && len(open) > 0:
 			id := open[rand.IntN(len(open))]
 			do := []string{"pay_out_of_band", "void"}[rand.IntN(2)]
@@ -431,11 +431,11 @@ func (b *bench) moneyResult(f *fleet, d *disturbance, tasks int) (r moneyResult)
 			}
 		}
 	}
-	r.unheard = b.count(`SELECT count(*) FROM unnest($1::text[]) AS sent (key)
+	r.unheard = b.Count(`SELECT count(*) FROM unnest($1::text[]) AS sent (key)
 		WHERE NOT EXISTS (SELECT FROM attempts WHERE 'task_' || task_id = key AND sent_at IS NOT NULL)`, keys)
-	r.unsettled = b.count("SELECT count(*) FROM attempts WHERE result IS NULL AND planned_for < phantom_now()")
-	r.review = b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'needs_review'")
-	r.duplicates = b.count(`SELECT (SELECT count(*) - count(DISTINCT (object, action, number)) FROM attempts)
+	r.unsettled = b.Count("SELECT count(*) FROM attempts WHERE result IS NULL AND planned_for < phantom_now()")
+	r.review = b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'needs_review'")
+	r.duplicates = b.Count(`SELECT (SELECT count(*) - count(DISTINCT (object, action, number)) FROM attempts)
 		+ (SELECT count(*) FROM attempts a WHERE NOT EXISTS (SELECT FROM scheduled_tasks t WHERE t.id = a.task_id))`)
 	f.deaths.Range(func(_, _ any) bool { r.deathNotes++; return true })
 	var died []string

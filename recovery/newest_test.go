@@ -33,7 +33,7 @@ func TestNewestPlaybookHoldsForRunningHunts(t *testing.T) {
 		"one attempt":          {func(p *playbook.Playbook) { p.MaxAttempts = 1 }, nil, gate.AttemptsUsedUp, true},
 		"a budget of one":      {func(p *playbook.Playbook) { p.CardBudget = 1 }, nil, gate.CardBudgetSpent, true},
 		"halted": {nil, func(b *bench) {
-			b.exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
+			b.Exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
 		}, gate.Halted, false},
 		"the plan alone": {func(p *playbook.Playbook) { p.FinalStep, p.TakeOver, p.WindowDays = playbook.FinalCancel, true, 1 }, nil, "", true},
 	} {
@@ -50,13 +50,13 @@ func TestNewestPlaybookHoldsForRunningHunts(t *testing.T) {
 			b.world.Fail(sandbox.Fault{Method: http.MethodGet, Path: "/v1/", Times: -1, Hold: func() { reads.Add(1) }})
 			b.during(func() {
 				b.await("it is looked at", func() bool {
-					return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (finished_at IS NOT NULL OR fence > 0 AND status = 'pending' AND run_at > phantom_now())", id) == 1
+					return b.Count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (finished_at IS NOT NULL OR fence > 0 AND status = 'pending' AND run_at > phantom_now())", id) == 1
 				})
 			})
 			if n := len(b.world.Ledger(b.account)); (n == 1) != (test.want == "") {
 				t.Errorf("%d charges were executed", n)
 			}
-			if got := b.text("SELECT coalesce(code, '') FROM attempts WHERE task_id = $1", id); got != string(test.want) {
+			if got := b.Text("SELECT coalesce(code, '') FROM attempts WHERE task_id = $1", id); got != string(test.want) {
 				t.Errorf("%q forbade it, want %q", got, test.want)
 			}
 			if (reads.Load() > 0) != test.reads {

@@ -33,16 +33,16 @@ func TestObservingHunts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := b.count("SELECT count(*) FROM hunt_notes WHERE note LIKE 'in mode recover, on %'"); n != len(run.Data) || n == 0 {
+	if n := b.Count("SELECT count(*) FROM hunt_notes WHERE note LIKE 'in mode recover, on %'"); n != len(run.Data) || n == 0 {
 		t.Errorf("%d notes, %d things were foretold", n, len(run.Data))
 	}
-	addressed := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open' AND email IS DISTINCT FROM NULL")
+	addressed := b.Count("SELECT count(*) FROM ghost_targets WHERE status = 'open' AND email IS DISTINCT FROM NULL")
 	for words, least := range map[string]int{"take the invoice over from Smart Retries": run.Hunts, "charge the card on file, ": 1, "email payment_failed": addressed} {
-		if n := b.count("SELECT count(DISTINCT hunt_id) FROM hunt_notes WHERE strpos(note, $1) > 0", words); n < least {
+		if n := b.Count("SELECT count(DISTINCT hunt_id) FROM hunt_notes WHERE strpos(note, $1) > 0", words); n < least {
 			t.Errorf("%q stands in %d hunts of %d", words, n, run.Hunts)
 		}
 	}
-	if n := b.count("SELECT (SELECT count(*) FROM attempts) + (SELECT count(*) FROM messages) + (SELECT count(*) FROM scheduled_tasks WHERE kind NOT IN ('audit', 'hunt', 'audit_window') AND kind !~ '^(ghost|refresh|audit|purge)')"); n != 0 {
+	if n := b.Count("SELECT (SELECT count(*) FROM attempts) + (SELECT count(*) FROM messages) + (SELECT count(*) FROM scheduled_tasks WHERE kind NOT IN ('audit', 'hunt', 'audit_window') AND kind !~ '^(ghost|refresh|audit|purge)')"); n != 0 {
 		t.Errorf("%d traces of more than watching", n)
 	}
 	for _, e := range b.world.Ledger(b.account) {

@@ -18,7 +18,7 @@ import (
 // rest runs a task until it rests as want.
 func (b *bench) rest(id uuid.UUID, want state.Task) {
 	b.t.Helper()
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE id = $1", id)
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE id = $1", id)
 	err := b.queue().RunOne(b.t.Context(), b.merchant, id)
 	var status *task.StatusError
 	if (err != nil || want != state.TaskSucceeded) && (!errors.As(err, &status) || status.Status != want) {
@@ -34,10 +34,10 @@ func TestAParkedChargeIsSettled(t *testing.T) {
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices", Status: 401, Times: -1})
 	b.world.Fail(sandbox.Fault{Path: "/v1/account", Status: 401, Times: -1})
 	b.rest(id, state.TaskParked)
-	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND first_sent_at IS NOT NULL", id); n != 1 {
+	if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND first_sent_at IS NOT NULL", id); n != 1 {
 		t.Fatal("the charge is not marked as sent")
 	}
-	hunt := uuid.MustParse(b.text("SELECT params ->> 'hunt' FROM scheduled_tasks WHERE id = $1", id))
+	hunt := uuid.MustParse(b.Text("SELECT params ->> 'hunt' FROM scheduled_tasks WHERE id = $1", id))
 	if n, err := b.queries.TaskCancel(t.Context(), db.TaskCancelParams{MerchantID: b.merchant, ID: id}); n != 0 || err != nil {
 		t.Errorf("a person could cancel it: %v", err)
 	}
@@ -48,7 +48,7 @@ func TestAParkedChargeIsSettled(t *testing.T) {
 	}
 	b.world.Mend()
 	probe := b.planned(connect.KindProbe)
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE id = $1", probe)
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE id = $1", probe)
 	row, err := b.queries.TaskClaimOne(t.Context(), db.TaskClaimOneParams{LeaseSeconds: 60, MerchantID: b.merchant, ID: probe})
 	if err != nil {
 		t.Fatal(err)

@@ -59,20 +59,20 @@ func TestPassingConditionsEndNothing(t *testing.T) {
 			if status := b.try(ids[0]); status != "pending" || b.left() != 0 {
 				t.Fatalf("it is %s, and %d requests have left", status, b.left())
 			}
-			if got := b.text("SELECT coalesce(code, '') FROM attempts"); got != string(test.Code) {
+			if got := b.Text("SELECT coalesce(code, '') FROM attempts"); got != string(test.Code) {
 				t.Errorf("it waits for %q, and not for %q", got, test.Code)
 			}
 			if hours := b.hoursOff(ids[0]); hours < 24 {
 				t.Errorf("it is looked at again in %.1f hours, without any news", hours)
 			}
-			if n := b.count(`SELECT count(*) FROM hunts
+			if n := b.Count(`SELECT count(*) FROM hunts
 				WHERE state = 'active' AND charges_over IS NOT NULL`); n != 1 {
 				t.Error("the hunt does not say why nothing is charged")
 			}
 			test.end(b)
 			b.refresh()
-			if b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'") != 1 {
-				t.Fatal(b.text("SELECT closed_reason FROM ghost_targets"))
+			if b.Count("SELECT count(*) FROM ghost_targets WHERE status = 'open'") != 1 {
+				t.Fatal(b.Text("SELECT closed_reason FROM ghost_targets"))
 			}
 			id := b.planned(gate.KindPay)
 			if hours := b.hoursOff(id); hours > 0 {
@@ -80,7 +80,7 @@ func TestPassingConditionsEndNothing(t *testing.T) {
 			}
 			b.try(id)
 			if b.executed() != 1 {
-				t.Errorf("%d charges: %s", b.executed(), b.text("SELECT string_agg(note, E'\n') FROM hunt_notes"))
+				t.Errorf("%d charges: %s", b.executed(), b.Text("SELECT string_agg(note, E'\n') FROM hunt_notes"))
 			}
 		})
 	}
@@ -114,7 +114,7 @@ func (b *bench) charges(fits func(billing.Charge) bool) (list []billing.Charge) 
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	all, err := billing.ReadCharges(b.t.Context(), reader, b.text("SELECT stripe_customer_id FROM ghost_targets"), b.now())
+	all, err := billing.ReadCharges(b.t.Context(), reader, b.Text("SELECT stripe_customer_id FROM ghost_targets"), b.now())
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestDisputeBehindTheFirstPage(t *testing.T) {
 	if status := b.try(ids[0]); status != "pending" || b.left() != 0 {
 		t.Errorf("it is %s, and %d requests have left", status, b.left())
 	}
-	if got := b.text("SELECT coalesce(code, '') FROM attempts"); got != string(gate.InDispute) {
+	if got := b.Text("SELECT coalesce(code, '') FROM attempts"); got != string(gate.InDispute) {
 		t.Errorf("it waits for %q", got)
 	}
 	if got := b.write(playbook.Email, "reminder"); got != "skipped: the customer disputes a charge" {
@@ -171,8 +171,8 @@ func TestRefusedChargesAreTriedAgain(t *testing.T) {
 	}
 	b.later(5 * time.Hour)
 	b.try(id)
-	if got := b.text("SELECT result FROM attempts ORDER BY number DESC LIMIT 1"); got == "refused" || b.left() != 3 {
-		t.Errorf("%s after %d requests: %s", got, b.left(), b.text("SELECT string_agg(note, E'\n') FROM hunt_notes"))
+	if got := b.Text("SELECT result FROM attempts ORDER BY number DESC LIMIT 1"); got == "refused" || b.left() != 3 {
+		t.Errorf("%s after %d requests: %s", got, b.left(), b.Text("SELECT string_agg(note, E'\n') FROM hunt_notes"))
 	}
 }
 
@@ -213,12 +213,12 @@ func TestAnotherMethodIsCharged(t *testing.T) {
 			}
 			b.try(id)
 			if b.executed() != 1 {
-				t.Errorf("%d charges: %s", b.executed(), b.text("SELECT string_agg(note, E'\n') FROM hunt_notes"))
+				t.Errorf("%d charges: %s", b.executed(), b.Text("SELECT string_agg(note, E'\n') FROM hunt_notes"))
 			}
 			if err := b.s.renew(t.Context(), b.merchant, hunt); err != nil {
 				t.Fatal(err)
 			}
-			if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = $1 AND status = 'pending' AND run_at < phantom_now() + interval '1 hour'", gate.KindPay); n != 0 {
+			if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = $1 AND status = 'pending' AND run_at < phantom_now() + interval '1 hour'", gate.KindPay); n != 0 {
 				t.Error("it is charged once more")
 			}
 		})
@@ -229,14 +229,14 @@ func TestAnotherMethodIsCharged(t *testing.T) {
 func TestAnotherMethodOfNothingToCharge(t *testing.T) {
 	t.Parallel()
 	b, _ := setupCharges(t, 1, nil)
-	b.exec(`UPDATE ghost_targets SET invoices = jsonb_build_array(
+	b.Exec(`UPDATE ghost_targets SET invoices = jsonb_build_array(
 		jsonb_build_object('id', stripe_invoice_id, 'amount', amount, 'created', extract(epoch FROM phantom_now())::bigint - 200 * 86400),
 		jsonb_build_object('id', 'in_young', 'amount', amount, 'created', extract(epoch FROM phantom_now())::bigint - 86400))`)
 	b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()})
 	if err := b.s.renew(t.Context(), b.merchant, b.ids("SELECT id FROM hunts")[0]); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.text("SELECT string_agg(params ->> 'object', ' ') FROM scheduled_tasks WHERE kind = $1 AND status = 'pending'", gate.KindPay); got != "in_young" {
+	if got := b.Text("SELECT string_agg(params ->> 'object', ' ') FROM scheduled_tasks WHERE kind = $1 AND status = 'pending'", gate.KindPay); got != "in_young" {
 		t.Errorf("charges of %s are planned", got)
 	}
 }
@@ -246,18 +246,18 @@ func TestAnotherMethodWaitsForAChargeUnderWay(t *testing.T) {
 	t.Parallel()
 	b, ids := setupCharges(t, 1, nil)
 	b.turn(sandbox.Change{Do: "new_card", ID: b.subscription()})
-	b.exec("UPDATE scheduled_tasks SET status = 'running', lease_until = now() + interval '1 hour' WHERE id = $1", ids[0])
-	b.exec(`UPDATE hunts SET invoices_over = ARRAY['\x01'::bytea]`)
+	b.Exec("UPDATE scheduled_tasks SET status = 'running', lease_until = now() + interval '1 hour' WHERE id = $1", ids[0])
+	b.Exec(`UPDATE hunts SET invoices_over = ARRAY['\x01'::bytea]`)
 	if err := b.s.renew(t.Context(), b.merchant, b.ids("SELECT id FROM hunts")[0]); err == nil {
 		t.Error("it does not wait")
 	}
 	if status := b.status(ids[0]); status != "running" {
 		t.Errorf("the charge under way is %s", status)
 	}
-	if n := b.count("SELECT count(*) FROM attempts WHERE result IS NOT NULL"); n != 0 {
+	if n := b.Count("SELECT count(*) FROM attempts WHERE result IS NOT NULL"); n != 0 {
 		t.Error("the attempt under way is told as canceled")
 	}
-	if n := b.count("SELECT count(*) FROM hunts WHERE cardinality(invoices_over) = 1"); n != 1 {
+	if n := b.Count("SELECT count(*) FROM hunts WHERE cardinality(invoices_over) = 1"); n != 1 {
 		t.Error("invoices are judged again before it has ended")
 	}
 }
@@ -269,14 +269,14 @@ func (b *bench) write(channel, template string) string {
 		b.t.Fatal(err)
 	}
 	id, hunt := newID(), b.ids("SELECT id FROM hunts")[0]
-	b.exec("INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for) VALUES ($1, $2, $3, 0, $4, $5, phantom_now())",
+	b.Exec("INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for) VALUES ($1, $2, $3, 0, $4, $5, phantom_now())",
 		b.merchant, id, hunt, channel, template)
 	if _, err := task.Enqueue(b.t.Context(), b.pool, task.New{
 		MerchantID: b.merchant, ID: id, Kind: channel, UniqueKey: messageKey(hunt), Params: map[string]any{"hunt": hunt},
 	}); err != nil {
 		b.t.Fatal(err)
 	}
-	b.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"00:00","to":"00:00","zone":"customer"}')`)
+	b.Exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', '{"from":"00:00","to":"00:00","zone":"customer"}')`)
 	b.try(id)
-	return b.text("SELECT state || coalesce(': ' || why, '') FROM messages")
+	return b.Text("SELECT state || coalesce(': ' || why, '') FROM messages")
 }

@@ -21,14 +21,14 @@ func paused(t *testing.T, ours bool) *bench {
 		t.Fatal(err)
 	}
 	b.during(func() {
-		b.await("the hunt begins", func() bool { return b.count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
+		b.await("the hunt begins", func() bool { return b.Count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
 		if !ours {
-			if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pause_collection", ID: b.text("SELECT stripe_subscription_id FROM ghost_targets")}); err != nil {
+			if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pause_collection", ID: b.Text("SELECT stripe_subscription_id FROM ghost_targets")}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
-		b.await("the hunt ends", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1 })
+		b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+		b.await("the hunt ends", func() bool { return b.Count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1 })
 	})
 	return b
 }
@@ -40,7 +40,7 @@ func TestOnlyOurPauseIsLifted(t *testing.T) {
 	b.turn(sandbox.Change{Do: "pay"})
 	b.refresh()
 	b.during(func() {
-		b.await("what was paid is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
+		b.await("what was paid is counted", func() bool { return b.Count("SELECT count(*) FROM recoveries") == 1 })
 		b.calm()
 	})
 	for _, e := range b.world.Ledger(b.account) {
@@ -52,7 +52,7 @@ func TestOnlyOurPauseIsLifted(t *testing.T) {
 func TestPauseIsLiftedInTheEnd(t *testing.T) {
 	t.Parallel()
 	b := paused(t, true)
-	b.exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
+	b.Exec("INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')")
 	b.turn(sandbox.Change{Do: "pay"})
 	b.refresh()
 	resumes := func() (n int) {
@@ -65,17 +65,17 @@ func TestPauseIsLiftedInTheEnd(t *testing.T) {
 	}
 	b.during(func() {
 		b.await("it is planned and put off", func() bool {
-			return b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'subscription_resume' AND status = 'pending' AND run_at > phantom_now() + interval '30 seconds'") == 1
+			return b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'subscription_resume' AND status = 'pending' AND run_at > phantom_now() + interval '30 seconds'") == 1
 		})
 		if n := resumes(); n != 0 {
 			t.Fatalf("lifted %d times in spite of the halt", n)
 		}
-		b.exec("DELETE FROM halts")
+		b.Exec("DELETE FROM halts")
 		b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/subscriptions/", Drop: true})
-		b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'subscription_resume'")
+		b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'subscription_resume'")
 		b.await("the pause is lifted", func() bool {
-			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'subscription_resume' AND status = 'pending'")
-			return resumes() == 1 && b.count("SELECT count(*) FROM hunts WHERE paused") == 0
+			b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'subscription_resume' AND status = 'pending'")
+			return resumes() == 1 && b.Count("SELECT count(*) FROM hunts WHERE paused") == 0
 		})
 	})
 }
@@ -90,13 +90,13 @@ func TestCanceledFinalStepEndsTheHunt(t *testing.T) {
 	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
-	b.exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 day' WHERE params ->> 'do' = 'begin'")
+	b.Exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 day' WHERE params ->> 'do' = 'begin'")
 	b.advance(25 * time.Hour)
 	if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = 'end'")); err != nil {
 		t.Fatal(err)
 	}
-	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = phantom_now() WHERE kind = 'subscription_cancel'")
-	params := b.text("SELECT params FROM scheduled_tasks WHERE kind = 'subscription_cancel'")
+	b.Exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = phantom_now() WHERE kind = 'subscription_cancel'")
+	params := b.Text("SELECT params FROM scheduled_tasks WHERE kind = 'subscription_cancel'")
 	again, ok := planAgain(b.merchant, []byte(params))
 	if !ok {
 		t.Fatal("the canceled task names no hunt")
@@ -105,7 +105,7 @@ func TestCanceledFinalStepEndsTheHunt(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.during(func() {
-		b.await("the hunt ends", func() bool { return b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1 })
+		b.await("the hunt ends", func() bool { return b.Count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1 })
 	})
 	if n := len(b.world.Ledger(b.account)); n != 0 {
 		t.Errorf("%d mutations were executed", n)
@@ -122,25 +122,25 @@ func TestMerchantsPauseIsNotTakenForOurs(t *testing.T) {
 	if _, err := b.startAll(); err != nil {
 		t.Fatal(err)
 	}
-	subscription := b.text("SELECT stripe_subscription_id FROM ghost_targets")
+	subscription := b.Text("SELECT stripe_subscription_id FROM ghost_targets")
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/subscriptions/", Drop: true, Hold: func() {
 		if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "pause_collection", ID: subscription}); err != nil {
 			t.Error(err)
 		}
 	}})
 	b.during(func() {
-		b.await("the hunt begins", func() bool { return b.count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
-		b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+		b.await("the hunt begins", func() bool { return b.Count("SELECT count(*) FROM hunts WHERE charges_over IS NOT NULL") == 1 })
+		b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
 		b.await("the hunt ends", func() bool {
-			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'subscription_pause' AND status = 'pending'")
-			return b.count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1
+			b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'subscription_pause' AND status = 'pending'")
+			return b.Count("SELECT count(*) FROM hunts WHERE state = 'exhausted'") == 1
 		})
-		if n := b.count("SELECT count(*) FROM hunts WHERE paused"); n != 0 {
+		if n := b.Count("SELECT count(*) FROM hunts WHERE paused"); n != 0 {
 			t.Error("the merchant's pause is taken for ours")
 		}
 		b.turn(sandbox.Change{Do: "pay"})
 		b.refresh()
-		b.await("what was paid is counted", func() bool { return b.count("SELECT count(*) FROM recoveries") == 1 })
+		b.await("what was paid is counted", func() bool { return b.Count("SELECT count(*) FROM recoveries") == 1 })
 		b.calm()
 	})
 	for _, e := range b.world.Ledger(b.account) {
@@ -160,15 +160,15 @@ func TestNothingLeavesAgainBehindTheWindow(t *testing.T) {
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true, Times: -1})
 	b.during(func() {
 		b.await("it is sent, and lost", func() bool {
-			return b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay' AND status = 'pending' AND first_sent_at IS NOT NULL") == 1
+			return b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_pay' AND status = 'pending' AND first_sent_at IS NOT NULL") == 1
 		})
 	})
 	b.advance(25 * time.Hour)
 	b.world.Mend()
-	b.exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() - interval '11 minutes', run_at = phantom_now() WHERE kind = 'invoice_pay'")
+	b.Exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() - interval '11 minutes', run_at = phantom_now() WHERE kind = 'invoice_pay'")
 	b.during(func() {
 		b.await("it is given up", func() bool {
-			return b.count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'absent'") == 1
+			return b.Count("SELECT count(*) FROM attempts WHERE action = 'invoice_pay' AND result = 'absent'") == 1
 		})
 	})
 	for _, e := range b.world.Ledger(b.account) {

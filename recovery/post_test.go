@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,6 +21,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/message"
 	"phantom/playbook"
 	"phantom/state"
@@ -42,6 +42,7 @@ const (
 // office is a Service on a database of its own, with stand-ins for Stripe, Resend and Twilio, and a
 // merchant whose channels are set up.
 type office struct {
+	stage.Database
 	t        *testing.T
 	s        *Service
 	pool     *pgxpool.Pool
@@ -49,24 +50,7 @@ type office struct {
 	world    *world
 	url      string
 	merchant uuid.UUID
-	log      *lockedText
-}
-
-type lockedText struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-func (b *lockedText) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedText) String() string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.String()
+	log      *stage.Log
 }
 
 func setupPost(t *testing.T) *office {
@@ -74,7 +58,8 @@ func setupPost(t *testing.T) *office {
 	w := newWorld()
 	server := httptest.NewServer(w)
 	t.Cleanup(server.Close)
-	p := &office{t: t, pool: dbtest.Pool(t), world: w, url: server.URL, log: &lockedText{}}
+	pool := dbtest.Pool(t)
+	p := &office{Database: stage.On(t, pool), t: t, pool: pool, world: w, url: server.URL, log: &stage.Log{}}
 	p.queries = db.New(p.pool)
 	p.s = postService(p.pool, p.url, p.log)
 	p.merchant = p.newMerchant("acct_1")
@@ -120,20 +105,10 @@ func (p *office) must(err error) {
 	}
 }
 
-func (p *office) exec(statement string, arguments ...any) {
-	p.t.Helper()
-	_, err := p.pool.Exec(p.t.Context(), statement, arguments...)
-	p.must(err)
-}
-
 func (p *office) newMerchant(account string) uuid.UUID {
 	p.t.Helper()
-	token := vault.NewToken("merchants.access_token:"+account, "sk_test_canary")
-	id, err := p.queries.MerchantCreate(p.t.Context(), db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &token, Scope: "read_write",
-	})
-	p.must(err)
-	_, err = p.s.messages.SetResend(p.t.Context(), id, resendKey, "Example Billing <billing@example.com>")
+	id := stage.Merchant(p.t, p.pool, account)
+	_, err := p.s.messages.SetResend(p.t.Context(), id, resendKey, "Example Billing <billing@example.com>")
 	p.must(err)
 	_, err = p.s.messages.SetTwilio(p.t.Context(), id, twilioSID, twilioToken, "+14155559999")
 	p.must(err)
@@ -142,7 +117,7 @@ func (p *office) newMerchant(account string) uuid.UUID {
 	chosen.Auto = false // chosen by hand
 	body, err := json.Marshal(chosen)
 	p.must(err)
-	p.exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, $2)", id, body)
+	p.Exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, $2)", id, body)
 	return id
 }
 
@@ -162,12 +137,12 @@ func (p *office) plan(who person, channel, template string) (id, hunt uuid.UUID)
 	}
 	hash, err := p.s.connect.Hasher(p.t.Context(), p.merchant)
 	p.must(err)
-	p.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency, decline_class, rule)
+	p.Exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency, decline_class, rule)
 		VALUES ($1, $2, $3, $4, $5, $6, 4900, 'usd', 'timed', 'an open invoice')`,
 		p.merchant, ghost, who.customer, "sub_"+ghost.String(), "in_"+ghost.String(), email)
-	p.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
+	p.Exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, livemode, decline_class, currency, amount)
 		VALUES ($1, $2, $3, $4, 1, 'recover', false, false, 'timed', 'usd', 4900)`, p.merchant, hunt, ghost, hash("customer", who.customer))
-	p.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for) VALUES ($1, $2, $3, 0, $4, $5, phantom_now())`,
+	p.Exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for) VALUES ($1, $2, $3, 0, $4, $5, phantom_now())`,
 		p.merchant, id, hunt, channel, template)
 	_, err = task.Enqueue(p.t.Context(), p.pool, task.New{
 		MerchantID: p.merchant, ID: id, Kind: channel, UniqueKey: "message:" + hunt.String(),
@@ -193,7 +168,7 @@ func (p *office) tryWith(ctx context.Context, s *Service, id uuid.UUID) state.Ta
 // claim takes a task as a worker does.
 func (p *office) claim(id uuid.UUID) *task.Task {
 	p.t.Helper()
-	p.exec("UPDATE scheduled_tasks SET run_at = phantom_now(), status = 'pending', lease_until = NULL WHERE id = $1 AND status IN ('pending', 'running')", id)
+	p.Exec("UPDATE scheduled_tasks SET run_at = phantom_now(), status = 'pending', lease_until = NULL WHERE id = $1 AND status IN ('pending', 'running')", id)
 	row, err := p.queries.TaskClaimOne(p.t.Context(), db.TaskClaimOneParams{LeaseSeconds: 60, MerchantID: p.merchant, ID: id})
 	p.must(err)
 	return &task.Task{
@@ -215,11 +190,11 @@ func (p *office) settle(t *task.Task, err error) state.Task {
 			if strings.Contains(text, "check") {
 				status = "needs_review"
 			}
-			p.exec("UPDATE scheduled_tasks SET last_error = $2 WHERE id = $1", t.ID, text)
+			p.Exec("UPDATE scheduled_tasks SET last_error = $2 WHERE id = $1", t.ID, text)
 		default:
-			p.exec("UPDATE scheduled_tasks SET last_error = $2 WHERE id = $1", t.ID, text)
+			p.Exec("UPDATE scheduled_tasks SET last_error = $2 WHERE id = $1", t.ID, text)
 		}
-		p.exec("UPDATE scheduled_tasks SET status = $2, lease_until = NULL WHERE id = $1 AND fence = $3 AND status = 'running'", t.ID, strings.Replace(status, "verdict", "pending", 1), t.Fence)
+		p.Exec("UPDATE scheduled_tasks SET status = $2, lease_until = NULL WHERE id = $1 AND fence = $3 AND status = 'running'", t.ID, strings.Replace(status, "verdict", "pending", 1), t.Fence)
 	}
 	row := p.row(t.ID)
 	return row.Status
@@ -246,22 +221,10 @@ func (p *office) state(id uuid.UUID) (is state.Message, why string) {
 	return is, why
 }
 
-func (p *office) count(query string, arguments ...any) (n int) {
-	p.t.Helper()
-	p.must(p.pool.QueryRow(p.t.Context(), query, arguments...).Scan(&n))
-	return n
-}
-
-func (p *office) text(query string, arguments ...any) (text string) {
-	p.t.Helper()
-	p.must(p.pool.QueryRow(p.t.Context(), query, arguments...).Scan(&text))
-	return text
-}
-
 // stand makes PHANTOM's clock stand at a moment.
 func (p *office) stand(at string) {
 	p.t.Helper()
-	p.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS $$SELECT timestamptz '" + at + "'$$")
+	p.Exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS $$SELECT timestamptz '" + at + "'$$")
 }
 
 // fault is what goes wrong with one request.

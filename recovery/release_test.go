@@ -80,17 +80,17 @@ func TestTakeOverIsGivenBack(t *testing.T) {
 			}
 		}, true},
 		"the window is over": {nil, func(b *bench) {
-			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+			b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
 		}, true},
 		"kept by the playbook": {func(p *playbook.Playbook) { p.GiveBack = false }, func(b *bench) {
-			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+			b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
 		}, false},
 		"lost at first": {nil, func(b *bench) {
 			b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Drop: true, Times: 3})
-			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
+			b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end'")
 		}, true},
 		"closed as without access": {nil, func(b *bench) {
-			for _, id := range strings.Fields(b.text("SELECT string_agg(id::text, ' ') FROM ghost_targets")) {
+			for _, id := range strings.Fields(b.Text("SELECT string_agg(id::text, ' ') FROM ghost_targets")) {
 				if _, err := b.ghosts.SetAccess(b.t.Context(), b.merchant, uuidOf(id), false); err != nil {
 					b.t.Error(err)
 				}
@@ -109,9 +109,9 @@ func TestTakeOverIsGivenBack(t *testing.T) {
 			b.during(func() {
 				test.end(b)
 				b.await("all hunts have ended, and what they leave is done", func() bool {
-					b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_release' AND status = 'pending'")
-					return b.count("SELECT count(*) FROM hunts WHERE state = 'active' AND NOT held_out") == 0 &&
-						b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_release' AND status IN ('pending', 'running')") == 0
+					b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'invoice_release' AND status = 'pending'")
+					return b.Count("SELECT count(*) FROM hunts WHERE state = 'active' AND NOT held_out") == 0 &&
+						b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_release' AND status IN ('pending', 'running')") == 0
 				})
 			})
 			open := b.collected()
@@ -145,8 +145,8 @@ func TestOnlyOurTakeOverIsGivenBack(t *testing.T) {
 	b.during(func() {
 		b.advance(49 * time.Hour)
 		b.await("all hunts have ended", func() bool {
-			return b.count("SELECT count(*) FROM hunts WHERE state = 'active' AND NOT held_out") == 0 &&
-				b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_release' AND status IN ('pending', 'running')") == 0
+			return b.Count("SELECT count(*) FROM hunts WHERE state = 'active' AND NOT held_out") == 0 &&
+				b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'invoice_release' AND status IN ('pending', 'running')") == 0
 		})
 	})
 	for invoice := range ours {

@@ -33,9 +33,9 @@ func TestMethodsChangedTellsHunts(t *testing.T) {
 	if len(hunts) < 5 {
 		t.Fatalf("%d hunts", len(hunts))
 	}
-	b.exec("UPDATE hunts SET held_out = true WHERE id = $1", hunts[0])
-	b.exec("UPDATE hunts SET mode = 'observe' WHERE id = $1", hunts[1])
-	b.exec("UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now() WHERE id = $1", hunts[2])
+	b.Exec("UPDATE hunts SET held_out = true WHERE id = $1", hunts[0])
+	b.Exec("UPDATE hunts SET mode = 'observe' WHERE id = $1", hunts[1])
+	b.Exec("UPDATE hunts SET state = 'stopped', ended_reason = 'x', ended_at = now() WHERE id = $1", hunts[2])
 	told := func(of []uuid.UUID) {
 		t.Helper()
 		if err := b.s.MethodsChanged(t.Context(), b.pool, b.merchant, of); err != nil {
@@ -46,7 +46,7 @@ func TestMethodsChangedTellsHunts(t *testing.T) {
 	told(ghosts[:4])
 	told(nil)
 	const asked = "SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND params ->> 'do' = 'method' AND status = $1"
-	if n := b.count(asked, "pending"); n != 1 {
+	if n := b.Count(asked, "pending"); n != 1 {
 		t.Fatalf("%d hunts look at the methods", n)
 	}
 	var id uuid.UUID
@@ -58,7 +58,7 @@ func TestMethodsChangedTellsHunts(t *testing.T) {
 		t.Error(err)
 	}
 	told(ghosts[3:4])
-	if n := b.count(asked, "pending"); n != 1 {
+	if n := b.Count(asked, "pending"); n != 1 {
 		t.Errorf("%d hunts look again", n)
 	}
 	if err := b.s.HandleHunt(t.Context(), &task.Task{MerchantID: b.merchant, Params: []byte(`{"hunt":"` + newID().String() + `","do":"method"}`)}); err != nil {

@@ -18,26 +18,26 @@ func TestRestoredBackupChargesNothing(t *testing.T) {
 	}
 	b.work()
 	settled := func() bool {
-		return b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0 &&
-			b.count("SELECT count(*) FROM attempts WHERE number = 1 AND result IS NULL") == 0
+		return b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0 &&
+			b.Count("SELECT count(*) FROM attempts WHERE number = 1 AND result IS NULL") == 0
 	}
 	b.await("the first charges are done", settled)
 	before := b.allExecutions()
-	results := b.text("SELECT string_agg(result || coalesce(decline_class, ''), ',' ORDER BY task_id) FROM attempts WHERE number = 1")
+	results := b.Text("SELECT string_agg(result || coalesce(decline_class, ''), ',' ORDER BY task_id) FROM attempts WHERE number = 1")
 	b.world.ForgetKeys()
 	// What the database looked like before: planned, due, and never sent.
-	b.exec("DELETE FROM scheduled_tasks WHERE kind = 'invoice_pay' AND id IN (SELECT task_id FROM attempts WHERE number > 1)")
-	b.exec("DELETE FROM attempts WHERE number > 1")
-	b.exec("UPDATE hunts SET state = 'active', ended_reason = NULL, ended_at = NULL, charges_over = NULL, charges = 0")
-	b.exec("UPDATE ghost_targets SET status = 'open', closed_reason = NULL, closed_at = NULL")
-	b.exec("UPDATE attempts SET result = NULL, decline_class = NULL, decline_code = NULL, sent_at = NULL, charge = NULL, planned_for = planned_for - interval '2 days'")
-	b.exec(`UPDATE scheduled_tasks SET status = 'pending', attempts = 0, first_sent_at = NULL, finished_at = NULL, outcome = NULL, run_at = phantom_now() - interval '2 days' WHERE kind = 'invoice_pay'`)
-	b.exec("SELECT pg_notify('phantom_task', '')")
+	b.Exec("DELETE FROM scheduled_tasks WHERE kind = 'invoice_pay' AND id IN (SELECT task_id FROM attempts WHERE number > 1)")
+	b.Exec("DELETE FROM attempts WHERE number > 1")
+	b.Exec("UPDATE hunts SET state = 'active', ended_reason = NULL, ended_at = NULL, charges_over = NULL, charges = 0")
+	b.Exec("UPDATE ghost_targets SET status = 'open', closed_reason = NULL, closed_at = NULL")
+	b.Exec("UPDATE attempts SET result = NULL, decline_class = NULL, decline_code = NULL, sent_at = NULL, charge = NULL, planned_for = planned_for - interval '2 days'")
+	b.Exec(`UPDATE scheduled_tasks SET status = 'pending', attempts = 0, first_sent_at = NULL, finished_at = NULL, outcome = NULL, run_at = phantom_now() - interval '2 days' WHERE kind = 'invoice_pay'`)
+	b.Exec("SELECT pg_notify('phantom_task', '')")
 	b.await("all of them are settled", settled)
 	if after := b.allExecutions(); after != before {
 		t.Errorf("%d charges were executed after the backup was put back", after-before)
 	}
-	if got := b.text("SELECT string_agg(result || coalesce(decline_class, ''), ',' ORDER BY task_id) FROM attempts WHERE number = 1"); got != results {
+	if got := b.Text("SELECT string_agg(result || coalesce(decline_class, ''), ',' ORDER BY task_id) FROM attempts WHERE number = 1"); got != results {
 		t.Errorf("the outcomes are\n%s, and were\n%s", got, results)
 	}
 }

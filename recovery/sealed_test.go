@@ -15,7 +15,7 @@ func TestChannelThatDoesNotOpen(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
 	damaged, _ := p.plan(ada, playbook.Email, "payment_failed")
-	p.exec("UPDATE channels SET secret.tag = md5('x') WHERE merchant_id = $1 AND provider = 'resend'", p.merchant)
+	p.Exec("UPDATE channels SET secret.tag = md5('x') WHERE merchant_id = $1 AND provider = 'resend'", p.merchant)
 	err := p.s.Handlers()[playbook.Email](t.Context(), p.claim(damaged))
 	if !errors.Is(err, vault.ErrOpen) { // which the queue leaves to a person at once
 		t.Errorf("a secret that does not open: %v", err)
@@ -27,7 +27,7 @@ func TestChannelThatDoesNotOpen(t *testing.T) {
 		t.Errorf("another merchant's message: %s: %s", status, p.log)
 	}
 	// Set anew, it sends, and wakes what has waited.
-	p.exec("UPDATE scheduled_tasks SET status = 'needs_review', lease_until = NULL WHERE id = $1", damaged)
+	p.Exec("UPDATE scheduled_tasks SET status = 'needs_review', lease_until = NULL WHERE id = $1", damaged)
 	p.merchant = first
 	_, err = p.s.messages.SetResend(t.Context(), p.merchant, resendKey, "billing@example.com")
 	p.must(err)
@@ -45,7 +45,7 @@ func TestHuntsAmongEmailsThatDoNotOpen(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Seed: 3, Merchants: 1})
 	b.audit()
-	b.exec("INSERT INTO channels (merchant_id, provider, sender, secret) VALUES ($1, 'resend', 'billing@example.com', $2)",
+	b.Exec("INSERT INTO channels (merchant_id, provider, sender, secret) VALUES ($1, 'resend', 'billing@example.com', $2)",
 		b.merchant, vault.NewToken("channels.secret:"+b.merchant.String()+"/resend", "re_canary7Zq3vT7w"))
 	chosen := playbook.Default()
 	chosen.Mode, chosen.HoldoutPercent, chosen.Auto, chosen.MaxDebtAgeDays = state.ModeRecover, 0, false, 3650
@@ -53,7 +53,7 @@ func TestHuntsAmongEmailsThatDoNotOpen(t *testing.T) {
 	if err != nil || before.Hunts < 2 {
 		t.Fatalf("%d hunts, %v", before.Hunts, err)
 	}
-	b.exec("UPDATE ghost_targets SET email.tag = md5('x') WHERE id = (SELECT min(id::text)::uuid FROM ghost_targets WHERE status = 'open' AND email_key_id IS NOT NULL)")
+	b.Exec("UPDATE ghost_targets SET email.tag = md5('x') WHERE id = (SELECT min(id::text)::uuid FROM ghost_targets WHERE status = 'open' AND email_key_id IS NOT NULL)")
 	after, err := b.s.DryRun(t.Context(), b.merchant, chosen)
 	if err != nil || after.Hunts != before.Hunts {
 		t.Errorf("%d of %d hunts, %v", after.Hunts, before.Hunts, err)
@@ -65,7 +65,7 @@ func TestHuntsAmongEmailsThatDoNotOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count("SELECT count(*) FROM hunts WHERE state = 'active'"); n != before.Hunts {
+	if n := b.Count("SELECT count(*) FROM hunts WHERE state = 'active'"); n != before.Hunts {
 		t.Errorf("%d hunts began (%+v), want %d", n, started, before.Hunts)
 	}
 }

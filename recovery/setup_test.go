@@ -1,12 +1,9 @@
 package recovery
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"maps"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"sync"
 	"testing"
@@ -20,6 +17,7 @@ import (
 	"phantom/db/dbtest"
 	"phantom/forecast"
 	"phantom/ghost"
+	"phantom/internal/stage"
 	"phantom/message"
 	"phantom/oracle"
 	"phantom/playbook"
@@ -45,6 +43,7 @@ func (atOnce) Next(_ context.Context, q oracle.Question) (oracle.Moment, error) 
 // bench is a Service on a database of its own, with a sandbox as Stripe, whose first merchant is
 // connected and audited.
 type bench struct {
+	stage.Database
 	t        *testing.T
 	s        *Service
 	ghosts   *ghost.Service
@@ -55,25 +54,7 @@ type bench struct {
 	url      string // of the sandbox
 	merchant uuid.UUID
 	account  string
-	log      *lockedBuffer
-}
-
-// lockedBuffer is written by many and read by the test.
-type lockedBuffer struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return b.text.String()
+	log      *stage.Log
 }
 
 // services are what a process wires together.
@@ -96,17 +77,9 @@ func setup(t *testing.T, config sandbox.Config) *bench {
 
 func setupOn(t *testing.T, config sandbox.Config, pool *pgxpool.Pool) *bench {
 	t.Helper()
-	if config.Now == nil {
-		config.Now = dbtest.Now
-	}
-	world, err := sandbox.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(world)
-	t.Cleanup(server.Close)
-	b := &bench{t: t, pool: pool, queries: db.New(pool), world: world, url: server.URL, log: &lockedBuffer{}}
-	b.connect, b.ghosts, b.s = services(pool, server.URL, atOnce{}, slog.New(slog.NewTextHandler(b.log, nil)))
+	world, url := stage.Stripe(t, config)
+	b := &bench{Database: stage.On(t, pool), t: t, pool: pool, queries: db.New(pool), world: world, url: url, log: &stage.Log{}}
+	b.connect, b.ghosts, b.s = services(pool, url, atOnce{}, b.log.Logger())
 	b.account, b.merchant = b.handshake()
 	return b
 }
@@ -118,19 +91,8 @@ func (b *bench) handshake() (account string, merchant uuid.UUID) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(page)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	response.Body.Close()
-	back, err := response.Location()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	account, err = b.connect.Complete(b.t.Context(), connect.Callback{
-		State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser,
-	})
+	state, code := stage.Agree(b.t, page, "")
+	account, err = b.connect.Complete(b.t.Context(), connect.Callback{State: state, Code: code, Browser: browser})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -150,7 +112,7 @@ func (b *bench) handlers() map[string]task.Handler {
 func (b *bench) queue() *task.Queue {
 	b.t.Helper()
 	queue, err := task.NewQueue(b.pool, task.Config{
-		ListenURL: b.pool.Config().ConnString(), Handlers: b.handlers(), Log: slog.New(slog.NewTextHandler(b.log, nil)),
+		ListenURL: b.pool.Config().ConnString(), Handlers: b.handlers(), Log: b.log.Logger(),
 		RetryBase: time.Millisecond, Poll: 100 * time.Millisecond,
 	})
 	if err != nil {
@@ -243,33 +205,13 @@ func (b *bench) recoverWith(change func(*playbook.Playbook)) {
 	}
 }
 
-func (b *bench) count(query string, args ...any) (n int) {
-	b.t.Helper()
-	if err := b.pool.QueryRow(b.t.Context(), query, args...).Scan(&n); err != nil {
-		b.t.Fatal(err)
-	}
-	return n
-}
-
-func (b *bench) exec(query string, args ...any) {
-	b.t.Helper()
-	if _, err := b.pool.Exec(b.t.Context(), query, args...); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
 // blocked says whether somebody waits for a lock.
 func (b *bench) blocked() bool {
-	return b.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
+	return b.Count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1
 }
 
-// await fails the test if ok does not come true within three minutes, which a busy machine may
-// need.
-func (b *bench) await(what string, ok func() bool) {
+// await asks until the answer is yes, and shows the log where it stays no.
+func (b *bench) await(what string, ask func() bool) {
 	b.t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("waited in vain: %s\n%s", what, b.log)
-		}
-	}
+	stage.Await(b.t, what, b.log, ask)
 }

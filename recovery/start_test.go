@@ -24,7 +24,7 @@ import (
 // crowd adds open ghosts of customers of their own, and as many closed ones.
 func (b *bench) crowd(ghosts int) {
 	b.t.Helper()
-	b.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency,
+	b.Exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency,
 			decline_class, rule, first_failed_at, last_failed_at, status, closed_reason, closed_at)
 		SELECT $1, gen_random_uuid(), 'cus_crowd' || n, 'sub_crowd' || n, 'in_crowd' || n, 500, 'usd', 'timed', 'a rule',
 			phantom_now() - interval '2 days', phantom_now() - interval '1 day', CASE WHEN n % 2 = 0 THEN 'open' ELSE 'closed' END,
@@ -80,7 +80,7 @@ func TestAllIsOneTask(t *testing.T) {
 		})
 	}
 	asking.Wait()
-	if len(ids) != 1 || b.count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'all'") != 1 {
+	if len(ids) != 1 || b.Count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'all'") != 1 {
 		t.Fatalf("%d starts", len(ids))
 	}
 	var id uuid.UUID
@@ -99,7 +99,7 @@ func TestAllIsOneTask(t *testing.T) {
 	if end := b.read(id); end.State != state.StartSucceeded || end.LookedAt != 3*startBatch || end.Error != nil {
 		t.Errorf("at its end: %+v", end)
 	}
-	if n := b.count("SELECT count(DISTINCT ghost_id) FROM hunts WHERE state = 'active'"); n != 3*startBatch || b.count("SELECT count(*) FROM hunts") != n {
+	if n := b.Count("SELECT count(DISTINCT ghost_id) FROM hunts WHERE state = 'active'"); n != 3*startBatch || b.Count("SELECT count(*) FROM hunts") != n {
 		t.Errorf("%d ghosts are hunted", n)
 	}
 	again, err := b.s.StartAll(t.Context(), b.merchant)
@@ -125,10 +125,10 @@ func TestAllStopsBetweenBatches(t *testing.T) {
 		"the playbook is off": {func(b *bench) { b.recoverWith(func(p *playbook.Playbook) { p.Mode = state.ModeOff }) },
 			"another playbook was stored meanwhile: ask again"},
 		"disconnected": {func(b *bench) {
-			b.exec("UPDATE merchants SET access_token = NULL, refresh_token = NULL, disconnected_at = clock_timestamp()")
+			b.Exec("UPDATE merchants SET access_token = NULL, refresh_token = NULL, disconnected_at = clock_timestamp()")
 		}, "the account was disconnected, or connected anew, meanwhile: ask again"},
 		"connected anew": {func(b *bench) { b.handshake() }, "the account was disconnected, or connected anew, meanwhile: ask again"},
-		"in the other mode": {func(b *bench) { b.exec("UPDATE merchants SET livemode = NOT livemode") },
+		"in the other mode": {func(b *bench) { b.Exec("UPDATE merchants SET livemode = NOT livemode") },
 			"the account was connected in the other mode (live or test) meanwhile"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestAllStopsBetweenBatches(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.next(all.ID)
-			before := b.count("SELECT count(*) FROM hunts")
+			before := b.Count("SELECT count(*) FROM hunts")
 			test.meanwhile(b)
 			if more, _ := b.next(all.ID); more {
 				t.Error("it goes on")
@@ -147,7 +147,7 @@ func TestAllStopsBetweenBatches(t *testing.T) {
 			if end := b.read(all.ID); end.State != state.StartStopped || end.Error == nil || *end.Error != test.error || end.Hunts != before {
 				t.Errorf("%+v, %d hunts", end, before)
 			}
-			if n := b.count("SELECT count(*) FROM hunts"); n != before {
+			if n := b.Count("SELECT count(*) FROM hunts"); n != before {
 				t.Errorf("%d more hunts have begun", n-before)
 			}
 		})
@@ -163,14 +163,14 @@ func TestAHaltHoldsAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.next(all.ID)
-	before := b.count("SELECT count(*) FROM hunts")
+	before := b.Count("SELECT count(*) FROM hunts")
 	if _, err := b.s.Halt(t.Context(), b.merchant); err != nil {
 		t.Fatal(err)
 	}
 	if more, wait := b.next(all.ID); !more || wait != startHalted {
 		t.Errorf("halted, it goes on: %v, %s", more, wait)
 	}
-	if held := b.read(all.ID); held.State != state.StartRunning || held.Hunts != before || b.count("SELECT count(*) FROM hunts") != before {
+	if held := b.read(all.ID); held.State != state.StartRunning || held.Hunts != before || b.Count("SELECT count(*) FROM hunts") != before {
 		t.Errorf("%+v, %d hunts before", held, before)
 	}
 	if _, err := b.s.Unhalt(t.Context(), b.merchant); err != nil {
@@ -190,7 +190,7 @@ func TestALostStartIsBegunAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.next(lost.ID)
-	b.exec("UPDATE scheduled_tasks SET status = 'needs_review' WHERE id = $1", lost.ID)
+	b.Exec("UPDATE scheduled_tasks SET status = 'needs_review' WHERE id = $1", lost.ID)
 	if got := b.read(lost.ID); got.State != state.StartFailed || got.Error == nil {
 		t.Errorf("%+v", got)
 	}
@@ -288,11 +288,11 @@ func TestAllSurvivesKills(t *testing.T) {
 	if end.State != state.StartSucceeded || end.Hunts != ghosts || end.LookedAt != ghosts || end.Skipped != 0 {
 		t.Errorf("%+v", end)
 	}
-	once := b.count("SELECT count(DISTINCT ghost_id) FROM hunts")
-	if n := b.count("SELECT count(*) FROM hunts"); n != ghosts || once != n {
+	once := b.Count("SELECT count(DISTINCT ghost_id) FROM hunts")
+	if n := b.Count("SELECT count(*) FROM hunts"); n != ghosts || once != n {
 		t.Errorf("%d hunts of %d ghosts, want %d", n, once, ghosts)
 	}
-	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'end'"); n != ghosts {
+	if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'end'"); n != ghosts {
 		t.Errorf("%d hunts have an end, of %d", n, ghosts)
 	}
 	if kills < 6 {
@@ -315,11 +315,11 @@ func TestDryRunIsBounded(t *testing.T) {
 		run.Auto.Ghosts > run.LookedAt {
 		t.Errorf("%d looked at of %d: %+v, truncated %v, auto %d", run.LookedAt, run.Ghosts, run.Started, run.Truncated, run.Auto.Ghosts)
 	}
-	b.exec("DELETE FROM ghost_targets WHERE stripe_customer_id > 'cus_crowd1'")
-	b.exec("DELETE FROM ghost_targets WHERE status = 'closed'")
+	b.Exec("DELETE FROM ghost_targets WHERE stripe_customer_id > 'cus_crowd1'")
+	b.Exec("DELETE FROM ghost_targets WHERE status = 'closed'")
 	b.crowd(10)
 	run, err = b.s.DryRun(t.Context(), b.merchant, p)
-	if open := b.count("SELECT count(*) FROM ghost_targets WHERE status = 'open'"); err != nil || run.LookedAt != open || run.Ghosts != int64(open) || run.Truncated {
+	if open := b.Count("SELECT count(*) FROM ghost_targets WHERE status = 'open'"); err != nil || run.LookedAt != open || run.Ghosts != int64(open) || run.Truncated {
 		t.Errorf("%d looked at of %d, truncated %v, %v", run.LookedAt, run.Ghosts, run.Truncated, err)
 	}
 }

@@ -22,8 +22,8 @@ func setupStep(t *testing.T) *bench {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.audit()
 	b.hunted(func(p *playbook.Playbook) { p.MaxAttempts, p.FinalStep, p.WindowDays = 0, playbook.FinalCancel, 1 })
-	b.exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt'")
+	b.Exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt'")
 	for _, do := range []string{"begin", "end"} {
 		if err := b.queue().RunOne(t.Context(), b.merchant, b.text2id("SELECT id::text FROM scheduled_tasks WHERE params ->> 'do' = '"+do+"'")); err != nil {
 			t.Fatal(err)
@@ -49,7 +49,7 @@ func TestFinalStepIsLookedAtBeforeItLeavesAgain(t *testing.T) {
 		b := setupStep(t)
 		c := sandbox.Change{Account: b.account, Do: do}
 		if do == "pay_out_of_band" {
-			c.ID = b.text("SELECT stripe_invoice_id FROM ghost_targets")
+			c.ID = b.Text("SELECT stripe_invoice_id FROM ghost_targets")
 		}
 		b.world.Fail(sandbox.Fault{Method: http.MethodDelete, Path: "/v1/subscriptions/", Drop: true, Hold: func() {
 			if _, err := b.world.Change(c); err != nil && do != "" {
@@ -59,7 +59,7 @@ func TestFinalStepIsLookedAtBeforeItLeavesAgain(t *testing.T) {
 		id := b.planned(gate.KindCancel)
 		b.during(func() {
 			b.await("it is looked at again", func() bool {
-				return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (fence > 1 AND status = 'pending' AND run_at > phantom_now() OR finished_at IS NOT NULL)", id) == 1
+				return b.Count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (fence > 1 AND status = 'pending' AND run_at > phantom_now() OR finished_at IS NOT NULL)", id) == 1
 			})
 		})
 		if n := b.canceled(); (n == 0) != (do != "") {
@@ -77,14 +77,14 @@ func TestFinalStepWaitsAndSpares(t *testing.T) {
 	if _, err := b.world.Change(sandbox.Change{Account: b.account, Do: "dispute"}); err != nil {
 		t.Fatal(err)
 	}
-	b.exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
+	b.Exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
 	b.during(func() {
 		b.await("all that is due is done", func() bool {
-			return b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
+			return b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0
 		})
 	})
-	waiting := b.count("SELECT count(*) FROM attempts WHERE action = $1 AND result IS NULL AND reason LIKE '%Smart Retries tries first'", gate.KindCancel)
+	waiting := b.Count("SELECT count(*) FROM attempts WHERE action = $1 AND result IS NULL AND reason LIKE '%Smart Retries tries first'", gate.KindCancel)
 	if waiting == 0 || b.canceled() == 0 {
 		t.Errorf("%d wait for Smart Retries, %d subscriptions were canceled", waiting, b.canceled())
 	}
@@ -96,7 +96,7 @@ func TestFinalStepWaitsAndSpares(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		invoice := b.text("SELECT stripe_invoice_id FROM ghost_targets WHERE stripe_subscription_id = $1", e.Object)
+		invoice := b.Text("SELECT stripe_invoice_id FROM ghost_targets WHERE stripe_subscription_id = $1", e.Object)
 		if err := billing.GetJSON(t.Context(), reader, "/v1/invoices/"+invoice, nil, &o); err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestRefusedFinalStepIsToldAsThat(t *testing.T) {
 	b := setupStep(t)
 	b.world.Fail(sandbox.Fault{Method: http.MethodDelete, Path: "/v1/subscriptions/", Status: http.StatusBadRequest})
 	_ = b.queue().RunOne(t.Context(), b.merchant, b.planned(gate.KindCancel))
-	if why := b.text("SELECT state || ': ' || ended_reason FROM hunts"); why != "exhausted: the window is over; its final step was not taken: Stripe refused the request" {
+	if why := b.Text("SELECT state || ': ' || ended_reason FROM hunts"); why != "exhausted: the window is over; its final step was not taken: Stripe refused the request" {
 		t.Errorf("the hunt is %s", why)
 	}
 }
@@ -122,29 +122,29 @@ func TestRefusedFinalStepIsToldAsThat(t *testing.T) {
 func TestFinalStepComesBackAfterADebit(t *testing.T) {
 	t.Parallel()
 	b := setupStep(t)
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() + interval '1 hour' WHERE kind = $1", gate.KindCancel)
-	b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'payment_under_way', closed_at = phantom_now()")
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() + interval '1 hour' WHERE kind = $1", gate.KindCancel)
+	b.Exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'payment_under_way', closed_at = phantom_now()")
 	if err := b.s.GhostsChanged(t.Context(), b.pool, b.merchant, []uuid.UUID{b.text2id("SELECT id::text FROM ghost_targets")}); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'end' AND status = 'pending'"); n != 1 {
+	if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'end' AND status = 'pending'"); n != 1 {
 		t.Errorf("%d ends are planned", n)
 	}
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end' AND status = 'pending'")
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end' AND status = 'pending'")
 	b.during(func() {
 		b.await("the hunt waits for the bank", func() bool {
-			return b.count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'end' AND status = 'pending' AND run_at > phantom_now() + interval '20 hours'") == 1
+			return b.Count("SELECT count(*) FROM scheduled_tasks WHERE params ->> 'do' = 'end' AND status = 'pending' AND run_at > phantom_now() + interval '20 hours'") == 1
 		})
 	})
-	if state := b.text("SELECT state FROM hunts"); state != "active" || b.canceled() != 0 {
+	if state := b.Text("SELECT state FROM hunts"); state != "active" || b.canceled() != 0 {
 		t.Errorf("the hunt is %s, %d subscriptions were canceled", state, b.canceled())
 	}
 	// it has bounced
-	b.exec("UPDATE ghost_targets SET status = 'open', closed_reason = NULL, closed_at = NULL")
-	b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end' AND status = 'pending'")
+	b.Exec("UPDATE ghost_targets SET status = 'open', closed_reason = NULL, closed_at = NULL")
+	b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE params ->> 'do' = 'end' AND status = 'pending'")
 	b.during(func() {
 		b.await("the final step is planned again", func() bool {
-			return b.count("SELECT count(*) FROM attempts WHERE action = $1", gate.KindCancel) == 2
+			return b.Count("SELECT count(*) FROM attempts WHERE action = $1", gate.KindCancel) == 2
 		})
 	})
 }
@@ -153,12 +153,12 @@ func TestFinalStepComesBackAfterADebit(t *testing.T) {
 func TestNoChargeBehindTheWindow(t *testing.T) {
 	t.Parallel()
 	b, id := setupCharge(t)
-	b.exec("UPDATE hunts SET began_at = began_at - interval '60 days'")
+	b.Exec("UPDATE hunts SET began_at = began_at - interval '60 days'")
 	_ = b.queue().RunOne(t.Context(), b.merchant, id)
 	if n := len(b.world.Ledger(b.account)); n != 0 {
 		t.Errorf("%d charges were executed", n)
 	}
-	if result := b.text("SELECT coalesce(result, 'none') FROM attempts WHERE task_id = $1", id); result != "not_sent" {
+	if result := b.Text("SELECT coalesce(result, 'none') FROM attempts WHERE task_id = $1", id); result != "not_sent" {
 		t.Errorf("its result is %s", result)
 	}
 }
@@ -169,7 +169,7 @@ func TestOneCardOfSeveralCustomers(t *testing.T) {
 	t.Parallel()
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 8})
 	b.audit()
-	for _, subscription := range strings.Fields(b.text("SELECT string_agg(stripe_subscription_id, ' ') FROM ghost_targets")) {
+	for _, subscription := range strings.Fields(b.Text("SELECT string_agg(stripe_subscription_id, ' ') FROM ghost_targets")) {
 		for _, c := range []sandbox.Change{{Do: "new_card", Status: "declines"}, {Do: "same_card"}} {
 			c.Account, c.ID = b.account, subscription
 			if _, err := b.world.Change(c); err != nil {
@@ -180,8 +180,8 @@ func TestOneCardOfSeveralCustomers(t *testing.T) {
 	b.hunted(nil)
 	b.during(func() {
 		b.await("one is charged and the others wait", func() bool {
-			return b.count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0 &&
-				b.count("SELECT count(*) FROM attempts WHERE result IS NOT NULL") > 0
+			return b.Count("SELECT count(*) FROM scheduled_tasks WHERE status = 'running' OR status = 'pending' AND run_at <= phantom_now()") == 0 &&
+				b.Count("SELECT count(*) FROM attempts WHERE result IS NOT NULL") > 0
 		})
 	})
 	if n := len(b.world.Ledger(b.account)); n != 1 {
@@ -213,7 +213,7 @@ func TestMarkHearsAStopThatItWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.await("it is put off", func() bool {
-		return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND status = 'pending' AND first_sent_at IS NULL AND run_at > phantom_now()", id) == 1
+		return b.Count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND status = 'pending' AND first_sent_at IS NULL AND run_at > phantom_now()", id) == 1
 	})
 	if n := len(b.world.Ledger(b.account)); n != 0 {
 		t.Errorf("%d charges left after the halt", n)
@@ -227,16 +227,16 @@ func TestOthersUseUpTheCardsBudget(t *testing.T) {
 	t.Parallel()
 	for others, want := range map[int]string{13: "sent", 14: "put off: " + gate.CardBudgetSpent.Words()} {
 		b, id := setupCharge(t)
-		b.exec(`INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
+		b.Exec(`INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
 			SELECT g.merchant_id, sha256(n::text::bytea), g.card, phantom_now() - n * interval '36 hours', true FROM ghost_targets g, generate_series(1, $1) n`, others)
-		b.exec(`INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
+		b.Exec(`INSERT INTO card_attempts (merchant_id, charge, card, at, reached)
 			SELECT g.merchant_id, sha256((100 + n)::text::bytea), g.card, phantom_now() - n * interval '36 hours', false FROM ghost_targets g, generate_series(1, 9) n`)
 		b.during(func() {
 			b.await("it is sent, or not", func() bool {
-				return b.count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (finished_at IS NOT NULL OR fence > 0 AND status = 'pending' AND run_at > phantom_now())", id) == 1
+				return b.Count("SELECT count(*) FROM scheduled_tasks WHERE id = $1 AND (finished_at IS NOT NULL OR fence > 0 AND status = 'pending' AND run_at > phantom_now())", id) == 1
 			})
 		})
-		got := b.text("SELECT CASE WHEN sent_at IS NOT NULL THEN 'sent' WHEN result = 'not_sent' THEN 'not sent' ELSE reason END FROM attempts WHERE task_id = $1", id)
+		got := b.Text("SELECT CASE WHEN sent_at IS NOT NULL THEN 'sent' WHEN result = 'not_sent' THEN 'not sent' ELSE reason END FROM attempts WHERE task_id = $1", id)
 		if got != want || (len(b.world.Ledger(b.account)) == 1) != (want == "sent") {
 			t.Errorf("beside %d attempts of others: %s, want %s", others, got, want)
 		}
@@ -256,16 +256,16 @@ func TestFinalStepSparesWhoPays(t *testing.T) {
 				t.Parallel()
 				b := setup(t, sandbox.Config{Merchants: 1})
 				b.audit()
-				b.exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE NOT hidden")
+				b.Exec("UPDATE ghost_targets SET status = 'closed', closed_reason = 'no_access', closed_at = phantom_now() WHERE NOT hidden")
 				b.hunted(func(p *playbook.Playbook) {
 					p.MaxAttempts, p.FinalStep, p.WindowDays, p.FinalStepIfPaying = 0, final, 1, anyway
 				})
-				hidden := b.count("SELECT count(*) FROM hunts")
+				hidden := b.Count("SELECT count(*) FROM hunts")
 				if hidden == 0 {
 					t.Fatal("nobody hides a debt behind a paid invoice")
 				}
-				b.exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
-				b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
+				b.Exec("UPDATE hunts SET began_at = began_at - interval '2 days'")
+				b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() WHERE kind = 'hunt' AND params ->> 'do' = 'end'")
 				b.during(b.calm)
 				taken := 0
 				for _, e := range b.world.Ledger(b.account) {
@@ -276,7 +276,7 @@ func TestFinalStepSparesWhoPays(t *testing.T) {
 				if anyway != (taken > 0) {
 					t.Errorf("%d of %d hidden ghosts were met by %s", taken, hidden, kind)
 				}
-				if n := b.count("SELECT count(*) FROM attempts WHERE action = $1 AND result = 'not_sent' AND code = $2", kind, gate.Paying); (n > 0) == anyway {
+				if n := b.Count("SELECT count(*) FROM attempts WHERE action = $1 AND result = 'not_sent' AND code = $2", kind, gate.Paying); (n > 0) == anyway {
 					t.Errorf("%d were spared because they pay", n)
 				}
 			})
@@ -292,11 +292,11 @@ func TestFinalStepOnWhoIsLeftAlone(t *testing.T) {
 		t.Run(set, func(t *testing.T) {
 			t.Parallel()
 			b := setupStep(t)
-			b.exec("UPDATE ghost_targets SET " + set)
+			b.Exec("UPDATE ghost_targets SET " + set)
 			if status := b.try(b.planned(gate.KindCancel)); status != "canceled" || b.left() != 0 {
 				t.Errorf("it is %s, and %d requests have left", status, b.left())
 			}
-			if state := b.text("SELECT state FROM hunts"); state != "exhausted" {
+			if state := b.Text("SELECT state FROM hunts"); state != "exhausted" {
 				t.Errorf("the hunt is %s", state)
 			}
 		})

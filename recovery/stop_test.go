@@ -39,8 +39,8 @@ func TestStopsBeatCharges(t *testing.T) {
 	// The hunts begin, and every charge waits for its moment.
 	b.work()
 	b.await("the hunts begin", func() bool {
-		b.exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 hour' WHERE kind = 'invoice_pay' AND status = 'pending' AND run_at < phantom_now() + interval '30 minutes'")
-		return b.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND params ->> 'do' = 'begin' AND status = 'succeeded'") == races
+		b.Exec("UPDATE scheduled_tasks SET run_at = run_at + interval '1 hour' WHERE kind = 'invoice_pay' AND status = 'pending' AND run_at < phantom_now() + interval '30 minutes'")
+		return b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND params ->> 'do' = 'begin' AND status = 'succeeded'") == races
 	})
 	rows, err := b.pool.Query(t.Context(), `SELECT t.id, t.params ->> 'object' FROM scheduled_tasks t WHERE kind = 'invoice_pay' AND status = 'pending'`)
 	if err != nil {
@@ -63,8 +63,8 @@ func TestStopsBeatCharges(t *testing.T) {
 		group.Go(func() {
 			defer func() { <-lanes }()
 			// Moved by hand, as an operator may.
-			b.exec("UPDATE scheduled_tasks SET run_at = phantom_now() + make_interval(secs => $2) WHERE id = $1 AND status = 'pending'", r.Task, rand.Float64()/5)
-			b.exec("SELECT pg_notify('phantom_task', '')")
+			b.Exec("UPDATE scheduled_tasks SET run_at = phantom_now() + make_interval(secs => $2) WHERE id = $1 AND status = 'pending'", r.Task, rand.Float64()/5)
+			b.Exec("SELECT pg_notify('phantom_task', '')")
 			// the moment is meant to be random
 			time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
 			do, kind := "void", "invoice.voided"
@@ -90,8 +90,8 @@ func TestStopsBeatCharges(t *testing.T) {
 		t.Fatalf("only %d of %d invoices were settled by others: the races say little", len(stopped), races)
 	}
 	b.await("every hunt that was stopped has ended", func() bool {
-		return b.count("SELECT count(*) FROM hunts h JOIN ghost_targets g ON g.id = h.ghost_id WHERE g.status = 'closed' AND g.closed_reason <> 'payment_under_way' AND h.state = 'active'") == 0 &&
-			b.count("SELECT count(*) FROM scheduled_tasks WHERE kind IN ('webhook', 'refresh') AND status IN ('pending', 'running')") == 0
+		return b.Count("SELECT count(*) FROM hunts h JOIN ghost_targets g ON g.id = h.ghost_id WHERE g.status = 'closed' AND g.closed_reason <> 'payment_under_way' AND h.state = 'active'") == 0 &&
+			b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind IN ('webhook', 'refresh') AND status IN ('pending', 'running')") == 0
 	})
 	behind, executed := 0, 0
 	for _, e := range b.world.Ledger(b.account) {
@@ -104,14 +104,14 @@ func TestStopsBeatCharges(t *testing.T) {
 			behind++
 		}
 	}
-	if n := b.count(`SELECT count(*) FROM attempts a JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
+	if n := b.Count(`SELECT count(*) FROM attempts a JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
 		WHERE a.action = 'invoice_pay' AND a.sent_at > h.ended_at + interval '1 second'`); n != 0 {
 		t.Errorf("%d charges were marked as sent after their hunt had ended", n)
 	}
 	if behind != 0 {
 		t.Errorf("%d charges left more than %s after the webhook", behind, late)
 	}
-	if n := b.count("SELECT count(*) FROM hunts WHERE state = 'active' AND invoices && $1", keys(stopped)); n != 0 {
+	if n := b.Count("SELECT count(*) FROM hunts WHERE state = 'active' AND invoices && $1", keys(stopped)); n != 0 {
 		t.Errorf("%d stops were lost", n)
 	}
 	t.Logf("%d races: %d settled by others, %d charges sent, none later than %s after the webhook", races, len(stopped), executed, late)
@@ -176,7 +176,7 @@ func TestRoundTripsOfACharge(t *testing.T) {
 			counter.n, counter.texts = 0, nil
 			// a decline is an error to the one who waits for the task
 			_ = queue.RunOne(t.Context(), b.merchant, id)
-			want := map[string]int{"paid": paid, "declined": declinedSoftly}[b.text("SELECT coalesce((SELECT result FROM attempts WHERE task_id = $1 AND (decline_class IS NULL OR decline_class NOT IN ('never', 'customer'))), '')", id)]
+			want := map[string]int{"paid": paid, "declined": declinedSoftly}[b.Text("SELECT coalesce((SELECT result FROM attempts WHERE task_id = $1 AND (decline_class IS NULL OR decline_class NOT IN ('never', 'customer'))), '')", id)]
 			if want != 0 && counter.n > want {
 				t.Errorf("%d round trips, want %d at most:\n%s", counter.n, want, strings.Join(counter.texts, "\n"))
 			}
@@ -184,15 +184,7 @@ func TestRoundTripsOfACharge(t *testing.T) {
 	}
 	run("SELECT id FROM scheduled_tasks WHERE kind = 'hunt' AND params ->> 'do' = 'begin'")
 	run("SELECT id FROM scheduled_tasks WHERE kind = 'invoice_pay' AND run_at <= phantom_now()")
-	if b.count("SELECT count(*) FROM attempts WHERE result = 'paid'") == 0 || b.count("SELECT count(*) FROM attempts WHERE result = 'declined'") == 0 {
+	if b.Count("SELECT count(*) FROM attempts WHERE result = 'paid'") == 0 || b.Count("SELECT count(*) FROM attempts WHERE result = 'declined'") == 0 {
 		t.Error("nothing was charged")
 	}
-}
-
-func (b *bench) text(query string, args ...any) (text string) {
-	b.t.Helper()
-	if err := b.pool.QueryRow(b.t.Context(), query, args...).Scan(&text); err != nil {
-		b.t.Fatal(err)
-	}
-	return text
 }

@@ -24,7 +24,7 @@ func TestTemplatesOfRunningHuntsStay(t *testing.T) {
 	old, err := p.s.SetPlaybook(t.Context(), p.merchant, chosen)
 	p.must(err)
 	_, hunt := p.plan(ada, playbook.Email, "reminder")
-	p.exec("UPDATE hunts SET playbook_version = $1", old.Version)
+	p.Exec("UPDATE hunts SET playbook_version = $1", old.Version)
 	refused := func(rule string) {
 		t.Helper()
 		var wrong *input.FieldError

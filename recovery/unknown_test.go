@@ -19,13 +19,13 @@ func TestCustomerDeclineIsOfOneInvoice(t *testing.T) {
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 1})
 	b.movable()
 	b.audit()
-	b.exec(`UPDATE ghost_targets SET invoices = jsonb_build_array(jsonb_build_object('id', stripe_invoice_id, 'amount', amount), jsonb_build_object('id', 'in_other', 'amount', 700))`)
+	b.Exec(`UPDATE ghost_targets SET invoices = jsonb_build_array(jsonb_build_object('id', stripe_invoice_id, 'amount', amount), jsonb_build_object('id', 'in_other', 'amount', 700))`)
 	b.hunted(nil)
 	b.try(b.ids("SELECT id FROM scheduled_tasks WHERE params ->> 'do' = 'begin'")[0])
 	b.world.Fail(sandbox.Fault{Method: http.MethodPost, Path: "/v1/invoices/", Status: 402, Body: `{"error":{"type":"card_error","code":"incorrect_cvc","message":"x"}}`})
 	b.try(b.planned(gate.KindPay))
-	if object := b.text("SELECT params ->> 'object' FROM scheduled_tasks WHERE id = $1", b.planned(gate.KindPay)); object != "in_other" {
-		t.Errorf("%s is charged next: %s", object, b.text("SELECT string_agg(note, E'\n' ORDER BY id) FROM hunt_notes"))
+	if object := b.Text("SELECT params ->> 'object' FROM scheduled_tasks WHERE id = $1", b.planned(gate.KindPay)); object != "in_other" {
+		t.Errorf("%s is charged next: %s", object, b.Text("SELECT string_agg(note, E'\n' ORDER BY id) FROM hunt_notes"))
 	}
 }
 
@@ -41,13 +41,13 @@ func TestGivenUpAfterRestoreCountsAsSent(t *testing.T) {
 		t.Fatal(status)
 	}
 	// phantom tasks cancel
-	b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp() WHERE id = $1", ids[0])
-	again, _ := planAgain(b.merchant, []byte(b.text("SELECT params FROM scheduled_tasks WHERE id = $1", ids[0])))
+	b.Exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = clock_timestamp() WHERE id = $1", ids[0])
+	again, _ := planAgain(b.merchant, []byte(b.Text("SELECT params FROM scheduled_tasks WHERE id = $1", ids[0])))
 	if _, err := b.queries.TaskEnqueue(t.Context(), again); err != nil {
 		t.Fatal(err)
 	}
 	b.try(again.ID)
-	if got := b.text("SELECT result FROM attempts WHERE task_id = $1", ids[0]); got != "unknown" {
+	if got := b.Text("SELECT result FROM attempts WHERE task_id = $1", ids[0]); got != "unknown" {
 		t.Errorf("what was executed, and is given up, is booked as %s", got)
 	}
 }
@@ -81,7 +81,7 @@ func TestLaterEventHidesTheKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	charges, err := billing.ReadCharges(t.Context(), reader, b.text("SELECT stripe_customer_id FROM ghost_targets"), time.Now().Add(-time.Hour))
+	charges, err := billing.ReadCharges(t.Context(), reader, b.Text("SELECT stripe_customer_id FROM ghost_targets"), time.Now().Add(-time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestLaterEventHidesTheKey(t *testing.T) {
 		`{"object":"list","has_more":false,"data":[{"id":"evt_1","type":"charge.failed","request":{"id":null,"idempotency_key":null},"data":{"object":{"id":%q}}}]}`, charges[0].ID)})
 	b.sentAgo(ids[0], 21*time.Hour)
 	status := b.try(ids[0])
-	if got := b.text("SELECT coalesce(result, '-') FROM attempts WHERE task_id = $1", ids[0]); got == "absent" {
+	if got := b.Text("SELECT coalesce(result, '-') FROM attempts WHERE task_id = $1", ids[0]); got == "absent" {
 		t.Errorf("%s: a debit that was executed and bounced within the minute is booked as %s while charge.pending is late", status, got)
 	}
 }

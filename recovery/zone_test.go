@@ -16,8 +16,8 @@ import (
 func TestQuietHoursAreTheCustomers(t *testing.T) {
 	t.Parallel()
 	p := setupPost(t)
-	p.exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS $$SELECT timestamptz '2027-01-15 12:00Z'$$")
-	p.exec("UPDATE merchants SET timezone = 'Europe/London'")
+	p.Exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE AS $$SELECT timestamptz '2027-01-15 12:00Z'$$")
+	p.Exec("UPDATE merchants SET timezone = 'Europe/London'")
 	for _, test := range []struct {
 		name, zone, playbook, until string
 	}{
@@ -28,10 +28,10 @@ func TestQuietHoursAreTheCustomers(t *testing.T) {
 		{"the playbook's zone by day", "Pacific/Auckland", "Europe/Berlin", ""},
 		{"the playbook's zone by night", "Europe/Berlin", "Asia/Tokyo", "2027-01-15 23:00Z"},
 	} {
-		p.exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', jsonb_build_object('from', '21:00', 'to', '08:00', 'zone', $1::text))`, test.playbook)
+		p.Exec(`UPDATE playbooks SET body = jsonb_set(body, '{quiet_hours}', jsonb_build_object('from', '21:00', 'to', '08:00', 'zone', $1::text))`, test.playbook)
 		who := person{"cus_" + test.name, strings.ReplaceAll(test.name, " ", ".") + "@example.com"}
 		id, hunt := p.plan(who, playbook.Email, "payment_failed")
-		p.exec("UPDATE ghost_targets SET zone = nullif($2, '') WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt, test.zone)
+		p.Exec("UPDATE ghost_targets SET zone = nullif($2, '') WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt, test.zone)
 		p.try(id)
 		got, why := p.state(id)
 		if test.until == "" {
@@ -40,13 +40,13 @@ func TestQuietHoursAreTheCustomers(t *testing.T) {
 			}
 			continue
 		}
-		if n := p.count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until); n != 1 || got != state.MessagePlanned {
+		if n := p.Count("SELECT count(*) FROM messages WHERE id = $1 AND planned_for = $2::text::timestamptz", id, test.until); n != 1 || got != state.MessagePlanned {
 			t.Errorf("%s: %s, %s, not put off until %s", test.name, got, why, test.until)
 		}
 	}
 	// The purge may have removed the ghost: its message is still read, with the merchant's zone.
 	id, hunt := p.plan(ada, playbook.Email, "payment_failed")
-	p.exec("DELETE FROM ghost_targets WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt)
+	p.Exec("DELETE FROM ghost_targets WHERE id = (SELECT ghost_id FROM hunts WHERE id = $1)", hunt)
 	if row := p.loaded(id); row.Zone != nil || row.Timezone == nil {
 		t.Errorf("%+v", row)
 	}
@@ -56,9 +56,9 @@ func TestQuietHoursAreTheCustomers(t *testing.T) {
 // at Stripe.
 func (b *bench) abroad() {
 	b.t.Helper()
-	b.exec(`CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.timezone = 'Pacific/Auckland'; RETURN NEW; END$$`)
-	b.exec("CREATE TRIGGER stay BEFORE UPDATE ON merchants FOR EACH ROW EXECUTE FUNCTION stay()")
-	b.exec("UPDATE merchants SET timezone = 'Pacific/Auckland'")
+	b.Exec(`CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN NEW.timezone = 'Pacific/Auckland'; RETURN NEW; END$$`)
+	b.Exec("CREATE TRIGGER stay BEFORE UPDATE ON merchants FOR EACH ROW EXECUTE FUNCTION stay()")
+	b.Exec("UPDATE merchants SET timezone = 'Pacific/Auckland'")
 }
 
 // Charges are planned by the customer's clock, and so are messages, and the history says so.

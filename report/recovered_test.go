@@ -14,23 +14,23 @@ import (
 // cause.
 func (b *bench) hunts(mode, currency, class string, heldOut bool, all, paid int, amount int64, cause string, age time.Duration) {
 	b.t.Helper()
-	b.exec(`INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, '{"mode":"recover","window_days":30,"holdout_percent":10}')
+	b.Exec(`INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, 1, '{"mode":"recover","window_days":30,"holdout_percent":10}')
 		ON CONFLICT DO NOTHING`, b.merchant)
 	for i := range all {
 		id, hash, state := newID(b.t), sha256.Sum256(fmt.Append(nil, currency, class, cause, heldOut, i)), "active"
-		b.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency, decline_class,
+		b.Exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency, decline_class,
 			rule, status, closed_reason, closed_at) VALUES ($1, $2, $3, 'sub_1', 'in_1', $4, $5, $6, 'a rule', CASE WHEN $7 THEN 'closed' ELSE 'open' END,
 			CASE WHEN $7 THEN 'paid' END, CASE WHEN $7 THEN phantom_now() END)`, b.merchant, id, "cus_"+id.String(), amount, currency, class, i < paid)
 		if i < paid {
 			state = "recovered"
 		}
-		b.exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency,
+		b.Exec(`INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency,
 			amount, invoices, began_at, ended_at, paid_at) SELECT $1, $2, $2, $3, 1, $4, $5, $6, CASE WHEN $6 <> 'active' THEN 'x' END, livemode, $7, $8, $9, '{}',
 			phantom_now() - $10::interval, CASE WHEN $6 <> 'active' THEN phantom_now() - $10::interval END,
 			CASE WHEN $6 = 'recovered' THEN phantom_now() - $10::interval END FROM merchants WHERE id = $1`,
 			b.merchant, id, hash[:], mode, heldOut, state, class, currency, amount, age)
 		if i < paid {
-			b.exec(`INSERT INTO recoveries (merchant_id, invoice, hunt_id, currency, amount, cause, recovered_at)
+			b.Exec(`INSERT INTO recoveries (merchant_id, invoice, hunt_id, currency, amount, cause, recovered_at)
 				VALUES ($1, $2, $3, $4, $5, $6, phantom_now())`, b.merchant, hash[:], id, currency, amount, cause)
 		}
 	}
@@ -41,7 +41,7 @@ func (b *bench) spent(charges, emails, sms int) {
 	b.t.Helper()
 	for i := range charges {
 		hash := sha256.Sum256(fmt.Append(nil, i))
-		b.exec(`INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result)
+		b.Exec(`INSERT INTO attempts (merchant_id, object, action, number, task_id, hunt_id, customer, currency, amount, reason, probability, planned_for, sent_at, result)
 			SELECT merchant_id, $2, 'invoice_pay', 1, $3, id, $2, 'usd', 1, 'x', 1, phantom_now(), phantom_now(), 'declined' FROM hunts WHERE merchant_id = $1 LIMIT 1`,
 			b.merchant, hash[:], newID(b.t))
 	}
@@ -50,7 +50,7 @@ func (b *bench) spent(charges, emails, sms int) {
 		if i >= emails {
 			channel = "sms"
 		}
-		b.exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, planned_for, sent_at)
+		b.Exec(`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, planned_for, sent_at)
 			SELECT merchant_id, $2, id, $3, $4, 'x', 'sent', phantom_now(), phantom_now() FROM hunts WHERE merchant_id = $1 LIMIT 1`, b.merchant, newID(b.t), i, channel)
 	}
 }
@@ -131,10 +131,10 @@ func TestWhatHuntsWouldTakeUp(t *testing.T) {
 	b.add("cus_1", "sub_1", "a@example.com", "usd", "low", "", "a rule", 2000, false, month)
 	b.add("cus_2", "sub_2", "b@example.com", "usd", "low", "", "a rule", 3000, false, month)
 	b.add("cus_3", "sub_3", "c@example.com", "usd", "low", "", "a rule", 4000, false, month)
-	b.exec("UPDATE ghost_targets SET ignored = true WHERE stripe_customer_id = 'cus_3'")
+	b.Exec("UPDATE ghost_targets SET ignored = true WHERE stripe_customer_id = 'cus_3'")
 	for version, body := range []string{"", `{"auto":false}`, `{"mode":"recover"}`, `{"mode":"off"}`, `{"mode":"observe"}`} {
 		if body != "" {
-			b.exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, $2, $3)", b.merchant, version, body)
+			b.Exec("INSERT INTO playbooks (merchant_id, version, body) VALUES ($1, $2, $3)", b.merchant, version, body)
 		}
 		if got, want := strings.Contains(plain(t, b.html()), words), body == "" || body == `{"mode":"observe"}`; got != want {
 			t.Errorf("under %q it is told: %v", body, got)

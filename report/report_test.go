@@ -143,7 +143,7 @@ func TestWithoutGhosts(t *testing.T) {
 	// found by a webhook, before any audit ended
 	b.add("cus_1", "sub_1", "a@example.com", "usd", "low", "", failedRule, 100, false, time.Hour)
 	wantText(t, b.html(), "No audit has finished yet", "Not known", "USD 1.00</strong> is owed by 1 customer who still has access")
-	b.exec("DELETE FROM ghost_targets")
+	b.Exec("DELETE FROM ghost_targets")
 	b.finish("succeeded", `{"currencies":{},"wasted_attempts":0,"fees_risked":{},"days_given_away":0}`, nil)
 	page := b.html()
 	wantText(t, page, "Nothing is owed", "12,345 objects", "0 attempts", "0 days")
@@ -167,12 +167,12 @@ func TestAuditsThatAreNotWhole(t *testing.T) {
 	if strings.Contains(page, failure) {
 		t.Error("an older audit's failure is still told")
 	}
-	b.exec(`INSERT INTO audits (merchant_id, id, ticket, livemode) VALUES ($1, $2, 9, true)`, b.merchant, newID(t))
+	b.Exec(`INSERT INTO audits (merchant_id, id, ticket, livemode) VALUES ($1, $2, 9, true)`, b.merchant, newID(t))
 	wantText(t, b.html(), "still running", "USD 0.88")
-	b.exec(`UPDATE audits SET since = '2026-01-31'`)
+	b.Exec(`UPDATE audits SET since = '2026-01-31'`)
 	wantText(t, b.html(), "from before 31 January 2026")
 	// reconnected in the other mode: those audits are not of it
-	b.exec(`UPDATE merchants SET livemode = false`)
+	b.Exec(`UPDATE merchants SET livemode = false`)
 	wantText(t, b.html(), "No audit has finished yet")
 }
 
@@ -182,8 +182,8 @@ func TestClosedGhostsAndDisconnection(t *testing.T) {
 	for i := range 3 {
 		b.add(fmt.Sprintf("cus_%d", i), "sub", "a@example.com", "usd", "low", "", failedRule, 1000, false, time.Hour)
 	}
-	b.exec(`UPDATE ghost_targets SET status = 'closed', closed_reason = CASE stripe_customer_id WHEN 'cus_2' THEN 'canceled' ELSE 'paid' END, closed_at = now()`)
-	b.exec(`UPDATE merchants SET disconnected_at = '2026-02-03 12:00Z'`)
+	b.Exec(`UPDATE ghost_targets SET status = 'closed', closed_reason = CASE stripe_customer_id WHEN 'cus_2' THEN 'canceled' ELSE 'paid' END, closed_at = now()`)
+	b.Exec(`UPDATE merchants SET disconnected_at = '2026-02-03 12:00Z'`)
 	wantText(t, b.html(), "2 paid, 1 subscription ended", "disconnected on 3 February 2026")
 }
 

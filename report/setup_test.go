@@ -3,8 +3,6 @@ package report
 import (
 	"bytes"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -17,6 +15,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/ghost"
+	"phantom/internal/stage"
 	"phantom/sandbox"
 	"phantom/task"
 	"phantom/vault"
@@ -28,6 +27,7 @@ const account = "acct_report"
 
 // bench is a database with one merchant.
 type bench struct {
+	stage.Database
 	t        *testing.T
 	pool     *pgxpool.Pool
 	merchant uuid.UUID
@@ -36,50 +36,29 @@ type bench struct {
 
 func setup(t *testing.T, livemode bool) *bench {
 	t.Helper()
-	b := &bench{t: t, pool: dbtest.Pool(t), account: account}
-	token := vault.NewToken("merchants.access_token:"+account, "sk_test_of_the_merchant")
-	var err error
-	b.merchant, err = db.New(b.pool).MerchantCreate(t.Context(), db.MerchantCreateParams{
-		ID: newID(t), StripeUserID: account, AccessToken: &token, Scope: "read_write", Livemode: livemode,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	pool := dbtest.Pool(t)
+	b := &bench{Database: stage.On(t, pool), t: t, pool: pool, account: account}
+	b.merchant = stage.Merchant(t, pool, account, func(row *db.MerchantCreateParams) { row.Livemode = livemode })
 	return b
 }
 
 // audited is a bench whose merchant's sandbox account has been audited.
 func audited(t *testing.T, config sandbox.Config) *bench {
 	t.Helper()
-	b := &bench{t: t, pool: dbtest.Pool(t)}
-	world, err := sandbox.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(world)
-	t.Cleanup(server.Close)
+	pool := dbtest.Pool(t)
+	b := &bench{Database: stage.On(t, pool), t: t, pool: pool}
+	_, url := stage.Stripe(t, config)
 	log := slog.New(slog.DiscardHandler)
 	accounts := connect.New(connect.Config{
-		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: server.URL, ConnectBase: server.URL,
-		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log,
+		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: url, ConnectBase: url,
+		RedirectURI: stage.RedirectURI, Log: log,
 	}, b.pool)
 	page, browser, err := accounts.Begin(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Get(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	back, err := response.Location()
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.account, err = accounts.Complete(t.Context(), connect.Callback{
-		State: back.Query().Get("state"), Code: back.Query().Get("code"), Browser: browser,
-	})
+	state, code := stage.Agree(t, page, "")
+	b.account, err = accounts.Complete(t.Context(), connect.Callback{State: state, Code: code, Browser: browser})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,18 +95,11 @@ func (b *bench) row(query string, into ...any) {
 	}
 }
 
-func (b *bench) exec(statement string, args ...any) {
-	b.t.Helper()
-	if _, err := b.pool.Exec(b.t.Context(), statement, args...); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
 // add stores an open ghost of the given age.
 func (b *bench) add(customer, subscription, email, currency, class, code, rule string, amount int64, hidden bool, age time.Duration) {
 	b.t.Helper()
 	id := newID(b.t)
-	b.exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency,
+	b.Exec(`INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, email, amount, currency,
 		decline_class, decline_code, rule, hidden, attempt_count, first_failed_at, last_failed_at)
 		VALUES ($1, $2, $3, $4, 'in_1', $5, $6, $7, $8, nullif($9, ''), $10, $11, 3, phantom_now() - $12::interval, phantom_now())`,
 		b.merchant, id, customer, subscription, vault.NewToken("ghost_targets.email:"+id.String(), email), amount, currency, class, code,
@@ -137,7 +109,7 @@ func (b *bench) add(customer, subscription, email, currency, class, code, rule s
 // finish stores an audit that has ended.
 func (b *bench) finish(state, totals string, failure *string) {
 	b.t.Helper()
-	b.exec(`INSERT INTO audits (merchant_id, id, state, ticket, livemode, objects, totals, error, finished_at)
+	b.Exec(`INSERT INTO audits (merchant_id, id, state, ticket, livemode, objects, totals, error, finished_at)
 		SELECT id, $2, $3, 1, livemode, 12345, $4, $5, clock_timestamp() FROM merchants WHERE id = $1`, b.merchant, newID(b.t), state, totals, failure)
 }
 

@@ -57,7 +57,7 @@ func TestClaimedOnce(t *testing.T) {
 				kind = "audit"
 			}
 			id := b.enqueue(task.New{Kind: kind})
-			b.exec("UPDATE scheduled_tasks SET first = true")
+			b.Exec("UPDATE scheduled_tasks SET first = true")
 			tx, err := b.pool.Begin(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -94,11 +94,11 @@ func TestClaimedOnce(t *testing.T) {
 				"needs a person": `UPDATE scheduled_tasks SET status = 'needs_review', lease_until = NULL,
 					run_at = phantom_now()`,
 			} {
-				b.exec(statement)
+				b.Exec(statement)
 				if n, err := claim(ctx, db.New(b.pool), b.merchant, id); n != 0 || err != nil {
 					t.Errorf("what %s was claimed: %d, %v", what, n, err)
 				}
-				b.exec(`UPDATE scheduled_tasks SET status = 'running', run_at = phantom_now(),
+				b.Exec(`UPDATE scheduled_tasks SET status = 'running', run_at = phantom_now(),
 					lease_until = clock_timestamp() + interval '1 hour'`)
 			}
 		})
@@ -117,7 +117,7 @@ func TestClaimsDoNotWait(t *testing.T) {
 				kind = "audit"
 			}
 			b.enqueue(task.New{Kind: kind})
-			b.exec("UPDATE scheduled_tasks SET first = true")
+			b.Exec("UPDATE scheduled_tasks SET first = true")
 			tx, err := b.pool.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -127,7 +127,7 @@ func TestClaimsDoNotWait(t *testing.T) {
 				t.Fatalf("the first worker took %d, %v", n, err)
 			}
 			b.enqueue(task.New{Kind: kind})
-			b.exec("UPDATE scheduled_tasks SET first = true WHERE status = 'pending' AND NOT first")
+			b.Exec("UPDATE scheduled_tasks SET first = true WHERE status = 'pending' AND NOT first")
 			ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 			defer stop()
 			if n, err := claims[name](ctx, db.New(b.pool), b.merchant, uuid.Nil); n != 1 || err != nil {
@@ -155,7 +155,7 @@ func TestLanesTakeTheirOwn(t *testing.T) {
 			mine.lane.Handlers = map[string]task.Handler{"webhook": done, "note": done}
 			other := b.enqueue(task.New{Kind: mine.other})
 			wanted := b.enqueue(task.New{Kind: mine.kind})
-			b.exec("UPDATE scheduled_tasks SET first = $1 WHERE id = $2", mine.first, wanted)
+			b.Exec("UPDATE scheduled_tasks SET first = $1 WHERE id = $2", mine.first, wanted)
 			b.run(mine.lane)
 			b.awaitStatus(wanted, state.TaskSucceeded)
 			if status := b.get(other).Status; status != state.TaskPending {
@@ -168,7 +168,7 @@ func TestLanesTakeTheirOwn(t *testing.T) {
 func done(context.Context, *task.Task) error { return nil }
 
 // blocked says whether somebody waits for a lock.
-func (b *bundle) blocked() bool {
+func (b *bench) blocked() bool {
 	b.t.Helper()
 	var n int
 	if err := b.pool.QueryRow(b.t.Context(), `SELECT count(*) FROM pg_stat_activity
@@ -197,14 +197,14 @@ func TestRescueTakesFromTheDeadAlone(t *testing.T) {
 			t.Errorf("%s: %d of the living were rescued, %v", name, n, err)
 		}
 		for attempts, want := range map[int]state.Task{1: state.TaskPending, 8: state.TaskNeedsReview} {
-			b.exec(`UPDATE scheduled_tasks SET status = 'running', attempts = $2,
+			b.Exec(`UPDATE scheduled_tasks SET status = 'running', attempts = $2,
 				lease_until = clock_timestamp() - interval '1 second'
 				WHERE id = $1`, id, attempts)
 			if n, err := rescue(id); n != 1 || err != nil || b.get(id).Status != want {
 				t.Errorf("%s: %d of the dead were rescued, %v; it is %s", name, n, err, b.get(id).Status)
 			}
 		}
-		b.exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = now() WHERE id = $1", id)
+		b.Exec("UPDATE scheduled_tasks SET status = 'canceled', finished_at = now() WHERE id = $1", id)
 	}
 }
 
@@ -228,7 +228,7 @@ func TestByHand(t *testing.T) {
 	} {
 		id := b.enqueue(task.New{Kind: "note"})
 		stand := func() {
-			b.exec(`UPDATE scheduled_tasks
+			b.Exec(`UPDATE scheduled_tasks
 				SET status = $2, first_sent_at = clock_timestamp() - nullif($3::text, '')::interval,
 				lease_until = CASE WHEN $2 = 'running' THEN clock_timestamp() + interval '1 hour' END,
 				finished_at = CASE WHEN $2 IN ('succeeded', 'failed', 'canceled') THEN clock_timestamp() END
@@ -251,6 +251,6 @@ func TestByHand(t *testing.T) {
 		if wakes := c.status == "needs_review" && c.sent == ""; err != nil || (n == 1) != wakes {
 			t.Errorf("%s, sent %q ago: %d woken, %v", c.status, c.sent, n, err)
 		}
-		b.exec("DELETE FROM scheduled_tasks WHERE id = $1", id)
+		b.Exec("DELETE FROM scheduled_tasks WHERE id = $1", id)
 	}
 }

@@ -11,12 +11,13 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/db"
+	"phantom/internal/stage"
 	"phantom/state"
 	"phantom/task"
 )
 
 // crowd adds n tasks of a merchant that have been due for so long already.
-func (b *bundle) crowd(merchant uuid.UUID, kind string, n int, overdue time.Duration) {
+func (b *bench) crowd(merchant uuid.UUID, kind string, n int, overdue time.Duration) {
 	b.t.Helper()
 	p := db.TaskEnqueueManyParams{Kind: kind}
 	for range n {
@@ -76,7 +77,7 @@ func TestSharesAreEqual(t *testing.T) {
 					b := setup(t)
 					merchants := []uuid.UUID{b.merchant}
 					for i := range others {
-						merchants = append(merchants, b.newMerchant(fmt.Sprintf("acct_other%d", i)))
+						merchants = append(merchants, stage.Merchant(b.t, b.pool, fmt.Sprintf("acct_other%d", i)))
 					}
 					big := merchants[0]
 					if last {
@@ -86,7 +87,7 @@ func TestSharesAreEqual(t *testing.T) {
 						b.crowd(m, lane.kind, each, time.Minute)
 					}
 					b.crowd(big, lane.kind, 3000, time.Hour)
-					b.exec("UPDATE scheduled_tasks SET first = $1", lane.first)
+					b.Exec("UPDATE scheduled_tasks SET first = $1", lane.first)
 					c := newCounter((others + 1) * each / 2)
 					b.run(task.Config{
 						Workers: workers, Urgent: lane.urgent, First: lane.first, Grace: time.Millisecond,
@@ -120,15 +121,15 @@ func TestALateTaskBeginsSoon(t *testing.T) {
 		t.Run(fmt.Sprintf("last by id: %t", last), func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			big, lone := b.newMerchant("acct_big"), b.merchant
-			b.exec(`INSERT INTO merchants (id, stripe_user_id, scope, livemode, disconnected_at)
+			big, lone := stage.Merchant(b.t, b.pool, "acct_big"), b.merchant
+			b.Exec(`INSERT INTO merchants (id, stripe_user_id, scope, livemode, disconnected_at)
 				SELECT gen_random_uuid(), 'acct_later' || n, 'read_write', false, now()
 				FROM generate_series(1, 3000) n`)
-			b.exec(`INSERT INTO scheduled_tasks (merchant_id, id, kind, params, run_at)
+			b.Exec(`INSERT INTO scheduled_tasks (merchant_id, id, kind, params, run_at)
 				SELECT id, gen_random_uuid(), 'note', '{}', phantom_now() + interval '1 day' FROM merchants`)
 			if last {
 				lone = uuid.UUID{0xff, 0xff, 0xff, 0xff}
-				b.exec("INSERT INTO merchants (id, stripe_user_id, scope, livemode, disconnected_at) VALUES ($1, 'acct_last', 'read_write', false, now())", lone)
+				b.Exec("INSERT INTO merchants (id, stripe_user_id, scope, livemode, disconnected_at) VALUES ($1, 'acct_last', 'read_write', false, now())", lone)
 			}
 			b.crowd(big, "crowd", 10_000, time.Hour)
 			var begun, before atomic.Int32
@@ -163,7 +164,7 @@ func TestLongTasksLeaveHands(t *testing.T) {
 	var audits, most atomic.Int32
 	release, noted := make(chan struct{}), make(chan struct{}, 1)
 	for i := range 9 {
-		b.enqueue(task.New{MerchantID: b.newMerchant(fmt.Sprintf("acct_audit%d", i)), Kind: "audit"})
+		b.enqueue(task.New{MerchantID: stage.Merchant(b.t, b.pool, fmt.Sprintf("acct_audit%d", i)), Kind: "audit"})
 	}
 	b.enqueue(task.New{Kind: "audit"}) // of the merchant whose note comes
 	var done atomic.Int32
@@ -211,7 +212,7 @@ func TestWhoIsHeldUpHoldsUpNobody(t *testing.T) {
 		t.Run(lane.name, func(t *testing.T) {
 			t.Parallel()
 			b := setup(t)
-			other := b.newMerchant("acct_other")
+			other := stage.Merchant(b.t, b.pool, "acct_other")
 			add := func(merchant uuid.UUID, n int) {
 				b.crowd(merchant, lane.kind, n, time.Minute)
 				if lane.first {

@@ -19,7 +19,7 @@ import (
 )
 
 // claim takes a task as a worker does.
-func (b *bundle) claim(id uuid.UUID) *task.Task {
+func (b *bench) claim(id uuid.UUID) *task.Task {
 	b.t.Helper()
 	row, err := db.New(b.pool).TaskClaimOne(b.t.Context(), db.TaskClaimOneParams{LeaseSeconds: 60,
 		MerchantID: b.merchant, ID: id})
@@ -31,23 +31,16 @@ func (b *bundle) claim(id uuid.UUID) *task.Task {
 }
 
 // free gives a running task up, as the rescue does whose worker is taken for dead.
-func (b *bundle) free(id uuid.UUID) {
+func (b *bench) free(id uuid.UUID) {
 	b.t.Helper()
-	b.exec("UPDATE scheduled_tasks SET status = 'pending', lease_until = NULL WHERE id = $1", id)
-}
-
-func (b *bundle) exec(statement string, args ...any) {
-	b.t.Helper()
-	if _, err := b.pool.Exec(b.t.Context(), statement, args...); err != nil {
-		b.t.Fatal(err)
-	}
+	b.Exec("UPDATE scheduled_tasks SET status = 'pending', lease_until = NULL WHERE id = $1", id)
 }
 
 // write is one of the statements by which a worker writes down what became of its task. It says
 // whether the worker hears that it was done.
 type write struct {
 	name string
-	do   func(ctx context.Context, q *db.Queries, b *bundle, held *task.Task) (heard bool, err error)
+	do   func(ctx context.Context, q *db.Queries, b *bench, held *task.Task) (heard bool, err error)
 }
 
 // heldWrites are all statements that name a fence.
@@ -63,20 +56,20 @@ func heldWrites() []write {
 	}
 	rows := func(n int64, err error) (bool, error) { return n == 1, err }
 	return []write{
-		{"heartbeat", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool, error) {
+		{"heartbeat", func(ctx context.Context, q *db.Queries, _ *bench, held *task.Task) (bool, error) {
 			merchants, tasks, fences := ids(held)
 			kept, err := q.TaskHeartbeat(ctx, db.TaskHeartbeatParams{LeaseSeconds: 600,
 				MerchantIds: merchants, Ids: tasks, Fences: fences})
 			return len(kept) == 1, err
 		}},
-		{"settle done", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool,
+		{"settle done", func(ctx context.Context, q *db.Queries, _ *bench, held *task.Task) (bool,
 			error) {
 			merchants, tasks, fences := ids(held)
 			row, err := q.TaskSettleDone(ctx, db.TaskSettleDoneParams{MerchantIds: merchants, Ids: tasks,
 				Fences: fences})
 			return rows(row.Settled, err)
 		}},
-		{"settle", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool, error) {
+		{"settle", func(ctx context.Context, q *db.Queries, _ *bench, held *task.Task) (bool, error) {
 			merchants, tasks, fences := ids(held)
 			return rows(q.TaskSettle(ctx, db.TaskSettleParams{
 				MerchantIds: merchants, Ids: tasks, Fences: fences, Statuses: []string{"failed"},
@@ -84,14 +77,14 @@ func heldWrites() []write {
 				Counted: []bool{false}, Errors: []string{"from the past"},
 			}))
 		}},
-		{"finish", func(ctx context.Context, _ *db.Queries, b *bundle, held *task.Task) (bool, error) {
+		{"finish", func(ctx context.Context, _ *db.Queries, b *bench, held *task.Task) (bool, error) {
 			return lost(task.Finish(ctx, b.pool, held, state.TaskFailed, map[string]string{"result": "declined"},
 				"from the past"))
 		}},
-		{"mark sent", func(ctx context.Context, _ *db.Queries, b *bundle, held *task.Task) (bool, error) {
+		{"mark sent", func(ctx context.Context, _ *db.Queries, b *bench, held *task.Task) (bool, error) {
 			return lost(task.MarkSent(ctx, b.pool, held))
 		}},
-		{"park", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool, error) {
+		{"park", func(ctx context.Context, q *db.Queries, _ *bench, held *task.Task) (bool, error) {
 			at, err := q.MerchantGetConnectedAt(ctx, held.MerchantID)
 			if err != nil {
 				return false, err
@@ -105,24 +98,24 @@ func heldWrites() []write {
 			}
 			return err == nil, err
 		}},
-		{"progressed", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool,
+		{"progressed", func(ctx context.Context, q *db.Queries, _ *bench, held *task.Task) (bool,
 			error) {
 			return false, q.TaskProgressed(ctx, db.TaskProgressedParams{MerchantID: held.MerchantID,
 				ID: held.ID, Fence: held.Fence})
 		}},
-		{"seal a message", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool,
+		{"seal a message", func(ctx context.Context, q *db.Queries, _ *bench, held *task.Task) (bool,
 			error) {
 			sealed := vault.NewToken("scheduled_tasks.sealed_params:"+held.ID.String(), "from the past")
 			return rows(q.MessageSealTask(ctx, db.MessageSealTaskParams{
 				MerchantID: held.MerchantID, ID: held.ID, Fence: held.Fence, SealedParams: sealed,
 			}))
 		}},
-		{"thaw a message", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool,
+		{"thaw a message", func(ctx context.Context, q *db.Queries, _ *bench, held *task.Task) (bool,
 			error) {
 			return rows(q.MessageThawTask(ctx, db.MessageThawTaskParams{MerchantID: held.MerchantID,
 				ID: held.ID, Fence: held.Fence}))
 		}},
-		{"close a message", func(ctx context.Context, q *db.Queries, _ *bundle, held *task.Task) (bool,
+		{"close a message", func(ctx context.Context, q *db.Queries, _ *bench, held *task.Task) (bool,
 			error) {
 			return false, q.MessageCloseTask(ctx, db.MessageCloseTaskParams{MerchantID: held.MerchantID,
 				ID: held.ID, Fence: held.Fence})
@@ -131,7 +124,7 @@ func heldWrites() []write {
 }
 
 // everything is all that stands about a task.
-func (b *bundle) everything(id uuid.UUID) map[string]any {
+func (b *bench) everything(id uuid.UUID) map[string]any {
 	b.t.Helper()
 	var row map[string]any
 	if err := b.pool.QueryRow(b.t.Context(), "SELECT to_jsonb(t) FROM scheduled_tasks t WHERE id = $1",
@@ -154,7 +147,7 @@ func TestStaleWritesChangeNothing(t *testing.T) {
 			// As far as a task may have come: two tries, an error, a request that left under the
 			// first holder.
 			stale := b.claim(id)
-			b.exec("UPDATE scheduled_tasks SET last_error = 'reset' WHERE id = $1", id)
+			b.Exec("UPDATE scheduled_tasks SET last_error = 'reset' WHERE id = $1", id)
 			for _, status := range []string{"running", "pending"} {
 				b.free(id)
 				var holder *task.Task
@@ -162,7 +155,7 @@ func TestStaleWritesChangeNothing(t *testing.T) {
 					holder = b.claim(id)
 				}
 				if w.name == "thaw a message" {
-					b.exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() WHERE id = $1", id)
+					b.Exec("UPDATE scheduled_tasks SET first_sent_at = clock_timestamp() WHERE id = $1", id)
 				}
 				before := b.everything(id)
 				heard, err := w.do(ctx, queries, b, &task.Task{MerchantID: stale.MerchantID, ID: id,
@@ -182,13 +175,13 @@ func TestStaleWritesChangeNothing(t *testing.T) {
 				if after := b.everything(id); reflect.DeepEqual(before, after) {
 					t.Errorf("the holder's own write changed nothing: the test says little")
 				}
-				b.exec(`UPDATE scheduled_tasks SET status = 'running', finished_at = NULL,
+				b.Exec(`UPDATE scheduled_tasks SET status = 'running', finished_at = NULL,
 					lease_until = clock_timestamp() WHERE id = $1`, id)
 			}
 			// The last holder gives it back: its fence is the newest, and it holds nothing.
 			holder := b.claim(id)
 			b.free(id)
-			b.exec("UPDATE scheduled_tasks SET unique_key = $2 WHERE id = $1", id, w.name)
+			b.Exec("UPDATE scheduled_tasks SET unique_key = $2 WHERE id = $1", id, w.name)
 			before := b.everything(id)
 			if heard, err := w.do(ctx, queries, b, holder); heard || err != nil {
 				t.Errorf("who has given it back hears that it was done: %t, %v", heard, err)
@@ -292,7 +285,7 @@ func TestTakenOverFromItself(t *testing.T) {
 	id := b.enqueue(task.New{Kind: "slow"})
 	await(t, "the first try", func() bool { return tries.Load() == 1 })
 	b.free(id)
-	b.exec("SELECT pg_notify('phantom_task', '')")
+	b.Exec("SELECT pg_notify('phantom_task', '')")
 	await(t, "the second try", func() bool { return tries.Load() == 2 })
 	await(t, "the old try's being told", func() bool { return len(told) == 1 })
 	if cause := <-told; errors.Is(cause, context.Canceled) {
@@ -332,7 +325,7 @@ func TestLeaseIsLostAloud(t *testing.T) {
 		}})
 	id := b.enqueue(task.New{Kind: "slow"})
 	<-begun
-	b.exec(`UPDATE scheduled_tasks SET fence = fence + 1,
+	b.Exec(`UPDATE scheduled_tasks SET fence = fence + 1,
 		lease_until = clock_timestamp() + interval '1 hour' WHERE id = $1`, id)
 	select {
 	case cause := <-told:

@@ -14,7 +14,7 @@ import (
 	"phantom/task"
 )
 
-func (b *bundle) join(t task.New) {
+func (b *bench) join(t task.New) {
 	b.t.Helper()
 	t.MerchantID = b.merchant
 	if err := task.Join(b.t.Context(), b.pool, t); err != nil {
@@ -23,7 +23,7 @@ func (b *bundle) join(t task.New) {
 }
 
 // keyed are the tasks that there are, as "status first held", the oldest first.
-func (b *bundle) keyed() (all []string) {
+func (b *bench) keyed() (all []string) {
 	b.t.Helper()
 	rows, err := b.pool.Query(b.t.Context(), `SELECT status || CASE WHEN first THEN ' first' ELSE '' END
 		|| CASE WHEN unique_key IS NULL THEN ' without' ELSE '' END FROM scheduled_tasks ORDER BY id`)
@@ -40,7 +40,7 @@ func (b *bundle) keyed() (all []string) {
 	return all
 }
 
-func (b *bundle) wantKeyed(want ...string) {
+func (b *bench) wantKeyed(want ...string) {
 	b.t.Helper()
 	if got := b.keyed(); fmt.Sprint(got) != fmt.Sprint(want) {
 		b.t.Errorf("there is %q, want %q", got, want)
@@ -68,7 +68,7 @@ func TestJoinedTasksAreOne(t *testing.T) {
 		"for a person":   "status = 'needs_review', attempts = 8",
 		"long since due": "run_at = phantom_now() - interval '1 hour'",
 	} {
-		b.exec("UPDATE scheduled_tasks SET " + change)
+		b.Exec("UPDATE scheduled_tasks SET " + change)
 		b.join(task.New{Kind: "look", UniqueKey: "x"})
 		var due bool
 		var attempts int

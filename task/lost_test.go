@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/state"
 	"phantom/task"
 )
@@ -97,7 +98,7 @@ func TestWaitingHandlersKeepTheirLeases(t *testing.T) {
 	if n := waiting.Load(); n != 4 {
 		t.Errorf("%d tries of four tasks: their leases were lost", n)
 	}
-	b.enqueue(task.New{Kind: "note", MerchantID: b.newMerchant("acct_other")}) // one hand is left
+	b.enqueue(task.New{Kind: "note", MerchantID: stage.Merchant(b.t, b.pool, "acct_other")}) // one hand is left
 	await(t, "another one's note", func() bool { return b.running() == 4 && b.succeeded() == 1 })
 	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_unlock(3)"); err != nil {
 		t.Fatal(err)
@@ -117,7 +118,7 @@ func (l *syncLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (b *bundle) succeeded() (n int) {
+func (b *bench) succeeded() (n int) {
 	b.t.Helper()
 	if err := b.pool.QueryRow(b.t.Context(), "SELECT count(*) FROM scheduled_tasks WHERE status = 'succeeded'").Scan(&n); err != nil {
 		b.t.Fatal(err)

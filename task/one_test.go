@@ -16,7 +16,7 @@ import (
 )
 
 // one is a queue that nobody runs.
-func (b *bundle) one(config task.Config) *task.Queue {
+func (b *bench) one(config task.Config) *task.Queue {
 	b.t.Helper()
 	config.Log = slog.New(slog.DiscardHandler)
 	queue, err := task.NewQueue(b.pool, config)

@@ -19,38 +19,28 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/internal/stage"
 	"phantom/state"
 	"phantom/task"
-	"phantom/vault"
 )
 
 // bench is a database with a merchant, and what tests do with its queue.
-type bundle struct {
+type bench struct {
+	stage.Database
 	t        *testing.T
 	pool     *pgxpool.Pool
 	merchant uuid.UUID
 }
 
-func setup(t *testing.T) *bundle {
+func setup(t *testing.T) *bench {
 	t.Helper()
-	b := &bundle{t: t, pool: dbtest.Pool(t)}
-	b.merchant = b.newMerchant("acct_1")
+	pool := dbtest.Pool(t)
+	b := &bench{Database: stage.On(t, pool), t: t, pool: pool}
+	b.merchant = stage.Merchant(b.t, b.pool, "acct_1")
 	return b
 }
 
-func (b *bundle) newMerchant(account string) uuid.UUID {
-	b.t.Helper()
-	access := vault.NewToken("merchants.access_token:"+account, "sk_test_1")
-	id, err := db.New(b.pool).MerchantCreate(b.t.Context(), db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &access, Scope: "read_write",
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return id
-}
-
-func (b *bundle) enqueue(t task.New) uuid.UUID {
+func (b *bench) enqueue(t task.New) uuid.UUID {
 	b.t.Helper()
 	if t.MerchantID == uuid.Nil {
 		t.MerchantID = b.merchant
@@ -62,7 +52,7 @@ func (b *bundle) enqueue(t task.New) uuid.UUID {
 	return id
 }
 
-func (b *bundle) get(id uuid.UUID) db.ScheduledTask {
+func (b *bench) get(id uuid.UUID) db.ScheduledTask {
 	b.t.Helper()
 	row, err := db.New(b.pool).TaskGet(b.t.Context(), db.TaskGetParams{MerchantID: b.merchant, ID: id})
 	if err != nil {
@@ -72,7 +62,7 @@ func (b *bundle) get(id uuid.UUID) db.ScheduledTask {
 }
 
 // run starts a queue and returns a function that stops it; the test's end does it too.
-func (b *bundle) run(config task.Config) (stop func()) {
+func (b *bench) run(config task.Config) (stop func()) {
 	b.t.Helper()
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
@@ -107,14 +97,14 @@ func awaitWithin(t *testing.T, what string, most time.Duration, ok func() bool) 
 	}
 }
 
-func (b *bundle) awaitStatus(id uuid.UUID, status state.Task) db.ScheduledTask {
+func (b *bench) awaitStatus(id uuid.UUID, status state.Task) db.ScheduledTask {
 	b.t.Helper()
 	var row db.ScheduledTask
 	await(b.t, string(status), func() bool { row = b.get(id); return row.Status == status })
 	return row
 }
 
-func (b *bundle) awaitWithin(id uuid.UUID, status state.Task, most time.Duration) db.ScheduledTask {
+func (b *bench) awaitWithin(id uuid.UUID, status state.Task, most time.Duration) db.ScheduledTask {
 	b.t.Helper()
 	var row db.ScheduledTask
 	awaitWithin(b.t, string(status), most, func() bool { row = b.get(id); return row.Status == status })
@@ -415,7 +405,7 @@ func TestUrgentTasksPassABacklog(t *testing.T) {
 	}
 }
 
-func (b *bundle) running() (n int) {
+func (b *bench) running() (n int) {
 	b.t.Helper()
 	if err := b.pool.QueryRow(b.t.Context(), "SELECT count(*) FROM scheduled_tasks WHERE status = 'running'").Scan(&n); err != nil {
 		b.t.Fatal(err)

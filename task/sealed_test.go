@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"phantom/internal/stage"
 	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
@@ -16,7 +17,7 @@ import (
 func TestParamsThatDoNotOpen(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	merchants := []uuid.UUID{b.merchant, b.newMerchant("acct_2")}
+	merchants := []uuid.UUID{b.merchant, stage.Merchant(b.t, b.pool, "acct_2")}
 	sealedIn := func(id uuid.UUID) string { return "scheduled_tasks.sealed_params:" + id.String() }
 	var good []uuid.UUID
 	add := func(merchant uuid.UUID) uuid.UUID {
@@ -28,10 +29,10 @@ func TestParamsThatDoNotOpen(t *testing.T) {
 	for _, m := range merchants {
 		good = append(good, add(m), add(m))
 	}
-	b.exec("UPDATE scheduled_tasks SET sealed_params.tag = md5('x') WHERE id = $1", damaged)
-	b.exec("INSERT INTO vault_sentinels (key_id, sentinel) SELECT 'abcdef01', ROW((sentinel).ciphertext, (sentinel).iv, (sentinel).tag, " +
+	b.Exec("UPDATE scheduled_tasks SET sealed_params.tag = md5('x') WHERE id = $1", damaged)
+	b.Exec("INSERT INTO vault_sentinels (key_id, sentinel) SELECT 'abcdef01', ROW((sentinel).ciphertext, (sentinel).iv, (sentinel).tag, " +
 		"'abcdef01', 'vault_sentinels.sentinel:abcdef01')::sealed_token FROM vault_sentinels LIMIT 1")
-	b.exec("UPDATE scheduled_tasks SET sealed_params.key_id = 'abcdef01' WHERE id = $1", foreign)
+	b.Exec("UPDATE scheduled_tasks SET sealed_params.key_id = 'abcdef01' WHERE id = $1", foreign)
 	b.run(task.Config{Handlers: map[string]task.Handler{
 		"letter": func(_ context.Context, t *task.Task) error {
 			_, err := t.SealedParams.Reveal(sealedIn(t.ID))

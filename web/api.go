@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -15,9 +14,6 @@ import (
 	"phantom/ghost"
 	"phantom/trail"
 )
-
-// apiTimeout bounds what a request of the merchant API asks of the database.
-const apiTimeout = 10 * time.Second
 
 // merchantHandler answers a request on behalf of one merchant. Its error is for [Server.fail].
 type merchantHandler func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error
@@ -47,7 +43,7 @@ func (s *Server) evenDisconnected(next merchantHandler) http.HandlerFunc {
 // too: they are for those who are about to write. What is changed is the key's doing.
 func (s *Server) withKey(next func(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID, connected bool) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := untilLeft(r)
+		ctx, cancel := s.untilLeft(r)
 		defer cancel()
 		caller, err := s.config.Connect.Authenticate(ctx, bearer(r.Header))
 		if err == nil {

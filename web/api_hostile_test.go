@@ -136,7 +136,7 @@ func TestHostileAPIRequests(t *testing.T) {
 	if took > 4*time.Minute {
 		t.Errorf("it took %s", took)
 	}
-	if n := c.count("SELECT count(*) FROM hunts WHERE merchant_id = $1", c.id); n != 0 {
+	if n := c.b.Count("SELECT count(*) FROM hunts WHERE merchant_id = $1", c.id); n != 0 {
 		t.Errorf("hostile requests began %d hunts", n)
 	}
 	if after := b.rowsOf(victim); after != before {

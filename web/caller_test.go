@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"phantom/connect"
-	"phantom/db"
+	"phantom/internal/stage"
 	"phantom/vault"
 )
 
@@ -27,13 +27,7 @@ type caller struct {
 // caller makes a connected merchant.
 func (b *bench) caller(account string) *caller {
 	b.t.Helper()
-	access := vault.NewToken("merchants.access_token:"+account, "sk_test_"+rand.Text())
-	id, err := db.New(b.pool).MerchantCreate(b.t.Context(), db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &access, Scope: "read_write",
-	})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	id := stage.Merchant(b.t, b.pool, account)
 	key, _, err := b.service.CreateAPIKey(b.t.Context(), account, connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		b.t.Fatal(err)

@@ -73,7 +73,7 @@ func TestHalt(t *testing.T) {
 	if got := c.haltedAt("DELETE", "/api/halt", ""); got != "2026-11-19T08:30:00Z" {
 		t.Errorf("after lifting: %q", got)
 	}
-	if n := c.count("SELECT count(*) FROM halts WHERE by = 'operator'"); n != 2 {
+	if n := c.b.Count("SELECT count(*) FROM halts WHERE by = 'operator'"); n != 2 {
 		t.Errorf("%d of the operator's halts are left", n)
 	}
 	if _, err := b.pool.Exec(t.Context(), "DELETE FROM halts WHERE scope = $1", uuid.Nil); err != nil {

@@ -20,14 +20,6 @@ const defaultPlaybook = `{"version":0,"mode":"observe","take_over":false,"max_at
 	`{"after_days":4,"channel":"email","template":"reminder"},{"after_days":12,"channel":"email","template":"last_notice"}],"final_step":"none","holdout_percent":5,"give_back":true,"final_step_if_paying":false,` +
 	`"auto":true,"max_debt_age_days":120,"when_leaving":"message","exclude":{"customers":[],"products":[],"prices":[]},"written_off":false,"resubscribed":false,"segments":[]}`
 
-func (c *caller) count(query string, args ...any) (n int) {
-	c.b.t.Helper()
-	if err := c.b.pool.QueryRow(c.b.t.Context(), query, args...).Scan(&n); err != nil {
-		c.b.t.Fatal(err)
-	}
-	return n
-}
-
 // channel sets up the one that the default playbook's steps want.
 func (c *caller) channel() {
 	c.b.t.Helper()
@@ -96,7 +88,7 @@ func TestPlaybook(t *testing.T) {
 	}
 	c.call("PUT", "/api/playbook", everybody, "Content-Type", "text/plain").wantError(t, 415, "unsupported_media_type")
 	c.call("PUT", "/api/playbook", everybody+strings.Repeat(" ", 512<<10)).wantError(t, 413, "request_too_large")
-	if n := c.count("SELECT count(*) FROM playbooks"); n != 3 {
+	if n := c.b.Count("SELECT count(*) FROM playbooks"); n != 3 {
 		t.Errorf("%d playbooks are stored", n)
 	}
 }
@@ -190,7 +182,7 @@ func TestHuntsAreStarted(t *testing.T) {
 	} {
 		c.call("POST", "/api/hunts", body).wantError(t, 404, "not_found")
 	}
-	if n := c.count("SELECT count(*) FROM hunts"); n != 0 {
+	if n := c.b.Count("SELECT count(*) FROM hunts"); n != 0 {
 		t.Fatalf("%d hunts have begun", n)
 	}
 	for body, want := range map[string]started{list(): {}, list(closed): {Skipped: 1}} {
@@ -221,10 +213,10 @@ func TestHuntsAreStarted(t *testing.T) {
 	if c.allStarted(got) != want {
 		t.Errorf("all, at its end: %s", got.body)
 	}
-	if n := c.count("SELECT count(*) FROM hunts WHERE ghost_id IN ($1, $2, $3) AND merchant_id = $4", first, second, third, c.id); n != 3 {
+	if n := c.b.Count("SELECT count(*) FROM hunts WHERE ghost_id IN ($1, $2, $3) AND merchant_id = $4", first, second, third, c.id); n != 3 {
 		t.Errorf("%d hunts", n)
 	}
-	if n := c.count("SELECT count(*) FROM hunts WHERE merchant_id = $1", neighbour.id); n != 0 {
+	if n := c.b.Count("SELECT count(*) FROM hunts WHERE merchant_id = $1", neighbour.id); n != 0 {
 		t.Errorf("%d hunts of a neighbour's", n)
 	}
 }
@@ -368,7 +360,7 @@ func TestHuntReads(t *testing.T) {
 	if again := c.call("DELETE", path, ""); again.status != 200 || again.body != got.body || c.call("GET", path, "").body != got.body {
 		t.Errorf("stopped again: %d %s", again.status, again.body)
 	}
-	if n := c.count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND status = 'pending' AND params ->> 'do' <> 'account'"); n != 0 {
+	if n := c.b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'hunt' AND status = 'pending' AND params ->> 'do' <> 'account'"); n != 0 {
 		t.Errorf("%d tasks of a hunt that is stopped wait", n)
 	}
 }

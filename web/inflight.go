@@ -114,8 +114,8 @@ func (h *heldAnswer) Write(text []byte) (int, error) {
 
 // untilLeft is the context of a request's statements. What only reads ends soon after its client
 // has left; what changes something is done whether or not somebody still listens.
-func untilLeft(r *http.Request) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
+func (s *Server) untilLeft(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.config.DatabaseTimeout)
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return ctx, cancel
 	}

@@ -2,7 +2,6 @@ package web_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -36,6 +35,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/ghost"
+	"phantom/internal/stage"
 	"phantom/message"
 	"phantom/recovery"
 	"phantom/sandbox"
@@ -60,14 +60,15 @@ const success = `{"status":"success","message":"Merchant Authorized"}`
 // Stripe. When its test ends it checks that no secret that passed through stands in the log or in
 // an answer.
 type bench struct {
+	stage.Database
 	t      *testing.T
 	url    string
 	pool   *pgxpool.Pool
 	world  *sandbox.Sandbox
 	stripe *stripeProxy
-	ends   *transcript // answers to browsers
-	log    *transcript // one JSON object a line
-	plain  *transcript // the same for people, as main logs
+	ends   *stage.Log // answers to browsers
+	log    *stage.Log // one JSON object a line
+	plain  *stage.Log // the same for people, as main logs
 	stop   context.CancelCauseFunc
 	served chan error // what Serve returned
 
@@ -87,7 +88,11 @@ type options struct {
 	token    http.HandlerFunc // takes the place of the token endpoint
 	facts    http.HandlerFunc // takes the place of GET /v1/account
 	accounts []string         // CONNECT_ACCOUNTS
+	timeout  time.Duration    // of the database: [theirs], or a minute, which a busy machine may need
 }
+
+// theirs has each package's own timeout of the database.
+const theirs time.Duration = -1
 
 func setup(t *testing.T, change ...func(*options)) *bench {
 	t.Helper()
@@ -98,6 +103,12 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	if o.secretKey == "" {
 		o.secretKey = sandbox.SecretKey
 	}
+	switch o.timeout {
+	case 0:
+		o.timeout = time.Minute
+	case theirs:
+		o.timeout = 0
+	}
 	if o.database == "" {
 		o.database = dbtest.URL(t)
 	}
@@ -106,7 +117,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, world: world, ends: &transcript{}, log: &transcript{}, plain: &transcript{}, served: make(chan error, 1)}
+	b := &bench{t: t, world: world, ends: &stage.Log{}, log: &stage.Log{}, plain: &stage.Log{}, served: make(chan error, 1)}
 	b.stripe = &stripeProxy{next: world, token: o.token, facts: o.facts, calls: map[string]int{}}
 	b.stripe.secret(o.secretKey)
 	stripe := httptest.NewServer(b.stripe)
@@ -119,6 +130,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.pool.Close)
+	b.Database = stage.On(t, b.pool)
 	if o.database != noDatabase {
 		if err := db.VerifyKeyring(t.Context(), b.pool, ring); err != nil {
 			// as at boot: it makes the key's sentinel
@@ -140,10 +152,12 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	b.service = connect.New(connect.Config{
 		SecretKey: o.secretKey, ClientID: sandbox.ClientID, APIBase: stripe.URL, ConnectBase: stripe.URL,
 		RedirectURI: public + "/api/auth/callback", Log: log, Accounts: o.accounts,
+		DatabaseTimeout: o.timeout,
 	}, b.pool)
 	b.stripe.secret(webhookSecret)
 	b.mail, b.public = newProviders(t), public
 	ghosts := ghost.New(b.pool, b.service, log)
+	ghosts.DatabaseTimeout = o.timeout
 	messages := message.New(b.pool, b.service, message.Config{
 		ResendBase: b.mail.url, TwilioBase: b.mail.url, PublicURL: public, Dev: true, Log: log,
 	})
@@ -158,7 +172,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 		Trail: func(ctx context.Context, merchantID uuid.UUID, filter trail.Filter) (trail.Page, error) {
 			return trail.List(ctx, b.pool, merchantID, filter)
 		},
-		Ping: func(ctx context.Context) error { return db.Writable(ctx, b.pool) }, Secure: o.https, Log: log,
+		Ping: func(ctx context.Context) error { return db.Writable(ctx, b.pool) }, Secure: o.https, Log: log, DatabaseTimeout: o.timeout,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))
 	b.stop = cancel
@@ -171,24 +185,6 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 		b.noSecretShown()
 	})
 	return b
-}
-
-// transcript collects text from several goroutines.
-type transcript struct {
-	mutex sync.Mutex
-	text  bytes.Buffer
-}
-
-func (s *transcript) Write(text []byte) (int, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	return s.text.Write(text)
-}
-
-func (s *transcript) String() string {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	return s.text.String()
 }
 
 // stripeProxy stands before the sandbox, counts its calls and learns the secrets it gives out.

@@ -24,7 +24,7 @@ func (s *Server) unsubscribe(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) withToken(w http.ResponseWriter, r *http.Request, do func(context.Context, string) error, status, message string) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.config.DatabaseTimeout)
 	defer cancel()
 	if err := do(ctx, r.PathValue("token")); err != nil {
 		s.fail(w, r, err)
@@ -37,7 +37,7 @@ func (s *Server) withToken(w http.ResponseWriter, r *http.Request, do func(conte
 // incomingSMS takes a customer's answer from Twilio. A success has no body: Twilio takes TwiML or
 // nothing, and our answers are JSON.
 func (s *Server) incomingSMS(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), apiTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.config.DatabaseTimeout)
 	defer cancel()
 	merchantID, form, done, err := s.smsForm(r)
 	defer done()

@@ -35,6 +35,9 @@ type Config struct {
 	OpenAPI []byte                      // docs/openapi.json
 	Ping    func(context.Context) error // asks the database
 
+	// how long what a request asks of the database may take; 0 is 10 seconds
+	DatabaseTimeout time.Duration
+
 	Requests int64 // of the merchant API that are answered at a time; 9
 	Secure   bool  // PUBLIC_URL is https
 	Log      *slog.Logger
@@ -71,6 +74,7 @@ type Server struct {
 
 // New returns a Server; [Server.Serve] runs it.
 func New(config Config) *Server {
+	config.DatabaseTimeout = cmp.Or(config.DatabaseTimeout, 10*time.Second)
 	return &Server{
 		config: config, unverified: newUnverified(), api: semaphore.NewWeighted(cmp.Or(config.Requests, 9)),
 		begins: newRates(beginsAMinute), exchanges: newRates(exchangesAMinute),

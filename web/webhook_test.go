@@ -13,14 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stripe/stripe-go/v76/webhook"
 
 	"phantom/connect"
-	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/ghost"
-	"phantom/vault"
+	"phantom/internal/stage"
 	"phantom/web"
 )
 
@@ -92,8 +90,10 @@ func (b *bench) rows(table string) (n int) {
 
 // handler is a server of its own over the bench's database, to be called without a wire.
 func (b *bench) handler(secrets ...string) http.Handler {
+	ghosts := ghost.New(b.pool, b.service, slog.New(slog.DiscardHandler))
+	ghosts.DatabaseTimeout = time.Minute // a busy machine may need it
 	return web.New(web.Config{
-		Connect: b.service, Ghost: ghost.New(b.pool, b.service, slog.New(slog.DiscardHandler)), Ping: b.pool.Ping,
+		Connect: b.service, Ghost: ghosts, Ping: b.pool.Ping,
 		Log: slog.New(slog.NewJSONHandler(b.log, nil)), WebhookSecrets: secrets,
 	}).Handler()
 }
@@ -502,7 +502,7 @@ func TestWebhookWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	database := dbtest.URL(t)
 	g, through := newGate(t, database)
-	b := setup(t, func(o *options) { o.database = through })
+	b := setup(t, func(o *options) { o.database, o.timeout = through, theirs })
 	b.browser().handshake().wantSuccess(t)
 	body := event(b.world.Accounts()[0], "evt_1", "invoice.paid", "in_1")
 	g.shut()
@@ -524,12 +524,7 @@ func TestWebhookWithoutDatabase(t *testing.T) {
 // BenchmarkWebhook takes a new event each time: verified, stored, its task enqueued.
 func BenchmarkWebhook(bench *testing.B) {
 	pool := dbtest.Pool(bench)
-	access := vault.NewToken("merchants.access_token:acct_1", "sk_test_1")
-	if _, err := db.New(pool).MerchantCreate(bench.Context(), db.MerchantCreateParams{
-		ID: uuid.Must(uuid.NewV7()), StripeUserID: "acct_1", AccessToken: &access, Scope: "read_write",
-	}); err != nil {
-		bench.Fatal(err)
-	}
+	stage.Merchant(bench, pool, "acct_1")
 	log := slog.New(slog.DiscardHandler)
 	handler := web.New(web.Config{
 		Ghost: ghost.New(pool, connect.New(connect.Config{Log: log}, pool), log), Log: log, WebhookSecrets: []string{webhookSecret},

@@ -46,8 +46,8 @@ func Main(m *testing.M) int {
 	}
 	ctx := context.Background()
 	if serverURL = os.Getenv("TEST_DATABASE_URL"); serverURL == "" {
-		folder := filepath.Join(os.TempDir(), "phantom-test-"+strconv.Itoa(os.Geteuid()))
-		server, err := local.Start(ctx, local.Config{Dir: folder, Database: "phantom_test", Unsafe: true})
+		dir := filepath.Join(folder(), "phantom-test-"+strconv.Itoa(os.Geteuid()))
+		server, err := local.Start(ctx, local.Config{Dir: dir, Database: "phantom_test", Unsafe: true})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "dbtest:", err)
 			return 1
@@ -129,7 +129,18 @@ func create(t testing.TB, template string) string {
 	name := fmt.Sprintf("%s%d_%s", testPrefix, time.Now().Unix(), strings.ToLower(rand.Text()[:12]))
 	admin(t, fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", name, template))
 	t.Cleanup(func() { admin(t, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)") })
-	return withDatabase(name)
+	return patient(withDatabase(name))
+}
+
+// patient is url with the patience to connect that a busy machine may need.
+func patient(url string) string {
+	if strings.Contains(url, "connect_timeout=") {
+		return url
+	}
+	if strings.Contains(url, "?") {
+		return url + "&connect_timeout=60"
+	}
+	return url + "?connect_timeout=60"
 }
 
 func admin(t testing.TB, statement string) {

@@ -202,7 +202,7 @@ func (p *Private) Stop(crash bool) error {
 }
 
 func privatePrefix() string {
-	return filepath.Join(os.TempDir(), "phantom-private-"+strconv.Itoa(os.Geteuid())+"-")
+	return filepath.Join(folder(), "phantom-private-"+strconv.Itoa(os.Geteuid())+"-")
 }
 
 // sweepPrivate stops and removes what killed tests have left.
