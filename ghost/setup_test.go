@@ -51,9 +51,10 @@ func setupOn(t *testing.T, pool *pgxpool.Pool, config sandbox.Config, limit int)
 	log := b.log.Logger()
 	b.connect = connect.New(connect.Config{
 		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: url, ConnectBase: url,
-		RedirectURI: stage.RedirectURI, RateLimit: limit, Log: log,
+		RedirectURI: stage.RedirectURI, RateLimit: limit, Log: log, DatabaseTimeout: time.Minute, // a busy machine may need it
 	}, pool)
 	b.s = New(pool, b.connect, log)
+	b.s.DatabaseTimeout = time.Minute
 	b.s.spacing = spacing{} // most tests take one step after the other
 	b.account, b.merchant = b.handshake(b.world.Accounts()[0])
 	return b

@@ -4,12 +4,9 @@
 package playbook
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -142,35 +139,24 @@ func Default() Playbook {
 	}
 }
 
-const onlyFields = "takes only mode, take_over, max_attempts, card_budget, window_days, min_amount, daily_cap, quiet_hours " +
-	"{from, to, zone}, steps [{after_days, channel, template}], final_step, final_step_if_paying, give_back, holdout_percent, " +
-	"auto, max_debt_age_days, when_leaving, exclude {customers, products, prices}, written_off, resubscribed, " +
-	"segments [{name, match {products, prices, currencies, countries, min_amount}, set {any of these but mode, auto, exclude, " +
-	"segments, window_days, holdout_percent}}]"
+// strict reads a playbook. Currencies are names of the merchant's own, in segments too.
+var strict = input.Strict{
+	Only: "takes only mode, take_over, max_attempts, card_budget, window_days, min_amount, daily_cap, quiet_hours " +
+		"{from, to, zone}, steps [{after_days, channel, template}], final_step, final_step_if_paying, give_back, holdout_percent, " +
+		"auto, max_debt_age_days, when_leaving, exclude {customers, products, prices}, written_off, resubscribed, " +
+		"segments [{name, match {products, prices, currencies, countries, min_amount}, set {any of these but mode, auto, exclude, " +
+		"segments, window_days, holdout_percent}}]",
+	Names: func(path string) bool {
+		return strings.HasSuffix(path, "min_amount") || strings.HasSuffix(path, "daily_cap")
+	},
+}
 
 // Parse reads a playbook's JSON. What is left out takes its default; a fault is a
 // [*input.FieldError].
 func Parse(text []byte) (Playbook, error) {
 	p := Default()
 	p.Steps = nil // a list would be read over the default's elements
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&p)
-	if err == nil {
-		if _, more := decoder.Token(); !errors.Is(more, io.EOF) {
-			return p, input.Wrong("body", "must be one JSON object")
-		}
-	}
-	var wrong *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &wrong) && wrong.Field != "":
-		return p, input.Wrong(wrong.Field, "has the wrong type")
-	case err != nil && strings.HasPrefix(err.Error(), "json: unknown field "):
-		return p, input.Wrong("body", onlyFields)
-	case err != nil:
-		return p, input.Wrong("body", "must be a JSON object")
-	}
-	if err := checkNames(text); err != nil {
+	if err := strict.Decode(text, &p); err != nil {
 		return p, err
 	}
 	if p.Steps == nil { // those of the default that the window has room for

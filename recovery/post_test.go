@@ -82,7 +82,7 @@ func postService(pool *pgxpool.Pool, url string, text io.Writer) *Service {
 // postServiceWith changes what its messages know of the world.
 func postServiceWith(pool *pgxpool.Pool, url string, text io.Writer, change func(*message.Config)) *Service {
 	log := slog.New(slog.NewTextHandler(text, nil))
-	account := connect.New(connect.Config{SecretKey: "sk_test_x", ClientID: "ca_x", APIBase: url, ConnectBase: url, Patience: time.Millisecond, Log: log}, pool)
+	account := connect.New(connect.Config{SecretKey: "sk_test_x", ClientID: "ca_x", APIBase: url, ConnectBase: url, Patience: time.Millisecond, DatabaseTimeout: time.Minute, Log: log}, pool)
 	config := message.Config{
 		ResendBase: url + "/resend", TwilioBase: url + "/twilio", PublicURL: "https://phantom.example", Dev: true, Log: log,
 	}

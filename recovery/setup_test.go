@@ -61,11 +61,12 @@ type bench struct {
 func services(pool *pgxpool.Pool, stripe string, advisor forecast.Advisor, log *slog.Logger) (*connect.Service, *ghost.Service, *Service) {
 	account := connect.New(connect.Config{
 		SecretKey: sandbox.SecretKey, ClientID: sandbox.ClientID, APIBase: stripe, ConnectBase: stripe,
-		RedirectURI: "http://localhost:8080/api/auth/callback", Log: log,
+		RedirectURI: stage.RedirectURI, Log: log, DatabaseTimeout: time.Minute, // a busy machine may need it
 	}, pool)
 	messages := message.New(pool, account, message.Config{PublicURL: "http://localhost:8080", ResendBase: stripe + "/resend/", TwilioBase: stripe + "/twilio", Dev: true, Log: log})
 	s := New(pool, account, messages, advisor, Config{Log: log, Refresh: ghost.RefreshIn})
 	ghosts := ghost.New(pool, account, log)
+	ghosts.DatabaseTimeout = time.Minute
 	ghosts.Hunts = s
 	return account, ghosts, s
 }
