@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -103,10 +104,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	if o.secretKey == "" {
 		o.secretKey = sandbox.SecretKey
 	}
-	switch o.timeout {
-	case 0:
-		o.timeout = time.Minute
-	case theirs:
+	if o.timeout = cmp.Or(o.timeout, time.Minute); o.timeout == theirs {
 		o.timeout = 0
 	}
 	if o.database == "" {

@@ -85,7 +85,10 @@ type Database struct {
 }
 
 // On returns the database of a pool.
-func On(t testing.TB, pool *pgxpool.Pool) Database { return Database{t, pool} }
+func On(t testing.TB, pool *pgxpool.Pool) Database {
+	t.Helper()
+	return Database{t, pool}
+}
 
 // Exec runs a statement.
 func (d Database) Exec(statement string, args ...any) {
