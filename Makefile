@@ -41,7 +41,7 @@ test: deps ## Run all tests with the race detector
 	cd bench && go vet ./... && go test ./...
 
 .PHONY: clocks
-clocks: ## Run what time bears on at every time of day, a weekend, a month's end, changes of clocks, a leap day (part of test)
+clocks: ## Run what time bears on under a dozen clocks (part of test)
 	@.ci/deps postgresql
 	.ci/clocks
 
@@ -77,7 +77,7 @@ lint: ## Check formatting, import directions and the linters
 	$(TOOL) golangci-lint run ./...
 
 .PHONY: mutants
-mutants: ## Take every guard out, one at a time, and see its test go red; internal/mutants/guards.txt lists them
+mutants: ## Take every guard out, one at a time, and see its test go red
 	@.ci/deps postgresql
 	go run ./internal/mutants
 
@@ -106,7 +106,7 @@ bench-rls: ## Measure what row-level security would cost (ADR 0020)
 	cd bench && go run ./cmd/rls
 
 .PHONY: bench-charges
-bench-charges: ## Measure due charges beside the sandbox's ceiling and beside River doing the bare call
+bench-charges: ## Measure due charges beside the sandbox's ceiling and beside River's bare call
 	cd bench && go run ./cmd/charges
 
 .PHONY: soak-queue
@@ -122,18 +122,18 @@ soak-audit: ## Kill workers 200 times during audits
 	PHANTOM_AUDIT_KILLS=200 go test -run TestKilledAudits -v -timeout 30m ./ghost
 
 .PHONY: soak-money
-soak-money: ## Kill workers 1,000 times and the database 20 times while 10,000 charges are due; then without the key, and without the reads
+soak-money: ## Kill workers 1,000 times amid 10,000 due charges; then without the key or reads
 	PHANTOM_MONEY_TASKS=10000 PHANTOM_MONEY_KILLS=1000 go test -count=1 -tags failpoints -run TestMoney -v -timeout 150m ./recovery
 
 .PHONY: soak-simulation
-soak-simulation: ## Turn 20,000 simulated worlds of the money path in two processes; PHANTOM_SEED=n replays one
+soak-simulation: ## Turn 20,000 simulated worlds of the money path in two processes
 	go test -tags failpoints -c -o bin/simulation.test ./recovery
 	cd recovery && { export GOMAXPROCS=1; PHANTOM_SEEDS=10000 ../bin/simulation.test -test.run '^TestSimulation$$' -test.v -test.timeout 4h & first=$$!; \
 		PHANTOM_FIRST_SEED=10001 PHANTOM_SEEDS=10000 ../bin/simulation.test -test.run '^TestSimulation$$' -test.v -test.timeout 4h; second=$$?; \
 		wait $$first && exit $$second; }
 
 .PHONY: simulation-controls
-simulation-controls: ## Take eleven guards of money out, one at a time, and see the simulation miss each within 2,000 worlds
+simulation-controls: ## Take eleven guards of money out, and see the simulation miss each
 	@.ci/deps postgresql
 	go run ./internal/mutants -simulation
 

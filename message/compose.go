@@ -51,14 +51,14 @@ type draft struct {
 	account  channel
 	template Template
 	reader   *connect.Reader
-	email    string // the ghost's address, "" for none that can be written to
+	to       string // the ghost's address, "" for none that can be written to
 	fields   fields
 }
 
 // compose writes a message from what Stripe says now. Where there is nothing to send its error is
 // an [*ending].
 func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
-	d, err := s.begin(ctx, m)
+	d, err := s.newDraft(ctx, m)
 	if err == nil {
 		err = s.address(ctx, d)
 	}
@@ -74,8 +74,8 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 	return d.letter, s.composeSMS(ctx, d)
 }
 
-// begin reads what PHANTOM itself has for a message: the ghost, the account, the template.
-func (s *Service) begin(ctx context.Context, m *message) (*draft, error) {
+// newDraft reads what PHANTOM itself has for a message: the ghost, the account, the template.
+func (s *Service) newDraft(ctx context.Context, m *message) (*draft, error) {
 	d, merchantID := &draft{m: m}, m.task.MerchantID
 	var err error
 	d.ghost, err = s.queries.MessageGetGhost(ctx, db.MessageGetGhostParams{MerchantID: merchantID, ID: m.GhostID})
@@ -110,15 +110,15 @@ func (s *Service) begin(ctx context.Context, m *message) (*draft, error) {
 // address says who the message is for, as far as that is known without Stripe.
 func (s *Service) address(ctx context.Context, d *draft) (err error) {
 	m := d.m
-	d.email, err = EmailOf(m.GhostID, d.ghost.Email)
+	d.to, err = EmailOf(m.GhostID, d.ghost.Email)
 	switch {
 	case errors.Is(err, vault.ErrOpen) && m.Channel == playbook.Email:
 		return stop(skippedFor(gate.SealedEmail))
 	case err != nil && !errors.Is(err, vault.ErrOpen):
 		return err
 	}
-	if d.email != "" {
-		d.Persons = append(d.Persons, m.hash.Email(d.email))
+	if d.to != "" {
+		d.Persons = append(d.Persons, m.hash.Email(d.to))
 	}
 	// Anyone who is over a cap already is not worth a question to Stripe. The count that decides
 	// comes later.
@@ -126,10 +126,10 @@ func (s *Service) address(ctx context.Context, d *draft) (err error) {
 		return err
 	}
 	if m.Channel == playbook.Email {
-		if d.email == "" {
+		if d.to == "" {
 			return stop(skippedFor(gate.NoEmail))
 		}
-		d.Person = m.hash.Email(d.email)
+		d.Person = m.hash.Email(d.to)
 	}
 	return nil
 }
@@ -217,7 +217,7 @@ func (s *Service) composeEmail(d *draft) error {
 		return stop(failed("its template cannot be rendered: " + err.Error()))
 	}
 	d.Email, err = emailBytes(&resend.SendEmailRequest{
-		From: d.account.from, To: []string{d.email}, Subject: rendered.Subject, Html: rendered.HTML, Text: rendered.Text,
+		From: d.account.from, To: []string{d.to}, Subject: rendered.Subject, Html: rendered.HTML, Text: rendered.Text,
 		Headers: map[string]string{ // RFC 8058
 			"List-Unsubscribe":      "<" + d.fields.UnsubscribeURL + ">",
 			"List-Unsubscribe-Post": "List-Unsubscribe=One-Click",

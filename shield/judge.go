@@ -89,7 +89,7 @@ func Judge(p Policy, s Subscription, who Standing, was State, now time.Time) Jud
 		next.Level = t.level
 	} else if step, ok := j.stepDown(t); ok {
 		next.Level, next.LoweredAt = step, now
-		j.again(p.Hours.Next(now.AddDate(0, 0, p.Hysteresis.MinDaysPerStep), j.zone()))
+		j.again(p.Hours.Next(after(now, p.Hysteresis.MinDaysPerStep), j.zone()))
 	}
 	if next.Level != was.Level || was.Since.IsZero() {
 		next.Since = now
@@ -125,6 +125,9 @@ func (j *judging) again(at time.Time) {
 		j.next = at
 	}
 }
+
+// after is so many days of 24 hours later: no zone's clock changes have a say.
+func after(at time.Time, days int) time.Time { return at.Add(time.Duration(days) * 24 * time.Hour) }
 
 // until says whether a moment is still to come, and has the judgement repeated then.
 func (j *judging) until(at time.Time) bool {
@@ -185,7 +188,7 @@ func (j *judging) held() (Reason, bool) {
 func (j *judging) service() (target, bool) {
 	switch p := j.policy; j.sub.Service {
 	case Ended:
-		over := !j.until(j.sub.EndedAt.AddDate(0, 0, p.Ended.GraceDays))
+		over := !j.until(after(j.sub.EndedAt, p.Ended.GraceDays))
 		return target{p.Ended.Level, ByEnd, true}, over
 	case Incomplete:
 		return target{Blocked, ByIncompleteness, true}, true
@@ -255,7 +258,7 @@ func (j *judging) since() time.Time {
 // relapse is how many days a debt has ahead because the one before it was not long ago.
 func (j *judging) relapse() int {
 	ended, days := j.was.DebtEndedAt, j.policy.Hysteresis.RelapseDays
-	if days == 0 || ended.IsZero() || !j.sub.Debt.Since.Before(ended.AddDate(0, 0, days)) {
+	if days == 0 || ended.IsZero() || !j.sub.Debt.Since.Before(after(ended, days)) {
 		return 0
 	}
 	return j.was.Reached
@@ -263,7 +266,7 @@ func (j *judging) relapse() int {
 
 // due is when a step is reached.
 func (j *judging) due(step Step) time.Time {
-	return j.since().AddDate(0, 0, step.AfterDays-j.relapse())
+	return after(j.since(), step.AfterDays-j.relapse())
 }
 
 // at is the level that a ladder has come to now.
@@ -336,7 +339,7 @@ func (j *judging) stepDown(t target) (Level, bool) {
 		}
 	}
 	earliest := j.now
-	if rested := j.was.LoweredAt.AddDate(0, 0, j.policy.Hysteresis.MinDaysPerStep); rested.After(earliest) {
+	if rested := after(j.was.LoweredAt, j.policy.Hysteresis.MinDaysPerStep); rested.After(earliest) {
 		earliest = rested
 	}
 	if j.until(j.policy.Hours.Next(earliest, j.zone())) {

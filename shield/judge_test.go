@@ -367,6 +367,26 @@ func TestTimeChangesNothingBeforeItsMoment(t *testing.T) {
 	}
 }
 
+// In which zone a machine or a database tells its times changes nothing.
+func TestZonesOfMachinesDoNotMatter(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(rounds) {
+		d := newDice(seed)
+		p, s, who, was := d.policy(), d.subscription(true), d.standing(), d.state()
+		now := monday.Add(time.Duration(d.IntN(400*24)) * time.Hour) // clocks change meanwhile
+		got := Judge(p, s, who, was, now)
+		p.EffectiveFrom, s.EndedAt, s.PaidUntil = p.EffectiveFrom.In(newYork), s.EndedAt.In(newYork), s.PaidUntil.In(newYork)
+		was.LoweredAt, was.DebtEndedAt = was.LoweredAt.In(newYork), was.DebtEndedAt.In(newYork)
+		if s.Debt != nil {
+			s.Debt.Since = s.Debt.Since.In(newYork)
+		}
+		there := Judge(p, s, who, was, now.In(newYork))
+		if there.Level != got.Level || there.Target != got.Target || !there.NextAt.Equal(got.NextAt) {
+			t.Fatalf("seed %d: %s until %s, and in New York %s until %s", seed, got.Level, got.NextAt, there.Level, there.NextAt)
+		}
+	}
+}
+
 // A debt lowers a level to the next step of its ladder and no further.
 func TestNoStepIsSkipped(t *testing.T) {
 	t.Parallel()

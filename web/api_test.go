@@ -157,7 +157,7 @@ func TestBadParameters(t *testing.T) {
 	id := c.add(seed{})
 	good := cursorOf(id)
 	for query, field := range map[string]string{
-		"cursor=": "cursor", "cursor=x": "cursor", "cursor=" + id.String(): "cursor", "cursor=" + good + "x": "cursor", "cursor=" + good[:21]: "cursor",
+		"cursor=": "cursor", "cursor=AAAAAAAAAAAAAAAAAAAAAA": "cursor", "cursor=x": "cursor", "cursor=" + id.String(): "cursor", "cursor=" + good + "x": "cursor", "cursor=" + good[:21]: "cursor",
 		"cursor=" + good[:21] + "_": "cursor", "cursor=" + good + "%3D%3D": "cursor", "cursor=" + good + "%0a": "cursor", "cursor=" + good + "&cursor=" + good: "cursor",
 		"limit=": "limit", "limit=0": "limit", "limit=201": "limit", "limit=-1": "limit", "limit=1.5": "limit", "limit=1e2": "limit", "limit=%201": "limit",
 		"limit=%2B1": "limit", "limit=99999999999999999999": "limit", "limit=0x10": "limit", "limit=１": "limit", "limit=5&limit=5": "limit",

@@ -173,7 +173,7 @@ func readQuery(query string, known []string, set func(name, value string) (broke
 
 func setCursor(at *uuid.UUID, value string) (broken string) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(value)
-	if err != nil || len(raw) != len(at) || len(value) != base64.RawURLEncoding.EncodedLen(len(raw)) {
+	if err != nil || len(raw) != len(at) || uuid.UUID(raw) == uuid.Nil || len(value) != base64.RawURLEncoding.EncodedLen(len(raw)) {
 		return "must be a next_cursor of an earlier page"
 	}
 	*at = uuid.UUID(raw)

@@ -95,7 +95,7 @@ func TestTaskFilters(t *testing.T) {
 		}
 	}
 	for query, field := range map[string]string{
-		"cursor=": "cursor", "cursor=x": "cursor", "limit=0": "limit", "limit=201": "limit", "limit=5&limit=5": "limit", "status=": "status", "status=open": "status",
+		"cursor=": "cursor", "cursor=AAAAAAAAAAAAAAAAAAAAAA": "cursor", "cursor=x": "cursor", "limit=0": "limit", "limit=201": "limit", "limit=5&limit=5": "limit", "status=": "status", "status=open": "status",
 		"status=pending,running": "status", "kind=": "kind", "kind=Audit": "kind", "kind=audit%0a": "kind", "kind=_a": "kind", "kind=a%00": "kind",
 		"currency=usd": "query", "merchant_id=" + c.id.String(): "query", "%zz": "query",
 	} {

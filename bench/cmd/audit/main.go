@@ -46,17 +46,24 @@ var (
 	stripes = flag.String("stripe", "", "internal: the sandbox")
 	limit   = flag.Int("limit", 0, "internal: requests a second")
 	charges = flag.Int("charges", 100_000, "size of the world for the ratio")
+	limited = flag.Int("limited", 50_000, "size of the world for the limiter")
 	large   = flag.Int("large", 1_000_000, "size of the large world, whose memory is measured")
+	small   = flag.Int("small", 10_000, "size of the world whose memory it is held against")
 	only    = flag.String("only", "", "measure one thing alone: ratio, limiter, memory or writing")
-	rounds  = flag.Int("rounds", 5, "runs of each side, at least 5")
+	rounds  = flag.Int("rounds", 5, "runs of each side")
 )
+
+// roles are what a process may be.
+var roles = map[string]func(context.Context) error{"": run, "sandbox": runSandbox, "audit": runAudit, "loop": runLoop}
+
+// errMissed says that the measurements missed bars.
+var errMissed = errors.New("bars missed")
 
 func main() {
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
-	do := map[string]func(context.Context) error{"": run, "sandbox": runSandbox, "audit": runAudit, "loop": runLoop}[*role]
-	if err := do(ctx); err != nil {
+	if err := roles[*role](ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "audit:", err)
 		cancel()
 		os.Exit(1) //nolint:gocritic // cancel has been called
@@ -115,7 +122,7 @@ func run(ctx context.Context) (err error) {
 		}
 	}
 	if missed > 0 {
-		return fmt.Errorf("%d bars missed", missed)
+		return fmt.Errorf("%d %w", missed, errMissed)
 	}
 	return nil
 }
@@ -126,7 +133,7 @@ type judgment func(what string, value, bar float64, atLeast bool)
 func measureRatio(ctx context.Context, url string, judge judgment) error {
 	var ours, loop []float64
 	err := inWorld(ctx, url, *charges, func(base string) error {
-		for range max(*rounds, 5) {
+		for range *rounds {
 			audit, err := side(ctx, "audit", base, url, 0)
 			if err != nil {
 				return err
@@ -150,7 +157,7 @@ func measureRatio(ctx context.Context, url string, judge judgment) error {
 
 func measureLimiter(ctx context.Context, url string, judge judgment) error {
 	var rate float64
-	err := inWorld(ctx, url, 50_000, func(base string) error {
+	err := inWorld(ctx, url, *limited, func(base string) error {
 		limited, err := side(ctx, "audit", base, url, 80)
 		if err != nil {
 			return err
@@ -170,7 +177,7 @@ func measureLimiter(ctx context.Context, url string, judge judgment) error {
 
 func measureMemory(ctx context.Context, url string, judge judgment) error {
 	peaks := make(map[int]int64)
-	for _, size := range []int{10_000, *large} {
+	for _, size := range []int{*small, *large} {
 		err := inWorld(ctx, url, size, func(base string) error {
 			audit, err := side(ctx, "audit", base, url, 0)
 			peaks[size] = audit.Peak
@@ -181,7 +188,7 @@ func measureMemory(ctx context.Context, url string, judge judgment) error {
 			return err
 		}
 	}
-	judge(fmt.Sprintf("memory with %d charges, of that with 10,000", *large), float64(peaks[*large])/float64(peaks[10_000]), 1.2, false)
+	judge(fmt.Sprintf("memory with %d charges, of that with %d", *large, *small), float64(peaks[*large])/float64(peaks[*small]), 1.2, false)
 	return nil
 }
 
@@ -193,7 +200,7 @@ func measureWriting(ctx context.Context, url string, judge judgment) error {
 	}); err != nil {
 		return err
 	}
-	upsert, copied, again, err := writing(ctx, url, max(*rounds, 5))
+	upsert, copied, again, err := writing(ctx, url, *rounds)
 	if err != nil {
 		return err
 	}

@@ -25,12 +25,10 @@ import (
 )
 
 const (
-	rounds      = 11
-	startBar    = 60 * time.Millisecond // beyond phantom version
-	memoryBar   = 30.0                  // MB resident at rest
-	binaryBar   = 25.0                  // MB
-	atRestAfter = 3 * time.Second
-	key         = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+	startBar  = 60 * time.Millisecond // beyond phantom version
+	memoryBar = 30.0                  // MB resident at rest
+	binaryBar = 25.0                  // MB
+	key       = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 )
 
 func main() {
@@ -38,7 +36,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: process PATH-OF-THE-BINARY")
 		os.Exit(2)
 	}
-	met, err := measure(context.Background(), os.Args[1])
+	met, err := measure(context.Background(), os.Args[1], 11, 3*time.Second)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -48,7 +46,8 @@ func main() {
 	}
 }
 
-func measure(ctx context.Context, binary string) (met bool, err error) {
+// measure starts the binary so many times, and lets it rest for a while each time.
+func measure(ctx context.Context, binary string, rounds int, rest time.Duration) (met bool, err error) {
 	folder, err := os.MkdirTemp("", "phantom-bench-")
 	if err != nil {
 		return false, err
@@ -74,7 +73,7 @@ func measure(ctx context.Context, binary string) (met bool, err error) {
 			return false, err
 		}
 		version = append(version, time.Since(started))
-		took, resident, err := serve(ctx, binary, database.URL())
+		took, resident, err := serve(ctx, binary, database.URL(), rest)
 		if err != nil {
 			return false, err
 		}
@@ -97,7 +96,7 @@ func measure(ctx context.Context, binary string) (met bool, err error) {
 
 // serve starts the server, waits until /readyz says so, lets it rest, and returns how long the
 // start took and how many MB are resident then.
-func serve(ctx context.Context, binary, databaseURL string) (took time.Duration, resident float64, err error) {
+func serve(ctx context.Context, binary, databaseURL string, rest time.Duration) (took time.Duration, resident float64, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, 0, err
@@ -135,7 +134,7 @@ func serve(ctx context.Context, binary, databaseURL string) (took time.Duration,
 		for lines.Scan() {
 		}
 	}()
-	time.Sleep(atRestAfter)
+	time.Sleep(rest)
 	resident, err = residentMB(server.Process.Pid)
 	return took, resident, err
 }
