@@ -12,10 +12,11 @@ import (
 	"github.com/google/uuid"
 )
 
-const attemptCancelGivenUp = `-- name: AttemptCancelGivenUp :execrows
+const attemptCancelGivenUp = `-- name: AttemptCancelGivenUp :many
 UPDATE attempts a SET result = CASE WHEN a.sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
 WHERE a.merchant_id = $1 AND a.hunt_id = $2 AND a.result IS NULL
     AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled')
+RETURNING a.task_id, a.action
 `
 
 type AttemptCancelGivenUpParams struct {
@@ -23,14 +24,31 @@ type AttemptCancelGivenUpParams struct {
 	HuntID     uuid.UUID
 }
 
+type AttemptCancelGivenUpRow struct {
+	TaskID uuid.UUID
+	Action string
+}
+
 // Those whose task a person has canceled, having looked at it. What may have been executed counts
 // as that.
-func (q *Queries) AttemptCancelGivenUp(ctx context.Context, arg AttemptCancelGivenUpParams) (int64, error) {
-	result, err := q.db.Exec(ctx, attemptCancelGivenUp, arg.MerchantID, arg.HuntID)
+func (q *Queries) AttemptCancelGivenUp(ctx context.Context, arg AttemptCancelGivenUpParams) ([]AttemptCancelGivenUpRow, error) {
+	rows, err := q.db.Query(ctx, attemptCancelGivenUp, arg.MerchantID, arg.HuntID)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected(), nil
+	defer rows.Close()
+	var items []AttemptCancelGivenUpRow
+	for rows.Next() {
+		var i AttemptCancelGivenUpRow
+		if err := rows.Scan(&i.TaskID, &i.Action); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const attemptCancelUnsent = `-- name: AttemptCancelUnsent :exec

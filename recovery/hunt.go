@@ -151,8 +151,8 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 		return err
 	case "plan": // after a person has canceled what it waited for
 		return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-			if _, err := db.New(tx).AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: t.MerchantID, HuntID: p.Hunt}); err != nil {
-				return fmt.Errorf("close what was given up: %w", err)
+			if err := closeGivenUp(ctx, db.New(tx), t.MerchantID, p.Hunt); err != nil {
+				return err
 			}
 			return s.goOn(ctx, tx, t.MerchantID, p.Hunt)
 		})
@@ -164,6 +164,29 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 		return connect.Unhurried(ctx, s.renew(ctx, t.MerchantID, p.Hunt))
 	}
 	return task.Review(errors.New("the task's params ask for something unknown"))
+}
+
+// leftToPeople says what only PHANTOM would have undone, where a person has canceled that.
+var leftToPeople = map[string]string{
+	gate.KindRelease: "a person has canceled giving the invoice back to Smart Retries: see at Stripe that its automatic collection is on",
+	gate.KindResume:  "a person has canceled lifting the pause: see at Stripe that the subscription's collection goes on",
+}
+
+// closeGivenUp closes the attempts whose tasks a person has canceled. The history says what is left
+// for people to do: nobody else would know that it is.
+func closeGivenUp(ctx context.Context, queries *db.Queries, merchantID, huntID uuid.UUID) error {
+	closed, err := queries.AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: merchantID, HuntID: huntID})
+	if err != nil {
+		return fmt.Errorf("close what was given up: %w", err)
+	}
+	for _, a := range closed {
+		if text := leftToPeople[a.Action]; text != "" {
+			if err := note(ctx, queries, merchantID, huntID, a.TaskID, text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // goOn plans what follows after a person has canceled something: if that was the final step,
@@ -211,8 +234,8 @@ func (s *Service) closeWindow(ctx context.Context, merchantID, huntID uuid.UUID)
 		if err := cancelUnsent(ctx, p.queries, p.hunt, gate.WindowOver, gate.WindowOver.Words()); err != nil {
 			return err
 		}
-		if _, err := p.queries.AttemptCancelGivenUp(ctx, db.AttemptCancelGivenUpParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
-			return fmt.Errorf("close what was given up: %w", err)
+		if err := closeGivenUp(ctx, p.queries, merchantID, huntID); err != nil {
+			return err
 		}
 		if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: merchantID, HuntID: huntID}); err != nil {
 			return fmt.Errorf("list attempts: %w", err)

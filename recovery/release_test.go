@@ -6,7 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
 	"phantom/billing"
+	"phantom/db"
+	"phantom/gate"
 	"phantom/playbook"
 	"phantom/sandbox"
 )
@@ -151,6 +156,48 @@ func TestOnlyOurTakeOverIsGivenBack(t *testing.T) {
 	})
 	for invoice := range ours {
 		if b.toggles()[invoice] != before[invoice] {
+			t.Errorf("%s was given back", invoice)
+		}
+	}
+}
+
+// A person who cancels that an invoice is given back, or that a pause is lifted, finds in the hunt's
+// history what is left to do: nobody of ours does it any more.
+func TestCanceledUndoingIsSaid(t *testing.T) {
+	t.Parallel()
+	b := setupTaken(t, nil)
+	for _, hunt := range b.active() {
+		if err := b.s.Stop(t.Context(), b.merchant, hunt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var canceled []uuid.UUID
+	for _, id := range strings.Fields(b.Text("SELECT string_agg(id::text, ' ') FROM scheduled_tasks WHERE kind = 'invoice_release' AND status = 'pending'")) {
+		row, err := b.queries.TaskShow(t.Context(), uuidOf(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.InTx(t.Context(), b.pool, func(tx pgx.Tx) error { return CancelTask(t.Context(), tx, row) }); err != nil {
+			t.Fatal(err)
+		}
+		canceled = append(canceled, row.ID)
+	}
+	if len(canceled) < 2 {
+		t.Fatalf("%d tasks to give back", len(canceled))
+	}
+	b.Exec("UPDATE attempts SET action = $1 WHERE task_id = $2", gate.KindResume, canceled[0])
+	b.during(b.calm)
+	for i, id := range canceled {
+		want := leftToPeople[gate.KindRelease]
+		if i == 0 {
+			want = leftToPeople[gate.KindResume]
+		}
+		if n := b.Count("SELECT count(*) FROM hunt_notes WHERE task_id = $1 AND note = $2", id, want); n != 1 {
+			t.Errorf("the history says it %d times: %s", n, want)
+		}
+	}
+	for invoice, on := range b.collected() {
+		if on {
 			t.Errorf("%s was given back", invoice)
 		}
 	}

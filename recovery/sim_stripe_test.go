@@ -316,17 +316,19 @@ func (c trueCharge) contested() bool {
 // blocked says that it never reached the card's network.
 func (c trueCharge) blocked() bool { return c.Outcome.NetworkStatus == "not_sent_to_network" }
 
-func (s *sim) charges(m *simMerchant) (all []trueCharge) {
+func (s *sim) charges(m *simMerchant) (all []trueCharge, connected bool) {
 	query := url.Values{"limit": {"100"}, "expand[]": {"data.dispute"}}
 	for {
 		var page struct {
 			Data    []trueCharge
 			HasMore bool `json:"has_more"`
 		}
-		s.ask(m, "/v1/charges", query, &page)
+		if !s.ask(m, "/v1/charges", query, &page) {
+			return nil, false
+		}
 		all = append(all, page.Data...)
 		if !page.HasMore {
-			return all
+			return all, true
 		}
 		query.Set("starting_after", page.Data[len(page.Data)-1].ID)
 	}

@@ -372,7 +372,7 @@ func (s *sim) share(m *simMerchant, chosen []sandbox.Ghost) {
 	}
 	s.count("card shared")
 	first := ""
-	all := s.charges(m)
+	all, _ := s.charges(m)
 	group := slices.Clone(chosen[:min(s.weather.shared, len(chosen))])
 	if s.r.IntN(3) == 0 { // and somebody whom nobody hunts, but Stripe
 		for _, g := range s.world.Truth(m.account) {
