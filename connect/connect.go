@@ -29,8 +29,8 @@ type Config struct {
 	RateLimit   int    // reading requests a second and account; 0 = no limit
 	// how long a read is repeated while Stripe fails or asks to slow down; 0 is 90 seconds
 	Patience time.Duration
-	// how long a statement may take while somebody waits for it; 0 is 4 seconds. The tokens of a
-	// spent code are tried to be stored for twice as long
+	// how long a statement may take while somebody waits for it; 0 is 4 seconds. Storing the tokens
+	// of a spent code is tried for twice as long
 	DatabaseTimeout time.Duration
 	Accounts        []string // acct_… that may connect; none: any may
 	Log             *slog.Logger
@@ -76,7 +76,7 @@ type Service struct {
 func (c Config) databaseTimeout() time.Duration { return cmp.Or(c.DatabaseTimeout, 4*time.Second) }
 
 // storeTimeout bounds the storing of tokens, tries and all: their code is spent, so that they are
-// worth a longer wait. With the exchange it stays below what a stop waits for.
+// worth a longer wait. By default it stays, with the exchange, below what a stop waits for.
 func (c Config) storeTimeout() time.Duration { return 2 * c.databaseTimeout() }
 
 // One HTTP attempt to Stripe takes this long at most. A handshake makes two.

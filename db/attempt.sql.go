@@ -14,9 +14,10 @@ import (
 
 const attemptCancelGivenUp = `-- name: AttemptCancelGivenUp :many
 UPDATE attempts a SET result = CASE WHEN a.sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
+FROM scheduled_tasks t
 WHERE a.merchant_id = $1 AND a.hunt_id = $2 AND a.result IS NULL
-    AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled')
-RETURNING a.task_id, a.action
+    AND t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled'
+RETURNING a.task_id, a.action, coalesce(t.params ->> 'object', '')::text AS object
 `
 
 type AttemptCancelGivenUpParams struct {
@@ -27,6 +28,7 @@ type AttemptCancelGivenUpParams struct {
 type AttemptCancelGivenUpRow struct {
 	TaskID uuid.UUID
 	Action string
+	Object string
 }
 
 // Those whose task a person has canceled, having looked at it. What may have been executed counts
@@ -40,7 +42,7 @@ func (q *Queries) AttemptCancelGivenUp(ctx context.Context, arg AttemptCancelGiv
 	var items []AttemptCancelGivenUpRow
 	for rows.Next() {
 		var i AttemptCancelGivenUpRow
-		if err := rows.Scan(&i.TaskID, &i.Action); err != nil {
+		if err := rows.Scan(&i.TaskID, &i.Action, &i.Object); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -73,3 +73,18 @@ func TestPoolOfTheURL(t *testing.T) {
 		_ = conn.Close(t.Context())
 	}
 }
+
+// A server that does not answer is given up after three seconds, unless the URL says otherwise.
+func TestConnectTimeout(t *testing.T) {
+	t.Parallel()
+	for query, want := range map[string]time.Duration{"": 3 * time.Second, "?connect_timeout=20": 20 * time.Second} {
+		pool, err := db.Open(t.Context(), "postgres://nobody@127.0.0.1:1/none"+query, dbtest.Ring(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(pool.Close)
+		if got := pool.Config().ConnConfig.ConnectTimeout; got != want {
+			t.Errorf("%q: %s, want %s", query, got, want)
+		}
+	}
+}

@@ -11,14 +11,14 @@ import (
 	"strings"
 )
 
-// Strict reads an object's JSON and takes nothing on trust where money or access hang on it: no
-// field that it does not know, none that is given twice or differs from ours in case, no null and
-// no text behind the object.
+// Strict reads an object's JSON where money or access hang on it, and takes nothing on trust. It
+// refuses a field that it does not know, that is given twice, or that differs from ours in case. It
+// refuses null, and text behind the object.
 type Strict struct {
 	// Only says what the object takes. It goes on from its name, "body".
 	Only string
 	// Names says whether the fields of the object at a path such as segments[0].set.min_amount are
-	// names of the sender's own. In a path * stands for such a name.
+	// names of the sender's own. In a path * stands for such a name. nil: none are.
 	Names func(path string) bool
 }
 
@@ -46,8 +46,8 @@ func (s Strict) Decode(text []byte, into any) error {
 	return s.checkValue(json.NewDecoder(bytes.NewReader(text)), place{})
 }
 
-// place is where a value stands: as it is shown, which quotes no name of the sender's own, and as a
-// path in which * stands for such a name.
+// place is where a value stands. Shown quotes no name of the sender's own; in path * stands for
+// such a name.
 type place struct{ shown, path string }
 
 func (p place) element(i int) place {
@@ -90,7 +90,7 @@ func (s Strict) checkValue(d *json.Decoder, at place) error {
 }
 
 func (s Strict) checkObject(d *json.Decoder, at place) error {
-	own, seen := s.Names(at.path), map[string]bool{}
+	own, seen := s.Names != nil && s.Names(at.path), map[string]bool{}
 	for d.More() {
 		token, err := d.Token()
 		if err != nil {

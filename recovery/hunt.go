@@ -166,10 +166,16 @@ func (s *Service) HandleHunt(ctx context.Context, t *task.Task) error {
 	return task.Review(errors.New("the task's params ask for something unknown"))
 }
 
-// leftToPeople says what only PHANTOM would have undone, where a person has canceled that.
-var leftToPeople = map[string]string{
-	gate.KindRelease: "a person has canceled giving the invoice back to Smart Retries: see at Stripe that its automatic collection is on",
-	gate.KindResume:  "a person has canceled lifting the pause: see at Stripe that the subscription's collection goes on",
+// leftToPeople says what only PHANTOM would have undone of an invoice or a subscription, where a
+// person has canceled that. It is empty for all other actions.
+func leftToPeople(action, object string) string {
+	switch action {
+	case gate.KindRelease:
+		return "a person has canceled giving " + object + " back to Smart Retries: see at Stripe that its automatic collection is on"
+	case gate.KindResume:
+		return "a person has canceled lifting the pause of " + object + ": see at Stripe that its collection goes on"
+	}
+	return ""
 }
 
 // closeGivenUp closes the attempts whose tasks a person has canceled. The history says what is left
@@ -180,7 +186,7 @@ func closeGivenUp(ctx context.Context, queries *db.Queries, merchantID, huntID u
 		return fmt.Errorf("close what was given up: %w", err)
 	}
 	for _, a := range closed {
-		if text := leftToPeople[a.Action]; text != "" {
+		if text := leftToPeople(a.Action, a.Object); text != "" {
 			if err := note(ctx, queries, merchantID, huntID, a.TaskID, text); err != nil {
 				return err
 			}

@@ -161,8 +161,8 @@ func TestOnlyOurTakeOverIsGivenBack(t *testing.T) {
 	}
 }
 
-// A person who cancels that an invoice is given back, or that a pause is lifted, finds in the hunt's
-// history what is left to do: nobody of ours does it any more.
+// A person may cancel that an invoice is given back, or that a pause is lifted. Nobody of ours does
+// it any more then, and the hunt's history says what is left to do.
 func TestCanceledUndoingIsSaid(t *testing.T) {
 	t.Parallel()
 	b := setupTaken(t, nil)
@@ -188,9 +188,10 @@ func TestCanceledUndoingIsSaid(t *testing.T) {
 	b.Exec("UPDATE attempts SET action = $1 WHERE task_id = $2", gate.KindResume, canceled[0])
 	b.during(b.calm)
 	for i, id := range canceled {
-		want := leftToPeople[gate.KindRelease]
+		object := b.Text("SELECT params ->> 'object' FROM scheduled_tasks WHERE id = $1", id)
+		want := leftToPeople(gate.KindRelease, object)
 		if i == 0 {
-			want = leftToPeople[gate.KindResume]
+			want = leftToPeople(gate.KindResume, object)
 		}
 		if n := b.Count("SELECT count(*) FROM hunt_notes WHERE task_id = $1 AND note = $2", id, want); n != 1 {
 			t.Errorf("the history says it %d times: %s", n, want)

@@ -286,6 +286,7 @@ func (s *sim) checkExecutions() {
 		}
 		charges, connected := s.charges(m)
 		if !connected { // Stripe shows nobody their cards
+			s.count("cards not shown")
 			continue
 		}
 		cards := map[string]string{} // of each charge, by its invoice and its time

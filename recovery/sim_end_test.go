@@ -242,9 +242,9 @@ func (s *sim) chargeOf(m *simMerchant, id string) (c trueCharge) {
 	return c
 }
 
-// checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again,
-// once its hunt has ended, or its history says that a person has canceled that. What keeps a hunt
-// from its end is a matter of I5.
+// checkGivenBack holds I7: what was taken over from Smart Retries and not paid is theirs again once
+// its hunt has ended. Or its history says that a person has canceled that. What keeps a hunt from
+// its end is a matter of I5.
 func (s *sim) checkGivenBack(m *simMerchant) {
 	held := map[string]bool{}
 	for i, e := range s.world.Ledger(m.account) {
@@ -261,7 +261,7 @@ func (s *sim) checkGivenBack(m *simMerchant) {
 		waits := s.tell("SELECT count(*) FROM hunts WHERE state = 'active' AND merchant_id = $1 AND "+
 			"$2 = ANY (invoices)", m.id, id) > 0
 		waits = waits || s.tell("SELECT count(*) FROM hunts h JOIN hunt_notes n ON n.merchant_id = h.merchant_id AND n.hunt_id = h.id "+
-			"WHERE h.merchant_id = $1 AND $2 = ANY (h.invoices) AND n.note = $3", m.id, id, leftToPeople[gate.KindRelease]) > 0
+			"WHERE h.merchant_id = $1 AND $2 = ANY (h.invoices) AND n.note = $3", m.id, id, leftToPeople(gate.KindRelease, id)) > 0
 		if ours && !waits && s.ask(m, "/v1/invoices/"+id, nil, &invoice) && invoice.Status == "open" &&
 			!invoice.AutoAdvance {
 			s.breach("I7 back", "%s was taken over and is not given back", id)

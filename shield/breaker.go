@@ -3,13 +3,11 @@ package shield
 // Revenue is what customers bring in a month, in minor units by currency.
 type Revenue map[string]int64
 
-// Lowered counts the customers of a merchant who were lowered to limited or blocked within 24
-// hours, with those who are about to be, beside all of them.
+// Lowered counts a merchant's customers who were lowered to limited or blocked within 24 hours,
+// those who are about to be included. Of and OfRevenue are all of them.
 type Lowered struct {
 	Customers, Of      int
 	Revenue, OfRevenue Revenue
-	// customers by currency, so that the only one who pays in yen is not all of a revenue
-	ByCurrency map[string]int
 }
 
 // Trips says whether so many are lowered that a person must be asked first. What is wrong with a
@@ -22,7 +20,7 @@ func (b Breaker) Trips(l Lowered) bool {
 		return true
 	}
 	for currency, lowered := range l.Revenue {
-		if l.ByCurrency[currency] > b.AlwaysAllowed && float64(lowered)*100 > b.MaxMRRPercent*float64(l.OfRevenue[currency]) {
+		if float64(lowered)*100 > b.MaxMRRPercent*float64(l.OfRevenue[currency]) {
 			return true
 		}
 	}

@@ -29,23 +29,25 @@ const (
 	Ended      Service = "ended"
 	Incomplete Service = "incomplete" // its first payment was never made
 	Suspended  Service = "suspended"  // paused: nothing is served meanwhile
-	Given      Service = "given"      // the merchant collects nothing, and serves
+	Unbilled   Service = "unbilled"   // the merchant collects nothing, and serves
 )
 
-// Debt is what a subscription owes.
+// Debt is what a subscription owes. What a hunt's final step has written off is still owed.
 type Debt struct {
 	Kind     debt.Kind
 	Amount   int64 // minor units
 	Currency string
-	Since    time.Time // of the oldest invoice's first failure
+	// of the oldest invoice's first failure: its due date where it was sent, the dispute's beginning
+	// where it was charged back. Zero is not known, and ages nothing
+	Since time.Time
 }
 
 // Standing is what people have decided about a subscription or its customer.
 type Standing struct {
 	Override      *Override
 	Exempt        bool
-	PromisedUntil time.Time // the customer pays until then
-	Zone          *time.Location
+	PromisedUntil time.Time      // the customer pays until then
+	Zone          *time.Location // the merchant's; nil is UTC
 }
 
 // Override is a level that a person has chosen.
@@ -61,6 +63,8 @@ type State struct {
 	Since     time.Time // of the level
 	LoweredAt time.Time // the last time that a debt did it
 	InDebt    bool
+	Lowest    Level // to which this debt has lowered it; "" or full: to none
+	HeldAt    Level // the level when a dispute or a write-off began to hold it; "": none does
 
 	// The last debt that is over: when, and the after_days of the step that it had come to.
 	DebtEndedAt time.Time
@@ -77,148 +81,162 @@ type Judgement struct {
 
 // Judge says what level a subscription has from now on. The zero State is one that has just become
 // known: it had full access. Judging again at the same moment changes nothing.
-func Judge(p Policy, s Subscription, who Standing, was State, now time.Time) Judgement {
+// docs/adr/0022-levels-of-access.md has the questions and their order.
+func Judge(p Policy, s Subscription, standing Standing, was State, now time.Time) Judgement {
 	if was.Level == "" {
 		was.Level = Full
 	}
-	j := judging{policy: p, sub: s, who: who, was: was, now: now, ladders: laddersOf(p, s)}
-	t := j.target()
-	next := was
-	next.Reason = t.reason
-	if t.free || !t.level.Below(was.Level) {
-		next.Level = t.level
-	} else if step, ok := j.stepDown(t); ok {
-		next.Level, next.LoweredAt = step, now
-		j.again(p.Hours.Next(after(now, p.Hysteresis.MinDaysPerStep), j.zone()))
+	j := judging{policy: p, sub: s, standing: standing, was: was, now: now, ladders: laddersOf(p, s)}
+	j.holds()
+	a := j.answer()
+	next := j.was
+	next.Reason = a.reason
+	if a.atOnce || !a.level.Below(was.Level) {
+		next.Level = a.level
+	} else if step, ok := j.stepDown(a); ok {
+		next.Level, next.LoweredAt, next.Lowest = step, now, Worst(next.Lowest, step)
+		j.judgeAgainAt(p.Hours.Next(after(now, p.Hysteresis.MinDaysPerStep), j.zone()))
 	}
 	if next.Level != was.Level || was.Since.IsZero() {
 		next.Since = now
 	}
 	next.InDebt = s.Debt != nil
 	if was.InDebt && !next.InDebt {
-		next.DebtEndedAt, next.Reached = now, 0
-		if !slices.Contains(othersReasons, was.Reason) {
-			next.Reached = j.reached(was.Level)
-		}
+		next.DebtEndedAt, next.Reached, next.Lowest = now, j.reached(was.Lowest), ""
 	}
-	return Judgement{next, t.level, j.next}
+	return Judgement{next, a.level, j.next}
 }
-
-// othersReasons are those of levels that no debt has made.
-var othersReasons = []Reason{ByOverride, ByEnd, ByIncompleteness, ByPause}
 
 // judging is one judgement under way.
 type judging struct {
-	policy Policy
-	sub    Subscription
-	who    Standing
-	was    State
-	now    time.Time
+	policy   Policy
+	sub      Subscription
+	standing Standing
+	was      State
+	now      time.Time
 
 	ladders []Ladder  // that hold for the subscription
 	next    time.Time // see Judgement.NextAt
 }
 
-// again notes a moment at which time alone may change something.
-func (j *judging) again(at time.Time) {
+// judgeAgainAt notes a moment at which time alone may change something.
+func (j *judging) judgeAgainAt(at time.Time) {
 	if at.After(j.now) && (j.next.IsZero() || at.Before(j.next)) {
 		j.next = at
 	}
 }
 
-// after is so many days of 24 hours later: no zone's clock changes have a say.
-func after(at time.Time, days int) time.Time { return at.Add(time.Duration(days) * 24 * time.Hour) }
-
-// until says whether a moment is still to come, and has the judgement repeated then.
-func (j *judging) until(at time.Time) bool {
-	j.again(at)
+// isAhead says whether a moment is still to come, and has the judgement repeated then.
+func (j *judging) isAhead(at time.Time) bool {
+	j.judgeAgainAt(at)
 	return at.After(j.now)
 }
 
+// after is so many days of 24 hours later: no zone's clock changes have a say.
+func after(at time.Time, days int) time.Time { return at.Add(time.Duration(days) * 24 * time.Hour) }
+
 func (j *judging) zone() *time.Location {
-	if j.who.Zone == nil {
+	if j.standing.Zone == nil {
 		return time.UTC
 	}
-	return j.who.Zone
+	return j.standing.Zone
 }
 
-// target is where a judgement leads.
-type target struct {
+// answer is where a judgement leads.
+type answer struct {
 	level  Level
 	reason Reason
-	free   bool // at once, and not by steps: it is no debt that lowers
+	atOnce bool // and not by steps: it is no debt that lowers
 }
 
-// target asks the questions in their order; the first answer counts.
-func (j *judging) target() target {
-	if who := j.who.Override; who != nil && (who.Until.IsZero() || j.until(who.Until)) {
-		return target{who.Level, ByOverride, true}
+// answer asks the questions in their order; the first answer counts.
+func (j *judging) answer() answer {
+	if o := j.standing.Override; o != nil && (o.Until.IsZero() || j.isAhead(o.Until)) {
+		return answer{o.Level, ByOverride, true}
 	}
-	if j.who.Exempt {
-		return target{Full, ByExemption, false}
+	if j.standing.Exempt {
+		return answer{Full, ByExemption, false}
 	}
-	if t, ok := j.service(); ok {
-		return t
+	if a, ok := j.service(); ok {
+		return a
 	}
 	if j.sub.Debt == nil {
-		return target{Full, ByPayment, false}
+		return answer{Full, ByPayment, false}
 	}
-	t, ok := j.spared()
+	a, ok := j.harmless()
 	if !ok {
-		t = j.softened(j.owing())
+		a = j.softened(j.owing())
 	}
-	if reason, held := j.held(); held && t.level.Below(j.was.Level) {
-		return target{j.was.Level, reason, false}
+	if reason, held := j.held(); held && a.level.Below(j.was.HeldAt) {
+		return answer{j.was.HeldAt, reason, false}
 	}
-	return t
+	return a
 }
 
 // held says whether nothing may be lowered for now, and why.
 func (j *judging) held() (Reason, bool) {
-	switch {
-	case j.sub.Debt.Kind == debt.WrittenOff && j.policy.WrittenOff == Hold:
+	switch s := j.sub; {
+	case s.Debt == nil:
+	case s.Debt.Kind == debt.WrittenOff && j.policy.WrittenOff == Hold:
 		return ByWriteOff, true
-	case j.sub.Disputed && j.policy.Dispute == Hold:
+	case s.Disputed && j.policy.Dispute == Hold:
 		return ByDispute, true
 	}
 	return "", false
 }
 
-// service says what holds where a subscription gives no service, or gives it for nothing.
-func (j *judging) service() (target, bool) {
-	switch p := j.policy; j.sub.Service {
-	case Ended:
-		over := !j.until(after(j.sub.EndedAt, p.Ended.GraceDays))
-		return target{p.Ended.Level, ByEnd, true}, over
-	case Incomplete:
-		return target{Blocked, ByIncompleteness, true}, true
-	case Suspended:
-		return target{p.Paused, ByPause, true}, true
-	case Given:
-		return target{Full, ByCollection, false}, true
-	case Serving:
+// holds keeps the level at which a hold began. What raises it meanwhile and fails, such as a bank
+// debit that bounces, leads back there and buys nothing.
+func (j *judging) holds() {
+	if _, held := j.held(); !held {
+		j.was.HeldAt = ""
+	} else if j.was.HeldAt == "" {
+		j.was.HeldAt = j.was.Level
 	}
-	return target{}, false
 }
 
-// spared says which debts lower nothing.
-func (j *judging) spared() (target, bool) {
+// service says what holds where a subscription gives no service, or gives it for nothing. An end or
+// a pause is no gift to a customer who owes.
+func (j *judging) service() (answer, bool) {
+	atMost := func(level Level) Level {
+		if j.sub.Debt != nil {
+			return Worst(level, j.was.Level)
+		}
+		return level
+	}
+	switch p := j.policy; j.sub.Service {
+	case Ended:
+		over := !j.isAhead(after(j.sub.EndedAt, p.Ended.GraceDays))
+		return answer{atMost(p.Ended.Level), ByEnd, true}, over
+	case Incomplete:
+		return answer{Blocked, ByIncompleteness, true}, true
+	case Suspended:
+		return answer{atMost(p.Paused), ByPause, true}, true
+	case Unbilled:
+		return answer{Full, ByCollection, false}, true
+	case Serving:
+	}
+	return answer{}, false
+}
+
+// harmless says which debts lower nothing.
+func (j *judging) harmless() (answer, bool) {
 	s, p := j.sub, j.policy
 	switch {
 	case s.Debt.Kind == debt.WrittenOff && p.WrittenOff == string(Full):
-		return target{Full, ByWriteOff, false}, true
+		return answer{Full, ByWriteOff, false}, true
 	case s.HeldOut && p.Holdout == string(Full):
-		return target{Full, ByHoldout, false}, true
+		return answer{Full, ByHoldout, false}, true
 	case s.PaymentUnderWay:
-		return target{Full, ByPaymentUnder, false}, true
+		return answer{Full, ByPaymentUnderWay, false}, true
 	case j.isSmall():
-		return target{Full, ByMinimum, false}, true
+		return answer{Full, ByMinimum, false}, true
 	}
-	return target{}, false
+	return answer{}, false
 }
 
 // owing is where the ladders lead.
-func (j *judging) owing() target {
+func (j *judging) owing() answer {
 	reason := ByFailure
 	if j.sub.Debt.Kind == debt.ChargedBack {
 		reason = ByChargeback
@@ -227,53 +245,59 @@ func (j *judging) owing() target {
 	for _, ladder := range j.ladders {
 		level = Best(level, j.at(ladder))
 	}
-	return target{level, reason, false}
+	return answer{level, reason, false}
 }
 
-// softened is a target that a promise or a paid period keeps at grace, and that is never below the
+// softened is an answer that a promise or a paid period keeps at grace, and that is never below the
 // policy's floor.
-func (j *judging) softened(t target) target {
+func (j *judging) softened(a answer) answer {
 	soften := func(until time.Time, reason Reason) {
-		if j.until(until) && t.level.Below(Grace) {
-			t.level, t.reason = Grace, reason
+		if j.isAhead(until) && a.level.Below(Grace) {
+			a.level, a.reason = Grace, reason
 		}
 	}
 	if j.policy.PaidPeriod == Keep {
 		soften(j.sub.PaidUntil, ByPaidPeriod)
 	}
-	soften(j.who.PromisedUntil, ByPromise)
-	t.level = Best(t.level, j.policy.NeverBelow)
-	return t
+	soften(j.standing.PromisedUntil, ByPromise)
+	a.level = Best(a.level, j.policy.NeverBelow)
+	return a
 }
 
-// since is from when on a debt's days count.
-func (j *judging) since() time.Time {
-	since := j.sub.Debt.Since
-	if from := j.policy.EffectiveFrom; from.After(since) {
-		since = from
+// begin is from when on a debt's days count.
+func (j *judging) begin() time.Time {
+	begin := j.sub.Debt.Since
+	if begin.IsZero() {
+		begin = j.now
 	}
-	return since
-}
-
-// relapse is how many days a debt has ahead because the one before it was not long ago.
-func (j *judging) relapse() int {
 	ended, days := j.was.DebtEndedAt, j.policy.Hysteresis.RelapseDays
-	if days == 0 || ended.IsZero() || !j.sub.Debt.Since.Before(after(ended, days)) {
-		return 0
+	if days > 0 && !ended.IsZero() && begin.Before(after(ended, days)) {
+		begin = relapsed(begin, ended, j.was.Reached)
 	}
-	return j.was.Reached
+	if from := j.policy.EffectiveFrom.Time; from.After(begin) {
+		begin = from
+	}
+	return begin
 }
 
-// due is when a step is reached.
-func (j *judging) due(step Step) time.Time {
-	return after(j.since(), step.AfterDays-j.relapse())
+// relapsed is from when on a debt's days count that came soon after the last one: it goes on from
+// the step which that one had reached. A debt from before that end is the same one come back, whose
+// days have counted already.
+func relapsed(begin, ended time.Time, reached int) time.Time {
+	if !begin.Before(ended) {
+		return after(begin, -reached)
+	}
+	if last := after(ended, -reached); last.Before(begin) {
+		return last
+	}
+	return begin
 }
 
 // at is the level that a ladder has come to now.
 func (j *judging) at(ladder Ladder) Level {
 	level := Full
 	for _, step := range ladder.Steps {
-		if !j.until(j.due(step)) {
+		if !j.isAhead(after(j.begin(), step.AfterDays)) {
 			level = step.Level
 		}
 	}
@@ -293,14 +317,9 @@ func laddersOf(p Policy, s Subscription) (all []Ladder) {
 		ladders map[string]Ladder
 	}{{s.Prices, p.Prices}, {s.Products, p.Products}} {
 		for _, id := range own.ids {
-			ladder, ok := own.ladders[id]
-			if !ok {
-				continue
+			if ladder, ok := own.ladders[id]; ok {
+				all = append(all, ladder)
 			}
-			if len(ladder.MinAmount) == 0 {
-				ladder.MinAmount = p.Ladder.MinAmount
-			}
-			all = append(all, ladder)
 		}
 		if len(all) > 0 {
 			return all
@@ -316,7 +335,7 @@ func (j *judging) reached(level Level) int {
 	for i, ladder := range j.ladders {
 		days := 0
 		for _, step := range ladder.Steps {
-			if !step.Level.Below(level) {
+			if level != "" && !step.Level.Below(level) {
 				days = step.AfterDays
 			}
 		}
@@ -327,10 +346,10 @@ func (j *judging) reached(level Level) int {
 	return fewest
 }
 
-// stepDown is the next level on the way to a target, if it may be taken now: so many days after the
-// last one, and within the policy's hours.
-func (j *judging) stepDown(t target) (Level, bool) {
-	next := t.level
+// stepDown is the next level on the way to an answer, if it may be taken now: so many days after
+// the last one, and within the policy's hours.
+func (j *judging) stepDown(a answer) (Level, bool) {
+	next := a.level
 	for _, ladder := range j.ladders {
 		for _, step := range ladder.Steps {
 			if step.Level.Below(j.was.Level) {
@@ -342,7 +361,7 @@ func (j *judging) stepDown(t target) (Level, bool) {
 	if rested := after(j.was.LoweredAt, j.policy.Hysteresis.MinDaysPerStep); rested.After(earliest) {
 		earliest = rested
 	}
-	if j.until(j.policy.Hours.Next(earliest, j.zone())) {
+	if j.isAhead(j.policy.Hours.Next(earliest, j.zone())) {
 		return "", false
 	}
 	return next, true

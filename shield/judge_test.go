@@ -32,7 +32,9 @@ func TestJudge(t *testing.T) {
 	paid := owing(0)
 	paid.Debt = nil
 	with := func(s Subscription, change func(*Subscription)) Subscription { change(&s); return s }
-	limited := State{Level: Limited, Reason: ByFailure, Since: monday.AddDate(0, 0, -5), LoweredAt: monday.AddDate(0, 0, -5), InDebt: true}
+	limited := State{
+		Level: Limited, Reason: ByFailure, Since: monday.AddDate(0, 0, -5), LoweredAt: monday.AddDate(0, 0, -5), InDebt: true, Lowest: Limited,
+	}
 	day := func(n int) time.Time { return monday.AddDate(0, 0, n) }
 	for _, test := range []struct {
 		name   string
@@ -54,7 +56,7 @@ func TestJudge(t *testing.T) {
 			level: Notice, target: Blocked, reason: ByFailure,
 		},
 		{
-			name: "the policy came later than the debt", policy: func(p *Policy) { p.EffectiveFrom = day(-1) }, sub: owing(40),
+			name: "the policy came later than the debt", policy: func(p *Policy) { p.EffectiveFrom.Time = day(-1) }, sub: owing(40),
 			level: Notice, reason: ByFailure,
 		},
 		{
@@ -75,7 +77,7 @@ func TestJudge(t *testing.T) {
 		{name: "never paid", sub: with(owing(0), func(s *Subscription) { s.Service = Incomplete }), level: Blocked, reason: ByIncompleteness},
 		{name: "paused", sub: with(paid, func(s *Subscription) { s.Service = Suspended }), level: Limited, reason: ByPause},
 		{
-			name: "the merchant serves for nothing", sub: with(owing(40), func(s *Subscription) { s.Service = Given }), was: limited,
+			name: "the merchant serves for nothing", sub: with(owing(40), func(s *Subscription) { s.Service = Unbilled }), was: limited,
 			level: Full, reason: ByCollection,
 		},
 		{name: "a dispute holds", sub: with(owing(40), func(s *Subscription) { s.Disputed = true }), was: limited, level: Limited, reason: ByDispute},
@@ -89,7 +91,7 @@ func TestJudge(t *testing.T) {
 		},
 		{
 			name: "a bank moves the money", sub: with(owing(40), func(s *Subscription) { s.PaymentUnderWay = true }), was: limited,
-			level: Full, reason: ByPaymentUnder,
+			level: Full, reason: ByPaymentUnderWay,
 		},
 		{
 			name: "a small debt", policy: func(p *Policy) { p.Ladder.MinAmount = map[string]int64{"usd": 4901} }, sub: owing(40), was: limited,
@@ -133,6 +135,34 @@ func TestJudge(t *testing.T) {
 		{
 			name: "a relapse after a while is none", sub: owing(1),
 			was:   State{Level: Full, DebtEndedAt: day(-32), Reached: 21},
+			level: Notice, reason: ByFailure,
+		},
+		{
+			name: "the same debt comes back, and its days have counted", sub: owing(14),
+			was:   State{Level: Full, DebtEndedAt: day(-2), Reached: 10, LoweredAt: day(-4)},
+			level: Notice, target: Limited, reason: ByFailure,
+		},
+		{
+			name: "a relapse counts from the policy's beginning", policy: func(p *Policy) { p.EffectiveFrom.Time = day(-1) }, sub: owing(1),
+			was:   State{Level: Full, DebtEndedAt: day(-10), Reached: 21},
+			level: Notice, reason: ByFailure,
+		},
+		{
+			name: "a debt that bounces comes back to where a dispute held it", sub: with(owing(40), func(s *Subscription) { s.Disputed = true }),
+			was:   State{Level: Full, HeldAt: Limited, InDebt: true, LoweredAt: day(-9)},
+			level: Notice, target: Limited, reason: ByDispute,
+		},
+		{
+			name: "a pause is no gift to a customer who owes", sub: with(owing(40), func(s *Subscription) { s.Service = Suspended }),
+			was: State{Level: Blocked, InDebt: true}, level: Blocked, reason: ByPause,
+		},
+		{
+			name: "nor is an end", policy: func(p *Policy) { p.Ended.Level = Limited },
+			sub: with(owing(40), func(s *Subscription) { s.Service, s.EndedAt = Ended, day(-1) }),
+			was: State{Level: Blocked, InDebt: true}, level: Blocked, reason: ByEnd,
+		},
+		{
+			name: "nobody knows since when", sub: with(owing(0), func(s *Subscription) { s.Debt.Since = time.Time{} }), was: State{Level: Notice},
 			level: Notice, reason: ByFailure,
 		},
 		{
@@ -231,7 +261,7 @@ func (d dice) ladder() (l Ladder) {
 
 func (d dice) policy() Policy {
 	p := Default()
-	p.EffectiveFrom = d.maybe(30)
+	p.EffectiveFrom.Time = d.maybe(30)
 	p.Ladder = d.ladder()
 	for _, id := range []string{"1", "2"} {
 		if d.IntN(3) == 0 {
@@ -242,9 +272,9 @@ func (d dice) policy() Policy {
 		}
 	}
 	p.NeverBelow = one(d, Blocked, Blocked, Limited, Grace)
-	p.PaidPeriod, p.Dispute = one(d, Keep, Ignore), one(d, Hold, Climb)
+	p.PaidPeriod, p.Dispute = one(d, Keep, Ignore), one(d, Hold, FollowLadder)
 	p.Paused, p.Ended = one(d, Levels...), Ending{one(d, Levels...), d.IntN(3)}
-	p.WrittenOff, p.Holdout = one(d, Hold, Climb, string(Full)), one(d, Apply, string(Full))
+	p.WrittenOff, p.Holdout = one(d, Hold, FollowLadder, string(Full)), one(d, Apply, string(Full))
 	p.Hysteresis = Hysteresis{1 + d.IntN(3), d.IntN(40)}
 	if d.IntN(2) == 0 {
 		p.Hours = always().Hours
@@ -262,7 +292,7 @@ func (d dice) subscription(wild bool) Subscription {
 		s.Debt = &Debt{one(d, debt.Owed, debt.Owed, debt.WrittenOff, debt.ChargedBack), d.Int64N(6000), one(d, "usd", "eur", "jpy"), d.moment(40)}
 	}
 	if wild {
-		s.Service, s.EndedAt = one(d, Serving, Serving, Ended, Incomplete, Suspended, Given), d.moment(10)
+		s.Service, s.EndedAt = one(d, Serving, Serving, Ended, Incomplete, Suspended, Unbilled), d.moment(10)
 	}
 	return s
 }
@@ -291,7 +321,7 @@ func (d dice) state() State {
 	before := monday.AddDate(0, 0, -d.IntN(10))
 	return State{
 		Level: one(d, Levels...), Reason: one(d, ByFailure, ByPause, ByPayment, ByPromise), Since: before, LoweredAt: one(d, time.Time{}, before),
-		InDebt: d.IntN(2) == 0, DebtEndedAt: one(d, time.Time{}, before.AddDate(0, 0, -d.IntN(30))), Reached: d.IntN(20),
+		InDebt: d.IntN(2) == 0, Lowest: one(d, "", Full, Notice, Limited), HeldAt: one(d, "", "", Grace, Limited), DebtEndedAt: one(d, time.Time{}, before.AddDate(0, 0, -d.IntN(30))), Reached: d.IntN(20),
 	}
 }
 
@@ -375,7 +405,7 @@ func TestZonesOfMachinesDoNotMatter(t *testing.T) {
 		p, s, who, was := d.policy(), d.subscription(true), d.standing(), d.state()
 		now := monday.Add(time.Duration(d.IntN(400*24)) * time.Hour) // clocks change meanwhile
 		got := Judge(p, s, who, was, now)
-		p.EffectiveFrom, s.EndedAt, s.PaidUntil = p.EffectiveFrom.In(newYork), s.EndedAt.In(newYork), s.PaidUntil.In(newYork)
+		p.EffectiveFrom.Time, s.EndedAt, s.PaidUntil = p.EffectiveFrom.In(newYork), s.EndedAt.In(newYork), s.PaidUntil.In(newYork)
 		was.LoweredAt, was.DebtEndedAt = was.LoweredAt.In(newYork), was.DebtEndedAt.In(newYork)
 		if s.Debt != nil {
 			s.Debt.Since = s.Debt.Since.In(newYork)
@@ -450,7 +480,7 @@ func TestHistoriesAreTheReferences(t *testing.T) {
 		}
 	}
 	for _, reason := range []Reason{
-		ByOverride, ByExemption, ByEnd, ByIncompleteness, ByPause, ByCollection, ByPayment, ByDispute, ByPaymentUnder, ByHoldout, ByWriteOff,
+		ByOverride, ByExemption, ByEnd, ByIncompleteness, ByPause, ByCollection, ByPayment, ByDispute, ByPaymentUnderWay, ByHoldout, ByWriteOff,
 		ByMinimum, ByFailure, ByChargeback, ByPromise, ByPaidPeriod,
 	} {
 		if seen[reason] < 20 {

@@ -1,5 +1,5 @@
-// Package shield is stage 4's answer to one question of a merchant's app: may this customer keep
-// access, and how much of it?
+// Package shield answers one question of a merchant's app: may this customer keep access, and how
+// much of it?
 //
 // A [Policy] is what a merchant wants. [Judge] holds it against what is known of a subscription and
 // says which [Level] it has from now on. It is a pure function: it asks nobody, and looks at no
@@ -51,20 +51,20 @@ type Reason string
 
 // The reasons, in the order in which they are asked about.
 const (
-	ByOverride       Reason = "override"  // a person has said so
-	ByExemption      Reason = "exemption" // a person has taken the customer out
-	ByEnd            Reason = "ended"
-	ByIncompleteness Reason = "incomplete" // nothing was ever paid
-	ByPause          Reason = "paused"
-	ByCollection     Reason = "collection_paused" // the merchant asks for nothing, and goes on serving
-	ByPayment        Reason = "paid"              // nothing is owed
-	ByWriteOff       Reason = "written_off"
-	ByHoldout        Reason = "held_out" // of hunts, to compare with
-	ByDispute        Reason = "dispute"  // an open one: the level does not fall
-	ByPaymentUnder   Reason = "payment_under_way"
-	ByMinimum        Reason = "below_minimum"
-	ByFailure        Reason = "payment_failed"
-	ByChargeback     Reason = "charged_back"
-	ByPromise        Reason = "promise"     // the customer has named a day
-	ByPaidPeriod     Reason = "paid_period" // what they have paid for is not over
+	ByOverride        Reason = "override"  // a person has said so
+	ByExemption       Reason = "exemption" // a person has taken the customer out
+	ByEnd             Reason = "ended"
+	ByIncompleteness  Reason = "incomplete" // nothing was ever paid
+	ByPause           Reason = "paused"
+	ByCollection      Reason = "collection_paused" // the merchant asks for nothing, and goes on serving
+	ByPayment         Reason = "paid"              // nothing is owed
+	ByWriteOff        Reason = "written_off"
+	ByHoldout         Reason = "held_out" // of hunts, to compare with
+	ByDispute         Reason = "dispute"  // an open one: the level does not fall
+	ByPaymentUnderWay Reason = "payment_under_way"
+	ByMinimum         Reason = "below_minimum"
+	ByFailure         Reason = "payment_failed"
+	ByChargeback      Reason = "charged_back"
+	ByPromise         Reason = "promise"     // the customer has named a day
+	ByPaidPeriod      Reason = "paid_period" // what they have paid for is not over
 )

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"phantom/input"
+	"phantom/money"
 )
 
 // Mode is whether a policy is obeyed.
@@ -24,26 +25,29 @@ const (
 
 // Words of a policy that say what a fact does to a level.
 const (
-	Hold   = "hold"   // the level stays as it is
-	Climb  = "ladder" // as any other debt
-	Keep   = "keep"
-	Ignore = "ignore"
-	Apply  = "apply"
+	Hold         = "hold"   // the level stays as it is
+	FollowLadder = "ladder" // as any other debt
+	Keep         = "keep"
+	Ignore       = "ignore"
+	Apply        = "apply"
 )
 
 // Policy is what a merchant wants of access. Its JSON is part of the HTTP API; what is left out
 // takes its default, and nothing may be null.
 type Policy struct {
-	Mode          Mode      `json:"mode"`
-	EffectiveFrom time.Time `json:"effective_from"` // no debt counts as older; zero: since it was stored
+	Mode Mode `json:"mode"`
+	// no debt counts as older; zero: each counts from its own beginning
+	EffectiveFrom Moment `json:"effective_from,omitzero"`
 
-	Ladder   Ladder            `json:"ladder"`
-	Products map[string]Ladder `json:"products"` // ladders of their own, by Stripe's id
-	Prices   map[string]Ladder `json:"prices"`   // these come before their product's
+	Ladder Ladder `json:"ladder"`
+	// ladders of their own, by Stripe's id; a price's comes before its product's
+	Products map[string]Ladder `json:"products"`
+	Prices   map[string]Ladder `json:"prices"`
 
-	Features   Features `json:"features"`
-	Customer   string   `json:"customer"`    // of their subscriptions' levels the "best" or the "worst"
-	NeverBelow Level    `json:"never_below"` // no debt leaves less than this
+	Features Features `json:"features"`
+	// "best" or "worst": which of their subscriptions' levels counts
+	Customer   string `json:"customer"`
+	NeverBelow Level  `json:"never_below"` // no debt leaves less than this
 
 	PaidPeriod string     `json:"paid_period"` // "keep": grace at least while it lasts; or "ignore"
 	Dispute    string     `json:"dispute"`     // an open one: "hold" or "ladder"
@@ -64,9 +68,8 @@ type Policy struct {
 // Ladder is how a debt lowers a level as it grows older.
 type Ladder struct {
 	Steps []Step `json:"steps"`
-	// minor units by currency, below which a debt lowers nothing. A product's or a price's ladder
-	// that has none has those of the policy's
-	MinAmount map[string]int64 `json:"min_amount,omitempty"`
+	// minor units by currency, below which a debt lowers nothing
+	MinAmount map[string]int64 `json:"min_amount"`
 }
 
 // Step is what a debt of so many days lowers a subscription to.
@@ -120,14 +123,40 @@ type Fail struct {
 // Duration is a time.Duration as text, such as 24h.
 type Duration time.Duration
 
-// MarshalText writes it as time.Duration does.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+// MarshalText writes it without what is zero.
+func (d Duration) MarshalText() ([]byte, error) {
+	text := time.Duration(d).String()
+	for _, zero := range [][2]string{{"m0s", "m"}, {"h0m", "h"}} {
+		if rest, ok := strings.CutSuffix(text, zero[0]); ok {
+			text = rest + zero[1]
+		}
+	}
+	return []byte(text), nil
+}
 
-// UnmarshalText reads what time.ParseDuration reads.
+// UnmarshalText reads what time.ParseDuration reads. Anything else is 0, which no field takes: so
+// the error names the field.
 func (d *Duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		parsed = 0
+	}
 	*d = Duration(parsed)
-	return err
+	return nil
+}
+
+// Moment is a time as RFC 3339 has it.
+type Moment struct{ time.Time }
+
+// noMoment is what was sent in place of one.
+var noMoment = Moment{time.Unix(0, 0)}
+
+// UnmarshalJSON reads one. Anything else is noMoment, so that the error names the field.
+func (m *Moment) UnmarshalJSON(text []byte) error {
+	if m.Time.UnmarshalJSON(text) != nil {
+		*m = noMoment
+	}
+	return nil
 }
 
 // Default is what holds where a merchant has said nothing.
@@ -136,10 +165,10 @@ func Default() Policy {
 		Mode: Off,
 		Ladder: Ladder{
 			Steps:     []Step{{Notice, 0}, {Grace, 3}, {Limited, 10}, {Blocked, 21}},
-			MinAmount: map[string]int64{},
+			MinAmount: map[string]int64{"usd": 500},
 		},
 		Products: map[string]Ladder{}, Prices: map[string]Ladder{},
-		Features: Features{Limited: []string{Billing}, Blocked: []string{Billing}},
+		Features: Features{Limited: []string{"login", "export", Billing}, Blocked: []string{Billing}},
 		Customer: "best", NeverBelow: Blocked,
 		PaidPeriod: Keep, Dispute: Hold, Paused: Limited, Ended: Ending{Level: Blocked}, WrittenOff: Hold,
 		Promise:    Promise{MaxDays: 14, PerYear: 2},
@@ -163,24 +192,40 @@ var strict = input.Strict{
 	},
 }
 
-// Parse reads a policy's JSON. What is left out takes its default; a fault is a
-// [*input.FieldError].
+// Parse reads a policy's JSON. What is left out takes its default, and in a ladder of a product or
+// a price what the policy's own ladder has. A fault is a [*input.FieldError].
 func Parse(text []byte) (Policy, error) {
-	p, given := Default(), Policy{}
-	// Lists would be read over the default's elements.
-	p.Ladder.Steps, p.Hours.Days, p.Features = nil, nil, Features{}
+	p, standard := Default(), Default()
+	// Lists and maps would be read over the default's elements.
+	p.Ladder, p.Hours.Days, p.Features = Ladder{}, nil, Features{}
 	if err := strict.Decode(text, &p); err != nil {
-		return given, err
+		return Policy{}, err
 	}
-	standard := Default()
-	if p.Ladder.Steps == nil {
-		p.Ladder.Steps = standard.Ladder.Steps
+	p.Ladder = p.Ladder.or(standard.Ladder)
+	for _, own := range []map[string]Ladder{p.Products, p.Prices} {
+		for id, ladder := range own {
+			own[id] = ladder.or(p.Ladder)
+		}
 	}
 	if p.Hours.Days == nil {
 		p.Hours.Days = standard.Hours.Days
 	}
+	if p.Features.Limited == nil {
+		p.Features.Limited = standard.Features.Limited
+	}
 	p.Features.Limited, p.Features.Blocked = withBilling(p.Features.Limited), withBilling(p.Features.Blocked)
 	return p, p.validate()
+}
+
+// or is a ladder with what it lacks of another one.
+func (l Ladder) or(other Ladder) Ladder {
+	if l.Steps == nil {
+		l.Steps = other.Steps
+	}
+	if l.MinAmount == nil {
+		l.MinAmount = other.MinAmount
+	}
+	return l
 }
 
 // withBilling is what was asked for, and billing.
@@ -192,11 +237,10 @@ func withBilling(features []string) []string {
 }
 
 var (
-	clockShape    = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
-	currencyShape = regexp.MustCompile(`^[a-z]{3}$`)
-	featureShape  = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
-	productShape  = regexp.MustCompile(`^prod_[A-Za-z0-9_]{1,200}$`)
-	priceShape    = regexp.MustCompile(`^(price|plan)_[A-Za-z0-9_]{1,200}$`)
+	clockShape   = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
+	featureShape = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
+	productShape = regexp.MustCompile(`^prod_[A-Za-z0-9_]{1,200}$`)
+	priceShape   = regexp.MustCompile(`^(price|plan)_[A-Za-z0-9_]{1,200}$`)
 )
 
 // anyLevel says what a level must be.
@@ -213,14 +257,18 @@ func (p Policy) validate() error {
 		rule  string
 	}{
 		{"mode", slices.Contains([]Mode{Off, DryRun, Enforce}, p.Mode), "must be off, dry_run or enforce"},
+		{
+			"effective_from", p.EffectiveFrom.IsZero() || p.EffectiveFrom.Year() >= 2000 && p.EffectiveFrom.Year() < 2200,
+			"must be a time such as 2026-12-01T00:00:00Z",
+		},
 		{"customer", oneOf(p.Customer, "best", "worst"), "must be best or worst"},
 		{"never_below", isLevel(p.NeverBelow), anyLevel},
 		{"paid_period", oneOf(p.PaidPeriod, Keep, Ignore), "must be keep or ignore"},
-		{"dispute", oneOf(p.Dispute, Hold, Climb), "must be hold or ladder"},
+		{"dispute", oneOf(p.Dispute, Hold, FollowLadder), "must be hold or ladder"},
 		{"paused", isLevel(p.Paused), anyLevel},
 		{"ended.level", isLevel(p.Ended.Level), anyLevel},
 		{"ended.grace_days", within(p.Ended.GraceDays, 0, 365), "must be a whole number from 0 to 365"},
-		{"written_off", oneOf(p.WrittenOff, Hold, Climb, string(Full)), "must be hold, ladder or full"},
+		{"written_off", oneOf(p.WrittenOff, Hold, FollowLadder, string(Full)), "must be hold, ladder or full"},
 		{"promise.max_days", within(p.Promise.MaxDays, 0, 90), "must be a whole number from 0 to 90"},
 		{"promise.per_year", within(p.Promise.PerYear, 0, 52), "must be a whole number from 0 to 52"},
 		{"hysteresis.min_days_per_step", within(p.Hysteresis.MinDaysPerStep, 1, 90), "must be a whole number from 1 to 90"},
@@ -284,8 +332,8 @@ func (l Ladder) check(field string) error {
 		}
 	}
 	for currency, amount := range l.MinAmount {
-		if !currencyShape.MatchString(currency) || amount < 0 {
-			return input.Wrong(field+".min_amount", "must give amounts in minor units, from 0, by currencies such as usd")
+		if !money.Known(currency) || amount < 0 {
+			return input.Wrong(field+".min_amount", "must give amounts in minor units, from 0, by currencies of Stripe's in small letters, such as usd")
 		}
 	}
 	return nil

@@ -26,22 +26,31 @@ func reference(p Policy, s Subscription, who Standing, was State, now time.Time)
 		owed = *s.Debt
 	}
 
-	// The debt begins with the first failure, or when the policy does. After a relapse its steps
-	// are due earlier, and that is told by the first failure alone.
-	began, earlier := owed.Since, 0
-	if p.EffectiveFrom.After(began) {
-		began = p.EffectiveFrom
+	// The debt begins with the first failure, or now if nobody knows it, or when the policy does.
+	// After a relapse it counts from earlier on.
+	began := owed.Since
+	if began.IsZero() {
+		began = now
 	}
 	if p.Hysteresis.RelapseDays > 0 && !was.DebtEndedAt.IsZero() &&
-		owed.Since.Before(was.DebtEndedAt.AddDate(0, 0, p.Hysteresis.RelapseDays)) {
-		earlier = was.Reached
+		began.Before(was.DebtEndedAt.AddDate(0, 0, p.Hysteresis.RelapseDays)) {
+		if began.Before(was.DebtEndedAt) { // the same debt, come back
+			if stood := was.DebtEndedAt.AddDate(0, 0, -was.Reached); stood.Before(began) {
+				began = stood
+			}
+		} else {
+			began = began.AddDate(0, 0, -was.Reached)
+		}
+	}
+	if p.EffectiveFrom.After(began) {
+		began = p.EffectiveFrom.Time
 	}
 
 	// Where a ladder has come to. Without a debt nothing is due.
 	due := func(l Ladder) Level {
 		level := Full
 		for _, step := range l.Steps {
-			if s.Debt != nil && passed(began, step.AfterDays-earlier) {
+			if s.Debt != nil && passed(began, step.AfterDays) {
 				level = step.Level
 			}
 		}
@@ -67,11 +76,7 @@ func reference(p Policy, s Subscription, who Standing, was State, now time.Time)
 	}
 	small, led := false, Blocked
 	for _, l := range ladders {
-		least := l.MinAmount
-		if len(least) == 0 {
-			least = p.Ladder.MinAmount
-		}
-		small = small || owed.Amount < least[owed.Currency]
+		small = small || owed.Amount < l.MinAmount[owed.Currency]
 		if access[due(l)] > access[led] {
 			led = due(l)
 		}
@@ -103,17 +108,23 @@ func reference(p Policy, s Subscription, who Standing, was State, now time.Time)
 	}
 	overridden := who.Override != nil && (override.Until.IsZero() || now.Before(override.Until))
 	gone := s.Service == Ended && passed(s.EndedAt, p.Ended.GraceDays)
+	least := func(level Level) Level { // to a customer who owes an end or a pause gives nothing back
+		if s.Debt != nil && access[soFar] < access[level] {
+			return soFar
+		}
+		return level
+	}
 	questions := []question{
 		{overridden, override.Level, true, ByOverride},
 		{who.Exempt, Full, false, ByExemption},
-		{gone, p.Ended.Level, true, ByEnd},
+		{gone, least(p.Ended.Level), true, ByEnd},
 		{s.Service == Incomplete, Blocked, true, ByIncompleteness},
-		{s.Service == Suspended, p.Paused, true, ByPause},
-		{s.Service == Given, Full, false, ByCollection},
+		{s.Service == Suspended, least(p.Paused), true, ByPause},
+		{s.Service == Unbilled, Full, false, ByCollection},
 		{s.Debt == nil, Full, false, ByPayment},
 		{writtenOff && p.WrittenOff == string(Full), Full, false, ByWriteOff},
 		{s.HeldOut && p.Holdout == string(Full), Full, false, ByHoldout},
-		{s.PaymentUnderWay, Full, false, ByPaymentUnder},
+		{s.PaymentUnderWay, Full, false, ByPaymentUnderWay},
 		{small, Full, false, ByMinimum},
 		{true, led, false, because},
 	}
@@ -121,11 +132,18 @@ func reference(p Policy, s Subscription, who Standing, was State, now time.Time)
 		questions = questions[1:]
 	}
 	answer := questions[0]
-	if !answer.atOnce && access[answer.target] < access[soFar] {
-		if writtenOff && p.WrittenOff == Hold {
-			answer.target, answer.reason = soFar, ByWriteOff
-		} else if s.Disputed && p.Dispute == Hold {
-			answer.target, answer.reason = soFar, ByDispute
+	// A hold keeps the level at which it began, for the answers of questions about debts.
+	byWriteOff, byDispute := writtenOff && p.WrittenOff == Hold, s.Debt != nil && s.Disputed && p.Dispute == Hold
+	heldAt := was.HeldAt
+	if !byWriteOff && !byDispute {
+		heldAt = ""
+	} else if heldAt == "" {
+		heldAt = soFar
+	}
+	if heldAt != "" && len(questions) <= 5 && access[answer.target] < access[heldAt] {
+		answer.target, answer.reason = heldAt, ByDispute
+		if byWriteOff {
+			answer.reason = ByWriteOff
 		}
 	}
 
@@ -151,11 +169,14 @@ func reference(p Policy, s Subscription, who Standing, was State, now time.Time)
 	}
 
 	next := was
-	next.Level, next.Reason = soFar, answer.reason
+	next.Level, next.Reason, next.HeldAt = soFar, answer.reason, heldAt
 	if answer.atOnce || access[answer.target] > access[soFar] {
 		next.Level = answer.target
 	} else if access[answer.target] < access[soFar] && waited && open {
 		next.Level, next.LoweredAt = step, now
+		if was.Lowest == "" || access[step] < access[was.Lowest] {
+			next.Lowest = step
+		}
 	}
 	if next.Level != soFar || was.Since.IsZero() {
 		next.Since = now
@@ -164,22 +185,18 @@ func reference(p Policy, s Subscription, who Standing, was State, now time.Time)
 	// A debt that is over had come to the last step that the level had fallen to.
 	next.InDebt = s.Debt != nil
 	if was.InDebt && !next.InDebt {
-		next.DebtEndedAt, next.Reached = now, 0
+		next.DebtEndedAt, next.Lowest = now, ""
 		var days []int
 		for _, l := range ladders {
 			reached := 0
 			for _, step := range l.Steps {
-				if access[step.Level] >= access[soFar] {
+				if was.Lowest != "" && access[step.Level] >= access[was.Lowest] {
 					reached = step.AfterDays
 				}
 			}
 			days = append(days, reached)
 		}
-		switch was.Reason {
-		case ByOverride, ByEnd, ByIncompleteness, ByPause:
-		default:
-			next.Reached = slices.Min(days)
-		}
+		next.Reached = slices.Min(days)
 	}
 	return next, answer.target
 }

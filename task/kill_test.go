@@ -57,9 +57,9 @@ func workerProcess(url string) int {
 }
 
 // Three processes are killed -9 at random and started again while they work. Every task is settled
-// exactly once, none is lost, none stays with a dead process longer than its lease, and one task
-// that kills its process each time harms no other. PHANTOM_TASKS sets another number of tasks than
-// 10,000, and is for a machine that does nothing else.
+// exactly once and none is lost. None stays with a dead process longer than its lease and what a
+// busy machine may add; PHANTOM_TASKS, which sets another number of tasks than 10,000, allows the
+// lease alone. One task that kills its process each time harms no other.
 func TestKilledProcesses(t *testing.T) {
 	t.Parallel()
 	tasks := 10_000

@@ -28,6 +28,7 @@ type caller struct {
 func (b *bench) caller(account string) *caller {
 	b.t.Helper()
 	id := stage.Merchant(b.t, b.pool, account)
+	b.stripe.secret("sk_test_canary_" + account)
 	key, _, err := b.service.CreateAPIKey(b.t.Context(), account, connect.NewAPIKey{Scope: connect.ScopeWrite})
 	if err != nil {
 		b.t.Fatal(err)

@@ -186,7 +186,7 @@ func TestDatabaseGoneAndBack(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			g, through := newGate(t, dbtest.URL(t))
-			b := setup(t, func(o *options) { o.database, o.timeout = through, theirs })
+			b := setup(t, func(o *options) { o.database, o.timeout = through, ownTimeouts })
 			c := b.browser()
 			back := c.callback()
 			test.gone(g)
@@ -243,7 +243,7 @@ func TestDatabaseUnavailable(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			b := setup(t, func(o *options) { o.timeout = theirs })
+			b := setup(t, func(o *options) { o.timeout = ownTimeouts })
 			c := b.browser()
 			back := c.callback()
 			test.gone(t, b)
@@ -261,7 +261,7 @@ func TestDatabaseUnavailable(t *testing.T) {
 func TestDatabaseGoneDuringTheExchange(t *testing.T) {
 	t.Parallel()
 	g, through := newGate(t, dbtest.URL(t))
-	b := setup(t, func(o *options) { o.database, o.timeout = through, theirs })
+	b := setup(t, func(o *options) { o.database, o.timeout = through, ownTimeouts })
 	c := b.browser()
 	back := c.callback()
 	b.world.Fail(sandbox.Fault{Path: "/oauth/token", Hold: g.shut, After: true})
@@ -286,7 +286,7 @@ func TestDatabaseBackAfterTheExchange(t *testing.T) {
 	b := setup(t, func(o *options) { o.database, o.timeout = through, statement })
 	b.world.Fail(sandbox.Fault{Path: "/oauth/token", After: true, Hold: func() {
 		g.shut()
-		time.AfterFunc(statement+time.Second, g.open)
+		time.AfterFunc(statement*3/2, g.open)
 	}})
 	b.browser().handshake().wantSuccess(t)
 	if n := b.merchants(); n != 1 {
@@ -298,7 +298,7 @@ func TestDatabaseBackAfterTheExchange(t *testing.T) {
 func TestDatabaseGoneDuringTheFacts(t *testing.T) {
 	t.Parallel()
 	g, through := newGate(t, dbtest.URL(t))
-	b := setup(t, func(o *options) { o.database, o.timeout = through, theirs })
+	b := setup(t, func(o *options) { o.database, o.timeout = through, ownTimeouts })
 	b.world.Fail(sandbox.Fault{Path: "/v1/account", Hold: g.shut, After: true})
 	b.browser().handshake().wantSuccess(t)
 	if all := b.messages("[STRIPE]"); len(all) != 2 || all[0] != "WARN [STRIPE] account facts not read" {
@@ -327,4 +327,26 @@ func TestConnectionsLostDuringTheExchange(t *testing.T) {
 		}
 	}})
 	b.browser().handshake().wantSuccess(t)
+}
+
+// What a database does not answer in time is given up: a read of the API and an event of Stripe's
+// wait for nobody's lock.
+func TestALockIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *options) { o.timeout = 500 * time.Millisecond })
+	c := b.caller("acct_1")
+	tx, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE ghost_targets, webhook_events IN ACCESS EXCLUSIVE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	c.call("GET", "/api/ghosts", "").wantError(t, http.StatusServiceUnavailable, "database_unavailable")
+	b.send(event("acct_1", "evt_1", "invoice.paid", "in_1")).wantError(t, http.StatusServiceUnavailable, "database_unavailable")
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the list is there again", func() bool { return c.call("GET", "/api/ghosts", "").status == http.StatusOK })
 }

@@ -89,11 +89,11 @@ type options struct {
 	token    http.HandlerFunc // takes the place of the token endpoint
 	facts    http.HandlerFunc // takes the place of GET /v1/account
 	accounts []string         // CONNECT_ACCOUNTS
-	timeout  time.Duration    // of the database: [theirs], or a minute, which a busy machine may need
+	timeout  time.Duration    // of the database: [ownTimeouts], or a minute, which a busy machine may need
 }
 
-// theirs has each package's own timeout of the database.
-const theirs time.Duration = -1
+// ownTimeouts has each package's own timeout of the database.
+const ownTimeouts time.Duration = -1
 
 func setup(t *testing.T, change ...func(*options)) *bench {
 	t.Helper()
@@ -104,7 +104,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	if o.secretKey == "" {
 		o.secretKey = sandbox.SecretKey
 	}
-	if o.timeout = cmp.Or(o.timeout, time.Minute); o.timeout == theirs {
+	if o.timeout = cmp.Or(o.timeout, time.Minute); o.timeout == ownTimeouts {
 		o.timeout = 0
 	}
 	if o.database == "" {

@@ -294,7 +294,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 func TestAPIWithoutADatabase(t *testing.T) {
 	t.Parallel()
 	gate, through := newGate(t, dbtest.URL(t))
-	b := setup(t, func(o *options) { o.database, o.timeout = through, theirs })
+	b := setup(t, func(o *options) { o.database, o.timeout = through, ownTimeouts })
 	c := b.caller("acct_1")
 	gate.shut()
 	for _, path := range []string{"/api/ghosts", "/api/summary", "/api/tasks", "/api/audit-log", "/api/ghosts/" + c.id.String(), "/api/playbook", "/api/hunts", "/api/hunts/" + c.id.String()} {

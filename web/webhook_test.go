@@ -327,8 +327,8 @@ func TestWebhookSecretsRoll(t *testing.T) {
 		return header
 	}
 	for _, test := range []struct {
-		ours, theirs []string
-		status       int
+		ours, ownTimeouts []string
+		status            int
 	}{
 		{[]string{"whsec_old"}, []string{"whsec_old"}, 200},
 		{[]string{"whsec_old", "whsec_new"}, []string{"whsec_old"}, 200},
@@ -341,8 +341,8 @@ func TestWebhookSecretsRoll(t *testing.T) {
 		{[]string{"", "whsec_new"}, []string{""}, 400},
 		{nil, []string{""}, 503},
 	} {
-		if got := call(b.handler(test.ours...), body, of(test.theirs...)); got.Code != test.status {
-			t.Errorf("%v for %v: %d %s", test.theirs, test.ours, got.Code, got.Body)
+		if got := call(b.handler(test.ours...), body, of(test.ownTimeouts...)); got.Code != test.status {
+			t.Errorf("%v for %v: %d %s", test.ownTimeouts, test.ours, got.Code, got.Body)
 		}
 	}
 }
@@ -502,7 +502,7 @@ func TestWebhookWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	database := dbtest.URL(t)
 	g, through := newGate(t, database)
-	b := setup(t, func(o *options) { o.database, o.timeout = through, theirs })
+	b := setup(t, func(o *options) { o.database, o.timeout = through, ownTimeouts })
 	b.browser().handshake().wantSuccess(t)
 	body := event(b.world.Accounts()[0], "evt_1", "invoice.paid", "in_1")
 	g.shut()

@@ -34,6 +34,9 @@ import (
 // Key is the ENCRYPTION_KEY of every test that does not bring its own.
 const Key = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 
+// small keeps what the server leaves behind from one run to the next small: it may lie in memory.
+var small = []string{"max_wal_size=128MB", "min_wal_size=32MB", "wal_recycle=off"}
+
 // serverURL is set by Main before any test runs.
 var serverURL string
 
@@ -47,7 +50,7 @@ func Main(m *testing.M) int {
 	ctx := context.Background()
 	if serverURL = os.Getenv("TEST_DATABASE_URL"); serverURL == "" {
 		dir := filepath.Join(folder(), "phantom-test-"+strconv.Itoa(os.Geteuid()))
-		server, err := local.Start(ctx, local.Config{Dir: dir, Database: "phantom_test", Unsafe: true})
+		server, err := local.Start(ctx, local.Config{Dir: dir, Database: "phantom_test", Unsafe: true, Settings: small})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "dbtest:", err)
 			return 1

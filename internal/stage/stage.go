@@ -1,5 +1,6 @@
-// Package stage builds what the tests of several packages act on: a sandbox as Stripe, a merchant
-// who has agreed, a database asked by plain SQL, and a log that is read while it is written.
+// Package stage builds what the tests of several packages act on. There is a sandbox as Stripe, a
+// merchant who has agreed, a database asked by plain SQL, and a log that is read while it is
+// written.
 package stage
 
 import (
@@ -63,7 +64,7 @@ func Agree(t testing.TB, page, account string) (state, code string) {
 // Merchant stores a connected merchant, as a handshake does, and returns its id.
 func Merchant(t testing.TB, tx db.DBTX, account string, change ...func(*db.MerchantCreateParams)) uuid.UUID {
 	t.Helper()
-	token := vault.NewToken("merchants.access_token:"+account, "sk_test_canary")
+	token := vault.NewToken("merchants.access_token:"+account, "sk_test_canary_"+account)
 	row := db.MerchantCreateParams{ID: uuid.Must(uuid.NewV7()), StripeUserID: account, AccessToken: &token, Scope: "read_write"}
 	for _, f := range change {
 		f(&row)

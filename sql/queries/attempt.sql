@@ -130,9 +130,10 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AN
 -- Those whose task a person has canceled, having looked at it. What may have been executed counts
 -- as that.
 UPDATE attempts a SET result = CASE WHEN a.sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
+FROM scheduled_tasks t
 WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AND a.result IS NULL
-    AND EXISTS (SELECT 1 FROM scheduled_tasks t WHERE t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled')
-RETURNING a.task_id, a.action;
+    AND t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled'
+RETURNING a.task_id, a.action, coalesce(t.params ->> 'object', '')::text AS object;
 
 -- name: AttemptUnknown :one
 -- Whether another request about an object may be out, whichever hunt it is of.

@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -61,6 +62,10 @@ var errMissed = errors.New("bars missed")
 
 func main() {
 	flag.Parse()
+	if *rounds < 5 {
+		fmt.Fprintln(os.Stderr, "audit: -rounds must be 5 at least: a median of fewer says little")
+		os.Exit(2)
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
 	if err := roles[*role](ctx); err != nil {
@@ -92,7 +97,11 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	missed := 0
+	var invalid error
 	judge := func(what string, value, bar float64, atLeast bool) {
+		if math.IsNaN(value) || math.IsInf(value, 0) || value <= 0 {
+			invalid = errors.Join(invalid, fmt.Errorf("%s: %f is no measurement", what, value))
+		}
 		verdict := "met"
 		if atLeast && value < bar || !atLeast && value > bar {
 			verdict, missed = "MISSED", missed+1
@@ -120,6 +129,9 @@ func run(ctx context.Context) (err error) {
 		if err := measureWriting(ctx, server.URL(), judge); err != nil {
 			return err
 		}
+	}
+	if invalid != nil {
+		return invalid
 	}
 	if missed > 0 {
 		return fmt.Errorf("%d %w", missed, errMissed)
