@@ -36,8 +36,8 @@ func (h Hours) Next(at time.Time, zone *time.Location) time.Time {
 	return at // of hours that open on no day: a validated policy has none
 }
 
-// mostChanges bounds the search: it goes from opening to midnight to change of clocks, and hours that
-// open once a week are found within a few.
+// mostChanges bounds the search. It goes from opening to midnight to change of clocks, and finds
+// hours that open once a week within a few.
 const mostChanges = 2000
 
 // untilClock is how long it takes until a clock that runs evenly shows a time: a minute at least, a

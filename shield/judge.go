@@ -37,8 +37,8 @@ type Debt struct {
 	Kind     debt.Kind
 	Amount   int64 // minor units
 	Currency string
-	// of the oldest invoice's first failure: its due date where it was sent, the dispute's beginning
-	// where it was charged back. Zero is not known, and ages nothing
+	// of the oldest invoice's first failure. That is its due date where it was sent, and the
+	// dispute's beginning where it was charged back. Zero is not known, and ages nothing
 	Since time.Time
 }
 

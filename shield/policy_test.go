@@ -168,8 +168,8 @@ func TestHours(t *testing.T) {
 	}
 }
 
-// The first moment within the hours is what a walk from minute to minute finds, in zones that change
-// their clocks at every hour of the night.
+// The first moment within the hours is what a walk from minute to minute finds. The zones change
+// their clocks at midnight and at other hours.
 func TestHoursAreFoundByMinutes(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(300) {
