@@ -13,11 +13,14 @@ import (
 )
 
 const attemptCancelGivenUp = `-- name: AttemptCancelGivenUp :many
-UPDATE attempts a SET result = CASE WHEN a.sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
-FROM scheduled_tasks t
-WHERE a.merchant_id = $1 AND a.hunt_id = $2 AND a.result IS NULL
-    AND t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled'
-RETURNING a.task_id, a.action, coalesce(t.params ->> 'object', '')::text AS object
+WITH closed AS (
+    UPDATE attempts a SET result = CASE WHEN a.sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
+    FROM scheduled_tasks t
+    WHERE a.merchant_id = $1 AND a.hunt_id = $2 AND a.result IS NULL
+        AND t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled'
+    RETURNING a.task_id, a.action, coalesce(t.params ->> 'object', '')::text AS object
+)
+SELECT task_id, action, object FROM closed ORDER BY task_id
 `
 
 type AttemptCancelGivenUpParams struct {

@@ -129,11 +129,14 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AN
 -- name: AttemptCancelGivenUp :many
 -- Those whose task a person has canceled, having looked at it. What may have been executed counts
 -- as that.
-UPDATE attempts a SET result = CASE WHEN a.sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
-FROM scheduled_tasks t
-WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AND a.result IS NULL
-    AND t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled'
-RETURNING a.task_id, a.action, coalesce(t.params ->> 'object', '')::text AS object;
+WITH closed AS (
+    UPDATE attempts a SET result = CASE WHEN a.sent_at IS NULL THEN 'not_sent' ELSE 'unknown' END
+    FROM scheduled_tasks t
+    WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id) AND a.result IS NULL
+        AND t.merchant_id = a.merchant_id AND t.id = a.task_id AND t.status = 'canceled'
+    RETURNING a.task_id, a.action, coalesce(t.params ->> 'object', '')::text AS object
+)
+SELECT task_id, action, object FROM closed ORDER BY task_id;
 
 -- name: AttemptUnknown :one
 -- Whether another request about an object may be out, whichever hunt it is of.
