@@ -1,8 +1,8 @@
 // Package input says what is wrong with what somebody has sent.
 package input
 
-// FieldError says which field of an input is wrong, and what would be right. It never quotes the
-// input.
+// FieldError says which field of an input is wrong, and what would be right. It never quotes a
+// value, and of names only those that have the shape of an id.
 type FieldError struct{ Field, Rule string }
 
 func (e *FieldError) Error() string { return e.Field + " " + e.Rule }

@@ -1,6 +1,8 @@
 package money
 
 import (
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -19,4 +21,20 @@ var currencies = strings.Fields(`
 func Known(currency string) bool {
 	_, found := slices.BinarySearch(currencies, currency)
 	return found
+}
+
+var currencyShape = regexp.MustCompile(`^[a-z]{3}$`)
+
+// Wrong says what amounts by currency must be, in words that go on from their field's name. It is
+// empty where nothing is wrong with them.
+func Wrong(amounts map[string]int64) (rule string) {
+	for _, currency := range slices.Sorted(maps.Keys(amounts)) {
+		switch {
+		case !currencyShape.MatchString(currency) || amounts[currency] < 0:
+			return "must map currencies in three lower-case letters to whole numbers of minor units"
+		case !Known(currency): // it would be a limit that never holds
+			return "must name currencies that Stripe has, such as usd or eur"
+		}
+	}
+	return ""
 }

@@ -19,6 +19,7 @@ import (
 	"phantom/debt"
 	"phantom/input"
 	"phantom/state"
+	"phantom/zone"
 )
 
 // Begins says whether hunts begin by themselves: for a new ghost in the transaction that stores it,
@@ -169,9 +170,7 @@ func Parse(text []byte) (Playbook, error) {
 }
 
 var (
-	currencyShape = regexp.MustCompile(`^[a-z]{3}$`)
-	clockShape    = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
-	nameShape     = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	nameShape = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
 )
 
 // IsTemplateName says whether a template may be called that.
@@ -187,8 +186,8 @@ func (p *Playbook) validate() error {
 		{"max_attempts", p.MaxAttempts < 0 || p.MaxAttempts > mostAttempts, "must be a whole number from 0 to 15"},
 		{"card_budget", p.CardBudget < 0 || p.CardBudget > mostAttempts, "must be a whole number from 0 to 15"},
 		{"window_days", p.WindowDays < 1 || p.WindowDays > 60, "must be a whole number from 1 to 60"},
-		{"quiet_hours.from", !clockShape.MatchString(p.QuietHours.From), "must be a time from 00:00 to 23:59"},
-		{"quiet_hours.to", !clockShape.MatchString(p.QuietHours.To), "must be a time from 00:00 to 23:59"},
+		{"quiet_hours.from", !zone.IsClock(p.QuietHours.From), "must be a time from 00:00 to 23:59"},
+		{"quiet_hours.to", !zone.IsClock(p.QuietHours.To), "must be a time from 00:00 to 23:59"},
 		{"quiet_hours.zone", !isZone(p.QuietHours.Zone), "must be customer or the name of a time zone such as Europe/Berlin"},
 		{"steps", len(p.Steps) > 10, "may be 10 at most"},
 		{

@@ -2,6 +2,8 @@ package playbook
 
 import (
 	"time"
+
+	"phantom/zone"
 )
 
 // QuietHours are local times, from 00:00 to 23:59; they may span midnight, and From = To is none.
@@ -39,14 +41,7 @@ func (q QuietHours) Next(at time.Time, customer *time.Location) time.Time {
 		if !quiet {
 			return at
 		}
-		// The clock runs evenly until it is changed. Then it may have passed the end by, or be
-		// before it once more.
-		end, _ := time.Parse("15:04", q.To) // validated
-		left := (end.Hour()*60 + end.Minute() - local.Hour()*60 - local.Minute() + 24*60) % (24 * 60)
-		at = local.Truncate(time.Minute).Add(time.Duration(left) * time.Minute)
-		if _, change := local.ZoneBounds(); !change.IsZero() && change.Before(at) {
-			at = change
-		}
+		at = zone.Toward(local, q.To)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"phantom/input"
 	"phantom/money"
+	"phantom/zone"
 )
 
 // Mode is whether a policy is obeyed.
@@ -25,7 +26,7 @@ const (
 
 // Words of a policy that say what a fact does to a level.
 const (
-	Hold         = "hold"   // the level stays as it is
+	Hold         = "hold"   // the level does not fall
 	FollowLadder = "ladder" // as any other debt
 	Keep         = "keep"
 	Ignore       = "ignore"
@@ -237,7 +238,6 @@ func withBilling(features []string) []string {
 }
 
 var (
-	clockShape   = regexp.MustCompile(`^([01][0-9]|2[0-3]):[0-5][0-9]$`)
 	featureShape = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
 	productShape = regexp.MustCompile(`^prod_[A-Za-z0-9_]{1,200}$`)
 	priceShape   = regexp.MustCompile(`^(price|plan)_[A-Za-z0-9_]{1,200}$`)
@@ -274,8 +274,8 @@ func (p Policy) validate() error {
 		{"hysteresis.min_days_per_step", within(p.Hysteresis.MinDaysPerStep, 1, 90), "must be a whole number from 1 to 90"},
 		{"hysteresis.relapse_days", within(p.Hysteresis.RelapseDays, 0, 365), "must be a whole number from 0 to 365"},
 		{"hours.days", areDays(p.Hours.Days), "must be some of 1 (Monday) to 7 (Sunday), each once"},
-		{"hours.from", clockShape.MatchString(p.Hours.From), "must be a time from 00:00 to 23:59"},
-		{"hours.to", clockShape.MatchString(p.Hours.To) && p.Hours.From < p.Hours.To, "must be a time to 23:59, later than from"},
+		{"hours.from", zone.IsClock(p.Hours.From), "must be a time from 00:00 to 23:59"},
+		{"hours.to", zone.IsClock(p.Hours.To) && p.Hours.From < p.Hours.To, "must be a time to 23:59, later than from"},
 		{"breaker.max_customers_percent", percent(p.Breaker.MaxCustomersPercent), "must be a number from 0 to 100"},
 		{"breaker.max_mrr_percent", percent(p.Breaker.MaxMRRPercent), "must be a number from 0 to 100"},
 		{"breaker.always_allowed", within(p.Breaker.AlwaysAllowed, 0, 1000), "must be a whole number from 0 to 1000"},
@@ -331,10 +331,8 @@ func (l Ladder) check(field string) error {
 			return input.Wrong(at+".after_days", "must be more than at the step before")
 		}
 	}
-	for currency, amount := range l.MinAmount {
-		if !money.Known(currency) || amount < 0 {
-			return input.Wrong(field+".min_amount", "must give amounts in minor units, from 0, by currencies of Stripe's in small letters, such as usd")
-		}
+	if rule := money.Wrong(l.MinAmount); rule != "" {
+		return input.Wrong(field+".min_amount", rule)
 	}
 	return nil
 }
