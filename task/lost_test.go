@@ -2,9 +2,7 @@ package task_test
 
 import (
 	"context"
-	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,14 +23,14 @@ func TestALostNetworkIsNoEnd(t *testing.T) {
 	b := setup(t)
 	direct := b.pool.Config().ConnString()
 	through, cut, heal := dbtest.Proxy(t, direct)
-	var log syncLog
+	var log stage.Log
 	begun, release := make(chan struct{}, 1), make(chan struct{})
 	handlers := map[string]task.Handler{
 		"long": func(context.Context, *task.Task) error { begun <- struct{}{}; <-release; return nil },
 		"note": done,
 	}
 	lost, err := task.NewQueue(dbtest.Open(t, through, dbtest.Ring(t)), task.Config{
-		ListenURL: through, Handlers: handlers, Lease: shortLease, Poll: 200 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		ListenURL: through, Handlers: handlers, Lease: shortLease, Poll: 200 * time.Millisecond, Log: log.Logger(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -60,10 +58,8 @@ func TestALostNetworkIsNoEnd(t *testing.T) {
 	if now := b.get(long); now.Attempts != 2 || now.Fence != row.Fence || now.Status != state.TaskSucceeded {
 		t.Errorf("the lost process has changed what was taken over: %+v", now)
 	}
-	log.mutex.Lock()
-	defer log.mutex.Unlock()
-	if !strings.Contains(string(log.text), "cannot claim tasks") {
-		t.Errorf("no line says that the database was lost: %s", log.text)
+	if !strings.Contains(log.String(), "cannot claim tasks") {
+		t.Errorf("no line says that the database was lost: %s", &log)
 	}
 }
 
@@ -104,18 +100,6 @@ func TestWaitingHandlersKeepTheirLeases(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "the handlers", func() bool { return b.running() == 0 })
-}
-
-type syncLog struct {
-	mutex sync.Mutex
-	text  []byte
-}
-
-func (l *syncLog) Write(p []byte) (int, error) {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	l.text = append(l.text, p...)
-	return len(p), nil
 }
 
 func (b *bench) succeeded() (n int) {

@@ -65,7 +65,9 @@ func (q *Queue) RunOne(ctx context.Context, merchantID, id uuid.UUID) error {
 
 // tryOne claims a task, unless somebody was faster, runs its handler and settles it.
 func (q *Queue) tryOne(ctx context.Context, merchantID, id uuid.UUID) error {
-	row, err := q.queries.TaskClaimOne(ctx, db.TaskClaimOneParams{LeaseSeconds: q.config.Lease.Seconds(), MerchantID: merchantID, ID: id})
+	claiming, heard := hearOut(ctx)
+	row, err := q.queries.TaskClaimOne(claiming, db.TaskClaimOneParams{LeaseSeconds: q.config.Lease.Seconds(), MerchantID: merchantID, ID: id})
+	heard()
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
