@@ -12,6 +12,7 @@ import (
 	"phantom/message"
 	"phantom/purge"
 	"phantom/recovery"
+	"phantom/shield"
 	"phantom/task"
 	"phantom/trail"
 	"phantom/web"
@@ -24,6 +25,7 @@ type Services struct {
 	Hunts    *recovery.Service
 	Messages *message.Service
 	Purges   *purge.Service
+	Shield   *shield.Service
 }
 
 // NewServices wires the domain packages over the database. Where Stripe is not needed, they must
@@ -48,8 +50,10 @@ func (a *App) NewServices() Services {
 	})
 	hunts := recovery.New(a.Pool, account, messages, nil, recovery.Config{Log: a.Log, Refresh: ghost.RefreshIn})
 	purges := purge.New(a.Pool, account, a.Log)
+	levels := shield.New(a.Pool, shield.Config{Log: a.Log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn})
 	ghosts.Hunts, purges.Hunts = hunts, hunts
-	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges}
+	ghosts.Shield, purges.Shield = levels, levels
+	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges, Shield: levels}
 }
 
 // NewServer wires the routes.

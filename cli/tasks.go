@@ -23,6 +23,7 @@ import (
 	"phantom/ghost"
 	"phantom/purge"
 	"phantom/recovery"
+	"phantom/shield"
 	"phantom/state"
 	"phantom/task"
 	"phantom/trail"
@@ -35,7 +36,8 @@ var tasksActions = []string{"list", "show", "retry", "cancel"}
 
 // harmless are the kinds that only read at Stripe, or do not leave this house. Every other kind may
 // move money or write to somebody.
-var harmless = []string{ghost.KindAudit, ghost.KindRefresh, ghost.KindWebhook, purge.Kind, connect.KindUnpark, connect.KindProbe}
+var harmless = []string{ghost.KindAudit, ghost.KindRefresh, ghost.KindWebhook, purge.Kind, connect.KindUnpark, connect.KindProbe,
+	shield.KindSweep, shield.KindJudge}
 
 // tasks is the subcommand: its first argument says what to do. It reads no sealed column and needs
 // no ENCRYPTION_KEY.

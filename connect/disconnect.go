@@ -93,7 +93,7 @@ func wake(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (count int64, e
 	case count == atOnce:
 		_, err = task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindUnpark})
 	case count > 0:
-		err = queries.TaskNotify(ctx)
+		err = task.Rouse(ctx, tx)
 	}
 	return count, err
 }
@@ -106,7 +106,7 @@ func (s *Service) HandleUnpark(ctx context.Context, t *task.Task) error {
 			return fmt.Errorf("wake tasks: %w", err)
 		}
 		if count < atOnce {
-			return s.queries.TaskNotify(ctx)
+			return task.Rouse(ctx, s.pool)
 		}
 	}
 }

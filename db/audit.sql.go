@@ -96,6 +96,11 @@ type AuditAddSubscriptionsParams struct {
 	Ignored    bool
 	Products   []string
 	Prices     []string
+	EndedAt    *time.Time
+	Pause      string
+	PausedByUs bool
+	Monthly    int64
+	Currency   string
 }
 
 const auditCheckpoint = `-- name: AuditCheckpoint :execrows
@@ -448,7 +453,9 @@ WITH contested AS (
 )
 SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, '') AS subscription_status, coalesce(s.paused, false) AS paused,
     coalesce(s.leaving, false) AS leaving, coalesce(s.ignored, false) AS ignored, (r.id IS NOT NULL)::boolean AS resubscribed,
-    s.products::text[] AS products, s.prices::text[] AS prices,
+    s.products::text[] AS products, s.prices::text[] AS prices, coalesce(s.ended_at, 'epoch')::timestamptz AS ended_at,
+    coalesce(s.pause, '') AS pause, coalesce(s.paused_by_us, false) AS paused_by_us, coalesce(s.monthly, 0)::bigint AS monthly,
+    coalesce(s.currency, '') AS subscription_currency,
     d.id, d.status, d.created_at, d.send_invoice, d.currency, d.amount_remaining, d.attempt_count, d.due_at, d.paid_out_of_band, d.email,
     d.lines, d.period_from, d.period_to, d.separate,
     coalesce(n.status, '') AS intent, coalesce(t.refunded, false) AS refunded, coalesce(x.disputed, false) AS disputed,
@@ -472,42 +479,47 @@ type AuditListDebtsParams struct {
 }
 
 type AuditListDebtsRow struct {
-	Subscription       string
-	Customer           string
-	SubscriptionStatus string
-	Paused             bool
-	Leaving            bool
-	Ignored            bool
-	Resubscribed       bool
-	Products           []string
-	Prices             []string
-	ID                 string
-	Status             string
-	CreatedAt          time.Time
-	SendInvoice        bool
-	Currency           string
-	AmountRemaining    int64
-	AttemptCount       int32
-	DueAt              *time.Time
-	PaidOutOfBand      bool
-	Email              *vault.StoredToken
-	Lines              int64
-	PeriodFrom         *time.Time
-	PeriodTo           *time.Time
-	Separate           bool
-	Intent             string
-	Refunded           bool
-	Disputed           bool
-	Lost               int64
-	LostAt             time.Time
-	Ats                []time.Time
-	Outcomes           []string
-	Classes            []string
-	Codes              []string
-	Cards              [][]byte
-	Zones              []string
-	Countries          []string
-	CardAttempts       int32
+	Subscription         string
+	Customer             string
+	SubscriptionStatus   string
+	Paused               bool
+	Leaving              bool
+	Ignored              bool
+	Resubscribed         bool
+	Products             []string
+	Prices               []string
+	EndedAt              time.Time
+	Pause                string
+	PausedByUs           bool
+	Monthly              int64
+	SubscriptionCurrency string
+	ID                   string
+	Status               string
+	CreatedAt            time.Time
+	SendInvoice          bool
+	Currency             string
+	AmountRemaining      int64
+	AttemptCount         int32
+	DueAt                *time.Time
+	PaidOutOfBand        bool
+	Email                *vault.StoredToken
+	Lines                int64
+	PeriodFrom           *time.Time
+	PeriodTo             *time.Time
+	Separate             bool
+	Intent               string
+	Refunded             bool
+	Disputed             bool
+	Lost                 int64
+	LostAt               time.Time
+	Ats                  []time.Time
+	Outcomes             []string
+	Classes              []string
+	Codes                []string
+	Cards                [][]byte
+	Zones                []string
+	Countries            []string
+	CardAttempts         int32
 }
 
 // Every finalised invoice of every subscription that has one unpaid or charged back, or an open
@@ -539,6 +551,11 @@ func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) 
 			&i.Resubscribed,
 			&i.Products,
 			&i.Prices,
+			&i.EndedAt,
+			&i.Pause,
+			&i.PausedByUs,
+			&i.Monthly,
+			&i.SubscriptionCurrency,
 			&i.ID,
 			&i.Status,
 			&i.CreatedAt,
@@ -566,6 +583,79 @@ func (q *Queries) AuditListDebts(ctx context.Context, arg AuditListDebtsParams) 
 			&i.Zones,
 			&i.Countries,
 			&i.CardAttempts,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const auditListOthers = `-- name: AuditListOthers :many
+WITH suspects AS (
+    SELECT i.subscription FROM audit_invoices i
+    WHERE i.merchant_id = $1 AND i.audit_id = $2
+        AND i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
+    UNION
+    SELECT i.subscription FROM audit_disputes p
+    JOIN audit_charges c ON c.merchant_id = p.merchant_id AND c.audit_id = p.audit_id AND c.disputed = p.charge
+    LEFT JOIN audit_intents n ON n.merchant_id = c.merchant_id AND n.audit_id = c.audit_id AND n.intent = c.intent
+    JOIN audit_invoices i ON i.merchant_id = p.merchant_id AND i.audit_id = p.audit_id AND i.id = coalesce(n.invoice, c.sequence)
+    WHERE p.merchant_id = $1 AND p.audit_id = $2 AND p.lost > 0
+    UNION
+    SELECT g.stripe_subscription_id COLLATE "C" FROM ghost_targets g WHERE g.merchant_id = $1 AND g.status = 'open'
+)
+SELECT s.id, s.customer, s.status, s.paused, s.ended_at, s.pause, s.paused_by_us, s.monthly, s.currency, s.products::text[] AS products,
+    s.prices::text[] AS prices
+FROM audit_subscriptions s LEFT JOIN suspects x ON x.subscription = s.id
+WHERE s.merchant_id = $1 AND s.audit_id = $2 AND x.subscription IS NULL
+ORDER BY s.id
+`
+
+type AuditListOthersParams struct {
+	MerchantID uuid.UUID
+	AuditID    uuid.UUID
+}
+
+type AuditListOthersRow struct {
+	ID         string
+	Customer   string
+	Status     string
+	Paused     bool
+	EndedAt    *time.Time
+	Pause      string
+	PausedByUs bool
+	Monthly    int64
+	Currency   string
+	Products   []string
+	Prices     []string
+}
+
+// The subscriptions of an audit that AuditListDebts leaves out. Streamed by db.AuditStreamOthers.
+func (q *Queries) AuditListOthers(ctx context.Context, arg AuditListOthersParams) ([]AuditListOthersRow, error) {
+	rows, err := q.db.Query(ctx, auditListOthers, arg.MerchantID, arg.AuditID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AuditListOthersRow
+	for rows.Next() {
+		var i AuditListOthersRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Customer,
+			&i.Status,
+			&i.Paused,
+			&i.EndedAt,
+			&i.Pause,
+			&i.PausedByUs,
+			&i.Monthly,
+			&i.Currency,
+			&i.Products,
+			&i.Prices,
 		); err != nil {
 			return nil, err
 		}

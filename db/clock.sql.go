@@ -10,6 +10,22 @@ import (
 	"time"
 )
 
+const notifyAll = `-- name: NotifyAll :exec
+SELECT pg_notify(told.channel, told.payload)
+FROM (SELECT unnest($1::text[]) AS channel, unnest($2::text[]) AS payload) AS told
+`
+
+type NotifyAllParams struct {
+	Channels []string
+	Payloads []string
+}
+
+// Delivered when the caller's transaction commits.
+func (q *Queries) NotifyAll(ctx context.Context, arg NotifyAllParams) error {
+	_, err := q.db.Exec(ctx, notifyAll, arg.Channels, arg.Payloads)
+	return err
+}
+
 const now = `-- name: Now :one
 SELECT phantom_now()::timestamptz AS now
 `

@@ -208,6 +208,11 @@ func (r iteratorForAuditAddSubscriptions) Values() ([]interface{}, error) {
 		r.rows[0].Ignored,
 		r.rows[0].Products,
 		r.rows[0].Prices,
+		r.rows[0].EndedAt,
+		r.rows[0].Pause,
+		r.rows[0].PausedByUs,
+		r.rows[0].Monthly,
+		r.rows[0].Currency,
 	}, nil
 }
 
@@ -216,5 +221,5 @@ func (r iteratorForAuditAddSubscriptions) Err() error {
 }
 
 func (q *Queries) AuditAddSubscriptions(ctx context.Context, arg []AuditAddSubscriptionsParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"audit_subscriptions"}, []string{"merchant_id", "audit_id", "id", "customer", "status", "paused", "created_at", "leaving", "ignored", "products", "prices"}, &iteratorForAuditAddSubscriptions{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"audit_subscriptions"}, []string{"merchant_id", "audit_id", "id", "customer", "status", "paused", "created_at", "leaving", "ignored", "products", "prices", "ended_at", "pause", "paused_by_us", "monthly", "currency"}, &iteratorForAuditAddSubscriptions{rows: arg})
 }

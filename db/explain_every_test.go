@@ -84,6 +84,14 @@ var readsAMerchant = map[string]string{
 	"PurgeAuditSubscriptions": "an audit that was left: its facts go in batches",
 	"PurgeCountGhosts":        "phantom purge --dry-run counts them",
 	"PurgeOldAudits":          "once a day",
+	"AuditListOthers":         "an audit reads its own facts, once",
+	"ShieldBeginEnforcing":    "once when a policy is enforced, over all that are lowered",
+	"ShieldCountAll":          "once an hour at most, before somebody loses access",
+	"ShieldDropAll":           "once when an account is connected in the other mode",
+	"ShieldForget":            "once a day",
+	"ShieldListOver":          "once a day",
+	"ShieldPolicyModeSince":   "of a merchant's policies, before one is enforced",
+	"ShieldPreviewPage":       "a preview is over all who owe",
 	"PurgeOldRefreshes":       "once a day, in batches",
 	"ReportApart":             "the report is over all ghosts",
 	"ReportAudit":             "of a merchant's audits, of which few are kept",
@@ -199,6 +207,18 @@ func fillEveryTable(t *testing.T, pool *pgxpool.Pool, small, big uuid.UUID) {
 		`INSERT INTO credential_tries (merchant_id, id) SELECT m.id, gen_random_uuid()` + each,
 		`INSERT INTO hunt_starts (merchant_id, id, auto, livemode, playbook_version, ghosts, state, finished_at)
 			SELECT m.id, gen_random_uuid(), false, false, 1, 1, 'succeeded', now()` + each,
+		`INSERT INTO shield_policies (merchant_id, version, body) SELECT m.id, n, '{"mode": "enforce"}'` + each,
+		`INSERT INTO shield_revisions (merchant_id, revision) SELECT id, 10 FROM merchants`,
+		`INSERT INTO shield_states (merchant_id, subscription, customer, livemode, facts, ticket, told_at, revision, next_at, held)
+			SELECT m.id, 'sub_' || n, 'cus_' || n, false, CASE WHEN n % 5 = 0 THEN '{"debts": [{"amount": 1}]}' ELSE '{}' END::jsonb, 1, now(), n,
+				CASE WHEN n % 5 = 0 THEN now() + n * interval '1 hour' END, n = 5` + each,
+		`INSERT INTO shield_transitions (merchant_id, id, at, subscription, customer, livemode, from_level, to_level, reason, enforced, lowered, monthly,
+				currency, policy_version, revision, facts)
+			SELECT m.id, gen_random_uuid(), now() - n * interval '1 hour', 'sub_' || n, 'cus_' || n, false, 'full', 'limited', 'payment_failed', true, n % 50 = 0,
+				100, 'usd', 1, n, '{}'` + each,
+		`INSERT INTO shield_decisions (merchant_id, id, kind, customer, level) SELECT m.id, gen_random_uuid(), 'override', 'cus_' || n, 'full'` + each,
+		`INSERT INTO shield_holds (merchant_id, id, customers, "of", revenue, closed_at, outcome)
+			SELECT m.id, gen_random_uuid(), 1, 1, '{}', now(), 'released' FROM merchants m, generate_series(1, 5)`,
 		`INSERT INTO stripe_rates (merchant_id, next_at) SELECT id, now() FROM merchants`,
 		`INSERT INTO oracle_days (merchant_id, livemode, day) SELECT m.id, false, date '2020-01-01' + n` + each,
 		`INSERT INTO oracle_contributions (merchant_id, business_category, decline_class, action, day_of_week, hour_of_day, livemode, attempts, successes)

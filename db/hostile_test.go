@@ -58,6 +58,10 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		merchant, vault.NewToken("channels.secret:"+merchant.String()+"/resend", "re_secret")); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := pool.Exec(ctx, "INSERT INTO shield_keys (id, secret, public, state) VALUES ('k1', $1, sha256('k1'), 'current')",
+		vault.NewToken("shield_keys.secret:k1", "seed")); err != nil {
+		t.Fatal(err)
+	}
 
 	columns := []struct {
 		table, column, context string
@@ -70,6 +74,7 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		{"scheduled_tasks", "sealed_params", "scheduled_tasks.sealed_params:" + task.String(), true},
 		{"audit_invoices", "email", "audit_invoices.email:in_1", true},
 		{"channels", "secret", "channels.secret:" + merchant.String() + "/resend", false},
+		{"shield_keys", "secret", "shield_keys.secret:k1", false},
 		{"vault_sentinels", "sentinel", "vault_sentinels.sentinel:" + ring.KeyID(), false},
 	}
 	var listed []string

@@ -156,6 +156,11 @@ type AuditSubscription struct {
 	Ignored    bool
 	Products   []string
 	Prices     []string
+	EndedAt    *time.Time
+	Pause      string
+	PausedByUs bool
+	Monthly    int64
+	Currency   string
 }
 
 type AuditWindow struct {
@@ -451,6 +456,107 @@ type ScheduledTask struct {
 	UniqueKey         *string
 	Again             int64
 	First             bool
+}
+
+type ShieldDecision struct {
+	MerchantID   uuid.UUID
+	ID           uuid.UUID
+	Kind         string
+	Customer     string
+	Subscription *string
+	Level        *string
+	Until        *time.Time
+	CreatedAt    time.Time
+	EndedAt      *time.Time
+}
+
+type ShieldHold struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	OpenedAt   time.Time
+	ClosedAt   *time.Time
+	Outcome    *string
+	Customers  int64
+	Of         int64
+	Revenue    []byte
+}
+
+type ShieldKey struct {
+	ID          string
+	Secret      vault.EncryptedToken
+	SecretKeyID *string
+	Public      []byte
+	State       string
+	CreatedAt   time.Time
+	RetiredAt   *time.Time
+}
+
+type ShieldPolicy struct {
+	MerchantID uuid.UUID
+	Version    int32
+	Body       []byte
+	CreatedAt  time.Time
+}
+
+type ShieldRevision struct {
+	MerchantID uuid.UUID
+	Revision   int64
+	Reload     int64
+	ChangedAt  time.Time
+	Customers  int64
+	Revenue    []byte
+	CountedAt  time.Time
+}
+
+type ShieldState struct {
+	MerchantID       uuid.UUID
+	Subscription     string
+	Customer         string
+	Livemode         bool
+	Facts            []byte
+	Ticket           int64
+	ToldAt           time.Time
+	Gone             bool
+	Shown            string
+	Level            string
+	Reason           string
+	Since            time.Time
+	Target           string
+	Held             bool
+	Spared           bool
+	Passed           bool
+	ProvisionalUntil *time.Time
+	LoweredAt        *time.Time
+	InDebt           bool
+	Lowest           string
+	HeldAt           *string
+	DebtEndedAt      *time.Time
+	Reached          int32
+	Ahead            []byte
+	NextAt           *time.Time
+	PolicyVersion    int32
+	Revision         int64
+	Monthly          int64
+	Currency         string
+}
+
+type ShieldTransition struct {
+	MerchantID    uuid.UUID
+	ID            uuid.UUID
+	At            time.Time
+	Subscription  string
+	Customer      string
+	Livemode      bool
+	FromLevel     string
+	ToLevel       string
+	Reason        string
+	Enforced      bool
+	Lowered       bool
+	Monthly       int64
+	Currency      string
+	PolicyVersion int32
+	Revision      int64
+	Facts         []byte
 }
 
 type StripeRate struct {

@@ -29,6 +29,7 @@ var sealedColumns = []sealedColumn{
 	{"scheduled_tasks", "sealed_params"},
 	{"audit_invoices", "email"},
 	{"channels", "secret"},
+	{"shield_keys", "secret"},
 }
 
 // rewrapBatch bounds how long a row stays locked, which a handshake of that merchant waits for.

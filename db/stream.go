@@ -20,11 +20,20 @@ var errEnough = errors.New("no further rows are wanted")
 // AuditStreamDebts gives the rows of AuditListDebts one by one: there may be more than fit into
 // memory. An error ends it as its last item.
 func AuditStreamDebts(ctx context.Context, pool *pgxpool.Pool, merchantID, auditID uuid.UUID) iter.Seq2[AuditListDebtsRow, error] {
-	return func(yield func(AuditListDebtsRow, error) bool) {
+	return streamFacts[AuditListDebtsRow](ctx, pool, auditListDebts, merchantID, auditID)
+}
+
+// AuditStreamOthers gives the rows of AuditListOthers in the same way.
+func AuditStreamOthers(ctx context.Context, pool *pgxpool.Pool, merchantID, auditID uuid.UUID) iter.Seq2[AuditListOthersRow, error] {
+	return streamFacts[AuditListOthersRow](ctx, pool, auditListOthers, merchantID, auditID)
+}
+
+func streamFacts[Row any](ctx context.Context, pool *pgxpool.Pool, query string, merchantID, auditID uuid.UUID) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
 		// Without the bounds of others: it locks nothing, and its reader may take a while.
 		begin := pgx.TxOptions{BeginQuery: "BEGIN READ ONLY; " + byHash + "; " + watch}
 		err := pgx.BeginTxFunc(ctx, pool, begin, func(tx pgx.Tx) error {
-			for row, err := range stream[AuditListDebtsRow](ctx, tx, auditListDebts, merchantID, auditID) {
+			for row, err := range stream[Row](ctx, tx, query, merchantID, auditID) {
 				if err != nil {
 					return err
 				}
@@ -35,7 +44,8 @@ func AuditStreamDebts(ctx context.Context, pool *pgxpool.Pool, merchantID, audit
 			return nil
 		})
 		if err != nil && !errors.Is(err, errEnough) {
-			yield(AuditListDebtsRow{}, err)
+			var zero Row
+			yield(zero, err)
 		}
 	}
 }

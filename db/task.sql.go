@@ -802,16 +802,6 @@ func (q *Queries) TaskMarkSent(ctx context.Context, arg TaskMarkSentParams) (*ti
 	return first_sent_at, err
 }
 
-const taskNotify = `-- name: TaskNotify :exec
-SELECT pg_notify('phantom_task', '')
-`
-
-// Delivered when the caller's transaction commits.
-func (q *Queries) TaskNotify(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, taskNotify)
-	return err
-}
-
 const taskPark = `-- name: TaskPark :execrows
 UPDATE scheduled_tasks t SET status = 'parked' FROM (
     SELECT d.merchant_id, d.id FROM scheduled_tasks d

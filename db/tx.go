@@ -2,6 +2,8 @@ package db
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,12 +26,69 @@ const watch = "SET LOCAL tcp_keepalives_idle = 10; SET LOCAL tcp_keepalives_inte
 // statements it may be idle for 20 s at most, and wait for a lock for 25 s: it fails then, as when
 // the database is lost.
 func InTx(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN" + bounds}, work)
+	return inTx(ctx, pool, "BEGIN"+bounds, work)
 }
 
 // InCopyTx is InTx for work that copies rows to the server.
 func InCopyTx(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN" + bounds + "; " + watch}, work)
+	return inTx(ctx, pool, "BEGIN"+bounds+"; "+watch, work)
+}
+
+func inTx(ctx context.Context, pool *pgxpool.Pool, begin string, work func(tx pgx.Tx) error) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	var ours *announcing
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{BeginQuery: begin}, func(tx pgx.Tx) error {
+		ours = &announcing{Tx: tx}
+		return work(ours)
+	})
+	if err == nil {
+		ours.announce(ctx, conn)
+	}
+	return err
+}
+
+// announcing is a transaction that sends its notifications once it has committed.
+type announcing struct {
+	pgx.Tx
+	channels, payloads []string
+}
+
+// announceTime bounds what comes after a commit, which must not fail for it.
+const announceTime = 2 * time.Second
+
+// announce sends what was said. Where that fails, or the process ends before it, nobody is told,
+// and those who listen find out when they look by themselves.
+func (a *announcing) announce(ctx context.Context, conn *pgxpool.Conn) {
+	if len(a.channels) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), announceTime)
+	defer cancel()
+	_ = New(conn).NotifyAll(ctx, NotifyAllParams{Channels: a.channels, Payloads: a.payloads})
+}
+
+// Notify tells all who listen on a channel, once the transaction has committed. Inside, NOTIFY takes
+// a lock for all databases of the server until the commit is over: with 16 writers that leaves a
+// sixteenth of the commits. A tx of another making than [InTx]'s, or a pool, tells by itself.
+func Notify(ctx context.Context, tx DBTX, channel, payload string) error {
+	ours, is := tx.(*announcing)
+	if !is {
+		if err := New(tx).NotifyAll(ctx, NotifyAllParams{Channels: []string{channel}, Payloads: []string{payload}}); err != nil {
+			return fmt.Errorf("notify: %w", err)
+		}
+		return nil
+	}
+	for i, said := range ours.payloads {
+		if said == payload && ours.channels[i] == channel {
+			return nil
+		}
+	}
+	ours.channels, ours.payloads = append(ours.channels, channel), append(ours.payloads, payload)
+	return nil
 }
 
 // InSnapshot is InTx for work that reads, all of it as of one moment.

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/task"
 )
 
 const (
@@ -112,7 +113,7 @@ func (d *run) move(ctx context.Context, end time.Time) error {
 		if err := d.setClock(ctx, tx, next); err != nil {
 			return err
 		}
-		if err := db.New(tx).TaskNotify(ctx); err != nil {
+		if err := task.Rouse(ctx, tx); err != nil {
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 		}
 		for _, world := range []*world{d.ours, d.theirs} {

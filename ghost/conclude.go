@@ -93,7 +93,8 @@ type subject struct {
 	subscription Subscription
 	debts        []Debt
 	known        []db.GhostTarget
-	sealed       int // addresses of its debts that do not open
+	sealed       int  // addresses of its debts that do not open
+	testClock    bool // it is driven by one: nobody is told of it
 }
 
 // judgeAll judges every subscription that has debts or an open ghost. Where the facts are not whole
@@ -136,6 +137,11 @@ func (a *audit) judgeAll(ctx context.Context, partial bool) (atRisk map[string]i
 	unseen, err := a.s.queries.GhostListUnseen(ctx, db.GhostListUnseenParams{MerchantID: a.row.MerchantID, AuditID: a.row.ID})
 	if err != nil {
 		return nil, fmt.Errorf("list unseen ghosts: %w", err)
+	}
+	if !partial {
+		if err := a.tellOthers(ctx, now); err != nil {
+			return nil, err
+		}
 	}
 	return j.atRisk, a.refreshAll(ctx, append(j.unsure, unseen...))
 }
@@ -183,10 +189,11 @@ func (j *judging) judge(ctx context.Context) error {
 			continue
 		}
 		w.add(s, found)
+		w.tell(s)
 		w.lookAgain(s, j.now)
 	}
 	j.subjects = j.subjects[:0]
-	return w.write(ctx)
+	return w.write(ctx, j.now)
 }
 
 // subjects groups the stream of facts by subscription.
@@ -205,6 +212,8 @@ func (a *audit) subjects(ctx context.Context) iter.Seq2[subject, error] {
 				s = subject{subscription: Subscription{
 					ID: row.Subscription, Customer: row.Customer, Status: row.SubscriptionStatus, Paused: row.Paused, Leaving: row.Leaving,
 					Ignored: row.Ignored, Resubscribed: row.Resubscribed, Products: row.Products, Prices: row.Prices,
+					Pause: row.Pause, ByUs: row.PausedByUs, EndedAt: timeOrNil(row.EndedAt), Monthly: row.Monthly,
+					Currency: row.SubscriptionCurrency,
 				}}
 			}
 			debt, opens := debtOf(row)

@@ -180,6 +180,10 @@ func (s *Service) Receive(ctx context.Context, e Event) (received bool, err erro
 			return nil
 		}
 		if e.Type != deauthorized {
+			// First, for the order of locks: the shield's rows come before the refresh's task.
+			if err := s.announcePayment(ctx, tx, merchant.ID, e); err != nil {
+				return err
+			}
 			return s.follow(ctx, tx, merchant.ID, hash, e)
 		}
 		disconnected, err = s.connect.Disconnect(ctx, tx, e.Account, e.Created)

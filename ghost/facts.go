@@ -24,6 +24,12 @@ type subscription struct {
 	Products, Prices     []string
 	testClock            bool
 	created              int64
+
+	pause    string // how collection is paused; "" where it is not
+	byUs     bool   // a hunt's final step has paused it
+	endedAt  int64
+	monthly  int64 // what it brings in, in minor units
+	currency string
 }
 
 type invoice struct {
@@ -105,7 +111,7 @@ func word(d *jx.Decoder, into *string) error {
 var vocabulary = []string{
 	"succeeded", "paid", "active", "open", "failed", "approved_by_network", "declined_by_network", "visa", "mastercard", "usd", "eur",
 	"gbp", "US", "DE", "GB", "canceled", "past_due", "uncollectible", "void", "draft", "trialing", "pending", "not_sent_to_network",
-	"insufficient_funds", "generic_decline", "do_not_honor", "card_declined", "amex", "processing", "requires_action", "jpy",
+	"month", "year", "keep_as_draft", "insufficient_funds", "generic_decline", "do_not_honor", "card_declined", "amex", "processing", "requires_action", "jpy",
 }
 
 // number reads an integer, or null as 0.
@@ -164,16 +170,65 @@ func (s *subscription) decode(d *jx.Decoder) error {
 		case "cancel_at_period_end":
 			return truth(d, &s.Leaving)
 		case "metadata":
-			return marked(d, "ignore", &s.Ignored)
+			return s.decodeMetadata(d)
 		case "items":
-			return elements(d, s.decodeItem)
+			return s.decodeItems(d)
 		case "pause_collection":
-			return present(d, &s.Paused)
+			return s.decodePause(d)
+		case "ended_at":
+			return number(d, &s.endedAt)
+		case "currency":
+			return word(d, &s.currency)
 		case "test_clock":
 			return present(d, &s.testClock)
 		}
 		return d.Skip()
 	})
+}
+
+// pausedBy is the key of metadata under which a hunt's final step leaves its task.
+const pausedBy = "phantom_task"
+
+func (s *subscription) decodeMetadata(d *jx.Decoder) error {
+	if d.Next() != jx.Object {
+		return d.Skip()
+	}
+	return fields(d, func(d *jx.Decoder, key string) error {
+		var said string
+		switch key {
+		case marker:
+			err := text(d, &said)
+			s.Ignored = s.Ignored || said == "ignore"
+			return err
+		case pausedBy:
+			err := text(d, &said)
+			s.byUs = said != ""
+			return err
+		}
+		return d.Skip()
+	})
+}
+
+// decodePause reads how collection is paused. One that names no behavior is one all the same.
+func (s *subscription) decodePause(d *jx.Decoder) error {
+	if d.Next() != jx.Object {
+		return present(d, &s.Paused)
+	}
+	s.Paused, s.pause = true, "keep_as_draft"
+	return fields(d, func(d *jx.Decoder, key string) error {
+		if key != "behavior" {
+			return d.Skip()
+		}
+		return word(d, &s.pause)
+	})
+}
+
+// ended is when the subscription ended, if it has.
+func (s *subscription) ended() *time.Time {
+	if s.endedAt == 0 {
+		return nil
+	}
+	return ptr(at(s.endedAt))
 }
 
 // decodeCustomer reads the customer's id, and their metadata where they are expanded.
@@ -192,22 +247,83 @@ func (s *subscription) decodeCustomer(d *jx.Decoder) error {
 	})
 }
 
-func (s *subscription) decodeItem(d *jx.Decoder, key string) error {
-	if key != "price" {
+func (s *subscription) decodeItems(d *jx.Decoder) error {
+	if d.Next() != jx.Object {
 		return d.Skip()
 	}
-	var price, product string
-	err := fields(d, func(d *jx.Decoder, key string) error {
+	return fields(d, func(d *jx.Decoder, key string) error {
+		if key != "data" {
+			return d.Skip()
+		}
+		return d.Arr(func(d *jx.Decoder) error {
+			i := item{quantity: 1}
+			err := i.decode(d)
+			s.Prices, s.Products = with(s.Prices, i.price), with(s.Products, i.product)
+			s.monthly += i.monthly()
+			return err
+		})
+	})
+}
+
+// item is one of a subscription's items.
+type item struct {
+	price, product          string
+	amount, quantity, count int64 // minor units a piece, pieces, and intervals that these are for
+	interval                string
+}
+
+func (i *item) decode(d *jx.Decoder) error {
+	return fields(d, func(d *jx.Decoder, key string) error {
 		switch key {
-		case "id":
-			return text(d, &price)
-		case "product":
-			return reference(d, &product, nil)
+		case "quantity":
+			return number(d, &i.quantity)
+		case "price":
+			return fields(d, i.decodePrice)
 		}
 		return d.Skip()
 	})
-	s.Prices, s.Products = with(s.Prices, price), with(s.Products, product)
-	return err
+}
+
+func (i *item) decodePrice(d *jx.Decoder, key string) error {
+	switch key {
+	case "id":
+		return text(d, &i.price)
+	case "product":
+		return reference(d, &i.product, nil)
+	case "unit_amount": // null where the amount goes by tiers
+		return number(d, &i.amount)
+	case "recurring":
+		return fields(d, i.decodeRecurring)
+	}
+	return d.Skip()
+}
+
+func (i *item) decodeRecurring(d *jx.Decoder, key string) error {
+	switch key {
+	case "interval":
+		return word(d, &i.interval)
+	case "interval_count":
+		return number(d, &i.count)
+	}
+	return d.Skip()
+}
+
+// monthly is what the item brings in within a month. What is absurdly large counts as nothing.
+func (i *item) monthly() int64 {
+	const most = 1 << 40
+	if i.amount <= 0 || i.quantity <= 0 || i.amount > most || i.quantity > 1<<20 {
+		return 0
+	}
+	total, count := i.amount*i.quantity, max(i.count, 1)
+	switch i.interval {
+	case "year":
+		return total / (12 * count)
+	case "week":
+		return total / 12 * 52 / count
+	case "day":
+		return total / 12 * 365 / count
+	}
+	return total / count
 }
 
 // with is a short list with one more, if it is not there.

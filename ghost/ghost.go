@@ -26,6 +26,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/purge"
+	"phantom/shield"
 	"phantom/task"
 )
 
@@ -36,8 +37,10 @@ type Service struct {
 	connect *connect.Service
 	log     *slog.Logger
 
-	// Hunts, if not nil, is told of every change. It is set before the service is used.
-	Hunts Hunts
+	// Hunts and Shield, if not nil, are told of every change. They are set before the service is
+	// used.
+	Hunts  Hunts
+	Shield Shield
 
 	// DatabaseTimeout bounds what is stored of an event while Stripe waits; 0 is 4 seconds.
 	DatabaseTimeout time.Duration
@@ -72,7 +75,7 @@ func (s *Service) tellHunts(ctx context.Context, tx db.DBTX, merchantID uuid.UUI
 // now, one each week, and a purge each day. A merchant who comes back in the other mode (live or
 // test) begins anew.
 func Connected(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
-	if err := leaveOtherMode(ctx, db.New(tx), merchantID); err != nil {
+	if err := leaveOtherMode(ctx, tx, merchantID); err != nil {
 		return err
 	}
 	if _, err := StartAuditIn(ctx, tx, merchantID, nil); err != nil {
@@ -87,7 +90,8 @@ func Connected(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
 
 // leaveOtherMode forgets what was found in the mode that the merchant does not work in any more, if
 // that has just changed. Who still reads for it writes nothing: see inMode.
-func leaveOtherMode(ctx context.Context, queries *db.Queries, merchantID uuid.UUID) error {
+func leaveOtherMode(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
+	queries := db.New(tx)
 	changed, err := queries.GhostModeChanged(ctx, merchantID)
 	if err != nil || !changed {
 		return err
@@ -101,7 +105,7 @@ func leaveOtherMode(ctx context.Context, queries *db.Queries, merchantID uuid.UU
 	if err := queries.GhostDropAll(ctx, merchantID); err != nil {
 		return fmt.Errorf("drop the other mode's ghosts: %w", err)
 	}
-	return nil
+	return shield.Left(ctx, tx, merchantID)
 }
 
 // errOtherMode says that what was read is of the mode that the merchant does not work in any more.

@@ -25,6 +25,13 @@ type Subscription struct {
 	Ignored          bool // metadata: phantom=ignore, its own or its customer's
 	Resubscribed     bool // a newer one of the customer's to the same product is alive
 	Products, Prices []string
+
+	// What the shield is told. It decides nothing here.
+	Pause    string // how collection is paused; "" where it is not
+	ByUs     bool   // a hunt's final step has paused it
+	EndedAt  *time.Time
+	Monthly  int64 // what it brings in, in minor units of its currency
+	Currency string
 }
 
 // Debt is one finalised invoice of the subscription, paid or not.

@@ -283,7 +283,8 @@ func (f *facts) addSubscription(s *subscription) {
 	f.subscriptions = append(f.subscriptions, db.AuditAddSubscriptionsParams{
 		MerchantID: f.audit.row.MerchantID, AuditID: f.audit.row.ID, ID: s.ID, Customer: s.Customer,
 		Status: s.Status, Paused: s.Paused, CreatedAt: at(s.created), Leaving: s.Leaving, Ignored: s.Ignored,
-		Products: listed(s.Products), Prices: listed(s.Prices),
+		Products: listed(s.Products), Prices: listed(s.Prices), EndedAt: s.ended(), Pause: s.pause, PausedByUs: s.byUs,
+		Monthly: s.monthly, Currency: s.currency,
 	})
 }
 

@@ -163,7 +163,10 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 		for i, g := range subject.known {
 			ids[i] = g.ID
 		}
-		return s.tellHunts(ctx, tx, merchant, ids)
+		if err := s.tellHunts(ctx, tx, merchant, ids); err != nil {
+			return err
+		}
+		return s.tellShield(ctx, tx, w, []telling{{subject: subject}}, now)
 	})
 }
 
@@ -249,8 +252,9 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 	}
 	s := subject{subscription: Subscription{
 		ID: id, Customer: sub.Customer, Status: sub.Status, Paused: sub.Paused, Leaving: sub.Leaving, Ignored: sub.Ignored,
-		Products: sub.Products, Prices: sub.Prices,
-	}}
+		Products: sub.Products, Prices: sub.Prices, Pause: sub.pause, ByUs: sub.byUs, EndedAt: sub.ended(),
+		Monthly: sub.monthly, Currency: sub.currency,
+	}, testClock: sub.testClock}
 	if sub.testClock {
 		return s, nil
 	}

@@ -31,6 +31,7 @@ type writing struct {
 	found  []found
 	closed []closing
 	looks  []task.New // at subscriptions of which an invoice will become a debt
+	told   []telling  // what the shield is told
 }
 
 type found struct {
@@ -157,8 +158,8 @@ func sameTime(a, b *time.Time) bool { return a == b || a != nil && b != nil && a
 
 // write stores the batch in one transaction, without what somebody has read later. What it wrote is
 // forgotten, so that it can go on.
-func (w *writing) write(ctx context.Context) error {
-	if len(w.hashes)+len(w.looks) == 0 {
+func (w *writing) write(ctx context.Context, now time.Time) error {
+	if len(w.hashes)+len(w.looks)+len(w.told) == 0 {
 		return nil
 	}
 	err := db.InTx(ctx, w.s.pool, func(tx pgx.Tx) error {
@@ -167,20 +168,31 @@ func (w *writing) write(ctx context.Context) error {
 		if err := inMode(w.live, live, err); err != nil {
 			return err
 		}
-		fresher, err := queries.GhostListFresher(ctx, db.GhostListFresherParams{MerchantID: w.merchant, Subscriptions: w.hashes, Ticket: w.ticket})
+		asked := slices.Clone(w.hashes)
+		for _, t := range w.told {
+			asked = append(asked, t.hash)
+		}
+		fresher, err := queries.GhostListFresher(ctx, db.GhostListFresherParams{MerchantID: w.merchant, Subscriptions: asked, Ticket: w.ticket})
 		if err != nil {
 			return err
 		}
+		isStale := func(hash []byte) bool {
+			return slices.ContainsFunc(fresher, func(x []byte) bool { return bytes.Equal(x, hash) })
+		}
 		stale := make(map[int]bool)
 		for i, hash := range w.hashes {
-			stale[i] = slices.ContainsFunc(fresher, func(x []byte) bool { return bytes.Equal(x, hash) })
+			stale[i] = isStale(hash)
 		}
-		return w.store(ctx, tx, stale)
+		if err := w.store(ctx, tx, stale); err != nil {
+			return err
+		}
+		told := slices.DeleteFunc(slices.Clone(w.told), func(t telling) bool { return isStale(t.hash) })
+		return w.s.tellShield(ctx, tx, w, told, now)
 	})
 	if err != nil {
 		return fmt.Errorf("write ghosts: %w", err)
 	}
-	w.hashes, w.found, w.closed, w.looks = w.hashes[:0], w.found[:0], w.closed[:0], w.looks[:0]
+	w.hashes, w.found, w.closed, w.looks, w.told = w.hashes[:0], w.found[:0], w.closed[:0], w.looks[:0], w.told[:0]
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"phantom/input"
 	"phantom/playbook"
 	"phantom/state"
+	"phantom/task"
 	"phantom/trail"
 	"phantom/vault"
 )
@@ -149,7 +150,7 @@ func (s *Service) putChannel(ctx context.Context, channel string, put db.Channel
 			return fmt.Errorf("wake messages: %w", err)
 		}
 		if woken > 0 {
-			if err := queries.TaskNotify(ctx); err != nil {
+			if err := task.Rouse(ctx, tx); err != nil {
 				return err
 			}
 		}

@@ -41,7 +41,7 @@ func (b *batch) purge(ctx context.Context, q *db.Queries, cutoff time.Time, wait
 		return nil, err
 	}
 	gone := db.PurgeDeleteGhostsParams{MerchantID: b.merchant}
-	var objects []string
+	var objects, subscriptions []string
 	for _, g := range ghosts {
 		if slices.ContainsFunc(idsOf(g), func(id string) bool { return blocked[id] }) {
 			for _, id := range stripeIDs(g) {
@@ -49,7 +49,7 @@ func (b *batch) purge(ctx context.Context, q *db.Queries, cutoff time.Time, wait
 			}
 			continue
 		}
-		gone.Ids = append(gone.Ids, g.ID)
+		gone.Ids, subscriptions = append(gone.Ids, g.ID), append(subscriptions, g.StripeSubscriptionID)
 		gone.Customers = append(gone.Customers, b.hash("customer", g.StripeCustomerID))
 		gone.Invoices = append(gone.Invoices, b.hash("invoice", g.StripeInvoiceID))
 		objects = append(objects, stripeIDs(g)...)
@@ -63,6 +63,10 @@ func (b *batch) purge(ctx context.Context, q *db.Queries, cutoff time.Time, wait
 	}
 	if b.purged.Ghosts, err = q.PurgeDeleteGhosts(ctx, gone); err != nil {
 		return nil, fmt.Errorf("delete ghosts: %w", err)
+	}
+	// The level stays: that a ghost is purged does not mean that it has paid.
+	if _, err := q.ShieldPurgeAmounts(ctx, db.ShieldPurgeAmountsParams{MerchantID: b.merchant, Subscriptions: subscriptions}); err != nil {
+		return nil, fmt.Errorf("forget amounts of debts: %w", err)
 	}
 	return gone.Ids, nil
 }

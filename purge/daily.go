@@ -41,6 +41,11 @@ func (s *Service) handlePurge(ctx context.Context, merchant uuid.UUID) (Purged, 
 	if err := s.EnsurePurges(ctx); err != nil {
 		return Purged{}, err
 	}
+	if s.Shield != nil {
+		if err := s.Shield.Forget(ctx, merchant); err != nil {
+			return Purged{}, err
+		}
+	}
 	return s.purge(ctx, []uuid.UUID{merchant}, false, nil)
 }
 

@@ -494,3 +494,27 @@ func TestPurgeKeepsTheNewest(t *testing.T) {
 		t.Errorf("the next version is %d, %v", version, err)
 	}
 }
+
+// What a debt came to leaves the shield's rows with the ghost, and the level stays: nobody has
+// paid.
+func TestPurgeTakesTheAmountsOfDebts(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	service, _ := newService(pool)
+	merchant := stage.Merchant(t, pool, "acct_1")
+	for name, age := range map[string]time.Duration{"1": old, "2": young} {
+		dbtest.AddGhost(t, pool, merchant, "cus_"+name, name, age)
+		dbtest.Exec(t, pool, `INSERT INTO shield_states (merchant_id, subscription, customer, livemode, facts, ticket, told_at, level)
+			SELECT merchant_id, stripe_subscription_id, stripe_customer_id, false, '{"debts":[{"kind":"owed","amount":4900,"currency":"usd"}]}', 1, now(), 'limited'
+			FROM ghost_targets WHERE stripe_customer_id = $1`, "cus_"+name)
+	}
+	purged(t, service)
+	for name, want := range map[string]string{
+		"1": `limited {"debts": [{"kind": "owed", "currency": "usd", "forgotten": true}]}`,
+		"2": `limited {"debts": [{"kind": "owed", "amount": 4900, "currency": "usd"}]}`,
+	} {
+		if got := stage.On(t, pool).Text("SELECT level || ' ' || facts::text FROM shield_states WHERE customer = $1", "cus_"+name); got != want {
+			t.Errorf("customer %s: %s, want %s", name, got, want)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"phantom/db"
 	"phantom/gate"
 	"phantom/state"
+	"phantom/task"
 	"phantom/trail"
 )
 
@@ -49,7 +50,7 @@ func RetryTask(ctx context.Context, tx pgx.Tx, row db.TaskShowRow) error {
 	if err := recordReview(ctx, tx, row, "task.retry", state.TaskPending); err != nil {
 		return err
 	}
-	return queries.TaskNotify(ctx)
+	return task.Rouse(ctx, tx)
 }
 
 // refuseRetry says why a task is not run again, or nothing.
@@ -134,5 +135,5 @@ func planAfterCancel(ctx context.Context, tx db.DBTX, merchantID, id uuid.UUID, 
 	if _, err := queries.TaskEnqueue(ctx, plan); err != nil {
 		return fmt.Errorf("plan the hunt again: %w", err)
 	}
-	return queries.TaskNotify(ctx)
+	return task.Rouse(ctx, tx)
 }

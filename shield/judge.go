@@ -10,7 +10,7 @@ import (
 // Subscription is what is known of one at Stripe.
 type Subscription struct {
 	Products, Prices []string // of its items
-	Service          Service
+	Service          ServiceState
 	EndedAt          time.Time
 	PaidUntil        time.Time // the end of the last period that is paid
 	Disputed         bool      // a dispute about one of its charges is open
@@ -19,27 +19,29 @@ type Subscription struct {
 	Debt             *Debt     // nil: nothing is owed
 }
 
-// Service is whether a merchant serves a subscription, no matter what is owed.
-type Service string
+// ServiceState is whether a merchant serves a subscription, no matter what is owed.
+type ServiceState string
 
 // The services. A pause that is a hunt's final step is none of them: it is no reason to keep
 // access.
 const (
-	Serving    Service = ""
-	Ended      Service = "ended"
-	Incomplete Service = "incomplete" // its first payment was never made
-	Suspended  Service = "suspended"  // paused: nothing is served meanwhile
-	Unbilled   Service = "unbilled"   // the merchant collects nothing, and serves
+	Serving    ServiceState = ""
+	Ended      ServiceState = "ended"
+	Incomplete ServiceState = "incomplete" // its first payment was never made
+	Suspended  ServiceState = "suspended"  // paused: nothing is served meanwhile
+	Unbilled   ServiceState = "unbilled"   // the merchant collects nothing, and serves
 )
 
 // Debt is what a subscription owes. What a hunt's final step has written off is still owed.
 type Debt struct {
-	Kind     debt.Kind
-	Amount   int64 // minor units
-	Currency string
+	Kind     debt.Kind `json:"kind"`
+	Amount   int64     `json:"amount,omitempty"` // minor units
+	Currency string    `json:"currency"`
 	// of the oldest invoice's first failure. That is its due date where it was sent, and the
 	// dispute's beginning where it was charged back. Zero is not known, and ages nothing
-	Since time.Time
+	Since time.Time `json:"since,omitzero"`
+	// the purge has taken the amount
+	Forgotten bool `json:"forgotten,omitempty"`
 }
 
 // Standing is what people have decided about a subscription or its customer.
@@ -305,8 +307,10 @@ func (j *judging) at(ladder Ladder) Level {
 }
 
 // isSmall says whether a debt is too small to lower anything by one of the ladders.
-func (j *judging) isSmall() bool {
-	return slices.ContainsFunc(j.ladders, func(l Ladder) bool { return j.sub.Debt.Amount < l.MinAmount[j.sub.Debt.Currency] })
+func (j *judging) isSmall() bool { return isSmall(j.ladders, *j.sub.Debt) }
+
+func isSmall(ladders []Ladder, d Debt) bool {
+	return slices.ContainsFunc(ladders, func(l Ladder) bool { return d.Amount < l.MinAmount[d.Currency] })
 }
 
 // laddersOf are a subscription's: those of its prices before those of its products before the

@@ -289,7 +289,9 @@ func (d dice) subscription(wild bool) Subscription {
 		PaidUntil: d.maybe(20), Disputed: d.IntN(5) == 0, PaymentUnderWay: d.IntN(8) == 0, HeldOut: d.IntN(4) == 0,
 	}
 	if d.IntN(5) > 0 {
-		s.Debt = &Debt{one(d, debt.Owed, debt.Owed, debt.WrittenOff, debt.ChargedBack), d.Int64N(6000), one(d, "usd", "eur", "jpy"), d.moment(40)}
+		s.Debt = &Debt{
+			Kind: one(d, debt.Owed, debt.Owed, debt.WrittenOff, debt.ChargedBack), Amount: d.Int64N(6000), Currency: one(d, "usd", "eur", "jpy"), Since: d.moment(40),
+		}
 	}
 	if wild {
 		s.Service, s.EndedAt = one(d, Serving, Serving, Ended, Incomplete, Suspended, Unbilled), d.moment(10)

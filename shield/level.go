@@ -67,4 +67,6 @@ const (
 	ByChargeback      Reason = "charged_back"
 	ByPromise         Reason = "promise"     // the customer has named a day
 	ByPaidPeriod      Reason = "paid_period" // what they have paid for is not over
+	ByAnnouncement    Reason = "provisional" // Stripe has said that they paid, and it is being read
+	ByStaleness       Reason = "stale"       // nothing newer is known, and the policy says what holds
 )

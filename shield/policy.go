@@ -243,11 +243,12 @@ var (
 	priceShape   = regexp.MustCompile(`^(price|plan)_[A-Za-z0-9_]{1,200}$`)
 )
 
+func isLevel(l Level) bool { return slices.Contains(Levels, l) }
+
 // anyLevel says what a level must be.
 const anyLevel = "must be full, notice, grace, limited or blocked"
 
 func (p Policy) validate() error {
-	isLevel := func(l Level) bool { return slices.Contains(Levels, l) }
 	within := func(n, least, most int) bool { return least <= n && n <= most }
 	percent := func(f float64) bool { return f >= 0 && f <= 100 }
 	oneOf := func(word string, words ...string) bool { return slices.Contains(words, word) }

@@ -121,10 +121,7 @@ func Enqueue(ctx context.Context, tx db.DBTX, t New) (uuid.UUID, error) {
 	if added == 0 {
 		return uuid.Nil, nil
 	}
-	if err := queries.TaskNotify(ctx); err != nil {
-		return uuid.Nil, fmt.Errorf("notify: %w", err)
-	}
-	return t.ID, nil
+	return t.ID, Rouse(ctx, tx)
 }
 
 // Join is [Enqueue] for what any number of callers may ask for at once: t has a unique key, and
@@ -160,10 +157,7 @@ func Join(ctx context.Context, tx db.DBTX, t New) error {
 	}); err != nil {
 		return fmt.Errorf("join %s: %w", t.Kind, err)
 	}
-	if err := queries.TaskNotify(ctx); err != nil {
-		return fmt.Errorf("notify: %w", err)
-	}
-	return nil
+	return Rouse(ctx, tx)
 }
 
 // EnqueueKeyed is [Enqueue] for many tasks of one merchant and kind in one statement. Each has a
@@ -189,12 +183,16 @@ func EnqueueKeyed(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, kind st
 		return 0, fmt.Errorf("enqueue %s: %w", kind, err)
 	}
 	if added > 0 {
-		if err := queries.TaskNotify(ctx); err != nil {
-			return 0, fmt.Errorf("notify: %w", err)
-		}
+		return added, Rouse(ctx, tx)
 	}
 	return added, nil
 }
+
+// channel is where idle processes listen.
+const channel = "phantom_task"
+
+// Rouse wakes idle processes once the caller's transaction has committed.
+func Rouse(ctx context.Context, tx db.DBTX) error { return db.Notify(ctx, tx, channel, "") }
 
 func marshalParams(params any) ([]byte, error) {
 	if params == nil {

@@ -76,8 +76,9 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.id = sqlc.arg(id) AND a.state 
     WHERE t.merchant_id = a.merchant_id AND t.id = a.id AND t.fence = sqlc.arg(fence) AND t.status = 'running');
 
 -- name: AuditAddSubscriptions :copyfrom
-INSERT INTO audit_subscriptions (merchant_id, audit_id, id, customer, status, paused, created_at, leaving, ignored, products, prices)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+INSERT INTO audit_subscriptions (merchant_id, audit_id, id, customer, status, paused, created_at, leaving, ignored, products, prices,
+    ended_at, pause, paused_by_us, monthly, currency)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: AuditAddInvoices :copyfrom
 INSERT INTO audit_invoices (merchant_id, audit_id, subscription, id, status, created_at, send_invoice, currency, amount_remaining,
@@ -193,7 +194,9 @@ WITH contested AS (
 )
 SELECT d.subscription, coalesce(s.customer, '') AS customer, coalesce(s.status, '') AS subscription_status, coalesce(s.paused, false) AS paused,
     coalesce(s.leaving, false) AS leaving, coalesce(s.ignored, false) AS ignored, (r.id IS NOT NULL)::boolean AS resubscribed,
-    s.products::text[] AS products, s.prices::text[] AS prices,
+    s.products::text[] AS products, s.prices::text[] AS prices, coalesce(s.ended_at, 'epoch')::timestamptz AS ended_at,
+    coalesce(s.pause, '') AS pause, coalesce(s.paused_by_us, false) AS paused_by_us, coalesce(s.monthly, 0)::bigint AS monthly,
+    coalesce(s.currency, '') AS subscription_currency,
     d.id, d.status, d.created_at, d.send_invoice, d.currency, d.amount_remaining, d.attempt_count, d.due_at, d.paid_out_of_band, d.email,
     d.lines, d.period_from, d.period_to, d.separate,
     coalesce(n.status, '') AS intent, coalesce(t.refunded, false) AS refunded, coalesce(x.disputed, false) AS disputed,
@@ -237,3 +240,24 @@ FROM (
             SELECT 1 FROM scheduled_tasks t
             WHERE t.merchant_id = m.id AND t.kind = 'weekly_audit' AND t.status IN ('pending', 'running', 'parked')))) AS slot
 ORDER BY slot.merchant_id LIMIT 1000;
+
+-- name: AuditListOthers :many
+-- The subscriptions of an audit that AuditListDebts leaves out. Streamed by db.AuditStreamOthers.
+WITH suspects AS (
+    SELECT i.subscription FROM audit_invoices i
+    WHERE i.merchant_id = sqlc.arg(merchant_id) AND i.audit_id = sqlc.arg(audit_id)
+        AND i.status IN ('open', 'uncollectible') AND i.amount_remaining > 0
+    UNION
+    SELECT i.subscription FROM audit_disputes p
+    JOIN audit_charges c ON c.merchant_id = p.merchant_id AND c.audit_id = p.audit_id AND c.disputed = p.charge
+    LEFT JOIN audit_intents n ON n.merchant_id = c.merchant_id AND n.audit_id = c.audit_id AND n.intent = c.intent
+    JOIN audit_invoices i ON i.merchant_id = p.merchant_id AND i.audit_id = p.audit_id AND i.id = coalesce(n.invoice, c.sequence)
+    WHERE p.merchant_id = sqlc.arg(merchant_id) AND p.audit_id = sqlc.arg(audit_id) AND p.lost > 0
+    UNION
+    SELECT g.stripe_subscription_id COLLATE "C" FROM ghost_targets g WHERE g.merchant_id = sqlc.arg(merchant_id) AND g.status = 'open'
+)
+SELECT s.id, s.customer, s.status, s.paused, s.ended_at, s.pause, s.paused_by_us, s.monthly, s.currency, s.products::text[] AS products,
+    s.prices::text[] AS prices
+FROM audit_subscriptions s LEFT JOIN suspects x ON x.subscription = s.id
+WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.audit_id = sqlc.arg(audit_id) AND x.subscription IS NULL
+ORDER BY s.id;

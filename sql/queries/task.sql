@@ -54,10 +54,6 @@ ON CONFLICT (merchant_id, kind, unique_key)
 SELECT EXISTS (SELECT 1 FROM scheduled_tasks
     WHERE merchant_id = @merchant_id AND kind = @kind AND unique_key = sqlc.arg(unique_key)::text AND status = 'running') AS runs;
 
--- name: TaskNotify :exec
--- Delivered when the caller's transaction commits.
-SELECT pg_notify('phantom_task', '');
-
 -- name: TaskDueMerchants :many
 -- Merchants with something to claim, but audits. sample > 0 takes the oldest due tasks first: where
 -- these are all, their merchants are all, at the price of the tasks alone. Where they are a crowd,
