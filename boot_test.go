@@ -193,7 +193,7 @@ func TestBootFailures(t *testing.T) {
 		},
 		"newer schema": {
 			change: map[string]string{"DATABASE_URL": newer},
-			line:   "[DATABASE] the schema is at version 999 and this binary knows only 21: run a newer phantom",
+			line:   "[DATABASE] the schema is at version 999 and this binary knows only 22: run a newer phantom",
 		},
 		"publishable key": {
 			change: map[string]string{"STRIPE_SECRET_KEY": "pk_test_1"},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,6 +30,12 @@ var leavesNoRow = map[string]string{
 	"sandbox":     "it has no database",
 	"version":     "it prints",
 	"licenses":    "it prints",
+
+	"shield status":   "it reads",
+	"shield preview":  "it changes nothing",
+	"shield simulate": "it changes nothing",
+	"shield verify":   "it reads",
+	"edge":            "it has no database",
 }
 
 // Each command that changes something leaves one row, of its name. A new command, or a new action
@@ -73,6 +80,19 @@ func TestEveryWritingCommandLeavesARow(t *testing.T) {
 		}
 		return id
 	}
+	// A customer who owes, and whom the breaker holds.
+	seedHold := func() string {
+		var id string
+		if err := pool.QueryRow(t.Context(), `INSERT INTO shield_holds (merchant_id, id, customers, "of", revenue)
+			SELECT id, gen_random_uuid(), 1, 1, '{}' FROM merchants RETURNING id::text`).Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	if _, err := pool.Exec(t.Context(), `INSERT INTO shield_states (merchant_id, subscription, customer, livemode, facts, ticket, told_at)
+		SELECT id, 'sub_known', 'cus_known', false, '{}', 1, now() FROM merchants ON CONFLICT DO NOTHING`); err != nil {
+		t.Fatal(err)
+	}
 	// Kinds that no worker of the server takes up while it is looked at.
 	retried, canceled := seedReview("nobodys_kind"), seedReview("nobodys_kind")
 	var keyID string
@@ -92,8 +112,17 @@ func TestEveryWritingCommandLeavesARow(t *testing.T) {
 		{"audit", "--merchant " + account, "audit.start", "ANY", ""},
 		{"purge", "", "purge.run", "", "all"},
 		{"rewrap", "", "secrets.rewrap", "", "all"},
+		{"shield override", "--merchant " + account + " --customer cus_known --level grace", "shield.override.create", "ANY", ""},
+		{"shield promise", "--merchant " + account + " --customer cus_known --until " + time.Now().Add(time.Hour).UTC().Format(time.RFC3339), "shield.promise.create", "ANY", ""},
+		{"shield release", "--merchant " + account + " --hold HOLD", "shield.hold.released", "HOLD", ""},
+		{"shield discard", "--merchant " + account, "shield.hold.discarded", "HOLD", ""},
+		{"shield keys", "rotate", "shield.keys.rotate", "ANY", "all"},
 	} {
 		before := len(all())
+		if test.object == "HOLD" {
+			test.object = seedHold()
+			test.flags = strings.ReplaceAll(test.flags, "HOLD", test.object)
+		}
 		flags := strings.ReplaceAll(test.flags, "KEY", keyID)
 		p := start(t, variables, append(strings.Fields(test.command), strings.Fields(flags)...))
 		if p.wait(t) != 0 {

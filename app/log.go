@@ -18,6 +18,15 @@ func (c *Config) Logger(w io.Writer) *slog.Logger {
 	return slog.New(tint.NewTextHandler(w, &tint.Options{TimeFormat: time.RFC3339, NoColor: !IsTerminal(w)}))
 }
 
+// LogAlone is the log of a command that is configured by its flags.
+func LogAlone(getenv func(string) string, w io.Writer) (*slog.Logger, error) {
+	c := &Config{}
+	if err := c.loadLog(environment{getenv: getenv}); err != nil {
+		return nil, err
+	}
+	return c.Logger(w), nil
+}
+
 // IsTerminal tells whether somebody sees what is written to w.
 func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/google/uuid"
 
@@ -56,8 +57,8 @@ func (a *App) NewServices() Services {
 	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges, Shield: levels}
 }
 
-// NewServer wires the routes.
-func (a *App) NewServer(s Services) *web.Server {
+// NewServer wires the routes. verdicts, if not nil, answers what apps ask about access.
+func (a *App) NewServer(s Services, verdicts http.Handler) *web.Server {
 	return web.New(web.Config{
 		Connect: s.Connect,
 		Ghost:   s.Ghosts,
@@ -75,6 +76,8 @@ func (a *App) NewServer(s Services) *web.Server {
 		Requests:       a.apiRequests(),
 		Recovery:       s.Hunts,
 		Messages:       s.Messages,
+		Shield:         s.Shield,
+		Verdicts:       verdicts,
 		WebhookSecrets: a.WebhookSecrets,
 		TrustedProxies: a.TrustedProxies,
 	})

@@ -21,7 +21,7 @@ import (
 	"phantom/trail"
 )
 
-const apiKeyUsage = "phantom apikey create --merchant acct_… [--name NAME] [--scope read|write] [--expires TIME] | " +
+const apiKeyUsage = "phantom apikey create --merchant acct_… [--name NAME] [--scope read|write|shield] [--expires TIME] | " +
 	"list --merchant acct_… | revoke --merchant acct_… --id KEY-ID"
 
 // apiKey is the subcommand: its first argument says what to do. It reads no sealed column and needs
@@ -81,7 +81,7 @@ func apiKeyFlags(action string, call Call) (wish apiKeyWish, err error) {
 	switch action {
 	case "create":
 		flags.StringVar(&name, "name", "", "what people call the key: `words`, 64 characters at most")
-		flags.StringVar(&scope, "scope", scope, "what it may do: read, which changes nothing, or write")
+		flags.StringVar(&scope, "scope", scope, "what it may do: shield, which asks for verdicts alone, read, which changes nothing, or write")
 		flags.StringVar(&expires, "expires", "", "refuse it from this `time` on: 2027-01-31 (UTC) or 2027-01-31T18:00:00Z (default: never)")
 	case "revoke":
 		flags.StringVar(&id, "id", "", "the key's `id`, which list shows")
@@ -111,7 +111,7 @@ func newAPIKey(name, scope, expires string) (how connect.NewAPIKey, err error) {
 	}
 	how = connect.NewAPIKey{Name: name, Scope: connect.Scope(scope)}
 	if !slices.Contains(connect.Scopes, how.Scope) {
-		return how, fmt.Errorf("phantom apikey create: --scope %.40q is none: provide read or write", scope)
+		return how, fmt.Errorf("phantom apikey create: --scope %.40q is none: provide shield, read or write", scope)
 	}
 	if expires == "" {
 		return how, nil

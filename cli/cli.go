@@ -39,6 +39,8 @@ var commands = []command{
 	{"tasks", "list tasks, explain one, retry or cancel it", tasks},
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
 	{"log", "show what people and keys have changed", showLog},
+	{"shield", "see who may keep access, and decide about it", shieldOf},
+	{"edge", "answer who may keep access beside an app, from a copy", runEdge},
 	{"stop", "halt every charge and message of hunts at once, or lift that", stopHunts},
 	{"purge", "remove what is over 90 days old; the workers do it daily", forget},
 	{"demo", "live through 60 days of a made-up merchant in about a minute", playDemo},
@@ -49,7 +51,7 @@ var commands = []command{
 
 // Commands are the subcommands as they are typed, each of those that take an action with it.
 func Commands() (names []string) {
-	actions := map[string][]string{"tasks": tasksActions, "apikey": slices.Sorted(maps.Keys(apiKeyActions))}
+	actions := map[string][]string{"tasks": tasksActions, "apikey": slices.Sorted(maps.Keys(apiKeyActions)), "shield": shieldActionNames()}
 	for _, c := range commands {
 		if len(actions[c.name]) == 0 {
 			names = append(names, c.name)

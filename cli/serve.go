@@ -36,7 +36,8 @@ func serve(ctx context.Context, call Call) error {
 	}
 	defer stopMetrics()
 	services := a.NewServices()
-	server := a.NewServer(services)
+	verdicts := a.NewVerdicts(services)
+	server := a.NewServer(services, verdicts.Handler)
 	sayWhoMayConnect(a)
 	working, stopWorkers := context.WithCancel(ctx)
 	defer stopWorkers()
@@ -44,6 +45,12 @@ func serve(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
+	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))
+	waitForFeed := verdicts.Start(following, server.Draining)
+	defer func() {
+		stopFollowing()
+		waitForFeed()
+	}()
 	a.Log.Info("[SERVER] ready", "url", a.PublicURL.String(), "port", a.Port, "version", call.Version)
 	err = server.Serve(ctx, listener)
 	stopWorkers() // if it was not ctx that ended the server

@@ -14,9 +14,12 @@ import (
 	"phantom/trail"
 )
 
-// apiKeyPrefix begins every key, so that people and secret scanners know one when they see it. 256
+// A prefix begins every key, so that people and secret scanners know one when they see it. 256
 // random bits follow.
-const apiKeyPrefix = "phk_"
+const (
+	apiKeyPrefix    = "phk_"
+	shieldKeyPrefix = "phs_" // of one that reads verdicts alone
+)
 
 var (
 	// ErrUnknownAccount says that no merchant with this account has ever connected.
@@ -30,12 +33,13 @@ type Scope string
 
 // Each scope holds what those before it do.
 const (
-	ScopeRead  Scope = "read"  // see the merchant's data, and change nothing
-	ScopeWrite Scope = "write" // all of the merchant API
+	ScopeShield Scope = "shield" // ask who may keep access, and nothing else
+	ScopeRead   Scope = "read"   // see the merchant's data, and change nothing
+	ScopeWrite  Scope = "write"  // all of the merchant API
 )
 
 // Scopes are all that a key can have. The database's api_keys_scope_known lists the same.
-var Scopes = []Scope{ScopeRead, ScopeWrite}
+var Scopes = []Scope{ScopeShield, ScopeRead, ScopeWrite}
 
 // APIKey is what is known of a key of the merchant API: never the key itself.
 type APIKey struct {
@@ -67,12 +71,18 @@ func (s *Service) CreateAPIKey(ctx context.Context, account string, how NewAPIKe
 		return "", uuid.Nil, fmt.Errorf("make id: %w", err)
 	}
 	key = apiKeyPrefix + newSecret()
+	if how.Scope == ScopeShield {
+		key = shieldKeyPrefix + newSecret()
+	}
 	row := db.APIKeyCreateParams{MerchantID: merchant, ID: id, KeyHash: hash(key), Scope: string(how.Scope), ExpiresAt: how.Expires}
 	if how.Name != "" {
 		row.Name = &how.Name
 	}
 	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := db.New(tx).APIKeyCreate(ctx, row); err != nil {
+			return err
+		}
+		if err := touch(ctx, tx, merchant); err != nil {
 			return err
 		}
 		return trail.Record(ctx, tx, trail.Change{Merchant: merchant, Action: "apikey.create", Object: id.String(), After: struct {
@@ -123,12 +133,25 @@ func (s *Service) RevokeAPIKey(ctx context.Context, account string, id uuid.UUID
 		if err := queries.APIKeyRevoke(ctx, db.APIKeyRevokeParams{MerchantID: merchant, ID: id}); err != nil {
 			return err
 		}
+		if err := touch(ctx, tx, merchant); err != nil {
+			return err
+		}
 		return trail.Record(ctx, tx, trail.Change{Merchant: merchant, Action: "apikey.revoke", Object: id.String()})
 	})
 	if err != nil {
 		return fmt.Errorf("revoke key: %w", err)
 	}
 	return nil
+}
+
+// touch tells those who answer from memory, package verdict, that keys or the connection of a
+// merchant have changed.
+func touch(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
+	revision, err := db.New(tx).ShieldTouch(ctx, merchantID)
+	if err != nil {
+		return fmt.Errorf("raise the revision: %w", err)
+	}
+	return db.Notify(ctx, tx, db.ShieldChannel, fmt.Sprintf(`{"m":%q,"v":%d}`, merchantID, revision))
 }
 
 // Merchant returns the id of a connected account, or [ErrUnknownAccount].
@@ -151,11 +174,14 @@ type Caller struct {
 	Connected bool // whether the merchant still is
 }
 
+// MayRead says whether the caller's key may see the merchant's data.
+func (c Caller) MayRead() bool { return c.Scope != ScopeShield }
+
 // MayWrite says whether the caller's key may change anything.
 func (c Caller) MayWrite() bool { return c.Scope == ScopeWrite }
 
 // ErrScope is what a request gets that its key may not make.
-var ErrScope = &Error{CodeInsufficientScope, "This key only reads. Use one with the scope write.", errors.New("the key's scope does not do")}
+var ErrScope = &Error{CodeInsufficientScope, "This key may not do that. Use one with the scope write, or read for a GET.", errors.New("the key's scope does not do")}
 
 // Authenticate returns whose key this is. A key that is malformed, unknown, revoked or expired is
 // an [*Error] with CodeUnauthorized, the same for each. The database is asked every time, so that
@@ -163,6 +189,9 @@ var ErrScope = &Error{CodeInsufficientScope, "This key only reads. Use one with 
 func (s *Service) Authenticate(ctx context.Context, key string) (Caller, error) {
 	unauthorized := &Error{CodeUnauthorized, "The API key is missing, unknown, revoked or expired. Send it as Authorization: Bearer phk_…", errors.New("no valid key")}
 	secret, ok := strings.CutPrefix(key, apiKeyPrefix)
+	if !ok {
+		secret, ok = strings.CutPrefix(key, shieldKeyPrefix)
+	}
 	if !ok || !isSecret(secret) {
 		return Caller{}, unauthorized
 	}

@@ -45,9 +45,12 @@ func (s *Service) Disconnect(ctx context.Context, tx pgx.Tx, account string, at 
 	if _, err := queries.TaskPark(ctx, db.TaskParkParams{MerchantID: id, Most: atOnce}); err != nil {
 		return false, fmt.Errorf("park tasks: %w", err)
 	}
-	return true, trail.Record(trail.By(ctx, trail.Stripe), tx, trail.Change{
+	if err := trail.Record(trail.By(ctx, trail.Stripe), tx, trail.Change{
 		Merchant: id, Action: "merchant.disconnect", Before: connection{true}, After: connection{false},
-	})
+	}); err != nil {
+		return false, err
+	}
+	return true, touch(ctx, tx, id)
 }
 
 // connection is what the log says of a merchant's.
@@ -76,6 +79,9 @@ func (s *Service) reconnect(ctx context.Context, params db.MerchantCreateParams)
 		_, err = wake(ctx, tx, id)
 		if err == nil && s.config.Connected != nil {
 			err = s.config.Connected(ctx, tx, id)
+		}
+		if err == nil {
+			err = touch(ctx, tx, id)
 		}
 		return err
 	})

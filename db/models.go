@@ -536,6 +536,7 @@ type ShieldState struct {
 	NextAt           *time.Time
 	PolicyVersion    int32
 	Revision         int64
+	Ended            bool
 	Monthly          int64
 	Currency         string
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"phantom/debt"
+	"phantom/vault"
 )
 
 const attemptListGivenUp = `-- name: AttemptListGivenUp :many
@@ -48,7 +49,7 @@ func (q *Queries) AttemptListGivenUp(ctx context.Context, arg AttemptListGivenUp
 const shieldAnnounce = `-- name: ShieldAnnounce :one
 UPDATE shield_states SET provisional_until = phantom_now() + make_interval(secs => $1)
 WHERE merchant_id = $2 AND subscription = $3 AND NOT gone AND in_debt
-RETURNING merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, monthly, currency
+RETURNING merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency
 `
 
 type ShieldAnnounceParams struct {
@@ -89,6 +90,7 @@ func (q *Queries) ShieldAnnounce(ctx context.Context, arg ShieldAnnounceParams) 
 		&i.NextAt,
 		&i.PolicyVersion,
 		&i.Revision,
+		&i.Ended,
 		&i.Monthly,
 		&i.Currency,
 	)
@@ -147,7 +149,7 @@ func (q *Queries) ShieldContext(ctx context.Context, id uuid.UUID) (ShieldContex
 
 const shieldCountAll = `-- name: ShieldCountAll :many
 SELECT currency, count(DISTINCT customer) AS customers, sum(monthly)::bigint AS monthly FROM shield_states
-WHERE merchant_id = $1 AND NOT gone AND NOT facts @> '{"service": "ended"}' AND NOT facts @> '{"service": "incomplete"}'
+WHERE merchant_id = $1 AND NOT gone AND NOT ended AND NOT facts @> '{"service": "incomplete"}'
 GROUP BY currency ORDER BY currency
 `
 
@@ -168,6 +170,37 @@ func (q *Queries) ShieldCountAll(ctx context.Context, merchantID uuid.UUID) ([]S
 	for rows.Next() {
 		var i ShieldCountAllRow
 		if err := rows.Scan(&i.Currency, &i.Customers, &i.Monthly); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shieldCountLevels = `-- name: ShieldCountLevels :many
+SELECT level, count(*) AS subscriptions, count(*) FILTER (WHERE held) AS held FROM shield_states
+WHERE merchant_id = $1 AND NOT gone GROUP BY level ORDER BY level
+`
+
+type ShieldCountLevelsRow struct {
+	Level         string
+	Subscriptions int64
+	Held          int64
+}
+
+func (q *Queries) ShieldCountLevels(ctx context.Context, merchantID uuid.UUID) ([]ShieldCountLevelsRow, error) {
+	rows, err := q.db.Query(ctx, shieldCountLevels, merchantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShieldCountLevelsRow
+	for rows.Next() {
+		var i ShieldCountLevelsRow
+		if err := rows.Scan(&i.Level, &i.Subscriptions, &i.Held); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -628,8 +661,109 @@ func (q *Queries) ShieldHoldOpen(ctx context.Context, arg ShieldHoldOpenParams) 
 	return id, err
 }
 
+const shieldKeyCreate = `-- name: ShieldKeyCreate :exec
+INSERT INTO shield_keys (id, secret, public, state) VALUES ($1, $2, $3, $4) ON CONFLICT (state) WHERE state <> 'retired' DO NOTHING
+`
+
+type ShieldKeyCreateParams struct {
+	ID     string
+	Secret vault.EncryptedToken
+	Public []byte
+	State  string
+}
+
+// Of two processes that make the first ones, one does.
+func (q *Queries) ShieldKeyCreate(ctx context.Context, arg ShieldKeyCreateParams) error {
+	_, err := q.db.Exec(ctx, shieldKeyCreate,
+		arg.ID,
+		arg.Secret,
+		arg.Public,
+		arg.State,
+	)
+	return err
+}
+
+const shieldKeyForget = `-- name: ShieldKeyForget :exec
+DELETE FROM shield_keys WHERE retired_at < clock_timestamp() - interval '31 days'
+`
+
+func (q *Queries) ShieldKeyForget(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, shieldKeyForget)
+	return err
+}
+
+const shieldKeyList = `-- name: ShieldKeyList :many
+SELECT id, secret, public, state, created_at, retired_at FROM shield_keys
+WHERE coalesce(retired_at > clock_timestamp() - interval '31 days', true)
+ORDER BY CASE state WHEN 'current' THEN 0 WHEN 'next' THEN 1 ELSE 2 END, created_at DESC
+`
+
+type ShieldKeyListRow struct {
+	ID        string
+	Secret    vault.EncryptedToken
+	Public    []byte
+	State     string
+	CreatedAt time.Time
+	RetiredAt *time.Time
+}
+
+// The one that signs first, then the next one, then those that did.
+func (q *Queries) ShieldKeyList(ctx context.Context) ([]ShieldKeyListRow, error) {
+	rows, err := q.db.Query(ctx, shieldKeyList)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShieldKeyListRow
+	for rows.Next() {
+		var i ShieldKeyListRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Secret,
+			&i.Public,
+			&i.State,
+			&i.CreatedAt,
+			&i.RetiredAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shieldKeyLock = `-- name: ShieldKeyLock :exec
+LOCK TABLE shield_keys IN SHARE ROW EXCLUSIVE MODE
+`
+
+func (q *Queries) ShieldKeyLock(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, shieldKeyLock)
+	return err
+}
+
+const shieldKeyPromote = `-- name: ShieldKeyPromote :exec
+UPDATE shield_keys SET state = 'current' WHERE state = 'next'
+`
+
+func (q *Queries) ShieldKeyPromote(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, shieldKeyPromote)
+	return err
+}
+
+const shieldKeyRetire = `-- name: ShieldKeyRetire :exec
+UPDATE shield_keys SET state = 'retired', retired_at = clock_timestamp() WHERE state = 'current'
+`
+
+func (q *Queries) ShieldKeyRetire(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, shieldKeyRetire)
+	return err
+}
+
 const shieldListDue = `-- name: ShieldListDue :many
-SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, monthly, currency FROM shield_states
+SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency FROM shield_states
 WHERE merchant_id = $1 AND next_at <= phantom_now() AND NOT gone
 ORDER BY next_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 `
@@ -677,6 +811,7 @@ func (q *Queries) ShieldListDue(ctx context.Context, arg ShieldListDueParams) ([
 			&i.NextAt,
 			&i.PolicyVersion,
 			&i.Revision,
+			&i.Ended,
 			&i.Monthly,
 			&i.Currency,
 		); err != nil {
@@ -691,7 +826,7 @@ func (q *Queries) ShieldListDue(ctx context.Context, arg ShieldListDueParams) ([
 }
 
 const shieldListHeld = `-- name: ShieldListHeld :many
-SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, monthly, currency FROM shield_states WHERE merchant_id = $1 AND held AND subscription > $2
+SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency FROM shield_states WHERE merchant_id = $1 AND held AND subscription > $2
 ORDER BY subscription LIMIT $3 FOR NO KEY UPDATE
 `
 
@@ -738,6 +873,7 @@ func (q *Queries) ShieldListHeld(ctx context.Context, arg ShieldListHeldParams) 
 			&i.NextAt,
 			&i.PolicyVersion,
 			&i.Revision,
+			&i.Ended,
 			&i.Monthly,
 			&i.Currency,
 		); err != nil {
@@ -751,8 +887,47 @@ func (q *Queries) ShieldListHeld(ctx context.Context, arg ShieldListHeldParams) 
 	return items, nil
 }
 
+const shieldListKeys = `-- name: ShieldListKeys :many
+SELECT k.merchant_id, k.id, k.key_hash, coalesce(k.expires_at, '0001-01-01 00:00:00Z')::timestamptz AS expires_at FROM api_keys k
+WHERE k.revoked_at IS NULL AND (k.merchant_id = $1::uuid OR $1::uuid = '00000000-0000-0000-0000-000000000000')
+ORDER BY k.merchant_id, k.id
+`
+
+type ShieldListKeysRow struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	KeyHash    []byte
+	ExpiresAt  time.Time
+}
+
+// The keys that open a merchant's verdicts; with the zero id, of all.
+func (q *Queries) ShieldListKeys(ctx context.Context, merchantID uuid.UUID) ([]ShieldListKeysRow, error) {
+	rows, err := q.db.Query(ctx, shieldListKeys, merchantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShieldListKeysRow
+	for rows.Next() {
+		var i ShieldListKeysRow
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.ID,
+			&i.KeyHash,
+			&i.ExpiresAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const shieldListOfCustomer = `-- name: ShieldListOfCustomer :many
-SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, monthly, currency FROM shield_states WHERE merchant_id = $1 AND customer = $2 AND NOT gone
+SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency FROM shield_states WHERE merchant_id = $1 AND customer = $2 AND NOT gone
 ORDER BY subscription FOR NO KEY UPDATE
 `
 
@@ -798,6 +973,7 @@ func (q *Queries) ShieldListOfCustomer(ctx context.Context, arg ShieldListOfCust
 			&i.NextAt,
 			&i.PolicyVersion,
 			&i.Revision,
+			&i.Ended,
 			&i.Monthly,
 			&i.Currency,
 		); err != nil {
@@ -812,8 +988,8 @@ func (q *Queries) ShieldListOfCustomer(ctx context.Context, arg ShieldListOfCust
 }
 
 const shieldListOver = `-- name: ShieldListOver :many
-SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, monthly, currency FROM shield_states
-WHERE merchant_id = $1 AND facts @> '{"service": "ended"}' AND NOT gone AND (facts ->> 'ended_at')::timestamptz < phantom_now() - interval '30 days'
+SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency FROM shield_states
+WHERE merchant_id = $1 AND ended AND NOT gone AND (facts ->> 'ended_at')::timestamptz < phantom_now() - interval '30 days'
 ORDER BY subscription LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 `
 
@@ -860,8 +1036,184 @@ func (q *Queries) ShieldListOver(ctx context.Context, arg ShieldListOverParams) 
 			&i.NextAt,
 			&i.PolicyVersion,
 			&i.Revision,
+			&i.Ended,
 			&i.Monthly,
 			&i.Currency,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shieldListRecent = `-- name: ShieldListRecent :many
+SELECT merchant_id, revision, reload FROM shield_revisions WHERE changed_at > now() - interval '15 seconds' ORDER BY merchant_id
+`
+
+type ShieldListRecentRow struct {
+	MerchantID uuid.UUID
+	Revision   int64
+	Reload     int64
+}
+
+// Who has changed within 15 seconds: what a notification that was lost had to say.
+func (q *Queries) ShieldListRecent(ctx context.Context) ([]ShieldListRecentRow, error) {
+	rows, err := q.db.Query(ctx, shieldListRecent)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShieldListRecentRow
+	for rows.Next() {
+		var i ShieldListRecentRow
+		if err := rows.Scan(&i.MerchantID, &i.Revision, &i.Reload); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shieldListRevisions = `-- name: ShieldListRevisions :many
+SELECT merchant_id, revision, reload FROM shield_revisions ORDER BY merchant_id
+`
+
+type ShieldListRevisionsRow struct {
+	MerchantID uuid.UUID
+	Revision   int64
+	Reload     int64
+}
+
+func (q *Queries) ShieldListRevisions(ctx context.Context) ([]ShieldListRevisionsRow, error) {
+	rows, err := q.db.Query(ctx, shieldListRevisions)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShieldListRevisionsRow
+	for rows.Next() {
+		var i ShieldListRevisionsRow
+		if err := rows.Scan(&i.MerchantID, &i.Revision, &i.Reload); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shieldListSince = `-- name: ShieldListSince :many
+SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency FROM shield_states WHERE merchant_id = $1 AND revision > $2 ORDER BY revision, subscription LIMIT $3
+`
+
+type ShieldListSinceParams struct {
+	MerchantID uuid.UUID
+	After      int64
+	Page       int32
+}
+
+// What has changed behind a revision, those that are gone too.
+func (q *Queries) ShieldListSince(ctx context.Context, arg ShieldListSinceParams) ([]ShieldState, error) {
+	rows, err := q.db.Query(ctx, shieldListSince, arg.MerchantID, arg.After, arg.Page)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShieldState
+	for rows.Next() {
+		var i ShieldState
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.Subscription,
+			&i.Customer,
+			&i.Livemode,
+			&i.Facts,
+			&i.Ticket,
+			&i.ToldAt,
+			&i.Gone,
+			&i.Shown,
+			&i.Level,
+			&i.Reason,
+			&i.Since,
+			&i.Target,
+			&i.Held,
+			&i.Spared,
+			&i.Passed,
+			&i.ProvisionalUntil,
+			&i.LoweredAt,
+			&i.InDebt,
+			&i.Lowest,
+			&i.HeldAt,
+			&i.DebtEndedAt,
+			&i.Reached,
+			&i.Ahead,
+			&i.NextAt,
+			&i.PolicyVersion,
+			&i.Revision,
+			&i.Ended,
+			&i.Monthly,
+			&i.Currency,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const shieldListTenants = `-- name: ShieldListTenants :many
+SELECT m.id, m.stripe_user_id AS account, m.livemode, (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
+    coalesce(p.version, 0)::integer AS version, coalesce(p.body, '{}')::jsonb AS body, coalesce(r.revision, 0)::bigint AS revision,
+    coalesce(r.reload, 0)::bigint AS reload
+FROM merchants m
+LEFT JOIN shield_revisions r ON r.merchant_id = m.id
+LEFT JOIN LATERAL (SELECT n.version, n.body FROM shield_policies n WHERE n.merchant_id = m.id ORDER BY n.version DESC LIMIT 1) AS p ON true
+WHERE m.id = $1::uuid OR $1::uuid = '00000000-0000-0000-0000-000000000000'
+ORDER BY m.id
+`
+
+type ShieldListTenantsRow struct {
+	ID           uuid.UUID
+	Account      string
+	Livemode     bool
+	Disconnected bool
+	Version      int32
+	Body         []byte
+	Revision     int64
+	Reload       int64
+}
+
+// What those who follow know of a merchant beside the rows; with the zero id, of all.
+func (q *Queries) ShieldListTenants(ctx context.Context, id uuid.UUID) ([]ShieldListTenantsRow, error) {
+	rows, err := q.db.Query(ctx, shieldListTenants, id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ShieldListTenantsRow
+	for rows.Next() {
+		var i ShieldListTenantsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Account,
+			&i.Livemode,
+			&i.Disconnected,
+			&i.Version,
+			&i.Body,
+			&i.Revision,
+			&i.Reload,
 		); err != nil {
 			return nil, err
 		}
@@ -907,7 +1259,7 @@ func (q *Queries) ShieldNext(ctx context.Context, merchantID uuid.UUID) (float64
 }
 
 const shieldPage = `-- name: ShieldPage :many
-SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, monthly, currency FROM shield_states WHERE merchant_id = $1 AND subscription > $2 AND NOT gone
+SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency FROM shield_states WHERE merchant_id = $1 AND subscription > $2 AND NOT gone
 ORDER BY subscription LIMIT $3 FOR NO KEY UPDATE
 `
 
@@ -955,6 +1307,7 @@ func (q *Queries) ShieldPage(ctx context.Context, arg ShieldPageParams) ([]Shiel
 			&i.NextAt,
 			&i.PolicyVersion,
 			&i.Revision,
+			&i.Ended,
 			&i.Monthly,
 			&i.Currency,
 		); err != nil {
@@ -1035,7 +1388,7 @@ func (q *Queries) ShieldPolicyNewest(ctx context.Context, merchantID uuid.UUID) 
 }
 
 const shieldPreviewPage = `-- name: ShieldPreviewPage :many
-SELECT s.merchant_id, s.subscription, s.customer, s.livemode, s.facts, s.ticket, s.told_at, s.gone, s.shown, s.level, s.reason, s.since, s.target, s.held, s.spared, s.passed, s.provisional_until, s.lowered_at, s.in_debt, s.lowest, s.held_at, s.debt_ended_at, s.reached, s.ahead, s.next_at, s.policy_version, s.revision, s.monthly, s.currency FROM shield_states s
+SELECT s.merchant_id, s.subscription, s.customer, s.livemode, s.facts, s.ticket, s.told_at, s.gone, s.shown, s.level, s.reason, s.since, s.target, s.held, s.spared, s.passed, s.provisional_until, s.lowered_at, s.in_debt, s.lowest, s.held_at, s.debt_ended_at, s.reached, s.ahead, s.next_at, s.policy_version, s.revision, s.ended, s.monthly, s.currency FROM shield_states s
 WHERE s.merchant_id = $1 AND NOT s.gone
     AND (s.customer, s.subscription) > ($2::text, $3::text)
     AND EXISTS (SELECT 1 FROM shield_states d WHERE d.merchant_id = s.merchant_id AND d.customer = s.customer AND NOT d.gone
@@ -1093,6 +1446,7 @@ func (q *Queries) ShieldPreviewPage(ctx context.Context, arg ShieldPreviewPagePa
 			&i.NextAt,
 			&i.PolicyVersion,
 			&i.Revision,
+			&i.Ended,
 			&i.Monthly,
 			&i.Currency,
 		); err != nil {
@@ -1189,7 +1543,7 @@ ON CONFLICT (merchant_id, subscription) DO UPDATE SET
     customer = excluded.customer, facts = excluded.facts, ticket = excluded.ticket, told_at = excluded.told_at, gone = false
 WHERE s.ticket <= excluded.ticket
     AND ((s.customer, s.facts) IS DISTINCT FROM (excluded.customer, excluded.facts) OR s.next_at IS NOT NULL OR s.gone OR s.held OR s.shown = '')
-RETURNING merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, monthly, currency
+RETURNING merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency
 `
 
 type ShieldTellParams struct {
@@ -1245,6 +1599,7 @@ func (q *Queries) ShieldTell(ctx context.Context, arg ShieldTellParams) ([]Shiel
 			&i.NextAt,
 			&i.PolicyVersion,
 			&i.Revision,
+			&i.Ended,
 			&i.Monthly,
 			&i.Currency,
 		); err != nil {
@@ -1256,6 +1611,20 @@ func (q *Queries) ShieldTell(ctx context.Context, arg ShieldTellParams) ([]Shiel
 		return nil, err
 	}
 	return items, nil
+}
+
+const shieldTouch = `-- name: ShieldTouch :one
+INSERT INTO shield_revisions AS r (merchant_id, revision) VALUES ($1, 1)
+ON CONFLICT (merchant_id) DO UPDATE SET revision = r.revision + 1, changed_at = clock_timestamp()
+RETURNING r.revision
+`
+
+// Something is new of a merchant that no row says: a key, a connection.
+func (q *Queries) ShieldTouch(ctx context.Context, merchant uuid.UUID) (int64, error) {
+	row := q.db.QueryRow(ctx, shieldTouch, merchant)
+	var revision int64
+	err := row.Scan(&revision)
+	return revision, err
 }
 
 const shieldTransitionList = `-- name: ShieldTransitionList :many

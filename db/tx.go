@@ -51,6 +51,11 @@ func inTx(ctx context.Context, pool *pgxpool.Pool, begin string, work func(tx pg
 	return err
 }
 
+// InCopySnapshot is [InSnapshot] for work that copies rows from the server, which may take a while.
+func InCopySnapshot(ctx context.Context, pool *pgxpool.Pool, work func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{BeginQuery: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + bounds + "; " + watch}, work)
+}
+
 // announcing is a transaction that sends its notifications once it has committed.
 type announcing struct {
 	pgx.Tx
@@ -70,6 +75,9 @@ func (a *announcing) announce(ctx context.Context, conn *pgxpool.Conn) {
 	defer cancel()
 	_ = New(conn).NotifyAll(ctx, NotifyAllParams{Channels: a.channels, Payloads: a.payloads})
 }
+
+// ShieldChannel is where those listen who follow levels of access.
+const ShieldChannel = "phantom_shield"
 
 // Notify tells all who listen on a channel, once the transaction has committed. Inside, NOTIFY takes
 // a lock for all databases of the server until the commit is over: with 16 writers that leaves a

@@ -213,7 +213,7 @@ func (d *run) openDatabase(ctx context.Context) (url string, err error) {
 
 // serve answers requests until the demo ends.
 func (d *run) serve(a *app.App, listener *net.TCPListener) {
-	server := a.NewServer(d.services)
+	server := a.NewServer(d.services, nil)
 	serving, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {

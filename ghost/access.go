@@ -164,6 +164,15 @@ func (s *Service) announcePayment(ctx context.Context, tx db.DBTX, merchantID uu
 	return s.Shield.Paid(ctx, tx, merchantID, subscription)
 }
 
+// Seen notes that a merchant's app has let these customers in while they owed: their access is
+// proven.
+func (s *Service) Seen(ctx context.Context, merchantID uuid.UUID, customers []string) error {
+	if _, err := s.queries.GhostSeen(ctx, db.GhostSeenParams{MerchantID: merchantID, Customers: customers}); err != nil {
+		return fmt.Errorf("note who was let in: %w", err)
+	}
+	return nil
+}
+
 // tellOthers tells of the subscriptions of an audit that owe nothing. Those of which anything is
 // unpaid were judged, or are about to be read whole.
 func (a *audit) tellOthers(ctx context.Context, now time.Time) error {

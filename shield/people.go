@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -206,6 +207,40 @@ func (s *Service) Decisions(ctx context.Context, merchantID uuid.UUID, kind Kind
 		all = append(all, Decision{row.ID, row.Customer, row.Subscription, row.Level, utc(row.Until), row.CreatedAt.UTC()})
 	}
 	return all, next, nil
+}
+
+// Status is how a merchant's levels stand.
+type Status struct {
+	Policy   Versioned
+	Revision string
+	Levels   map[Level]StatusLevel
+	Hold     *HoldReport // the open one; nil: the breaker is closed
+}
+
+// StatusLevel is how many subscriptions have a level, and how many of them are held there.
+type StatusLevel struct{ Subscriptions, Held int64 }
+
+// Status says how a merchant's levels stand.
+func (s *Service) Status(ctx context.Context, merchantID uuid.UUID) (status Status, err error) {
+	if status.Policy, err = s.Policy(ctx, merchantID); err != nil {
+		return status, err
+	}
+	if status.Revision, err = revisionIn(ctx, s.pool, merchantID); err != nil {
+		return status, err
+	}
+	rows, err := s.queries.ShieldCountLevels(ctx, merchantID)
+	if err != nil {
+		return status, fmt.Errorf("count levels: %w", err)
+	}
+	status.Levels = map[Level]StatusLevel{}
+	for _, row := range rows {
+		status.Levels[Level(row.Level)] = StatusLevel{row.Subscriptions, row.Held}
+	}
+	holds, _, err := s.Holds(ctx, merchantID, uuid.Nil, 200)
+	if i := slices.IndexFunc(holds, func(h HoldReport) bool { return h.ClosedAt == nil }); i >= 0 {
+		status.Hold = &holds[i]
+	}
+	return status, err
 }
 
 // Transition is a change of a level.

@@ -94,9 +94,6 @@ func (r Row) Known() Known {
 	return k
 }
 
-// channel is where those listen who follow.
-const channel = "phantom_shield"
-
 // News is a notification: a merchant's new revision, and the rows that it changes where they are
 // few.
 type News struct {
@@ -119,7 +116,7 @@ func announce(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, revision in
 		news.Rows = nil
 		text = mustJSON(news)
 	}
-	return db.Notify(ctx, tx, channel, string(text))
+	return db.Notify(ctx, tx, db.ShieldChannel, string(text))
 }
 
 // reload has those who follow read all of a merchant's anew.

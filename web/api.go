@@ -48,7 +48,7 @@ func (s *Server) withKey(next func(ctx context.Context, w http.ResponseWriter, r
 		caller, err := s.config.Connect.Authenticate(ctx, bearer(r.Header))
 		if err == nil {
 			s.databaseAnswered()
-			if r.Method != http.MethodGet && r.Method != http.MethodHead && !caller.MayWrite() {
+			if !caller.MayRead() || r.Method != http.MethodGet && r.Method != http.MethodHead && !caller.MayWrite() {
 				err = connect.ErrScope
 			}
 		}

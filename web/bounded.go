@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 )
 
 // maxConnections is how many connections are kept. One costs some 20 kB while its header comes in.
@@ -29,6 +30,7 @@ type boundedConn struct {
 	listener *boundedListener
 	place    *list.Element // among the silent ones
 	closed   bool
+	asked    atomic.Bool // on the way that takes no lock, since somebody has looked
 }
 
 type boundedKey struct{}
@@ -55,16 +57,35 @@ func (l *boundedListener) add(c *boundedConn) (oldest *boundedConn, fits bool) {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	if l.open >= l.most {
-		front := l.silent.Front()
-		if front == nil {
+		if oldest = l.longestSilent(); oldest == nil {
 			return nil, false
 		}
-		oldest = front.Value.(*boundedConn)
 		oldest.leave()
 	}
 	l.open++
 	c.place = l.silent.PushBack(c)
 	return oldest, true
+}
+
+// longestSilent is the connection that has asked nothing for longest, or nil. One that has asked for
+// verdicts since it was passed over last is passed over once more.
+func (l *boundedListener) longestSilent() *boundedConn {
+	for range 2 * l.silent.Len() {
+		front := l.silent.Front()
+		c := front.Value.(*boundedConn)
+		if !c.asked.Swap(false) {
+			return c
+		}
+		l.silent.MoveToBack(front)
+	}
+	return nil
+}
+
+// noteAsked says that a connection is in use, without the lock that [spareAnswered] takes.
+func noteAsked(r *http.Request) {
+	if c, ok := r.Context().Value(boundedKey{}).(*boundedConn); ok && !c.asked.Load() {
+		c.asked.Store(true)
+	}
 }
 
 // leave takes a connection off the count, once. The mutex is held.

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// maxBody caps every request's body but an event's and a playbook's, which may list thousands of
-// ids.
+// maxBody caps every request's body but an event's, a playbook's and a policy's, which may list
+// thousands of ids.
 const (
 	maxBody     = 64 << 10
 	maxPlaybook = 512 << 10
@@ -106,7 +106,7 @@ func capBody(next http.Handler) http.Handler {
 		switch r.URL.Path {
 		case WebhookPath:
 			limit = maxEvent
-		case "/api/playbook":
+		case "/api/playbook", "/api/shield/policy", "/api/shield/preview", "/api/shield/simulate":
 			limit = maxPlaybook
 		}
 		if r.ContentLength > limit {

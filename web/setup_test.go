@@ -40,6 +40,7 @@ import (
 	"phantom/message"
 	"phantom/recovery"
 	"phantom/sandbox"
+	"phantom/shield"
 	"phantom/task"
 	"phantom/trail"
 	"phantom/web"
@@ -77,6 +78,7 @@ type bench struct {
 	mail    *providers
 	public  string // PUBLIC_URL
 	hunts   *recovery.Service
+	levels  *shield.Service
 }
 
 // options change what setup builds.
@@ -161,7 +163,10 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	})
 	b.hunts = recovery.New(b.pool, b.service, messages, nil, recovery.Config{Log: log, Refresh: ghost.RefreshIn})
 	ghosts.Hunts = b.hunts
+	b.levels = shield.New(b.pool, shield.Config{Log: log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn})
+	ghosts.Shield = b.levels
 	server := web.New(web.Config{
+		Shield:         b.levels,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Connect:        b.service, Ghost: ghosts, Recovery: b.hunts, Messages: messages, OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
 		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {

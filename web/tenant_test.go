@@ -52,6 +52,18 @@ func (b *bench) victim() (ghost, audit, hunt uuid.UUID, v *caller) {
 	return ghost, audit, hunt, v
 }
 
+// access gives a merchant a policy, a customer who is held with an override, and an open hold.
+func (c *caller) access() (override, hold uuid.UUID) {
+	c.b.t.Helper()
+	override, hold = uuid.Must(uuid.NewV7()), uuid.Must(uuid.NewV7())
+	c.b.Exec(`INSERT INTO shield_policies (merchant_id, version, body) VALUES ($1, 1, '{"mode":"enforce"}')`, c.id)
+	c.b.Exec(`INSERT INTO shield_states (merchant_id, subscription, customer, livemode, facts, ticket, told_at, held, level)
+		VALUES ($1, 'sub_victim7Zq', 'cus_victim7Zq', false, '{}', 1, now(), true, 'limited')`, c.id)
+	c.b.Exec("INSERT INTO shield_decisions (merchant_id, id, kind, customer, level) VALUES ($1, $2, 'override', 'cus_victim7Zq', 'grace')", c.id, override)
+	c.b.Exec(`INSERT INTO shield_holds (merchant_id, id, customers, "of", revenue) VALUES ($1, $2, 1, 1, '{}')`, c.id, hold)
+	return override, hold
+}
+
 func (b *bench) rowsOf(v *caller) (text string) {
 	b.t.Helper()
 	if err := b.pool.QueryRow(b.t.Context(), `SELECT (SELECT string_agg(g::text, '|' ORDER BY id) FROM ghost_targets g WHERE merchant_id = $1) ||
@@ -59,6 +71,9 @@ func (b *bench) rowsOf(v *caller) (text string) {
 		(SELECT string_agg(h::text, '|' ORDER BY id) FROM hunts h WHERE merchant_id = $1) ||
 		(SELECT string_agg(n::text, '|' ORDER BY id) FROM hunt_notes n WHERE merchant_id = $1) ||
 		(SELECT string_agg(p::text, '|' ORDER BY version) FROM playbooks p WHERE merchant_id = $1) ||
+		coalesce((SELECT string_agg(x::text, '|' ORDER BY id) FROM shield_decisions x WHERE merchant_id = $1), '') ||
+		coalesce((SELECT string_agg(x::text, '|' ORDER BY id) FROM shield_holds x WHERE merchant_id = $1), '') ||
+		coalesce((SELECT string_agg(x::text, '|' ORDER BY subscription) FROM shield_states x WHERE merchant_id = $1), '') ||
 		(SELECT string_agg(x::text, '|' ORDER BY by) FROM halts x WHERE scope = $1) ||
 		(SELECT string_agg(l::text, '|' ORDER BY id) FROM audit_log l WHERE merchant_id = $1) ||
 		(SELECT string_agg(t::text, '|' ORDER BY id) FROM scheduled_tasks t WHERE merchant_id = $1)`, v.id).Scan(&text); err != nil {
@@ -87,6 +102,8 @@ func TestTenantsAreApart(t *testing.T) {
 	c := b.caller("acct_1")
 	own := c.add(seed{})
 	c.put(everybody)
+	override, hold := victim.access()
+	before = b.rowsOf(victim)
 	unknown := uuid.Must(uuid.NewV7()).String()
 	for _, route := range []struct{ method, path, foreign, body string }{
 		{"GET", "/api/audits/", audit.String(), ""},
@@ -99,6 +116,11 @@ func TestTenantsAreApart(t *testing.T) {
 		{"GET", "/api/hunts/", hunt.String(), ""},
 		{"GET", "/api/hunts/", ghost.String(), ""},
 		{"DELETE", "/api/hunts/", hunt.String(), ""},
+		{"DELETE", "/api/shield/overrides/", override.String(), ""},
+		{"DELETE", "/api/shield/promises/", override.String(), ""},
+		{"DELETE", "/api/shield/exemptions/", override.String(), ""},
+		{"POST", "/api/shield/holds/%s/release", hold.String(), ""},
+		{"POST", "/api/shield/holds/%s/discard", hold.String(), ""},
 	} {
 		address := func(id string) string {
 			if strings.Contains(route.path, "%s") {

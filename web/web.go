@@ -24,8 +24,10 @@ import (
 	"phantom/input"
 	"phantom/message"
 	"phantom/recovery"
+	"phantom/shield"
 	"phantom/task"
 	"phantom/trail"
+	"phantom/verdict"
 )
 
 // Config is what the handlers need.
@@ -46,6 +48,9 @@ type Config struct {
 	Tasks    func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error)
 	Recovery *recovery.Service
 	Messages *message.Service
+	Shield   *shield.Service
+	// Verdicts answers what apps ask about access; nil: nobody does.
+	Verdicts http.Handler
 	// Trail lists what has been changed for a merchant, as [trail.List] does.
 	Trail func(ctx context.Context, merchantID uuid.UUID, filter trail.Filter) (trail.Page, error)
 
@@ -116,6 +121,23 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("PUT /api/templates/{channel}/{name}", s.authenticated(s.setTemplate))
 	mux.HandleFunc("DELETE /api/templates/{channel}/{name}", s.authenticated(s.deleteTemplate))
 	mux.HandleFunc("POST /api/templates/{channel}/{name}/preview", s.authenticated(s.previewTemplate))
+	mux.HandleFunc("GET /api/shield/policy", s.authenticated(s.getPolicy))
+	mux.HandleFunc("PUT /api/shield/policy", s.authenticated(s.setPolicy))
+	mux.HandleFunc("POST /api/shield/preview", s.authenticated(s.previewPolicy))
+	mux.HandleFunc("POST /api/shield/simulate", s.authenticated(s.simulatePolicy))
+	mux.HandleFunc("GET /api/shield/overrides", s.authenticated(s.listDecisions(shield.KindOverride)))
+	mux.HandleFunc("POST /api/shield/overrides", s.authenticated(s.decide(shield.KindOverride)))
+	mux.HandleFunc("DELETE /api/shield/overrides/{id}", s.authenticated(s.takeBack(shield.KindOverride)))
+	mux.HandleFunc("GET /api/shield/promises", s.authenticated(s.listDecisions(shield.KindPromise)))
+	mux.HandleFunc("POST /api/shield/promises", s.authenticated(s.decide(shield.KindPromise)))
+	mux.HandleFunc("DELETE /api/shield/promises/{id}", s.authenticated(s.takeBack(shield.KindPromise)))
+	mux.HandleFunc("GET /api/shield/exemptions", s.authenticated(s.listDecisions(shield.KindExemption)))
+	mux.HandleFunc("POST /api/shield/exemptions", s.authenticated(s.decide(shield.KindExemption)))
+	mux.HandleFunc("DELETE /api/shield/exemptions/{id}", s.authenticated(s.takeBack(shield.KindExemption)))
+	mux.HandleFunc("GET /api/shield/transitions", s.authenticated(s.listTransitions))
+	mux.HandleFunc("GET /api/shield/holds", s.authenticated(s.listHolds))
+	mux.HandleFunc("POST /api/shield/holds/{id}/release", s.authenticated(s.closeHold(s.config.Shield.Release)))
+	mux.HandleFunc("POST /api/shield/holds/{id}/discard", s.authenticated(s.closeHold(s.config.Shield.Discard)))
 	mux.HandleFunc("GET /api/openapi.json", s.openAPI)
 	mux.HandleFunc("POST /api/webhooks/stripe", s.webhook)
 	mux.HandleFunc("POST /api/webhooks/twilio/{merchant_id}", s.incomingSMS)
@@ -123,8 +145,26 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /u/{token}", s.unsubscribe)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
-	return spareAnswered(s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux))))))
+	return s.beside(spareAnswered(s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux)))))))
 }
+
+// beside has what apps ask about access answered on a way of its own, which costs microseconds.
+func (s *Server) beside(next http.Handler) http.Handler {
+	if s.config.Verdicts == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if verdict.Serves(r.URL.Path) {
+			noteAsked(r)
+			s.config.Verdicts.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Draining says whether the server is about to stop.
+func (s *Server) Draining() bool { return s.draining.Load() }
 
 // index is the only HTML there is.
 func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
@@ -262,8 +302,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + wrong.Error() + ".", wrong.field})
 	case errors.As(err, &field):
 		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + field.Error() + ".", field.Field})
-	case errors.Is(err, ghost.ErrNotFound), errors.Is(err, recovery.ErrNotFound), errors.Is(err, message.ErrNotFound):
+	case errors.Is(err, ghost.ErrNotFound), errors.Is(err, recovery.ErrNotFound), errors.Is(err, message.ErrNotFound), errors.Is(err, shield.ErrNotFound):
 		notFound(w)
+	case errors.Is(err, shield.ErrNotSeen):
+		writeError(w, http.StatusConflict, "preview_required", "Nobody has seen what this policy would do. Send it to POST /api/shield/preview, "+
+			"look at who would be lowered, and send it again with the token as Shield-Confirm; or let it run in mode dry_run for 7 days.")
 	case errors.Is(err, message.ErrTooManyTests):
 		w.Header().Set("Retry-After", "3600")
 		writeError(w, http.StatusTooManyRequests, codeTooMany, "The test messages of these 24 hours are used up.")

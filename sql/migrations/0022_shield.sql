@@ -56,6 +56,7 @@ CREATE TABLE shield_states (
     next_at timestamptz,                 -- when time alone may change something
     policy_version integer NOT NULL DEFAULT 0,
     revision bigint NOT NULL DEFAULT 0,
+    ended boolean NOT NULL GENERATED ALWAYS AS (coalesce(facts ->> 'service' = 'ended', false)) STORED,
     monthly bigint NOT NULL GENERATED ALWAYS AS (coalesce((facts ->> 'monthly')::bigint, 0)) STORED, -- minor units
     currency text NOT NULL GENERATED ALWAYS AS (coalesce(facts ->> 'currency', '')) STORED,
     PRIMARY KEY (merchant_id, subscription),

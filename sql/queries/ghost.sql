@@ -132,3 +132,13 @@ SELECT kind, currency, sum(amount)::bigint AS owed, count(*) AS ghosts, count(*)
     coalesce(sum(floor(extract(epoch FROM phantom_now() - first_failed_at) / 86400)), 0)::bigint AS days_given_away
 FROM ghost_targets WHERE merchant_id = $1 AND status = 'open'
 GROUP BY kind, currency ORDER BY kind, currency;
+
+-- name: GhostSeen :many
+-- The merchant's app has let these customers in: their access is proven. What it has said itself
+-- stays.
+WITH seen AS (
+    UPDATE ghost_targets g SET access = 'proven', updated_at = clock_timestamp()
+    WHERE g.merchant_id = @merchant_id AND g.stripe_customer_id = ANY (@customers::text[]) AND g.status = 'open' AND g.access = 'presumed'
+    RETURNING g.stripe_subscription_id AS subscription
+)
+SELECT DISTINCT subscription FROM seen ORDER BY subscription;

@@ -140,7 +140,7 @@ RETURNING r.customers, r.revenue, (r.counted_at < clock_timestamp() - interval '
 -- name: ShieldCountAll :many
 -- What a merchant's customers are, by the currency of what they bring in.
 SELECT currency, count(DISTINCT customer) AS customers, sum(monthly)::bigint AS monthly FROM shield_states
-WHERE merchant_id = $1 AND NOT gone AND NOT facts @> '{"service": "ended"}' AND NOT facts @> '{"service": "incomplete"}'
+WHERE merchant_id = $1 AND NOT gone AND NOT ended AND NOT facts @> '{"service": "incomplete"}'
 GROUP BY currency ORDER BY currency;
 
 -- name: ShieldSetCounts :exec
@@ -221,7 +221,7 @@ WHERE s.merchant_id = @merchant_id AND s.subscription = ANY (@subscriptions::tex
 -- name: ShieldListOver :many
 -- Subscriptions that have ended 30 days ago.
 SELECT * FROM shield_states
-WHERE merchant_id = @merchant_id AND facts @> '{"service": "ended"}' AND NOT gone AND (facts ->> 'ended_at')::timestamptz < phantom_now() - interval '30 days'
+WHERE merchant_id = @merchant_id AND ended AND NOT gone AND (facts ->> 'ended_at')::timestamptz < phantom_now() - interval '30 days'
 ORDER BY subscription LIMIT @page FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: ShieldForget :execrows
@@ -262,3 +262,63 @@ ORDER BY s.customer, s.subscription LIMIT sqlc.arg(page);
 -- The debts that there were, page by page, with when they began and how they ended.
 SELECT id, stripe_subscription_id, kind, currency, amount, first_failed_at, discovered_at, closed_at, closed_reason, products, prices
 FROM ghost_targets WHERE merchant_id = @merchant_id AND id > @after AND kind <> 'charged_back' ORDER BY id LIMIT @page;
+
+-- name: ShieldTouch :one
+-- Something is new of a merchant that no row says: a key, a connection.
+INSERT INTO shield_revisions AS r (merchant_id, revision) VALUES (@merchant, 1)
+ON CONFLICT (merchant_id) DO UPDATE SET revision = r.revision + 1, changed_at = clock_timestamp()
+RETURNING r.revision;
+
+-- name: ShieldListSince :many
+-- What has changed behind a revision, those that are gone too.
+SELECT * FROM shield_states WHERE merchant_id = @merchant_id AND revision > @after ORDER BY revision, subscription LIMIT @page;
+
+-- name: ShieldListRecent :many
+-- Who has changed within 15 seconds: what a notification that was lost had to say.
+SELECT merchant_id, revision, reload FROM shield_revisions WHERE changed_at > now() - interval '15 seconds' ORDER BY merchant_id;
+
+-- name: ShieldListRevisions :many
+SELECT merchant_id, revision, reload FROM shield_revisions ORDER BY merchant_id;
+
+-- name: ShieldListTenants :many
+-- What those who follow know of a merchant beside the rows; with the zero id, of all.
+SELECT m.id, m.stripe_user_id AS account, m.livemode, (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
+    coalesce(p.version, 0)::integer AS version, coalesce(p.body, '{}')::jsonb AS body, coalesce(r.revision, 0)::bigint AS revision,
+    coalesce(r.reload, 0)::bigint AS reload
+FROM merchants m
+LEFT JOIN shield_revisions r ON r.merchant_id = m.id
+LEFT JOIN LATERAL (SELECT n.version, n.body FROM shield_policies n WHERE n.merchant_id = m.id ORDER BY n.version DESC LIMIT 1) AS p ON true
+WHERE m.id = sqlc.arg(id)::uuid OR sqlc.arg(id)::uuid = '00000000-0000-0000-0000-000000000000'
+ORDER BY m.id;
+
+-- name: ShieldListKeys :many
+-- The keys that open a merchant's verdicts; with the zero id, of all.
+SELECT k.merchant_id, k.id, k.key_hash, coalesce(k.expires_at, '0001-01-01 00:00:00Z')::timestamptz AS expires_at FROM api_keys k
+WHERE k.revoked_at IS NULL AND (k.merchant_id = sqlc.arg(merchant_id)::uuid OR sqlc.arg(merchant_id)::uuid = '00000000-0000-0000-0000-000000000000')
+ORDER BY k.merchant_id, k.id;
+
+-- name: ShieldKeyList :many
+-- The one that signs first, then the next one, then those that did.
+SELECT id, secret, public, state, created_at, retired_at FROM shield_keys
+WHERE coalesce(retired_at > clock_timestamp() - interval '31 days', true)
+ORDER BY CASE state WHEN 'current' THEN 0 WHEN 'next' THEN 1 ELSE 2 END, created_at DESC;
+
+-- name: ShieldKeyLock :exec
+LOCK TABLE shield_keys IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: ShieldKeyCreate :exec
+-- Of two processes that make the first ones, one does.
+INSERT INTO shield_keys (id, secret, public, state) VALUES (@id, @secret, @public, @state) ON CONFLICT (state) WHERE state <> 'retired' DO NOTHING;
+
+-- name: ShieldKeyRetire :exec
+UPDATE shield_keys SET state = 'retired', retired_at = clock_timestamp() WHERE state = 'current';
+
+-- name: ShieldKeyPromote :exec
+UPDATE shield_keys SET state = 'current' WHERE state = 'next';
+
+-- name: ShieldKeyForget :exec
+DELETE FROM shield_keys WHERE retired_at < clock_timestamp() - interval '31 days';
+
+-- name: ShieldCountLevels :many
+SELECT level, count(*) AS subscriptions, count(*) FILTER (WHERE held) AS held FROM shield_states
+WHERE merchant_id = $1 AND NOT gone GROUP BY level ORDER BY level;

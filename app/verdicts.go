@@ -1,0 +1,125 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/shield"
+	"phantom/verdict"
+)
+
+// Verdicts is what answers who may keep access, and what keeps it up to date.
+type Verdicts struct {
+	Handler *verdict.Handler
+	Table   *verdict.Table
+
+	app      *App
+	services Services
+	feed     *shield.Feed
+	signer   *verdict.Signer
+	draining func() bool
+}
+
+// NewVerdicts wires them. Nothing is answered before [Verdicts.Start].
+func (a *App) NewVerdicts(s Services) *Verdicts {
+	v := &Verdicts{app: a, services: s, Table: verdict.NewTable()}
+	v.feed = shield.NewFeed(a.Pool, a.DatabaseDirectURL, v.Table, a.Log)
+	v.signer = &verdict.Signer{ListKey: func(ctx context.Context, merchant uuid.UUID) ([]byte, error) {
+		hash, err := connect.HasherIn(ctx, a.Pool, merchant)
+		if err != nil {
+			return nil, err
+		}
+		return hash("shield_list", "")[:16], nil
+	}}
+	v.Handler = verdict.New(verdict.Config{
+		Table: v.Table, PublicURL: a.PublicURL.String(), Secure: a.PublicURL.Scheme == "https", Catch: v.feed.Catch, Signer: v.signer,
+		Draining: func() bool { return v.draining != nil && v.draining() },
+	})
+	return v
+}
+
+const (
+	// keysEvery is how often it is looked whether another process has changed what signs.
+	keysEvery = time.Minute
+	// usedEvery is how often it is written down which keys were used, and whose access is proven.
+	usedEvery = time.Minute
+)
+
+// Start follows the database until ctx ends; wait returns when that has ended. draining says whether
+// the server is about to stop.
+func (v *Verdicts) Start(ctx context.Context, draining func() bool) (wait func()) {
+	v.draining = draining
+	var running sync.WaitGroup
+	running.Go(func() { v.feed.Run(ctx) })
+	running.Go(func() { every(ctx, keysEvery, "read what signs verdicts", v, v.readKeys) })
+	running.Go(func() { every(ctx, usedEvery, "note who has asked for verdicts", v, v.note) })
+	return running.Wait
+}
+
+// every does something now and then. A failure is said once, until it succeeds.
+func every(ctx context.Context, d time.Duration, what string, v *Verdicts, do func(context.Context) error) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	failed := false
+	for {
+		bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := do(bounded)
+		cancel()
+		switch {
+		case err == nil:
+			failed = false
+		case ctx.Err() == nil && !failed:
+			failed = true
+			v.app.Log.Error("[SERVER] cannot "+what+": it is tried again", "cause", db.Describe(err)) //nolint:sloglint // one of two constants
+		}
+		retry := tick.C
+		if err != nil { // sooner, for the database may just have been away
+			retry = time.After(5 * time.Second)
+		}
+		select {
+		case <-retry:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (v *Verdicts) readKeys(ctx context.Context) error {
+	keys, err := v.services.Shield.SigningKeys(ctx)
+	if err != nil {
+		return err
+	}
+	all := make([]verdict.SigningKey, len(keys))
+	for i, key := range keys {
+		all[i] = verdict.SigningKey{ID: key.ID, Public: key.Public, Private: key.Private}
+	}
+	v.signer.Set(all)
+	return nil
+}
+
+// note writes down which keys were used, and which customers who owe were let in: their access is
+// proven.
+func (v *Verdicts) note(ctx context.Context) error {
+	queries := db.New(v.app.Pool)
+	for _, key := range v.Table.UsedKeys() {
+		if err := queries.APIKeyNoteUse(ctx, db.APIKeyNoteUseParams{MerchantID: key.Merchant, ID: key.ID}); err != nil && !db.ReadOnly(err) {
+			return fmt.Errorf("note the use of a key: %w", err)
+		}
+	}
+	seen := map[uuid.UUID][]string{}
+	for _, c := range v.Handler.Seen() {
+		seen[c.Merchant] = append(seen[c.Merchant], c.Customer)
+	}
+	for merchant, customers := range seen {
+		if err := v.services.Ghosts.Seen(ctx, merchant, customers); err != nil && !db.ReadOnly(err) {
+			return err
+		}
+	}
+	return nil
+}
