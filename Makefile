@@ -105,6 +105,10 @@ bench-api: ## Measure the merchant API over 1,000,000 ghosts
 bench-rls: ## Measure what row-level security would cost (ADR 0020)
 	cd bench && go run ./cmd/rls
 
+.PHONY: bench-shield
+bench-shield: ## Measure answers about access beside a hello-world server, and how soon a change is seen
+	cd bench && go run ./cmd/shield
+
 .PHONY: bench-charges
 bench-charges: ## Measure due charges beside the sandbox's ceiling and beside River's bare call
 	cd bench && go run ./cmd/charges

@@ -51,8 +51,8 @@ const (
 	usedEvery = time.Minute
 )
 
-// Start follows the database until ctx ends; wait returns when that has ended. draining says whether
-// the server is about to stop.
+// Start follows the database until ctx ends; wait returns when that has ended. draining says
+// whether the server is about to stop.
 func (v *Verdicts) Start(ctx context.Context, draining func() bool) (wait func()) {
 	v.draining = draining
 	var running sync.WaitGroup

@@ -55,7 +55,7 @@ func shieldOf(ctx context.Context, call Call) error {
 }
 
 // withShield runs work for a merchant.
-func (call Call) withShield(ctx context.Context, action, account string, work func(*app.App, *shield.Service, uuid.UUID) error) error {
+func (call Call) withShield(ctx context.Context, action, account string, work func(*shield.Service, uuid.UUID) error) error {
 	if err := checkAccount("shield "+action, account); err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (call Call) withShield(ctx context.Context, action, account string, work fu
 	if err != nil {
 		return err
 	}
-	err = work(a, shield.New(a.Pool, shield.Config{Log: a.Log, Hash: connect.HasherIn}), merchant)
+	err = work(shield.New(a.Pool, shield.Config{Log: a.Log, Hash: connect.HasherIn}), merchant)
 	var wrong *input.FieldError
 	switch {
 	case errors.As(err, &wrong):
@@ -87,7 +87,7 @@ func shieldStatus(ctx context.Context, call Call) error {
 	if err := call.parse(flags); err != nil {
 		return err
 	}
-	return call.withShield(ctx, "status", *account, func(a *app.App, s *shield.Service, merchant uuid.UUID) error {
+	return call.withShield(ctx, "status", *account, func(s *shield.Service, merchant uuid.UUID) error {
 		status, err := s.Status(ctx, merchant)
 		if err != nil {
 			return err
@@ -144,7 +144,7 @@ func shieldPreview(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
-	return call.withShield(ctx, "preview", account, func(_ *app.App, s *shield.Service, merchant uuid.UUID) error {
+	return call.withShield(ctx, "preview", account, func(s *shield.Service, merchant uuid.UUID) error {
 		preview, err := s.Preview(ctx, merchant, policy)
 		if err != nil {
 			return err
@@ -183,7 +183,7 @@ func shieldSimulate(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
-	return call.withShield(ctx, "simulate", account, func(_ *app.App, s *shield.Service, merchant uuid.UUID) error {
+	return call.withShield(ctx, "simulate", account, func(s *shield.Service, merchant uuid.UUID) error {
 		result, err := s.Simulate(ctx, merchant, policy)
 		if err != nil {
 			return err
@@ -221,7 +221,7 @@ func (call Call) closeHold(ctx context.Context, action string, how func(*shield.
 			return fmt.Errorf("phantom shield %s: --hold %.80q is no hold's id: phantom shield status shows it", action, *hold)
 		}
 	}
-	return call.withShield(ctx, action, *account, func(_ *app.App, s *shield.Service, merchant uuid.UUID) error {
+	return call.withShield(ctx, action, *account, func(s *shield.Service, merchant uuid.UUID) error {
 		if id == uuid.Nil {
 			status, err := s.Status(ctx, merchant)
 			if err != nil {
@@ -273,7 +273,7 @@ func (call Call) decide(ctx context.Context, action string, kind shield.Kind) er
 		}
 		wish.Until = &at
 	}
-	return call.withShield(ctx, action, *account, func(_ *app.App, s *shield.Service, merchant uuid.UUID) error {
+	return call.withShield(ctx, action, *account, func(s *shield.Service, merchant uuid.UUID) error {
 		decision, revision, err := s.Decide(ctx, merchant, kind, wish)
 		if err != nil {
 			return err

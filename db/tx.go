@@ -79,9 +79,10 @@ func (a *announcing) announce(ctx context.Context, conn *pgxpool.Conn) {
 // ShieldChannel is where those listen who follow levels of access.
 const ShieldChannel = "phantom_shield"
 
-// Notify tells all who listen on a channel, once the transaction has committed. Inside, NOTIFY takes
-// a lock for all databases of the server until the commit is over: with 16 writers that leaves a
-// sixteenth of the commits. A tx of another making than [InTx]'s, or a pool, tells by itself.
+// Notify tells all who listen on a channel, once the transaction has committed. Inside, NOTIFY
+// takes a lock for all databases of the server until the commit is over: with 16 writers that
+// leaves a sixteenth of the commits. A tx of another making than [InTx]'s, or a pool, tells by
+// itself.
 func Notify(ctx context.Context, tx DBTX, channel, payload string) error {
 	ours, is := tx.(*announcing)
 	if !is {

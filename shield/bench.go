@@ -295,7 +295,7 @@ func (s *Service) write(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, r
 	if !w.Raises {
 		return nil
 	}
-	return announce(ctx, tx, merchantID, revision, told)
+	return Announce(ctx, tx, merchantID, revision, told)
 }
 
 // addRow adds a row to a statement, and the change of its level.

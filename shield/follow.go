@@ -54,8 +54,8 @@ type Sink interface {
 	Synced()
 }
 
-// Feed follows the database: LISTEN tells of each change within milliseconds, and a look each second
-// is the net below it.
+// Feed follows the database: LISTEN tells of each change within milliseconds, and a look each
+// second is the net below it.
 type Feed struct {
 	Pool *pgxpool.Pool
 	URL  string // past any pooler: LISTEN needs a session

@@ -13,8 +13,8 @@ import (
 	"phantom/trail"
 )
 
-// HoldReport is a time in which the breaker is or was open: nobody is lowered to limited or blocked until
-// a person has said so.
+// HoldReport is a time in which the breaker is or was open: nobody is lowered to limited or blocked
+// until a person has said so.
 type HoldReport struct {
 	ID       uuid.UUID  `json:"id"`
 	OpenedAt time.Time  `json:"opened_at"`

@@ -16,8 +16,8 @@ import (
 	"phantom/vault"
 )
 
-// SigningKey is an Ed25519 pair that signs verdicts. Private is nil of one that does not sign yet, or
-// any more.
+// SigningKey is an Ed25519 pair that signs verdicts. Private is nil of one that does not sign yet,
+// or any more.
 type SigningKey struct {
 	ID        string
 	Public    ed25519.PublicKey
@@ -31,8 +31,8 @@ type SigningKey struct {
 // that it has signed.
 const RetiredFor = 31 * 24 * time.Hour
 
-// SigningKeys are all that are published, the one that signs first. Where there is none yet it makes
-// one that signs and one that will.
+// SigningKeys are all that are published, the one that signs first. Where there is none yet it
+// makes one that signs and one that will.
 func (s *Service) SigningKeys(ctx context.Context) (keys []SigningKey, err error) {
 	err = db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)

@@ -3,6 +3,7 @@ package shield
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -105,8 +106,9 @@ type News struct {
 // mostNews is what PostgreSQL takes in a notification, with room to spare.
 const mostNews = 7000
 
-// announce tells those who follow of a revision once tx has committed.
-func announce(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, revision int64, rows []Row) error {
+// Announce tells those who follow of a merchant's revision, and of the rows that it changes, once tx
+// has committed.
+func Announce(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, revision int64, rows []Row) error {
 	news := News{Merchant: merchantID, Revision: revision}
 	if len(rows) <= 8 {
 		news.Rows = rows
@@ -120,9 +122,10 @@ func announce(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, revision in
 }
 
 // reload has those who follow read all of a merchant's anew.
-func reload(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (revision int64, err error) {
-	if revision, err = db.New(tx).ShieldReload(ctx, merchantID); err != nil {
-		return 0, err
+func reload(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
+	revision, err := db.New(tx).ShieldReload(ctx, merchantID)
+	if err != nil {
+		return fmt.Errorf("raise the revision: %w", err)
 	}
-	return revision, announce(ctx, tx, merchantID, revision, nil)
+	return Announce(ctx, tx, merchantID, revision, nil)
 }

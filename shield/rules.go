@@ -94,8 +94,8 @@ func (s *Service) SetPolicy(ctx context.Context, merchantID uuid.UUID, p Policy,
 		if err := trail.Record(ctx, tx, changeOf(merchantID, stored, before)); err != nil {
 			return err
 		}
-		if _, err = reload(ctx, tx, merchantID); err != nil {
-			return fmt.Errorf("raise the revision: %w", err)
+		if err := reload(ctx, tx, merchantID); err != nil {
+			return err
 		}
 		revision, err = revisionIn(ctx, tx, merchantID)
 		return err
@@ -261,7 +261,7 @@ func (p *Preview) add(b *bench, enforced Policy, rows []db.ShieldState) error {
 		known := RowOf(row, facts).Known()
 		known.Level = was.Level
 		now = append(now, known)
-		known.Level, known.Reason = Level(j.Target), j.Reason
+		known.Level, known.Reason = j.Target, j.Reason
 		then = append(then, known)
 		if facts.Monthly > 0 && facts.Service != Ended {
 			revenue[facts.Currency] += facts.Monthly

@@ -91,6 +91,5 @@ func Left(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
 	if err := queries.ShieldDropAll(ctx, merchantID); err != nil {
 		return fmt.Errorf("drop levels: %w", err)
 	}
-	_, err := reload(ctx, tx, merchantID)
-	return err
+	return reload(ctx, tx, merchantID)
 }

@@ -323,6 +323,37 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// Who has just become known had nothing that they could lose: a first audit finds thousands that
+// have ended, and the breaker stays closed.
+func TestWhoBecomesKnownTripsNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.policy(always)
+	var all []shield.Facts
+	for i := range 50 {
+		ended := paying(fmt.Sprint(i))
+		ended.Service, ended.EndedAt = shield.Ended, b.now().AddDate(0, 0, -2)
+		all = append(all, ended)
+	}
+	b.tell(all...)
+	b.want("sub_49", "blocked ended")
+	if holds, _, err := b.s.Holds(t.Context(), b.merchant, uuid.Nil, 10); err != nil || len(holds) != 0 {
+		t.Errorf("%+v, %v", holds, err)
+	}
+	// Who is known loses something, whatever the reason is: Stripe may be wrong.
+	for i := range 50 {
+		b.tell(paying(fmt.Sprint("known", i)))
+	}
+	for i := range 50 {
+		ended := paying(fmt.Sprint("known", i))
+		ended.Service, ended.EndedAt = shield.Ended, b.now()
+		b.tell(ended)
+	}
+	if n := b.Count("SELECT count(*) FROM shield_states WHERE customer LIKE 'cus_known%' AND level = 'blocked'"); n != 5 {
+		t.Errorf("%d of 50 were blocked at once, want the 5 that are always allowed", n)
+	}
+}
+
 // What is discarded stays as it is for as long as this debt is owed.
 func TestDiscardedHold(t *testing.T) {
 	t.Parallel()

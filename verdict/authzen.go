@@ -6,6 +6,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"sync"
 
 	"github.com/go-faster/jx"
 
@@ -55,10 +56,7 @@ func (e evaluation) wrong() string {
 	return ""
 }
 
-var (
-	errShape  = errors.New("is not as it must be")
-	emptyBody = errors.New("is empty")
-)
+var errShape = errors.New("is not as it must be")
 
 // evaluate answers one question.
 func (h *Handler) evaluate(w http.ResponseWriter, r *http.Request) {
@@ -123,11 +121,19 @@ func (h *Handler) evaluateMany(w http.ResponseWriter, r *http.Request) {
 	d := jx.GetDecoder()
 	defer jx.PutDecoder(d)
 	d.ResetBytes(body)
+	batch := batches.Get().(*batch)
+	defer batches.Put(batch)
+	*batch = emptyBatch
 	var base evaluation
-	batch := batch{semantic: executeAll}
-	if err := base.decode(d, &batch); err != nil || !atEnd(d) {
-		fail(w, http.StatusBadRequest, "invalid_request", "The body must be a JSON object as the Authorization API has it.")
-		return
+	if err := base.decode(d, batch); err != nil || !atEnd(d) {
+		// Once more, and slowly: one question may be broken, and the others are not.
+		d.ResetBytes(body)
+		*batch, base = emptyBatch, evaluation{}
+		batch.apart = true
+		if err := base.decode(d, batch); err != nil || !atEnd(d) {
+			fail(w, http.StatusBadRequest, "invalid_request", "The body must be a JSON object as the Authorization API has it.")
+			return
+		}
 	}
 	expired := h.mark(w.Header(), v)
 	b := buffers.Get().(*[]byte)
@@ -162,9 +168,15 @@ func (h *Handler) evaluateMany(w http.ResponseWriter, r *http.Request) {
 	send(w, jsonType, *b)
 }
 
+var (
+	batches    = sync.Pool{New: func() any { return new(batch) }}
+	emptyBatch = batch{semantic: executeAll}
+)
+
 // batch is what a batch has beside its defaults.
 type batch struct {
 	semantic string
+	apart    bool // each question is told from where the next one begins
 	count    int
 	items    [mostEvaluations]item
 }
@@ -270,7 +282,7 @@ func (v *view) partOf(record []byte, expired bool, products []string, wanted fun
 		return a, ""
 	}
 	r := reading{record}
-	h0, _, n := r.readHead()
+	h0, n := r.readHead()
 	found := false
 	for range n {
 		s := r.readSub()
@@ -406,9 +418,30 @@ func (e *evaluation) decodeAction(d *jx.Decoder) error {
 		if string(key) != "name" {
 			return d.Skip()
 		}
-		e.action, err = d.Str()
+		e.action, err = word(d)
 		return err
 	})
+}
+
+// word reads a string, of which most are one of ours.
+func word(d *jx.Decoder) (string, error) {
+	text, err := d.StrBytes()
+	if err != nil {
+		return "", err
+	}
+	switch string(text) {
+	case "customer":
+		return "customer", nil
+	case "access":
+		return "access", nil
+	case "feature":
+		return "feature", nil
+	case "product":
+		return "product", nil
+	case "subscription":
+		return "subscription", nil
+	}
+	return string(text), nil
 }
 
 func (t *entity) decode(d *jx.Decoder) error {
@@ -419,7 +452,7 @@ func (t *entity) decode(d *jx.Decoder) error {
 	return d.ObjBytes(func(d *jx.Decoder, key []byte) (err error) {
 		switch string(key) {
 		case "type":
-			t.kind, err = d.Str()
+			t.kind, err = word(d)
 		case "id":
 			t.id, err = d.Str()
 		default:
@@ -451,7 +484,9 @@ func (b *batch) decode(d *jx.Decoder) error {
 			return d.Skip()
 		}
 		i := &b.items[b.count-1]
-		// What is broken is told from where the next one begins.
+		if !b.apart {
+			return i.decode(d, nil)
+		}
 		raw, err := d.Raw()
 		if err != nil {
 			return err
@@ -459,7 +494,7 @@ func (b *batch) decode(d *jx.Decoder) error {
 		inner := jx.GetDecoder()
 		defer jx.PutDecoder(inner)
 		inner.ResetBytes(raw)
-		i.broken = i.evaluation.decode(inner, nil) != nil
+		i.broken = i.decode(inner, nil) != nil
 		return nil
 	})
 }

@@ -10,10 +10,10 @@ import (
 	"phantom/shield"
 )
 
-// The stream of changes is for sidecars: server-sent events, whose ids are revisions. It begins with
-// what a merchant is (event: tenant) and, where the revision after which it was asked for is not the
-// present one, all rows (event: rows, then event: loaded). Then come changes (event: rows), and each
-// second that the source was heard of (event: alive).
+// The stream of changes is for sidecars: server-sent events, whose ids are revisions. It begins
+// with what a merchant is (event: tenant) and, where the revision after which it was asked for is
+// not the present one, all rows (event: rows, then event: loaded). Then come changes (event: rows),
+// and each second that the source was heard of (event: alive).
 
 // TenantNews is what a sidecar is told of the merchant.
 type TenantNews struct {

@@ -390,7 +390,7 @@ func (s *stand) opens(token, kind string, into any) {
 	if err := json.Unmarshal(s.ask("GET", "/.well-known/jwks.json", "", "Authorization", "").Body.Bytes(), &set); err != nil {
 		s.t.Fatal(err)
 	}
-	parsed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.EdDSA})
+	parsed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.EdDSA})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -531,7 +531,7 @@ func TestNothingToSay(t *testing.T) {
 	t.Parallel()
 	s := newStand(t)
 	h := New(Config{Table: NewTable()})
-	r := httptest.NewRequest("GET", "/api/shield/customers/cus_1", nil)
+	r := httptest.NewRequest(http.MethodGet, "/api/shield/customers/cus_1", nil)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
 	if w.Code != 503 || !strings.Contains(w.Body.String(), "shield_loading") || w.Header().Get("Retry-After") == "" {
@@ -554,7 +554,7 @@ func TestChanges(t *testing.T) {
 	s := newStand(t)
 	server := httptest.NewServer(s.h)
 	defer server.Close()
-	r, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/api/shield/changes", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/api/shield/changes", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -217,10 +217,10 @@ func (r *reading) number() uint64 {
 }
 
 // readHead takes the head off, and says how many subscriptions follow.
-func (r *reading) readHead() (h head, flags byte, subscriptions int) {
+func (r *reading) readHead() (h head, subscriptions int) {
 	_, _, r.rest = readID(r.rest[4:], customerPrefix)
 	h.level, h.reason = shield.Levels[r.byte()], reasons[r.byte()]
-	flags = r.byte()
+	flags := r.byte()
 	h.since, h.inDebt = r.time(), flags&inDebt != 0
 	if flags&hasTarget != 0 {
 		h.target = shield.Levels[r.byte()]
@@ -229,7 +229,7 @@ func (r *reading) readHead() (h head, flags byte, subscriptions int) {
 		h.next = &shield.RowAhead{Level: shield.Levels[r.byte()]}
 		h.next.At = r.time()
 	}
-	return h, flags, int(r.number())
+	return h, int(r.number())
 }
 
 // sub is a subscription of a record.
@@ -269,7 +269,7 @@ func (s *sub) is(id string) bool {
 // holds says whether a record has a subscription.
 func holds(record []byte, subscription string) bool {
 	r := reading{record}
-	_, _, n := r.readHead()
+	_, n := r.readHead()
 	for range n {
 		if s := r.readSub(); s.is(subscription) {
 			return true
@@ -281,7 +281,7 @@ func holds(record []byte, subscription string) bool {
 // decode is a record as rows.
 func decode(record []byte, products []string, customer string) []shield.Row {
 	r := reading{record}
-	_, _, n := r.readHead()
+	_, n := r.readHead()
 	rows := make([]shield.Row, 0, n+1)
 	for range n {
 		s := r.readSub()

@@ -244,7 +244,8 @@ func (t *Table) lowered(v *view) map[string]shield.Level {
 	return all
 }
 
-// Verify opens a verdict or a list that one of these keys has signed, and returns its claims as JSON.
+// Verify opens a verdict or a list that one of these keys has signed, and returns its claims as
+// JSON.
 func Verify(token string, keys []SigningKey) (string, error) {
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithExpirationRequired())
 	parsed, err := parser.Parse(token, func(t *jwt.Token) (any, error) {

@@ -34,7 +34,6 @@ type Table struct {
 	owners [shards]ownerShard
 
 	products names
-	writer   sync.Mutex
 	tenants  map[uuid.UUID]*tenant // of the writer alone
 	slots    uint32                // that were given
 

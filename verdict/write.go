@@ -23,7 +23,7 @@ func (v *view) answerOf(record []byte, expired bool) answer {
 	a := answer{known: record != nil}
 	if a.known {
 		r := reading{record}
-		h, _, _ := r.readHead()
+		h, _ := r.readHead()
 		a.level, a.reason, a.inDebt = h.level, h.reason, h.inDebt
 	} else {
 		a.level, _ = v.unknown()
@@ -67,7 +67,7 @@ func (v *view) appendVerdict(dst []byte, record []byte, customer, feature string
 	r := reading{record}
 	a := answer{known: record != nil}
 	if a.known {
-		h, _, n = r.readHead()
+		h, n = r.readHead()
 		a.inDebt = h.inDebt
 	} else {
 		h.level, h.target = v.unknown()
@@ -142,7 +142,7 @@ func (v *view) appendSubscription(dst []byte, record []byte, id, feature string,
 	customer := ""
 	if record != nil {
 		r := reading{record}
-		_, _, n := r.readHead()
+		_, n := r.readHead()
 		for range n {
 			if s := r.readSub(); s.is(id) {
 				found, a.known = s, true

@@ -30,6 +30,7 @@ type boundedConn struct {
 	listener *boundedListener
 	place    *list.Element // among the silent ones
 	closed   bool
+	busy     atomic.Bool // see busyConns
 	asked    atomic.Bool // on the way that takes no lock, since somebody has looked
 }
 
@@ -67,8 +68,8 @@ func (l *boundedListener) add(c *boundedConn) (oldest *boundedConn, fits bool) {
 	return oldest, true
 }
 
-// longestSilent is the connection that has asked nothing for longest, or nil. One that has asked for
-// verdicts since it was passed over last is passed over once more.
+// longestSilent is the connection that has asked nothing for longest, or nil. One that has asked
+// for verdicts since it was passed over last is passed over once more.
 func (l *boundedListener) longestSilent() *boundedConn {
 	for range 2 * l.silent.Len() {
 		front := l.silent.Front()

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -66,31 +65,27 @@ func (l *drainableListener) drain() error {
 // busyConns counts the connections that have sent, or may yet send, a request that nobody has
 // answered. http.Server.Shutdown drops a request that it reads after it was called, so it is called
 // when there are none.
-type busyConns struct {
-	mutex sync.Mutex
-	conns map[net.Conn]struct{}
-}
+type busyConns struct{ count atomic.Int64 }
 
-// track is an http.Server's ConnState hook.
+// track is an http.Server's ConnState hook. It is called twice for each request, and takes no lock.
 func (b *busyConns) track(conn net.Conn, state http.ConnState) {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
+	c, ours := conn.(*boundedConn)
+	if !ours {
+		return
+	}
 	switch state {
 	case http.StateNew, http.StateActive:
-		if b.conns == nil {
-			b.conns = make(map[net.Conn]struct{})
+		if !c.busy.Swap(true) {
+			b.count.Add(1)
 		}
-		b.conns[conn] = struct{}{}
 	case http.StateIdle, http.StateHijacked, http.StateClosed:
-		delete(b.conns, conn)
+		if c.busy.Swap(false) {
+			b.count.Add(-1)
+		}
 	}
 }
 
-func (b *busyConns) none() bool {
-	b.mutex.Lock()
-	defer b.mutex.Unlock()
-	return len(b.conns) == 0
-}
+func (b *busyConns) none() bool { return b.count.Load() == 0 }
 
 // wait returns when there are none or ctx has ended.
 func (b *busyConns) wait(ctx context.Context) {

@@ -98,12 +98,11 @@ func TestTenantsAreApart(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	ghost, audit, hunt, victim := b.victim()
-	before := b.rowsOf(victim)
 	c := b.caller("acct_1")
 	own := c.add(seed{})
 	c.put(everybody)
 	override, hold := victim.access()
-	before = b.rowsOf(victim)
+	before := b.rowsOf(victim)
 	unknown := uuid.Must(uuid.NewV7()).String()
 	for _, route := range []struct{ method, path, foreign, body string }{
 		{"GET", "/api/audits/", audit.String(), ""},
