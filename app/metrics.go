@@ -36,7 +36,8 @@ type instruments struct {
 	runs   sync.Map // of runKey to *runSeries
 	stripe sync.Map // of a status class to *metrics.Counter
 
-	queue queueReading
+	queue    queueReading
+	verdicts *Verdicts // nil where nobody is answered
 }
 
 // runKey names a series: it costs a look-up for each task, and building its text would cost more.
@@ -149,6 +150,9 @@ func (i *instruments) write(ctx context.Context, w io.Writer, pool *pgxpool.Pool
 	sealing.NewCounter("phantom_vault_seals_total").Set(i.ring.Seals())
 	sealing.NewCounter("phantom_vault_opens_total").Set(i.ring.Opened())
 	sealing.WritePrometheus(w)
+	if i.verdicts != nil {
+		i.verdicts.write(w)
+	}
 	_, _ = w.Write(i.queue.read(ctx, db.New(pool)))
 }
 

@@ -3,9 +3,11 @@ package app
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/google/uuid"
 
 	"phantom/connect"
@@ -41,7 +43,26 @@ func (a *App) NewVerdicts(s Services) *Verdicts {
 		Table: v.Table, PublicURL: a.PublicURL.String(), Secure: a.PublicURL.Scheme == "https", Catch: v.feed.Catch, Signer: v.signer,
 		Draining: func() bool { return v.draining != nil && v.draining() },
 	})
+	if a.metrics != nil {
+		a.metrics.verdicts = v
+	}
 	return v
+}
+
+// write writes what was answered in Prometheus' text format.
+func (v *Verdicts) write(w io.Writer) {
+	set := metrics.NewSet()
+	byProtocol, denied := v.Handler.Counts()
+	for protocol, n := range byProtocol {
+		set.NewCounter(fmt.Sprintf("phantom_shield_answers_total{protocol=%q}", protocol)).Set(uint64(n))
+	}
+	set.NewCounter("phantom_shield_denials_total").Set(uint64(denied))
+	for account, n := range v.Table.Unknown() {
+		set.NewCounter(fmt.Sprintf("phantom_shield_unknown_total{account=%q}", account)).Set(uint64(n))
+	}
+	set.NewGauge("phantom_shield_age_seconds", nil).Set(v.Table.Age().Seconds())
+	set.NewGauge("phantom_shield_table_bytes", nil).Set(float64(v.Table.Bytes()))
+	set.WritePrometheus(w)
 }
 
 const (

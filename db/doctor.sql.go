@@ -51,6 +51,40 @@ func (q *Queries) DoctorDisputes(ctx context.Context) ([]string, error) {
 	return items, nil
 }
 
+const doctorHolds = `-- name: DoctorHolds :many
+SELECT m.stripe_user_id AS account, h.opened_at,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = h.merchant_id AND s.held) AS held
+FROM shield_holds h JOIN merchants m ON m.id = h.merchant_id
+WHERE h.closed_at IS NULL ORDER BY h.opened_at, m.id
+`
+
+type DoctorHoldsRow struct {
+	Account  string
+	OpenedAt time.Time
+	Held     int64
+}
+
+// Where the breaker of access is open.
+func (q *Queries) DoctorHolds(ctx context.Context) ([]DoctorHoldsRow, error) {
+	rows, err := q.db.Query(ctx, doctorHolds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DoctorHoldsRow
+	for rows.Next() {
+		var i DoctorHoldsRow
+		if err := rows.Scan(&i.Account, &i.OpenedAt, &i.Held); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const doctorMerchants = `-- name: DoctorMerchants :one
 SELECT count(*) FILTER (WHERE disconnected_at IS NULL) AS connected,
     count(*) FILTER (WHERE disconnected_at IS NOT NULL) AS disconnected,

@@ -29,6 +29,7 @@ var readsAll = map[string]string{
 	"DemoCountReview":     "the demo has a database of its own",
 	"DemoNext":            "the demo has a database of its own",
 	"DoctorDisputes":      "phantom doctor looks at everybody",
+	"DoctorHolds":         "phantom doctor lists the open holds",
 	"DoctorMerchants":     "phantom doctor counts the merchants",
 	"DoctorParked":        "phantom doctor lists parked tasks",
 	"DoctorTasks":         "phantom doctor counts the tasks",

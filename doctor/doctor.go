@@ -245,7 +245,7 @@ func (d *Diagnosis) checkDatabase(ctx context.Context) {
 		d.add(OK, "schema", "is this version's; "+d.role.Name+" reads and writes rows, and changes no table", "")
 	}
 	queries := db.New(pool)
-	for i, look := range []func(context.Context, *db.Queries) error{d.checkKeys, d.checkSealed, d.checkMerchants, d.checkTasks, d.checkParked, d.checkHalts, d.checkDisputes} {
+	for i, look := range []func(context.Context, *db.Queries) error{d.checkKeys, d.checkSealed, d.checkMerchants, d.checkTasks, d.checkParked, d.checkHalts, d.checkDisputes, d.checkHolds} {
 		if err := look(ctx, queries); err != nil {
 			d.add(Fail, []string{"keys", "sealed values", "merchants", "backlog", "parked", "halts", "disputes"}[i], db.Describe(err), advice)
 		}

@@ -107,6 +107,29 @@ func (d *Diagnosis) checkHalts(ctx context.Context, queries *db.Queries) error {
 	return nil
 }
 
+// checkHolds names the merchants whose breaker is open: nobody there is lowered until a person says
+// so.
+func (d *Diagnosis) checkHolds(ctx context.Context, queries *db.Queries) error {
+	holds, err := queries.DoctorHolds(ctx)
+	if err != nil {
+		return err
+	}
+	if len(holds) == 0 {
+		d.add(OK, "access", "the breaker is open for nobody", "")
+		return nil
+	}
+	var said []string
+	for _, h := range holds[:min(len(holds), haltsNamed)] {
+		said = append(said, fmt.Sprintf("%s since %s, %d held", h.Account, shortTime(h.OpenedAt), h.Held))
+	}
+	if more := len(holds) - len(said); more > 0 {
+		said = append(said, fmt.Sprintf("%d more", more))
+	}
+	d.add(Warn, "access", "too many customers would have lost access at once, and nobody loses it until a person says so: "+strings.Join(said, "; "),
+		"look at phantom shield status --merchant acct_…, and then release or discard")
+	return nil
+}
+
 // HaltWords say whose halt one is and what lifts it.
 func HaltWords(h db.HaltReadAccountsRow) (whose, lift string) {
 	switch {

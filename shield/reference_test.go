@@ -7,7 +7,8 @@ import (
 	"phantom/debt"
 )
 
-// reference judges as docs/adr/0022-levels-of-access.md says, written from that page alone.
+// reference judges as docs/adr/0022-levels-of-access.md says. It was written from that page alone;
+// who wrote the code has kept it to the page since.
 func reference(p Policy, s Subscription, who Standing, was State, now time.Time) (State, Level) {
 	// How much access a level leaves, as a number of the reference's own.
 	access := map[Level]int{Full: 5, Notice: 4, Grace: 3, Limited: 2, Blocked: 1}

@@ -76,3 +76,10 @@ SELECT DISTINCT status::text AS status FROM (
     WHERE a.state <> 'running' ORDER BY a.merchant_id, a.ticket DESC) AS newest,
     jsonb_array_elements_text(newest.totals -> 'unknown_disputes') AS status
 ORDER BY 1;
+
+-- name: DoctorHolds :many
+-- Where the breaker of access is open.
+SELECT m.stripe_user_id AS account, h.opened_at,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = h.merchant_id AND s.held) AS held
+FROM shield_holds h JOIN merchants m ON m.id = h.merchant_id
+WHERE h.closed_at IS NULL ORDER BY h.opened_at, m.id;

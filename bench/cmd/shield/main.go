@@ -37,6 +37,15 @@ type size struct {
 	large         []int   // tables whose memory is measured
 }
 
+// parts are what is measured.
+var parts = []struct {
+	name    string
+	measure func(context.Context, size) ([]bar, error)
+}{{"requests", requests}, {"latency", latency}, {"memory", memory}, {"database", database}}
+
+// tinySize shows that it runs, and nothing else.
+var tinySize = size{rounds: 1, subscriptions: 1000, seconds: 0.2, rate: 500, rows: 2000, commits: 20, large: []int{20_000}}
+
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "serve" {
 		if err := serve(os.Args[2]); err != nil {
@@ -50,13 +59,10 @@ func main() {
 	flag.Parse()
 	s := size{rounds: 7, subscriptions: 100_000, seconds: 2, rate: 4000, rows: 1_000_000, commits: 400, large: []int{1_000_000, 10_000_000}}
 	if *tiny {
-		s = size{rounds: 1, subscriptions: 1000, seconds: 0.2, rate: 500, rows: 2000, commits: 20, large: []int{20_000}}
+		s = tinySize
 	}
 	met := true
-	for _, part := range []struct {
-		name    string
-		measure func(context.Context, size) ([]bar, error)
-	}{{"requests", requests}, {"latency", latency}, {"memory", memory}, {"database", database}} {
+	for _, part := range parts {
 		if *only != "" && *only != part.name {
 			continue
 		}
