@@ -106,8 +106,8 @@ type News struct {
 // mostNews is what PostgreSQL takes in a notification, with room to spare.
 const mostNews = 7000
 
-// Announce tells those who follow of a merchant's revision, and of the rows that it changes, once tx
-// has committed.
+// Announce tells those who follow of a merchant's revision, and of the rows that it changes, once
+// tx has committed.
 func Announce(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, revision int64, rows []Row) error {
 	news := News{Merchant: merchantID, Revision: revision}
 	if len(rows) <= 8 {

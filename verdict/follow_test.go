@@ -152,8 +152,8 @@ func TestFollowing(t *testing.T) {
 	stage.Await(t, "they have left", f.log, func() bool { return f.table.tenantOf(second).view.Load().Disconnected })
 }
 
-// A notification that is lost, a connection that is lost, and a process that ends between commit and
-// notification lose nothing.
+// A notification that is lost, a connection that is lost, and a process that ends between commit
+// and notification lose nothing.
 func TestLostNotifications(t *testing.T) {
 	t.Parallel()
 	f := follow(t)

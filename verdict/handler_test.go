@@ -86,7 +86,9 @@ func newStand(t *testing.T, change ...func(*shield.Policy)) *stand {
 // ask makes a request. headers are name, value, name, value …; the key is ownKey's.
 func (s *stand) ask(method, path, body string, headers ...string) *httptest.ResponseRecorder {
 	s.t.Helper()
-	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second) // a stream has no end of its own
+	defer cancel()
+	r := httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+ownKey)
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")

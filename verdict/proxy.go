@@ -7,8 +7,8 @@ import (
 )
 
 // proxied answers a proxy: nginx's auth_request, Traefik's ForwardAuth, Envoy's ext_authz. Only 200
-// and 403 are about the visitor. What is wrong with the proxy's own request is a 5xx, a bad key too:
-// nginx hands a 401 to the visitor, and makes a 500 of most others.
+// and 403 are about the visitor. What is wrong with the proxy's own request is a 5xx, a bad key
+// too: nginx hands a 401 to the visitor, and makes a 500 of most others.
 func (h *Handler) proxied(w http.ResponseWriter, r *http.Request) {
 	entry, v, refused := h.enter(r)
 	if refused != nil {

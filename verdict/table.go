@@ -2,10 +2,10 @@
 //
 // # The table
 //
-// [Table] holds every subscription with its level, as package shield has decided it. Whoever follows
-// the database, or a server, writes into it; any number of requests read it meanwhile. Records lie
-// in large blocks without pointers, so that the garbage collector has nothing to do with ten million
-// of them.
+// [Table] holds every subscription with its level, as package shield has decided it. Whoever
+// follows the database, or a server, writes into it; any number of requests read it meanwhile.
+// Records lie in large blocks without pointers, so that the garbage collector has nothing to do
+// with ten million of them.
 //
 // # The handler
 //
@@ -114,8 +114,8 @@ func (t *Table) Loaded() bool { return t.loaded.Load() }
 // tenantOf is a merchant, or nil.
 func (t *Table) tenantOf(id uuid.UUID) *tenant { return (*t.known.Load())[id] }
 
-// replaced is what a request goes by now, if the rows that it went by were read anew meanwhile: they
-// may be gone. Else it is nil.
+// replaced is what a request goes by now, if the rows that it went by were read anew meanwhile:
+// they may be gone. Else it is nil.
 func (t *Table) replaced(v *view) *view {
 	if entry := t.tenantOf(v.ID); entry != nil {
 		if now := entry.view.Load(); now.slot != v.slot {
