@@ -106,7 +106,7 @@ func TestAPIKeyMisuse(t *testing.T) {
 	t.Parallel()
 	url, empty := dbtest.URL(t), dbtest.EmptyURL(t)
 	dbtest.Open(t, url, dbtest.Ring(t))
-	const usage = "phantom apikey create --merchant acct_… [--name NAME] [--scope read|write] [--expires TIME] | " +
+	const usage = "phantom apikey create --merchant acct_… [--name NAME] [--scope read|write|shield] [--expires TIME] | " +
 		"list --merchant acct_… | revoke --merchant acct_… --id KEY-ID"
 	const id = "01980000-0000-7000-8000-000000000000"
 	for name, test := range map[string]struct {
@@ -125,8 +125,8 @@ func TestAPIKeyMisuse(t *testing.T) {
 		"no id":             {url, []string{"revoke", "--merchant", "acct_1"}, `phantom apikey revoke: --id "" is no key's id: phantom apikey list --merchant acct_1 shows them`},
 		"unknown flag":      {url, []string{"create", "--account", "acct_1"}, "phantom apikey create: wrong usage"},
 		"id to create":      {url, []string{"create", "--merchant", "acct_1", "--id", id}, "phantom apikey create: wrong usage"},
-		"shield":            {url, []string{"create", "--merchant", "acct_1", "--scope", "shield"}, `phantom apikey create: --scope "shield" is none: provide read or write`},
-		"no scope":          {url, []string{"create", "--merchant", "acct_1", "--scope="}, `phantom apikey create: --scope "" is none: provide read or write`},
+		"unknown scope":     {url, []string{"create", "--merchant", "acct_1", "--scope", "admin"}, `phantom apikey create: --scope "admin" is none: provide shield, read or write`},
+		"no scope":          {url, []string{"create", "--merchant", "acct_1", "--scope="}, `phantom apikey create: --scope "" is none: provide shield, read or write`},
 		"a past end":        {url, []string{"create", "--merchant", "acct_1", "--expires", "2020-01-31"}, `phantom apikey create: --expires "2020-01-31" is no time to come: write it as 2027-01-31 or 2027-01-31T18:00:00Z`},
 		"no time":           {url, []string{"create", "--merchant", "acct_1", "--expires", "90d"}, `phantom apikey create: --expires "90d" is no time to come: write it as 2027-01-31 or 2027-01-31T18:00:00Z`},
 		"a long name":       {url, []string{"create", "--merchant", "acct_1", "--name", strings.Repeat("é", 65)}, "phantom apikey create: --name is not usable: provide 64 characters at most, without control characters"},

@@ -292,8 +292,8 @@ func TestABootSaysWhatTheRoleLacks(t *testing.T) {
 	execute(t, owner, fmt.Sprintf("REVOKE DELETE ON hunts, attempts, messages, halts FROM %s; REVOKE USAGE ON SEQUENCE ghost_tickets FROM %[1]s", role))
 	boot(fmt.Sprintf("[DATABASE] the role %q may not read and write the rows of attempts, ghost_tickets, halts and 2 more", role) + advice)
 	execute(t, owner, "UPDATE schema_version SET version = version - 1")
-	boot(fmt.Sprintf("[DATABASE] the schema is at version 20 and this binary needs 21, and the role %q may not change it: run phantom migrate "+
-		"with the URL of %q, which owns the tables, and start again", role, tables))
+	boot(fmt.Sprintf("[DATABASE] the schema is at version %d and this binary needs %d, and the role %q may not change it: run phantom migrate "+
+		"with the URL of %q, which owns the tables, and start again", migrations(t)-1, migrations(t), role, tables))
 	execute(t, owner, "UPDATE schema_version SET version = version + 1")
 	migrate("", "--runtime", role)
 	server, _ := ready(t, env)
