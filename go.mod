@@ -3,6 +3,7 @@ module phantom
 go 1.26.4
 
 require (
+	code.dny.dev/ssrf v0.3.0
 	github.com/KimMachineGun/automemlimit v1.0.1
 	github.com/VictoriaMetrics/metrics v1.45.0
 	github.com/c2sp/wycheproof v0.0.0-20260902155932-3fa63dd0344a
@@ -19,6 +20,7 @@ require (
 	github.com/lmittmann/tint v1.2.1
 	github.com/resend/resend-go/v2 v2.28.0
 	github.com/schollz/progressbar/v3 v3.19.1
+	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
 	github.com/stripe/stripe-go/v76 v76.25.0
 	github.com/tmaxmax/go-sse v0.12.0
 	github.com/twilio/twilio-go v1.31.0

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/ed25519"
 	"net/http"
 
 	"github.com/google/uuid"
@@ -11,6 +12,7 @@ import (
 	"phantom/docs"
 	"phantom/ghost"
 	"phantom/message"
+	"phantom/outbound"
 	"phantom/purge"
 	"phantom/recovery"
 	"phantom/shield"
@@ -27,6 +29,7 @@ type Services struct {
 	Messages *message.Service
 	Purges   *purge.Service
 	Shield   *shield.Service
+	Outbound *outbound.Service
 }
 
 // NewServices wires the domain packages over the database. Where Stripe is not needed, they must
@@ -49,12 +52,23 @@ func (a *App) NewServices() Services {
 	messages := message.New(a.Pool, account, message.Config{
 		ResendBase: a.ResendBase, TwilioBase: a.TwilioBase, PublicURL: public, Dev: a.Dev, Log: a.Log,
 	})
-	hunts := recovery.New(a.Pool, account, messages, nil, recovery.Config{Log: a.Log, Refresh: ghost.RefreshIn})
+	events := outbound.New(a.Pool, outbound.Config{Log: a.Log, Dev: a.Dev, Sign: a.signEvents})
+	hunts := recovery.New(a.Pool, account, messages, nil, recovery.Config{Log: a.Log, Refresh: ghost.RefreshIn, Emit: events.Emit})
 	purges := purge.New(a.Pool, account, a.Log)
-	levels := shield.New(a.Pool, shield.Config{Log: a.Log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn})
+	levels := shield.New(a.Pool, shield.Config{Log: a.Log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn, Emit: events.Emit})
 	ghosts.Hunts, purges.Hunts = hunts, hunts
-	ghosts.Shield, purges.Shield = levels, levels
-	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges, Shield: levels}
+	ghosts.Shield, ghosts.Emit = levels, events.Emit
+	purges.Forget = []func(context.Context, uuid.UUID) error{levels.Forget, events.Forget}
+	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges, Shield: levels, Outbound: events}
+}
+
+// signEvents is what signs events beside each endpoint's secret: the key that signs verdicts.
+func (a *App) signEvents(ctx context.Context) (ed25519.PrivateKey, error) {
+	keys, err := shield.New(a.Pool, shield.Config{Log: a.Log}).SigningKeys(ctx)
+	if err != nil || len(keys) == 0 {
+		return nil, err
+	}
+	return keys[0].Private, nil
 }
 
 // NewServer wires the routes. verdicts, if not nil, answers what apps ask about access.
@@ -77,6 +91,7 @@ func (a *App) NewServer(s Services, verdicts http.Handler) *web.Server {
 		Recovery:       s.Hunts,
 		Messages:       s.Messages,
 		Shield:         s.Shield,
+		Outbound:       s.Outbound,
 		Verdicts:       verdicts,
 		WebhookSecrets: a.WebhookSecrets,
 		TrustedProxies: a.TrustedProxies,

@@ -40,6 +40,7 @@ func (a *App) newQueues(pool *pgxpool.Pool, s Services) (q Queues, err error) {
 	maps.Copy(handlers, s.Hunts.Handlers())
 	maps.Copy(handlers, s.Purges.Handlers())
 	maps.Copy(handlers, s.Shield.Handlers())
+	maps.Copy(handlers, s.Outbound.Handlers())
 	config := task.Config{ListenURL: a.DatabaseDirectURL, Handlers: handlers, Workers: max(a.Workers, 2), Long: max(a.Workers/2, 1), Lease: Lease, Log: a.Log}
 	if a.metrics != nil {
 		config.Observe = a.metrics.taskRan

@@ -21,6 +21,7 @@ import (
 	"phantom/db"
 	"phantom/gate"
 	"phantom/ghost"
+	"phantom/outbound"
 	"phantom/purge"
 	"phantom/recovery"
 	"phantom/shield"
@@ -37,7 +38,7 @@ var tasksActions = []string{"list", "show", "retry", "cancel"}
 // harmless are the kinds that only read at Stripe, or do not leave this house. Every other kind may
 // move money or write to somebody.
 var harmless = []string{ghost.KindAudit, ghost.KindRefresh, ghost.KindWebhook, purge.Kind, connect.KindUnpark, connect.KindProbe,
-	shield.KindSweep, shield.KindJudge}
+	shield.KindSweep, shield.KindJudge, outbound.KindDeliver}
 
 // tasks is the subcommand: its first argument says what to do. It reads no sealed column and needs
 // no ENCRYPTION_KEY.

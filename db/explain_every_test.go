@@ -92,6 +92,10 @@ var readsAMerchant = map[string]string{
 	"ShieldCountAll":          "once an hour at most, before somebody loses access",
 	"ShieldDropAll":           "once when an account is connected in the other mode",
 	"ShieldForget":            "once a day",
+	"EndpointCreate":          "endpoints: twenty at most",
+	"EndpointList":            "endpoints: twenty at most",
+	"EndpointListFor":         "endpoints: twenty at most",
+	"DeliveryForget":          "once a day",
 	"ShieldCountLevels":       "phantom shield status",
 	"ShieldListKeys":          "keys of a merchant are few",
 	"ShieldListOver":          "once a day",
@@ -224,6 +228,13 @@ func fillEveryTable(t *testing.T, pool *pgxpool.Pool, small, big uuid.UUID) {
 		`INSERT INTO shield_decisions (merchant_id, id, kind, customer, level) SELECT m.id, gen_random_uuid(), 'override', 'cus_' || n, 'full'` + each,
 		`INSERT INTO shield_holds (merchant_id, id, customers, "of", revenue, closed_at, outcome)
 			SELECT m.id, gen_random_uuid(), 1, 1, '{}', now(), 'released' FROM merchants m, generate_series(1, 5)`,
+		`INSERT INTO event_endpoints (merchant_id, id, url, secret)
+			SELECT e.merchant, e.id, 'https://app.example',
+				('ab', md5(e.id::text), md5(e.id::text), (SELECT key_id FROM vault_sentinels), 'event_endpoints.secret:' || e.id)::sealed_token
+			FROM (SELECT m.id AS merchant, gen_random_uuid() AS id FROM merchants m, generate_series(1, 10)) e`,
+		`INSERT INTO event_deliveries (merchant_id, id, endpoint_id, type, state, finished_at)
+			SELECT m.id, gen_random_uuid(), (SELECT min(e.id::text)::uuid FROM event_endpoints e WHERE e.merchant_id = m.id), 'ghost.opened',
+				'delivered', now()` + each,
 		`INSERT INTO stripe_rates (merchant_id, next_at) SELECT id, now() FROM merchants`,
 		`INSERT INTO oracle_days (merchant_id, livemode, day) SELECT m.id, false, date '2020-01-01' + n` + each,
 		`INSERT INTO oracle_contributions (merchant_id, business_category, decline_class, action, day_of_week, hour_of_day, livemode, attempts, successes)

@@ -62,6 +62,11 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		vault.NewToken("shield_keys.secret:k1", "seed")); err != nil {
 		t.Fatal(err)
 	}
+	endpoint := uuid.Must(uuid.NewV7())
+	if _, err := pool.Exec(ctx, "INSERT INTO event_endpoints (merchant_id, id, url, secret) VALUES ($1, $2, 'https://app.example', $3)",
+		merchant, endpoint, vault.NewToken("event_endpoints.secret:"+endpoint.String(), "whsec_x")); err != nil {
+		t.Fatal(err)
+	}
 
 	columns := []struct {
 		table, column, context string
@@ -75,6 +80,7 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		{"audit_invoices", "email", "audit_invoices.email:in_1", true},
 		{"channels", "secret", "channels.secret:" + merchant.String() + "/resend", false},
 		{"shield_keys", "secret", "shield_keys.secret:k1", false},
+		{"event_endpoints", "secret", "event_endpoints.secret:" + endpoint.String(), false},
 		{"vault_sentinels", "sentinel", "vault_sentinels.sentinel:" + ring.KeyID(), false},
 	}
 	var listed []string

@@ -200,6 +200,32 @@ type CredentialTry struct {
 	TriedAt    time.Time
 }
 
+type EventDelivery struct {
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+	EndpointID uuid.UUID
+	Type       string
+	Body       []byte
+	State      string
+	Attempts   int32
+	Status     *int32
+	Why        *string
+	CreatedAt  time.Time
+	FinishedAt *time.Time
+}
+
+type EventEndpoint struct {
+	MerchantID  uuid.UUID
+	ID          uuid.UUID
+	Url         string
+	Types       []string
+	Secret      vault.EncryptedToken
+	SecretKeyID *string
+	CreatedAt   time.Time
+	DisabledAt  *time.Time
+	DisabledWhy *string
+}
+
 type GhostChange struct {
 	MerchantID   uuid.UUID
 	ID           int64

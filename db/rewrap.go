@@ -30,6 +30,7 @@ var sealedColumns = []sealedColumn{
 	{"audit_invoices", "email"},
 	{"channels", "secret"},
 	{"shield_keys", "secret"},
+	{"event_endpoints", "secret"},
 }
 
 // rewrapBatch bounds how long a row stays locked, which a handshake of that merchant waits for.

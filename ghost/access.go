@@ -13,6 +13,7 @@ import (
 	"phantom/db"
 	"phantom/debt"
 	"phantom/shield"
+	"phantom/state"
 )
 
 // Shield hears what was read of subscriptions, in the transaction that stores what it means, and
@@ -162,6 +163,51 @@ func (s *Service) announcePayment(ctx context.Context, tx db.DBTX, merchantID uu
 		return nil
 	}
 	return s.Shield.Paid(ctx, tx, merchantID, subscription)
+}
+
+// told is an event about a ghost.
+type told struct {
+	Ghost        uuid.UUID    `json:"ghost"`
+	Customer     string       `json:"customer"`
+	Subscription string       `json:"subscription"`
+	Kind         debt.Kind    `json:"kind"`
+	Amount       int64        `json:"amount"` // minor units
+	Currency     string       `json:"currency"`
+	Reason       debt.Closing `json:"reason,omitempty"` // of one that has closed
+}
+
+// tellApp tells the merchant's app which ghosts of a subscription have opened or closed. What an
+// audit finds at once is told by its end alone.
+func (s *Service) tellApp(ctx context.Context, tx db.DBTX, w *writing, of subject) error {
+	if s.Emit == nil {
+		return nil
+	}
+	ghostOf := func(id uuid.UUID) *db.GhostTarget {
+		if i := slices.IndexFunc(of.known, func(g db.GhostTarget) bool { return g.ID == id }); i >= 0 {
+			return &of.known[i]
+		}
+		return nil
+	}
+	for _, f := range w.found {
+		if g := ghostOf(f.id); g != nil && g.Status == state.GhostOpen {
+			continue
+		}
+		if err := s.Emit(ctx, tx, w.merchant, "ghost.opened", told{f.id, f.of.Customer, f.of.ID, f.Kind, f.Amount, f.Currency, ""}); err != nil {
+			return err
+		}
+	}
+	for _, c := range w.closed {
+		g := ghostOf(c.id)
+		if g == nil || g.Status != state.GhostOpen {
+			continue
+		}
+		if err := s.Emit(ctx, tx, w.merchant, "ghost.closed", told{
+			c.id, g.StripeCustomerID, g.StripeSubscriptionID, g.Kind, g.Amount, g.Currency, c.reason,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Seen notes that a merchant's app has let these customers in while they owed: their access is

@@ -272,7 +272,16 @@ func (a *audit) reload(ctx context.Context) error {
 // has gone on with it.
 func (a *audit) finish(ctx context.Context, end db.AuditFinishParams) error {
 	end.MerchantID, end.ID, end.Since, end.Fence = a.row.MerchantID, a.row.ID, a.row.Since, a.task.Fence
-	changed, err := a.s.queries.AuditFinish(ctx, end)
+	var changed int64
+	err := db.InTx(ctx, a.s.pool, func(tx pgx.Tx) (err error) {
+		if changed, err = db.New(tx).AuditFinish(ctx, end); err != nil || changed == 0 || a.s.Emit == nil {
+			return err
+		}
+		return a.s.Emit(ctx, tx, a.row.MerchantID, "audit.finished", struct {
+			Audit uuid.UUID   `json:"audit"`
+			State state.Audit `json:"state"`
+		}{a.row.ID, end.State})
+	})
 	if err == nil && changed == 0 {
 		if err = a.reload(ctx); err == nil {
 			err = errTaken

@@ -41,6 +41,8 @@ type Service struct {
 	// used.
 	Hunts  Hunts
 	Shield Shield
+	// Emit, if not nil, tells the merchant's app of an event.
+	Emit func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, kind string, data any) error
 
 	// DatabaseTimeout bounds what is stored of an event while Stripe waits; 0 is 4 seconds.
 	DatabaseTimeout time.Duration

@@ -166,6 +166,9 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 		if err := s.tellHunts(ctx, tx, merchant, ids); err != nil {
 			return err
 		}
+		if err := s.tellApp(ctx, tx, w, subject); err != nil {
+			return err
+		}
 		return s.tellShield(ctx, tx, w, []telling{{subject: subject}}, now)
 	})
 }

@@ -233,17 +233,20 @@ var nobodys = strings.Fields(`
 	scheduled_tasks.kind scheduled_tasks.sealed_params_key_id scheduled_tasks.status suppressions.channel suppressions.person
 	suppressions.reason shield_policies.body shield_revisions.revenue shield_holds.outcome shield_holds.revenue shield_keys.id
 	shield_keys.public shield_keys.secret shield_keys.secret_key_id shield_keys.state audit_subscriptions.currency audit_subscriptions.pause
+	event_endpoints.url event_endpoints.types event_endpoints.secret event_endpoints.secret_key_id event_endpoints.disabled_why
+	event_deliveries.type event_deliveries.state event_deliveries.why
 	templates.body templates.channel templates.html templates.name templates.subject vault_sentinels.key_id
 	vault_sentinels.sentinel webhook_events.account webhook_events.type`)
 
-// outlive are the columns of who may keep access. They hold ids for longer than a ghost does, and
-// nothing else of a customer's: docs/retention.md. TestPurgeIsNoPayment has the amounts.
+// outlive are the columns of who may keep access, and of events on their way. They hold ids for
+// longer than a ghost does, and nothing else of a customer's: docs/retention.md.
+// TestPurgeIsNoPayment has the amounts.
 var outlive = strings.Fields(`
 	shield_states.subscription shield_states.customer shield_states.facts shield_states.shown shield_states.level shield_states.reason
 	shield_states.target shield_states.lowest shield_states.held_at shield_states.ahead shield_states.currency
 	shield_transitions.subscription shield_transitions.customer shield_transitions.from_level shield_transitions.to_level
 	shield_transitions.reason shield_transitions.currency shield_transitions.facts shield_decisions.kind shield_decisions.customer
-	shield_decisions.subscription shield_decisions.level`)
+	shield_decisions.subscription shield_decisions.level event_deliveries.body`)
 
 // canaries is how many different canaries of each sort a column holds.
 type canaries struct{ expired, living int64 }

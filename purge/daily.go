@@ -41,8 +41,8 @@ func (s *Service) handlePurge(ctx context.Context, merchant uuid.UUID) (Purged, 
 	if err := s.EnsurePurges(ctx); err != nil {
 		return Purged{}, err
 	}
-	if s.Shield != nil {
-		if err := s.Shield.Forget(ctx, merchant); err != nil {
+	for _, forget := range s.Forget {
+		if err := forget(ctx, merchant); err != nil {
 			return Purged{}, err
 		}
 	}

@@ -38,8 +38,8 @@ type Service struct {
 	// Hunts, if not nil, ends the hunts of ghosts that are about to go. It is set before the
 	// service is used.
 	Hunts Hunts
-	// Shield, if not nil, forgets with each daily purge.
-	Shield Shield
+	// Forget are what others forget of a merchant with each daily purge.
+	Forget []func(ctx context.Context, merchantID uuid.UUID) error
 
 	batch int // ghosts of one transaction
 }
@@ -47,11 +47,6 @@ type Service struct {
 // Hunts is told, before the purge touches anything, which ghosts are about to go.
 type Hunts interface {
 	GhostsExpire(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ghosts []uuid.UUID) error
-}
-
-// Shield forgets the levels of what ended long ago.
-type Shield interface {
-	Forget(ctx context.Context, merchantID uuid.UUID) error
 }
 
 // New returns a Service over pool. What it keeps it hashes under the merchants' salts, which

@@ -327,7 +327,29 @@ func (s *Service) endHunt(ctx context.Context, tx db.DBTX, hunt db.Hunt, end sta
 			return err
 		}
 	}
+	if err := s.tellEnd(ctx, tx, hunt, end, reason); err != nil {
+		return err
+	}
 	return countRecoveriesLater(ctx, tx, hunt)
+}
+
+// tellEnd tells the merchant's app that a hunt has ended. One that only watched is nobody's news.
+func (s *Service) tellEnd(ctx context.Context, tx db.DBTX, hunt db.Hunt, end state.Hunt, reason string) error {
+	if s.config.Emit == nil || hunt.Mode == state.ModeObserve {
+		return nil
+	}
+	kind := "hunt.ended"
+	if end == state.HuntRecovered {
+		kind = "hunt.recovered"
+	}
+	return s.config.Emit(ctx, tx, hunt.MerchantID, kind, struct {
+		Hunt     uuid.UUID  `json:"hunt"`
+		Ghost    uuid.UUID  `json:"ghost"`
+		State    state.Hunt `json:"state"`
+		Reason   string     `json:"reason"`
+		Amount   int64      `json:"amount"` // minor units, when it began
+		Currency string     `json:"currency"`
+	}{hunt.ID, hunt.GhostID, end, reason, hunt.Amount, hunt.Currency})
 }
 
 // giveBack plans that Smart Retries gets back what a hunt has taken over from it and what nobody

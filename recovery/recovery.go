@@ -50,6 +50,9 @@ type Config struct {
 	// the wall clock, the same as that of messages; nil is time.Now. A simulation sets its own
 	Now func() time.Time
 
+	// Emit, if not nil, tells the merchant's app of an event.
+	Emit func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, kind string, data any) error
+
 	// Refresh has a subscription read anew and judged, as after a webhook, once tx has committed.
 	Refresh func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscription string) error
 }

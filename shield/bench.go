@@ -295,7 +295,41 @@ func (s *Service) write(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, r
 	if !w.Raises {
 		return nil
 	}
+	if err := s.tellChanges(ctx, tx, merchantID, rulings, b); err != nil {
+		return err
+	}
 	return Announce(ctx, tx, merchantID, revision, told)
+}
+
+// changed is an event: a level is another one.
+type changed struct {
+	Customer     string    `json:"customer"`
+	Subscription string    `json:"subscription"`
+	From         Level     `json:"from"`
+	To           Level     `json:"to"`
+	Reason       Reason    `json:"reason"`
+	At           time.Time `json:"at"`
+	Livemode     bool      `json:"livemode"`
+}
+
+// tellChanges tells the merchant's app of levels that have changed, under a policy that is
+// enforced. Who has just become known has no change.
+func (s *Service) tellChanges(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, rulings []ruling, b bench) error {
+	if b.policy.Mode != Enforce {
+		return nil
+	}
+	for _, r := range rulings {
+		before, after := RowOf(r.before, r.facts), RowOf(r.after, r.facts)
+		if before.Level == after.Level || r.before.Shown == "" || r.after.Gone {
+			continue
+		}
+		if err := s.emit(ctx, tx, merchantID, "access.changed", changed{
+			after.Customer, after.Subscription, before.Level, after.Level, after.Reason, b.context.Now.UTC(), r.after.Livemode,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addRow adds a row to a statement, and the change of its level.

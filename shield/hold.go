@@ -78,6 +78,11 @@ func (s *Service) guard(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, r
 	if held == id {
 		s.log.Warn("[WORKER] too many customers would lose access within 24 hours: nobody loses more until a person says so, see phantom shield status",
 			"account", b.context.Account, "hold", id, "customers", count.Customers, "of", count.Of)
+		return s.emit(ctx, tx, merchantID, "access.held", struct {
+			Hold      uuid.UUID `json:"hold"`
+			Customers int       `json:"customers"`
+			Of        int       `json:"of"`
+		}{id, count.Customers, count.Of})
 	}
 	return nil
 }
@@ -196,6 +201,12 @@ func (s *Service) closeHold(ctx context.Context, merchantID, id uuid.UUID, outco
 			after = rows[len(rows)-1].Subscription
 		}
 		if err := trail.Record(ctx, tx, trail.Change{Merchant: merchantID, Action: "shield.hold." + outcome, Object: id.String()}); err != nil {
+			return err
+		}
+		if err := s.emit(ctx, tx, merchantID, "access.released", struct {
+			Hold    uuid.UUID `json:"hold"`
+			Outcome string    `json:"outcome"`
+		}{id, outcome}); err != nil {
 			return err
 		}
 		revision, err = revisionIn(ctx, tx, merchantID)

@@ -23,6 +23,8 @@ type Config struct {
 	Log *slog.Logger
 	// Refresh has a subscription read anew at Stripe, once tx has committed.
 	Refresh func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscription string) error
+	// Emit tells the merchant's app of an event; nil: nobody is told.
+	Emit func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, kind string, data any) error
 	// Hash returns a keyed hash of the merchant's.
 	Hash func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) (func(subject, value string) []byte, error)
 }
@@ -44,6 +46,13 @@ func New(pool *pgxpool.Pool, config Config) *Service {
 // parked: nobody is lowered by what nobody can see any more.
 func (s *Service) Handlers() map[string]task.Handler {
 	return map[string]task.Handler{KindSweep: s.HandleSweep, KindJudge: s.HandleJudge}
+}
+
+func (s *Service) emit(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, kind string, data any) error {
+	if s.config.Emit == nil {
+		return nil
+	}
+	return s.config.Emit(ctx, tx, merchantID, kind, data)
 }
 
 // Told is what somebody has read of subscriptions at Stripe, in the transaction in which they judge

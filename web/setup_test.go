@@ -38,6 +38,7 @@ import (
 	"phantom/ghost"
 	"phantom/internal/stage"
 	"phantom/message"
+	"phantom/outbound"
 	"phantom/recovery"
 	"phantom/sandbox"
 	"phantom/shield"
@@ -165,8 +166,10 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	ghosts.Hunts = b.hunts
 	b.levels = shield.New(b.pool, shield.Config{Log: log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn})
 	ghosts.Shield = b.levels
+	events := outbound.New(b.pool, outbound.Config{Log: log, Dev: true})
 	server := web.New(web.Config{
 		Shield:         b.levels,
+		Outbound:       events,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Connect:        b.service, Ghost: ghosts, Recovery: b.hunts, Messages: messages, OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
 		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {

@@ -118,6 +118,9 @@ func TestTenantsAreApart(t *testing.T) {
 		{"DELETE", "/api/shield/overrides/", override.String(), ""},
 		{"DELETE", "/api/shield/promises/", override.String(), ""},
 		{"DELETE", "/api/shield/exemptions/", override.String(), ""},
+		{"DELETE", "/api/endpoints/", ghost.String(), ""},
+		{"POST", "/api/endpoints/%s/test", ghost.String(), ""},
+		{"GET", "/api/endpoints/%s/deliveries", ghost.String(), ""},
 		{"POST", "/api/shield/holds/%s/release", hold.String(), ""},
 		{"POST", "/api/shield/holds/%s/discard", hold.String(), ""},
 	} {

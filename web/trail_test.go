@@ -73,6 +73,9 @@ func (c *caller) writes() []write {
 		{"DELETE", "/api/shield/exemptions/{id}", "decision exemption", "", "shield.exemption.delete", "*"},
 		{"POST", "/api/shield/holds/{id}/release", "hold release", "", "shield.hold.released", "*"},
 		{"POST", "/api/shield/holds/{id}/discard", "hold discard", "", "shield.hold.discarded", "*"},
+		{"POST", "/api/endpoints", "", `{"url":"https://hooks.example/` + sentWords + `"}`, "endpoint.create", "*"},
+		{"POST", "/api/endpoints/{id}/test", "endpoint /test", "", "endpoint.test", "*"},
+		{"DELETE", "/api/endpoints/{id}", "endpoint ", "", "endpoint.delete", "*"},
 	}
 }
 
@@ -92,6 +95,9 @@ func (c *caller) prepare(w write) write {
 	c.known()
 	if kind, of := strings.CutPrefix(w.path, "decision "); of {
 		w.path = "/api/shield/" + kind + "s/" + c.b.Text("SELECT id::text FROM shield_decisions WHERE merchant_id = $1 AND kind = $2", c.id, kind)
+	}
+	if rest, of := strings.CutPrefix(w.path, "endpoint "); of {
+		w.path = "/api/endpoints/" + c.b.Text("SELECT id::text FROM event_endpoints WHERE merchant_id = $1", c.id) + rest
 	}
 	if how, of := strings.CutPrefix(w.path, "hold "); of {
 		hold := uuid.NewString()

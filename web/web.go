@@ -23,6 +23,7 @@ import (
 	"phantom/ghost"
 	"phantom/input"
 	"phantom/message"
+	"phantom/outbound"
 	"phantom/recovery"
 	"phantom/shield"
 	"phantom/task"
@@ -49,6 +50,7 @@ type Config struct {
 	Recovery *recovery.Service
 	Messages *message.Service
 	Shield   *shield.Service
+	Outbound *outbound.Service
 	// Verdicts answers what apps ask about access; nil: nobody does.
 	Verdicts http.Handler
 	// Trail lists what has been changed for a merchant, as [trail.List] does.
@@ -138,6 +140,11 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/shield/holds", s.authenticated(s.listHolds))
 	mux.HandleFunc("POST /api/shield/holds/{id}/release", s.authenticated(s.closeHold(s.config.Shield.Release)))
 	mux.HandleFunc("POST /api/shield/holds/{id}/discard", s.authenticated(s.closeHold(s.config.Shield.Discard)))
+	mux.HandleFunc("GET /api/endpoints", s.authenticated(s.listEndpoints))
+	mux.HandleFunc("POST /api/endpoints", s.authenticated(s.createEndpoint))
+	mux.HandleFunc("DELETE /api/endpoints/{id}", s.authenticated(s.deleteEndpoint))
+	mux.HandleFunc("POST /api/endpoints/{id}/test", s.authenticated(s.testEndpoint))
+	mux.HandleFunc("GET /api/endpoints/{id}/deliveries", s.authenticated(s.listDeliveries))
 	mux.HandleFunc("GET /api/openapi.json", s.openAPI)
 	mux.HandleFunc("POST /api/webhooks/stripe", s.webhook)
 	mux.HandleFunc("POST /api/webhooks/twilio/{merchant_id}", s.incomingSMS)
@@ -302,7 +309,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + wrong.Error() + ".", wrong.field})
 	case errors.As(err, &field):
 		writeJSON(w, http.StatusBadRequest, errorBody{"error", connect.CodeInvalidRequest, "The " + field.Error() + ".", field.Field})
-	case errors.Is(err, ghost.ErrNotFound), errors.Is(err, recovery.ErrNotFound), errors.Is(err, message.ErrNotFound), errors.Is(err, shield.ErrNotFound):
+	case errors.Is(err, ghost.ErrNotFound), errors.Is(err, recovery.ErrNotFound), errors.Is(err, message.ErrNotFound), errors.Is(err, shield.ErrNotFound),
+		errors.Is(err, outbound.ErrNotFound):
 		notFound(w)
 	case errors.Is(err, shield.ErrNotSeen):
 		writeError(w, http.StatusConflict, "preview_required", "Nobody has seen what this policy would do. Send it to POST /api/shield/preview, "+
