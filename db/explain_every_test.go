@@ -102,6 +102,7 @@ var readsAMerchant = map[string]string{
 	"ShieldPolicyModeSince":   "of a merchant's policies, before one is enforced",
 	"ShieldPreviewPage":       "a preview is over all who owe",
 	"PurgeOldRefreshes":       "once a day, in batches",
+	"ReportAccess":            "the report is over all subscriptions",
 	"ReportApart":             "the report is over all ghosts",
 	"ReportAudit":             "of a merchant's audits, of which few are kept",
 	"ReportCells":             "the report is over all ghosts",

@@ -16,6 +16,49 @@ import (
 	"phantom/vault"
 )
 
+const reportAccess = `-- name: ReportAccess :one
+SELECT coalesce((SELECT p.body ->> 'mode' FROM shield_policies p WHERE p.merchant_id = m.id ORDER BY p.version DESC LIMIT 1), 'off')::text AS mode,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = m.id AND s.livemode = m.livemode AND NOT s.gone) AS subscriptions,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = m.id AND s.livemode = m.livemode AND NOT s.gone AND s.level = 'limited') AS limited,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = m.id AND s.livemode = m.livemode AND NOT s.gone AND s.level = 'blocked') AS blocked,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = m.id AND s.livemode = m.livemode AND NOT s.gone
+        AND s.target IN ('limited', 'blocked')) AS would,
+    (SELECT count(DISTINCT t.subscription) FROM shield_transitions t WHERE t.merchant_id = m.id AND t.livemode = m.livemode AND t.enforced AND t.lowered
+        AND t.at > phantom_now() - interval '30 days') AS lowered,
+    (SELECT count(DISTINCT t.subscription) FROM shield_transitions t WHERE t.merchant_id = m.id AND t.livemode = m.livemode AND t.enforced AND t.lowered
+        AND t.at > phantom_now() - interval '30 days' AND EXISTS (
+            SELECT FROM shield_transitions up
+            WHERE up.merchant_id = t.merchant_id AND up.customer = t.customer AND up.id > t.id AND up.subscription = t.subscription
+                AND up.to_level = 'full' AND up.reason IN ('paid', 'provisional'))) AS back
+FROM merchants m WHERE m.id = $1
+`
+
+type ReportAccessRow struct {
+	Mode          string
+	Subscriptions int64
+	Limited       int64
+	Blocked       int64
+	Would         int64
+	Lowered       int64
+	Back          int64
+}
+
+// What the newest policy does to access, now and in the last 30 days. mode is 'off' without one.
+func (q *Queries) ReportAccess(ctx context.Context, merchantID uuid.UUID) (ReportAccessRow, error) {
+	row := q.db.QueryRow(ctx, reportAccess, merchantID)
+	var i ReportAccessRow
+	err := row.Scan(
+		&i.Mode,
+		&i.Subscriptions,
+		&i.Limited,
+		&i.Blocked,
+		&i.Would,
+		&i.Lowered,
+		&i.Back,
+	)
+	return i, err
+}
+
 const reportApart = `-- name: ReportApart :many
 SELECT kind, currency, count(*) AS ghosts, sum(amount)::bigint AS owed, count(DISTINCT stripe_customer_id) AS customers,
     count(*) FILTER (WHERE resubscribed) AS resubscribed,

@@ -60,6 +60,8 @@ type Report struct {
 	Recovery     *figures.Figures // nil: there has been no hunt
 	// nil: the playbook recovers or is off, or the merchant chooses by hand
 	Would *Would
+	// nil: there is no policy about access, or it is off
+	Access *db.ReportAccessRow
 }
 
 // Audit is the audit that the figures come from.
@@ -208,6 +210,13 @@ func load(ctx context.Context, tx pgx.Tx, account string) (*Report, error) {
 		for _, code := range r.order(maps.Keys(auto.Amounts)) {
 			r.Would.Owed = append(r.Would.Owed, Sum{auto.Amounts[code], code})
 		}
+	}
+	access, err := queries.ReportAccess(ctx, merchant.ID)
+	if err != nil {
+		return nil, fmt.Errorf("count who may keep access: %w", err)
+	}
+	if access.Mode != "off" {
+		r.Access = &access
 	}
 	return r, nil
 }

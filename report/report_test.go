@@ -196,3 +196,37 @@ func TestUnknownAccount(t *testing.T) {
 		}
 	}
 }
+
+// The page says what the policy about access does: nothing without one, what it would do in a dry
+// run, and then who lost access and who came back.
+func TestAccessOfTheReport(t *testing.T) {
+	t.Parallel()
+	b := setup(t, true)
+	if page := b.html(); strings.Contains(page, "<h2>Access</h2>") {
+		t.Error("there is no policy, and the page has its section")
+	}
+	b.Exec(`INSERT INTO shield_states (merchant_id, subscription, customer, livemode, facts, ticket, told_at, revision, level, target, gone)
+		SELECT $1, 'sub_' || n, 'cus_' || n, n <> 9, '{}', 1, phantom_now(), n, level, target, n = 8
+		FROM (VALUES (1, 'full', 'full'), (2, 'limited', 'limited'), (3, 'blocked', 'blocked'), (4, 'blocked', 'blocked'), (5, 'full', 'limited'),
+			(8, 'blocked', 'blocked'), (9, 'blocked', 'blocked')) rows (n, level, target)`, b.merchant)
+	b.Exec("INSERT INTO shield_policies (merchant_id, version, body) VALUES ($1, 1, $2)", b.merchant, `{"mode":"dry_run"}`)
+	wantText(t, b.html(), "it would leave 4 subscriptions of 5 with limited access or none")
+	b.Exec("INSERT INTO shield_policies (merchant_id, version, body) VALUES ($1, 2, $2)", b.merchant, `{"mode":"enforce"}`)
+	for _, c := range []struct {
+		subscription, from, to, reason string
+		days                           int
+		lowered                        bool
+	}{
+		{"sub_1", "full", "limited", "payment_failed", 20, true}, {"sub_1", "limited", "full", "paid", 10, false},
+		{"sub_5", "full", "limited", "payment_failed", 20, true}, {"sub_5", "limited", "full", "override", 10, false}, // not by paying
+		{"sub_2", "full", "limited", "payment_failed", 5, true},
+		{"sub_3", "full", "blocked", "payment_failed", 40, true}, {"sub_3", "blocked", "full", "paid", 35, false}, // long ago
+	} {
+		b.Exec(`INSERT INTO shield_transitions (merchant_id, id, at, subscription, customer, livemode, from_level, to_level, reason, enforced, lowered,
+				monthly, currency, policy_version, revision, facts)
+			VALUES ($1, $2, phantom_now() - $3 * interval '1 day', $4, 'cus_1', true, $5, $6, $7, true, $8, 100, 'usd', 1, 1, '{}')`,
+			b.merchant, newID(t), c.days, c.subscription, c.from, c.to, c.reason, c.lowered)
+	}
+	wantText(t, b.html(), "Of 5 subscriptions, <strong>1</strong> has limited access and <strong>2</strong> are blocked.",
+		"In the last 30 days 3 subscriptions lost access, and 1 of them came back after a payment.")
+}

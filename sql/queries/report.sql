@@ -72,3 +72,20 @@ FROM (
     WHERE merchant_id = @merchant_id AND status = 'open' AND kind = 'owed') AS placed
 ORDER BY place, currency
 LIMIT @places;
+
+-- name: ReportAccess :one
+-- What the newest policy does to access, now and in the last 30 days. mode is 'off' without one.
+SELECT coalesce((SELECT p.body ->> 'mode' FROM shield_policies p WHERE p.merchant_id = m.id ORDER BY p.version DESC LIMIT 1), 'off')::text AS mode,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = m.id AND s.livemode = m.livemode AND NOT s.gone) AS subscriptions,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = m.id AND s.livemode = m.livemode AND NOT s.gone AND s.level = 'limited') AS limited,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = m.id AND s.livemode = m.livemode AND NOT s.gone AND s.level = 'blocked') AS blocked,
+    (SELECT count(*) FROM shield_states s WHERE s.merchant_id = m.id AND s.livemode = m.livemode AND NOT s.gone
+        AND s.target IN ('limited', 'blocked')) AS would,
+    (SELECT count(DISTINCT t.subscription) FROM shield_transitions t WHERE t.merchant_id = m.id AND t.livemode = m.livemode AND t.enforced AND t.lowered
+        AND t.at > phantom_now() - interval '30 days') AS lowered,
+    (SELECT count(DISTINCT t.subscription) FROM shield_transitions t WHERE t.merchant_id = m.id AND t.livemode = m.livemode AND t.enforced AND t.lowered
+        AND t.at > phantom_now() - interval '30 days' AND EXISTS (
+            SELECT FROM shield_transitions up
+            WHERE up.merchant_id = t.merchant_id AND up.customer = t.customer AND up.id > t.id AND up.subscription = t.subscription
+                AND up.to_level = 'full' AND up.reason IN ('paid', 'provisional'))) AS back
+FROM merchants m WHERE m.id = @merchant_id;
