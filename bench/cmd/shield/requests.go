@@ -194,36 +194,9 @@ func requests(_ context.Context, s size) ([]bar, error) {
 	}
 	defer stop()
 	all := questions(s.subscriptions)
-	cpu, rate := map[string][]float64{}, map[string][]float64{}
-	for round := range s.rounds {
-		for turn := range all {
-			q := all[(round+turn)%len(all)]
-			p := servers[q.of]
-			if _, err := load(p, q, time.Duration(s.seconds*float64(time.Second)/10)); err != nil {
-				return nil, fmt.Errorf("%s: %w", q.name, err)
-			}
-			before, err := p.cpu()
-			if err != nil {
-				return nil, err
-			}
-			began := time.Now()
-			n, err := load(p, q, time.Duration(s.seconds*float64(time.Second)))
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", q.name, err)
-			}
-			took := time.Since(began)
-			after, err := p.cpu()
-			if err != nil {
-				return nil, err
-			}
-			cpu[q.name] = append(cpu[q.name], float64((after-before).Microseconds())/float64(n))
-			rate[q.name] = append(rate[q.name], float64(n)/took.Seconds())
-		}
-	}
-	fmt.Printf("%d subscriptions, %d connections, medians of %d rounds of %.3g s\n\n| question | CPU, µs | requests a second |\n| --- | --- | --- |\n",
-		s.subscriptions, connections, s.rounds, s.seconds)
-	for _, q := range all {
-		fmt.Printf("| %s | %.1f | %.0f |\n", q.name, median(cpu[q.name]), median(rate[q.name]))
+	cpu, rate, err := inTurns(servers, all, s)
+	if err != nil {
+		return nil, err
 	}
 	of := func(a, b string) float64 { return median(cpu[a]) / max(median(cpu[b]), 1e-9) }
 	by := func(a, b string) float64 { return median(rate[a]) / max(median(rate[b]), 1e-9) }
@@ -236,6 +209,43 @@ func requests(_ context.Context, s size) ([]bar, error) {
 		{"AuthZEN: POST hello's CPU to ours", of("hello, POST", "authzen"), true, 0.95, ""},
 		{"AuthZEN, 100 at once: hellos that it costs", of("authzen, a batch of 100", "hello"), false, 6, ""},
 	}, nil
+}
+
+// inTurns asks all questions in each round, and returns for each the CPU in microseconds and how many
+// were answered in a second.
+func inTurns(servers map[string]*process, all []question, s size) (cpu, rate map[string][]float64, err error) {
+	cpu, rate = map[string][]float64{}, map[string][]float64{}
+	for round := range s.rounds {
+		for turn := range all {
+			q := all[(round+turn)%len(all)]
+			p := servers[q.of]
+			if _, err := load(p, q, time.Duration(s.seconds*float64(time.Second)/10)); err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", q.name, err)
+			}
+			before, err := p.cpu()
+			if err != nil {
+				return nil, nil, err
+			}
+			began := time.Now()
+			n, err := load(p, q, time.Duration(s.seconds*float64(time.Second)))
+			if err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", q.name, err)
+			}
+			took := time.Since(began)
+			after, err := p.cpu()
+			if err != nil {
+				return nil, nil, err
+			}
+			cpu[q.name] = append(cpu[q.name], float64((after-before).Microseconds())/float64(n))
+			rate[q.name] = append(rate[q.name], float64(n)/took.Seconds())
+		}
+	}
+	fmt.Printf("%d subscriptions, %d connections, medians of %d rounds of %.3g s\n\n| question | CPU, µs | requests a second |\n| --- | --- | --- |\n",
+		s.subscriptions, connections, s.rounds, s.seconds)
+	for _, q := range all {
+		fmt.Printf("| %s | %.1f | %.0f |\n", q.name, median(cpu[q.name]), median(rate[q.name]))
+	}
+	return cpu, rate, nil
 }
 
 // latency measures the slowest percent at a fixed rate.
