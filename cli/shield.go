@@ -93,6 +93,9 @@ func shieldStatus(ctx context.Context, call Call) error {
 			return err
 		}
 		fmt.Fprintf(call.Stdout, "%s: policy %d, mode %s, revision %s\n", *account, status.Policy.Version, status.Policy.Mode, status.Revision)
+		if status.Policy.Mode != shield.Enforce {
+			fmt.Fprintln(call.Stdout, "nobody notices it: these are the levels that they would have")
+		}
 		table := tabwriter.NewWriter(call.Stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "LEVEL\tSUBSCRIPTIONS\tHELD")
 		for _, level := range shield.Levels {

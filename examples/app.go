@@ -3,6 +3,8 @@
 // A merchant's app in Go: who may come in, what holds while PHANTOM is away, and events.
 //
 //	SHIELD_URL=http://127.0.0.1:8081 SHIELD_KEY=phs_… WEBHOOK_SECRET=whsec_… PORT=3000 go run app.go
+//
+// SHIELD_URL is the server, or phantom edge beside this app.
 package main
 
 import (
@@ -83,6 +85,11 @@ func isGenuine(header http.Header, body []byte) bool {
 }
 
 func main() {
+	for _, name := range []string{"SHIELD_URL", "SHIELD_KEY", "WEBHOOK_SECRET"} {
+		if os.Getenv(name) == "" {
+			log.Fatalf("Please set %s. POST /api/endpoints answers with the secret.", name)
+		}
+	}
 	http.HandleFunc("POST /hooks", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
 		var event struct {
@@ -93,6 +100,7 @@ func main() {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
+		log.Printf("event %s %s", event.Type, event.Data.Customer)
 		if event.Type == "access.changed" {
 			mayUse(event.Data.Customer)
 		}
@@ -100,7 +108,12 @@ func main() {
 	})
 	http.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		// Your session says who this is. A header that a visitor can set does not.
-		if !mayUse(r.Header.Get("X-Customer")) {
+		customer := r.Header.Get("X-Customer")
+		if customer == "" {
+			http.Error(w, "Please sign in.", http.StatusUnauthorized)
+			return
+		}
+		if !mayUse(customer) {
 			http.Error(w, "Please look at your billing page.", http.StatusPaymentRequired)
 			return
 		}

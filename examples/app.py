@@ -1,6 +1,8 @@
 """A merchant's app in Python: who may come in, what holds while PHANTOM is away, and events.
 
 SHIELD_URL=http://127.0.0.1:8081 SHIELD_KEY=phs_… WEBHOOK_SECRET=whsec_… PORT=3000 python3 app.py
+
+SHIELD_URL is the server, or `phantom edge` beside this app.
 """
 
 import base64
@@ -14,6 +16,9 @@ import urllib.parse
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+missing = [name for name in ("SHIELD_URL", "SHIELD_KEY", "WEBHOOK_SECRET") if not os.environ.get(name)]
+if missing:
+    sys.exit(f"Please set {', '.join(missing)}. POST /api/endpoints answers with the secret.")
 SECRET = base64.b64decode(os.environ["WEBHOOK_SECRET"].removeprefix("whsec_"))
 known = {}  # what PHANTOM said last of each customer
 
@@ -46,7 +51,10 @@ def is_genuine(headers, body):
 class App(BaseHTTPRequestHandler):
     def do_GET(self):
         # Your session says who this is. A header that a visitor can set does not.
-        if may_use(self.headers.get("X-Customer", "")):
+        customer = self.headers.get("X-Customer")
+        if not customer:
+            self.answer(401, b"Please sign in.\n")
+        elif may_use(customer):
             self.answer(200, b"Welcome.\n")
         else:
             self.answer(402, b"Please look at your billing page.\n")
@@ -56,6 +64,7 @@ class App(BaseHTTPRequestHandler):
         if self.path != "/hooks" or not is_genuine(self.headers, body):
             return self.answer(400)
         event = json.loads(body)
+        print("event", event["type"], event["data"].get("customer", ""), flush=True)
         if event["type"] == "access.changed":
             may_use(event["data"]["customer"])
         self.answer(204)

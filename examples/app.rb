@@ -2,6 +2,8 @@
 #
 #   gem install webrick
 #   SHIELD_URL=http://127.0.0.1:8081 SHIELD_KEY=phs_… WEBHOOK_SECRET=whsec_… PORT=3000 ruby app.rb
+#
+# SHIELD_URL is the server, or `phantom edge` beside this app.
 
 require "base64"
 require "json"
@@ -9,6 +11,8 @@ require "net/http"
 require "openssl"
 require "webrick"
 
+missing = %w[SHIELD_URL SHIELD_KEY WEBHOOK_SECRET].select { |name| ENV[name].to_s.empty? }
+abort "Please set #{missing.join(", ")}. POST /api/endpoints answers with the secret." unless missing.empty?
 SECRET = Base64.decode64(ENV.fetch("WEBHOOK_SECRET").delete_prefix("whsec_"))
 KNOWN = {} # what PHANTOM said last of each customer
 
@@ -35,13 +39,19 @@ end
 app = WEBrick::HTTPServer.new(BindAddress: "127.0.0.1", Port: ENV.fetch("PORT", "3000").to_i)
 app.mount_proc "/" do |request, response|
   # Your session says who this is. A header that a visitor can set does not.
-  allowed = may_use?(request["X-Customer"].to_s)
-  response.status = allowed ? 200 : 402
-  response.body = allowed ? "Welcome.\n" : "Please look at your billing page.\n"
+  customer = request["X-Customer"].to_s
+  if customer.empty?
+    response.status, response.body = 401, "Please sign in.\n"
+  elsif may_use?(customer)
+    response.body = "Welcome.\n"
+  else
+    response.status, response.body = 402, "Please look at your billing page.\n"
+  end
 end
 app.mount_proc "/hooks" do |request, response|
   if request.request_method == "POST" && genuine?(request)
     event = JSON.parse(request.body)
+    puts "event #{event["type"]} #{event.dig("data", "customer")}"
     may_use?(event.dig("data", "customer")) if event["type"] == "access.changed"
     response.status = 204
   else

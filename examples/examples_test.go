@@ -199,6 +199,7 @@ func TestApps(t *testing.T) {
 			wants("at first", "cus_blocked", 402)
 			wants("at first", "cus_late", 200)
 			wants("at first", "cus_nobody_knows", 200)
+			wants("at first", "", 401)
 
 			p.away.Store(true)
 			wants("away", "cus_full", 200)

@@ -121,7 +121,7 @@ func (w Wish) check(kind Kind) error {
 // fits says what a policy has against a wish.
 func (w Wish) fits(ctx context.Context, queries *db.Queries, merchantID uuid.UUID, kind Kind, rules db.ShieldContextRow) error {
 	if w.Until != nil && !w.Until.After(rules.Now) {
-		return input.Wrong("until", "must be a time to come")
+		return input.Wrong("until", "must be a time to come, such as 2027-01-31T18:00:00Z")
 	}
 	if kind != KindPromise {
 		return nil

@@ -276,7 +276,7 @@ func (p Policy) validate() error {
 		{"hysteresis.relapse_days", within(p.Hysteresis.RelapseDays, 0, 365), "must be a whole number from 0 to 365"},
 		{"hours.days", areDays(p.Hours.Days), "must be some of 1 (Monday) to 7 (Sunday), each once"},
 		{"hours.from", zone.IsClock(p.Hours.From), "must be a time from 00:00 to 23:59"},
-		{"hours.to", zone.IsClock(p.Hours.To) && p.Hours.From < p.Hours.To, "must be a time to 23:59, later than from"},
+		{"hours.to", zone.IsClock(p.Hours.To) && p.Hours.From < p.Hours.To, "must be a time such as 17:00, later than from and 23:59 at most"},
 		{"breaker.max_customers_percent", percent(p.Breaker.MaxCustomersPercent), "must be a number from 0 to 100"},
 		{"breaker.max_mrr_percent", percent(p.Breaker.MaxMRRPercent), "must be a number from 0 to 100"},
 		{"breaker.always_allowed", within(p.Breaker.AlwaysAllowed, 0, 1000), "must be a whole number from 0 to 1000"},

@@ -314,7 +314,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		notFound(w)
 	case errors.Is(err, shield.ErrNotSeen):
 		writeError(w, http.StatusConflict, "preview_required", "Nobody has seen what this policy would do. Send it to POST /api/shield/preview, "+
-			"look at who would be lowered, and send it again with the token as Shield-Confirm; or let it run in mode dry_run for 7 days.")
+			"look at who would be lowered, and send it again with the token as Shield-Confirm, which is for this policy and for an hour; "+
+			"or let it run in mode dry_run for 7 days.")
 	case errors.Is(err, message.ErrTooManyTests):
 		w.Header().Set("Retry-After", "3600")
 		writeError(w, http.StatusTooManyRequests, codeTooMany, "The test messages of these 24 hours are used up.")
