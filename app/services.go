@@ -52,7 +52,7 @@ func (a *App) NewServices() Services {
 	messages := message.New(a.Pool, account, message.Config{
 		ResendBase: a.ResendBase, TwilioBase: a.TwilioBase, PublicURL: public, Dev: a.Dev, Log: a.Log,
 	})
-	events := outbound.New(a.Pool, outbound.Config{Log: a.Log, Dev: a.Dev, Sign: a.signEvents})
+	events := outbound.New(a.Pool, outbound.Config{Log: a.Log, Dev: a.Dev, Sign: a.signEvents, AtOnce: max(a.Workers/4, 1)})
 	hunts := recovery.New(a.Pool, account, messages, nil, recovery.Config{Log: a.Log, Refresh: ghost.RefreshIn, Emit: events.Emit})
 	purges := purge.New(a.Pool, account, a.Log)
 	levels := shield.New(a.Pool, shield.Config{Log: a.Log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn, Emit: events.Emit})

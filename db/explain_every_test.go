@@ -96,6 +96,7 @@ var readsAMerchant = map[string]string{
 	"EndpointList":            "endpoints: twenty at most",
 	"EndpointListFor":         "endpoints: twenty at most",
 	"DeliveryForget":          "once a day",
+	"DeliveryGiveUp":          "once a day",
 	"ShieldCountLevels":       "phantom shield status",
 	"ShieldListKeys":          "keys of a merchant are few",
 	"ShieldListOver":          "once a day",

@@ -49,8 +49,11 @@ func (q *Queries) DeliveryForget(ctx context.Context, merchantID uuid.UUID) (int
 }
 
 const deliveryGet = `-- name: DeliveryGet :one
-SELECT d.id, d.endpoint_id, d.type, d.body, d.state, d.attempts, d.created_at, e.url, e.secret, e.disabled_at
-FROM event_deliveries d JOIN event_endpoints e ON e.merchant_id = d.merchant_id AND e.id = d.endpoint_id
+SELECT d.id, d.endpoint_id, d.type, d.body, d.state, d.attempts, d.created_at, e.url, e.secret, e.disabled_at,
+    (m.disconnected_at IS NOT NULL)::boolean AS disconnected
+FROM event_deliveries d
+JOIN event_endpoints e ON e.merchant_id = d.merchant_id AND e.id = d.endpoint_id
+JOIN merchants m ON m.id = d.merchant_id
 WHERE d.merchant_id = $1 AND d.id = $2
 `
 
@@ -60,16 +63,17 @@ type DeliveryGetParams struct {
 }
 
 type DeliveryGetRow struct {
-	ID         uuid.UUID
-	EndpointID uuid.UUID
-	Type       string
-	Body       []byte
-	State      string
-	Attempts   int32
-	CreatedAt  time.Time
-	Url        string
-	Secret     vault.EncryptedToken
-	DisabledAt *time.Time
+	ID           uuid.UUID
+	EndpointID   uuid.UUID
+	Type         string
+	Body         []byte
+	State        string
+	Attempts     int32
+	CreatedAt    time.Time
+	Url          string
+	Secret       vault.EncryptedToken
+	DisabledAt   *time.Time
+	Disconnected bool
 }
 
 func (q *Queries) DeliveryGet(ctx context.Context, arg DeliveryGetParams) (DeliveryGetRow, error) {
@@ -86,8 +90,23 @@ func (q *Queries) DeliveryGet(ctx context.Context, arg DeliveryGetParams) (Deliv
 		&i.Url,
 		&i.Secret,
 		&i.DisabledAt,
+		&i.Disconnected,
 	)
 	return i, err
+}
+
+const deliveryGiveUp = `-- name: DeliveryGiveUp :execrows
+UPDATE event_deliveries SET state = 'failed', body = NULL, finished_at = clock_timestamp(), why = 'it has waited for too long'
+WHERE merchant_id = $1 AND state = 'pending' AND created_at < clock_timestamp() - interval '4 days'
+`
+
+// What waits for longer than all tries take: of a merchant who had disconnected.
+func (q *Queries) DeliveryGiveUp(ctx context.Context, merchantID uuid.UUID) (int64, error) {
+	result, err := q.db.Exec(ctx, deliveryGiveUp, merchantID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const deliveryList = `-- name: DeliveryList :many
@@ -325,6 +344,7 @@ func (q *Queries) EndpointList(ctx context.Context, merchantID uuid.UUID) ([]End
 const endpointListFor = `-- name: EndpointListFor :many
 SELECT id FROM event_endpoints
 WHERE merchant_id = $1 AND disabled_at IS NULL AND (types = '{}' OR $2::text = ANY (types)) ORDER BY id
+FOR KEY SHARE
 `
 
 type EndpointListForParams struct {
@@ -351,4 +371,22 @@ func (q *Queries) EndpointListFor(ctx context.Context, arg EndpointListForParams
 		return nil, err
 	}
 	return items, nil
+}
+
+const eventContext = `-- name: EventContext :one
+
+SELECT stripe_user_id AS account, clock_timestamp()::timestamptz AS now FROM merchants WHERE id = $1
+`
+
+type EventContextRow struct {
+	Account string
+	Now     time.Time
+}
+
+// one that is being deleted is waited for, and then is none
+func (q *Queries) EventContext(ctx context.Context, id uuid.UUID) (EventContextRow, error) {
+	row := q.db.QueryRow(ctx, eventContext, id)
+	var i EventContextRow
+	err := row.Scan(&i.Account, &i.Now)
+	return i, err
 }

@@ -152,7 +152,6 @@ func TestEdgeOfARevokedKey(t *testing.T) {
 	address, _, log := runs(t, u)
 	stage.Await(t, "the copy is there", log, func() bool { status, _ := ask(t, address, key, "cus_1"); return status == 403 })
 	u.keys()
-	u.server.CloseClientConnections()
 	stage.Await(t, "nobody is answered", log, func() bool { status, _ := ask(t, address, key, "cus_1"); return status == 500 })
 	u.keys(key)
 	stage.Await(t, "it is answered again", log, func() bool { status, _ := ask(t, address, key, "cus_1"); return status == 403 })

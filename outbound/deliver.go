@@ -52,6 +52,13 @@ func (s *Service) HandleDeliver(ctx context.Context, t *task.Task) error {
 	if row.DisabledAt != nil {
 		return s.end(ctx, tried, "the endpoint is disabled")
 	}
+	if row.Disconnected {
+		return s.end(ctx, tried, "the merchant has disconnected")
+	}
+	if !s.slots.take(t.MerchantID) {
+		return task.Snooze(2 * time.Second)
+	}
+	defer s.slots.give(t.MerchantID)
 	secret, err := row.Secret.Reveal(secretContext(row.EndpointID))
 	if err != nil {
 		return err // no repetition opens it: a person is asked

@@ -4,6 +4,7 @@
 package outbound
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -53,6 +54,9 @@ type Config struct {
 	Dev bool // endpoints may be at this machine
 	// Sign returns what signs beside each endpoint's own secret; nil: nothing does
 	Sign func(ctx context.Context) (ed25519.PrivateKey, error)
+	// how many deliveries are on their way at once in this process, half of them one merchant's;
+	// 0 is 4
+	AtOnce int
 }
 
 // Service delivers. It is safe for concurrent use.
@@ -61,6 +65,7 @@ type Service struct {
 	queries *db.Queries
 	config  Config
 	client  *http.Client
+	slots   *slots
 }
 
 // New returns a Service over pool.
@@ -72,7 +77,7 @@ func New(pool *pgxpool.Pool, config Config) *Service {
 	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second, Control: ssrf.New(options...).Safe}
 	return &Service{
-		pool: pool, queries: db.New(pool), config: config,
+		pool: pool, queries: db.New(pool), config: config, slots: newSlots(cmp.Or(config.AtOnce, 4)),
 		client: &http.Client{
 			Timeout: 10 * time.Second,
 			Transport: &http.Transport{
@@ -258,6 +263,7 @@ func (s *Service) Emit(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ki
 type event struct {
 	Type      string    `json:"type"`
 	Timestamp time.Time `json:"timestamp"`
+	Account   string    `json:"account"` // acct_…: v1a is by one key for all merchants
 	Data      any       `json:"data"`
 }
 
@@ -268,11 +274,11 @@ func send(ctx context.Context, tx db.DBTX, merchantID, endpoint uuid.UUID, kind 
 		return uuid.Nil, fmt.Errorf("make id: %w", err)
 	}
 	queries := db.New(tx)
-	now, err := queries.Now(ctx)
+	of, err := queries.EventContext(ctx, merchantID)
 	if err != nil {
-		return uuid.Nil, fmt.Errorf("read the clock: %w", err)
+		return uuid.Nil, fmt.Errorf("read account: %w", err)
 	}
-	body, err := json.Marshal(event{kind, now.UTC(), data})
+	body, err := json.Marshal(event{kind, of.Now.UTC(), of.Account, data})
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("marshal event: %w", err)
 	}
@@ -283,8 +289,12 @@ func send(ctx context.Context, tx db.DBTX, merchantID, endpoint uuid.UUID, kind 
 	return id, err
 }
 
-// Forget drops deliveries that ended a month ago. It is for every day.
+// Forget gives up what has waited for too long, and drops deliveries that ended a month ago. It is
+// for every day.
 func (s *Service) Forget(ctx context.Context, merchantID uuid.UUID) error {
+	if _, err := s.queries.DeliveryGiveUp(ctx, merchantID); err != nil {
+		return fmt.Errorf("give deliveries up: %w", err)
+	}
 	if _, err := s.queries.DeliveryForget(ctx, merchantID); err != nil {
 		return fmt.Errorf("forget deliveries: %w", err)
 	}

@@ -127,7 +127,7 @@ func TestEventsArrive(t *testing.T) {
 	if err != nil || !ed25519.Verify(b.public, []byte(header.Get("webhook-id")+"."+header.Get("webhook-timestamp")+"."+body), signature) {
 		t.Errorf("v1a: %v", err)
 	}
-	if !strings.Contains(body, `"type": "access.changed"`) || !strings.Contains(body, `"customer": "cus_1"`) {
+	if !strings.Contains(body, `"account": "acct_1"`) || !strings.Contains(body, `"type": "access.changed"`) || !strings.Contains(body, `"customer": "cus_1"`) {
 		t.Error(body)
 	}
 	list, _, err := b.s.Deliveries(t.Context(), b.merchant, endpoint.ID, uuid.Nil, 10)
@@ -263,5 +263,77 @@ func TestEndpointsOfAMerchant(t *testing.T) {
 	}
 	if err := b.s.Delete(t.Context(), b.merchant, last.ID); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who has disconnected is told nothing, and what waited for them meanwhile is given up.
+func TestDisconnectedMerchantsAreToldNothing(t *testing.T) {
+	t.Parallel()
+	b, a := setup(t), newApp(t)
+	if _, err := b.s.Create(t.Context(), b.merchant, a.server.URL, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.emit("ghost.opened", struct{}{})
+	b.Exec("UPDATE merchants SET disconnected_at = now(), access_token = NULL, refresh_token = NULL")
+	b.deliver()
+	if why := b.Text("SELECT why FROM event_deliveries"); len(a.bodies) != 0 || !strings.Contains(why, "disconnected") {
+		t.Errorf("%d requests, %s", len(a.bodies), why)
+	}
+	b.emit("ghost.opened", struct{}{})
+	b.emit("ghost.closed", struct{}{})
+	b.Exec("UPDATE event_deliveries SET created_at = now() - interval '5 days' WHERE type = 'ghost.closed'")
+	if err := b.s.Forget(t.Context(), b.merchant); err != nil {
+		t.Fatal(err)
+	}
+	if waiting := b.Text("SELECT string_agg(type, ' ') FROM event_deliveries WHERE body IS NOT NULL"); waiting != "ghost.opened" {
+		t.Errorf("%q wait", waiting)
+	}
+}
+
+// Endpoints that do not answer hold few hands, and one merchant's half of them.
+func TestSlowEndpointsHoldFewHands(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	hold := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hold }))
+	defer slow.Close()
+	if _, err := b.s.Create(t.Context(), b.merchant, slow.URL, nil); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for range 3 {
+		b.emit("ghost.opened", struct{}{})
+	}
+	if err := b.pool.QueryRow(t.Context(), "SELECT array_agg(id::text) FROM event_deliveries").Scan(&ids); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 3)
+	for _, id := range ids {
+		go func() {
+			ended <- b.s.HandleDeliver(t.Context(), &task.Task{MerchantID: b.merchant, ID: uuid.MustParse(id)})
+		}()
+	}
+	if wait, snoozed := task.Snoozed(<-ended); !snoozed || wait != 2*time.Second {
+		t.Errorf("the third waits %s, %v", wait, snoozed)
+	}
+	close(hold)
+	for range 2 {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	s := newSlots(4)
+	one, other, third := uuid.New(), uuid.New(), uuid.New()
+	for i, want := range []struct {
+		of  uuid.UUID
+		got bool
+	}{{one, true}, {one, true}, {one, false}, {other, true}, {other, true}, {third, false}} {
+		if s.take(want.of) != want.got {
+			t.Errorf("slot %d is shared wrongly", i)
+		}
+	}
+	s.give(one)
+	if !s.take(third) || s.take(one) {
+		t.Error("what was given back is not shared")
 	}
 }

@@ -157,6 +157,12 @@ func (b *bench) rule(r *ruling) {
 		row.NextAt = row.ProvisionalUntil
 		return
 	}
+	if row.ProvisionalUntil != nil && !b.told { // nobody has read it since: who has paid does not fall by what was read before
+		r.ask = true
+		row.ProvisionalUntil = timeOrNil(now.Add(askAgain))
+		row.NextAt = row.ProvisionalUntil
+		return
+	}
 	row.ProvisionalUntil = nil
 	was := stateOf(*row)
 	sub := r.facts.judged(b.policy, was, slices.Contains(b.heldOut, row.Subscription))
@@ -170,7 +176,7 @@ func (b *bench) rule(r *ruling) {
 		row.Held, row.Ahead = false, []byte("[]")
 		row.Target, row.NextAt = string(j.Target), timeOrNil(now.Add(24*time.Hour))
 		return
-	case stepped && !b.told && now.Sub(row.ToldAt) > freshFor:
+	case lower && j.Reason != ByOverride && !b.told && now.Sub(row.ToldAt) > freshFor:
 		r.ask, row.Held = true, row.Held && b.context.Held
 		row.Target, row.NextAt = string(j.Target), timeOrNil(now.Add(askAgain))
 		return
@@ -288,15 +294,17 @@ func (s *Service) write(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, r
 	if len(w.Subscriptions) == 0 {
 		return nil
 	}
+	if w.Raises { // first: what follows locks the merchant's counter
+		if err := s.tellChanges(ctx, tx, merchantID, rulings, b); err != nil {
+			return err
+		}
+	}
 	revision, err := db.New(tx).ShieldWrite(ctx, w)
 	if err != nil {
 		return fmt.Errorf("store levels: %w", err)
 	}
 	if !w.Raises {
 		return nil
-	}
-	if err := s.tellChanges(ctx, tx, merchantID, rulings, b); err != nil {
-		return err
 	}
 	return Announce(ctx, tx, merchantID, revision, told)
 }

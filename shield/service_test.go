@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,6 +183,27 @@ func TestNobodyLosesAccessUnread(t *testing.T) {
 	if n := b.Count("SELECT count(*) FROM scheduled_tasks WHERE kind = 'shield_sweep' AND status = 'pending'"); n != 1 {
 		t.Errorf("%d sweeps are planned", n)
 	}
+}
+
+// What takes access at once, and not step by step, goes by a fresh reading, too: here a policy that
+// has changed.
+func TestNobodyLosesAccessAtOnceUnread(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const open = `{"mode":"enforce","paused":"full","hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"23:59"}}`
+	b.policy(open)
+	paused := paying("1")
+	paused.Service = shield.Suspended
+	b.tell(paused)
+	b.want("sub_1", "full paused")
+	b.later(2 * time.Hour)
+	b.policy(strings.Replace(open, `"full"`, `"blocked"`, 1))
+	b.want("sub_1", "full paused")
+	if !slices.Contains(b.asked, "sub_1") {
+		t.Errorf("asked for %v", b.asked)
+	}
+	b.tell(paused)
+	b.want("sub_1", "blocked paused")
 }
 
 // What was read earlier never overwrites what was read later, and hearing the same again changes
@@ -435,6 +457,10 @@ func TestAnnouncedPayment(t *testing.T) {
 	}
 	b.later(2 * time.Minute)
 	b.run(shield.KindSweep)
+	if row := told(); row.Level != shield.Full || !slices.Contains(b.asked, "sub_1") {
+		t.Errorf("nobody has read it since, so what was read before takes nothing: %+v, asked for %v", row, b.asked)
+	}
+	b.tell(owed)
 	if row := told(); row.Level != shield.Blocked {
 		t.Errorf("nobody has confirmed it: %+v", row)
 	}

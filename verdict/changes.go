@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -61,11 +62,17 @@ func (h *Handler) changes(w http.ResponseWriter, r *http.Request) {
 	if out.begin(h, v, after) != nil {
 		return
 	}
-	h.goOn(r, out, watching, v.Revision)
+	h.goOn(r, out, watching, entry, v.Revision)
+}
+
+// mayGoOn says whether a stream may: its key still opens this merchant, who is still connected.
+func (h *Handler) mayGoOn(r *http.Request, entry *tenant) bool {
+	v, key := entry.view.Load(), h.table.keyOf(r.Header["Authorization"])
+	return key != nil && key.Merchant == v.ID && !v.Disconnected
 }
 
 // goOn streams what changes behind a revision.
-func (h *Handler) goOn(r *http.Request, out *stream, watching *watch, from int64) {
+func (h *Handler) goOn(r *http.Request, out *stream, watching *watch, entry *tenant, from int64) {
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
 	for {
@@ -76,12 +83,15 @@ func (h *Handler) goOn(r *http.Request, out *stream, watching *watch, from int64
 		case <-watching.over:
 			return
 		case c := <-watching.news:
+			if watching.isOver() || !h.mayGoOn(r, entry) { // what is told behind a new beginning is not a whole
+				return
+			}
 			if c.revision <= from { // it was read
 				continue
 			}
 			err = out.rows(token(h.table.Epoch(), c.revision), c.rows)
 		case <-tick.C:
-			if h.config.Draining() {
+			if h.config.Draining() || !h.mayGoOn(r, entry) {
 				return
 			}
 			err = out.event("alive", "", []byte(`{"age_ms":`+strconv.FormatInt(h.table.Age().Milliseconds(), 10)+`}`))
@@ -133,6 +143,8 @@ func (s *stream) event(name, id string, data []byte) error {
 	return s.control.Flush()
 }
 
+var errReplaced = errors.New("the merchant's rows were read anew meanwhile")
+
 func (s *stream) rows(id string, rows []shield.Row) error {
 	if rows == nil {
 		rows = []shield.Row{}
@@ -174,6 +186,9 @@ func (s *stream) begin(h *Handler, v *view, after string) error {
 		if err := s.rows("", part); err != nil {
 			return err
 		}
+	}
+	if h.table.replaced(v) != nil { // the rows went while they were read
+		return errReplaced
 	}
 	return s.event("loaded", v.revision, []byte(`{}`))
 }

@@ -236,7 +236,7 @@ func (h *Handler) atLeast(ctx context.Context, entry *tenant, values []string) *
 	if isKnown() {
 		return nil
 	}
-	if h.config.Catch != nil {
+	if h.config.Catch != nil && h.table.Epoch() == epoch { // of another one the database knows no more
 		asking, cancel := context.WithTimeout(ctx, askAtMost)
 		defer cancel()
 		if h.config.Catch(asking, entry.view.Load().ID) == nil && isKnown() {
@@ -436,12 +436,17 @@ func (h *Handler) lookUpSubscription(dst []byte, v *view, id, feature string, ex
 	}
 	s := &h.table.records[at.shard]
 	s.mutex.RLock()
-	defer s.mutex.RUnlock()
 	record := s.findOwner(at.print, v.slot, id)
-	dst, a := v.appendSubscription(dst, record, id, feature, h.table.products.list(), expired)
-	if record == nil {
+	if record == nil { // it went meanwhile
+		s.mutex.RUnlock()
+		if next := h.table.replaced(v); next != nil {
+			return h.lookUpSubscription(dst, next, id, feature, expired)
+		}
+		dst, a := v.appendSubscription(dst, nil, id, feature, nil, expired)
 		return dst, a, ""
 	}
+	defer s.mutex.RUnlock()
+	dst, a := v.appendSubscription(dst, record, id, feature, h.table.products.list(), expired)
 	return dst, a, customerOf(record)
 }
 

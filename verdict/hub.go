@@ -73,4 +73,14 @@ func (h *hub) restart(merchant uuid.UUID) {
 	}
 }
 
+// isOver says whether everything has to be read anew.
+func (w *watch) isOver() bool {
+	select {
+	case <-w.over:
+		return true
+	default:
+		return false
+	}
+}
+
 func (w *watch) end() { w.once.Do(func() { close(w.over) }) }

@@ -169,7 +169,10 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		noSigner.write(w)
 		return
 	}
-	h.mark(w.Header(), v)
+	if h.mark(w.Header(), v) { // a list says nothing of what holds then: who asks for a verdict hears it
+		notFresh.write(w)
+		return
+	}
 	etag, text, err := h.buildList(r.Context(), entry, v)
 	if err != nil {
 		noSigner.write(w)
@@ -189,7 +192,7 @@ func (h *Handler) buildList(ctx context.Context, entry *tenant, v *view) (etag, 
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	signer := h.config.Signer
-	life := time.Duration(v.Policy.Fail.MaxStale)
+	life := time.Duration(v.Policy.Fail.MaxStale) - h.table.Age()
 	kid := signer.keys.Load().current.ID
 	if l.revision == v.revision && l.key == kid && time.Since(l.builtAt) < life/4 {
 		return l.etag, l.text, nil
@@ -207,7 +210,11 @@ func (h *Handler) buildList(ctx context.Context, entry *tenant, v *view) (etag, 
 		Features: map[shield.Level][]string{shield.Limited: v.Policy.Features.Limited, shield.Blocked: v.Policy.Features.Blocked},
 		Levels:   map[string]shield.Level{},
 	}
-	for customer, level := range h.table.lowered(v) {
+	lowered := h.table.lowered(v)
+	if next := h.table.replaced(v); next != nil { // the rows went while they were read
+		return "", "", errReplaced
+	}
+	for customer, level := range lowered {
 		all.Levels[hashOf(key, customer)] = level
 	}
 	if text, err = signer.sign(listType, all); err != nil {
