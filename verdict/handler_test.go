@@ -594,3 +594,39 @@ func TestChanges(t *testing.T) {
 	}
 	until("event: alive")
 }
+
+// A stream ends when its key is revoked, and when its merchant disconnects.
+func TestStreamsEndWithTheirKey(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(s *stand){
+		"the key is revoked": func(s *stand) { s.table.SetKeys(s.own.ID, nil) },
+		"the merchant has disconnected": func(s *stand) {
+			gone := s.own
+			gone.Disconnected = true
+			s.table.Describe(gone)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStand(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/shield/changes", nil)
+			r.Header.Set("Authorization", "Bearer "+ownKey)
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				s.h.ServeHTTP(httptest.NewRecorder(), r)
+			}()
+			time.Sleep(50 * time.Millisecond) // it has begun, or is refused at once
+			end(s)
+			select {
+			case <-ended:
+			case <-time.After(20 * time.Second):
+				cancel()
+				<-ended
+				t.Error("the stream goes on")
+			}
+		})
+	}
+}
