@@ -127,8 +127,8 @@ func (s *shielded) await(base, customer, level string) time.Duration {
 	return time.Since(began)
 }
 
-// Whoever pays is let in at once, at a server that did not hear Stripe's event, though each request
-// to Stripe takes 150 ms. The figures are in docs/benchmarks.md.
+// Customers who pay are let in at once, at a server that did not hear Stripe's event, though each
+// request to Stripe takes 150 ms. The figures are in docs/benchmarks.md.
 func TestAccessAfterAPayment(t *testing.T) {
 	t.Parallel()
 	s := newShielded(t)

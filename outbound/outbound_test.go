@@ -189,7 +189,7 @@ func TestEventsThatDoNotArrive(t *testing.T) {
 	}
 }
 
-// No address leads to this machine, a private network or the cloud's own, whatever its name is.
+// No address leads to this machine, a private network or the cloud's own, by any name.
 func TestPrivateAddressesAreRefused(t *testing.T) {
 	t.Parallel()
 	b, a := setup(t), newApp(t)

@@ -218,9 +218,9 @@ func TestAccessOfTheReport(t *testing.T) {
 		lowered                        bool
 	}{
 		{"sub_1", "full", "limited", "payment_failed", 20, true}, {"sub_1", "limited", "full", "paid", 10, false},
-		{"sub_5", "full", "limited", "payment_failed", 20, true}, {"sub_5", "limited", "full", "override", 10, false}, // not by paying
+		{"sub_5", "full", "limited", "payment_failed", 20, true}, {"sub_5", "limited", "full", "override", 10, false},
 		{"sub_2", "full", "limited", "payment_failed", 5, true},
-		{"sub_3", "full", "blocked", "payment_failed", 40, true}, {"sub_3", "blocked", "full", "paid", 35, false}, // long ago
+		{"sub_3", "full", "blocked", "payment_failed", 40, true}, {"sub_3", "blocked", "full", "paid", 35, false},
 	} {
 		b.Exec(`INSERT INTO shield_transitions (merchant_id, id, at, subscription, customer, livemode, from_level, to_level, reason, enforced, lowered,
 				monthly, currency, policy_version, revision, facts)

@@ -153,11 +153,13 @@ func (b *bench) rule(r *ruling) {
 		*row = unjudged(*row)
 		return
 	}
-	if row.ProvisionalUntil != nil && row.ProvisionalUntil.After(now) && !b.told { // nothing falls, and nothing is decided
+	// While a payment is announced, nothing falls, and nothing is decided.
+	if row.ProvisionalUntil != nil && row.ProvisionalUntil.After(now) && !b.told {
 		row.NextAt = row.ProvisionalUntil
 		return
 	}
-	if row.ProvisionalUntil != nil && !b.told { // nobody has read it since: who has paid does not fall by what was read before
+	// Nobody has read it since: who has paid does not fall by what was read before.
+	if row.ProvisionalUntil != nil && !b.told {
 		r.ask = true
 		row.ProvisionalUntil = timeOrNil(now.Add(askAgain))
 		row.NextAt = row.ProvisionalUntil

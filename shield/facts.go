@@ -21,7 +21,7 @@ type Facts struct {
 	Disputed        bool         `json:"disputed,omitempty"`
 	PaymentUnderWay bool         `json:"payment_under_way,omitempty"` // of all that is owed
 	Debts           []Debt       `json:"debts,omitempty"`             // one of each kind and currency
-	Monthly         int64        `json:"monthly,omitempty"`           // what it brings in, in minor units
+	Monthly         int64        `json:"monthly,omitempty"`           // in minor units
 	Currency        string       `json:"currency,omitempty"`
 }
 

@@ -21,7 +21,7 @@ type Kind string
 
 // The kinds of decisions.
 const (
-	KindOverride  Kind = decisionOverride  // this level, whatever is owed
+	KindOverride  Kind = decisionOverride  // this level, for any debt
 	KindPromise   Kind = decisionPromise   // the customer pays by a day: grace at least until then
 	KindExemption Kind = decisionExemption // no debt lowers anything
 )

@@ -158,7 +158,7 @@ func TestDebtLowersAndPaymentRaises(t *testing.T) {
 	if n := b.Count("SELECT count(*) FROM shield_transitions WHERE subscription = 'sub_1'"); n != 5 {
 		t.Errorf("%d transitions, want 5", n)
 	}
-	if n := b.Count("SELECT count(*) FROM shield_transitions WHERE lowered"); n != 2 { // to limited and to blocked
+	if n := b.Count("SELECT count(*) FROM shield_transitions WHERE lowered"); n != 2 {
 		t.Errorf("%d transitions have taken access, want 2", n)
 	}
 }
@@ -362,7 +362,7 @@ func TestWhoBecomesKnownTripsNothing(t *testing.T) {
 	if holds, _, err := b.s.Holds(t.Context(), b.merchant, uuid.Nil, 10); err != nil || len(holds) != 0 {
 		t.Errorf("%+v, %v", holds, err)
 	}
-	// Who is known loses something, whatever the reason is: Stripe may be wrong.
+	// Who is known loses something, for any reason: Stripe may be wrong.
 	for i := range 50 {
 		b.tell(paying(fmt.Sprint("known", i)))
 	}

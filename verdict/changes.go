@@ -83,7 +83,8 @@ func (h *Handler) goOn(r *http.Request, out *stream, watching *watch, entry *ten
 		case <-watching.over:
 			return
 		case c := <-watching.news:
-			if watching.isOver() || !h.mayGoOn(r, entry) { // what is told behind a new beginning is not a whole
+			// What is told behind a new beginning is not a whole.
+			if watching.isOver() || !h.mayGoOn(r, entry) {
 				return
 			}
 			if c.revision <= from { // it was read

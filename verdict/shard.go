@@ -17,7 +17,8 @@ type shard struct {
 	scratch []byte // a record on its way
 }
 
-const goneEntry = 1 << 32 // the print 1 with no place: prints are odd, and this one is never given a place 0
+// goneEntry is the print 1 with no place: prints are odd, and this one is never given a place 0.
+const goneEntry = 1 << 32
 
 // isFull says whether so many entries are too many for an index of a size: one in six stays free.
 func isFull(used, size int) bool { return (used+1)*6 > size*5 }

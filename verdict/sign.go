@@ -139,7 +139,7 @@ type listClaims struct {
 	jwt.RegisteredClaims
 	Revision string                    `json:"rev"`
 	Livemode bool                      `json:"livemode"`
-	Key      string                    `json:"key"`  // base64url: HMAC-SHA-256's, whose first 16 bytes stand for a customer
+	Key      string                    `json:"key"`  // of an HMAC-SHA-256; base64url
 	Features map[shield.Level][]string `json:"feat"` // of limited and blocked
 	Levels   map[string]shield.Level   `json:"lvls"`
 }
@@ -169,7 +169,8 @@ func (h *Handler) list(w http.ResponseWriter, r *http.Request) {
 		noSigner.write(w)
 		return
 	}
-	if h.mark(w.Header(), v) { // a list says nothing of what holds then: who asks for a verdict hears it
+	// A list says nothing of what holds then: who asks for a verdict hears it.
+	if h.mark(w.Header(), v) {
 		notFresh.write(w)
 		return
 	}

@@ -2,8 +2,8 @@
 //
 // # The table
 //
-// [Table] holds every subscription with its level, as package shield has decided it. Whoever
-// follows the database, or a server, writes into it; any number of requests read it meanwhile.
+// [Table] holds every subscription with its level, as package shield has decided it. A process
+// that follows the database, or a server, writes into it; any number of requests read it meanwhile.
 // Records lie in large blocks without pointers, so that the garbage collector has nothing to do
 // with ten million of them.
 //

@@ -78,7 +78,7 @@ func want(t *testing.T, of shield.Tenant, revision, customer, feature string, ro
 	return string(text)
 }
 
-// Whatever is loaded, changed, moved to another customer or removed: the table says what package
+// After rows were loaded, changed, moved to another customer or removed, the table says what package
 // shield says of the rows, byte for byte.
 func TestTableSaysWhatShieldSays(t *testing.T) {
 	t.Parallel()
@@ -164,7 +164,7 @@ func sameVerdict(t *testing.T, a, b string) bool {
 	return string(first) == string(second) && len(a) == len(b)
 }
 
-// A merchant's rows are nobody else's, whatever their ids are.
+// A merchant's rows are nobody else's, under the same ids, too.
 func TestTenantsOfATableAreApart(t *testing.T) {
 	t.Parallel()
 	table := NewTable()

@@ -57,7 +57,7 @@ CREATE TABLE shield_states (
     policy_version integer NOT NULL DEFAULT 0,
     revision bigint NOT NULL DEFAULT 0,
     ended boolean NOT NULL GENERATED ALWAYS AS (coalesce(facts ->> 'service' = 'ended', false)) STORED,
-    monthly bigint NOT NULL GENERATED ALWAYS AS (coalesce((facts ->> 'monthly')::bigint, 0)) STORED, -- minor units
+    monthly bigint NOT NULL GENERATED ALWAYS AS (coalesce((facts ->> 'monthly')::bigint, 0)) STORED,
     currency text NOT NULL GENERATED ALWAYS AS (coalesce(facts ->> 'currency', '')) STORED,
     PRIMARY KEY (merchant_id, subscription),
     CONSTRAINT shield_states_levels_known CHECK (

@@ -16,8 +16,8 @@ CREATE TABLE event_endpoints (
 );
 CREATE UNIQUE INDEX event_endpoints_secret_iv_key ON event_endpoints (secret_key_id, ((secret).iv));
 
--- One event to one endpoint. Its id is its task's, and stands in webhook-id. The body holds Stripe's
--- ids, and goes when it has arrived or been given up.
+-- One event to one endpoint. Its id is its task's, and stands in webhook-id. The body holds
+-- Stripe's ids, and goes when it has arrived or been given up.
 CREATE TABLE event_deliveries (
     merchant_id uuid NOT NULL,
     id uuid NOT NULL,

@@ -141,7 +141,8 @@ func (f *follower) ways(ctx context.Context, pool *pgxpool.Pool, s size) ([]bar,
 			committed := time.Since(began)
 			if !announces {
 				bare = append(bare, float64(committed.Microseconds()))
-				if err := f.feed.Catch(ctx, f.merchant); err != nil { // so that the next one follows what is known
+				// So that the next one follows what is known.
+				if err := f.feed.Catch(ctx, f.merchant); err != nil {
 					return nil, err
 				}
 				continue

@@ -1,6 +1,6 @@
-// Command shield measures what an answer about access costs, beside a hello-world server of net/http
-// in the same run; how soon another process sees a change; what a table takes; and what announcing
-// costs commits. It ends with 1 if a bar is missed.
+// Command shield measures what an answer about access costs, beside a hello-world server of
+// net/http in the same run; how soon another process sees a change; what a table takes; and what
+// announcing costs commits. It ends with 1 if a bar is missed.
 package main
 
 import (

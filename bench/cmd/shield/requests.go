@@ -211,8 +211,8 @@ func requests(_ context.Context, s size) ([]bar, error) {
 	}, nil
 }
 
-// inTurns asks all questions in each round, and returns for each the CPU in microseconds and how many
-// were answered in a second.
+// inTurns asks all questions in each round, and returns for each the CPU in microseconds and how
+// many were answered in a second.
 func inTurns(servers map[string]*process, all []question, s size) (cpu, rate map[string][]float64, err error) {
 	cpu, rate = map[string][]float64{}, map[string][]float64{}
 	for round := range s.rounds {

@@ -150,5 +150,6 @@ func (p *process) cpu() (time.Duration, error) {
 		return 0, err
 	}
 	system, err := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond, err // in clock ticks, a hundred a second
+	// They are in clock ticks, a hundred a second.
+	return time.Duration(user+system) * 10 * time.Millisecond, err
 }
