@@ -78,8 +78,8 @@ func want(t *testing.T, of shield.Tenant, revision, customer, feature string, ro
 	return string(text)
 }
 
-// After rows were loaded, changed, moved to another customer or removed, the table says what package
-// shield says of the rows, byte for byte.
+// After rows were loaded, changed, moved to another customer or removed, the table says what
+// package shield says of the rows, byte for byte.
 func TestTableSaysWhatShieldSays(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(40) {
