@@ -51,7 +51,7 @@ func newShielded(t *testing.T) *shielded {
 	s.read = strings.TrimSpace(s.run("apikey", "create", "--merchant", s.account, "--scope", "shield"))
 	// All that is owed is told, and nobody is kept out.
 	policy := `{"mode":"enforce","ladder":{"steps":[{"level":"notice","after_days":0}],"min_amount":{}},
-		"hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"23:59"}}`
+		"hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"24:00"}}`
 	preview := s.call(http.MethodPost, s.at+"/api/shield/preview", policy, http.StatusOK)
 	token, _ := preview["token"].(string)
 	s.call(http.MethodPut, s.at+"/api/shield/policy", policy, http.StatusOK, "Shield-Confirm", token)
@@ -157,7 +157,7 @@ func TestAccessAfterAPayment(t *testing.T) {
 			debtors = noticed
 			break
 		}
-		if time.Now().After(deadline) { // an hour that lowers nobody lasts one minute
+		if time.Now().After(deadline) {
 			t.Fatalf("%d of %d debtors are told", len(noticed), len(debtors))
 		}
 	}

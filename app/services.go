@@ -52,23 +52,22 @@ func (a *App) NewServices() Services {
 	messages := message.New(a.Pool, account, message.Config{
 		ResendBase: a.ResendBase, TwilioBase: a.TwilioBase, PublicURL: public, Dev: a.Dev, Log: a.Log,
 	})
-	events := outbound.New(a.Pool, outbound.Config{Log: a.Log, Dev: a.Dev, Sign: a.signEvents, AtOnce: max(a.Workers/4, 1)})
+	var levels *shield.Service
+	sign := func(ctx context.Context) (ed25519.PrivateKey, error) { // beside each endpoint's secret: what signs verdicts
+		keys, err := levels.SigningKeys(ctx)
+		if err != nil || len(keys) == 0 {
+			return nil, err
+		}
+		return keys[0].Private, nil
+	}
+	events := outbound.New(a.Pool, outbound.Config{Log: a.Log, Dev: a.Dev, Sign: sign, AtOnce: max(a.Workers/4, 1)})
 	hunts := recovery.New(a.Pool, account, messages, nil, recovery.Config{Log: a.Log, Refresh: ghost.RefreshIn, Emit: events.Emit})
 	purges := purge.New(a.Pool, account, a.Log)
-	levels := shield.New(a.Pool, shield.Config{Log: a.Log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn, Emit: events.Emit})
+	levels = shield.New(a.Pool, shield.Config{Log: a.Log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn, Emit: events.Emit})
 	ghosts.Hunts, purges.Hunts = hunts, hunts
 	ghosts.Shield, ghosts.Emit = levels, events.Emit
 	purges.Forget = []func(context.Context, uuid.UUID) error{levels.Forget, events.Forget}
 	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges, Shield: levels, Outbound: events}
-}
-
-// signEvents is what signs events beside each endpoint's secret: the key that signs verdicts.
-func (a *App) signEvents(ctx context.Context) (ed25519.PrivateKey, error) {
-	keys, err := shield.New(a.Pool, shield.Config{Log: a.Log}).SigningKeys(ctx)
-	if err != nil || len(keys) == 0 {
-		return nil, err
-	}
-	return keys[0].Private, nil
 }
 
 // NewServer wires the routes. verdicts, if not nil, answers what apps ask about access.

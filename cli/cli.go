@@ -51,7 +51,7 @@ var commands = []command{
 
 // Commands are the subcommands as they are typed, each of those that take an action with it.
 func Commands() (names []string) {
-	actions := map[string][]string{"tasks": tasksActions, "apikey": slices.Sorted(maps.Keys(apiKeyActions)), "shield": shieldActionNames()}
+	actions := map[string][]string{"tasks": tasksActions, "apikey": slices.Sorted(maps.Keys(apiKeyActions)), "shield": slices.Sorted(maps.Keys(shieldActions))}
 	for _, c := range commands {
 		if len(actions[c.name]) == 0 {
 			names = append(names, c.name)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"sort"
 	"strings"
 	"text/tabwriter"
@@ -68,7 +67,7 @@ func (call Call) withShield(ctx context.Context, action, account string, work fu
 	if err != nil {
 		return err
 	}
-	err = work(shield.New(a.Pool, shield.Config{Log: a.Log, Hash: connect.HasherIn}), merchant)
+	err = work(a.NewServices().Shield, merchant)
 	var wrong *input.FieldError
 	switch {
 	case errors.As(err, &wrong):
@@ -203,7 +202,7 @@ func shieldSimulate(ctx context.Context, call Call) error {
 }
 
 func shieldRelease(ctx context.Context, call Call) error {
-	return call.closeHold(ctx, "release", (*shield.Service).Release, "goes where the policy leads, each read at Stripe before")
+	return call.closeHold(ctx, "release", (*shield.Service).Release, "goes where the policy leads, read at Stripe first where that was last done over an hour ago")
 }
 
 func shieldDiscard(ctx context.Context, call Call) error {
@@ -349,14 +348,4 @@ func shieldVerify(ctx context.Context, call Call) error {
 	}
 	_, err = fmt.Fprintln(call.Stdout, text)
 	return err
-}
-
-// shieldActionNames are the actions in their order.
-func shieldActionNames() []string {
-	var names []string
-	for name := range shieldActions {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }

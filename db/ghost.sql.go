@@ -366,13 +366,9 @@ func (q *Queries) GhostSecondsSinceRefresh(ctx context.Context, arg GhostSeconds
 	return seconds, err
 }
 
-const ghostSeen = `-- name: GhostSeen :many
-WITH seen AS (
-    UPDATE ghost_targets g SET access = 'proven', updated_at = clock_timestamp()
-    WHERE g.merchant_id = $1 AND g.stripe_customer_id = ANY ($2::text[]) AND g.status = 'open' AND g.access = 'presumed'
-    RETURNING g.stripe_subscription_id AS subscription
-)
-SELECT DISTINCT subscription FROM seen ORDER BY subscription
+const ghostSeen = `-- name: GhostSeen :exec
+UPDATE ghost_targets SET access = 'proven', updated_at = clock_timestamp()
+WHERE merchant_id = $1 AND stripe_customer_id = ANY ($2::text[]) AND status = 'open' AND access = 'presumed'
 `
 
 type GhostSeenParams struct {
@@ -382,24 +378,9 @@ type GhostSeenParams struct {
 
 // The merchant's app has let these customers in: their access is proven. What it has said itself
 // stays.
-func (q *Queries) GhostSeen(ctx context.Context, arg GhostSeenParams) ([]string, error) {
-	rows, err := q.db.Query(ctx, ghostSeen, arg.MerchantID, arg.Customers)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []string
-	for rows.Next() {
-		var subscription string
-		if err := rows.Scan(&subscription); err != nil {
-			return nil, err
-		}
-		items = append(items, subscription)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
+func (q *Queries) GhostSeen(ctx context.Context, arg GhostSeenParams) error {
+	_, err := q.db.Exec(ctx, ghostSeen, arg.MerchantID, arg.Customers)
+	return err
 }
 
 const ghostSetKind = `-- name: GhostSetKind :exec

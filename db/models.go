@@ -509,7 +509,7 @@ type ShieldHold struct {
 
 type ShieldKey struct {
 	ID          string
-	Secret      vault.EncryptedToken
+	Secret      vault.StoredToken
 	SecretKeyID *string
 	Public      []byte
 	State       string

@@ -274,32 +274,6 @@ func (q *Queries) EndpointExists(ctx context.Context, arg EndpointExistsParams) 
 	return there, err
 }
 
-const endpointGet = `-- name: EndpointGet :one
-SELECT merchant_id, id, url, types, secret, secret_key_id, created_at, disabled_at, disabled_why FROM event_endpoints WHERE merchant_id = $1 AND id = $2
-`
-
-type EndpointGetParams struct {
-	MerchantID uuid.UUID
-	ID         uuid.UUID
-}
-
-func (q *Queries) EndpointGet(ctx context.Context, arg EndpointGetParams) (EventEndpoint, error) {
-	row := q.db.QueryRow(ctx, endpointGet, arg.MerchantID, arg.ID)
-	var i EventEndpoint
-	err := row.Scan(
-		&i.MerchantID,
-		&i.ID,
-		&i.Url,
-		&i.Types,
-		&i.Secret,
-		&i.SecretKeyID,
-		&i.CreatedAt,
-		&i.DisabledAt,
-		&i.DisabledWhy,
-	)
-	return i, err
-}
-
 const endpointList = `-- name: EndpointList :many
 SELECT id, url, types, created_at, disabled_at, disabled_why FROM event_endpoints WHERE merchant_id = $1 ORDER BY id
 `

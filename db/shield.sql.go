@@ -48,7 +48,8 @@ func (q *Queries) AttemptListGivenUp(ctx context.Context, arg AttemptListGivenUp
 
 const shieldAnnounce = `-- name: ShieldAnnounce :one
 UPDATE shield_states SET provisional_until = phantom_now() + make_interval(secs => $1)
-WHERE merchant_id = $2 AND subscription = $3 AND NOT gone AND in_debt
+WHERE merchant_id = $2 AND subscription = $3 AND NOT gone AND in_debt AND NOT ended
+    AND NOT facts @> '{"service": "suspended"}'
 RETURNING merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency
 `
 
@@ -58,7 +59,8 @@ type ShieldAnnounceParams struct {
 	Subscription string
 }
 
-// A payment was announced: until it is confirmed, nothing falls.
+// A payment was announced: until it is confirmed, nothing falls. It gives back nothing that an end
+// or a pause has taken.
 func (q *Queries) ShieldAnnounce(ctx context.Context, arg ShieldAnnounceParams) (ShieldState, error) {
 	row := q.db.QueryRow(ctx, shieldAnnounce, arg.Seconds, arg.MerchantID, arg.Subscription)
 	var i ShieldState
@@ -111,7 +113,7 @@ func (q *Queries) ShieldBeginEnforcing(ctx context.Context, merchantID uuid.UUID
 }
 
 const shieldContext = `-- name: ShieldContext :one
-SELECT m.stripe_user_id AS account, m.livemode, coalesce(m.timezone, '')::text AS timezone, (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
+SELECT m.stripe_user_id AS account, coalesce(m.timezone, '')::text AS timezone,
     coalesce(p.version, 0)::integer AS version, coalesce(p.body, '{}')::jsonb AS body, phantom_now()::timestamptz AS now,
     EXISTS (SELECT 1 FROM shield_holds h WHERE h.merchant_id = m.id AND h.closed_at IS NULL)::boolean AS held
 FROM merchants m
@@ -120,14 +122,12 @@ WHERE m.id = $1
 `
 
 type ShieldContextRow struct {
-	Account      string
-	Livemode     bool
-	Timezone     string
-	Disconnected bool
-	Version      int32
-	Body         []byte
-	Now          time.Time
-	Held         bool
+	Account  string
+	Timezone string
+	Version  int32
+	Body     []byte
+	Now      time.Time
+	Held     bool
 }
 
 // What every judgement of a merchant's needs. version is 0 where they have said nothing.
@@ -136,9 +136,7 @@ func (q *Queries) ShieldContext(ctx context.Context, id uuid.UUID) (ShieldContex
 	var i ShieldContextRow
 	err := row.Scan(
 		&i.Account,
-		&i.Livemode,
 		&i.Timezone,
-		&i.Disconnected,
 		&i.Version,
 		&i.Body,
 		&i.Now,
@@ -212,20 +210,21 @@ func (q *Queries) ShieldCountLevels(ctx context.Context, merchantID uuid.UUID) (
 }
 
 const shieldCountLowered = `-- name: ShieldCountLowered :many
-SELECT t.customer, t.currency, max(t.monthly)::bigint AS monthly FROM shield_transitions t
+SELECT t.subscription, t.customer, t.currency, max(t.monthly)::bigint AS monthly FROM shield_transitions t
 WHERE t.merchant_id = $1 AND t.lowered AND t.enforced AND t.at > greatest(phantom_now() - interval '24 hours',
     coalesce((SELECT max(h.closed_at) FROM shield_holds h WHERE h.merchant_id = $1 AND h.outcome = 'released'), 'epoch'))
-GROUP BY t.customer, t.currency ORDER BY t.customer, t.currency
+GROUP BY t.subscription, t.customer, t.currency ORDER BY t.subscription, t.customer, t.currency
 `
 
 type ShieldCountLoweredRow struct {
-	Customer string
-	Currency string
-	Monthly  int64
+	Subscription string
+	Customer     string
+	Currency     string
+	Monthly      int64
 }
 
-// Whom the breaker has let through within 24 hours, since the last hold was released: the
-// customers, and what they bring in.
+// Which subscriptions the breaker has let through within 24 hours, since the last hold was released,
+// and what they bring in.
 func (q *Queries) ShieldCountLowered(ctx context.Context, merchantID uuid.UUID) ([]ShieldCountLoweredRow, error) {
 	rows, err := q.db.Query(ctx, shieldCountLowered, merchantID)
 	if err != nil {
@@ -235,7 +234,12 @@ func (q *Queries) ShieldCountLowered(ctx context.Context, merchantID uuid.UUID) 
 	var items []ShieldCountLoweredRow
 	for rows.Next() {
 		var i ShieldCountLoweredRow
-		if err := rows.Scan(&i.Customer, &i.Currency, &i.Monthly); err != nil {
+		if err := rows.Scan(
+			&i.Subscription,
+			&i.Customer,
+			&i.Currency,
+			&i.Monthly,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -635,7 +639,7 @@ func (q *Queries) ShieldHoldList(ctx context.Context, arg ShieldHoldListParams) 
 
 const shieldHoldOpen = `-- name: ShieldHoldOpen :one
 INSERT INTO shield_holds AS h (merchant_id, id, customers, "of", revenue) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (merchant_id) WHERE closed_at IS NULL DO UPDATE SET customers = greatest(h.customers, excluded.customers)
+ON CONFLICT (merchant_id) WHERE closed_at IS NULL DO UPDATE SET customers = h.customers
 RETURNING h.id
 `
 
@@ -647,7 +651,7 @@ type ShieldHoldOpenParams struct {
 	Revenue     []byte
 }
 
-// Opens the breaker, or counts on where it is open.
+// Opens the breaker, unless it is open.
 func (q *Queries) ShieldHoldOpen(ctx context.Context, arg ShieldHoldOpenParams) (uuid.UUID, error) {
 	row := q.db.QueryRow(ctx, shieldHoldOpen,
 		arg.MerchantID,
@@ -667,7 +671,7 @@ INSERT INTO shield_keys (id, secret, public, state) VALUES ($1, $2, $3, $4) ON C
 
 type ShieldKeyCreateParams struct {
 	ID     string
-	Secret vault.EncryptedToken
+	Secret vault.StoredToken
 	Public []byte
 	State  string
 }
@@ -700,7 +704,7 @@ ORDER BY CASE state WHEN 'current' THEN 0 WHEN 'next' THEN 1 ELSE 2 END, created
 
 type ShieldKeyListRow struct {
 	ID        string
-	Secret    vault.EncryptedToken
+	Secret    vault.StoredToken
 	Public    []byte
 	State     string
 	CreatedAt time.Time
@@ -826,7 +830,7 @@ func (q *Queries) ShieldListDue(ctx context.Context, arg ShieldListDueParams) ([
 }
 
 const shieldListHeld = `-- name: ShieldListHeld :many
-SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency FROM shield_states WHERE merchant_id = $1 AND held AND subscription > $2
+SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency FROM shield_states WHERE merchant_id = $1 AND held AND NOT gone AND subscription > $2
 ORDER BY subscription LIMIT $3 FOR NO KEY UPDATE
 `
 
@@ -1247,7 +1251,7 @@ func (q *Queries) ShieldLockCounts(ctx context.Context, merchant uuid.UUID) (Shi
 
 const shieldNext = `-- name: ShieldNext :one
 SELECT coalesce(greatest(extract(epoch FROM min(next_at) - phantom_now()), 0), -1)::float8 AS seconds
-FROM shield_states WHERE merchant_id = $1 AND next_at IS NOT NULL
+FROM shield_states WHERE merchant_id = $1 AND next_at IS NOT NULL AND NOT gone
 `
 
 // In how many seconds time may change something; -1: never.
@@ -1539,8 +1543,10 @@ SELECT $1, new.subscription, new.customer, m.livemode, new.facts, $2, phantom_no
 FROM (SELECT unnest($3::text[]) AS subscription, unnest($4::text[]) AS customer,
     unnest($5::jsonb[]) AS facts ORDER BY 1) AS new
 JOIN merchants m ON m.id = $1
+WHERE new.customer <> '' AND NOT coalesce((new.facts ->> 'ended_at')::timestamptz < phantom_now() - interval '30 days', false)
+    OR EXISTS (SELECT 1 FROM shield_states o WHERE o.merchant_id = $1 AND o.subscription = new.subscription AND NOT o.gone)
 ON CONFLICT (merchant_id, subscription) DO UPDATE SET
-    customer = excluded.customer, facts = excluded.facts, ticket = excluded.ticket, told_at = excluded.told_at, gone = false
+    customer = coalesce(nullif(excluded.customer, ''), s.customer), facts = excluded.facts, ticket = excluded.ticket, told_at = excluded.told_at, gone = false
 WHERE s.ticket <= excluded.ticket
     AND ((s.customer, s.facts) IS DISTINCT FROM (excluded.customer, excluded.facts) OR s.next_at IS NOT NULL OR s.gone OR s.held OR s.shown = '')
 RETURNING merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency
@@ -1555,7 +1561,8 @@ type ShieldTellParams struct {
 }
 
 // What was read of subscriptions, unless somebody has read later. A row comes back to be judged
-// where something is new, or where time may change something.
+// where something is new, or where time may change something. What had ended long before it became
+// known is not kept, and what Stripe has forgotten keeps its customer.
 func (q *Queries) ShieldTell(ctx context.Context, arg ShieldTellParams) ([]ShieldState, error) {
 	rows, err := q.db.Query(ctx, shieldTell,
 		arg.MerchantID,
@@ -1704,7 +1711,7 @@ WITH raised AS (
         provisional_until = nullif(w.provisional_until, '0001-01-01 00:00:00Z'), lowered_at = nullif(w.lowered_at, '0001-01-01 00:00:00Z'),
         in_debt = w.in_debt, lowest = w.lowest, held_at = nullif(w.held_at, ''), debt_ended_at = nullif(w.debt_ended_at, '0001-01-01 00:00:00Z'),
         reached = w.reached, ahead = w.ahead, next_at = nullif(w.next_at, '0001-01-01 00:00:00Z'), policy_version = $3,
-        gone = w.gone, shown = w.shown, revision = CASE WHEN w.visible THEN raised.revision ELSE s.revision END
+        told_at = CASE WHEN w.gone AND NOT s.gone THEN phantom_now() ELSE s.told_at END, gone = w.gone, shown = w.shown, revision = CASE WHEN w.visible THEN raised.revision ELSE s.revision END
     FROM (SELECT unnest($4::text[]) AS subscription, unnest($5::text[]) AS level,
         unnest($6::text[]) AS reason, unnest($7::timestamptz[]) AS since,
         unnest($8::text[]) AS target, unnest($9::boolean[]) AS held,

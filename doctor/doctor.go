@@ -202,7 +202,7 @@ func (d *Diagnosis) checkSkew(name string, ahead time.Duration) {
 }
 
 func (d *Diagnosis) checkDatabase(ctx context.Context) {
-	rest := []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "sealed values", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes"}
+	rest := []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "sealed values", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes", "access"}
 	c := d.config
 	if c.DatabaseURL == "" {
 		d.skip("DATABASE_URL cannot be read", append([]string{"database"}, rest...)...)
@@ -245,9 +245,15 @@ func (d *Diagnosis) checkDatabase(ctx context.Context) {
 		d.add(OK, "schema", "is this version's; "+d.role.Name+" reads and writes rows, and changes no table", "")
 	}
 	queries := db.New(pool)
-	for i, look := range []func(context.Context, *db.Queries) error{d.checkKeys, d.checkSealed, d.checkMerchants, d.checkTasks, d.checkParked, d.checkHalts, d.checkDisputes, d.checkHolds} {
-		if err := look(ctx, queries); err != nil {
-			d.add(Fail, []string{"keys", "sealed values", "merchants", "backlog", "parked", "halts", "disputes"}[i], db.Describe(err), advice)
+	for _, check := range []struct {
+		name string
+		look func(context.Context, *db.Queries) error
+	}{
+		{"keys", d.checkKeys}, {"sealed values", d.checkSealed}, {"merchants", d.checkMerchants}, {"backlog", d.checkTasks}, {"parked", d.checkParked},
+		{"halts", d.checkHalts}, {"disputes", d.checkDisputes}, {"access", d.checkHolds},
+	} {
+		if err := check.look(ctx, queries); err != nil {
+			d.add(Fail, check.name, db.Describe(err), advice)
 		}
 	}
 }

@@ -38,7 +38,6 @@ type Edge struct {
 	client   *http.Client
 	table    *verdict.Table
 	merchant uuid.UUID // zero: nothing is known yet
-	refused  bool
 }
 
 // New returns an edge that [Edge.Run] runs. Its error says what is wrong with the configuration.
@@ -65,9 +64,6 @@ func New(config Config) (*Edge, error) {
 	}, nil
 }
 
-// Table is what is known.
-func (e *Edge) Table() *verdict.Table { return e.table }
-
 // Insecure says whether the key travels in the clear to another machine.
 func (e *Edge) Insecure() bool {
 	ip := net.ParseIP(e.upstream.Hostname())
@@ -84,12 +80,12 @@ var errRefused = errors.New("the upstream does not take the key: it is unknown, 
 func (e *Edge) Run(ctx context.Context) {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 5*time.Second
-	lost := false
+	lost, refused := false, false
 	for ctx.Err() == nil {
 		err := e.follow(ctx, func() {
 			wait.Reset()
-			if lost || e.refused {
-				lost, e.refused = false, false
+			if lost || refused {
+				lost, refused = false, false
 				e.config.Log.Info("[SERVER] the upstream is followed again")
 			}
 		})
@@ -97,8 +93,8 @@ func (e *Edge) Run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, errRefused):
-			if !e.refused {
-				e.refused = true
+			if !refused {
+				refused = true
 				e.table.SetKeys(uuid.Nil, nil) // revoked there is revoked here
 				e.config.Log.Error("[SECURITY] nobody is answered any more", "cause", err)
 			}
@@ -143,6 +139,9 @@ func (e *Edge) follow(ctx context.Context, followed func()) error {
 	case http.StatusOK:
 	case http.StatusUnauthorized:
 		return errRefused
+	case http.StatusConflict:
+		e.table.Describe(shield.Tenant{ID: e.merchant, Disconnected: true}) // here as there
+		return errors.New("the merchant has disconnected")
 	default:
 		return fmt.Errorf("the upstream answers %d", response.StatusCode)
 	}
@@ -205,20 +204,16 @@ func (s *stream) take(event sse.Event) error {
 }
 
 func (s *stream) begin(data string) error {
-	var news verdict.TenantNews
+	news := verdict.TenantNews{Policy: shield.Default()} // an older server leaves out what it does not know
 	if err := json.Unmarshal([]byte(data), &news); err != nil {
 		return fmt.Errorf("the upstream's merchant cannot be read: %w", err)
-	}
-	policy, err := shield.Parse(news.Policy)
-	if err != nil {
-		return fmt.Errorf("the upstream's policy cannot be read: %w", err)
 	}
 	id, err := uuid.Parse(news.ID)
 	if err != nil {
 		return fmt.Errorf("the upstream's merchant cannot be read: %w", err)
 	}
 	s.tenant = shield.Tenant{
-		ID: id, Account: news.Account, Livemode: news.Livemode, Policy: policy, Version: news.Version, Revision: news.Revision,
+		ID: id, Account: news.Account, Livemode: news.Livemode, Policy: news.Policy, Version: news.Version, Revision: news.Revision,
 	}
 	s.epoch, s.whole = news.Epoch, news.Whole
 	return nil
@@ -239,6 +234,7 @@ func (s *stream) load() error {
 			return err
 		}
 	}
+	e.table.Describe(s.tenant)
 	s.loading, s.loaded, e.merchant = nil, true, s.tenant.ID
 	hash := sha256.Sum256([]byte(e.config.Key))
 	e.table.SetKeys(uuid.Nil, []shield.TenantKey{{Merchant: s.tenant.ID, ID: s.tenant.ID, Hash: hash[:]}})

@@ -120,7 +120,7 @@ func TestEdgeFollows(t *testing.T) {
 	stage.Await(t, "the copy is there", log, has("cus_1", "limited"))
 	u.table.Apply(u.tenant.ID, 2, []shield.Row{{Subscription: "sub_1", Customer: "cus_1", Level: shield.Full, Reason: shield.ByPayment}})
 	stage.Await(t, "the change is there", log, has("cus_1", "full"))
-	if got := e.Table().Revision(u.tenant.ID); got != 2 {
+	if got := e.table.Revision(u.tenant.ID); got != 2 {
 		t.Errorf("revision %d", got)
 	}
 	if status, _ := ask(t, address, "phs_of_another", "cus_1"); status != 500 {
@@ -154,6 +154,27 @@ func TestEdgeOfARevokedKey(t *testing.T) {
 	u.keys()
 	stage.Await(t, "nobody is answered", log, func() bool { status, _ := ask(t, address, key, "cus_1"); return status == 500 })
 	u.keys(key)
+	stage.Await(t, "it is answered again", log, func() bool { status, _ := ask(t, address, key, "cus_1"); return status == 403 })
+}
+
+// A merchant who leaves is left at the edge, too: a payment there would never be heard of.
+func TestEdgeOfAMerchantWhoLeaves(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t)
+	address, _, log := runs(t, u)
+	stage.Await(t, "the copy is there", log, func() bool { status, _ := ask(t, address, key, "cus_1"); return status == 403 })
+	gone := u.tenant
+	gone.Disconnected = true
+	u.table.Describe(gone)
+	ended := false // an edge that goes on is seen in time
+	for end := time.Now().Add(30 * time.Second); !ended && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		status, _ := ask(t, address, key, "cus_1")
+		ended = status == http.StatusInternalServerError
+	}
+	if !ended {
+		t.Fatalf("it goes on for a merchant who has left\n%s", log)
+	}
+	u.table.Describe(u.tenant)
 	stage.Await(t, "it is answered again", log, func() bool { status, _ := ask(t, address, key, "cus_1"); return status == 403 })
 }
 

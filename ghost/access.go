@@ -47,10 +47,9 @@ func (s *Service) tellShield(ctx context.Context, tx db.DBTX, w *writing, told [
 	facts := make([]shield.Facts, 0, len(told))
 	for _, t := range told {
 		f := accessOf(t.subject, givenUp, now)
-		if t.subject.testClock || f.Customer == "" || f.Service == shield.Ended && f.EndedAt.Before(now.Add(-shield.KeptAfterEnd)) {
-			continue
+		if !t.subject.testClock {
+			facts = append(facts, f)
 		}
-		facts = append(facts, f)
 	}
 	return s.Shield.Told(ctx, tx, w.merchant, w.ticket, facts)
 }
@@ -213,7 +212,7 @@ func (s *Service) tellApp(ctx context.Context, tx db.DBTX, w *writing, of subjec
 // Seen notes that a merchant's app has let these customers in while they owed: their access is
 // proven.
 func (s *Service) Seen(ctx context.Context, merchantID uuid.UUID, customers []string) error {
-	if _, err := s.queries.GhostSeen(ctx, db.GhostSeenParams{MerchantID: merchantID, Customers: customers}); err != nil {
+	if err := s.queries.GhostSeen(ctx, db.GhostSeenParams{MerchantID: merchantID, Customers: customers}); err != nil {
 		return fmt.Errorf("note who was let in: %w", err)
 	}
 	return nil

@@ -110,7 +110,12 @@ func (s *Service) post(ctx context.Context, row db.DeliveryGetRow, secret string
 	r.Header.Set("User-Agent", "PHANTOM")
 	r.Header["webhook-id"] = []string{id}
 	r.Header["webhook-timestamp"] = []string{strconv.FormatInt(at.Unix(), 10)}
-	r.Header["webhook-signature"] = []string{s.signatures(ctx, secret, id, at, row.Body)}
+	signatures, err := s.signatures(ctx, secret, id, at, row.Body)
+	if err != nil { // a key may be mended or rotated while it is tried again
+		s.config.Log.Error("[SYSTEM] an event could not be signed and is tried again: see phantom doctor", "delivery", row.ID, "error", err)
+		return 0, "it could not be signed"
+	}
+	r.Header["webhook-signature"] = []string{signatures}
 	response, err := s.client.Do(r)
 	if err != nil {
 		return 0, describe(err)
@@ -122,21 +127,25 @@ func (s *Service) post(ctx context.Context, row db.DeliveryGetRow, secret string
 
 // signatures are v1, by the endpoint's secret, and v1a, by the key whose public half is in
 // /.well-known/jwks.json.
-func (s *Service) signatures(ctx context.Context, secret, id string, at time.Time, body []byte) string {
+func (s *Service) signatures(ctx context.Context, secret, id string, at time.Time, body []byte) (string, error) {
 	signed := append([]byte(id+"."+strconv.FormatInt(at.Unix(), 10)+"."), body...)
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
 	if err != nil {
-		key = []byte(secret) // our own: it always decodes
+		return "", errors.New("an endpoint's secret is none of ours") // its text is left out
 	}
 	mac := hmac.New(sha256.New, key)
 	_, _ = mac.Write(signed)
 	all := "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 	if s.config.Sign != nil {
-		if private, err := s.config.Sign(ctx); err == nil && private != nil {
+		private, err := s.config.Sign(ctx)
+		if err != nil {
+			return "", fmt.Errorf("read what signs: %w", err)
+		}
+		if private != nil {
 			all += " v1a," + base64.StdEncoding.EncodeToString(ed25519.Sign(private, signed))
 		}
 	}
-	return all
+	return all, nil
 }
 
 // describe says why nothing came back, without the address.

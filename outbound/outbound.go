@@ -196,7 +196,11 @@ func (s *Service) Test(ctx context.Context, merchantID, id uuid.UUID) (delivery 
 		if !there {
 			return ErrNotFound
 		}
-		if delivery, err = send(ctx, tx, merchantID, id, testType, struct{}{}); err != nil {
+		body, err := bodyOf(ctx, tx, merchantID, testType, struct{}{})
+		if err != nil {
+			return err
+		}
+		if delivery, err = send(ctx, tx, merchantID, id, testType, body); err != nil {
 			return err
 		}
 		return trail.Record(ctx, tx, trail.Change{Merchant: merchantID, Action: "endpoint.test", Object: id.String()})
@@ -226,10 +230,7 @@ func (s *Service) Deliveries(ctx context.Context, merchantID, endpoint, before u
 	if !there {
 		return nil, uuid.Nil, ErrNotFound
 	}
-	if before == uuid.Nil {
-		before = uuid.Max
-	}
-	rows, err := s.queries.DeliveryList(ctx, db.DeliveryListParams{MerchantID: merchantID, EndpointID: endpoint, BeforeID: before, Page: int32(limit) + 1})
+	rows, err := s.queries.DeliveryList(ctx, db.DeliveryListParams{MerchantID: merchantID, EndpointID: endpoint, BeforeID: cmp.Or(before, uuid.Max), Page: int32(limit) + 1})
 	if err != nil {
 		return nil, uuid.Nil, fmt.Errorf("list deliveries: %w", err)
 	}
@@ -251,8 +252,15 @@ func (s *Service) Emit(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, ki
 	if err != nil {
 		return fmt.Errorf("list endpoints: %w", err)
 	}
+	if len(endpoints) == 0 {
+		return nil
+	}
+	body, err := bodyOf(ctx, tx, merchantID, kind, data)
+	if err != nil {
+		return err
+	}
 	for _, endpoint := range endpoints {
-		if _, err := send(ctx, tx, merchantID, endpoint, kind, data); err != nil {
+		if _, err := send(ctx, tx, merchantID, endpoint, kind, body); err != nil {
 			return err
 		}
 	}
@@ -267,22 +275,25 @@ type event struct {
 	Data      any       `json:"data"`
 }
 
+func bodyOf(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, kind string, data any) ([]byte, error) {
+	of, err := db.New(tx).EventContext(ctx, merchantID)
+	if err != nil {
+		return nil, fmt.Errorf("read account: %w", err)
+	}
+	body, err := json.Marshal(event{kind, of.Now.UTC(), of.Account, data})
+	if err != nil {
+		return nil, fmt.Errorf("marshal event: %w", err)
+	}
+	return body, nil
+}
+
 // send has one event delivered to one endpoint.
-func send(ctx context.Context, tx db.DBTX, merchantID, endpoint uuid.UUID, kind string, data any) (uuid.UUID, error) {
+func send(ctx context.Context, tx db.DBTX, merchantID, endpoint uuid.UUID, kind string, body []byte) (uuid.UUID, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return uuid.Nil, fmt.Errorf("make id: %w", err)
 	}
-	queries := db.New(tx)
-	of, err := queries.EventContext(ctx, merchantID)
-	if err != nil {
-		return uuid.Nil, fmt.Errorf("read account: %w", err)
-	}
-	body, err := json.Marshal(event{kind, of.Now.UTC(), of.Account, data})
-	if err != nil {
-		return uuid.Nil, fmt.Errorf("marshal event: %w", err)
-	}
-	if err := queries.DeliveryCreate(ctx, db.DeliveryCreateParams{MerchantID: merchantID, ID: id, EndpointID: endpoint, Type: kind, Body: body}); err != nil {
+	if err := db.New(tx).DeliveryCreate(ctx, db.DeliveryCreateParams{MerchantID: merchantID, ID: id, EndpointID: endpoint, Type: kind, Body: body}); err != nil {
 		return uuid.Nil, fmt.Errorf("store delivery: %w", err)
 	}
 	_, err = task.Enqueue(ctx, tx, task.New{MerchantID: merchantID, Kind: KindDeliver, ID: id})

@@ -142,6 +142,27 @@ func TestEventsArrive(t *testing.T) {
 	}
 }
 
+// What cannot be signed does not leave half signed: it is tried again, and a key that was rotated
+// meanwhile signs it.
+func TestEventsThatCannotBeSigned(t *testing.T) {
+	t.Parallel()
+	b, a := setup(t), newApp(t)
+	if _, err := b.s.Create(t.Context(), b.merchant, a.server.URL, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.emit("ghost.opened", struct{}{})
+	sign := b.s.config.Sign
+	b.s.config.Sign = func(context.Context) (ed25519.PrivateKey, error) { return nil, errors.New("it does not open") }
+	if wait := b.deliver(); wait != waits[0] || len(a.bodies) != 0 {
+		t.Errorf("it waits %s, and %d requests have come", wait, len(a.bodies))
+	}
+	b.s.config.Sign = sign
+	b.deliver()
+	if len(a.headers) != 1 || !strings.Contains(a.headers[0].Get("webhook-signature"), "v1a,") {
+		t.Errorf("%d requests have come: %v", len(a.headers), a.headers)
+	}
+}
+
 // What does not arrive is tried for three days, with the same id, and then given up.
 func TestEventsThatDoNotArrive(t *testing.T) {
 	t.Parallel()

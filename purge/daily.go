@@ -2,6 +2,7 @@ package purge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -41,12 +42,11 @@ func (s *Service) handlePurge(ctx context.Context, merchant uuid.UUID) (Purged, 
 	if err := s.EnsurePurges(ctx); err != nil {
 		return Purged{}, err
 	}
-	for _, forget := range s.Forget {
-		if err := forget(ctx, merchant); err != nil {
-			return Purged{}, err
-		}
+	purged, err := s.purge(ctx, []uuid.UUID{merchant}, false, nil)
+	for _, forget := range s.Forget { // none keeps the others from their day
+		err = errors.Join(err, forget(ctx, merchant))
 	}
-	return s.purge(ctx, []uuid.UUID{merchant}, false, nil)
+	return purged, err
 }
 
 // HandlePurge is the handler of [Kind]. It plans the merchant's next purge before it begins,

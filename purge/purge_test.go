@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -318,6 +319,29 @@ func TestEnsurePurges(t *testing.T) {
 	}
 	if parked, err := db.New(pool).TaskPark(t.Context(), db.TaskParkParams{MerchantID: merchant, Most: 100}); err != nil || parked != 1 {
 		t.Errorf("parked %d tasks, %v; want the one that is no purge", parked, err)
+	}
+}
+
+// What cannot be forgotten elsewhere keeps nobody from being purged, and nothing else from being
+// forgotten.
+func TestForgettingFails(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	logger := slog.New(slog.DiscardHandler)
+	service := New(pool, connect.New(connect.Config{Log: logger}, pool), logger)
+	merchant := stage.Merchant(t, pool, "acct_1")
+	dbtest.AddGhost(t, pool, merchant, "cus_1", "1", old)
+	broken, forgotten := errors.New("broken"), 0
+	service.Forget = []func(context.Context, uuid.UUID) error{
+		func(context.Context, uuid.UUID) error { return broken },
+		func(context.Context, uuid.UUID) error { forgotten++; return nil },
+	}
+	if err := service.HandlePurge(t.Context(), &task.Task{MerchantID: merchant}); !errors.Is(err, broken) {
+		t.Errorf("the task says %v", err)
+	}
+	var ghosts int
+	if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM ghost_targets").Scan(&ghosts); err != nil || ghosts != 0 || forgotten != 1 {
+		t.Errorf("%d ghosts, %d forgotten, %v", ghosts, forgotten, err)
 	}
 }
 

@@ -153,13 +153,15 @@ func (b *bench) rule(r *ruling) {
 		*row = unjudged(*row)
 		return
 	}
-	// While a payment is announced, nothing falls, and nothing is decided.
-	if row.ProvisionalUntil != nil && row.ProvisionalUntil.After(now) && !b.told {
+	standing := b.standing(*row)
+	// While a payment is announced, nothing falls, and nothing is decided, unless a person says so.
+	announced := row.ProvisionalUntil != nil && !b.told && standing.Override == nil
+	if announced && row.ProvisionalUntil.After(now) {
 		row.NextAt = row.ProvisionalUntil
 		return
 	}
 	// Nobody has read it since: who has paid does not fall by what was read before.
-	if row.ProvisionalUntil != nil && !b.told {
+	if announced {
 		r.ask = true
 		row.ProvisionalUntil = timeOrNil(now.Add(askAgain))
 		row.NextAt = row.ProvisionalUntil
@@ -168,22 +170,20 @@ func (b *bench) rule(r *ruling) {
 	row.ProvisionalUntil = nil
 	was := stateOf(*row)
 	sub := r.facts.judged(b.policy, was, slices.Contains(b.heldOut, row.Subscription))
-	standing := b.standing(*row)
 	j := Judge(b.policy, sub, standing, was, now)
-	row.Spared, row.Passed = row.Spared && j.InDebt, row.Passed && j.InDebt
-	lower := j.Level.Below(was.Level) && j.Level.Below(Grace)
-	stepped := lower && j.LoweredAt.Equal(now)
+	lower := j.Level.Below(was.Level) && j.Level.Below(Grace) && j.Reason != ByOverride
+	row.Spared, row.Passed = row.Spared && (j.InDebt || lower), row.Passed && (j.InDebt || lower)
 	switch {
-	case stepped && row.Spared: // a person has said no
+	case lower && row.Spared: // a person has said no
 		row.Held, row.Ahead = false, []byte("[]")
 		row.Target, row.NextAt = string(j.Target), timeOrNil(now.Add(24*time.Hour))
 		return
-	case lower && j.Reason != ByOverride && !b.told && now.Sub(row.ToldAt) > freshFor:
+	case lower && !b.told && now.Sub(row.ToldAt) > freshFor:
 		r.ask, row.Held = true, row.Held && b.context.Held
 		row.Target, row.NextAt = string(j.Target), timeOrNil(now.Add(askAgain))
 		return
 	}
-	r.lowers = lower && j.Reason != ByOverride && row.Shown != "" && !row.Passed
+	r.lowers = lower && row.Shown != "" && !row.Passed
 	row.Held = false
 	setState(row, j)
 	var ahead []Next
@@ -282,7 +282,7 @@ func (s *Service) write(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, r
 	w := db.ShieldWriteParams{MerchantID: merchantID, PolicyVersion: b.context.Version, Enforced: b.policy.Mode == Enforce}
 	var told []Row
 	for _, r := range rulings {
-		if !r.visible && sameRow(r.before, r.after) {
+		if !r.visible && sameRow(r.before, r.after) && !b.announced { // what is announced is stored already, and may have to go
 			continue
 		}
 		if err := addRow(&w, r); err != nil {
@@ -379,7 +379,7 @@ func sameRow(a, b db.ShieldState) bool {
 	return a.Level == b.Level && a.Reason == b.Reason && a.Since.Equal(b.Since) && a.Target == b.Target && a.Held == b.Held && a.Spared == b.Spared && a.Passed == b.Passed &&
 		sameTime(a.ProvisionalUntil, b.ProvisionalUntil) && sameTime(a.LoweredAt, b.LoweredAt) && a.InDebt == b.InDebt && a.Lowest == b.Lowest &&
 		(a.HeldAt == nil) == (b.HeldAt == nil) && (a.HeldAt == nil || *a.HeldAt == *b.HeldAt) && sameTime(a.DebtEndedAt, b.DebtEndedAt) &&
-		a.Reached == b.Reached && sameTime(a.NextAt, b.NextAt) && a.Gone == b.Gone && a.PolicyVersion == b.PolicyVersion
+		a.Reached == b.Reached && sameTime(a.NextAt, b.NextAt) && a.Gone == b.Gone
 }
 
 func sameTime(a, b *time.Time) bool { return a == b || a != nil && b != nil && a.Equal(*b) }

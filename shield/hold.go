@@ -1,6 +1,7 @@
 package shield
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -55,7 +56,7 @@ func (s *Service) guard(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, r
 		return fmt.Errorf("look for a hold: %w", err)
 	}
 	for _, r := range lowering {
-		count.add(r.after.Customer, r.facts.Currency, r.facts.Monthly)
+		count.add(r.after.Subscription, r.after.Customer, r.facts.Currency, r.facts.Monthly)
 		if !open && !b.policy.Breaker.Trips(count.Lowered) {
 			continue
 		}
@@ -90,16 +91,16 @@ func (s *Service) guard(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, r
 // counting is who has been lowered within 24 hours.
 type counting struct {
 	Lowered
-	seen map[string]bool
+	customers, subscriptions map[string]bool
 }
 
-func (c *counting) add(customer, currency string, monthly int64) {
-	if c.seen[customer] {
-		return
+func (c *counting) add(subscription, customer, currency string, monthly int64) {
+	if !c.customers[customer] {
+		c.customers[customer] = true
+		c.Customers++
 	}
-	c.seen[customer] = true
-	c.Customers++
-	if monthly > 0 {
+	if monthly > 0 && !c.subscriptions[subscription] {
+		c.subscriptions[subscription] = true
 		c.Revenue[currency] += monthly
 	}
 }
@@ -110,7 +111,7 @@ func countLowered(ctx context.Context, queries *db.Queries, merchantID uuid.UUID
 	if err != nil {
 		return nil, fmt.Errorf("lock the counts: %w", err)
 	}
-	c := &counting{Lowered: Lowered{Of: int(counts.Customers), Revenue: Revenue{}, OfRevenue: Revenue{}}, seen: map[string]bool{}}
+	c := &counting{Lowered: Lowered{Of: int(counts.Customers), Revenue: Revenue{}, OfRevenue: Revenue{}}, customers: map[string]bool{}, subscriptions: map[string]bool{}}
 	if err := json.Unmarshal(counts.Revenue, &c.OfRevenue); err != nil {
 		return nil, fmt.Errorf("read the revenue: %w", err)
 	}
@@ -135,7 +136,7 @@ func countLowered(ctx context.Context, queries *db.Queries, merchantID uuid.UUID
 		return nil, fmt.Errorf("count who was lowered: %w", err)
 	}
 	for _, row := range lowered {
-		c.add(row.Customer, row.Currency, row.Monthly)
+		c.add(row.Subscription, row.Customer, row.Currency, row.Monthly)
 	}
 	return c, nil
 }
@@ -143,7 +144,7 @@ func countLowered(ctx context.Context, queries *db.Queries, merchantID uuid.UUID
 // Holds returns a page of a merchant's holds, the newest first, and the id behind which the next
 // page begins, which is zero on the last.
 func (s *Service) Holds(ctx context.Context, merchantID, before uuid.UUID, limit int) (holds []HoldReport, next uuid.UUID, err error) {
-	rows, err := s.queries.ShieldHoldList(ctx, db.ShieldHoldListParams{MerchantID: merchantID, BeforeID: orMax(before), Page: int32(limit) + 1})
+	rows, err := s.queries.ShieldHoldList(ctx, db.ShieldHoldListParams{MerchantID: merchantID, BeforeID: cmp.Or(before, uuid.Max), Page: int32(limit) + 1})
 	if err != nil {
 		return nil, uuid.Nil, fmt.Errorf("list holds: %w", err)
 	}

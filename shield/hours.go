@@ -11,7 +11,7 @@ import (
 type Hours struct {
 	Days []int  `json:"days"` // 1 is Monday, 7 is Sunday
 	From string `json:"from"` // 09:00
-	To   string `json:"to"`   // later on the same day; not within
+	To   string `json:"to"`   // later on the same day, up to 24:00; not within
 }
 
 // Next is the first moment from at on that is within the hours. It goes by what clocks on walls

@@ -23,7 +23,7 @@ func owing(days int) Subscription {
 // always is the default policy without hours, so that a test says days alone.
 func always() Policy {
 	p := Default()
-	p.Hours = Hours{Days: []int{1, 2, 3, 4, 5, 6, 7}, From: "00:00", To: "23:59"}
+	p.Hours = Hours{Days: []int{1, 2, 3, 4, 5, 6, 7}, From: "00:00", To: "24:00"}
 	return p
 }
 

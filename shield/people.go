@@ -1,11 +1,11 @@
 package shield
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -196,7 +196,7 @@ func (s *Service) TakeBack(ctx context.Context, merchantID uuid.UUID, kind Kind,
 // page begins, which is zero on the last.
 func (s *Service) Decisions(ctx context.Context, merchantID uuid.UUID, kind Kind, before uuid.UUID, limit int) (all []Decision, next uuid.UUID, err error) {
 	rows, err := s.queries.ShieldDecisionList(ctx, db.ShieldDecisionListParams{
-		MerchantID: merchantID, Kind: string(kind), BeforeID: orMax(before), Page: int32(limit) + 1,
+		MerchantID: merchantID, Kind: string(kind), BeforeID: cmp.Or(before, uuid.Max), Page: int32(limit) + 1,
 	})
 	if err != nil {
 		return nil, uuid.Nil, fmt.Errorf("list decisions: %w", err)
@@ -236,9 +236,9 @@ func (s *Service) Status(ctx context.Context, merchantID uuid.UUID) (status Stat
 	for _, row := range rows {
 		status.Levels[Level(row.Level)] = StatusLevel{row.Subscriptions, row.Held}
 	}
-	holds, _, err := s.Holds(ctx, merchantID, uuid.Nil, 200)
-	if i := slices.IndexFunc(holds, func(h HoldReport) bool { return h.ClosedAt == nil }); i >= 0 {
-		status.Hold = &holds[i]
+	holds, _, err := s.Holds(ctx, merchantID, uuid.Nil, 1) // no other one is open
+	if len(holds) > 0 && holds[0].ClosedAt == nil {
+		status.Hold = &holds[0]
 	}
 	return status, err
 }
@@ -261,7 +261,7 @@ type Transition struct {
 // Transitions returns a page of them, the newest first, and the id behind which the next page
 // begins, which is zero on the last. customer, if not empty, is the only one.
 func (s *Service) Transitions(ctx context.Context, merchantID uuid.UUID, customer string, before uuid.UUID, limit int) (all []Transition, next uuid.UUID, err error) {
-	params := db.ShieldTransitionListParams{MerchantID: merchantID, BeforeID: orMax(before), Page: int32(limit) + 1}
+	params := db.ShieldTransitionListParams{MerchantID: merchantID, BeforeID: cmp.Or(before, uuid.Max), Page: int32(limit) + 1}
 	if customer != "" {
 		params.Customer = &customer
 	}
@@ -278,13 +278,6 @@ func (s *Service) Transitions(ctx context.Context, merchantID uuid.UUID, custome
 		})
 	}
 	return all, next, nil
-}
-
-func orMax(id uuid.UUID) uuid.UUID {
-	if id == uuid.Nil {
-		return uuid.Max
-	}
-	return id
 }
 
 // onePage takes off the row too many that says that there is more.
@@ -323,6 +316,20 @@ func IsID(text string) bool {
 	}
 	for i := range len(text) {
 		if c := text[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// IsFeature says whether a text has the shape of a policy's features.
+func IsFeature(text string) bool {
+	if len(text) == 0 || len(text) > 64 || text[0] < 'a' || text[0] > 'z' {
+		return false
+	}
+	for i := range len(text) {
+		c := text[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '.' && c != '-' {
 			return false
 		}
 	}

@@ -238,7 +238,6 @@ func withBilling(features []string) []string {
 }
 
 var (
-	featureShape = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
 	productShape = regexp.MustCompile(`^prod_[A-Za-z0-9_]{1,200}$`)
 	priceShape   = regexp.MustCompile(`^(price|plan)_[A-Za-z0-9_]{1,200}$`)
 )
@@ -276,7 +275,7 @@ func (p Policy) validate() error {
 		{"hysteresis.relapse_days", within(p.Hysteresis.RelapseDays, 0, 365), "must be a whole number from 0 to 365"},
 		{"hours.days", areDays(p.Hours.Days), "must be some of 1 (Monday) to 7 (Sunday), each once"},
 		{"hours.from", zone.IsClock(p.Hours.From), "must be a time from 00:00 to 23:59"},
-		{"hours.to", zone.IsClock(p.Hours.To) && p.Hours.From < p.Hours.To, "must be a time such as 17:00, later than from and 23:59 at most"},
+		{"hours.to", (zone.IsClock(p.Hours.To) || p.Hours.To == "24:00") && p.Hours.From < p.Hours.To, "must be a time such as 17:00, later than from; 24:00 is the day's end"},
 		{"breaker.max_customers_percent", percent(p.Breaker.MaxCustomersPercent), "must be a number from 0 to 100"},
 		{"breaker.max_mrr_percent", percent(p.Breaker.MaxMRRPercent), "must be a number from 0 to 100"},
 		{"breaker.always_allowed", within(p.Breaker.AlwaysAllowed, 0, 1000), "must be a whole number from 0 to 1000"},
@@ -347,7 +346,7 @@ func (f Features) check() error {
 			return input.Wrong(level.field, "may be 100 at most")
 		}
 		for i, name := range level.names {
-			if !featureShape.MatchString(name) {
+			if !IsFeature(name) {
 				return input.Wrong(fmt.Sprintf("%s[%d]", level.field, i), "must be a name of small letters, digits, _, . and -, such as export")
 			}
 		}

@@ -180,7 +180,7 @@ func TestHoursAreFoundByMinutes(t *testing.T) {
 		}
 		h := Hours{
 			Days: one(d, []int{1, 2, 3, 4}, []int{6, 7}, []int{1, 2, 3, 4, 5, 6, 7}),
-			From: one(d, "00:00", "00:30", "01:30", "02:15", "09:00"), To: one(d, "09:30", "17:00", "23:59"),
+			From: one(d, "00:00", "00:30", "01:30", "02:15", "09:00"), To: one(d, "09:30", "17:00", "23:59", "24:00"),
 		}
 		at := time.Date(2027, time.Month(1+d.IntN(12)), 1+d.IntN(28), d.IntN(24), d.IntN(60), 0, 0, time.UTC)
 		if _, change := at.In(zone).ZoneBounds(); !change.IsZero() && d.IntN(2) == 0 {

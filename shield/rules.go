@@ -195,7 +195,7 @@ func (s *Service) Preview(ctx context.Context, merchantID uuid.UUID, draft Polic
 			if err != nil {
 				return fmt.Errorf("list levels: %w", err)
 			}
-			if err := b.hear(ctx, queries, merchantID, rows); err != nil {
+			if err := b.hear(ctx, queries, merchantID, slices.Concat(customer, rows)); err != nil {
 				return err
 			}
 			for _, row := range rows {

@@ -55,7 +55,7 @@ func setup(t *testing.T) *bench {
 }
 
 // always is a policy that is enforced at any hour.
-const always = `{"mode":"enforce","hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"23:59"}}`
+const always = `{"mode":"enforce","hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"24:00"}}`
 
 // policy stores a policy as a person does who has seen its preview.
 func (b *bench) policy(text string) {
@@ -190,7 +190,7 @@ func TestNobodyLosesAccessUnread(t *testing.T) {
 func TestNobodyLosesAccessAtOnceUnread(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	const open = `{"mode":"enforce","paused":"full","hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"23:59"}}`
+	const open = `{"mode":"enforce","paused":"full","hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"24:00"}}`
 	b.policy(open)
 	paused := paying("1")
 	paused.Service = shield.Suspended
@@ -559,5 +559,136 @@ func TestPurgeIsNoPayment(t *testing.T) {
 			t.Errorf("%d are gone, want %d", n, gone)
 		}
 		b.later(25 * time.Hour)
+	}
+}
+
+// Who is held because of a pause, and owes nothing, goes or stays as a person says, and nobody is
+// asked again.
+func TestHoldsOfPauses(t *testing.T) {
+	t.Parallel()
+	for outcome, want := range map[string]struct {
+		level string
+		close func(b *bench, id uuid.UUID) (string, error)
+	}{
+		"released":  {"blocked paused", func(b *bench, id uuid.UUID) (string, error) { return b.s.Release(b.t.Context(), b.merchant, id) }},
+		"discarded": {"full paid", func(b *bench, id uuid.UUID) (string, error) { return b.s.Discard(b.t.Context(), b.merchant, id) }},
+	} {
+		t.Run(outcome, func(t *testing.T) {
+			t.Parallel()
+			b := setup(t)
+			var all []shield.Facts
+			for i := range 20 {
+				all = append(all, paying(fmt.Sprintf("%02d", i)))
+			}
+			b.tell(all...)
+			b.policy(`{"mode":"enforce","paused":"blocked","breaker":{"always_allowed":0}}`)
+			for i := range all {
+				all[i].Service = shield.Suspended
+			}
+			b.tell(all...)
+			b.want("sub_07", "full paid held")
+			holds, _, err := b.s.Holds(t.Context(), b.merchant, uuid.Nil, 10)
+			if err != nil || len(holds) != 1 || holds[0].Subscriptions != 20 {
+				t.Fatalf("%+v, %v", holds, err)
+			}
+			if _, err := want.close(b, holds[0].ID); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				b.want("sub_07", want.level)
+				if n := b.Count("SELECT count(*) FROM shield_states WHERE level || ' ' || reason = $1 AND NOT held", want.level); n != 20 {
+					t.Errorf("%d have %s, want 20", n, want.level)
+				}
+				if n := b.Count("SELECT count(*) FROM shield_holds"); n != 1 {
+					t.Errorf("%d holds", n)
+				}
+				b.later(2 * time.Hour)
+				b.tell(all...)
+			}
+		})
+	}
+}
+
+// An announced payment gives back nothing that a person, an end or a pause has taken.
+func TestWhatNoAnnouncementGivesBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.policy(always)
+	b.tell(b.owing("1", 40))
+	if _, _, err := b.s.Decide(t.Context(), b.merchant, shield.KindOverride, shield.Wish{Customer: "cus_1", Level: shield.Blocked}); err != nil {
+		t.Fatal(err)
+	}
+	b.want("sub_1", "blocked override")
+	paused, ended := b.owing("2", 40), b.owing("3", 40)
+	paused.Service = shield.Suspended
+	ended.Service, ended.EndedAt = shield.Ended, b.now()
+	b.tell(paused, ended)
+	for _, subscription := range []string{"sub_1", "sub_2", "sub_3"} {
+		if err := db.InTx(t.Context(), b.pool, func(tx pgx.Tx) error { return b.s.Paid(t.Context(), tx, b.merchant, subscription) }); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.Count("SELECT count(*) FROM shield_states WHERE subscription = $1 AND provisional_until IS NOT NULL", subscription); n != 0 {
+			t.Errorf("%s is raised", subscription)
+		}
+	}
+	b.want("sub_1", "blocked override")
+}
+
+// What had ended long before it became known is not kept; what is known hears of its end however
+// late, and goes once everybody has heard of that.
+func TestWhatEndedLongAgo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.policy(always)
+	b.tell(b.owing("1", 0))
+	b.later(90 * 24 * time.Hour)
+	long := func(name string) shield.Facts {
+		f := paying(name)
+		f.Service, f.EndedAt = shield.Ended, b.now().Add(-60*24*time.Hour)
+		return f
+	}
+	forgotten := long("1") // Stripe does not say whose it was
+	forgotten.Customer = ""
+	b.tell(forgotten, long("2"))
+	if all := b.Text("SELECT string_agg(subscription || ' ' || customer, ', ') FROM shield_states"); all != "sub_1 cus_1" {
+		t.Errorf("%s are kept", all)
+	}
+	b.want("sub_1", "blocked ended")
+	b.later(3 * 24 * time.Hour)
+	for _, want := range []int{1, 1, 0} { // gone, still to be heard of, and over
+		if err := b.s.Forget(t.Context(), b.merchant); err != nil {
+			t.Fatal(err)
+		}
+		if n := b.Count("SELECT count(*) FROM shield_states"); n != want {
+			t.Errorf("%d rows, want %d", n, want)
+		}
+		b.later(25 * time.Hour)
+	}
+}
+
+// The breaker counts what each subscription brings in, of one customer too.
+func TestBreakerCountsRevenue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	var all []shield.Facts
+	for i := range 100 {
+		all = append(all, paying(fmt.Sprintf("%02d", i)))
+	}
+	for i := range 20 { // of one customer: a sixth of the revenue
+		f := paying(fmt.Sprintf("x%02d", i))
+		f.Customer = "cus_large"
+		all = append(all, f)
+	}
+	b.tell(all...)
+	b.policy(`{"mode":"enforce","paused":"blocked","breaker":{"always_allowed":0}}`)
+	for i := 100; i < 120; i++ {
+		all[i].Service = shield.Suspended
+	}
+	b.tell(all[100:]...)
+	if n := b.Count("SELECT count(*) FROM shield_states WHERE level = 'blocked'"); n != 6 { // five percent of 120
+		t.Errorf("%d have lost access, want 6", n)
+	}
+	if n := b.Count("SELECT (revenue ->> 'usd')::int FROM shield_holds"); n != 20*4900 {
+		t.Errorf("the hold says %d", n)
 	}
 }

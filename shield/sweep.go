@@ -116,7 +116,7 @@ func (s *Service) Forget(ctx context.Context, merchantID uuid.UUID) error {
 			rulings := make([]ruling, len(rows))
 			for i, row := range rows {
 				rulings[i].before, rulings[i].after = row, row
-				rulings[i].after.Gone, rulings[i].after.NextAt = true, nil
+				rulings[i].after.Gone, rulings[i].after.NextAt, rulings[i].after.Held = true, nil, false
 				rulings[i].settle()
 			}
 			var b bench

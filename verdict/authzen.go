@@ -239,7 +239,7 @@ func (h *Handler) ask(v *view, e evaluation, expired bool) (a answer, why string
 	}
 	switch e.resource.kind {
 	case "feature":
-		a = h.levelOf(v, e.subject.id, expired)
+		a, v = h.levelOf(v, e.subject.id, expired)
 		a.access = v.Policy.Allows(a.level, e.resource.id)
 	case "product":
 		a, why = h.levelOfPart(v, e.subject.id, expired, func(s sub, products []string) bool { return products[s.product] == e.resource.id })
@@ -254,22 +254,9 @@ func (h *Handler) ask(v *view, e evaluation, expired bool) (a answer, why string
 // levelOfPart is the best level of a customer's subscriptions that are asked about. A customer of
 // whom nothing is known has the policy's default.
 func (h *Handler) levelOfPart(v *view, customer string, expired bool, wanted func(s sub, products []string) bool) (a answer, why string) {
-	for {
-		at := h.table.place(v.slot, customer)
-		s := &h.table.records[at.shard]
-		s.mutex.RLock()
-		record := s.find(at.print, v.slot, customer)
-		if record == nil {
-			if next := h.table.replaced(v); next != nil {
-				s.mutex.RUnlock()
-				v = next
-				continue
-			}
-		}
-		a, why = v.partOf(record, expired, h.table.products.list(), wanted)
-		s.mutex.RUnlock()
-		return a, why
-	}
+	s, v, record := h.table.held(v, customer)
+	defer s.mutex.RUnlock()
+	return v.partOf(record, expired, h.table.products.list(), wanted)
 }
 
 // partOf is the best level of a record's subscriptions that are asked about.

@@ -11,33 +11,33 @@ import (
 	"phantom/shield"
 )
 
-// The stream of changes is for sidecars: server-sent events, whose ids are revisions. It begins
-// with what a merchant is (event: tenant) and, where the revision after which it was asked for is
-// not the present one, all rows (event: rows, then event: loaded). Then come changes (event: rows),
-// and each second that the source was heard of (event: alive).
+// The stream of changes is for sidecars: server-sent events. It begins with what a merchant is
+// (event: tenant). Where the revision after which it was asked for is not the present one, all rows
+// follow (event: rows). Then it says at which revision it begins (event: loaded). Then come changes
+// (event: rows), and each second how long ago the source was heard of (event: alive). The id of
+// loaded and of a change is its revision; other events have none.
 
 // TenantNews is what a sidecar is told of the merchant.
 type TenantNews struct {
-	ID       string          `json:"id"`
-	Account  string          `json:"account"`
-	Livemode bool            `json:"livemode"`
-	Epoch    string          `json:"epoch"`
-	Revision int64           `json:"revision"`
-	Version  int32           `json:"policy_version"`
-	Policy   json.RawMessage `json:"policy"`
-	Whole    bool            `json:"whole"` // all rows follow, and replace what is known
+	ID       string        `json:"id"`
+	Account  string        `json:"account"`
+	Livemode bool          `json:"livemode"`
+	Epoch    string        `json:"epoch"`
+	Revision int64         `json:"revision"`
+	Version  int32         `json:"policy_version"`
+	Policy   shield.Policy `json:"policy"`
+	Whole    bool          `json:"whole"` // all rows follow, and replace what is known
 }
 
 const (
 	streamPart = 200             // rows of one event
-	aliveEvery = time.Second     // and how long a sidecar waits before it counts as stale
+	aliveEvery = time.Second     // package edge leaves a stream that says nothing for five
 	streamTime = 5 * time.Second // for one event to leave
 )
 
 // changes streams a merchant's rows until the client leaves or has to begin anew.
 func (h *Handler) changes(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet {
-		onlyGet(w, r)
+	if !onlyGet(w, r) {
 		return
 	}
 	entry, v, refused := h.enter(r)
@@ -50,12 +50,15 @@ func (h *Handler) changes(w http.ResponseWriter, r *http.Request) {
 		failField(w, "after", "must be a Shield-Revision of an earlier answer")
 		return
 	}
+	header := w.Header()
+	header["Content-Type"] = []string{"text/event-stream"}
+	if r.Method == http.MethodHead { // which no stream follows
+		return
+	}
 	// First watch, then read: a change in between is told twice, which does no harm.
 	watching := h.table.hub.watch(v.ID)
 	defer h.table.hub.leave(v.ID, watching)
 	v = entry.view.Load()
-	header := w.Header()
-	header["Content-Type"] = []string{"text/event-stream"}
 	w.WriteHeader(http.StatusOK)
 	out := &stream{w: w, control: http.NewResponseController(w)}
 	_ = out.control.SetReadDeadline(time.Time{}) // nothing more is read, and the stream has no end
@@ -159,12 +162,8 @@ func (s *stream) rows(id string, rows []shield.Row) error {
 
 // begin says what the merchant is, and everything where the client does not know it.
 func (s *stream) begin(h *Handler, v *view, after string) error {
-	policy, err := v.Policy.JSON()
-	if err != nil {
-		return err
-	}
 	news := TenantNews{
-		ID: v.ID.String(), Account: v.Account, Livemode: v.Livemode, Epoch: h.table.Epoch(), Revision: v.Revision, Version: v.Version, Policy: policy,
+		ID: v.ID.String(), Account: v.Account, Livemode: v.Livemode, Epoch: h.table.Epoch(), Revision: v.Revision, Version: v.Version, Policy: v.Policy,
 		Whole: after != v.revision,
 	}
 	text, err := json.Marshal(news)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"phantom/internal/stage"
 	"phantom/shield"
 )
 
@@ -81,7 +82,11 @@ func TestStreamsEndWithTheirKey(t *testing.T) {
 				defer close(ended)
 				s.h.ServeHTTP(httptest.NewRecorder(), r)
 			}()
-			time.Sleep(50 * time.Millisecond) // it has begun, or is refused at once
+			stage.Await(t, "the stream has begun", nil, func() bool {
+				s.table.hub.mutex.Lock()
+				defer s.table.hub.mutex.Unlock()
+				return len(s.table.hub.watches[s.own.ID]) > 0
+			})
 			end(s)
 			select {
 			case <-ended:

@@ -54,7 +54,7 @@ func follow(t *testing.T) *following {
 	f.keys = connect.New(connect.Config{Log: f.log.Logger()}, pool)
 	f.s = shield.New(pool, shield.Config{Log: f.log.Logger(), Hash: connect.HasherIn})
 	f.merchant = stage.Merchant(t, pool, "acct_1")
-	f.policy(`{"mode":"enforce","hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"23:59"}}`)
+	f.policy(`{"mode":"enforce","hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"24:00"}}`)
 	f.feed = shield.NewFeed(pool, url, f.table, f.log.Logger())
 	f.h = New(Config{Table: f.table, Catch: f.feed.Catch})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -103,7 +103,7 @@ func (f *following) level(merchant uuid.UUID, customer string) string {
 	if entry == nil {
 		return "nobody"
 	}
-	a := f.h.levelOf(entry.view.Load(), customer, false)
+	a, _ := f.h.levelOf(entry.view.Load(), customer, false)
 	if !a.known {
 		return "unknown"
 	}
@@ -123,7 +123,7 @@ func TestFollowing(t *testing.T) {
 	f.await("cus_1", "full")
 	f.tell("1", true)
 	f.await("cus_1", "notice")
-	f.policy(`{"mode":"dry_run","hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"23:59"}}`)
+	f.policy(`{"mode":"dry_run","hours":{"days":[1,2,3,4,5,6,7],"from":"00:00","to":"24:00"}}`)
 	f.await("cus_1", "full")
 	key, id, err := f.keys.CreateAPIKey(t.Context(), "acct_1", connect.NewAPIKey{Scope: connect.ScopeShield})
 	if err != nil || !strings.HasPrefix(key, "phs_") {

@@ -304,44 +304,43 @@ func featureOf(query string) (feature string, ok bool) {
 		return "", true
 	}
 	feature, ok = strings.CutPrefix(query, "feature=")
-	return feature, ok && isFeature(feature)
+	return feature, ok && shield.IsFeature(feature)
 }
 
-// isFeature is the shape of a policy's features.
-func isFeature(text string) bool {
-	if len(text) == 0 || len(text) > 64 || text[0] < 'a' || text[0] > 'z' {
-		return false
-	}
-	for i := range len(text) {
-		c := text[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '.' && c != '-' {
-			return false
-		}
-	}
-	return true
-}
-
-func (h *Handler) customer(w http.ResponseWriter, r *http.Request, id string) {
-	id, signed := strings.CutSuffix(id, "/verdict")
-	switch {
-	case !onlyGet(w, r):
-		return
-	case strings.Contains(id, "/"):
-		fail(w, http.StatusNotFound, "not_found", "There is nothing at this address.")
-		return
+// asks is who asks, and about which feature, if any. Where it is not ok, it was answered.
+func (h *Handler) asks(w http.ResponseWriter, r *http.Request, field, id string) (entry *tenant, v *view, feature string, ok bool) {
+	if !onlyGet(w, r) {
+		return nil, nil, "", false
 	}
 	entry, v, refused := h.enter(r)
 	if refused != nil {
 		refused.write(w)
+		return nil, nil, "", false
+	}
+	if !shield.IsID(id) {
+		failField(w, field, "must be an id such as "+field[:3]+"_…")
+		return nil, nil, "", false
+	}
+	if feature, ok = featureOf(r.URL.RawQuery); !ok {
+		failField(w, "query", onlyFeature)
+	}
+	return entry, v, feature, ok
+}
+
+const onlyFeature = "takes only feature, in lower-case letters, digits and _ . -"
+
+func (h *Handler) customer(w http.ResponseWriter, r *http.Request, id string) {
+	id, signed := strings.CutSuffix(id, "/verdict")
+	if strings.Contains(id, "/") {
+		fail(w, http.StatusNotFound, "not_found", "There is nothing at this address.")
 		return
 	}
-	feature, ok := featureOf(r.URL.RawQuery)
-	switch {
-	case !shield.IsID(id):
-		failField(w, "customer", "must be an id such as cus_…")
+	entry, v, feature, ok := h.asks(w, r, "customer", id)
+	if !ok {
 		return
-	case !ok || signed && feature != "":
-		failField(w, "query", "takes only feature, in lower-case letters, digits and _ . -")
+	}
+	if signed && feature != "" {
+		failField(w, "query", "takes nothing here")
 		return
 	}
 	expired := h.mark(w.Header(), v)
@@ -359,60 +358,21 @@ func (h *Handler) customer(w http.ResponseWriter, r *http.Request, id string) {
 
 // lookUp writes a customer's verdict.
 func (h *Handler) lookUp(dst []byte, v *view, customer, feature string, expired bool) ([]byte, answer) {
-	for {
-		at := h.table.place(v.slot, customer)
-		s := &h.table.records[at.shard]
-		s.mutex.RLock()
-		record := s.find(at.print, v.slot, customer)
-		if record == nil {
-			if next := h.table.replaced(v); next != nil {
-				s.mutex.RUnlock()
-				v = next
-				continue
-			}
-		}
-		dst, a := v.appendVerdict(dst, record, customer, feature, h.table.products.list(), expired)
-		s.mutex.RUnlock()
-		return dst, a
-	}
+	s, v, record := h.table.held(v, customer)
+	defer s.mutex.RUnlock()
+	return v.appendVerdict(dst, record, customer, feature, h.table.products.list(), expired)
 }
 
-// levelOf is what a customer has.
-func (h *Handler) levelOf(v *view, customer string, expired bool) answer {
-	for {
-		at := h.table.place(v.slot, customer)
-		s := &h.table.records[at.shard]
-		s.mutex.RLock()
-		record := s.find(at.print, v.slot, customer)
-		if record == nil {
-			if next := h.table.replaced(v); next != nil {
-				s.mutex.RUnlock()
-				v = next
-				continue
-			}
-		}
-		a := v.answerOf(record, expired)
-		s.mutex.RUnlock()
-		return a
-	}
+// levelOf is what a customer has, and the view by which that is so.
+func (h *Handler) levelOf(v *view, customer string, expired bool) (answer, *view) {
+	s, v, record := h.table.held(v, customer)
+	defer s.mutex.RUnlock()
+	return v.answerOf(record, expired), v
 }
 
 func (h *Handler) subscription(w http.ResponseWriter, r *http.Request, id string) {
-	if !onlyGet(w, r) {
-		return
-	}
-	entry, v, refused := h.enter(r)
-	if refused != nil {
-		refused.write(w)
-		return
-	}
-	feature, ok := featureOf(r.URL.RawQuery)
-	switch {
-	case !shield.IsID(id):
-		failField(w, "subscription", "must be an id such as sub_…")
-		return
-	case !ok:
-		failField(w, "query", "takes only feature, in lower-case letters, digits and _ . -")
+	entry, v, feature, ok := h.asks(w, r, "subscription", id)
+	if !ok {
 		return
 	}
 	expired := h.mark(w.Header(), v)
@@ -426,28 +386,24 @@ func (h *Handler) subscription(w http.ResponseWriter, r *http.Request, id string
 }
 
 func (h *Handler) lookUpSubscription(dst []byte, v *view, id, feature string, expired bool) ([]byte, answer, string) {
-	at, is := h.table.ownerOf(v.slot, id)
-	if !is {
-		if next := h.table.replaced(v); next != nil {
-			return h.lookUpSubscription(dst, next, id, feature, expired)
+	for {
+		if at, is := h.table.ownerOf(v.slot, id); is {
+			s := &h.table.records[at.shard]
+			s.mutex.RLock()
+			if record := s.findOwner(at.print, v.slot, id); record != nil {
+				defer s.mutex.RUnlock()
+				dst, a := v.appendSubscription(dst, record, id, feature, h.table.products.list(), expired)
+				return dst, a, customerOf(record)
+			}
+			s.mutex.RUnlock() // it went meanwhile
 		}
-		dst, a := v.appendSubscription(dst, nil, id, feature, nil, expired)
-		return dst, a, ""
-	}
-	s := &h.table.records[at.shard]
-	s.mutex.RLock()
-	record := s.findOwner(at.print, v.slot, id)
-	if record == nil { // it went meanwhile
-		s.mutex.RUnlock()
-		if next := h.table.replaced(v); next != nil {
-			return h.lookUpSubscription(dst, next, id, feature, expired)
+		next := h.table.replaced(v)
+		if next == nil {
+			dst, a := v.appendSubscription(dst, nil, id, feature, nil, expired)
+			return dst, a, ""
 		}
-		dst, a := v.appendSubscription(dst, nil, id, feature, nil, expired)
-		return dst, a, ""
+		v = next
 	}
-	defer s.mutex.RUnlock()
-	dst, a := v.appendSubscription(dst, record, id, feature, h.table.products.list(), expired)
-	return dst, a, customerOf(record)
 }
 
 // count notes what was answered.

@@ -50,7 +50,7 @@ func (h *Handler) flag(w http.ResponseWriter, r *http.Request, key string) {
 		_, _ = w.Write([]byte(`{"key":"` + plain(key) + `","errorCode":"FLAG_NOT_FOUND","errorDetails":"The policy has no feature of this name."}`))
 		return
 	}
-	a := h.levelOf(v, customer, h.mark(w.Header(), v))
+	a, v := h.levelOf(v, customer, h.mark(w.Header(), v))
 	b := buffers.Get().(*[]byte)
 	defer buffers.Put(b)
 	*b, a = appendFlag((*b)[:0], v, key, a)
@@ -71,7 +71,7 @@ func (h *Handler) flags(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	a := h.levelOf(v, customer, h.mark(w.Header(), v))
+	a, v := h.levelOf(v, customer, h.mark(w.Header(), v))
 	b := buffers.Get().(*[]byte)
 	defer buffers.Put(b)
 	dst := append((*b)[:0], `{"flags":[`...)
@@ -205,7 +205,7 @@ func failFlags(w http.ResponseWriter, f *refusal) {
 
 // plain is a flag's key as it may be given back.
 func plain(key string) string {
-	if !isFeature(key) {
+	if !shield.IsFeature(key) {
 		return ""
 	}
 	return key

@@ -27,12 +27,12 @@ func (h *Handler) proxied(w http.ResponseWriter, r *http.Request) {
 	case len(customers) != 1 || !shield.IsID(customers[0]):
 		fail(w, http.StatusInternalServerError, "invalid_request", "The proxy must send one header Shield-Customer with an id such as cus_….")
 		return
-	case len(features) > 1 || feature != "" && !isFeature(feature):
+	case len(features) > 1 || feature != "" && !shield.IsFeature(feature):
 		fail(w, http.StatusInternalServerError, "invalid_request", "The header Shield-Feature must be one word in lower-case letters, digits and _ . -")
 		return
 	}
 	header := w.Header()
-	a := h.levelOf(v, customers[0], h.mark(header, v))
+	a, v := h.levelOf(v, customers[0], h.mark(header, v))
 	a.access = v.Policy.Allows(a.level, feature)
 	h.count(byProxy, entry, v, customers[0], a)
 	header["Shield-Level"] = levelNames[a.level]

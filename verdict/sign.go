@@ -103,7 +103,7 @@ func (h *Handler) signVerdict(w http.ResponseWriter, entry *tenant, v *view, cus
 		noSigner.write(w)
 		return
 	}
-	a := h.levelOf(v, customer, expired)
+	a, v := h.levelOf(v, customer, expired)
 	h.count(byPath, entry, v, customer, a)
 	life := time.Duration(v.Policy.VerdictTTL)
 	if !a.access {

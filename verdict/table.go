@@ -16,6 +16,7 @@ package verdict
 import (
 	"hash/maphash"
 	"iter"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,10 +35,9 @@ type Table struct {
 	owners [shards]ownerShard
 
 	products names
-	tenants  map[uuid.UUID]*tenant // of the writer alone
-	slots    uint32                // that were given
+	slots    uint32 // that were given
 
-	known  atomic.Pointer[map[uuid.UUID]*tenant] // as tenants, for readers
+	known  atomic.Pointer[map[uuid.UUID]*tenant] // is replaced as a whole
 	epoch  atomic.Pointer[string]
 	loaded atomic.Bool
 	began  time.Time
@@ -72,7 +72,7 @@ type view struct {
 
 // NewTable returns an empty table.
 func NewTable() *Table {
-	t := &Table{seed: maphash.MakeSeed(), tenants: map[uuid.UUID]*tenant{}, began: time.Now()}
+	t := &Table{seed: maphash.MakeSeed(), began: time.Now()}
 	t.known.Store(&map[uuid.UUID]*tenant{})
 	none := ""
 	t.epoch.Store(&none)
@@ -123,6 +123,26 @@ func (t *Table) replaced(v *view) *view {
 		}
 	}
 	return nil
+}
+
+// held is a customer's record, or nil, and the view that it is of. Its shard is locked for reading:
+// the caller unlocks it.
+func (t *Table) held(v *view, customer string) (*shard, *view, []byte) {
+	for {
+		at := t.place(v.slot, customer)
+		s := &t.records[at.shard]
+		s.mutex.RLock()
+		record := s.find(at.print, v.slot, customer)
+		if record != nil {
+			return s, v, record
+		}
+		next := t.replaced(v)
+		if next == nil {
+			return s, v, nil
+		}
+		s.mutex.RUnlock()
+		v = next
+	}
 }
 
 // Revision is up to which revision a merchant's rows are known, and -1 where the merchant is not.
@@ -191,40 +211,31 @@ func (t *Table) Load(epoch string, tenants []shield.Tenant, all bool, rows func(
 		t.set(key.of.slot, &key.of.policy, key.customer, rows)
 	}
 	t.epoch.Store(&epoch)
-	old, keep := map[uint32]bool{}, map[uuid.UUID]bool{}
+	known, old, keep := maps.Clone(*t.known.Load()), map[uint32]bool{}, map[uuid.UUID]bool{}
 	for _, of := range tenants {
 		keep[of.ID] = true
-		entry := t.tenants[of.ID]
+		entry := known[of.ID]
 		if entry == nil {
 			entry = &tenant{}
-			t.tenants[of.ID] = entry
+			known[of.ID] = entry
 		} else {
 			old[entry.view.Load().slot] = true
 		}
 		entry.view.Store(newView(of, l.of[of.ID].slot, epoch))
 	}
-	for id, entry := range t.tenants {
+	for id, entry := range known {
 		if all && !keep[id] {
 			old[entry.view.Load().slot] = true
-			delete(t.tenants, id)
+			delete(known, id)
 		}
 	}
-	t.publish()
+	t.known.Store(&known)
 	t.drop(old)
 	t.loaded.Store(true)
 	for _, of := range tenants {
 		t.hub.restart(of.ID)
 	}
 	return nil
-}
-
-// publish lets readers see the tenants.
-func (t *Table) publish() {
-	known := make(map[uuid.UUID]*tenant, len(t.tenants))
-	for id, entry := range t.tenants {
-		known[id] = entry
-	}
-	t.known.Store(&known)
 }
 
 func newView(of shield.Tenant, slot uint32, epoch string) *view {
@@ -252,7 +263,7 @@ func (v *view) at(epoch string, revision int64) {
 // Apply writes rows that have changed, and takes the merchant to a revision. One that is not known
 // changes nothing. Only the one writer calls it.
 func (t *Table) Apply(merchant uuid.UUID, revision int64, rows []shield.Row) {
-	entry := t.tenants[merchant]
+	entry := t.tenantOf(merchant)
 	if entry == nil {
 		return
 	}
@@ -269,7 +280,7 @@ func (t *Table) Apply(merchant uuid.UUID, revision int64, rows []shield.Row) {
 // Describe takes what is new of a merchant beside the rows: their connection. A policy that has
 // changed asks for a [Table.Load].
 func (t *Table) Describe(of shield.Tenant) {
-	entry := t.tenants[of.ID]
+	entry := t.tenantOf(of.ID)
 	if entry == nil {
 		return
 	}

@@ -178,11 +178,11 @@ func TestTenantsOfATableAreApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := New(Config{Table: table})
-	if got := h.levelOf(table.tenantOf(a.ID).view.Load(), "cus_1", false); !got.known || got.level != shield.Blocked {
+	if got, _ := h.levelOf(table.tenantOf(a.ID).view.Load(), "cus_1", false); !got.known || got.level != shield.Blocked {
 		t.Errorf("%+v", got)
 	}
 	for _, customer := range []string{"cus_1", "cus_2"} {
-		if got := h.levelOf(table.tenantOf(b.ID).view.Load(), customer, false); got.known || got.level != shield.Full {
+		if got, _ := h.levelOf(table.tenantOf(b.ID).view.Load(), customer, false); got.known || got.level != shield.Full {
 			t.Errorf("%s of another merchant: %+v", customer, got)
 		}
 	}
@@ -204,7 +204,7 @@ func TestBrokenLoadChangesNothing(t *testing.T) {
 	}); err != failed { //nolint:errorlint // it is handed through
 		t.Fatal(err)
 	}
-	if got := New(Config{Table: table}).levelOf(table.tenantOf(of.ID).view.Load(), "cus_1", false); got.level != shield.Limited || table.Epoch() != "0a1b2c3d" {
+	if got, _ := New(Config{Table: table}).levelOf(table.tenantOf(of.ID).view.Load(), "cus_1", false); got.level != shield.Limited || table.Epoch() != "0a1b2c3d" {
 		t.Errorf("%+v of epoch %s", got, table.Epoch())
 	}
 	live := 0
@@ -229,7 +229,7 @@ func TestCustomerWithManySubscriptions(t *testing.T) {
 	rows[5000].Level = shield.Blocked
 	table.Apply(of.ID, 8, rows[5000:5001])
 	h, v := New(Config{Table: table}), table.tenantOf(of.ID).view.Load()
-	if got := h.levelOf(v, "cus_1", false); got.level != shield.Blocked {
+	if got, _ := h.levelOf(v, "cus_1", false); got.level != shield.Blocked {
 		t.Errorf("%+v", got)
 	}
 	text, _ := h.lookUp(nil, v, "cus_1", "", false)

@@ -133,12 +133,8 @@ SELECT kind, currency, sum(amount)::bigint AS owed, count(*) AS ghosts, count(*)
 FROM ghost_targets WHERE merchant_id = $1 AND status = 'open'
 GROUP BY kind, currency ORDER BY kind, currency;
 
--- name: GhostSeen :many
+-- name: GhostSeen :exec
 -- The merchant's app has let these customers in: their access is proven. What it has said itself
 -- stays.
-WITH seen AS (
-    UPDATE ghost_targets g SET access = 'proven', updated_at = clock_timestamp()
-    WHERE g.merchant_id = @merchant_id AND g.stripe_customer_id = ANY (@customers::text[]) AND g.status = 'open' AND g.access = 'presumed'
-    RETURNING g.stripe_subscription_id AS subscription
-)
-SELECT DISTINCT subscription FROM seen ORDER BY subscription;
+UPDATE ghost_targets SET access = 'proven', updated_at = clock_timestamp()
+WHERE merchant_id = @merchant_id AND stripe_customer_id = ANY (@customers::text[]) AND status = 'open' AND access = 'presumed';

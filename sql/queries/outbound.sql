@@ -9,9 +9,6 @@ RETURNING created_at;
 -- Without what is sealed.
 SELECT id, url, types, created_at, disabled_at, disabled_why FROM event_endpoints WHERE merchant_id = $1 ORDER BY id;
 
--- name: EndpointGet :one
-SELECT * FROM event_endpoints WHERE merchant_id = $1 AND id = $2;
-
 -- name: EndpointExists :one
 SELECT EXISTS (SELECT 1 FROM event_endpoints WHERE merchant_id = $1 AND id = $2) AS there;
 

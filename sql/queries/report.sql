@@ -87,5 +87,5 @@ SELECT coalesce((SELECT p.body ->> 'mode' FROM shield_policies p WHERE p.merchan
         AND t.at > phantom_now() - interval '30 days' AND EXISTS (
             SELECT FROM shield_transitions up
             WHERE up.merchant_id = t.merchant_id AND up.customer = t.customer AND up.id > t.id AND up.subscription = t.subscription
-                AND up.to_level = 'full' AND up.reason IN ('paid', 'provisional'))) AS back
+                AND up.to_level = 'full' AND up.reason = 'paid')) AS back
 FROM merchants m WHERE m.id = @merchant_id;

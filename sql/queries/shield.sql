@@ -16,7 +16,7 @@ SELECT coalesce((SELECT min(p.created_at) FROM shield_policies p
 
 -- name: ShieldContext :one
 -- What every judgement of a merchant's needs. version is 0 where they have said nothing.
-SELECT m.stripe_user_id AS account, m.livemode, coalesce(m.timezone, '')::text AS timezone, (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
+SELECT m.stripe_user_id AS account, coalesce(m.timezone, '')::text AS timezone,
     coalesce(p.version, 0)::integer AS version, coalesce(p.body, '{}')::jsonb AS body, phantom_now()::timestamptz AS now,
     EXISTS (SELECT 1 FROM shield_holds h WHERE h.merchant_id = m.id AND h.closed_at IS NULL)::boolean AS held
 FROM merchants m
@@ -25,22 +25,27 @@ WHERE m.id = $1;
 
 -- name: ShieldTell :many
 -- What was read of subscriptions, unless somebody has read later. A row comes back to be judged
--- where something is new, or where time may change something.
+-- where something is new, or where time may change something. What had ended long before it became
+-- known is not kept, and what Stripe has forgotten keeps its customer.
 INSERT INTO shield_states AS s (merchant_id, subscription, customer, livemode, facts, ticket, told_at)
 SELECT sqlc.arg(merchant_id), new.subscription, new.customer, m.livemode, new.facts, sqlc.arg(ticket), phantom_now()
 FROM (SELECT unnest(sqlc.arg(subscriptions)::text[]) AS subscription, unnest(sqlc.arg(customers)::text[]) AS customer,
     unnest(sqlc.arg(facts)::jsonb[]) AS facts ORDER BY 1) AS new
 JOIN merchants m ON m.id = sqlc.arg(merchant_id)
+WHERE new.customer <> '' AND NOT coalesce((new.facts ->> 'ended_at')::timestamptz < phantom_now() - interval '30 days', false)
+    OR EXISTS (SELECT 1 FROM shield_states o WHERE o.merchant_id = sqlc.arg(merchant_id) AND o.subscription = new.subscription AND NOT o.gone)
 ON CONFLICT (merchant_id, subscription) DO UPDATE SET
-    customer = excluded.customer, facts = excluded.facts, ticket = excluded.ticket, told_at = excluded.told_at, gone = false
+    customer = coalesce(nullif(excluded.customer, ''), s.customer), facts = excluded.facts, ticket = excluded.ticket, told_at = excluded.told_at, gone = false
 WHERE s.ticket <= excluded.ticket
     AND ((s.customer, s.facts) IS DISTINCT FROM (excluded.customer, excluded.facts) OR s.next_at IS NOT NULL OR s.gone OR s.held OR s.shown = '')
 RETURNING *;
 
 -- name: ShieldAnnounce :one
--- A payment was announced: until it is confirmed, nothing falls.
+-- A payment was announced: until it is confirmed, nothing falls. It gives back nothing that an end
+-- or a pause has taken.
 UPDATE shield_states SET provisional_until = phantom_now() + make_interval(secs => sqlc.arg(seconds))
-WHERE merchant_id = sqlc.arg(merchant_id) AND subscription = sqlc.arg(subscription) AND NOT gone AND in_debt
+WHERE merchant_id = sqlc.arg(merchant_id) AND subscription = sqlc.arg(subscription) AND NOT gone AND in_debt AND NOT ended
+    AND NOT facts @> '{"service": "suspended"}'
 RETURNING *;
 
 -- name: ShieldListDue :many
@@ -52,7 +57,7 @@ ORDER BY next_at LIMIT @page FOR NO KEY UPDATE SKIP LOCKED;
 -- name: ShieldNext :one
 -- In how many seconds time may change something; -1: never.
 SELECT coalesce(greatest(extract(epoch FROM min(next_at) - phantom_now()), 0), -1)::float8 AS seconds
-FROM shield_states WHERE merchant_id = @merchant_id AND next_at IS NOT NULL;
+FROM shield_states WHERE merchant_id = @merchant_id AND next_at IS NOT NULL AND NOT gone;
 
 -- name: ShieldPage :many
 -- All of a merchant's, page by page.
@@ -64,7 +69,7 @@ SELECT * FROM shield_states WHERE merchant_id = @merchant_id AND customer = @cus
 ORDER BY subscription FOR NO KEY UPDATE;
 
 -- name: ShieldListHeld :many
-SELECT * FROM shield_states WHERE merchant_id = @merchant_id AND held AND subscription > @after
+SELECT * FROM shield_states WHERE merchant_id = @merchant_id AND held AND NOT gone AND subscription > @after
 ORDER BY subscription LIMIT @page FOR NO KEY UPDATE;
 
 -- name: ShieldWrite :one
@@ -82,7 +87,7 @@ WITH raised AS (
         provisional_until = nullif(w.provisional_until, '0001-01-01 00:00:00Z'), lowered_at = nullif(w.lowered_at, '0001-01-01 00:00:00Z'),
         in_debt = w.in_debt, lowest = w.lowest, held_at = nullif(w.held_at, ''), debt_ended_at = nullif(w.debt_ended_at, '0001-01-01 00:00:00Z'),
         reached = w.reached, ahead = w.ahead, next_at = nullif(w.next_at, '0001-01-01 00:00:00Z'), policy_version = sqlc.arg(policy_version),
-        gone = w.gone, shown = w.shown, revision = CASE WHEN w.visible THEN raised.revision ELSE s.revision END
+        told_at = CASE WHEN w.gone AND NOT s.gone THEN phantom_now() ELSE s.told_at END, gone = w.gone, shown = w.shown, revision = CASE WHEN w.visible THEN raised.revision ELSE s.revision END
     FROM (SELECT unnest(sqlc.arg(subscriptions)::text[]) AS subscription, unnest(sqlc.arg(levels)::text[]) AS level,
         unnest(sqlc.arg(reasons)::text[]) AS reason, unnest(sqlc.arg(sinces)::timestamptz[]) AS since,
         unnest(sqlc.arg(targets)::text[]) AS target, unnest(sqlc.arg(helds)::boolean[]) AS held,
@@ -147,17 +152,17 @@ GROUP BY currency ORDER BY currency;
 UPDATE shield_revisions SET customers = @customers, revenue = @revenue, counted_at = clock_timestamp() WHERE merchant_id = @merchant_id;
 
 -- name: ShieldCountLowered :many
--- Whom the breaker has let through within 24 hours, since the last hold was released: the
--- customers, and what they bring in.
-SELECT t.customer, t.currency, max(t.monthly)::bigint AS monthly FROM shield_transitions t
+-- Which subscriptions the breaker has let through within 24 hours, since the last hold was released,
+-- and what they bring in.
+SELECT t.subscription, t.customer, t.currency, max(t.monthly)::bigint AS monthly FROM shield_transitions t
 WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.lowered AND t.enforced AND t.at > greatest(phantom_now() - interval '24 hours',
     coalesce((SELECT max(h.closed_at) FROM shield_holds h WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.outcome = 'released'), 'epoch'))
-GROUP BY t.customer, t.currency ORDER BY t.customer, t.currency;
+GROUP BY t.subscription, t.customer, t.currency ORDER BY t.subscription, t.customer, t.currency;
 
 -- name: ShieldHoldOpen :one
--- Opens the breaker, or counts on where it is open.
+-- Opens the breaker, unless it is open.
 INSERT INTO shield_holds AS h (merchant_id, id, customers, "of", revenue) VALUES (@merchant_id, @id, @customers, @of_customers, @revenue)
-ON CONFLICT (merchant_id) WHERE closed_at IS NULL DO UPDATE SET customers = greatest(h.customers, excluded.customers)
+ON CONFLICT (merchant_id) WHERE closed_at IS NULL DO UPDATE SET customers = h.customers
 RETURNING h.id;
 
 -- name: ShieldHoldClose :execrows
