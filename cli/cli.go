@@ -18,6 +18,7 @@ import (
 type Call struct {
 	Args           []string
 	Getenv         func(string) string
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Version        string
 }
@@ -40,6 +41,7 @@ var commands = []command{
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
 	{"log", "show what people and keys have changed", showLog},
 	{"shield", "see who may keep access, and decide about it", shieldOf},
+	{"oracle", "drive the model behind the moments of charges, line by line", oracleOf},
 	{"edge", "answer who may keep access beside an app, from a copy", runEdge},
 	{"stop", "halt every charge and message of hunts at once, or lift that", stopHunts},
 	{"purge", "remove what is over 90 days old; the workers do it daily", forget},
@@ -51,7 +53,7 @@ var commands = []command{
 
 // Commands are the subcommands as they are typed, each of those that take an action with it.
 func Commands() (names []string) {
-	actions := map[string][]string{"tasks": tasksActions, "apikey": slices.Sorted(maps.Keys(apiKeyActions)), "shield": slices.Sorted(maps.Keys(shieldActions))}
+	actions := map[string][]string{"tasks": tasksActions, "apikey": slices.Sorted(maps.Keys(apiKeyActions)), "shield": slices.Sorted(maps.Keys(shieldActions)), "oracle": slices.Sorted(maps.Keys(oracleActions))}
 	for _, c := range commands {
 		if len(actions[c.name]) == 0 {
 			names = append(names, c.name)
@@ -87,6 +89,20 @@ func Run(ctx context.Context, call Call) error {
 		}
 	}
 	return fmt.Errorf("phantom has no command %.40q: phantom help lists them", name)
+}
+
+// wrongInput is an error of what was given to a program that reads its input.
+type wrongInput struct{ error }
+
+func (e wrongInput) Unwrap() error { return e.error }
+
+// ExitCode is that of the process for an error of [Run]: 2 where what it was to read is wrong, else
+// 1.
+func ExitCode(err error) int {
+	if errors.As(err, new(wrongInput)) {
+		return 2
+	}
+	return 1
 }
 
 func (call Call) asksForHelp() bool { return len(call.Args) > 0 && isHelp(call.Args[0]) }

@@ -19,10 +19,7 @@ var decimals = map[string]int{
 // Format writes an amount of Stripe's, in minor units, for people: "USD 12,345.67", "JPY 12,346",
 // "-KWD 1.500". By its code, because a dollar sign does not say whose dollars.
 func Format(amount int64, currency string) string {
-	places, special := decimals[strings.ToLower(currency)]
-	if !special {
-		places = 2
-	}
+	places := Decimals(currency)
 	digits, negative := strings.CutPrefix(strconv.FormatInt(amount, 10), "-")
 	if missing := places + 1 - len(digits); missing > 0 {
 		digits = strings.Repeat("0", missing) + digits
@@ -36,6 +33,15 @@ func Format(amount int64, currency string) string {
 		text = "-" + text
 	}
 	return text
+}
+
+// Decimals is how many places of a currency's large unit its minor unit stands for.
+func Decimals(currency string) int {
+	places, special := decimals[strings.ToLower(currency)]
+	if !special {
+		return 2
+	}
+	return places
 }
 
 // Count writes a number that is not negative for people: "12,345".
