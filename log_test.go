@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"phantom/cli"
@@ -32,6 +33,9 @@ var leavesNoRow = map[string]string{
 	"licenses":    "it prints",
 
 	"shield status":   "it reads",
+	"oracle status":   "it reads",
+	"oracle rebuild":  "it does what the workers do each night",
+	"oracle play":     "it needs no database",
 	"shield preview":  "it changes nothing",
 	"shield simulate": "it changes nothing",
 	"shield verify":   "it reads",
@@ -84,7 +88,7 @@ func TestEveryWritingCommandLeavesARow(t *testing.T) {
 	seedHold := func() string {
 		var id string
 		if err := pool.QueryRow(t.Context(), `INSERT INTO shield_holds (merchant_id, id, customers, "of", revenue)
-			SELECT id, gen_random_uuid(), 1, 1, '{}' FROM merchants RETURNING id::text`).Scan(&id); err != nil {
+			SELECT id, $1, 1, 1, '{}' FROM merchants RETURNING id::text`, uuid.Must(uuid.NewV7())).Scan(&id); err != nil {
 			t.Fatal(err)
 		}
 		return id

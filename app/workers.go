@@ -12,6 +12,7 @@ import (
 
 	"phantom/connect"
 	"phantom/db"
+	"phantom/oracle"
 	"phantom/task"
 )
 
@@ -81,6 +82,7 @@ func (a *App) StartWorkers(ctx context.Context, s Services) (wait func(), err er
 	}
 	var running sync.WaitGroup
 	running.Go(func() { watchParked(ctx, s.Connect, a.Log) })
+	running.Go(func() { oracle.Nightly(ctx, pool, a.Log) })
 	running.Go(func() {
 		s.Ghosts.KeepCounts(ctx, func(err error) {
 			a.Log.Error("[WORKER] cannot add up what has changed of ghosts: it is tried again", "cause", db.Describe(err))

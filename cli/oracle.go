@@ -5,14 +5,23 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"phantom/app"
+	"phantom/db"
+	"phantom/money"
+	"phantom/oracle"
 	"phantom/oracle/play"
 )
 
-const oracleUsage = "phantom oracle play"
+const oracleUsage = "phantom oracle status | rebuild [--mode live|test] | play"
 
 // oracleActions are what phantom oracle does, by its first argument.
-var oracleActions = map[string]func(context.Context, Call) error{"play": oraclePlay}
+var oracleActions = map[string]func(context.Context, Call) error{
+	"status": oracleStatus, "rebuild": oracleRebuild, "play": oraclePlay,
+}
 
 // oracleOf is the subcommand: its first argument says what to do.
 func oracleOf(ctx context.Context, call Call) error {
@@ -54,4 +63,86 @@ func oraclePlay(_ context.Context, call Call) error {
 		return wrongInput{fmt.Errorf("phantom oracle play: %w", err)}
 	}
 	return err
+}
+
+// modes are those that a flag names: "" is both.
+func modes(mode string) ([]bool, error) {
+	switch mode {
+	case "":
+		return []bool{true, false}, nil
+	case "live":
+		return []bool{true}, nil
+	case "test":
+		return []bool{false}, nil
+	}
+	return nil, fmt.Errorf("--mode is live or test, not %.40q", mode)
+}
+
+// oracleStatus shows what each mode's model was made of.
+func oracleStatus(ctx context.Context, call Call) error {
+	if err := call.parse(newFlags("oracle status")); err != nil {
+		return err
+	}
+	a, err := call.open(ctx, app.Needs{Database: true})
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	queries := db.New(a.Pool)
+	for _, livemode := range []bool{true, false} {
+		cells, err := queries.OracleCountCells(ctx, livemode)
+		if err != nil {
+			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+		}
+		fmt.Fprintf(call.Stdout, "%s: learned from %s charges after a failure, %s of which succeeded, of %s merchants (%s cells)\n", oracle.Mode(livemode),
+			money.Count(cells.Attempts), money.Count(cells.Successes), money.Count(cells.Merchants), money.Count(cells.Cells))
+		newest, err := queries.OracleNewestModel(ctx, livemode)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows) && cells.Cells == 0:
+			fmt.Fprintln(call.Stdout, "  no model yet: an audit of a whole history gives the first cells")
+		case errors.Is(err, pgx.ErrNoRows):
+			fmt.Fprintln(call.Stdout, "  no model yet: the workers make one within ten minutes, phantom oracle rebuild at once")
+		case err != nil:
+			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+		default:
+			fmt.Fprintf(call.Stdout, "  model %d of %s, of %d merchants and %s charges, %s bytes\n", newest.Version,
+				newest.BuiltAt.UTC().Format(time.RFC3339), newest.Merchants, money.Count(newest.Attempts), money.Count(newest.Bytes))
+			if newest.Merchants < 5 {
+				fmt.Fprintln(call.Stdout, "  fewer than 5 merchants share nothing: each has what is widely known, and their own")
+			}
+		}
+	}
+	fmt.Fprintln(call.Stdout, "Hunts do not ask it yet: fixed rules choose the moments of their charges.")
+	return nil
+}
+
+// oracleRebuild does a night's work at once.
+func oracleRebuild(ctx context.Context, call Call) error {
+	flags := newFlags("oracle rebuild")
+	mode := flags.String("mode", "", "live or test; both without it")
+	if err := call.parse(flags); err != nil {
+		return err
+	}
+	list, err := modes(*mode)
+	if err != nil {
+		return fmt.Errorf("phantom oracle rebuild: %w", err)
+	}
+	a, err := call.open(ctx, app.Needs{Database: true})
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	for _, livemode := range list {
+		start := time.Now()
+		b, err := oracle.Rebuild(ctx, a.Pool, livemode)
+		if err != nil {
+			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+		}
+		fmt.Fprintf(call.Stdout, "%s: model %d of %d merchants and %s charges, in %s\n", oracle.Mode(livemode), b.Version, b.Merchants,
+			money.Count(b.Attempts), time.Since(start).Round(time.Millisecond))
+		if b.Spoilt > 0 {
+			fmt.Fprintf(call.Stdout, "  %s cells cannot be read and are left out: the next whole audit of their merchants writes them anew\n", money.Count(int64(b.Spoilt)))
+		}
+	}
+	return nil
 }

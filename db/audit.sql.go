@@ -45,6 +45,10 @@ type AuditAddChargesParams struct {
 	Zone         *string
 	Intent       *string
 	Country      *string
+	Customer     *string
+	Amount       *int64
+	Currency     *string
+	Funding      *string
 }
 
 type AuditAddDisputesParams struct {

@@ -45,6 +45,10 @@ func (r iteratorForAuditAddCharges) Values() ([]interface{}, error) {
 		r.rows[0].Zone,
 		r.rows[0].Intent,
 		r.rows[0].Country,
+		r.rows[0].Customer,
+		r.rows[0].Amount,
+		r.rows[0].Currency,
+		r.rows[0].Funding,
 	}, nil
 }
 
@@ -53,7 +57,7 @@ func (r iteratorForAuditAddCharges) Err() error {
 }
 
 func (q *Queries) AuditAddCharges(ctx context.Context, arg []AuditAddChargesParams) (int64, error) {
-	return q.db.CopyFrom(ctx, []string{"audit_charges"}, []string{"merchant_id", "audit_id", "sequence", "disputed", "created_at", "outcome", "refunded", "decline_class", "decline_code", "brand", "card", "day_of_week", "hour_of_day", "zone", "intent", "country"}, &iteratorForAuditAddCharges{rows: arg})
+	return q.db.CopyFrom(ctx, []string{"audit_charges"}, []string{"merchant_id", "audit_id", "sequence", "disputed", "created_at", "outcome", "refunded", "decline_class", "decline_code", "brand", "card", "day_of_week", "hour_of_day", "zone", "intent", "country", "customer", "amount", "currency", "funding"}, &iteratorForAuditAddCharges{rows: arg})
 }
 
 // iteratorForAuditAddDisputes implements pgx.CopyFromSource.
@@ -222,4 +226,78 @@ func (r iteratorForAuditAddSubscriptions) Err() error {
 
 func (q *Queries) AuditAddSubscriptions(ctx context.Context, arg []AuditAddSubscriptionsParams) (int64, error) {
 	return q.db.CopyFrom(ctx, []string{"audit_subscriptions"}, []string{"merchant_id", "audit_id", "id", "customer", "status", "paused", "created_at", "leaving", "ignored", "products", "prices", "ended_at", "pause", "paused_by_us", "monthly", "currency"}, &iteratorForAuditAddSubscriptions{rows: arg})
+}
+
+// iteratorForOracleAddCells implements pgx.CopyFromSource.
+type iteratorForOracleAddCells struct {
+	rows                 []OracleAddCellsParams
+	skippedFirstNextCall bool
+}
+
+func (r *iteratorForOracleAddCells) Next() bool {
+	if len(r.rows) == 0 {
+		return false
+	}
+	if !r.skippedFirstNextCall {
+		r.skippedFirstNextCall = true
+		return true
+	}
+	r.rows = r.rows[1:]
+	return len(r.rows) > 0
+}
+
+func (r iteratorForOracleAddCells) Values() ([]interface{}, error) {
+	return []interface{}{
+		r.rows[0].MerchantID,
+		r.rows[0].Livemode,
+		r.rows[0].Month,
+		r.rows[0].Ours,
+		r.rows[0].Cell,
+		r.rows[0].Attempts,
+		r.rows[0].Successes,
+	}, nil
+}
+
+func (r iteratorForOracleAddCells) Err() error {
+	return nil
+}
+
+func (q *Queries) OracleAddCells(ctx context.Context, arg []OracleAddCellsParams) (int64, error) {
+	return q.db.CopyFrom(ctx, []string{"oracle_cells"}, []string{"merchant_id", "livemode", "month", "ours", "cell", "attempts", "successes"}, &iteratorForOracleAddCells{rows: arg})
+}
+
+// iteratorForOracleAddPaydays implements pgx.CopyFromSource.
+type iteratorForOracleAddPaydays struct {
+	rows                 []OracleAddPaydaysParams
+	skippedFirstNextCall bool
+}
+
+func (r *iteratorForOracleAddPaydays) Next() bool {
+	if len(r.rows) == 0 {
+		return false
+	}
+	if !r.skippedFirstNextCall {
+		r.skippedFirstNextCall = true
+		return true
+	}
+	r.rows = r.rows[1:]
+	return len(r.rows) > 0
+}
+
+func (r iteratorForOracleAddPaydays) Values() ([]interface{}, error) {
+	return []interface{}{
+		r.rows[0].MerchantID,
+		r.rows[0].Livemode,
+		r.rows[0].Country,
+		r.rows[0].Customers,
+		r.rows[0].Habits,
+	}, nil
+}
+
+func (r iteratorForOracleAddPaydays) Err() error {
+	return nil
+}
+
+func (q *Queries) OracleAddPaydays(ctx context.Context, arg []OracleAddPaydaysParams) (int64, error) {
+	return q.db.CopyFrom(ctx, []string{"oracle_paydays"}, []string{"merchant_id", "livemode", "country", "customers", "habits"}, &iteratorForOracleAddPaydays{rows: arg})
 }

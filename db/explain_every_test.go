@@ -35,6 +35,10 @@ var readsAll = map[string]string{
 	"DoctorTasks":         "phantom doctor counts the tasks",
 	"HaltReadAccounts":    "phantom stop lists the halts",
 	"OracleCells":         "the oracle is pooled over all merchants",
+	"OracleCountCells":    "phantom oracle status counts all cells",
+	"OracleDropOldCells":  "once a night, of all merchants",
+	"OracleListCells":     "a night's model is made of all cells",
+	"OracleListPaydays":   "a night's model is made of all merchants' paydays",
 	"ProbeListMissing":    "once at the start of a process, over the merchants",
 	"ProbeRevive":         "once at the start of a process, over the probes",
 	"PurgeListMerchants":  "once a day, over the merchants",
@@ -77,6 +81,9 @@ var readsAMerchant = map[string]string{
 	"MessageReadNumbers":      "a dry run over all",
 	"MessageReadSent":         "a dry run over all",
 	"OracleCharges":           "an audit reads its own facts, once",
+	"OracleHistory":           "an audit reads its own facts, once",
+	"OracleDropCells":         "once for each audit, and then they are written anew",
+	"OracleForgetCells":       "once when an account is disconnected",
 	"OracleOpenDays":          "an audit reads its own facts, once",
 	"PurgeAuditCharges":       "an audit that was left: its facts go in batches",
 	"PurgeAuditCursors":       "once a day, of a merchant's audits",
@@ -238,6 +245,11 @@ func fillEveryTable(t *testing.T, pool *pgxpool.Pool, small, big uuid.UUID) {
 			SELECT m.id, gen_random_uuid(), (SELECT min(e.id::text)::uuid FROM event_endpoints e WHERE e.merchant_id = m.id), 'ghost.opened',
 				'delivered', now()` + each,
 		`INSERT INTO stripe_rates (merchant_id, next_at) SELECT id, now() FROM merchants`,
+		`INSERT INTO oracle_cells (merchant_id, livemode, month, ours, cell, attempts, successes)
+			SELECT m.id, false, date '2026-01-01', false, 'cell ' || n, 1, 0` + each,
+		`INSERT INTO oracle_paydays (merchant_id, livemode, country, customers, habits)
+			SELECT id, false, 'US', 1, '{0.5}' FROM merchants`,
+		`INSERT INTO oracle_model (livemode, merchants, attempts, coefficients) VALUES (false, 1, 1, 'x')`,
 		`INSERT INTO oracle_days (merchant_id, livemode, day) SELECT m.id, false, date '2020-01-01' + n` + each,
 		`INSERT INTO oracle_contributions (merchant_id, business_category, decline_class, action, day_of_week, hour_of_day, livemode, attempts, successes)
 			SELECT m.id, 'other', 'none', 'charge', n % 7, n / 7 % 24, n > 168, 1, 1 FROM of_each m, generate_series(1, least(m.rows, 300)) n`,

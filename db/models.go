@@ -91,6 +91,10 @@ type AuditCharge struct {
 	Zone         *string
 	Intent       *string
 	Country      *string
+	Customer     *string
+	Amount       *int64
+	Currency     *string
+	Funding      *string
 }
 
 type AuditDispute struct {
@@ -427,6 +431,16 @@ type OAuthState struct {
 	ExpiresAt   time.Time
 }
 
+type OracleCell struct {
+	MerchantID uuid.UUID
+	Livemode   bool
+	Month      pgtype.Date
+	Ours       bool
+	Cell       string
+	Attempts   int32
+	Successes  int32
+}
+
 type OracleContribution struct {
 	MerchantID       uuid.UUID
 	BusinessCategory string
@@ -443,6 +457,24 @@ type OracleDay struct {
 	MerchantID uuid.UUID
 	Livemode   bool
 	Day        pgtype.Date
+}
+
+type OracleModel struct {
+	Livemode     bool
+	Version      int64
+	BuiltAt      time.Time
+	StoredAt     time.Time
+	Merchants    int32
+	Attempts     int64
+	Coefficients []byte
+}
+
+type OraclePayday struct {
+	MerchantID uuid.UUID
+	Livemode   bool
+	Country    string
+	Customers  int32
+	Habits     []float64
 }
 
 type Playbook struct {

@@ -11,7 +11,51 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgtype"
+	"phantom/decline"
 )
+
+type OracleAddCellsParams struct {
+	MerchantID uuid.UUID
+	Livemode   bool
+	Month      pgtype.Date
+	Ours       bool
+	Cell       string
+	Attempts   int32
+	Successes  int32
+}
+
+const oracleAddModel = `-- name: OracleAddModel :one
+INSERT INTO oracle_model (livemode, merchants, attempts, coefficients)
+VALUES ($1, $2, $3, $4)
+RETURNING version
+`
+
+type OracleAddModelParams struct {
+	Livemode     bool
+	Merchants    int32
+	Attempts     int64
+	Coefficients []byte
+}
+
+func (q *Queries) OracleAddModel(ctx context.Context, arg OracleAddModelParams) (int64, error) {
+	row := q.db.QueryRow(ctx, oracleAddModel,
+		arg.Livemode,
+		arg.Merchants,
+		arg.Attempts,
+		arg.Coefficients,
+	)
+	var version int64
+	err := row.Scan(&version)
+	return version, err
+}
+
+type OracleAddPaydaysParams struct {
+	MerchantID uuid.UUID
+	Livemode   bool
+	Country    string
+	Customers  int32
+	Habits     []float64
+}
 
 const oracleCells = `-- name: OracleCells :many
 SELECT business_category, decline_class, action, day_of_week, hour_of_day, livemode, attempts, successes, merchants FROM liquidity_oracle
@@ -160,6 +204,296 @@ func (q *Queries) OracleCount(ctx context.Context, arg OracleCountParams) error 
 	return err
 }
 
+const oracleCountCells = `-- name: OracleCountCells :one
+SELECT count(DISTINCT merchant_id) AS merchants, count(*) AS cells, coalesce(sum(attempts), 0)::bigint AS attempts,
+    coalesce(sum(successes), 0)::bigint AS successes
+FROM oracle_cells WHERE livemode = $1
+`
+
+type OracleCountCellsRow struct {
+	Merchants int64
+	Cells     int64
+	Attempts  int64
+	Successes int64
+}
+
+func (q *Queries) OracleCountCells(ctx context.Context, livemode bool) (OracleCountCellsRow, error) {
+	row := q.db.QueryRow(ctx, oracleCountCells, livemode)
+	var i OracleCountCellsRow
+	err := row.Scan(
+		&i.Merchants,
+		&i.Cells,
+		&i.Attempts,
+		&i.Successes,
+	)
+	return i, err
+}
+
+const oracleDropCells = `-- name: OracleDropCells :exec
+DELETE FROM oracle_cells WHERE merchant_id = $1 AND livemode = $2 AND NOT ours
+`
+
+type OracleDropCellsParams struct {
+	MerchantID uuid.UUID
+	Livemode   bool
+}
+
+// A whole history replaces what the one before has told. What we charged ourselves stays.
+func (q *Queries) OracleDropCells(ctx context.Context, arg OracleDropCellsParams) error {
+	_, err := q.db.Exec(ctx, oracleDropCells, arg.MerchantID, arg.Livemode)
+	return err
+}
+
+const oracleDropModels = `-- name: OracleDropModels :exec
+DELETE FROM oracle_model o
+WHERE o.livemode = $1 AND o.version < $2 AND (
+    o.built_at < phantom_now() - interval '30 days'
+    OR EXISTS (SELECT 1 FROM merchants m WHERE m.disconnected_at >= o.stored_at))
+`
+
+type OracleDropModelsParams struct {
+	Livemode bool
+	Newest   int64
+}
+
+// Those of more than 30 nights ago, and all that may hold a trace of somebody who has left.
+func (q *Queries) OracleDropModels(ctx context.Context, arg OracleDropModelsParams) error {
+	_, err := q.db.Exec(ctx, oracleDropModels, arg.Livemode, arg.Newest)
+	return err
+}
+
+const oracleDropOldCells = `-- name: OracleDropOldCells :exec
+DELETE FROM oracle_cells WHERE livemode = $1 AND month < phantom_now() - interval '25 months'
+`
+
+func (q *Queries) OracleDropOldCells(ctx context.Context, livemode bool) error {
+	_, err := q.db.Exec(ctx, oracleDropOldCells, livemode)
+	return err
+}
+
+const oracleDropPaydays = `-- name: OracleDropPaydays :exec
+DELETE FROM oracle_paydays WHERE merchant_id = $1 AND livemode = $2
+`
+
+type OracleDropPaydaysParams struct {
+	MerchantID uuid.UUID
+	Livemode   bool
+}
+
+func (q *Queries) OracleDropPaydays(ctx context.Context, arg OracleDropPaydaysParams) error {
+	_, err := q.db.Exec(ctx, oracleDropPaydays, arg.MerchantID, arg.Livemode)
+	return err
+}
+
+const oracleForgetCells = `-- name: OracleForgetCells :exec
+DELETE FROM oracle_cells WHERE merchant_id = $1
+`
+
+func (q *Queries) OracleForgetCells(ctx context.Context, merchantID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, oracleForgetCells, merchantID)
+	return err
+}
+
+const oracleForgetPaydays = `-- name: OracleForgetPaydays :exec
+DELETE FROM oracle_paydays WHERE merchant_id = $1
+`
+
+func (q *Queries) OracleForgetPaydays(ctx context.Context, merchantID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, oracleForgetPaydays, merchantID)
+	return err
+}
+
+const oracleHistory = `-- name: OracleHistory :many
+SELECT c.customer, c.sequence, c.created_at, c.outcome, c.decline_class, c.decline_code, c.brand, c.funding, c.country, c.zone, c.amount,
+    c.currency
+FROM audit_charges c
+WHERE c.merchant_id = $1 AND c.audit_id = $2 AND c.created_at < $3
+    AND c.outcome IN ('succeeded', 'failed') AND c.customer IN (
+        SELECT f.customer FROM audit_charges f
+        WHERE f.merchant_id = $1 AND f.audit_id = $2 AND f.outcome = 'failed')
+ORDER BY c.customer, c.created_at, c.sequence, c.outcome
+`
+
+type OracleHistoryParams struct {
+	MerchantID uuid.UUID
+	AuditID    uuid.UUID
+	Before     time.Time
+}
+
+type OracleHistoryRow struct {
+	Customer     *string
+	Sequence     string
+	CreatedAt    time.Time
+	Outcome      string
+	DeclineClass *decline.Class
+	DeclineCode  *string
+	Brand        *string
+	Funding      *string
+	Country      *string
+	Zone         *string
+	Amount       *int64
+	Currency     *string
+}
+
+// The charges of an audit's customers who had a failure, each customer's together and in order. Many
+// rows: read them by OracleHistoryEach.
+func (q *Queries) OracleHistory(ctx context.Context, arg OracleHistoryParams) ([]OracleHistoryRow, error) {
+	rows, err := q.db.Query(ctx, oracleHistory, arg.MerchantID, arg.AuditID, arg.Before)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OracleHistoryRow
+	for rows.Next() {
+		var i OracleHistoryRow
+		if err := rows.Scan(
+			&i.Customer,
+			&i.Sequence,
+			&i.CreatedAt,
+			&i.Outcome,
+			&i.DeclineClass,
+			&i.DeclineCode,
+			&i.Brand,
+			&i.Funding,
+			&i.Country,
+			&i.Zone,
+			&i.Amount,
+			&i.Currency,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const oracleListCells = `-- name: OracleListCells :many
+SELECT c.merchant_id, c.month, c.ours, c.cell, c.attempts, c.successes
+FROM oracle_cells c JOIN merchants m ON m.id = c.merchant_id
+WHERE c.livemode = $1 AND m.disconnected_at IS NULL
+ORDER BY c.merchant_id, c.month, c.ours, c.cell
+`
+
+type OracleListCellsRow struct {
+	MerchantID uuid.UUID
+	Month      pgtype.Date
+	Ours       bool
+	Cell       string
+	Attempts   int32
+	Successes  int32
+}
+
+// All that a night's model is made of. A million rows: read them by OracleListCellsEach.
+func (q *Queries) OracleListCells(ctx context.Context, livemode bool) ([]OracleListCellsRow, error) {
+	rows, err := q.db.Query(ctx, oracleListCells, livemode)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OracleListCellsRow
+	for rows.Next() {
+		var i OracleListCellsRow
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.Month,
+			&i.Ours,
+			&i.Cell,
+			&i.Attempts,
+			&i.Successes,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const oracleListPaydays = `-- name: OracleListPaydays :many
+SELECT p.merchant_id, p.country, p.customers, p.habits
+FROM oracle_paydays p JOIN merchants m ON m.id = p.merchant_id
+WHERE p.livemode = $1 AND m.disconnected_at IS NULL
+ORDER BY p.merchant_id, p.country
+`
+
+type OracleListPaydaysRow struct {
+	MerchantID uuid.UUID
+	Country    string
+	Customers  int32
+	Habits     []float64
+}
+
+func (q *Queries) OracleListPaydays(ctx context.Context, livemode bool) ([]OracleListPaydaysRow, error) {
+	rows, err := q.db.Query(ctx, oracleListPaydays, livemode)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []OracleListPaydaysRow
+	for rows.Next() {
+		var i OracleListPaydaysRow
+		if err := rows.Scan(
+			&i.MerchantID,
+			&i.Country,
+			&i.Customers,
+			&i.Habits,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const oracleModelDue = `-- name: OracleModelDue :one
+SELECT EXISTS (SELECT 1 FROM oracle_cells c WHERE c.livemode = $1)
+    AND NOT EXISTS (SELECT 1 FROM oracle_model o WHERE o.livemode = $1 AND o.built_at > phantom_now() - interval '24 hours')
+    AS due
+`
+
+// There is something to learn from, and the last night's work is a day old.
+func (q *Queries) OracleModelDue(ctx context.Context, livemode bool) (*bool, error) {
+	row := q.db.QueryRow(ctx, oracleModelDue, livemode)
+	var due *bool
+	err := row.Scan(&due)
+	return due, err
+}
+
+const oracleNewestModel = `-- name: OracleNewestModel :one
+SELECT version, built_at, merchants, attempts, octet_length(coefficients)::bigint AS bytes FROM oracle_model
+WHERE livemode = $1
+ORDER BY version DESC LIMIT 1
+`
+
+type OracleNewestModelRow struct {
+	Version   int64
+	BuiltAt   time.Time
+	Merchants int32
+	Attempts  int64
+	Bytes     int64
+}
+
+func (q *Queries) OracleNewestModel(ctx context.Context, livemode bool) (OracleNewestModelRow, error) {
+	row := q.db.QueryRow(ctx, oracleNewestModel, livemode)
+	var i OracleNewestModelRow
+	err := row.Scan(
+		&i.Version,
+		&i.BuiltAt,
+		&i.Merchants,
+		&i.Attempts,
+		&i.Bytes,
+	)
+	return i, err
+}
+
 const oracleOpenDays = `-- name: OracleOpenDays :many
 SELECT (c.created_at AT TIME ZONE 'UTC')::date AS day
 FROM audit_charges c
@@ -204,6 +538,23 @@ func (q *Queries) OracleOpenDays(ctx context.Context, arg OracleOpenDaysParams) 
 		return nil, err
 	}
 	return items, nil
+}
+
+const oracleReadModel = `-- name: OracleReadModel :one
+SELECT version, built_at, coefficients FROM oracle_model WHERE livemode = $1 ORDER BY version DESC LIMIT 1
+`
+
+type OracleReadModelRow struct {
+	Version      int64
+	BuiltAt      time.Time
+	Coefficients []byte
+}
+
+func (q *Queries) OracleReadModel(ctx context.Context, livemode bool) (OracleReadModelRow, error) {
+	row := q.db.QueryRow(ctx, oracleReadModel, livemode)
+	var i OracleReadModelRow
+	err := row.Scan(&i.Version, &i.BuiltAt, &i.Coefficients)
+	return i, err
 }
 
 const oracleTakeDays = `-- name: OracleTakeDays :execrows

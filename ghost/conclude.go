@@ -66,6 +66,9 @@ func (a *audit) conclude(ctx context.Context, failed []error) error {
 		if _, err := oracle.Count(ctx, a.s.pool, a.reader.Merchant, a.row.ID, a.row.Until); err != nil {
 			return err
 		}
+		if err := oracle.Gather(ctx, a.s.pool, a.reader.Merchant, a.row.ID, a.row.Until); err != nil {
+			return err
+		}
 	}
 	totals, err := a.totals(ctx, atRisk)
 	if err != nil {

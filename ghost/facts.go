@@ -54,8 +54,9 @@ type invoice struct {
 
 type charge struct {
 	id, invoice, intent, status        string
+	customer, currency, funding        string
 	refunded                           bool
-	created                            int64
+	created, amount                    int64
 	country, cardCountry               string
 	brand, fingerprint                 string
 	networkStatus                      string
@@ -427,6 +428,12 @@ func (c *charge) decode(d *jx.Decoder) error {
 			return text(d, &c.id)
 		case "invoice":
 			return reference(d, &c.invoice, nil)
+		case "customer":
+			return reference(d, &c.customer, nil)
+		case "amount":
+			return number(d, &c.amount)
+		case "currency":
+			return word(d, &c.currency)
 		case "payment_intent":
 			return reference(d, &c.intent, nil)
 		case "status":
@@ -499,6 +506,8 @@ func (c *charge) decodeMethod(d *jx.Decoder, _ string) error {
 		switch key {
 		case "brand":
 			return word(d, &c.brand)
+		case "funding":
+			return word(d, &c.funding)
 		case "country":
 			return word(d, &c.cardCountry)
 		case "fingerprint":

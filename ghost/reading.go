@@ -366,6 +366,9 @@ func (f *facts) addCharge(c *charge) {
 	if c.brand != "" {
 		row.Brand = &c.brand
 	}
+	if c.customer != "" {
+		row.Customer, row.Amount, row.Currency, row.Funding = &c.customer, &c.amount, &c.currency, &c.funding
+	}
 	if c.outcome() == billing.ChargeFailed || c.outcome() == billing.ChargeBlocked {
 		class, code := c.decline()
 		row.DeclineClass, row.DeclineCode = &class, &code

@@ -174,8 +174,8 @@ func plantAudit(t testing.TB, pool *pgxpool.Pool, p plant) {
 		VALUES ($1, $2, $3, $4, 'open', now(), false, 'usd', 1, 1, false, $5)`, merchant, id, "sub_"+canary, "in_"+canary, sealed("audit_invoices.email", "in_"+canary, canary+"@example.com"))
 	dbtest.Exec(t, pool, `INSERT INTO audit_intents VALUES ($1, $2, $3, 'processing', $4)`, merchant, id, "in_"+canary, "pi_"+canary)
 	dbtest.Exec(t, pool, `INSERT INTO audit_charges (merchant_id, audit_id, sequence, disputed, created_at, outcome, refunded, decline_class, decline_code,
-		brand, day_of_week, hour_of_day, intent) VALUES ($1, $2, $3, $4, now(), 'failed', false, 'soon', 'x', 'visa', 0, 0, $5)`,
-		merchant, id, "in_"+canary, "ch_"+canary, "pi_"+canary)
+		brand, day_of_week, hour_of_day, intent, customer) VALUES ($1, $2, $3, $4, now(), 'failed', false, 'soon', 'x', 'visa', 0, 0, $5, $6)`,
+		merchant, id, "in_"+canary, "ch_"+canary, "pi_"+canary, "cus_"+canary)
 	dbtest.Exec(t, pool, `INSERT INTO audit_disputes VALUES ($1, $2, $3, true)`, merchant, id, "ch_"+canary)
 	// In truth a hash, and so nobody's: here it shows that the scan sees into bytea, and that old
 	// ones go.
@@ -211,6 +211,7 @@ var nobodys = strings.Fields(`
 	api_keys.key_hash api_keys.name api_keys.scope attempt_budgets.hash attempt_budgets.subject attempts.action attempts.card
 	attempts.charge attempts.code attempts.currency attempts.customer attempts.decline_class attempts.decline_code
 	attempts.object attempts.reason attempts.result audit_charges.brand audit_charges.card audit_charges.country
+	audit_charges.currency audit_charges.funding oracle_paydays.habits
 	audit_charges.decline_class audit_charges.decline_code audit_charges.outcome audit_charges.zone audit_intents.status
 	audit_invoices.currency audit_invoices.email_key_id audit_invoices.status audit_log.action audit_log.after audit_log.before
 	audit_log.by audit_log.command audit_log.object audit_subscriptions.prices audit_subscriptions.products
@@ -229,7 +230,7 @@ var nobodys = strings.Fields(`
 	merchants.stripe_connect_id merchants.stripe_user_id merchants.tag merchants.timezone messages.channel messages.code
 	messages.person messages.persons messages.state messages.template messages.why oauth_states.browser_hash
 	oauth_states.state_hash oracle_contributions.action oracle_contributions.business_category
-	oracle_contributions.decline_class playbooks.body recoveries.cause recoveries.currency recoveries.invoice
+	oracle_contributions.decline_class oracle_cells.cell oracle_paydays.country oracle_model.coefficients playbooks.body recoveries.cause recoveries.currency recoveries.invoice
 	scheduled_tasks.kind scheduled_tasks.sealed_params_key_id scheduled_tasks.status suppressions.channel suppressions.person
 	suppressions.reason shield_policies.body shield_revisions.revenue shield_holds.outcome shield_holds.revenue shield_keys.id
 	shield_keys.public shield_keys.secret shield_keys.secret_key_id shield_keys.state audit_subscriptions.currency audit_subscriptions.pause

@@ -1,7 +1,10 @@
 package model
 
 import (
+	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"phantom/decline"
@@ -52,6 +55,36 @@ type Cell struct {
 	Billed   uint8 // the hour of the first charge
 	// of the customer's memory, in quarters of log-odds
 	Lift, Level, Own int8
+}
+
+// cellFields are how many parts the text of a cell has.
+const cellFields = 17
+
+// Text is the cell as it is stored. Names must hold no slash.
+func (c *Cell) Text() string {
+	return fmt.Sprintf("%d/%s/%d/%d/%d/%s/%s/%s/%s/%d/%d/%d/%d/%d/%d/%d/%d", c.Class, c.Code, c.Attempt, c.Age, c.Gap, c.Category, c.Country,
+		c.Funding, c.Brand, c.Amount, c.Weekday, c.Hour, flag(c.Rest), c.Billed, c.Lift, c.Level, c.Own)
+}
+
+// ParseCell reads what [Cell.Text] wrote. It reports false for what is none.
+func ParseCell(text string) (c Cell, ok bool) {
+	parts := strings.Split(text, "/")
+	if len(parts) != cellFields {
+		return Cell{}, false
+	}
+	ok = true
+	number := func(i, low, high int) int {
+		n, err := strconv.Atoi(parts[i])
+		ok = ok && err == nil && n >= low && n <= high
+		return n
+	}
+	c = Cell{
+		Class: Class(number(0, 0, classes-1)), Code: parts[1], Attempt: uint8(number(2, 0, 4)), Age: uint8(number(3, 0, len(waits))),
+		Gap: uint8(number(4, 0, len(waits))), Category: parts[5], Country: parts[6], Funding: parts[7], Brand: parts[8],
+		Amount: int8(number(9, -6, 6)), Weekday: uint8(number(10, 0, 6)), Hour: uint8(number(11, 0, 23)), Rest: number(12, 0, 1) == 1,
+		Billed: uint8(number(13, 0, 23)), Lift: int8(number(14, -40, 40)), Level: int8(number(15, -40, 40)), Own: int8(number(16, -40, 40)),
+	}
+	return c, ok
 }
 
 // waits are the ends of the steps in which time is counted.

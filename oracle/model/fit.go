@@ -54,9 +54,8 @@ type fit struct {
 const linear = int(blocks - amountBlock)
 
 // learn fits all coefficients to the counts, beginning with their priors. The same counts in any
-// order give the same bytes.
+// order give the same bytes: they are put in order.
 func learn(counts []Count) map[key][]coefficient {
-	counts = slices.Clone(counts)
 	slices.SortFunc(counts, compare)
 	f := newFit(counts)
 	theta := f.solve(make([]float64, len(f.sd)))

@@ -2,121 +2,107 @@ package model
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 )
 
-// Customer is what is remembered of one customer, for a night's fit of paydays.
-type Customer struct {
-	Merchant string
-	ID       string // unique within the merchant
-	Country  string
-	Memory   []Past
+// Learn is a night's work: a model from all that is known. Nothing goes into it but what is given,
+// in whatever order.
+func Learn(counts []Count, paid []Paid) *Model {
+	return &Model{coefficients: learn(counts), paydays: learnPaydays(paid)}
 }
 
-// Learn is a night's work: a model from all that is known. Nothing goes into it but what is given.
-func Learn(counts []Count, customers []Customer) *Model {
-	return &Model{coefficients: learn(counts), paydays: learnPaydays(customers)}
+// Paid is what the customers of a merchant in one country tell about paydays: sums over all who
+// have failures and successes enough. It goes by what is widely known, so that it depends on nobody
+// else.
+type Paid struct {
+	Merchant  string
+	Country   string
+	Customers int
+	Habits    []float64 // of each guess: of how many customers it is true, as far as their charges say
 }
 
 // A customer tells something about paydays who has so many failures and as many successes.
 const tells = 2
 
-// strength is how many customers what was known before weighs as much as.
-const strength = 15
-
-// learnPaydays finds how usual each habit is, in each country that has enough merchants, by two
-// steps of expectation and maximisation.
-func learnPaydays(customers []Customer) map[string]*paydays {
-	type teller struct {
-		country  string
-		weight   float64
-		explains *paydays
+// Add adds a customer's charges to p. It reports false for one who tells nothing.
+func (p *Paid) Add(memory []Past) bool {
+	ok := 0
+	for _, past := range memory {
+		ok += flag(past.OK)
 	}
-	var all []teller
-	customers = slices.Clone(customers)
-	slices.SortFunc(customers, func(a, b Customer) int { // sums of floats depend on their order
-		return cmp.Or(cmp.Compare(a.Merchant, b.Merchant), cmp.Compare(a.ID, b.ID))
-	})
-	count := make(map[string]float64)
-	for _, c := range customers {
-		count[c.Merchant]++
+	if ok < tells || len(memory)-ok < tells {
+		return false
 	}
-	shares := share(count)
-	merchants := make(map[string]map[string]bool)
-	for _, c := range customers {
-		ok, no := 0, 0
-		for _, past := range c.Memory {
-			if past.OK {
-				ok++
-			} else {
-				no++
-			}
-		}
-		if ok < tells || no < tells {
-			continue
-		}
-		all = append(all, teller{c.Country, shares[c.Merchant], explain(evidence(weekendOf(c.Country), c.Memory))})
-		for _, country := range []string{"", c.Country} {
-			if merchants[country] == nil {
-				merchants[country] = make(map[string]bool)
-			}
-			merchants[country][c.Merchant] = true
-		}
-	}
-	learned := make(map[string]*paydays)
-	var countries []string
-	for country, of := range merchants {
-		if len(of) >= enough {
-			countries = append(countries, country)
-		}
-	}
-	slices.Sort(countries)
-	for _, country := range countries {
-		learned[country] = before(country)
-	}
-	for range 2 {
-		next := make(map[string]*paydays)
-		for _, country := range countries { // "" comes first
-			sums, n := new(paydays), 0.0
-			for i := range all {
-				t := &all[i]
-				if country != "" && t.country != country {
-					continue
-				}
-				n += t.weight
-				total := 0.0
-				for g, x := range t.explains {
-					total += learned[country][g] * x
-				}
-				for g, x := range t.explains {
-					sums[g] += t.weight * learned[country][g] * x / total
-				}
-			}
-			base := before(country)
-			if country != "" && customs[country] == nil {
-				base = next[""]
-			}
-			for g := range sums {
-				sums[g] = (strength*base[g] + sums[g]) / (strength + n)
-			}
-			next[country] = sums
-		}
-		learned = next
-	}
-	return learned
-}
-
-// explain is how well each guess explains what is remembered, whatever the mood.
-func explain(logs *[guesses]guess) *paydays {
-	most, all := math.Inf(-1), new(paydays)
+	prior, logs := before(p.Country), evidence(weekendOf(p.Country), memory)
+	most, total := math.Inf(-1), 0.0
 	for g := range logs {
 		most = max(most, slices.Max(logs[g][:]))
 	}
+	var likely paydays
 	for g := range logs {
 		for m := range moods {
-			all[g] += moodPrior[m] * math.Exp(logs[g][m]-most)
+			likely[g] += moodPrior[m] * math.Exp(logs[g][m]-most)
+		}
+		likely[g] *= prior[g]
+		total += likely[g]
+	}
+	if p.Habits == nil {
+		p.Habits = make([]float64, guesses)
+	}
+	for g := range likely {
+		p.Habits[g] += likely[g] / total
+	}
+	p.Customers++
+	return true
+}
+
+// strength is how many customers what was known before weighs as much as.
+const strength = 15
+
+// learnPaydays finds how usual each habit is, everywhere ("") and in each country that has enough
+// merchants: a step of expectation and maximisation from what is widely known.
+func learnPaydays(paid []Paid) map[string]*paydays {
+	paid = slices.DeleteFunc(slices.Clone(paid), func(p Paid) bool { return len(p.Habits) != guesses })
+	slices.SortFunc(paid, func(a, b Paid) int { // sums of floats depend on their order
+		return cmp.Or(cmp.Compare(a.Merchant, b.Merchant), cmp.Compare(a.Country, b.Country))
+	})
+	customers, of := make(map[string]float64), make(map[string]map[string]bool)
+	for _, p := range paid {
+		customers[p.Merchant] += float64(p.Customers)
+		for _, country := range []string{"", p.Country} {
+			if of[country] == nil {
+				of[country] = make(map[string]bool)
+			}
+			of[country][p.Merchant] = true
 		}
 	}
-	return all
+	shares, learned := share(customers), make(map[string]*paydays)
+	for _, country := range slices.Sorted(maps.Keys(of)) { // "" comes first
+		if len(of[country]) < enough {
+			continue
+		}
+		sums, n := before(country), 0.0
+		if everywhere := learned[""]; customs[country] == nil && everywhere != nil {
+			*sums = *everywhere
+		}
+		for g := range sums {
+			sums[g] *= strength
+		}
+		for _, p := range paid {
+			if country != "" && p.Country != country {
+				continue
+			}
+			n += shares[p.Merchant] * float64(p.Customers)
+			for g, x := range p.Habits {
+				sums[g] += shares[p.Merchant] * x
+			}
+		}
+		for g := range sums {
+			sums[g] /= strength + n
+		}
+		learned[country] = sums
+	}
+	return learned
 }

@@ -102,17 +102,19 @@ func TestNoNamesOfFew(t *testing.T) {
 // Nor do the paydays of four merchants' customers show; those of twelve do.
 func TestRuleOfFivePaydays(t *testing.T) {
 	t.Parallel()
-	customers := func(merchants int) (all []model.Customer) {
+	customers := func(merchants int) (all []model.Paid) {
 		for m := range merchants {
-			for i := range 30 {
-				c := model.Customer{Merchant: fmt.Sprint("acct_", m), ID: fmt.Sprint(i), Country: "ZZ"}
+			p := model.Paid{Merchant: fmt.Sprint("acct_", m), Country: "ZZ"}
+			for range 30 {
+				var memory []model.Past
 				for month := time.January; month < time.June; month++ {
 					for _, day := range []int{5, 12, 18} {
-						c.Memory = append(c.Memory, model.Past{At: time.Date(2026, month, day, 10, 0, 0, 0, time.UTC), OK: day == 18, Weight: 1})
+						memory = append(memory, model.Past{At: time.Date(2026, month, day, 10, 0, 0, 0, time.UTC), OK: day == 18, Weight: 1})
 					}
 				}
-				all = append(all, c)
+				p.Add(memory)
 			}
+			all = append(all, p)
 		}
 		return all
 	}

@@ -87,9 +87,9 @@ func TestExam(t *testing.T) {
 		return
 	}
 	t.Parallel()
-	all := append(Formulas(9, Size{16, 24})[:1], Agents(9, Size{16, 24})[:1]...)
+	all := append(Formulas(9, Size{12, 24})[:1], Agents(9, Size{12, 24})[:1]...)
 	for _, w := range all {
-		ours, theirs := Examine(w, NewOurs, 2), Examine(w, func() Player { return heuristic{} }, 2)
+		ours, theirs := Examine(w, NewOurs, 3), Examine(w, func() Player { return heuristic{} }, 3)
 		t.Log(ours)
 		t.Log(theirs)
 		if ours.History < theirs.History+.1 || ours.Play < theirs.Play+.1 || ours.Cold < theirs.Cold {

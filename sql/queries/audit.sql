@@ -90,8 +90,8 @@ INSERT INTO audit_intents (merchant_id, audit_id, invoice, status, intent) VALUE
 
 -- name: AuditAddCharges :copyfrom
 INSERT INTO audit_charges (merchant_id, audit_id, sequence, disputed, created_at, outcome, refunded, decline_class, decline_code, brand,
-    card, day_of_week, hour_of_day, zone, intent, country)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
+    card, day_of_week, hour_of_day, zone, intent, country, customer, amount, currency, funding)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20);
 
 -- name: AuditAddDisputes :copyfrom
 INSERT INTO audit_disputes (merchant_id, audit_id, charge, is_open, lost, created_at) VALUES ($1, $2, $3, $4, $5, $6);

@@ -64,3 +64,81 @@ ON CONFLICT (business_category, decline_class, action, day_of_week, hour_of_day,
 SELECT * FROM liquidity_oracle
 WHERE livemode = sqlc.arg(livemode) AND merchants >= 5
 ORDER BY business_category, decline_class, action, day_of_week, hour_of_day;
+
+-- name: OracleHistory :many
+-- The charges of an audit's customers who had a failure, each customer's together and in order. Many
+-- rows: read them by OracleHistoryEach.
+SELECT c.customer, c.sequence, c.created_at, c.outcome, c.decline_class, c.decline_code, c.brand, c.funding, c.country, c.zone, c.amount,
+    c.currency
+FROM audit_charges c
+WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.created_at < sqlc.arg(before)
+    AND c.outcome IN ('succeeded', 'failed') AND c.customer IN (
+        SELECT f.customer FROM audit_charges f
+        WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND f.outcome = 'failed')
+ORDER BY c.customer, c.created_at, c.sequence, c.outcome;
+
+-- name: OracleDropCells :exec
+-- A whole history replaces what the one before has told. What we charged ourselves stays.
+DELETE FROM oracle_cells WHERE merchant_id = sqlc.arg(merchant_id) AND livemode = sqlc.arg(livemode) AND NOT ours;
+
+-- name: OracleDropPaydays :exec
+DELETE FROM oracle_paydays WHERE merchant_id = sqlc.arg(merchant_id) AND livemode = sqlc.arg(livemode);
+
+-- name: OracleAddCells :copyfrom
+INSERT INTO oracle_cells (merchant_id, livemode, month, ours, cell, attempts, successes) VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: OracleAddPaydays :copyfrom
+INSERT INTO oracle_paydays (merchant_id, livemode, country, customers, habits) VALUES ($1, $2, $3, $4, $5);
+
+-- name: OracleForgetCells :exec
+DELETE FROM oracle_cells WHERE merchant_id = $1;
+
+-- name: OracleForgetPaydays :exec
+DELETE FROM oracle_paydays WHERE merchant_id = $1;
+
+-- name: OracleListCells :many
+-- All that a night's model is made of. A million rows: read them by OracleListCellsEach.
+SELECT c.merchant_id, c.month, c.ours, c.cell, c.attempts, c.successes
+FROM oracle_cells c JOIN merchants m ON m.id = c.merchant_id
+WHERE c.livemode = sqlc.arg(livemode) AND m.disconnected_at IS NULL
+ORDER BY c.merchant_id, c.month, c.ours, c.cell;
+
+-- name: OracleListPaydays :many
+SELECT p.merchant_id, p.country, p.customers, p.habits
+FROM oracle_paydays p JOIN merchants m ON m.id = p.merchant_id
+WHERE p.livemode = sqlc.arg(livemode) AND m.disconnected_at IS NULL
+ORDER BY p.merchant_id, p.country;
+
+-- name: OracleDropOldCells :exec
+DELETE FROM oracle_cells WHERE livemode = sqlc.arg(livemode) AND month < phantom_now() - interval '25 months';
+
+-- name: OracleAddModel :one
+INSERT INTO oracle_model (livemode, merchants, attempts, coefficients)
+VALUES (sqlc.arg(livemode), sqlc.arg(merchants), sqlc.arg(attempts), sqlc.arg(coefficients))
+RETURNING version;
+
+-- name: OracleDropModels :exec
+-- Those of more than 30 nights ago, and all that may hold a trace of somebody who has left.
+DELETE FROM oracle_model o
+WHERE o.livemode = sqlc.arg(livemode) AND o.version < sqlc.arg(newest) AND (
+    o.built_at < phantom_now() - interval '30 days'
+    OR EXISTS (SELECT 1 FROM merchants m WHERE m.disconnected_at >= o.stored_at));
+
+-- name: OracleModelDue :one
+-- There is something to learn from, and the last night's work is a day old.
+SELECT EXISTS (SELECT 1 FROM oracle_cells c WHERE c.livemode = sqlc.arg(livemode))
+    AND NOT EXISTS (SELECT 1 FROM oracle_model o WHERE o.livemode = sqlc.arg(livemode) AND o.built_at > phantom_now() - interval '24 hours')
+    AS due;
+
+-- name: OracleNewestModel :one
+SELECT version, built_at, merchants, attempts, octet_length(coefficients)::bigint AS bytes FROM oracle_model
+WHERE livemode = $1
+ORDER BY version DESC LIMIT 1;
+
+-- name: OracleReadModel :one
+SELECT version, built_at, coefficients FROM oracle_model WHERE livemode = $1 ORDER BY version DESC LIMIT 1;
+
+-- name: OracleCountCells :one
+SELECT count(DISTINCT merchant_id) AS merchants, count(*) AS cells, coalesce(sum(attempts), 0)::bigint AS attempts,
+    coalesce(sum(successes), 0)::bigint AS successes
+FROM oracle_cells WHERE livemode = $1;

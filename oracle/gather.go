@@ -1,0 +1,170 @@
+package oracle
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/db"
+	"phantom/money"
+	"phantom/oracle/model"
+	"phantom/zone"
+)
+
+// Months is for how many months of charges cells are kept.
+const Months = 24
+
+// Gather takes from an audit of a merchant's whole history what the oracle learns from: cells of
+// charges by month, and what customers tell about paydays. It replaces what an earlier history has
+// told, in one transaction, and may be repeated.
+func Gather(ctx context.Context, pool *pgxpool.Pool, merchant db.Merchant, auditID uuid.UUID, until time.Time) error {
+	g := newGathering(merchant, until)
+	err := db.New(pool).OracleHistoryEach(ctx, db.OracleHistoryParams{MerchantID: merchant.ID, AuditID: auditID, Before: until}, g.add)
+	if err != nil {
+		return fmt.Errorf("read charges for the oracle: %w", err)
+	}
+	g.end()
+	cells, paydays := g.rows()
+	err = db.InTx(ctx, pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		if err := queries.OracleDropCells(ctx, db.OracleDropCellsParams{MerchantID: merchant.ID, Livemode: merchant.Livemode}); err != nil {
+			return err
+		}
+		if err := queries.OracleDropPaydays(ctx, db.OracleDropPaydaysParams{MerchantID: merchant.ID, Livemode: merchant.Livemode}); err != nil {
+			return err
+		}
+		if _, err := queries.OracleAddCells(ctx, cells); err != nil {
+			return err
+		}
+		_, err := queries.OracleAddPaydays(ctx, paydays)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("store cells for the oracle: %w", err)
+	}
+	return nil
+}
+
+// place is where a count lies.
+type place struct {
+	month time.Time
+	cell  string
+}
+
+type gathering struct {
+	merchant db.Merchant
+	from     time.Time
+	cells    map[place]counts
+	paydays  map[string]*model.Paid // by country
+	// of the customer whose charges are being read: a customer's country and zone are told by their
+	// failures alone, so these are kept until all are read
+	customer string
+	charges  []db.OracleHistoryRow
+}
+
+func newGathering(merchant db.Merchant, until time.Time) *gathering {
+	return &gathering{
+		merchant: merchant, from: model.MonthOf(until).AddDate(0, -Months, 0),
+		cells: make(map[place]counts), paydays: make(map[string]*model.Paid),
+	}
+}
+
+func (g *gathering) add(row db.OracleHistoryRow) {
+	if row.Customer == nil {
+		return
+	}
+	if *row.Customer != g.customer {
+		g.end()
+		g.customer = *row.Customer
+	}
+	g.charges = append(g.charges, row)
+}
+
+// end goes through the charges of one customer.
+func (g *gathering) end() {
+	if len(g.charges) == 0 {
+		return
+	}
+	debt := model.Debt{Merchant: g.merchant.ID.String(), Category: text(g.merchant.BusinessCategory), Country: text(g.merchant.Country)}
+	zoneName := text(g.merchant.Timezone)
+	for _, row := range g.charges {
+		if row.Country != nil {
+			debt.Country = *row.Country
+		}
+		if row.Zone != nil {
+			zoneName = *row.Zone
+		}
+	}
+	debt.Zone = zone.Named(zoneName)
+	who, attempts := model.NewCustomer(), make(map[string]int)
+	hard := make(map[string]bool) // whose last failure leaves nothing to time
+	for _, row := range g.charges {
+		attempts[row.Sequence]++
+		c := model.Charge{
+			Debt: debt, Customer: g.customer, Invoice: row.Sequence, Attempt: attempts[row.Sequence], At: row.CreatedAt, OK: row.Outcome == "succeeded",
+			Code: text(row.DeclineCode),
+		}
+		c.Brand, c.Funding, c.Decimals = text(row.Brand), known(text(row.Funding)), money.Decimals(text(row.Currency))
+		if row.Amount != nil {
+			c.Amount = *row.Amount
+		}
+		if row.DeclineClass != nil {
+			if c.Class = model.ClassOf(*row.DeclineClass); row.DeclineClass.IsHard() {
+				hard[row.Sequence] = true
+				continue
+			}
+		}
+		count, told := who.Tell(c)
+		if !told || hard[row.Sequence] || c.At.Before(g.from) {
+			continue
+		}
+		at := place{model.MonthOf(c.At), count.Cell.Text()}
+		n := g.cells[at]
+		g.cells[at] = counts{n.attempts + int64(count.Attempts), n.successes + int64(count.Successes)}
+	}
+	if g.paydays[debt.Country] == nil {
+		g.paydays[debt.Country] = &model.Paid{Merchant: debt.Merchant, Country: debt.Country}
+	}
+	g.paydays[debt.Country].Add(who.Memory())
+	g.charges = g.charges[:0]
+}
+
+// rows are what is stored, in order.
+func (g *gathering) rows() (cells []db.OracleAddCellsParams, paydays []db.OracleAddPaydaysParams) {
+	for at, n := range g.cells {
+		cells = append(cells, db.OracleAddCellsParams{
+			MerchantID: g.merchant.ID, Livemode: g.merchant.Livemode, Month: pgtype.Date{Time: at.month, Valid: true}, Cell: at.cell,
+			Attempts: int32(n.attempts), Successes: int32(n.successes),
+		})
+	}
+	for _, country := range slices.Sorted(maps.Keys(g.paydays)) {
+		if p := g.paydays[country]; p.Customers > 0 {
+			paydays = append(paydays, db.OracleAddPaydaysParams{
+				MerchantID: g.merchant.ID, Livemode: g.merchant.Livemode, Country: country, Customers: int32(p.Customers), Habits: p.Habits,
+			})
+		}
+	}
+	return cells, paydays
+}
+
+func text[T ~string](t *T) string {
+	if t == nil {
+		return ""
+	}
+	return string(*t)
+}
+
+// known is a funding, "" for Stripe's "unknown".
+func known(funding string) string {
+	if funding == "unknown" {
+		return ""
+	}
+	return funding
+}

@@ -1,0 +1,215 @@
+package oracle
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"phantom/connect"
+	"phantom/db"
+	"phantom/db/dbtest"
+	"phantom/decline"
+	"phantom/internal/stage"
+	"phantom/oracle/model"
+	"phantom/oracle/worlds"
+)
+
+// shops are a world's merchants as the database has them, with what each has charged.
+type shops struct {
+	*bench
+	merchants map[string]db.Merchant
+	charges   map[string][]model.Charge
+}
+
+// played connects the merchants of a small world, with the charges as an audit sees them: whatever
+// a customer paid of their own accord looks like any other charge.
+func played(t *testing.T) *shops {
+	t.Helper()
+	s := &shops{newBench(dbtest.Pool(t)), make(map[string]db.Merchant), make(map[string][]model.Charge)}
+	for _, c := range worlds.History(worlds.Agents(5, worlds.Size{Merchants: 7, Customers: 9})[0]) {
+		if _, known := s.merchants[c.Merchant]; !known {
+			s.merchants[c.Merchant] = oracleMerchant(t, s.bench, fmt.Sprint("acct_", len(s.merchants)), c.Category, true)
+		}
+		name := c.Merchant
+		c.Alone, c.Merchant, c.Funding = false, s.merchants[name].ID.String(), known(c.Funding)
+		s.charges[name] = append(s.charges[name], c)
+	}
+	return s
+}
+
+var names = map[model.Class]decline.Class{model.Timed: decline.Timed, model.Low: decline.Low, model.Soon: decline.Soon, model.Unknown: decline.Unknown}
+
+func filled[T comparable](v T) *T {
+	var none T
+	if v == none {
+		return nil
+	}
+	return &v
+}
+
+// at moves PHANTOM's clock.
+func (s *shops) at(t *testing.T, moment string) {
+	t.Helper()
+	stage.On(t, s.pool).Exec("CREATE OR REPLACE FUNCTION phantom_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE RETURN " + moment)
+}
+
+// audited has an audit see a merchant's charges, and gathers from it.
+func (s *shops) audited(t *testing.T, name string) {
+	t.Helper()
+	id := uuid.Must(uuid.NewV7())
+	var rows []db.AuditAddChargesParams
+	for _, c := range s.charges[name] {
+		row := db.AuditAddChargesParams{
+			MerchantID: s.merchants[name].ID, AuditID: id, Sequence: c.Invoice, CreatedAt: c.At, Outcome: "succeeded", Brand: filled(c.Brand),
+			Customer: &c.Customer, Amount: &c.Amount, Currency: new("usd"), Funding: &c.Funding,
+		}
+		if c.Decimals == 0 {
+			row.Currency = new("jpy")
+		}
+		if !c.OK {
+			class := names[c.Class]
+			row.Outcome, row.DeclineClass, row.DeclineCode = "failed", &class, &c.Code
+			row.Country, row.Zone = filled(c.Country), new(c.Zone.String())
+		}
+		rows = append(rows, row)
+	}
+	if _, err := s.queries.AuditAddCharges(t.Context(), rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := Gather(t.Context(), s.pool, s.merchants[name], id, worlds.Play); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *shops) rebuilt(t *testing.T) string {
+	t.Helper()
+	if _, err := Rebuild(t.Context(), s.pool, true); err != nil {
+		t.Fatal(err)
+	}
+	row, err := s.queries.OracleReadModel(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(row.Coefficients)
+}
+
+// What audits leave in the tables makes the model that the charges themselves make in memory.
+func TestAuditsMakeTheModelOfTheirCharges(t *testing.T) {
+	t.Parallel()
+	s := played(t)
+	s.at(t, "timestamptz '"+worlds.Play.Format(time.RFC3339)+"'")
+	ledger := model.NewLedger()
+	for name := range s.charges {
+		s.audited(t, name)
+		for _, c := range s.charges[name] {
+			ledger.Tell(c)
+		}
+	}
+	ledger.Rebuild(worlds.Play)
+	want, err := ledger.Model().MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.rebuilt(t)
+	if len(got) < 5000 {
+		t.Errorf("a model of %d bytes", len(got))
+	}
+	if got != string(want) {
+		t.Error("the tables make another model")
+	}
+	for name := range s.charges {
+		s.audited(t, name) // again
+	}
+	if again := s.rebuilt(t); again != got {
+		t.Error("an audit that is repeated makes another model")
+	}
+	m, version, err := Newest(t.Context(), s.pool, true)
+	if err != nil || version != 2 {
+		t.Fatalf("version %d, %v", version, err)
+	}
+	if text, _ := m.MarshalBinary(); string(text) != got {
+		t.Error("the newest model is read as another")
+	}
+}
+
+// Of who has left, tables, the next model and older ones have no trace.
+func TestWhoLeavesLeavesNoTrace(t *testing.T) {
+	t.Parallel()
+	s := played(t)
+	s.at(t, "timestamptz '"+worlds.Play.Format(time.RFC3339)+"'")
+	leaves := ""
+	for name := range s.charges {
+		if leaves == "" {
+			leaves = name
+			continue
+		}
+		s.audited(t, name)
+	}
+	without := s.rebuilt(t)
+	s.audited(t, leaves)
+	if with := s.rebuilt(t); with == without || !strings.Contains(with, s.merchants[leaves].ID.String()) {
+		t.Fatal("the merchant has told nothing")
+	}
+	service := connect.New(connect.Config{}, s.pool)
+	tx, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := service.Disconnect(t.Context(), tx, s.merchants[leaves].StripeUserID, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := dbtest.Count(t, s.pool, "SELECT (SELECT count(*) FROM oracle_cells WHERE merchant_id = '"+s.merchants[leaves].ID.String()+"')"+
+		" + (SELECT count(*) FROM oracle_paydays WHERE merchant_id = '"+s.merchants[leaves].ID.String()+"')"); n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
+	if after := s.rebuilt(t); after != without {
+		t.Error("the next model is not as if they had never been there")
+	}
+	if n := dbtest.Count(t, s.pool, "SELECT count(*) FROM oracle_model"); n != 1 {
+		t.Errorf("%d models, want the newest alone", n)
+	}
+}
+
+// A night's work is due once a day, where there is something to learn from.
+func TestNightly(t *testing.T) {
+	t.Parallel()
+	s := played(t)
+	log := &stage.Log{}
+	models := func(want int64) {
+		t.Helper()
+		for _, livemode := range []bool{true, false} {
+			if err := nightly(t.Context(), s.pool, livemode, log.Logger()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := dbtest.Count(t, s.pool, "SELECT count(*) FROM oracle_model"); n != want {
+			t.Errorf("%d models, want %d", n, want)
+		}
+	}
+	models(0)
+	for name := range s.charges {
+		s.audited(t, name)
+		break
+	}
+	models(1)
+	models(1)
+	clock := stage.On(t, s.pool)
+	s.at(t, "now() + interval '25 hours'")
+	models(2)
+	s.at(t, "now() + interval '40 days'")
+	models(1) // 30 nights are kept
+	clock.Exec("UPDATE oracle_cells SET cell = 'spoilt ' || md5(cell)")
+	if b, err := Rebuild(t.Context(), s.pool, true); err != nil || b.Spoilt == 0 || b.Cells != 0 {
+		t.Errorf("%+v, %v", b, err)
+	}
+	clock.Exec("UPDATE oracle_model SET coefficients = 'spoilt'")
+	if _, version, err := Newest(t.Context(), s.pool, true); err != nil || version != 0 {
+		t.Errorf("a model that cannot be read has version %d, %v", version, err)
+	}
+}

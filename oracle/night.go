@@ -1,0 +1,163 @@
+package oracle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"phantom/db"
+	"phantom/oracle/model"
+)
+
+// Built is a night's model.
+type Built struct {
+	Version   int64
+	Merchants int
+	Cells     int
+	Attempts  int64
+	Spoilt    int // cells that cannot be read, and are left out
+}
+
+// Rebuild makes a model from all cells of a mode, and stores it as the newest. The same cells make
+// the same bytes. Models of more than 30 nights ago go, and all that may hold a trace of somebody
+// who has left.
+func Rebuild(ctx context.Context, pool *pgxpool.Pool, livemode bool) (b Built, err error) {
+	queries := db.New(pool)
+	now, err := queries.Now(ctx)
+	if err != nil {
+		return b, fmt.Errorf("read the clock: %w", err)
+	}
+	if err := queries.OracleDropOldCells(ctx, livemode); err != nil {
+		return b, fmt.Errorf("drop old cells: %w", err)
+	}
+	counts, err := b.counts(ctx, queries, livemode, now)
+	if err != nil {
+		return b, fmt.Errorf("read cells: %w", err)
+	}
+	rows, err := queries.OracleListPaydays(ctx, livemode)
+	if err != nil {
+		return b, fmt.Errorf("read paydays: %w", err)
+	}
+	var paid []model.Paid
+	for _, row := range rows {
+		paid = append(paid, model.Paid{Merchant: row.MerchantID.String(), Country: row.Country, Customers: int(row.Customers), Habits: row.Habits})
+	}
+	coefficients, err := model.Learn(counts, paid).MarshalBinary()
+	if err != nil {
+		return b, err
+	}
+	err = db.InTx(ctx, pool, func(tx pgx.Tx) error {
+		queries := db.New(tx)
+		b.Version, err = queries.OracleAddModel(ctx, db.OracleAddModelParams{
+			Livemode: livemode, Merchants: int32(b.Merchants), Attempts: b.Attempts, Coefficients: coefficients,
+		})
+		if err != nil {
+			return err
+		}
+		return queries.OracleDropModels(ctx, db.OracleDropModelsParams{Livemode: livemode, Newest: b.Version})
+	})
+	if err != nil {
+		return b, fmt.Errorf("store a model: %w", err)
+	}
+	return b, nil
+}
+
+// counts reads the cells of a mode. Names are shared between them: a million cells hold few.
+func (b *Built) counts(ctx context.Context, queries *db.Queries, livemode bool, night time.Time) (all []model.Count, err error) {
+	names := make(map[string]string)
+	share := func(name *string) {
+		if known, ok := names[*name]; ok {
+			*name = known
+			return
+		}
+		names[*name] = *name
+	}
+	merchant := ""
+	err = queries.OracleListCellsEach(ctx, livemode, func(row db.OracleListCellsRow) {
+		cell, ok := model.ParseCell(row.Cell)
+		if !ok {
+			b.Spoilt++
+			return
+		}
+		for _, name := range []*string{&cell.Code, &cell.Category, &cell.Country, &cell.Funding, &cell.Brand} {
+			share(name)
+		}
+		if id := row.MerchantID.String(); id != merchant {
+			merchant = id
+			b.Merchants++
+		}
+		b.Cells++
+		b.Attempts += int64(row.Attempts)
+		all = append(all, model.Count{
+			Merchant: merchant, Age: model.AgeOf(row.Month.Time, night), Ours: row.Ours, Cell: cell, Attempts: int(row.Attempts), Successes: int(row.Successes),
+		})
+	})
+	return all, err
+}
+
+// Newest reads a mode's newest model. Where there is none, or none that can be read, it is what is
+// known before any charge, and the version is 0.
+func Newest(ctx context.Context, pool *pgxpool.Pool, livemode bool) (m *model.Model, version int64, err error) {
+	row, err := db.New(pool).OracleReadModel(ctx, livemode)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return model.New(), 0, nil
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read a model: %w", err)
+	}
+	m = new(model.Model)
+	if err := m.UnmarshalBinary(row.Coefficients); err != nil {
+		return model.New(), 0, nil //nolint:nilerr // the next night makes one that can be read
+	}
+	return m, row.Version, nil
+}
+
+// nightlyEvery is how often it is looked whether a night's work is due.
+const nightlyEvery = 10 * time.Minute
+
+// Nightly rebuilds each mode's model once a day until ctx ends. Two processes that do it at once
+// make the same model twice.
+func Nightly(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
+	tick := time.NewTicker(nightlyEvery)
+	defer tick.Stop()
+	for {
+		for _, livemode := range []bool{true, false} {
+			if err := nightly(ctx, pool, livemode, log); err != nil && ctx.Err() == nil {
+				log.Error("[WORKER] the oracle cannot learn: it is tried again", "cause", db.Describe(err))
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func nightly(ctx context.Context, pool *pgxpool.Pool, livemode bool, log *slog.Logger) error {
+	due, err := db.New(pool).OracleModelDue(ctx, livemode)
+	if err != nil || due == nil || !*due {
+		return err
+	}
+	start := time.Now()
+	b, err := Rebuild(ctx, pool, livemode)
+	if err != nil {
+		return err
+	}
+	log.Info("[WORKER] the oracle has learned", "mode", Mode(livemode), "version", b.Version, "merchants", b.Merchants, "attempts", b.Attempts,
+		"cells", b.Cells, "spoilt", b.Spoilt, "took", time.Since(start).Round(time.Millisecond).String())
+	return nil
+}
+
+// Mode is the name of a mode.
+func Mode(livemode bool) string {
+	if livemode {
+		return "live"
+	}
+	return "test"
+}
