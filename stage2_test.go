@@ -105,6 +105,14 @@ func TestAcceptanceOfTheGhostHunter(t *testing.T) {
 		t.Errorf("the report names %d of %d ghosts, it promises the largest 20", named, len(page.Data))
 	}
 
+	// What the oracle learns from is there, and it learns at once when it is told to.
+	if said := run("oracle", "rebuild", "--mode", "test"); !strings.Contains(said, "of 1 merchants and ") || strings.Contains(said, " and 0 charges") {
+		t.Errorf("the oracle learns from nothing: %s", said)
+	}
+	if said := run("oracle", "status"); !strings.Contains(said, "test: learned from ") || !strings.Contains(said, "fewer than 5 merchants share nothing") {
+		t.Errorf("the oracle's status: %s", said)
+	}
+
 	// A second process takes its part in the work.
 	worker := start(t, with(env, "WORKERS", "2"), []string{"work"})
 	worker.awaitLine(t, "[WORKER] ready")
