@@ -77,6 +77,11 @@ func (b *Built) counts(ctx context.Context, queries *db.Queries, livemode bool, 
 		}
 		names[*name] = *name
 	}
+	size, err := queries.OracleCountCells(ctx, livemode)
+	if err != nil {
+		return nil, err
+	}
+	all = make([]model.Count, 0, size.Cells)
 	merchant := ""
 	err = queries.OracleListCellsEach(ctx, livemode, func(row db.OracleListCellsRow) {
 		cell, ok := model.ParseCell(row.Cell)
@@ -94,7 +99,7 @@ func (b *Built) counts(ctx context.Context, queries *db.Queries, livemode bool, 
 		b.Cells++
 		b.Attempts += int64(row.Attempts)
 		all = append(all, model.Count{
-			Merchant: merchant, Age: model.AgeOf(row.Month.Time, night), Ours: row.Ours, Cell: cell, Attempts: int(row.Attempts), Successes: int(row.Successes),
+			Merchant: merchant, Age: model.AgeOf(row.Month.Time, night), Ours: row.Ours, Cell: cell, Attempts: row.Attempts, Successes: row.Successes,
 		})
 	})
 	return all, err

@@ -57,8 +57,8 @@ func MonthOf(at time.Time) time.Time {
 }
 
 // AgeOf is how many whole days lie between a month's midst and a night.
-func AgeOf(month, night time.Time) float64 {
-	return max(math.Floor(night.Sub(month.AddDate(0, 0, 15)).Hours()/24), 0)
+func AgeOf(month, night time.Time) float32 {
+	return float32(max(math.Floor(night.Sub(month.AddDate(0, 0, 15)).Hours()/24), 0))
 }
 
 // countOf is what a charge tells the model, by what its invoice's charges and the customer's were
@@ -73,7 +73,7 @@ func countOf(c Charge, tried []Tried, memory []Past) Count {
 	cell.Billed = uint8(tried[0].At.In(c.Zone).Hour())
 	b := believe(w, memory, before(c.Country))
 	cell.Lift, cell.Level, cell.Own = quarter(b.lift(w, local)), quarter(b.level-noLevel), quarter(ownHours(memory)[cell.Hour])
-	return Count{Merchant: c.Merchant, Ours: c.Ours, Cell: cell, Attempts: 1, Successes: flag(c.OK)}
+	return Count{Merchant: c.Merchant, Ours: c.Ours, Cell: cell, Attempts: 1, Successes: int32(flag(c.OK))}
 }
 
 // remember keeps a charge among the last ones.

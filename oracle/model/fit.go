@@ -4,17 +4,18 @@ import (
 	"cmp"
 	"maps"
 	"math"
+	"runtime"
 	"slices"
 )
 
 // Count is a number of charges that are alike, of one merchant and month.
 type Count struct {
 	Merchant  string
-	Age       float64 // days from then to the night of the fit
+	Age       float32 // days from then to the night of the fit
 	Ours      bool    // the moment was the oracle's
 	Cell      Cell
-	Attempts  int
-	Successes int
+	Attempts  int32
+	Successes int32
 }
 
 // What an old charge, and one whose moment was not ours, weighs beside a new one of ours. Merchants
@@ -57,13 +58,16 @@ const linear = int(blocks - amountBlock)
 // order give the same bytes: they are put in order.
 func learn(counts []Count) map[key][]coefficient {
 	slices.SortFunc(counts, compare)
-	f := newFit(counts)
-	theta := f.solve(make([]float64, len(f.sd)))
-	for range widenings {
-		f.widen(theta)
-		theta = f.solve(theta)
+	f, n := newFit(counts), len(counts)
+	if counts = nil; n > 100_000 {
+		runtime.GC() // a million counts take 130 MB, and are done with
 	}
-	return f.coefficients(theta)
+	theta := make([]float64, len(f.sd))
+	for range widenings {
+		theta = f.solve(theta, roughly)
+		f.widen(theta)
+	}
+	return f.coefficients(f.solve(theta, still))
 }
 
 // Of how wide priors are.
@@ -148,7 +152,7 @@ func newFit(counts []Count) *fit {
 	all, categories := make(map[string]float64), make(map[string]map[string]float64)
 	for i := range counts {
 		c := &counts[i]
-		weight := math.Exp2(-c.Age / halfLife)
+		weight := math.Exp2(-float64(c.Age) / halfLife)
 		if !c.Ours {
 			weight *= notOurs
 		}
@@ -381,14 +385,15 @@ var squares = func() (s [len(spread)]float64) {
 
 // Newton's steps stop when none is larger than this, in units of the priors.
 const (
-	still  = 1e-4
-	steps  = 20
-	within = 60 // steps of the conjugate gradients within one
+	still   = 1e-4
+	roughly = .02 // where only the widths of priors are wanted
+	steps   = 20
+	within  = 60 // steps of the conjugate gradients within one
 )
 
 // solve finds the coefficients of least loss, which is convex, by Newton's method with conjugate
 // gradients.
-func (f *fit) solve(theta []float64) []float64 {
+func (f *fit) solve(theta []float64, still float64) []float64 {
 	loss, gradient, curvature := f.loss(theta)
 	for range steps {
 		step := f.step(gradient, curvature)

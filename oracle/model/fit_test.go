@@ -12,14 +12,14 @@ import (
 func TestNobodyRules(t *testing.T) {
 	t.Parallel()
 	var counts []Count
-	add := func(merchant, category string, n int) {
+	add := func(merchant, category string, n int32) {
 		counts = append(counts, Count{Merchant: merchant, Ours: true, Cell: Cell{Category: category}, Attempts: n})
 	}
 	for i := range 40 {
 		add(fmt.Sprint("acct_s", i), "software", 100)
 	}
 	for i := range 5 {
-		add(fmt.Sprint("acct_m", i), "media", 10*(1+i))
+		add(fmt.Sprint("acct_m", i), "media", 10*(1+int32(i)))
 	}
 	add("acct_loud", "media", 6000)
 	add("acct_other", "media", 500)
@@ -51,7 +51,7 @@ func TestGradient(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	var counts []Count
 	for i := range 400 {
-		counts = append(counts, Count{Merchant: fmt.Sprint(i % 7), Attempts: 3, Successes: r.IntN(4), Age: float64(r.IntN(90)), Cell: Cell{
+		counts = append(counts, Count{Merchant: fmt.Sprint(i % 7), Attempts: 3, Successes: r.Int32N(4), Age: float32(r.IntN(90)), Cell: Cell{
 			Class: Class(r.IntN(4)), Code: "c", Attempt: uint8(r.IntN(5)), Age: uint8(r.IntN(6)), Gap: uint8(r.IntN(6)), Category: "media",
 			Country: "US", Funding: "debit", Amount: int8(r.IntN(9) - 4), Weekday: uint8(r.IntN(7)), Hour: uint8(r.IntN(24)), Rest: r.IntN(3) == 0,
 			Billed: uint8(r.IntN(24)), Lift: int8(r.IntN(9)), Level: int8(r.IntN(9) - 4), Own: int8(r.IntN(5)),
@@ -96,7 +96,7 @@ func TestGradient(t *testing.T) {
 	if measured := (rightSlope - leftSlope) / (2 * step); math.Abs(measured-bend) > 1e-4*math.Abs(bend) {
 		t.Errorf("the bend is %v, and the second derivative says %v", measured, bend)
 	}
-	best := f.solve(make([]float64, len(theta)))
+	best := f.solve(make([]float64, len(theta)), still)
 	_, gradient, _ = f.loss(best)
 	for i, g := range gradient {
 		if math.Abs(g) > 1e-3 {

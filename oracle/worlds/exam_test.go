@@ -109,7 +109,7 @@ func examineFamily(t *testing.T, family func(uint64, Size) []World) {
 			if !strings.Contains(w.Name(), *only) {
 				continue
 			}
-			s, h := Examine(w, NewOurs, 2), Examine(w, func() Player { return heuristic{} }, 2)
+			s, h := Examine(w, NewOurs, 4), Examine(w, func() Player { return heuristic{} }, 4)
 			t.Logf("%d %s", seed+2, s)
 			if timeless(s) {
 				t.Logf("  time matters little there: fixed schedule %.4f, cold %+.4f, play %+.4f", s.Fixed, s.Cold*(s.Best-s.Fixed), s.Play*(s.Best-s.Fixed))
