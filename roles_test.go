@@ -187,7 +187,7 @@ func TestARoleOfRowsAloneRunsAll(t *testing.T) {
 	await("a charge", charged)
 
 	for _, args := range [][]string{
-		{"tasks", "list", "--merchant", account}, {"audit", "--merchant", account, "--json"}, {"oracle", "rebuild"}, {"oracle", "status"}, {"purge"}, {"rewrap"}, {"stop"}, {"stop", "--lift"},
+		{"tasks", "list", "--merchant", account}, {"audit", "--merchant", account, "--json"}, {"oracle", "rebuild"}, {"oracle", "status"}, {"oracle", "heatmap", "--merchant", account}, {"purge"}, {"rewrap"}, {"stop"}, {"stop", "--lift"},
 		{"report", "--merchant", account, "-o", filepath.Join(t.TempDir(), "report.html")}, {"apikey", "list", "--merchant", account}, {"migrate"},
 	} {
 		if code, said := run(env, args...); code != 0 {

@@ -12,6 +12,7 @@ import (
 	"phantom/docs"
 	"phantom/ghost"
 	"phantom/message"
+	"phantom/oracle"
 	"phantom/outbound"
 	"phantom/purge"
 	"phantom/recovery"
@@ -30,6 +31,7 @@ type Services struct {
 	Purges   *purge.Service
 	Shield   *shield.Service
 	Outbound *outbound.Service
+	Oracle   *oracle.Service
 }
 
 // NewServices wires the domain packages over the database. Where Stripe is not needed, they must
@@ -67,7 +69,7 @@ func (a *App) NewServices() Services {
 	ghosts.Hunts, purges.Hunts = hunts, hunts
 	ghosts.Shield, ghosts.Emit = levels, events.Emit
 	purges.Forget = []func(context.Context, uuid.UUID) error{levels.Forget, events.Forget}
-	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges, Shield: levels, Outbound: events}
+	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges, Shield: levels, Outbound: events, Oracle: oracle.New(a.Pool)}
 }
 
 // NewServer wires the routes. verdicts, if not nil, answers what apps ask about access.
@@ -90,6 +92,7 @@ func (a *App) NewServer(s Services, verdicts http.Handler) *web.Server {
 		Recovery:       s.Hunts,
 		Messages:       s.Messages,
 		Shield:         s.Shield,
+		Oracle:         s.Oracle,
 		Outbound:       s.Outbound,
 		Verdicts:       verdicts,
 		WebhookSecrets: a.WebhookSecrets,

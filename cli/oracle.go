@@ -1,26 +1,32 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"phantom/app"
 	"phantom/db"
+	"phantom/decline"
 	"phantom/money"
 	"phantom/oracle"
+	"phantom/oracle/model"
 	"phantom/oracle/play"
 )
 
-const oracleUsage = "phantom oracle status | rebuild [--mode live|test] | play"
+const oracleUsage = "phantom oracle status | heatmap --merchant acct_… [--class CLASS] [--country US] | rebuild [--mode live|test] | play"
 
 // oracleActions are what phantom oracle does, by its first argument.
 var oracleActions = map[string]func(context.Context, Call) error{
-	"status": oracleStatus, "rebuild": oracleRebuild, "play": oraclePlay,
+	"status": oracleStatus, "heatmap": oracleHeatmap, "rebuild": oracleRebuild, "play": oraclePlay,
 }
 
 // oracleOf is the subcommand: its first argument says what to do.
@@ -145,4 +151,85 @@ func oracleRebuild(ctx context.Context, call Call) error {
 		}
 	}
 	return nil
+}
+
+// oracleHeatmap draws when charges of a merchant's customers succeed.
+func oracleHeatmap(ctx context.Context, call Call) error {
+	flags := newFlags("oracle heatmap")
+	account := flags.String("merchant", "", "the connected account, `acct_…`")
+	class := flags.String("class", string(decline.Timed), "of the refusal: timed, low, soon or unknown")
+	country := flags.String("country", "", "of the customers, such as `US` (default: the merchant's own)")
+	if err := call.parse(flags); err != nil {
+		return err
+	}
+	if !slices.Contains([]string{"timed", "low", "soon", "unknown"}, *class) {
+		return fmt.Errorf("phantom oracle heatmap: --class is timed, low, soon or unknown, not %.40q", *class)
+	}
+	if err := checkAccount("oracle heatmap", *account); err != nil {
+		return err
+	}
+	a, err := call.open(ctx, app.Needs{Database: true})
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	merchant, err := merchantNamed(ctx, merchants(a.Pool), "oracle heatmap", *account)
+	if err != nil {
+		return err
+	}
+	p, err := oracle.New(a.Pool).Heatmap(ctx, merchant, decline.Class(*class), strings.ToUpper(*country))
+	if err != nil {
+		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
+	draw(call.Stdout, p)
+	return nil
+}
+
+// draw writes a heatmap in marks of ten steps from the least chance to the best.
+func draw(w io.Writer, p oracle.Picture) {
+	what := p.Class.Words()
+	fmt.Fprintf(w, "The chance of a charge two days after a refusal (%s), in %s, %s mode\n", what, cmp.Or(p.Country, "a country that is not known"), oracle.Mode(p.Livemode))
+	switch {
+	case p.BuiltAt == nil:
+		fmt.Fprintln(w, "No model yet: this is what is widely known. An audit and a night make one.")
+	case !p.Shared():
+		fmt.Fprintf(w, "Model %d of fewer than 5 merchants: this is what is widely known, and what the merchant's own charges say.\n", p.Version)
+	default:
+		fmt.Fprintf(w, "Model %d of %s\n", p.Version, p.BuiltAt.UTC().Format(time.RFC3339))
+	}
+	least, best := 1.0, 0.0
+	for _, hours := range p.Hours {
+		for _, s := range hours {
+			least, best = min(least, s.P), max(best, s.P)
+		}
+	}
+	mark := func(s model.Shade) string {
+		step := int((s.P - least) / max(best-least, 1e-9) * 9.99)
+		if text := string("0123456789"[min(max(step, 0), 9)]); s.Known {
+			return text
+		}
+		return "·"
+	}
+	fmt.Fprintf(w, "\n0 is %.1f %%, 9 is %.1f %%; · is what fewer than 5 merchants stand behind\n\n", 100*least, 100*best)
+	fmt.Fprintln(w, "     0     3     6     9     12    15    18    21")
+	for weekday, hours := range p.Hours {
+		fmt.Fprintf(w, "%s ", time.Weekday(weekday).String()[:3])
+		for _, s := range hours {
+			fmt.Fprintf(w, " %s", mark(s))
+		}
+		fmt.Fprintln(w)
+	}
+	fmt.Fprint(w, "\nBy day of the month, the best first:")
+	days := make([]int, len(p.Days))
+	for i := range days {
+		days[i] = i
+	}
+	slices.SortStableFunc(days, func(a, b int) int { return cmp.Compare(p.Days[b].P, p.Days[a].P) })
+	for _, day := range days[:5] {
+		fmt.Fprintf(w, " %d (%.1f %%)", day+1, 100*p.Days[day].P)
+	}
+	if !p.Days[0].Known {
+		fmt.Fprint(w, ", as is widely known")
+	}
+	fmt.Fprintln(w)
 }

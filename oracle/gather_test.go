@@ -176,6 +176,47 @@ func TestWhoLeavesLeavesNoTrace(t *testing.T) {
 	}
 }
 
+// What many merchants stand behind shows in the heatmap, and what few do shows as such.
+func TestHeatmap(t *testing.T) {
+	t.Parallel()
+	s := played(t)
+	service, one := New(s.pool), ""
+	for name := range s.charges {
+		one = name
+		break
+	}
+	known := func() (n int) {
+		t.Helper()
+		p, err := service.Heatmap(t.Context(), s.merchants[one].ID, decline.Timed, "US")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, hours := range p.Hours {
+			for _, shade := range hours {
+				if shade.Known {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	if n := known(); n != 0 {
+		t.Errorf("%d hours are known without a model", n)
+	}
+	s.audited(t, one)
+	s.rebuilt(t)
+	if n := known(); n != 0 {
+		t.Errorf("%d hours are known of one merchant's charges", n)
+	}
+	for name := range s.charges {
+		s.audited(t, name)
+	}
+	s.rebuilt(t)
+	if n := known(); n < 24 {
+		t.Errorf("%d hours are known of the charges of %d merchants", n, len(s.charges))
+	}
+}
+
 // A night's work is due once a day, where there is something to learn from.
 func TestNightly(t *testing.T) {
 	t.Parallel()

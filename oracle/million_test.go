@@ -32,7 +32,7 @@ func randomCell(r *rand.Rand, category string) model.Cell {
 
 // TestRebuildOfMany measures a night over -cells of 200 merchants, and a question to its model. It
 // measures nothing in CI.
-func TestRebuildOfMany(t *testing.T) {
+func TestRebuildOfMany(t *testing.T) { //nolint:paralleltest // it measures
 	if *manyCells == 0 {
 		t.Skip("-cells says how many")
 	}

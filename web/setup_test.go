@@ -38,6 +38,7 @@ import (
 	"phantom/ghost"
 	"phantom/internal/stage"
 	"phantom/message"
+	"phantom/oracle"
 	"phantom/outbound"
 	"phantom/recovery"
 	"phantom/sandbox"
@@ -169,6 +170,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	events := outbound.New(b.pool, outbound.Config{Log: log, Dev: true})
 	server := web.New(web.Config{
 		Shield:         b.levels,
+		Oracle:         oracle.New(b.pool),
 		Outbound:       events,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Connect:        b.service, Ghost: ghosts, Recovery: b.hunts, Messages: messages, OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},

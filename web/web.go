@@ -23,6 +23,7 @@ import (
 	"phantom/ghost"
 	"phantom/input"
 	"phantom/message"
+	"phantom/oracle"
 	"phantom/outbound"
 	"phantom/recovery"
 	"phantom/shield"
@@ -50,6 +51,7 @@ type Config struct {
 	Recovery *recovery.Service
 	Messages *message.Service
 	Shield   *shield.Service
+	Oracle   *oracle.Service
 	Outbound *outbound.Service
 	// Verdicts answers what apps ask about access; nil: nobody does.
 	Verdicts http.Handler
@@ -110,6 +112,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /api/halt", s.evenDisconnected(s.halt))
 	mux.HandleFunc("DELETE /api/halt", s.authenticated(s.unhalt))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
+	mux.HandleFunc("GET /api/oracle/heatmap", s.authenticated(s.oracleHeatmap))
 	mux.HandleFunc("GET /api/tasks", s.authenticated(s.listTasks))
 	mux.HandleFunc("GET /api/audit-log", s.authenticated(s.listTrail))
 	mux.HandleFunc("GET /api/channels", s.authenticated(s.listChannels))

@@ -27,7 +27,7 @@ const (
 
 // The rules of privacy for what merchants share.
 const (
-	enough = 5   // merchants stand behind each coefficient that is shared
+	Enough = 5   // merchants stand behind each coefficient that is shared
 	most   = .25 // of all weight is any merchant's
 )
 
@@ -59,7 +59,7 @@ const linear = int(blocks - amountBlock)
 func learn(counts []Count) map[key][]coefficient {
 	slices.SortFunc(counts, compare)
 	f, n := newFit(counts), len(counts)
-	if counts = nil; n > 100_000 {
+	if n > 100_000 {
 		runtime.GC() // a million counts take 130 MB, and are done with
 	}
 	theta := make([]float64, len(f.sd))
@@ -124,14 +124,14 @@ func flag(b bool) int {
 }
 
 // share is by how much each merchant's weight is lowered, so that none has more than their part of
-// all. Fewer than enough merchants share nothing, and keep all of theirs.
+// all. Fewer than [Enough] merchants share nothing, and keep all of theirs.
 func share(weights map[string]float64) map[string]float64 {
 	limit, all := math.Inf(1), make([]float64, 0, len(weights))
 	for _, weight := range weights {
 		all = append(all, weight)
 	}
 	slices.Sort(all) // sums of floats depend on their order
-	if len(all) >= enough {
+	if len(all) >= Enough {
 		for range 100 {
 			sum := 0.0
 			for _, weight := range all {
@@ -241,7 +241,7 @@ func (f *fit) fill(counts []Count, shares map[string]float64, index map[key]int,
 	for _, g := range f.groups {
 		kind := kinds[g.key.block]
 		for at := g.first; at < g.first+kind.places; at++ {
-			if kind.own && merchants[at] > 0 || merchants[at] >= enough {
+			if kind.own && merchants[at] > 0 || merchants[at] >= Enough {
 				f.sd[at] = kind.sd
 			}
 		}

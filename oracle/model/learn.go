@@ -80,7 +80,7 @@ func learnPaydays(paid []Paid) map[string]*paydays {
 	}
 	shares, learned := share(customers), make(map[string]*paydays)
 	for _, country := range slices.Sorted(maps.Keys(of)) { // "" comes first
-		if len(of[country]) < enough {
+		if len(of[country]) < Enough {
 			continue
 		}
 		sums, n := before(country), 0.0
