@@ -109,6 +109,11 @@ bench-rls: ## Measure what row-level security would cost (ADR 0020)
 bench-shield: ## Measure answers about access beside a hello-world server, and how soon a change is seen
 	cd bench && go run ./cmd/shield
 
+.PHONY: bench-oracle
+bench-oracle: ## Examine the oracle in all worlds with three seeds, and measure a night and a question
+	go test ./oracle/worlds -count=1 -timeout 60m -run '^TestExam$$' -v -args -seeds 3
+	GOMAXPROCS=1 go test ./oracle -count=1 -timeout 20m -run '^TestRebuildOfMany$$' -v -args -cells 1000000
+
 .PHONY: bench-charges
 bench-charges: ## Measure due charges beside the sandbox's ceiling and beside River's bare call
 	cd bench && go run ./cmd/charges

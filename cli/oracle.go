@@ -113,8 +113,8 @@ func oracleStatus(ctx context.Context, call Call) error {
 		default:
 			fmt.Fprintf(call.Stdout, "  model %d of %s, of %d merchants and %s charges, %s bytes\n", newest.Version,
 				newest.BuiltAt.UTC().Format(time.RFC3339), newest.Merchants, money.Count(newest.Attempts), money.Count(newest.Bytes))
-			if newest.Merchants < 5 {
-				fmt.Fprintln(call.Stdout, "  fewer than 5 merchants share nothing: each has what is widely known, and their own")
+			if newest.Merchants < model.Enough {
+				fmt.Fprintf(call.Stdout, "  fewer than %d merchants share nothing: each has what is widely known, and their own\n", model.Enough)
 			}
 		}
 	}
@@ -193,7 +193,7 @@ func draw(w io.Writer, p oracle.Picture) {
 	case p.BuiltAt == nil:
 		fmt.Fprintln(w, "No model yet: this is what is widely known. An audit and a night make one.")
 	case !p.Shared():
-		fmt.Fprintf(w, "Model %d of fewer than 5 merchants: this is what is widely known, and what the merchant's own charges say.\n", p.Version)
+		fmt.Fprintf(w, "Model %d of fewer than %d merchants: this is what is widely known, and what the merchant's own charges say.\n", p.Version, model.Enough)
 	default:
 		fmt.Fprintf(w, "Model %d of %s\n", p.Version, p.BuiltAt.UTC().Format(time.RFC3339))
 	}
@@ -210,7 +210,7 @@ func draw(w io.Writer, p oracle.Picture) {
 		}
 		return "·"
 	}
-	fmt.Fprintf(w, "\n0 is %.1f %%, 9 is %.1f %%; · is what fewer than 5 merchants stand behind\n\n", 100*least, 100*best)
+	fmt.Fprintf(w, "\n0 is %.1f %%, 9 is %.1f %%; · is an hour at which fewer than %d merchants have charged\n\n", 100*least, 100*best, model.Enough)
 	fmt.Fprintln(w, "     0     3     6     9     12    15    18    21")
 	for weekday, hours := range p.Hours {
 		fmt.Fprintf(w, "%s ", time.Weekday(weekday).String()[:3])

@@ -42,10 +42,13 @@ func (s *Service) Disconnect(ctx context.Context, tx pgx.Tx, account string, at 
 	if err != nil {
 		return false, fmt.Errorf("forget tokens: %w", err)
 	}
-	if err := queries.OracleForgetCells(ctx, id); err != nil { // the next night's model goes without them
+	if err := queries.OracleForgetCells(ctx, id); err != nil { // and with them all models
 		return false, fmt.Errorf("forget what the oracle learned: %w", err)
 	}
 	if err := queries.OracleForgetPaydays(ctx, id); err != nil {
+		return false, fmt.Errorf("forget what the oracle learned: %w", err)
+	}
+	if err := queries.OracleForgetModels(ctx); err != nil {
 		return false, fmt.Errorf("forget what the oracle learned: %w", err)
 	}
 	if _, err := queries.TaskPark(ctx, db.TaskParkParams{MerchantID: id, Most: atOnce}); err != nil {

@@ -463,7 +463,6 @@ type OracleModel struct {
 	Livemode     bool
 	Version      int64
 	BuiltAt      time.Time
-	StoredAt     time.Time
 	Merchants    int32
 	Attempts     int64
 	Coefficients []byte

@@ -229,6 +229,25 @@ func (q *Queries) OracleCountCells(ctx context.Context, livemode bool) (OracleCo
 	return i, err
 }
 
+const oracleCountGone = `-- name: OracleCountGone :one
+SELECT count(*) FROM unnest($1::uuid[]) AS told (id)
+WHERE NOT EXISTS (SELECT 1 FROM oracle_cells c WHERE c.merchant_id = told.id AND c.livemode = $2)
+    AND NOT EXISTS (SELECT 1 FROM oracle_paydays p WHERE p.merchant_id = told.id AND p.livemode = $2)
+`
+
+type OracleCountGoneParams struct {
+	Merchants []uuid.UUID
+	Livemode  bool
+}
+
+// How many of those who are in a model have no cells any more.
+func (q *Queries) OracleCountGone(ctx context.Context, arg OracleCountGoneParams) (int64, error) {
+	row := q.db.QueryRow(ctx, oracleCountGone, arg.Merchants, arg.Livemode)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const oracleDropCells = `-- name: OracleDropCells :exec
 DELETE FROM oracle_cells WHERE merchant_id = $1 AND livemode = $2 AND NOT ours
 `
@@ -246,9 +265,7 @@ func (q *Queries) OracleDropCells(ctx context.Context, arg OracleDropCellsParams
 
 const oracleDropModels = `-- name: OracleDropModels :exec
 DELETE FROM oracle_model o
-WHERE o.livemode = $1 AND o.version < $2 AND (
-    o.built_at < phantom_now() - interval '30 days'
-    OR EXISTS (SELECT 1 FROM merchants m WHERE m.disconnected_at >= o.stored_at))
+WHERE o.livemode = $1 AND o.version < $2 AND o.built_at < phantom_now() - interval '30 days'
 `
 
 type OracleDropModelsParams struct {
@@ -256,7 +273,7 @@ type OracleDropModelsParams struct {
 	Newest   int64
 }
 
-// Those of more than 30 nights ago, and all that may hold a trace of somebody who has left.
+// Those of more than 30 nights ago.
 func (q *Queries) OracleDropModels(ctx context.Context, arg OracleDropModelsParams) error {
 	_, err := q.db.Exec(ctx, oracleDropModels, arg.Livemode, arg.Newest)
 	return err
@@ -291,6 +308,17 @@ DELETE FROM oracle_cells WHERE merchant_id = $1
 
 func (q *Queries) OracleForgetCells(ctx context.Context, merchantID uuid.UUID) error {
 	_, err := q.db.Exec(ctx, oracleForgetCells, merchantID)
+	return err
+}
+
+const oracleForgetModels = `-- name: OracleForgetModels :exec
+DELETE FROM oracle_model
+`
+
+// Of both modes: any of them may hold a trace of who leaves. The workers make new ones within
+// minutes.
+func (q *Queries) OracleForgetModels(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, oracleForgetModels)
 	return err
 }
 
@@ -451,6 +479,27 @@ func (q *Queries) OracleListPaydays(ctx context.Context, livemode bool) ([]Oracl
 		return nil, err
 	}
 	return items, nil
+}
+
+const oracleLockMerchant = `-- name: OracleLockMerchant :one
+SELECT id FROM merchants WHERE id = $1 AND disconnected_at IS NULL FOR NO KEY UPDATE
+`
+
+func (q *Queries) OracleLockMerchant(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, oracleLockMerchant, id)
+	var id_2 uuid.UUID
+	err := row.Scan(&id_2)
+	return id_2, err
+}
+
+const oracleLockModels = `-- name: OracleLockModels :exec
+LOCK TABLE oracle_model IN SHARE ROW EXCLUSIVE MODE
+`
+
+// Whoever disconnects waits for this, and this for them.
+func (q *Queries) OracleLockModels(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, oracleLockModels)
+	return err
 }
 
 const oracleModelDue = `-- name: OracleModelDue :one

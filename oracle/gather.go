@@ -2,9 +2,8 @@ package oracle
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,6 +33,13 @@ func Gather(ctx context.Context, pool *pgxpool.Pool, merchant db.Merchant, audit
 	cells, paydays := g.rows()
 	err = db.InTx(ctx, pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
+		// Who has left meanwhile has told nothing, and who leaves now waits for this.
+		if _, err := queries.OracleLockMerchant(ctx, merchant.ID); err != nil {
+			if errors.Is(err, pgx.ErrNoRows) {
+				return nil
+			}
+			return err
+		}
 		if err := queries.OracleDropCells(ctx, db.OracleDropCellsParams{MerchantID: merchant.ID, Livemode: merchant.Livemode}); err != nil {
 			return err
 		}
@@ -109,20 +115,21 @@ func (g *gathering) end() {
 		attempts[row.Sequence]++
 		c := model.Charge{
 			Debt: debt, Customer: g.customer, Invoice: row.Sequence, Attempt: attempts[row.Sequence], At: row.CreatedAt, OK: row.Outcome == "succeeded",
-			Code: text(row.DeclineCode),
+			Code: model.Word(text(row.DeclineCode)),
 		}
-		c.Brand, c.Funding, c.Decimals = text(row.Brand), known(text(row.Funding)), money.Decimals(text(row.Currency))
+		c.Brand, c.Funding, c.Decimals = model.Word(text(row.Brand)), model.Word(text(row.Funding)), money.Decimals(text(row.Currency))
 		if row.Amount != nil {
 			c.Amount = *row.Amount
 		}
+		was := hard[row.Sequence]
 		if row.DeclineClass != nil {
-			if c.Class = model.ClassOf(*row.DeclineClass); row.DeclineClass.IsHard() {
-				hard[row.Sequence] = true
+			c.Class = model.ClassOf(*row.DeclineClass)
+			if hard[row.Sequence] = row.DeclineClass.IsHard(); hard[row.Sequence] {
 				continue
 			}
 		}
 		count, told := who.Tell(c)
-		if !told || hard[row.Sequence] || c.At.Before(g.from) {
+		if !told || was || c.At.Before(g.from) {
 			continue
 		}
 		at := place{model.MonthOf(c.At), count.Cell.Text()}
@@ -144,12 +151,10 @@ func (g *gathering) rows() (cells []db.OracleAddCellsParams, paydays []db.Oracle
 			Attempts: int32(n.attempts), Successes: int32(n.successes),
 		})
 	}
-	for _, country := range slices.Sorted(maps.Keys(g.paydays)) {
-		if p := g.paydays[country]; p.Customers > 0 {
-			paydays = append(paydays, db.OracleAddPaydaysParams{
-				MerchantID: g.merchant.ID, Livemode: g.merchant.Livemode, Country: country, Customers: int32(p.Customers), Habits: p.Habits,
-			})
-		}
+	for _, p := range model.Pooled(g.paydays) {
+		paydays = append(paydays, db.OracleAddPaydaysParams{
+			MerchantID: g.merchant.ID, Livemode: g.merchant.Livemode, Country: p.Country, Customers: int32(p.Customers), Habits: p.Habits,
+		})
 	}
 	return cells, paydays
 }
@@ -159,12 +164,4 @@ func text[T ~string](t *T) string {
 		return ""
 	}
 	return string(*t)
-}
-
-// known is a funding, "" for Stripe's "unknown".
-func known(funding string) string {
-	if funding == "unknown" {
-		return ""
-	}
-	return funding
 }

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -26,15 +27,15 @@ type shops struct {
 
 // played connects the merchants of a small world, with the charges as an audit sees them: whatever
 // a customer paid of their own accord looks like any other charge.
-func played(t *testing.T) *shops {
+func played(t *testing.T, merchants, customers int) *shops {
 	t.Helper()
 	s := &shops{newBench(dbtest.Pool(t)), make(map[string]db.Merchant), make(map[string][]model.Charge)}
-	for _, c := range worlds.History(worlds.Agents(5, worlds.Size{Merchants: 7, Customers: 9})[0]) {
+	for _, c := range worlds.History(worlds.Agents(5, worlds.Size{Merchants: merchants, Customers: customers})[0]) {
 		if _, known := s.merchants[c.Merchant]; !known {
 			s.merchants[c.Merchant] = oracleMerchant(t, s.bench, fmt.Sprint("acct_", len(s.merchants)), c.Category, true)
 		}
 		name := c.Merchant
-		c.Alone, c.Merchant, c.Funding = false, s.merchants[name].ID.String(), known(c.Funding)
+		c.Alone, c.Merchant, c.Funding = false, s.merchants[name].ID.String(), model.Word(c.Funding)
 		s.charges[name] = append(s.charges[name], c)
 	}
 	return s
@@ -84,6 +85,22 @@ func (s *shops) audited(t *testing.T, name string) {
 	}
 }
 
+// leave disconnects a merchant.
+func (s *shops) leave(t *testing.T, name string) {
+	t.Helper()
+	service := connect.New(connect.Config{}, s.pool)
+	tx, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := service.Disconnect(t.Context(), tx, s.merchants[name].StripeUserID, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (s *shops) rebuilt(t *testing.T) string {
 	t.Helper()
 	if _, err := Rebuild(t.Context(), s.pool, true); err != nil {
@@ -99,7 +116,7 @@ func (s *shops) rebuilt(t *testing.T) string {
 // What audits leave in the tables makes the model that the charges themselves make in memory.
 func TestAuditsMakeTheModelOfTheirCharges(t *testing.T) {
 	t.Parallel()
-	s := played(t)
+	s := played(t, 8, 9)
 	s.at(t, "timestamptz '"+worlds.Play.Format(time.RFC3339)+"'")
 	ledger := model.NewLedger()
 	for name := range s.charges {
@@ -138,7 +155,7 @@ func TestAuditsMakeTheModelOfTheirCharges(t *testing.T) {
 // Of who has left, tables, the next model and older ones have no trace.
 func TestWhoLeavesLeavesNoTrace(t *testing.T) {
 	t.Parallel()
-	s := played(t)
+	s := played(t, 8, 9)
 	s.at(t, "timestamptz '"+worlds.Play.Format(time.RFC3339)+"'")
 	leaves := ""
 	for name := range s.charges {
@@ -153,16 +170,9 @@ func TestWhoLeavesLeavesNoTrace(t *testing.T) {
 	if with := s.rebuilt(t); with == without || !strings.Contains(with, s.merchants[leaves].ID.String()) {
 		t.Fatal("the merchant has told nothing")
 	}
-	service := connect.New(connect.Config{}, s.pool)
-	tx, err := s.pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := service.Disconnect(t.Context(), tx, s.merchants[leaves].StripeUserID, time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
+	s.leave(t, leaves)
+	if n := dbtest.Count(t, s.pool, "SELECT count(*) FROM oracle_model"); n != 0 {
+		t.Errorf("%d models with a trace are left", n)
 	}
 	if n := dbtest.Count(t, s.pool, "SELECT (SELECT count(*) FROM oracle_cells WHERE merchant_id = '"+s.merchants[leaves].ID.String()+"')"+
 		" + (SELECT count(*) FROM oracle_paydays WHERE merchant_id = '"+s.merchants[leaves].ID.String()+"')"); n != 0 {
@@ -171,15 +181,32 @@ func TestWhoLeavesLeavesNoTrace(t *testing.T) {
 	if after := s.rebuilt(t); after != without {
 		t.Error("the next model is not as if they had never been there")
 	}
-	if n := dbtest.Count(t, s.pool, "SELECT count(*) FROM oracle_model"); n != 1 {
-		t.Errorf("%d models, want the newest alone", n)
+}
+
+// Who leaves while their audit ends, or while a model is made, leaves no trace either.
+func TestWhoLeavesMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := played(t, 8, 9)
+	leaves := ""
+	for name := range s.charges {
+		s.audited(t, name)
+		leaves = name
+	}
+	s.leave(t, leaves)
+	s.audited(t, leaves)
+	if n := dbtest.Count(t, s.pool, "SELECT count(*) FROM oracle_cells WHERE merchant_id = '"+s.merchants[leaves].ID.String()+"'"); n != 0 {
+		t.Errorf("an audit that ends later leaves %d cells", n)
+	}
+	b := Built{told: []uuid.UUID{s.merchants[leaves].ID}} // was read before they left
+	if err := b.store(t.Context(), s.pool, true, []byte("x")); !errors.Is(err, ErrLeft) {
+		t.Errorf("a model of who has left is stored: %v", err)
 	}
 }
 
 // What many merchants stand behind shows in the heatmap, and what few do shows as such.
 func TestHeatmap(t *testing.T) {
 	t.Parallel()
-	s := played(t)
+	s := played(t, 12, 30)
 	service, one := New(s.pool), ""
 	for name := range s.charges {
 		one = name
@@ -220,7 +247,7 @@ func TestHeatmap(t *testing.T) {
 // A night's work is due once a day, where there is something to learn from.
 func TestNightly(t *testing.T) {
 	t.Parallel()
-	s := played(t)
+	s := played(t, 8, 9)
 	log := &stage.Log{}
 	models := func(want int64) {
 		t.Helper()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -21,11 +22,15 @@ type Built struct {
 	Cells     int
 	Attempts  int64
 	Spoilt    int // cells that cannot be read, and are left out
+	told      []uuid.UUID
 }
 
+// ErrLeft says that somebody has left while a model was made of what they had told.
+var ErrLeft = errors.New("a merchant has left meanwhile: it is done again without them")
+
 // Rebuild makes a model from all cells of a mode, and stores it as the newest. The same cells make
-// the same bytes. Models of more than 30 nights ago go, and all that may hold a trace of somebody
-// who has left.
+// the same bytes. Models of more than 30 nights ago go. Where somebody has left meanwhile it stores
+// nothing and returns [ErrLeft].
 func Rebuild(ctx context.Context, pool *pgxpool.Pool, livemode bool) (b Built, err error) {
 	queries := db.New(pool)
 	now, err := queries.Now(ctx)
@@ -45,14 +50,30 @@ func Rebuild(ctx context.Context, pool *pgxpool.Pool, livemode bool) (b Built, e
 	}
 	var paid []model.Paid
 	for _, row := range rows {
+		b.told = append(b.told, row.MerchantID)
 		paid = append(paid, model.Paid{Merchant: row.MerchantID.String(), Country: row.Country, Customers: int(row.Customers), Habits: row.Habits})
 	}
 	coefficients, err := model.Learn(counts, paid).MarshalBinary()
 	if err != nil {
 		return b, err
 	}
-	err = db.InTx(ctx, pool, func(tx pgx.Tx) error {
+	return b, b.store(ctx, pool, livemode, coefficients)
+}
+
+// store stores a model, unless somebody who is in it has left since their cells were read.
+func (b *Built) store(ctx context.Context, pool *pgxpool.Pool, livemode bool, coefficients []byte) error {
+	err := db.InTx(ctx, pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
+		if err := queries.OracleLockModels(ctx); err != nil {
+			return err
+		}
+		gone, err := queries.OracleCountGone(ctx, db.OracleCountGoneParams{Merchants: b.told, Livemode: livemode})
+		if err != nil {
+			return err
+		}
+		if gone > 0 {
+			return ErrLeft
+		}
 		b.Version, err = queries.OracleAddModel(ctx, db.OracleAddModelParams{
 			Livemode: livemode, Merchants: int32(b.Merchants), Attempts: b.Attempts, Coefficients: coefficients,
 		})
@@ -62,9 +83,9 @@ func Rebuild(ctx context.Context, pool *pgxpool.Pool, livemode bool) (b Built, e
 		return queries.OracleDropModels(ctx, db.OracleDropModelsParams{Livemode: livemode, Newest: b.Version})
 	})
 	if err != nil {
-		return b, fmt.Errorf("store a model: %w", err)
+		return fmt.Errorf("store a model: %w", err)
 	}
-	return b, nil
+	return nil
 }
 
 // counts reads the cells of a mode. Names are shared between them: a million cells hold few.
@@ -95,6 +116,7 @@ func (b *Built) counts(ctx context.Context, queries *db.Queries, livemode bool, 
 		if id := row.MerchantID.String(); id != merchant {
 			merchant = id
 			b.Merchants++
+			b.told = append(b.told, row.MerchantID)
 		}
 		b.Cells++
 		b.Attempts += int64(row.Attempts)

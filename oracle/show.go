@@ -61,11 +61,11 @@ func (s *Service) Model(ctx context.Context, livemode bool, k Knowledge) (*model
 	if known := s.newest[livemode]; known.model != nil && known.version == k.Version {
 		return known.model, nil
 	}
-	m, version, err := Newest(ctx, s.pool, livemode)
+	m, _, err := Newest(ctx, s.pool, livemode)
 	if err != nil {
 		return nil, err
 	}
-	s.newest[livemode] = loaded{m, version}
+	s.newest[livemode] = loaded{m, k.Version} // one that cannot be read, too, is read once
 	return m, nil
 }
 

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,18 @@ func ClassOf(name decline.Class) Class {
 	default:
 		return Unknown
 	}
+}
+
+var wordShape = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
+
+// Word is a name as the model takes it, such as a code or a brand: "" for "unknown" and for what can
+// be none.
+func Word(text string) string {
+	text = strings.ToLower(text)
+	if text == "unknown" || !wordShape.MatchString(text) {
+		return ""
+	}
+	return text
 }
 
 // Cell is all that the model looks at in a charge that was not the first of its invoice. What is
@@ -142,6 +155,7 @@ const (
 	levelBlock
 	liftAmountBlock
 	ownBlock
+	seenBlock // at which hours of the week enough merchants have charged: no coefficient
 	blocks
 )
 
@@ -170,7 +184,7 @@ var kinds = [blocks]kind{
 	countryBlock:          {name: "country", places: 1, sd: .25},
 	fundingBlock:          {name: "funding", places: 1, sd: .2},
 	brandBlock:            {name: "brand", places: 1, sd: .1},
-	merchantBlock:         {name: "merchant", places: 1, sd: .35, own: true},
+	merchantBlock:         {name: "merchant", places: 1, sd: .5, own: true},
 	hourBlock:             {name: "hour", places: 24, sd: .3 * timing, hours: true},
 	weekdayBlock:          {name: "weekday", places: 7, sd: .25 * timing},
 	restHourBlock:         {name: "rest_hour", places: 24, sd: .2 * timing, hours: true},
@@ -179,13 +193,14 @@ var kinds = [blocks]kind{
 	categoryWeekdayBlock:  {name: "category_weekday", places: 7, sd: .2 * timing},
 	countryHourBlock:      {name: "country_hour", places: 24, sd: .2 * timing, hours: true},
 	midnightBlock:         {name: "midnight", places: 1, sd: .3 * timing},
-	merchantHourBlock:     {name: "merchant_hour", places: 24, sd: .25 * timing, hours: true, own: true},
+	merchantHourBlock:     {name: "merchant_hour", places: 24, sd: .35 * timing, hours: true, own: true},
 	merchantWeekdayBlock:  {name: "merchant_weekday", places: 7, sd: .15 * timing, own: true},
 	billedBlock:           {name: "billed", places: 24, sd: .5, hours: true},
 	amountBlock:           {name: "amount", places: 1, sd: .3},
 	liftBlock:             {name: "lift", places: 1, sd: .3, mean: byClass(.8, .3, .2, .5)},
 	levelBlock:            {name: "level", places: 1, sd: .3, mean: byClass(.8, .6, .4, .6)},
 	liftAmountBlock:       {name: "lift_amount", places: 1, sd: .2},
+	seenBlock:             {name: "seen", places: 7 * 24},
 	ownBlock:              {name: "own", places: 1, sd: .4, mean: byClass(.3, .3, .3, .3)},
 }
 

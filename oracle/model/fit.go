@@ -27,7 +27,7 @@ const (
 
 // The rules of privacy for what merchants share.
 const (
-	Enough = 5   // merchants stand behind each coefficient that is shared
+	Enough = 6   // merchants stand behind what is shared: five besides the one who asks
 	most   = .25 // of all weight is any merchant's
 )
 
@@ -67,7 +67,9 @@ func learn(counts []Count) map[key][]coefficient {
 		theta = f.solve(theta, roughly)
 		f.widen(theta)
 	}
-	return f.coefficients(f.solve(theta, still))
+	all := f.coefficients(f.solve(theta, still))
+	seen(counts, all)
+	return all
 }
 
 // Of how wide priors are.
@@ -78,7 +80,8 @@ const (
 )
 
 // widen makes the prior of each block of what is shared as wide as its coefficients differ: wide
-// where a block says much, narrow where it says little (MacKay's evidence approximation).
+// where a block says much, narrow where it says little (MacKay's evidence approximation). What is a
+// merchant's own keeps its width: else others would move it.
 func (f *fit) widen(theta []float64) {
 	_, _, curvature := f.loss(theta)
 	diagonal := f.diagonal(curvature)
@@ -91,6 +94,9 @@ func (f *fit) widen(theta []float64) {
 	}
 	for _, g := range f.groups {
 		b := g.key.block
+		if kinds[b].own {
+			continue
+		}
 		sd := kinds[b].sd
 		wide := math.Sqrt((size[b] + firm*sd*sd) / (free[b] + firm))
 		wide = min(max(wide, sd/widest), widest*sd)
@@ -99,6 +105,34 @@ func (f *fit) widen(theta []float64) {
 				theta[at] *= f.sd[at] / wide
 				f.sd[at] = wide
 			}
+		}
+	}
+}
+
+// rounded leaves of a number what matters. The search for the best coefficients goes over all at
+// once, and so the last digits of a merchant's own hang on what others have told.
+func rounded(x float64) float64 { return math.Round(x*1e4) / 1e4 }
+
+// seen notes for each class at which hours of the week enough merchants have charged.
+func seen(counts []Count, all map[key][]coefficient) {
+	var merchants [classes][7 * 24]map[string]bool
+	for i := range counts {
+		c := &counts[i].Cell
+		at := &merchants[c.Class][int(c.Weekday)*24+int(c.Hour)]
+		if *at == nil {
+			*at = make(map[string]bool)
+		}
+		(*at)[counts[i].Merchant] = true
+	}
+	for class := range merchants {
+		hours, any := make([]coefficient, 7*24), false
+		for i, of := range merchants[class] {
+			if len(of) >= Enough {
+				hours[i].Mean, any = 1, true
+			}
+		}
+		if any {
+			all[key{seenBlock, Class(class), ""}] = hours
 		}
 	}
 }
@@ -149,7 +183,6 @@ func share(weights map[string]float64) map[string]float64 {
 
 func newFit(counts []Count) *fit {
 	f := &fit{}
-	all, categories := make(map[string]float64), make(map[string]map[string]float64)
 	for i := range counts {
 		c := &counts[i]
 		weight := math.Exp2(-float64(c.Age) / halfLife)
@@ -157,17 +190,6 @@ func newFit(counts []Count) *fit {
 			weight *= notOurs
 		}
 		f.weights = append(f.weights, weight)
-		if categories[c.Cell.Category] == nil {
-			categories[c.Cell.Category] = make(map[string]float64)
-		}
-		all[c.Merchant] += weight * float64(c.Attempts)
-		categories[c.Cell.Category][c.Merchant] += weight * float64(c.Attempts)
-	}
-	shares := share(all)
-	for _, of := range categories { // nor does anybody rule their category
-		for merchant, part := range share(of) {
-			shares[merchant] = min(shares[merchant], part)
-		}
 	}
 	index := make(map[key]int)
 	for i := range counts {
@@ -185,8 +207,68 @@ func newFit(counts []Count) *fit {
 		f.groups[i].first, index[f.groups[i].key] = next, next
 		next += kinds[f.groups[i].key.block].places
 	}
-	f.fill(counts, shares, index, next)
+	f.fill(counts, index, next)
+	f.limit(counts)
 	return f
+}
+
+// ruled are the blocks whose coefficients one merchant might rule. Those of a class are ruled by who
+// rules the class, and beside these there is only what is each merchant's own.
+var ruled = [...]block{codeBlock, categoryBlock, countryBlock, fundingBlock, brandBlock}
+
+// rounds are how often limits are set: what lowers one merchant raises the part of the others.
+const rounds = 6
+
+// limit lowers the weights of counts until no merchant has more than their part: of each class,
+// code, category, country, funding and brand that is shared, and of all.
+func (f *fit) limit(counts []Count) {
+	groups := make([]map[string]float64, len(f.sd)+classes+1)
+	of := func(i int) [len(ruled) + 2]int {
+		var all [len(ruled) + 2]int
+		for j, b := range ruled {
+			all[j] = int(f.rows[i*int(blocks)+int(b)])
+		}
+		all[len(ruled)], all[len(ruled)+1] = len(f.sd)+int(counts[i].Cell.Class), len(f.sd)+classes
+		return all
+	}
+	total := func() {
+		for g := range groups {
+			clear(groups[g])
+		}
+		for i := range counts {
+			for _, g := range of(i) {
+				if groups[g] == nil {
+					groups[g] = make(map[string]float64)
+				}
+				groups[g][counts[i].Merchant] += f.n[i]
+			}
+		}
+	}
+	lower := func(only func(g int) bool) {
+		for g := range groups {
+			if g == 0 || groups[g] == nil || !only(g) { // 0 is what says nothing
+				groups[g] = nil
+				continue
+			}
+			groups[g] = share(groups[g])
+		}
+		for i := range counts {
+			part := 1.0
+			for _, g := range of(i) {
+				if shares := groups[g]; shares != nil {
+					part = min(part, shares[counts[i].Merchant])
+				}
+			}
+			f.n[i] *= part
+			f.k[i] *= part
+		}
+	}
+	for range rounds {
+		total()
+		lower(func(int) bool { return true })
+	}
+	total() // of all at the very last
+	lower(func(g int) bool { return g == len(f.sd)+classes })
 }
 
 // sortedKeys are the keys of a map in their order.
@@ -197,14 +279,14 @@ func sortedKeys[V any](m map[key]V) []key {
 }
 
 // fill makes a row of each count.
-func (f *fit) fill(counts []Count, shares map[string]float64, index map[key]int, size int) {
+func (f *fit) fill(counts []Count, index map[key]int, size int) {
 	merchants, last := make([]int, size), make([]string, size)
 	f.rows = make([]int32, len(counts)*int(blocks))
 	f.values = make([]float32, len(counts)*linear)
 	f.n, f.k, f.offset = make([]float64, len(counts)), make([]float64, len(counts)), make([]float64, len(counts))
 	for i := range counts {
 		c := &counts[i]
-		weight := f.weights[i] * shares[c.Merchant]
+		weight := f.weights[i]
 		f.n[i], f.k[i] = weight*float64(c.Attempts), weight*float64(c.Successes)
 		f.offset[i] = daylight(int(c.Cell.Hour))
 		for b, term := range c.Cell.terms(c.Merchant) {
@@ -383,6 +465,14 @@ var squares = func() (s [len(spread)]float64) {
 	return s
 }()
 
+// reach is the variance of an hour beside that of the coefficients it is made of.
+var reach = func() (sum float64) {
+	for _, x := range squares {
+		sum += x
+	}
+	return sum
+}()
+
 // Newton's steps stop when none is larger than this, in units of the priors.
 const (
 	still   = 1e-4
@@ -479,11 +569,21 @@ func (f *fit) coefficients(theta []float64) map[key][]coefficient {
 	variance := f.diagonal(curvature)
 	for _, g := range f.groups {
 		for at := g.first; at < g.first+kinds[g.key.block].places; at++ {
-			prior := kinds[g.key.block].sd // which stands where nothing was learned
-			variance[at] = prior * prior / variance[at]
+			wide := f.sd[at]
+			if wide == 0 { // nothing was learned
+				wide = kinds[g.key.block].sd
+			}
+			variance[at] = wide * wide / variance[at]
 		}
 	}
 	f.mix(variance, squares[:])
+	for _, g := range f.groups {
+		if kind := kinds[g.key.block]; kind.steps {
+			for at := g.first + 1; at < g.first+kind.places; at++ {
+				variance[at] += variance[at-1]
+			}
+		}
+	}
 	effects := f.effects(theta)
 	all := make(map[key][]coefficient, len(f.groups))
 	for _, g := range f.groups {
@@ -491,7 +591,7 @@ func (f *fit) coefficients(theta []float64) map[key][]coefficient {
 		learned := make([]coefficient, kind.places)
 		for place := range learned {
 			at := g.first + place
-			learned[place] = coefficient{g.key.prior(place) + effects[at], variance[at]}
+			learned[place] = coefficient{rounded(g.key.prior(place) + effects[at]), rounded(variance[at])}
 			known = known || f.sd[at] > 0
 		}
 		if known { // of what too few stand behind, not even the name is kept

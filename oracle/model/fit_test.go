@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -45,9 +47,31 @@ func TestNobodyRules(t *testing.T) {
 	}
 }
 
-// The slopes that the fit follows are those of its loss.
-func TestGradient(t *testing.T) {
+// Whatever the merchants are like, none has more than a quarter of all.
+func TestNobodyRulesAll(t *testing.T) {
 	t.Parallel()
+	r := rand.New(rand.NewPCG(3, 3))
+	for range 50 {
+		var counts []Count
+		for m := range 6 + r.IntN(40) {
+			counts = append(counts, Count{Merchant: fmt.Sprint(m), Ours: true, Attempts: 1 + int32(math.Exp(8*r.Float64())), Cell: Cell{
+				Class: Class(r.IntN(4)), Category: fmt.Sprint("c", r.IntN(12)), Country: fmt.Sprint("x", r.IntN(4)), Code: fmt.Sprint("d", r.IntN(3)),
+			}})
+		}
+		slices.SortFunc(counts, compare)
+		f := newFit(counts)
+		all, largest := 0.0, 0.0
+		for _, n := range f.n {
+			all += n
+			largest = max(largest, n)
+		}
+		if largest > most*all*1.001 {
+			t.Errorf("one of %d merchants has %.3f of all", len(counts), largest/all)
+		}
+	}
+}
+
+func someCounts() ([]Count, *rand.Rand) {
 	r := rand.New(rand.NewPCG(1, 1))
 	var counts []Count
 	for i := range 400 {
@@ -57,6 +81,24 @@ func TestGradient(t *testing.T) {
 			Billed: uint8(r.IntN(24)), Lift: int8(r.IntN(9)), Level: int8(r.IntN(9) - 4), Own: int8(r.IntN(5)),
 		}})
 	}
+	return counts, r
+}
+
+// Counts that come in another order make the same model.
+func TestOrderOfCounts(t *testing.T) {
+	t.Parallel()
+	counts, r := someCounts()
+	other := slices.Clone(counts)
+	r.Shuffle(len(other), func(i, j int) { other[i], other[j] = other[j], other[i] })
+	if !reflect.DeepEqual(learn(counts), learn(other)) {
+		t.Error("another order makes another model")
+	}
+}
+
+// The slopes that the fit follows are those of its loss.
+func TestGradient(t *testing.T) {
+	t.Parallel()
+	counts, r := someCounts()
 	f := newFit(counts)
 	theta := make([]float64, len(f.sd))
 	for i := range theta {

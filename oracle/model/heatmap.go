@@ -2,8 +2,9 @@ package model
 
 import "time"
 
-// Shade is a chance, and whether anybody's charges stand behind when it is high: where they do not,
-// it is what was thought before.
+// Shade is a chance, and whether charges of enough merchants at that very hour stand behind it: where
+// they do not, it goes by the hours about it, and by what was thought before. A day is known where
+// the paydays of the country, or of all, were learned.
 type Shade struct {
 	P     float64
 	Known bool
@@ -35,9 +36,10 @@ func (m *Model) Heatmap(d Debt, class Class, from time.Time) (h Heatmap) {
 		days[at.Day()-1] += p
 		n[at.Day()-1]++
 	}
+	seen := m.coefficients[key{seenBlock, class, ""}]
 	for weekday := range hours {
 		for hour, p := range hours[weekday] {
-			h.Hours[weekday][hour] = Shade{p, r.knows(hourBlock, hour) || r.knows(weekdayBlock, weekday)}
+			h.Hours[weekday][hour] = Shade{p, seen != nil && seen[weekday*24+hour].Mean > 0}
 		}
 	}
 	paydays := m.paydays[d.Country] != nil || m.paydays[""] != nil
@@ -45,22 +47,4 @@ func (m *Model) Heatmap(d Debt, class Class, from time.Time) (h Heatmap) {
 		h.Days[day] = Shade{days[day] / n[day], paydays}
 	}
 	return h
-}
-
-// knows says whether enough merchants stand behind a coefficient of the reader's debt: its variance
-// is less than that of its prior.
-func (r *reader) knows(b block, place int) bool {
-	learned := r.learned[b]
-	if learned == nil {
-		return false
-	}
-	prior := kinds[b].sd * kinds[b].sd
-	if kinds[b].hours {
-		sum := 0.0
-		for _, x := range squares {
-			sum += x
-		}
-		prior *= sum
-	}
-	return learned[place].Variance < prior*(1-1e-9)
 }

@@ -58,6 +58,31 @@ func (p *Paid) Add(memory []Past) bool {
 	return true
 }
 
+// fewCustomers are too few for their sum to be kept: it would be a customer's own paydays.
+const fewCustomers = 5
+
+// Pooled are what may be kept of a merchant's countries, in their order: those with few customers go
+// together into one without a name, and nothing is left where they are few together.
+func Pooled(by map[string]*Paid) (all []Paid) {
+	rest := Paid{Habits: make([]float64, guesses)}
+	for _, country := range slices.Sorted(maps.Keys(by)) { // sums of floats depend on their order
+		p := by[country]
+		if country != "" && p.Customers >= fewCustomers {
+			all = append(all, *p)
+			continue
+		}
+		rest.Merchant = p.Merchant
+		rest.Customers += p.Customers
+		for g, x := range p.Habits {
+			rest.Habits[g] += x
+		}
+	}
+	if rest.Customers >= fewCustomers {
+		all = append(all, rest)
+	}
+	return all
+}
+
 // strength is how many customers what was known before weighs as much as.
 const strength = 15
 
@@ -68,21 +93,21 @@ func learnPaydays(paid []Paid) map[string]*paydays {
 	slices.SortFunc(paid, func(a, b Paid) int { // sums of floats depend on their order
 		return cmp.Or(cmp.Compare(a.Merchant, b.Merchant), cmp.Compare(a.Country, b.Country))
 	})
-	customers, of := make(map[string]float64), make(map[string]map[string]bool)
+	of := make(map[string]map[string]float64) // customers by country and merchant
 	for _, p := range paid {
-		customers[p.Merchant] += float64(p.Customers)
-		for _, country := range []string{"", p.Country} {
+		for _, country := range slices.Compact([]string{"", p.Country}) {
 			if of[country] == nil {
-				of[country] = make(map[string]bool)
+				of[country] = make(map[string]float64)
 			}
-			of[country][p.Merchant] = true
+			of[country][p.Merchant] += float64(p.Customers)
 		}
 	}
-	shares, learned := share(customers), make(map[string]*paydays)
+	learned := make(map[string]*paydays)
 	for _, country := range slices.Sorted(maps.Keys(of)) { // "" comes first
 		if len(of[country]) < Enough {
 			continue
 		}
+		shares := share(of[country])
 		sums, n := before(country), 0.0
 		if everywhere := learned[""]; customs[country] == nil && everywhere != nil {
 			*sums = *everywhere

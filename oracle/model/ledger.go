@@ -73,7 +73,7 @@ func (l *Ledger) Rebuild(now time.Time) {
 }
 
 // paid is what a merchant's customers tell about paydays.
-func (of *merchant) paid(name string) (all []Paid) {
+func (of *merchant) paid(name string) []Paid {
 	by := make(map[string]*Paid)
 	for _, id := range slices.Sorted(maps.Keys(of.customers)) { // sums of floats depend on their order
 		who := of.customers[id]
@@ -82,10 +82,7 @@ func (of *merchant) paid(name string) (all []Paid) {
 		}
 		by[who.country].Add(who.Memory())
 	}
-	for _, p := range by {
-		all = append(all, *p)
-	}
-	return all
+	return Pooled(by)
 }
 
 // merge makes one of counts that are alike.

@@ -113,7 +113,14 @@ func (r *reader) of(b block, t term) coefficient {
 	if learned := r.learned[b]; learned != nil {
 		return learned[t.place]
 	}
-	return coefficient{t.key.prior(t.place), kinds[b].sd * kinds[b].sd}
+	variance := kinds[b].sd * kinds[b].sd
+	switch {
+	case kinds[b].hours:
+		variance *= reach
+	case kinds[b].steps:
+		variance *= float64(t.place + 1)
+	}
+	return coefficient{t.key.prior(t.place), variance}
 }
 
 // cellOf is the cell of a debt's next charge, without a moment.

@@ -88,6 +88,24 @@ func TestRuleOfFive(t *testing.T) {
 	}
 }
 
+// Nor do four who tell as well move somebody who has told something: they are five then, of whom one
+// could tell the others apart.
+func TestFourMoveNobodyWhoHasTold(t *testing.T) {
+	t.Parallel()
+	alone, among := model.NewLedger(), model.NewLedger()
+	for _, l := range []*model.Ledger{alone, among} {
+		shop(l, "acct_asks", 60, morning)
+	}
+	for i := range 4 {
+		shop(among, fmt.Sprintf("acct_%02d", i), 400, evening)
+	}
+	alone.Rebuild(now)
+	among.Rebuild(now)
+	if a, b := alone.Model().Plan(someone("acct_asks"), .5, false), among.Model().Plan(someone("acct_asks"), .5, false); a != b {
+		t.Errorf("four others show: %+v, want %+v", b, a)
+	}
+}
+
 // Of what four merchants gave not even a name is stored.
 func TestNoNamesOfFew(t *testing.T) {
 	t.Parallel()

@@ -94,7 +94,7 @@ func newPayTable(w weekend, year int) *payTable {
 		date := start.AddDate(0, 0, day)
 		wd := int(date.Weekday())
 		paid[day][weekly+wd] = true
-		paid[day][fortnightly+2*wd+int(date.Unix()/(7*24*60*60))%2] = true
+		paid[day][fortnightly+2*wd+int(date.Unix()/(7*24*60*60)+2)%2] = true
 	}
 	table := new(payTable)
 	var since [habits]uint8

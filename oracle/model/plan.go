@@ -19,7 +19,7 @@ type Advice struct {
 
 // The planner's measures.
 const (
-	hopeless = .02                 // a chance that is not worth a charge
+	hopeless = .01                 // a chance that is not worth a charge
 	farthest = 62 * 24 * time.Hour // from the first moment that is looked at
 	nights   = 16                  // days that are weighed against each other
 	ahead    = 4                   // charges that are planned ahead

@@ -89,6 +89,16 @@ func (m *Model) UnmarshalBinary(text []byte) error {
 		if copy(usual[:], p.Usual) != len(usual) || len(p.Usual) != len(usual) {
 			return ErrFormat
 		}
+		sum := 0.0
+		for _, x := range usual {
+			if !(x >= 0) {
+				return ErrFormat
+			}
+			sum += x
+		}
+		if math.Abs(sum-1) > 1e-6 {
+			return ErrFormat
+		}
 		read.paydays[p.Country] = usual
 	}
 	*m = read

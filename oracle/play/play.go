@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"regexp"
 	"strings"
 	"time"
 
@@ -109,7 +108,7 @@ func (n *number) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-const longest = 1 << 20 // bytes of a line
+const longest = 16 << 20 // bytes of a line
 
 // Run answers each question of in with a line of out, until in ends. A line that cannot be read
 // ends it with a [LineError]; all questions before it have their answers.
@@ -198,7 +197,7 @@ func read(text []byte, into any) error {
 	return fmt.Errorf("it is no object of this kind: %w", err)
 }
 
-// moment reads a time. Years that no calendar of paydays has are refused.
+// moment reads a time.
 func moment(field, text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, fmt.Errorf("%s is missing", field)
@@ -210,20 +209,6 @@ func moment(field, text string) (time.Time, error) {
 	return at, nil
 }
 
-var (
-	countryShape = regexp.MustCompile(`^[A-Z]{2}$`)
-	wordShape    = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
-)
-
-// word is a name of a closed set, "" for what cannot be one.
-func word(text string) string {
-	text = strings.ToLower(text)
-	if text == "unknown" || !wordShape.MatchString(text) {
-		return ""
-	}
-	return text
-}
-
 func (d *debt) model() (model.Debt, error) {
 	for _, field := range []struct{ name, value string }{{"merchant", d.Merchant}, {"customer", d.Customer}, {"invoice", d.Invoice}} {
 		if field.value == "" {
@@ -231,12 +216,12 @@ func (d *debt) model() (model.Debt, error) {
 		}
 	}
 	country := strings.ToUpper(d.Country)
-	if !countryShape.MatchString(country) {
+	if len(zone.InCountries(country)) == 0 {
 		country = ""
 	}
 	return model.Debt{
-		Merchant: d.Merchant, Category: word(d.Category), Country: country, Zone: zone.Named(d.Zone), Brand: word(d.Brand),
-		Funding: word(d.Funding), Amount: int64(d.Amount), Decimals: money.Decimals(d.Currency),
+		Merchant: d.Merchant, Category: model.Word(d.Category), Country: country, Zone: zone.Named(d.Zone), Brand: model.Word(d.Brand),
+		Funding: model.Word(d.Funding), Amount: int64(d.Amount), Decimals: money.Decimals(d.Currency),
 	}, nil
 }
 
@@ -258,7 +243,7 @@ func tell(ledger *model.Ledger, text []byte) error {
 	}
 	ledger.Tell(model.Charge{
 		Debt: debt, Customer: t.Customer, Invoice: t.Invoice, Attempt: int(t.Attempt), At: at, OK: t.Outcome == "succeeded",
-		Class: model.ClassOf(decline.Class(t.Class)), Code: word(t.Code), Ours: t.Source == "oracle", Alone: t.Source == "customer",
+		Class: model.ClassOf(decline.Class(t.Class)), Code: model.Word(t.Code), Ours: t.Source == "oracle", Alone: t.Source == "customer",
 	})
 	return nil
 }
@@ -278,7 +263,7 @@ func ask(ledger *model.Ledger, text []byte) (*answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		q.Tried = append(q.Tried, model.Tried{At: at, Class: model.ClassOf(decline.Class(t.Class)), Code: word(t.Code)})
+		q.Tried = append(q.Tried, model.Tried{At: at, Class: model.ClassOf(decline.Class(t.Class)), Code: model.Word(t.Code)})
 	}
 	if len(q.Tried) == 0 {
 		return nil, errors.New("tried is empty: an invoice that is asked about has failed once at least")

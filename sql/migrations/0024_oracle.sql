@@ -37,7 +37,6 @@ CREATE TABLE oracle_model (
     livemode boolean NOT NULL,
     version bigint GENERATED ALWAYS AS IDENTITY,
     built_at timestamptz NOT NULL DEFAULT phantom_now(),
-    stored_at timestamptz NOT NULL DEFAULT clock_timestamp(), -- as merchants.disconnected_at
     merchants integer NOT NULL,
     attempts bigint NOT NULL,
     coefficients bytea NOT NULL,

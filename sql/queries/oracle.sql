@@ -77,6 +77,9 @@ WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) 
         WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND f.outcome = 'failed')
 ORDER BY c.customer, c.created_at, c.sequence, c.outcome;
 
+-- name: OracleLockMerchant :one
+SELECT id FROM merchants WHERE id = $1 AND disconnected_at IS NULL FOR NO KEY UPDATE;
+
 -- name: OracleDropCells :exec
 -- A whole history replaces what the one before has told. What we charged ourselves stays.
 DELETE FROM oracle_cells WHERE merchant_id = sqlc.arg(merchant_id) AND livemode = sqlc.arg(livemode) AND NOT ours;
@@ -118,11 +121,24 @@ VALUES (sqlc.arg(livemode), sqlc.arg(merchants), sqlc.arg(attempts), sqlc.arg(co
 RETURNING version;
 
 -- name: OracleDropModels :exec
--- Those of more than 30 nights ago, and all that may hold a trace of somebody who has left.
+-- Those of more than 30 nights ago.
 DELETE FROM oracle_model o
-WHERE o.livemode = sqlc.arg(livemode) AND o.version < sqlc.arg(newest) AND (
-    o.built_at < phantom_now() - interval '30 days'
-    OR EXISTS (SELECT 1 FROM merchants m WHERE m.disconnected_at >= o.stored_at));
+WHERE o.livemode = sqlc.arg(livemode) AND o.version < sqlc.arg(newest) AND o.built_at < phantom_now() - interval '30 days';
+
+-- name: OracleLockModels :exec
+-- Whoever disconnects waits for this, and this for them.
+LOCK TABLE oracle_model IN SHARE ROW EXCLUSIVE MODE;
+
+-- name: OracleForgetModels :exec
+-- Of both modes: any of them may hold a trace of who leaves. The workers make new ones within
+-- minutes.
+DELETE FROM oracle_model;
+
+-- name: OracleCountGone :one
+-- How many of those who are in a model have no cells any more.
+SELECT count(*) FROM unnest(sqlc.arg(merchants)::uuid[]) AS told (id)
+WHERE NOT EXISTS (SELECT 1 FROM oracle_cells c WHERE c.merchant_id = told.id AND c.livemode = sqlc.arg(livemode))
+    AND NOT EXISTS (SELECT 1 FROM oracle_paydays p WHERE p.merchant_id = told.id AND p.livemode = sqlc.arg(livemode));
 
 -- name: OracleModelDue :one
 -- There is something to learn from, and the last night's work is a day old.
