@@ -39,8 +39,8 @@ func ClassOf(name decline.Class) Class {
 
 var wordShape = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
 
-// Word is a name as the model takes it, such as a code or a brand: "" for "unknown" and for what can
-// be none.
+// Word is a name as the model takes it, such as a code or a brand: "" for "unknown" and for what
+// can be none.
 func Word(text string) string {
 	text = strings.ToLower(text)
 	if text == "unknown" || !wordShape.MatchString(text) {

@@ -212,8 +212,8 @@ func newFit(counts []Count) *fit {
 	return f
 }
 
-// ruled are the blocks whose coefficients one merchant might rule. Those of a class are ruled by who
-// rules the class, and beside these there is only what is each merchant's own.
+// ruled are the blocks whose coefficients one merchant might rule. Those of a class are ruled by
+// who rules the class, and beside these there is only what is each merchant's own.
 var ruled = [...]block{codeBlock, categoryBlock, countryBlock, fundingBlock, brandBlock}
 
 // rounds are how often limits are set: what lowers one merchant raises the part of the others.

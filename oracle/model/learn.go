@@ -61,8 +61,8 @@ func (p *Paid) Add(memory []Past) bool {
 // fewCustomers are too few for their sum to be kept: it would be a customer's own paydays.
 const fewCustomers = 5
 
-// Pooled are what may be kept of a merchant's countries, in their order: those with few customers go
-// together into one without a name, and nothing is left where they are few together.
+// Pooled are what may be kept of a merchant's countries, in their order: those with few customers
+// go together into one without a name, and nothing is left where they are few together.
 func Pooled(by map[string]*Paid) (all []Paid) {
 	rest := Paid{Habits: make([]float64, guesses)}
 	for _, country := range slices.Sorted(maps.Keys(by)) { // sums of floats depend on their order
