@@ -3,8 +3,8 @@ package model
 import "time"
 
 // Shade is a chance, and whether charges of enough merchants at that very hour stand behind it:
-// where they do not, it goes by the hours about it, and by what was thought before. A day is known where
-// the paydays of the country, or of all, were learned.
+// where they do not, it goes by the hours about it, and by what was thought before. A day is known
+// where the paydays of the country, or of all, were learned.
 type Shade struct {
 	P     float64
 	Known bool

@@ -88,8 +88,8 @@ func TestRuleOfFive(t *testing.T) {
 	}
 }
 
-// Nor do four who tell as well move somebody who has told something: they are five then, of whom one
-// could tell the others apart.
+// Nor do four who tell as well move somebody who has told something: they are five then, of whom
+// one could tell the others apart.
 func TestFourMoveNobodyWhoHasTold(t *testing.T) {
 	t.Parallel()
 	alone, among := model.NewLedger(), model.NewLedger()
