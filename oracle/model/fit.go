@@ -58,17 +58,20 @@ const linear = int(blocks - amountBlock)
 // order give the same bytes: they are put in order.
 func learn(counts []Count) map[key][]coefficient {
 	slices.SortFunc(counts, compare)
-	f, n := newFit(counts), len(counts)
-	if n > 100_000 {
-		runtime.GC() // a million counts take 130 MB, and are done with
+	tidy := func() {}
+	if len(counts) > 100_000 {
+		tidy = runtime.GC // a million counts take 130 MB, and what they were read with as much
 	}
+	tidy()
+	f, hours := newFit(counts), seen(counts)
+	tidy()
 	theta := make([]float64, len(f.sd))
 	for range widenings {
 		theta = f.solve(theta, roughly)
 		f.widen(theta)
 	}
 	all := f.coefficients(f.solve(theta, still))
-	seen(counts, all)
+	maps.Copy(all, hours)
 	return all
 }
 
@@ -114,7 +117,8 @@ func (f *fit) widen(theta []float64) {
 func rounded(x float64) float64 { return math.Round(x*1e4) / 1e4 }
 
 // seen notes for each class at which hours of the week enough merchants have charged.
-func seen(counts []Count, all map[key][]coefficient) {
+func seen(counts []Count) map[key][]coefficient {
+	all := make(map[key][]coefficient)
 	var merchants [classes][7 * 24]map[string]bool
 	for i := range counts {
 		c := &counts[i].Cell
@@ -135,6 +139,7 @@ func seen(counts []Count, all map[key][]coefficient) {
 			all[key{seenBlock, Class(class), ""}] = hours
 		}
 	}
+	return all
 }
 
 func compare(a, b Count) int {
