@@ -1,9 +1,8 @@
 package model
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/gob"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -48,11 +47,11 @@ func (m *Model) MarshalBinary() ([]byte, error) {
 		s.Paydays = append(s.Paydays, storedPaydays{country, usual[:]})
 	}
 	slices.SortFunc(s.Paydays, func(a, b storedPaydays) int { return cmp.Compare(a.Country, b.Country) })
-	var out bytes.Buffer
-	if err := gob.NewEncoder(&out).Encode(s); err != nil {
+	text, err := json.Marshal(s)
+	if err != nil {
 		return nil, fmt.Errorf("write a model: %w", err)
 	}
-	return out.Bytes(), nil
+	return text, nil
 }
 
 // ErrFormat says that a model cannot be read. Without one the oracle knows what it knew before any
@@ -62,7 +61,7 @@ var ErrFormat = errors.New("it is no model of this version's")
 // UnmarshalBinary implements [encoding.BinaryUnmarshaler].
 func (m *Model) UnmarshalBinary(text []byte) error {
 	var s stored
-	if err := gob.NewDecoder(bytes.NewReader(text)).Decode(&s); err != nil || s.Format != format {
+	if err := json.Unmarshal(text, &s); err != nil || s.Format != format {
 		return ErrFormat
 	}
 	named := make(map[string]block)
