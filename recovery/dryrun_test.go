@@ -212,8 +212,12 @@ func TestDryRunIsWhatHappens(t *testing.T) {
 			charges, messages := parted(run.Data)
 			sent, written := b.sent(began), b.written(began)
 			// A charge at the very end of the window may slip past it, for a task runs late by
-			// some moments.
+			// some moments. So nothing is compared from a moment before it on, about which nothing
+			// is foretold.
 			edge := began.Add(time.Duration(p.WindowDays)*24*time.Hour - 10*time.Minute)
+			for slices.ContainsFunc(charges, func(c forecast.Planned) bool { return c.At.Sub(edge).Abs() < 5*time.Minute }) {
+				edge = edge.Add(-10 * time.Minute)
+			}
 			atTheEnd := func(c forecast.Planned) bool { return c.At.After(edge) }
 			charges, sent = slices.DeleteFunc(charges, atTheEnd), slices.DeleteFunc(sent, atTheEnd)
 			t.Logf("%d hunts, %d and %d foretold, %d and %d done", started.Hunts, len(charges), len(messages), len(sent), len(written))
