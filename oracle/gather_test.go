@@ -103,12 +103,16 @@ func (s *shops) leave(t *testing.T, name string) {
 
 func (s *shops) rebuilt(t *testing.T) string {
 	t.Helper()
-	if _, err := Rebuild(t.Context(), s.pool, true); err != nil {
+	b, err := Rebuild(t.Context(), s.pool, true)
+	if err != nil {
 		t.Fatal(err)
 	}
 	row, err := s.queries.OracleReadModel(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if b.Version != row.Version {
+		t.Errorf("it says that it made model %d, and %d is stored", b.Version, row.Version)
 	}
 	return string(row.Coefficients)
 }

@@ -57,7 +57,8 @@ func Rebuild(ctx context.Context, pool *pgxpool.Pool, livemode bool) (b Built, e
 	if err != nil {
 		return b, err
 	}
-	return b, b.store(ctx, pool, livemode, coefficients)
+	err = b.store(ctx, pool, livemode, coefficients)
+	return b, err
 }
 
 // store stores a model, unless somebody who is in it has left since their cells were read.
