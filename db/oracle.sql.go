@@ -589,6 +589,30 @@ func (q *Queries) OracleOpenDays(ctx context.Context, arg OracleOpenDaysParams) 
 	return items, nil
 }
 
+const oracleReadMerchant = `-- name: OracleReadMerchant :one
+SELECT id, livemode, business_category, country FROM merchants WHERE id = $1
+`
+
+type OracleReadMerchantRow struct {
+	ID               uuid.UUID
+	Livemode         bool
+	BusinessCategory *string
+	Country          *string
+}
+
+// Without a token, which nobody needs for a picture.
+func (q *Queries) OracleReadMerchant(ctx context.Context, id uuid.UUID) (OracleReadMerchantRow, error) {
+	row := q.db.QueryRow(ctx, oracleReadMerchant, id)
+	var i OracleReadMerchantRow
+	err := row.Scan(
+		&i.ID,
+		&i.Livemode,
+		&i.BusinessCategory,
+		&i.Country,
+	)
+	return i, err
+}
+
 const oracleReadModel = `-- name: OracleReadModel :one
 SELECT version, built_at, coefficients FROM oracle_model WHERE livemode = $1 ORDER BY version DESC LIMIT 1
 `

@@ -83,7 +83,7 @@ type Picture struct {
 // empty country is the merchant's own.
 func (s *Service) Heatmap(ctx context.Context, merchantID uuid.UUID, class decline.Class, country string) (p Picture, err error) {
 	queries := db.New(s.pool)
-	merchant, err := queries.MerchantGet(ctx, merchantID)
+	merchant, err := queries.OracleReadMerchant(ctx, merchantID)
 	if err != nil {
 		return p, fmt.Errorf("read the merchant: %w", err)
 	}

@@ -77,6 +77,10 @@ WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) 
         WHERE f.merchant_id = sqlc.arg(merchant_id) AND f.audit_id = sqlc.arg(audit_id) AND f.outcome = 'failed')
 ORDER BY c.customer, c.created_at, c.sequence, c.outcome;
 
+-- name: OracleReadMerchant :one
+-- Without a token, which nobody needs for a picture.
+SELECT id, livemode, business_category, country FROM merchants WHERE id = $1;
+
 -- name: OracleLockMerchant :one
 SELECT id FROM merchants WHERE id = $1 AND disconnected_at IS NULL FOR NO KEY UPDATE;
 
