@@ -55,7 +55,8 @@ func (a *App) NewServices() Services {
 		ResendBase: a.ResendBase, TwilioBase: a.TwilioBase, PublicURL: public, Dev: a.Dev, Log: a.Log,
 	})
 	var levels *shield.Service
-	sign := func(ctx context.Context) (ed25519.PrivateKey, error) { // beside each endpoint's secret: what signs verdicts
+	// Beside each endpoint's secret: what signs verdicts.
+	sign := func(ctx context.Context) (ed25519.PrivateKey, error) {
 		keys, err := levels.SigningKeys(ctx)
 		if err != nil || len(keys) == 0 {
 			return nil, err

@@ -363,8 +363,8 @@ type OracleHistoryRow struct {
 	Currency     *string
 }
 
-// The charges of an audit's customers who had a failure, each customer's together and in order. Many
-// rows: read them by OracleHistoryEach.
+// The charges of an audit's customers who had a failure, each customer's together and in order.
+// Many rows: read them by OracleHistoryEach.
 func (q *Queries) OracleHistory(ctx context.Context, arg OracleHistoryParams) ([]OracleHistoryRow, error) {
 	rows, err := q.db.Query(ctx, oracleHistory, arg.MerchantID, arg.AuditID, arg.Before)
 	if err != nil {
@@ -496,7 +496,7 @@ const oracleLockModels = `-- name: OracleLockModels :exec
 LOCK TABLE oracle_model IN SHARE ROW EXCLUSIVE MODE
 `
 
-// Whoever disconnects waits for this, and this for them.
+// A merchant who disconnects waits for this, and this for them.
 func (q *Queries) OracleLockModels(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, oracleLockModels)
 	return err

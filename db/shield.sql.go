@@ -223,8 +223,8 @@ type ShieldCountLoweredRow struct {
 	Monthly      int64
 }
 
-// Which subscriptions the breaker has let through within 24 hours, since the last hold was released,
-// and what they bring in.
+// Which subscriptions the breaker has let through within 24 hours, since the last hold was
+// released, and what they bring in.
 func (q *Queries) ShieldCountLowered(ctx context.Context, merchantID uuid.UUID) ([]ShieldCountLoweredRow, error) {
 	rows, err := q.db.Query(ctx, shieldCountLowered, merchantID)
 	if err != nil {

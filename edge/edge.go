@@ -204,7 +204,8 @@ func (s *stream) take(event sse.Event) error {
 }
 
 func (s *stream) begin(data string) error {
-	news := verdict.TenantNews{Policy: shield.Default()} // an older server leaves out what it does not know
+	// An older server leaves out what it does not know.
+	news := verdict.TenantNews{Policy: shield.Default()}
 	if err := json.Unmarshal([]byte(data), &news); err != nil {
 		return fmt.Errorf("the upstream's merchant cannot be read: %w", err)
 	}

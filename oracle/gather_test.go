@@ -25,7 +25,7 @@ type shops struct {
 	charges   map[string][]model.Charge
 }
 
-// played connects the merchants of a small world, with the charges as an audit sees them: whatever
+// played connects the merchants of a small world, with the charges as an audit sees them: what
 // a customer paid of their own accord looks like any other charge.
 func played(t *testing.T, merchants, customers int) *shops {
 	t.Helper()

@@ -282,7 +282,8 @@ func (s *Service) write(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, r
 	w := db.ShieldWriteParams{MerchantID: merchantID, PolicyVersion: b.context.Version, Enforced: b.policy.Mode == Enforce}
 	var told []Row
 	for _, r := range rulings {
-		if !r.visible && sameRow(r.before, r.after) && !b.announced { // what is announced is stored already, and may have to go
+		// What is announced is stored already, and may have to go.
+		if !r.visible && sameRow(r.before, r.after) && !b.announced {
 			continue
 		}
 		if err := addRow(&w, r); err != nil {

@@ -165,7 +165,7 @@ type kind struct {
 	places int
 	sd     float64 // of the prior
 	hours  bool    // places are hours of the day, of which neighbours share
-	steps  bool    // places follow each other: a coefficient is how much one differs from the one before
+	steps  bool    // places follow each other: a coefficient is by how much one differs from the last
 	own    bool    // a merchant's own: nobody else's answers depend on it
 	mean   func(class Class, place int) float64
 }

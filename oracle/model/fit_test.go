@@ -47,7 +47,7 @@ func TestNobodyRules(t *testing.T) {
 	}
 }
 
-// Whatever the merchants are like, none has more than a quarter of all.
+// No merchant has more than a quarter of all, among merchants of any size and kind.
 func TestNobodyRulesAll(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 3))

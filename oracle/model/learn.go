@@ -8,7 +8,7 @@ import (
 )
 
 // Learn is a night's work: a model from all that is known. Nothing goes into it but what is given,
-// in whatever order.
+// in any order.
 func Learn(counts []Count, paid []Paid) *Model {
 	return &Model{coefficients: learn(counts), paydays: learnPaydays(paid)}
 }
@@ -20,7 +20,7 @@ type Paid struct {
 	Merchant  string
 	Country   string
 	Customers int
-	Habits    []float64 // of each guess: of how many customers it is true, as far as their charges say
+	Habits    []float64 // of each guess: of how many customers it is true, as far as is known
 }
 
 // A customer tells something about paydays who has so many failures and as many successes.

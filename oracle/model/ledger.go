@@ -75,7 +75,8 @@ func (l *Ledger) Rebuild(now time.Time) {
 // paid is what a merchant's customers tell about paydays.
 func (of *merchant) paid(name string) []Paid {
 	by := make(map[string]*Paid)
-	for _, id := range slices.Sorted(maps.Keys(of.customers)) { // sums of floats depend on their order
+	// Sums of floats depend on their order.
+	for _, id := range slices.Sorted(maps.Keys(of.customers)) {
 		who := of.customers[id]
 		if by[who.country] == nil {
 			by[who.country] = &Paid{Merchant: name, Country: who.country}

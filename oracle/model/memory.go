@@ -16,8 +16,8 @@ type Past struct {
 // remembered is how many charges of a customer are kept.
 const remembered = 40
 
-// weightOf is how much a charge says about a customer's money. Most first charges succeed, whatever
-// the day.
+// weightOf is how much a charge says about a customer's money. Most first charges succeed, on
+// any day.
 func weightOf(ok, first bool, class Class) float64 {
 	switch {
 	case ok && first:

@@ -254,7 +254,7 @@ func TestPropensity(t *testing.T) {
 	}
 }
 
-// Whatever is asked, the answer lies within its bounds.
+// The answer lies within its bounds, to odd questions too.
 func TestOddQuestions(t *testing.T) {
 	t.Parallel()
 	m := shops(6, 40, evening).Model()

@@ -64,7 +64,7 @@ var payTables = struct {
 
 // sincePay is for each habit how many days before a local date money came in.
 func sincePay(w weekend, date time.Time) *[habits]uint8 {
-	year := min(max(date.Year(), 1970), 2200) // nothing is known of other times, and tables are kept
+	year := min(max(date.Year(), 1970), 2200) // tables are kept, and other times are no harm
 	payTables.RLock()
 	tables := payTables.years[year]
 	payTables.RUnlock()

@@ -343,7 +343,7 @@ func (w weather) issuer(r *rand.Rand, zone *time.Location) *issuer {
 	return b
 }
 
-// blocks reports that the issuer refuses whatever comes, after n charges within so many days.
+// blocks reports that the issuer refuses every charge, after n charges within so many days.
 func (b *issuer) blocks(n int, since float64) bool {
 	return b.limit > 0 && n >= b.limit && since < b.block*float64(n-b.limit+1)
 }

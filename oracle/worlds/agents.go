@@ -24,7 +24,7 @@ type kind struct {
 	weather   weather
 	company   bool // corporate limits and office hours
 	slump     bool // a recession from August on
-	constant  bool // a chance of their own for each agent, whatever the time
+	constant  bool // a chance of their own for each agent, at any time
 	tiny      bool // many merchants of three customers
 }
 

@@ -29,11 +29,11 @@ type Score struct {
 	World               string
 	Fixed, Spread, Best float64 // chance that a failed invoice is collected
 	Cold, History, Play float64 // shares of the gap
-	Skill               float64 // of what lies between an even spread and perfect knowledge, in play
-	Explained           float64 // share of the log loss between one chance for each class and the truth
+	Skill               float64 // in play, of what lies between an even spread and perfection
+	Explained           float64 // share of the log loss from one chance a class to the truth
 	Calibration         float64 // ECE of random moments, after history
 	Chosen              float64 // ECE of chosen moments in play
-	Overclaim           float64 // of chosen moments in play: mean chance that is claimed, less the truth
+	Overclaim           float64 // of chosen moments in play: mean claim, less the truth
 	Charges             float64 // for each recovery, beside the fixed schedule's
 }
 

@@ -158,7 +158,7 @@ func newFormula(r *rand.Rand, size Size, s script) *formula {
 		f.invoices = append(f.invoices, b.Invoice)
 		f.debtors = append(f.debtors, b.debtor)
 		f.luck = append(f.luck, b.luck)
-		// Most first charges succeed whatever the moment: whoever is in credit then. The others are
+		// Most first charges succeed at any moment, of those who are in credit then. The others are
 		// as any charge of theirs.
 		reserve := 0.6 + 0.28*b.debtor.mood
 		if b.debtor.dead && !b.At.Before(b.debtor.ends) {
@@ -206,7 +206,7 @@ func (f *formula) Chance(i int, at time.Time, n int) float64 {
 	}
 	chance *= math.Exp(-m.age / f.fade)
 	switch f.invoices[i].Class {
-	case string(decline.Low): // whatever the bank holds against it, money does not cure it all
+	case string(decline.Low): // the bank has its reasons, and money does not cure them all
 		chance *= 0.65
 	case string(decline.Soon): // for some the outage was all, and it ends within three hours
 		chance = 1 - (1-chance)*(1-0.4*min(1, m.age*8))

@@ -66,8 +66,8 @@ WHERE livemode = sqlc.arg(livemode) AND merchants >= 5
 ORDER BY business_category, decline_class, action, day_of_week, hour_of_day;
 
 -- name: OracleHistory :many
--- The charges of an audit's customers who had a failure, each customer's together and in order. Many
--- rows: read them by OracleHistoryEach.
+-- The charges of an audit's customers who had a failure, each customer's together and in order.
+-- Many rows: read them by OracleHistoryEach.
 SELECT c.customer, c.sequence, c.created_at, c.outcome, c.decline_class, c.decline_code, c.brand, c.funding, c.country, c.zone, c.amount,
     c.currency
 FROM audit_charges c
@@ -130,7 +130,7 @@ DELETE FROM oracle_model o
 WHERE o.livemode = sqlc.arg(livemode) AND o.version < sqlc.arg(newest) AND o.built_at < phantom_now() - interval '30 days';
 
 -- name: OracleLockModels :exec
--- Whoever disconnects waits for this, and this for them.
+-- A merchant who disconnects waits for this, and this for them.
 LOCK TABLE oracle_model IN SHARE ROW EXCLUSIVE MODE;
 
 -- name: OracleForgetModels :exec

@@ -152,8 +152,8 @@ GROUP BY currency ORDER BY currency;
 UPDATE shield_revisions SET customers = @customers, revenue = @revenue, counted_at = clock_timestamp() WHERE merchant_id = @merchant_id;
 
 -- name: ShieldCountLowered :many
--- Which subscriptions the breaker has let through within 24 hours, since the last hold was released,
--- and what they bring in.
+-- Which subscriptions the breaker has let through within 24 hours, since the last hold was
+-- released, and what they bring in.
 SELECT t.subscription, t.customer, t.currency, max(t.monthly)::bigint AS monthly FROM shield_transitions t
 WHERE t.merchant_id = sqlc.arg(merchant_id) AND t.lowered AND t.enforced AND t.at > greatest(phantom_now() - interval '24 hours',
     coalesce((SELECT max(h.closed_at) FROM shield_holds h WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.outcome = 'released'), 'epoch'))
