@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"phantom/app"
 	"phantom/db"
 	"phantom/decline"
@@ -20,6 +18,7 @@ import (
 	"phantom/oracle"
 	"phantom/oracle/model"
 	"phantom/oracle/play"
+	"phantom/zone"
 )
 
 const oracleUsage = "phantom oracle status | heatmap --merchant acct_… [--class CLASS] [--country US] | rebuild [--mode live|test] | play"
@@ -94,7 +93,7 @@ func oracleStatus(ctx context.Context, call Call) error {
 		return err
 	}
 	defer a.Close()
-	queries := db.New(a.Pool)
+	queries, service := db.New(a.Pool), oracle.New(a.Pool)
 	for _, livemode := range []bool{true, false} {
 		cells, err := queries.OracleCountCells(ctx, livemode)
 		if err != nil {
@@ -102,18 +101,18 @@ func oracleStatus(ctx context.Context, call Call) error {
 		}
 		fmt.Fprintf(call.Stdout, "%s: learned from %s charges after a failure, %s of which succeeded, of %s merchants (%s cells)\n", oracle.Mode(livemode),
 			money.Count(cells.Attempts), money.Count(cells.Successes), money.Count(cells.Merchants), money.Count(cells.Cells))
-		newest, err := queries.OracleNewestModel(ctx, livemode)
+		_, k, err := service.Model(ctx, livemode)
 		switch {
-		case errors.Is(err, pgx.ErrNoRows) && cells.Cells == 0:
-			fmt.Fprintln(call.Stdout, "  no model yet: an audit of a whole history gives the first cells")
-		case errors.Is(err, pgx.ErrNoRows):
-			fmt.Fprintln(call.Stdout, "  no model yet: the workers make one within ten minutes, phantom oracle rebuild at once")
 		case err != nil:
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+		case k.BuiltAt == nil && cells.Cells == 0:
+			fmt.Fprintln(call.Stdout, "  no model yet: an audit of a whole history gives the first cells")
+		case k.BuiltAt == nil:
+			fmt.Fprintln(call.Stdout, "  no model yet: the workers make one within ten minutes, phantom oracle rebuild at once")
 		default:
-			fmt.Fprintf(call.Stdout, "  model %d of %s, of %d merchants and %s charges, %s bytes\n", newest.Version,
-				newest.BuiltAt.UTC().Format(time.RFC3339), newest.Merchants, money.Count(newest.Attempts), money.Count(newest.Bytes))
-			if newest.Merchants < model.Enough {
+			fmt.Fprintf(call.Stdout, "  model %d of %s, of %d merchants and %s charges, %s bytes\n", k.Version,
+				k.BuiltAt.UTC().Format(time.RFC3339), k.Merchants, money.Count(k.Attempts), money.Count(int64(k.Bytes)))
+			if !k.Shared() {
 				fmt.Fprintf(call.Stdout, "  fewer than %d merchants share nothing: each has what is widely known, and their own\n", model.Enough)
 			}
 		}
@@ -144,6 +143,10 @@ func oracleRebuild(ctx context.Context, call Call) error {
 		if err != nil {
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 		}
+		if b.Version == 0 {
+			fmt.Fprintf(call.Stdout, "%s: nothing to learn from yet: an audit of a whole history gives the first cells\n", oracle.Mode(livemode))
+			continue
+		}
 		fmt.Fprintf(call.Stdout, "%s: model %d of %d merchants and %s charges, in %s\n", oracle.Mode(livemode), b.Version, b.Merchants,
 			money.Count(b.Attempts), time.Since(start).Round(time.Millisecond))
 		if b.Spoilt > 0 {
@@ -162,8 +165,11 @@ func oracleHeatmap(ctx context.Context, call Call) error {
 	if err := call.parse(flags); err != nil {
 		return err
 	}
-	if !slices.Contains([]string{"timed", "low", "soon", "unknown"}, *class) {
+	if !slices.Contains(decline.Soft, decline.Class(*class)) {
 		return fmt.Errorf("phantom oracle heatmap: --class is timed, low, soon or unknown, not %.40q", *class)
+	}
+	if *country = strings.ToUpper(*country); *country != "" && len(zone.InCountries(*country)) == 0 {
+		return fmt.Errorf("phantom oracle heatmap: --country is a country in two letters, such as US, not %.40q", *country)
 	}
 	if err := checkAccount("oracle heatmap", *account); err != nil {
 		return err
@@ -177,7 +183,7 @@ func oracleHeatmap(ctx context.Context, call Call) error {
 	if err != nil {
 		return err
 	}
-	p, err := oracle.New(a.Pool).Heatmap(ctx, merchant, decline.Class(*class), strings.ToUpper(*country))
+	p, err := oracle.New(a.Pool).Heatmap(ctx, merchant, decline.Class(*class), *country)
 	if err != nil {
 		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 	}

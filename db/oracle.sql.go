@@ -257,7 +257,7 @@ type OracleDropCellsParams struct {
 	Livemode   bool
 }
 
-// A whole history replaces what the one before has told. What we charged ourselves stays.
+// A whole history replaces what the one before has told. What hunts will tell (ours) stays.
 func (q *Queries) OracleDropCells(ctx context.Context, arg OracleDropCellsParams) error {
 	_, err := q.db.Exec(ctx, oracleDropCells, arg.MerchantID, arg.Livemode)
 	return err
@@ -283,6 +283,7 @@ const oracleDropOldCells = `-- name: OracleDropOldCells :exec
 DELETE FROM oracle_cells WHERE livemode = $1 AND month < phantom_now() - interval '25 months'
 `
 
+// Gather keeps 24 whole months beside the one that runs.
 func (q *Queries) OracleDropOldCells(ctx context.Context, livemode bool) error {
 	_, err := q.db.Exec(ctx, oracleDropOldCells, livemode)
 	return err
@@ -503,44 +504,28 @@ func (q *Queries) OracleLockModels(ctx context.Context) error {
 }
 
 const oracleModelDue = `-- name: OracleModelDue :one
-SELECT EXISTS (SELECT 1 FROM oracle_cells c WHERE c.livemode = $1)
-    AND NOT EXISTS (SELECT 1 FROM oracle_model o WHERE o.livemode = $1 AND o.built_at > phantom_now() - interval '24 hours')
+SELECT (EXISTS (SELECT 1 FROM oracle_cells c WHERE c.livemode = $1)
+    AND NOT EXISTS (SELECT 1 FROM oracle_model o WHERE o.livemode = $1 AND o.built_at > phantom_now() - interval '24 hours'))::boolean
     AS due
 `
 
 // There is something to learn from, and the last night's work is a day old.
-func (q *Queries) OracleModelDue(ctx context.Context, livemode bool) (*bool, error) {
+func (q *Queries) OracleModelDue(ctx context.Context, livemode bool) (bool, error) {
 	row := q.db.QueryRow(ctx, oracleModelDue, livemode)
-	var due *bool
+	var due bool
 	err := row.Scan(&due)
 	return due, err
 }
 
 const oracleNewestModel = `-- name: OracleNewestModel :one
-SELECT version, built_at, merchants, attempts, octet_length(coefficients)::bigint AS bytes FROM oracle_model
-WHERE livemode = $1
-ORDER BY version DESC LIMIT 1
+SELECT version FROM oracle_model WHERE livemode = $1 ORDER BY version DESC LIMIT 1
 `
 
-type OracleNewestModelRow struct {
-	Version   int64
-	BuiltAt   time.Time
-	Merchants int32
-	Attempts  int64
-	Bytes     int64
-}
-
-func (q *Queries) OracleNewestModel(ctx context.Context, livemode bool) (OracleNewestModelRow, error) {
+func (q *Queries) OracleNewestModel(ctx context.Context, livemode bool) (int64, error) {
 	row := q.db.QueryRow(ctx, oracleNewestModel, livemode)
-	var i OracleNewestModelRow
-	err := row.Scan(
-		&i.Version,
-		&i.BuiltAt,
-		&i.Merchants,
-		&i.Attempts,
-		&i.Bytes,
-	)
-	return i, err
+	var version int64
+	err := row.Scan(&version)
+	return version, err
 }
 
 const oracleOpenDays = `-- name: OracleOpenDays :many
@@ -614,19 +599,29 @@ func (q *Queries) OracleReadMerchant(ctx context.Context, id uuid.UUID) (OracleR
 }
 
 const oracleReadModel = `-- name: OracleReadModel :one
-SELECT version, built_at, coefficients FROM oracle_model WHERE livemode = $1 ORDER BY version DESC LIMIT 1
+SELECT version, built_at, merchants, attempts, coefficients FROM oracle_model
+WHERE livemode = $1
+ORDER BY version DESC LIMIT 1
 `
 
 type OracleReadModelRow struct {
 	Version      int64
 	BuiltAt      time.Time
+	Merchants    int32
+	Attempts     int64
 	Coefficients []byte
 }
 
 func (q *Queries) OracleReadModel(ctx context.Context, livemode bool) (OracleReadModelRow, error) {
 	row := q.db.QueryRow(ctx, oracleReadModel, livemode)
 	var i OracleReadModelRow
-	err := row.Scan(&i.Version, &i.BuiltAt, &i.Coefficients)
+	err := row.Scan(
+		&i.Version,
+		&i.BuiltAt,
+		&i.Merchants,
+		&i.Attempts,
+		&i.Coefficients,
+	)
 	return i, err
 }
 

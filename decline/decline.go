@@ -24,6 +24,9 @@ const NetworkDays = 30
 // Classes are all of them.
 var Classes = []Class{Never, Customer, Timed, Low, Soon, Unknown}
 
+// Soft are those after which a retry may work with the same card.
+var Soft = []Class{Timed, Low, Soon, Unknown}
+
 // Words say what a class means for a customer's card.
 func (c Class) Words() string {
 	switch c {

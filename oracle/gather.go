@@ -108,7 +108,9 @@ func (g *gathering) end() {
 			zoneName = *row.Zone
 		}
 	}
-	debt.Zone = zone.Named(zoneName)
+	if debt.Zone = zone.Named(zoneName); len(zone.InCountries(debt.Country)) == 0 {
+		debt.Country = ""
+	}
 	who, attempts := model.NewCustomer(), make(map[string]int)
 	hard := make(map[string]bool) // whose last failure leaves nothing to time
 	for _, row := range g.charges {
@@ -128,8 +130,11 @@ func (g *gathering) end() {
 				continue
 			}
 		}
+		if was { // another card, or another mind: it says nothing about when
+			continue
+		}
 		count, told := who.Tell(c)
-		if !told || was || c.At.Before(g.from) {
+		if !told || c.At.Before(g.from) {
 			continue
 		}
 		at := place{model.MonthOf(c.At), count.Cell.Text()}

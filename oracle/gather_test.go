@@ -147,9 +147,9 @@ func TestAuditsMakeTheModelOfTheirCharges(t *testing.T) {
 	if again := s.rebuilt(t); again != got {
 		t.Error("an audit that is repeated makes another model")
 	}
-	m, version, err := Newest(t.Context(), s.pool, true)
-	if err != nil || version != 2 {
-		t.Fatalf("version %d, %v", version, err)
+	m, k, err := New(s.pool).Model(t.Context(), true)
+	if err != nil || k.Version != 2 || !k.Shared() {
+		t.Fatalf("%+v, %v", k, err)
 	}
 	if text, _ := m.MarshalBinary(); string(text) != got {
 		t.Error("the newest model is read as another")
@@ -202,8 +202,44 @@ func TestWhoLeavesMeanwhile(t *testing.T) {
 		t.Errorf("an audit that ends later leaves %d cells", n)
 	}
 	b := Built{told: []uuid.UUID{s.merchants[leaves].ID}} // was read before they left
-	if err := b.store(t.Context(), s.pool, true, []byte("x")); !errors.Is(err, ErrLeft) {
+	if err := b.store(t.Context(), s.pool, true, []byte("x")); !errors.Is(err, errLeft) {
 		t.Errorf("a model of who has left is stored: %v", err)
+	}
+}
+
+// What comes after a hard decline is neither counted nor remembered.
+func TestHardDeclinesTellNothing(t *testing.T) {
+	t.Parallel()
+	s := newBench(dbtest.Pool(t))
+	merchant := oracleMerchant(t, s, "acct_1", "media", true)
+	id, at := uuid.Must(uuid.NewV7()), worlds.Start
+	var rows []db.AuditAddChargesParams
+	add := func(customer, sequence string, class decline.Class) {
+		at = at.Add(24 * time.Hour)
+		row := db.AuditAddChargesParams{MerchantID: merchant.ID, AuditID: id, Sequence: sequence, CreatedAt: at, Outcome: "succeeded", Customer: &customer}
+		if class != "" {
+			row.Outcome, row.DeclineClass = "failed", &class
+		}
+		rows = append(rows, row)
+	}
+	for i := range 6 { // six customers, who would say when they are paid
+		customer := fmt.Sprint("cus_", i)
+		for n := range 4 {
+			sequence := fmt.Sprint("in_", i, n)
+			add(customer, sequence, decline.Never)
+			add(customer, sequence, "")
+			add(customer, sequence+"x", decline.Customer)
+			add(customer, sequence+"x", decline.Timed)
+		}
+	}
+	if _, err := s.queries.AuditAddCharges(t.Context(), rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := Gather(t.Context(), s.pool, merchant, id, worlds.Play); err != nil {
+		t.Fatal(err)
+	}
+	if n := dbtest.Count(t, s.pool, "SELECT (SELECT count(*) FROM oracle_cells) + (SELECT count(*) FROM oracle_paydays)"); n != 0 {
+		t.Errorf("%d rows tell of what came after hard declines", n)
 	}
 }
 
@@ -281,7 +317,10 @@ func TestNightly(t *testing.T) {
 		t.Errorf("%+v, %v", b, err)
 	}
 	clock.Exec("UPDATE oracle_model SET coefficients = 'spoilt'")
-	if _, version, err := Newest(t.Context(), s.pool, true); err != nil || version != 0 {
-		t.Errorf("a model that cannot be read has version %d, %v", version, err)
+	service := New(s.pool)
+	for range 2 { // the second time from memory
+		if _, k, err := service.Model(t.Context(), true); err != nil || k != (Knowledge{}) {
+			t.Errorf("a model that cannot be read says %+v, %v", k, err)
+		}
 	}
 }

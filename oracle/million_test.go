@@ -4,9 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -60,13 +59,14 @@ func TestRebuildOfMany(t *testing.T) { //nolint:paralleltest // it measures
 			t.Fatal(err)
 		}
 	}
-	before, start, peak := cpu(t), time.Now(), memory(t, "VmHWM")
+	before, start := used(t), time.Now()
 	b, err := Rebuild(t.Context(), s.pool, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d cells: %.1f s of CPU, %.1f s; %d MB at the peak, %d MB before", b.Cells, cpu(t)-before, time.Since(start).Seconds(), memory(t, "VmHWM")>>10, peak>>10)
-	m, _, err := Newest(t.Context(), s.pool, true)
+	after := used(t)
+	t.Logf("%d cells: %.1f s of CPU, %.1f s; %d MB at the peak, %d MB before", b.Cells, seconds(after)-seconds(before), time.Since(start).Seconds(), after.Maxrss>>10, before.Maxrss>>10)
+	m, _, err := New(s.pool).Model(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,33 +81,23 @@ func TestRebuildOfMany(t *testing.T) { //nolint:paralleltest // it measures
 		q.Memory = append(q.Memory, model.Past{At: now.AddDate(0, 0, -10*i), OK: i%3 == 0, Weight: 1})
 	}
 	const questions = 2000
-	before = cpu(t)
+	before = used(t)
 	for i := range questions {
 		m.Plan(q, float64(i)/questions, true)
 	}
-	t.Logf("a model of %d kB; a question with 40 charges to remember: %.3f ms", len(text)>>10, (cpu(t)-before)*1000/questions)
+	t.Logf("a model of %d kB; a question with 40 charges to remember: %.3f ms", len(text)>>10, (seconds(used(t))-seconds(before))*1000/questions)
 }
 
-// cpu is the process's CPU time in seconds, and memory what /proc says of it in kB.
-func cpu(t *testing.T) float64 {
+// used is what the process has used so far.
+func used(t *testing.T) (usage syscall.Rusage) {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/stat")
-	if err != nil {
-		t.Skip(err)
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		t.Fatal(err)
 	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
-	user, _ := strconv.ParseFloat(fields[11], 64)
-	system, _ := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / 100
+	return usage
 }
 
-func memory(t *testing.T, field string) int {
-	t.Helper()
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Skip(err)
-	}
-	_, rest, _ := strings.Cut(string(text), field+":")
-	n, _ := strconv.Atoi(strings.Fields(rest)[0])
-	return n
+// seconds are those of CPU time.
+func seconds(usage syscall.Rusage) float64 {
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Seconds()
 }

@@ -25,13 +25,22 @@ type Built struct {
 	told      []uuid.UUID
 }
 
-// ErrLeft says that somebody has left while a model was made of what they had told.
-var ErrLeft = errors.New("a merchant has left meanwhile: it is done again without them")
+// errLeft says that somebody has left while a model was made of what they had told.
+var errLeft = errors.New("a merchant has left meanwhile: it is done again without them")
 
 // Rebuild makes a model from all cells of a mode, and stores it as the newest. The same cells make
-// the same bytes. Models of more than 30 nights ago go. Where somebody has left meanwhile it stores
-// nothing and returns [ErrLeft].
+// the same bytes. Where nobody has told anything it stores none, and its version is 0. Models of
+// more than 30 nights ago go. Where somebody has left meanwhile it is done again.
 func Rebuild(ctx context.Context, pool *pgxpool.Pool, livemode bool) (b Built, err error) {
+	for range 5 {
+		if b, err = rebuild(ctx, pool, livemode); !errors.Is(err, errLeft) {
+			break
+		}
+	}
+	return b, err
+}
+
+func rebuild(ctx context.Context, pool *pgxpool.Pool, livemode bool) (b Built, err error) {
 	queries := db.New(pool)
 	now, err := queries.Now(ctx)
 	if err != nil {
@@ -53,6 +62,9 @@ func Rebuild(ctx context.Context, pool *pgxpool.Pool, livemode bool) (b Built, e
 		b.told = append(b.told, row.MerchantID)
 		paid = append(paid, model.Paid{Merchant: row.MerchantID.String(), Country: row.Country, Customers: int(row.Customers), Habits: row.Habits})
 	}
+	if len(b.told) == 0 {
+		return b, nil
+	}
 	coefficients, err := model.Learn(counts, paid).MarshalBinary()
 	if err != nil {
 		return b, err
@@ -73,7 +85,7 @@ func (b *Built) store(ctx context.Context, pool *pgxpool.Pool, livemode bool, co
 			return err
 		}
 		if gone > 0 {
-			return ErrLeft
+			return errLeft
 		}
 		b.Version, err = queries.OracleAddModel(ctx, db.OracleAddModelParams{
 			Livemode: livemode, Merchants: int32(b.Merchants), Attempts: b.Attempts, Coefficients: coefficients,
@@ -128,23 +140,6 @@ func (b *Built) counts(ctx context.Context, queries *db.Queries, livemode bool, 
 	return all, err
 }
 
-// Newest reads a mode's newest model. Where there is none, or none that can be read, it is what is
-// known before any charge, and the version is 0.
-func Newest(ctx context.Context, pool *pgxpool.Pool, livemode bool) (m *model.Model, version int64, err error) {
-	row, err := db.New(pool).OracleReadModel(ctx, livemode)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return model.New(), 0, nil
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("read a model: %w", err)
-	}
-	m = new(model.Model)
-	if err := m.UnmarshalBinary(row.Coefficients); err != nil {
-		return model.New(), 0, nil //nolint:nilerr // the next night makes one that can be read
-	}
-	return m, row.Version, nil
-}
-
 // nightlyEvery is how often it is looked whether a night's work is due.
 const nightlyEvery = 10 * time.Minute
 
@@ -169,7 +164,7 @@ func Nightly(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 
 func nightly(ctx context.Context, pool *pgxpool.Pool, livemode bool, log *slog.Logger) error {
 	due, err := db.New(pool).OracleModelDue(ctx, livemode)
-	if err != nil || due == nil || !*due {
+	if err != nil || !due {
 		return err
 	}
 	start := time.Now()

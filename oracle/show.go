@@ -23,9 +23,11 @@ type Service struct {
 	newest map[bool]loaded // by livemode
 }
 
+// loaded is what was made of a stored version: of one that cannot be read, nothing.
 type loaded struct {
-	model   *model.Model
-	version int64
+	stored int64
+	model  *model.Model
+	Knowledge
 }
 
 // New returns a Service over pool.
@@ -37,36 +39,38 @@ type Knowledge struct {
 	BuiltAt   *time.Time // nil: none yet
 	Merchants int        // whose charges it was made of
 	Attempts  int64      // charges it was made of
+	Bytes     int        // it takes
 }
 
 // Shared says whether merchants share anything in it.
 func (k Knowledge) Shared() bool { return k.Merchants >= model.Enough }
 
-// Knowledge reads what the newest model of a mode was made of.
-func (s *Service) Knowledge(ctx context.Context, livemode bool) (k Knowledge, err error) {
-	row, err := db.New(s.pool).OracleNewestModel(ctx, livemode)
+// Model is the newest of a mode, with what it was made of. It is read anew when there is a newer
+// one. Where there is none, or none that can be read, it is what is known before any charge.
+func (s *Service) Model(ctx context.Context, livemode bool) (*model.Model, Knowledge, error) {
+	queries := db.New(s.pool)
+	newest, err := queries.OracleNewestModel(ctx, livemode)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return k, nil
+		return model.New(), Knowledge{}, nil
 	}
 	if err != nil {
-		return k, fmt.Errorf("read what the oracle knows: %w", err)
+		return nil, Knowledge{}, fmt.Errorf("look for a model: %w", err)
 	}
-	return Knowledge{row.Version, &row.BuiltAt, int(row.Merchants), row.Attempts}, nil
-}
-
-// Model is the newest of a mode. It is read anew when there is a newer one.
-func (s *Service) Model(ctx context.Context, livemode bool, k Knowledge) (*model.Model, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if known := s.newest[livemode]; known.model != nil && known.version == k.Version {
-		return known.model, nil
+	if known := s.newest[livemode]; known.stored == newest {
+		return known.model, known.Knowledge, nil
 	}
-	m, _, err := Newest(ctx, s.pool, livemode)
-	if err != nil {
-		return nil, err
+	row, err := queries.OracleReadModel(ctx, livemode)
+	if err != nil { // none: it has gone since
+		return nil, Knowledge{}, fmt.Errorf("read a model: %w", err)
 	}
-	s.newest[livemode] = loaded{m, k.Version} // one that cannot be read, too, is read once
-	return m, nil
+	read := loaded{stored: row.Version, model: new(model.Model), Knowledge: Knowledge{row.Version, &row.BuiltAt, int(row.Merchants), row.Attempts, len(row.Coefficients)}}
+	if err := read.model.UnmarshalBinary(row.Coefficients); err != nil {
+		read.model, read.Knowledge = model.New(), Knowledge{} // the next night makes one that can be read
+	}
+	s.newest[livemode] = read
+	return read.model, read.Knowledge, nil
 }
 
 // Picture is a heatmap with what it is about.
@@ -95,13 +99,11 @@ func (s *Service) Heatmap(ctx context.Context, merchantID uuid.UUID, class decli
 	if country == "" {
 		p.Country = text(merchant.Country)
 	}
-	if p.Knowledge, err = s.Knowledge(ctx, merchant.Livemode); err != nil {
-		return p, err
-	}
-	m, err := s.Model(ctx, merchant.Livemode, p.Knowledge)
+	m, knowledge, err := s.Model(ctx, merchant.Livemode)
 	if err != nil {
 		return p, err
 	}
+	p.Knowledge = knowledge
 	p.Heatmap = m.Heatmap(model.Debt{Merchant: merchant.ID.String(), Category: p.Category, Country: p.Country}, model.ClassOf(class), now)
 	return p, nil
 }

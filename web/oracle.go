@@ -40,18 +40,15 @@ type shade struct {
 	Known bool    `json:"known"`
 }
 
-var (
-	timedClasses = []decline.Class{decline.Timed, decline.Low, decline.Soon, decline.Unknown}
-	countryShape = regexp.MustCompile(`^[A-Z]{2}$`)
-)
+var countryShape = regexp.MustCompile(`^[A-Z]{2}$`)
 
 func (s *Server) oracleHeatmap(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
 	class, country := decline.Timed, ""
 	err := readQuery(r.URL.RawQuery, []string{"class", "country"}, func(name, value string) string {
 		switch name {
 		case "class":
-			if class = decline.Class(value); !slices.Contains(timedClasses, class) {
-				return "must be one of " + strings.Join(db.Texts(timedClasses), ", ")
+			if class = decline.Class(value); !slices.Contains(decline.Soft, class) {
+				return "must be one of " + strings.Join(db.Texts(decline.Soft), ", ")
 			}
 		case "country":
 			if country = value; !countryShape.MatchString(value) {

@@ -97,7 +97,7 @@ func (who *Customer) past(but string) []Past {
 	}
 	all := make([]Past, 0, len(who.memory)+4)
 	for _, c := range who.memory {
-		if but == "" || c.invoice != but {
+		if c.invoice != but {
 			all = append(all, c.Past)
 		}
 	}

@@ -30,13 +30,12 @@ type group struct {
 
 // fit is a penalised logistic regression over counts, in units of each coefficient's prior.
 type fit struct {
-	groups  []group
-	sd      []float64 // 0 for what too few merchants stand behind
-	rows    []int32   // of each count, the place of each block's coefficient
-	values  []float32 // of each count, of the blocks from amountBlock on
-	weights []float64
-	n, k    []float64 // weighted attempts and successes
-	offset  []float64 // log-odds by the priors
+	groups []group
+	sd     []float64 // 0 for what too few merchants stand behind
+	rows   []int32   // of each count, the place of each block's coefficient
+	values []float32 // of each count, of the blocks from amountBlock on
+	n, k   []float64 // weighted attempts and successes
+	offset []float64 // log-odds by the priors
 }
 
 const linear = int(blocks - amountBlock)
@@ -100,7 +99,7 @@ func (f *fit) widen(theta []float64) {
 }
 
 // rounded leaves of a number what matters. The search for the best coefficients goes over all at
-// once, and so the last digits of a merchant's own hang on what others have told.
+// once: where merchants share nothing, the last digits of their own would still hang on others.
 func rounded(x float64) float64 { return math.Round(x*1e4) / 1e4 }
 
 func compare(a, b Count) int {
@@ -125,14 +124,6 @@ func flag(b bool) int {
 
 func newFit(counts []Count) *fit {
 	f := &fit{}
-	for i := range counts {
-		c := &counts[i]
-		weight := math.Exp2(-float64(c.Age) / halfLife)
-		if !c.Ours {
-			weight *= notOurs
-		}
-		f.weights = append(f.weights, weight)
-	}
 	index := make(map[key]int)
 	for i := range counts {
 		for _, term := range counts[i].Cell.terms(counts[i].Merchant) {
@@ -150,7 +141,9 @@ func newFit(counts []Count) *fit {
 		next += kinds[f.groups[i].key.block].places
 	}
 	f.fill(counts, index, next)
-	f.limit(counts)
+	if len(counts) > 0 {
+		f.limit(counts)
+	}
 	return f
 }
 
@@ -169,7 +162,10 @@ func (f *fit) fill(counts []Count, index map[key]int, size int) {
 	f.n, f.k, f.offset = make([]float64, len(counts)), make([]float64, len(counts)), make([]float64, len(counts))
 	for i := range counts {
 		c := &counts[i]
-		weight := f.weights[i]
+		weight := math.Exp2(-float64(c.Age) / halfLife)
+		if !c.Ours {
+			weight *= notOurs
+		}
 		f.n[i], f.k[i] = weight*float64(c.Attempts), weight*float64(c.Successes)
 		f.offset[i] = daylight(int(c.Cell.Hour))
 		for b, term := range c.Cell.terms(c.Merchant) {

@@ -23,6 +23,8 @@ func (m *Model) Heatmap(d Debt, class Class, from time.Time) (h Heatmap) {
 	d.Zone = time.UTC
 	q := Question{Debt: d, Tried: []Tried{{Class: class}}}
 	r := m.reader(&q)
+	// Nothing of when merchants charge first, which would follow the hour that is drawn.
+	r.learned[billedBlock] = nil
 	var hours [7][24]float64
 	var days, n [31]float64
 	const weeks = 52

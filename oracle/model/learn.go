@@ -3,7 +3,6 @@ package model
 import (
 	"cmp"
 	"maps"
-	"math"
 	"slices"
 )
 
@@ -35,24 +34,14 @@ func (p *Paid) Add(memory []Past) bool {
 	if ok < tells || len(memory)-ok < tells {
 		return false
 	}
-	prior, logs := before(p.Country), evidence(weekendOf(p.Country), memory)
-	most, total := math.Inf(-1), 0.0
-	for g := range logs {
-		most = max(most, slices.Max(logs[g][:]))
-	}
-	var likely paydays
-	for g := range logs {
-		for m := range moods {
-			likely[g] += moodPrior[m] * math.Exp(logs[g][m]-most)
-		}
-		likely[g] *= prior[g]
-		total += likely[g]
-	}
 	if p.Habits == nil {
 		p.Habits = make([]float64, guesses)
 	}
-	for g := range likely {
-		p.Habits[g] += likely[g] / total
+	b := believe(weekendOf(p.Country), memory, before(p.Country))
+	for g := range b.of {
+		for _, weight := range b.of[g] {
+			p.Habits[g] += weight
+		}
 	}
 	p.Customers++
 	return true
@@ -107,7 +96,12 @@ func learnPaydays(paid []Paid) map[string]*paydays {
 		if len(of[country]) < Enough {
 			continue
 		}
-		shares := share(of[country])
+		names := slices.Sorted(maps.Keys(of[country]))
+		weights := make([]float64, len(names))
+		for i, name := range names {
+			weights[i] = of[country][name]
+		}
+		parts := share(weights)
 		sums, n := before(country), 0.0
 		if everywhere := learned[""]; customs[country] == nil && everywhere != nil {
 			*sums = *everywhere
@@ -119,9 +113,10 @@ func learnPaydays(paid []Paid) map[string]*paydays {
 			if country != "" && p.Country != country {
 				continue
 			}
-			n += shares[p.Merchant] * float64(p.Customers)
+			at, _ := slices.BinarySearch(names, p.Merchant)
+			n += parts[at] * float64(p.Customers)
 			for g, x := range p.Habits {
-				sums[g] += shares[p.Merchant] * x
+				sums[g] += parts[at] * x
 			}
 		}
 		for g := range sums {

@@ -70,20 +70,20 @@ func bytes(t *testing.T, m *model.Model) string {
 	return string(text)
 }
 
-// What four merchants gave moves nothing for a fifth; what twelve gave does.
+// What five merchants gave moves nothing for a sixth; what twelve gave does.
 func TestRuleOfFive(t *testing.T) {
 	t.Parallel()
 	q := someone("acct_else")
 	cold := model.New().Plan(q, .5, false)
-	if four := shops(4, 60, evening).Model().Plan(q, .5, false); four != cold {
-		t.Errorf("four merchants show: %+v, want %+v", four, cold)
+	if few := shops(model.Enough-1, 60, evening).Model().Plan(q, .5, false); few != cold {
+		t.Errorf("%d merchants show: %+v, want %+v", model.Enough-1, few, cold)
 	}
 	twelve := shops(12, 60, evening).Model().Plan(q, .5, false)
 	if hour := twelve.At.Hour(); hour < 18 || hour > 21 || twelve.P < cold.P {
 		t.Errorf("twelve merchants teach nothing: %+v", twelve)
 	}
 	// their own knowledge is theirs
-	if own := shops(4, 200, evening).Model().Plan(someone("acct_01"), .5, false); own.At.Hour() < 17 || own.At.Hour() > 22 {
+	if own := shops(model.Enough-1, 200, evening).Model().Plan(someone("acct_01"), .5, false); own.At.Hour() < 17 || own.At.Hour() > 22 {
 		t.Errorf("a merchant's own evenings count for nothing: %+v", own)
 	}
 }
@@ -106,10 +106,10 @@ func TestFourMoveNobodyWhoHasTold(t *testing.T) {
 	}
 }
 
-// Of what four merchants gave not even a name is stored.
+// Of what five merchants gave not even a name is stored.
 func TestNoNamesOfFew(t *testing.T) {
 	t.Parallel()
-	if four := bytes(t, shops(4, 60, evening).Model()); strings.Contains(four, "insufficient_funds") || strings.Contains(four, "media") {
+	if four := bytes(t, shops(model.Enough-1, 60, evening).Model()); strings.Contains(four, "insufficient_funds") || strings.Contains(four, "media") {
 		t.Error("a model of four merchants names what they saw")
 	}
 	if twelve := bytes(t, shops(12, 60, evening).Model()); !strings.Contains(twelve, "insufficient_funds") {
@@ -117,7 +117,7 @@ func TestNoNamesOfFew(t *testing.T) {
 	}
 }
 
-// Nor do the paydays of four merchants' customers show; those of twelve do.
+// Nor do the paydays of five merchants' customers show; those of twelve do.
 func TestRuleOfFivePaydays(t *testing.T) {
 	t.Parallel()
 	customers := func(merchants int) (all []model.Paid) {
@@ -138,7 +138,7 @@ func TestRuleOfFivePaydays(t *testing.T) {
 	}
 	q := someone("acct_else")
 	q.Country, q.Left = "ZZ", 1
-	if four, cold := model.Learn(nil, customers(4)).Plan(q, .5, false), model.New().Plan(q, .5, false); four != cold {
+	if four, cold := model.Learn(nil, customers(model.Enough-1)).Plan(q, .5, false), model.New().Plan(q, .5, false); four != cold {
 		t.Errorf("four merchants show: %+v, want %+v", four, cold)
 	}
 	if twelve := model.Learn(nil, customers(12)).Plan(q, .5, false); twelve.At.Day() < 18 || twelve.At.Day() > 19 {
@@ -184,7 +184,7 @@ func TestDeterminism(t *testing.T) {
 			one.Model().Chance(q, now)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b model.Charge) int { return -compare(a.Merchant, b.Merchant) })
+	slices.SortStableFunc(all, func(a, b model.Charge) int { return strings.Compare(b.Merchant, a.Merchant) })
 	for _, c := range all {
 		other.Tell(c)
 	}
@@ -197,16 +197,6 @@ func TestDeterminism(t *testing.T) {
 	if a, b := one.Model().Plan(q, .3, true), one.Model().Plan(q, .3, true); a != b {
 		t.Errorf("%+v, then %+v", a, b)
 	}
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // One merchant who tells a hundred times as much as any other, and the opposite, does not rule.

@@ -20,85 +20,103 @@ const (
 
 // share is by how much each merchant's weight is lowered, so that none has more than their part of
 // all. Fewer than [Enough] merchants share nothing, and keep all of theirs.
-func share(weights map[string]float64) map[string]float64 {
-	limit, all := math.Inf(1), make([]float64, 0, len(weights))
+func share(weights []float64) (parts []float64) {
+	limit, told := math.Inf(1), 0
 	for _, weight := range weights {
-		all = append(all, weight)
+		told += flag(weight > 0)
 	}
-	slices.Sort(all) // sums of floats depend on their order
-	if len(all) >= Enough {
+	if told >= Enough {
 		for range 100 {
 			sum := 0.0
-			for _, weight := range all {
+			for _, weight := range weights {
 				sum += min(weight, limit)
 			}
 			limit = most * sum
 		}
 	}
-	shares := make(map[string]float64, len(weights))
-	for merchant, weight := range weights {
-		shares[merchant] = min(1, limit/weight)
+	parts = make([]float64, len(weights))
+	for i, weight := range weights {
+		parts[i] = 1
+		if weight > limit {
+			parts[i] = limit / weight
+		}
 	}
-	return shares
+	return parts
 }
 
 // ruled are the blocks whose coefficients one merchant might rule. Those of a class are ruled by
 // who rules the class, and beside these there is only what is each merchant's own.
 var ruled = [...]block{codeBlock, categoryBlock, countryBlock, fundingBlock, brandBlock}
 
-// rounds are how often limits are set: what lowers one merchant raises the part of the others.
-const rounds = 6
+// Limits are set in turns: what lowers one merchant raises the part of the others.
+const (
+	turns   = 200  // at most
+	settled = 1e-4 // of a part that is lowered no more
+)
 
-// limit lowers the weights of counts until no merchant has more than their part: of each class,
-// code, category, country, funding and brand that is shared, and of all.
+// limit lowers the weights of counts, which are in order of their merchants, until no merchant has
+// more than their part: of each class, code, category, country, funding and brand that is shared,
+// and of all.
 func (f *fit) limit(counts []Count) {
-	groups := make([]map[string]float64, len(f.sd)+classes+1)
-	of := func(i int) [len(ruled) + 2]int {
-		var all [len(ruled) + 2]int
-		for j, b := range ruled {
-			all[j] = int(f.rows[i*int(blocks)+int(b)])
-		}
-		all[len(ruled)], all[len(ruled)+1] = len(f.sd)+int(counts[i].Cell.Class), len(f.sd)+classes
-		return all
-	}
-	total := func() {
-		for g := range groups {
-			clear(groups[g])
-		}
-		for i := range counts {
-			for _, g := range of(i) {
-				if groups[g] == nil {
-					groups[g] = make(map[string]float64)
-				}
-				groups[g][counts[i].Merchant] += f.n[i]
+	groups, merchants := f.grouped(counts)
+	size := int(merchants[len(counts)-1]) + 1
+	const kinds = len(ruled) + 2
+	weights := make([]float64, (int(slices.Max(groups))+1)*size)
+	for range turns {
+		clear(weights)
+		for i, n := range f.n {
+			for _, g := range groups[i*kinds : (i+1)*kinds] {
+				weights[int(g)*size+int(merchants[i])] += n
 			}
 		}
-	}
-	lower := func(only func(g int) bool) {
-		for g := range groups {
-			if g == 0 || groups[g] == nil || !only(g) { // 0 is what says nothing
-				groups[g] = nil
-				continue
-			}
-			groups[g] = share(groups[g])
+		least := 1.0
+		for g := 1; g*size < len(weights); g++ { // 0 is what says nothing
+			parts := share(weights[g*size : (g+1)*size])
+			least = min(least, slices.Min(parts))
+			copy(weights[g*size:], parts)
 		}
-		for i := range counts {
+		if least > 1-settled {
+			return
+		}
+		for i := range f.n {
 			part := 1.0
-			for _, g := range of(i) {
-				if shares := groups[g]; shares != nil {
-					part = min(part, shares[counts[i].Merchant])
+			for _, g := range groups[i*kinds : (i+1)*kinds] {
+				if g > 0 {
+					part = min(part, weights[int(g)*size+int(merchants[i])])
 				}
 			}
 			f.n[i] *= part
 			f.k[i] *= part
 		}
 	}
-	for range rounds {
-		total()
-		lower(func(int) bool { return true })
+}
+
+// grouped numbers for each count what is shared that it tells of, and its merchant.
+func (f *fit) grouped(counts []Count) (groups, merchants []int32) {
+	groups = make([]int32, 0, len(counts)*(len(ruled)+2))
+	merchants = make([]int32, 0, len(counts))
+	numbers := map[int]int32{0: 0}
+	number := func(place int) int32 {
+		if _, known := numbers[place]; !known {
+			numbers[place] = int32(len(numbers))
+		}
+		return numbers[place]
 	}
-	total() // of all at the very last
-	lower(func(g int) bool { return g == len(f.sd)+classes })
+	for i := range counts {
+		for _, b := range ruled {
+			groups = append(groups, number(int(f.rows[i*int(blocks)+int(b)])))
+		}
+		groups = append(groups, number(len(f.sd)+int(counts[i].Cell.Class)), number(len(f.sd)+classes))
+		switch {
+		case i == 0:
+			merchants = append(merchants, 0)
+		case counts[i].Merchant == counts[i-1].Merchant:
+			merchants = append(merchants, merchants[i-1])
+		default:
+			merchants = append(merchants, merchants[i-1]+1)
+		}
+	}
+	return groups, merchants
 }
 
 // seen notes for each class at which hours of the week enough merchants have charged.

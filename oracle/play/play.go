@@ -45,12 +45,12 @@ type debt struct {
 	Funding  string `json:"funding"`
 	Amount   number `json:"amount"`
 	Currency string `json:"currency"`
-	Attempt  number `json:"attempt"`
 }
 
 // told is a charge.
 type told struct {
 	debt
+	Attempt number `json:"attempt"`
 	At      string `json:"at"`
 	Outcome string `json:"outcome"`
 	Class   string `json:"class"`
@@ -62,7 +62,6 @@ type told struct {
 type asked struct {
 	debt
 	ID        string `json:"id"`
-	Now       string `json:"now"`
 	NotBefore string `json:"not_before"`
 	NotAfter  string `json:"not_after"`
 	Left      number `json:"left"`

@@ -43,9 +43,6 @@ func (s Score) String() string {
 		s.World, s.Fixed, s.Spread, s.Best, 100*s.Cold, 100*s.History, 100*s.Play, 100*s.Skill, 100*s.Explained, s.Calibration, s.Chosen, s.Overclaim, s.Charges)
 }
 
-// Header names the columns of [Score.String].
-const Header = "shares in per cent"
-
 const tries = 4 // charges that may be made after the first one
 
 // exam is one world under examination.

@@ -8,7 +8,7 @@ ALTER TABLE audit_charges
     ADD COLUMN funding text;
 
 -- A merchant's charges after a failure, by what the model looks at (cell) and month. Theirs alone,
--- until five merchants say something together. No id of a customer, no amount, no date.
+-- until six merchants say something together. No id of a customer, no amount, no date.
 CREATE TABLE oracle_cells (
     merchant_id uuid NOT NULL REFERENCES merchants (id),
     livemode boolean NOT NULL,

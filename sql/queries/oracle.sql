@@ -85,7 +85,7 @@ SELECT id, livemode, business_category, country FROM merchants WHERE id = $1;
 SELECT id FROM merchants WHERE id = $1 AND disconnected_at IS NULL FOR NO KEY UPDATE;
 
 -- name: OracleDropCells :exec
--- A whole history replaces what the one before has told. What we charged ourselves stays.
+-- A whole history replaces what the one before has told. What hunts will tell (ours) stays.
 DELETE FROM oracle_cells WHERE merchant_id = sqlc.arg(merchant_id) AND livemode = sqlc.arg(livemode) AND NOT ours;
 
 -- name: OracleDropPaydays :exec
@@ -117,6 +117,7 @@ WHERE p.livemode = sqlc.arg(livemode) AND m.disconnected_at IS NULL
 ORDER BY p.merchant_id, p.country;
 
 -- name: OracleDropOldCells :exec
+-- Gather keeps 24 whole months beside the one that runs.
 DELETE FROM oracle_cells WHERE livemode = sqlc.arg(livemode) AND month < phantom_now() - interval '25 months';
 
 -- name: OracleAddModel :one
@@ -146,17 +147,17 @@ WHERE NOT EXISTS (SELECT 1 FROM oracle_cells c WHERE c.merchant_id = told.id AND
 
 -- name: OracleModelDue :one
 -- There is something to learn from, and the last night's work is a day old.
-SELECT EXISTS (SELECT 1 FROM oracle_cells c WHERE c.livemode = sqlc.arg(livemode))
-    AND NOT EXISTS (SELECT 1 FROM oracle_model o WHERE o.livemode = sqlc.arg(livemode) AND o.built_at > phantom_now() - interval '24 hours')
+SELECT (EXISTS (SELECT 1 FROM oracle_cells c WHERE c.livemode = sqlc.arg(livemode))
+    AND NOT EXISTS (SELECT 1 FROM oracle_model o WHERE o.livemode = sqlc.arg(livemode) AND o.built_at > phantom_now() - interval '24 hours'))::boolean
     AS due;
 
 -- name: OracleNewestModel :one
-SELECT version, built_at, merchants, attempts, octet_length(coefficients)::bigint AS bytes FROM oracle_model
-WHERE livemode = $1
-ORDER BY version DESC LIMIT 1;
+SELECT version FROM oracle_model WHERE livemode = $1 ORDER BY version DESC LIMIT 1;
 
 -- name: OracleReadModel :one
-SELECT version, built_at, coefficients FROM oracle_model WHERE livemode = $1 ORDER BY version DESC LIMIT 1;
+SELECT version, built_at, merchants, attempts, coefficients FROM oracle_model
+WHERE livemode = $1
+ORDER BY version DESC LIMIT 1;
 
 -- name: OracleCountCells :one
 SELECT count(DISTINCT merchant_id) AS merchants, count(*) AS cells, coalesce(sum(attempts), 0)::bigint AS attempts,
