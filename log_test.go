@@ -34,6 +34,7 @@ var leavesNoRow = map[string]string{
 
 	"shield status":   "it reads",
 	"oracle status":   "it reads",
+	"oracle explain":  "it reads",
 	"oracle heatmap":  "it reads",
 	"oracle rebuild":  "it does what the workers do each night",
 	"oracle play":     "it needs no database",

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db"
+	"phantom/oracle"
 	"phantom/state"
 	"phantom/vault"
 )
@@ -140,6 +141,11 @@ func (i *instruments) stripeAnswered(status int, took time.Duration) {
 	i.took.add(took)
 }
 
+// oracleAsked is for the oracle: who has chosen a moment.
+func (i *instruments) oracleAsked(by string) {
+	i.set.GetOrCreateCounter(fmt.Sprintf("phantom_oracle_answers_total{by=%q}", by)).Inc()
+}
+
 // waited is for connect.Config.Waited.
 func (i *instruments) waited(took time.Duration) { i.waits.Add(took.Seconds()) }
 
@@ -180,17 +186,43 @@ func (q *queueReading) read(ctx context.Context, queries *db.Queries) []byte {
 	if err == nil {
 		lag, err = queries.TaskLag(ctx)
 	}
+	var oracles []db.OracleListStatesRow
+	if err == nil {
+		oracles, err = queries.OracleListStates(ctx)
+	}
 	if err == nil { // without an answer nothing is said of the queue, rather than that it is empty
 		up.Set(1)
 		set.NewGauge("phantom_task_lag_seconds", nil).Set(lag)
 		for _, row := range counts {
 			set.NewGauge(fmt.Sprintf("phantom_tasks{kind=%q,status=%q}", row.Kind, row.Status), nil).Set(float64(row.Tasks))
 		}
+		for _, row := range oracles {
+			writeOracle(set, row)
+		}
 	}
 	var text bytes.Buffer
 	set.WritePrometheus(&text)
 	q.at, q.text = time.Now(), text.Bytes()
 	return q.text
+}
+
+// writeOracle says of a mode who chooses, and how well the oracle foretells.
+func writeOracle(set *metrics.Set, row db.OracleListStatesRow) {
+	mode := fmt.Sprintf("{mode=%q}", oracle.Mode(row.Livemode))
+	for _, state := range []oracle.State{oracle.Shadow, oracle.On, oracle.Fallback} {
+		is := 0.0
+		if string(state) == row.State {
+			is = 1
+		}
+		set.NewGauge(fmt.Sprintf("phantom_oracle_state{mode=%q,state=%q}", oracle.Mode(row.Livemode), state), nil).Set(is)
+	}
+	set.NewGauge("phantom_oracle_settled_charges"+mode, nil).Set(float64(row.Charges))
+	set.NewGauge("phantom_oracle_log_loss"+mode, nil).Set(row.LogLoss)
+	set.NewGauge("phantom_oracle_base_log_loss"+mode, nil).Set(row.BaseLogLoss)
+	set.NewGauge("phantom_oracle_calibration_error"+mode, nil).Set(row.CalibrationError)
+	if row.Age >= 0 {
+		set.NewGauge("phantom_oracle_model_age_seconds"+mode, nil).Set(row.Age)
+	}
 }
 
 // StartMetrics serves GET /metrics at METRICS_ADDR, and nothing else there, until stop is called.

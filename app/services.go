@@ -64,13 +64,17 @@ func (a *App) NewServices() Services {
 		return keys[0].Private, nil
 	}
 	events := outbound.New(a.Pool, outbound.Config{Log: a.Log, Dev: a.Dev, Sign: sign, AtOnce: max(a.Workers/4, 1)})
-	hunts := recovery.New(a.Pool, account, messages, nil, recovery.Config{Log: a.Log, Refresh: ghost.RefreshIn, Emit: events.Emit})
+	advisor := oracle.New(a.Pool)
+	if a.metrics != nil {
+		advisor.Asked = a.metrics.oracleAsked
+	}
+	hunts := recovery.New(a.Pool, account, messages, advisor, recovery.Config{Log: a.Log, Refresh: ghost.RefreshIn, Emit: events.Emit, Look: advisor.Look})
 	purges := purge.New(a.Pool, account, a.Log)
 	levels = shield.New(a.Pool, shield.Config{Log: a.Log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn, Emit: events.Emit})
 	ghosts.Hunts, purges.Hunts = hunts, hunts
 	ghosts.Shield, ghosts.Emit = levels, events.Emit
 	purges.Forget = []func(context.Context, uuid.UUID) error{levels.Forget, events.Forget}
-	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges, Shield: levels, Outbound: events, Oracle: oracle.New(a.Pool)}
+	return Services{Connect: account, Ghosts: ghosts, Hunts: hunts, Messages: messages, Purges: purges, Shield: levels, Outbound: events, Oracle: advisor}
 }
 
 // NewServer wires the routes. verdicts, if not nil, answers what apps ask about access.

@@ -11,6 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
 	"phantom/app"
 	"phantom/db"
 	"phantom/decline"
@@ -21,11 +24,12 @@ import (
 	"phantom/zone"
 )
 
-const oracleUsage = "phantom oracle status | heatmap --merchant acct_… [--class CLASS] [--country US] | rebuild [--mode live|test] | play"
+const oracleUsage = "phantom oracle status | explain HUNT | heatmap --merchant acct_… [--class CLASS] [--country US] | " +
+	"rebuild [--mode live|test] | play"
 
 // oracleActions are what phantom oracle does, by its first argument.
 var oracleActions = map[string]func(context.Context, Call) error{
-	"status": oracleStatus, "heatmap": oracleHeatmap, "rebuild": oracleRebuild, "play": oraclePlay,
+	"status": oracleStatus, "explain": oracleExplain, "heatmap": oracleHeatmap, "rebuild": oracleRebuild, "play": oraclePlay,
 }
 
 // oracleOf is the subcommand: its first argument says what to do.
@@ -105,6 +109,8 @@ func oracleStatus(ctx context.Context, call Call) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+		case k.Spoilt:
+			fmt.Fprintln(call.Stdout, "  its model cannot be read, or is not sound, and counts for nothing: phantom oracle rebuild makes another")
 		case k.BuiltAt == nil && cells.Cells == 0:
 			fmt.Fprintln(call.Stdout, "  no model yet: an audit of a whole history gives the first cells")
 		case k.BuiltAt == nil:
@@ -116,8 +122,87 @@ func oracleStatus(ctx context.Context, call Call) error {
 				fmt.Fprintf(call.Stdout, "  fewer than %d merchants share nothing: each has what is widely known, and their own\n", model.Enough)
 			}
 		}
+		if err := oracleStanding(ctx, service, livemode, call.Stdout); err != nil {
+			return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+		}
 	}
-	fmt.Fprintln(call.Stdout, "Hunts do not ask it yet: fixed rules choose the moments of their charges.")
+	return nil
+}
+
+// oracleStanding says whether the oracle of a mode chooses, and what speaks for it.
+func oracleStanding(ctx context.Context, service *oracle.Service, livemode bool, w io.Writer) error {
+	standing, e, err := service.Evidence(ctx, livemode)
+	if err != nil {
+		return err
+	}
+	says := map[oracle.State]string{
+		oracle.Shadow:   "in shadow: fixed rules choose the moments of charges, and its answers are kept beside theirs",
+		oracle.On:       "on: it chooses for nine customers in ten",
+		oracle.Fallback: "in fallback: fixed rules choose again",
+	}
+	since := ""
+	if !standing.Since.IsZero() {
+		since = " since " + standing.Since.UTC().Format(time.RFC3339)
+	}
+	fmt.Fprintf(w, "  %s%s (%s)\n", says[standing.State], since, standing.Why)
+	if e.Charges == 0 {
+		fmt.Fprintln(w, "  no charge that it has spoken about is settled yet")
+		return nil
+	}
+	fmt.Fprintf(w, "  %s charges of %d merchants settled in 90 days", money.Count(int64(e.Charges)), e.Merchants)
+	if s := e.Score; s.Charges > 0 {
+		fmt.Fprintf(w, "; of the last 28 days %s: log loss %.4f (%.4f by shares of classes), calibration error %.3f",
+			money.Count(int64(s.Charges)), s.LogLoss, s.Base, s.ECE)
+	}
+	fmt.Fprintln(w)
+	if standing.State == oracle.On {
+		a := e.All
+		fmt.Fprintf(w, "  customers who paid, of those whose window is over: %d of %d where it chose, %d of %d where fixed rules did\n",
+			a.Oracle.Recovered, a.Oracle.Customers, a.Heuristic.Recovered, a.Heuristic.Customers)
+	}
+	return nil
+}
+
+const explainHelp = `Usage: phantom oracle explain HUNT
+
+It says of each charge of a hunt what the oracle foretold when it was planned, and what it would
+choose for the next one now. Nothing follows from it. GET /api/hunts has the ids of hunts.`
+
+// oracleExplain says of a hunt what the oracle said about its charges, and what it says now.
+func oracleExplain(ctx context.Context, call Call) error {
+	if call.asksForHelp() {
+		fmt.Fprintln(call.Stdout, explainHelp)
+		return flag.ErrHelp
+	}
+	if len(call.Args) != 1 {
+		return errors.New("phantom oracle explain takes one hunt's id, as GET /api/hunts has them")
+	}
+	hunt, err := uuid.Parse(call.Args[0])
+	if err != nil {
+		return fmt.Errorf("phantom oracle explain: %.40q is no hunt's id, as GET /api/hunts has them", call.Args[0])
+	}
+	a, err := call.open(ctx, app.Needs{Database: true, Key: true})
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	merchant, err := db.New(a.Pool).HuntFind(ctx, hunt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("phantom oracle explain: there is no hunt %s", hunt)
+	}
+	if err != nil {
+		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
+	s := a.NewServices()
+	story, err := s.Hunts.Hunt(ctx, merchant, hunt)
+	if err != nil {
+		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
+	advice, err := s.Hunts.Advice(ctx, merchant, hunt)
+	if err != nil {
+		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
+	explain(call.Stdout, story, advice)
 	return nil
 }
 

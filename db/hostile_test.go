@@ -45,6 +45,10 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		merchant, ghost, vault.NewToken("ghost_targets.email:"+ghost.String(), "ghost@example.com")); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := pool.Exec(ctx, "INSERT INTO ghost_memories (merchant_id, ghost_id, memory) VALUES ($1, $2, $3)",
+		merchant, ghost, vault.NewToken("ghost_memories.memory:"+ghost.String(), "{}")); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := pool.Exec(ctx, "INSERT INTO scheduled_tasks (merchant_id, id, kind, sealed_params) VALUES ($1, $2, 'email', $3)",
 		merchant, task, vault.NewToken("scheduled_tasks.sealed_params:"+task.String(), "{}")); err != nil {
 		t.Fatal(err)
@@ -76,6 +80,7 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		{"merchants", "refresh_token", refreshContext(account), true},
 		{"merchants", "hash_salt", "merchants.hash_salt:" + account, true},
 		{"ghost_targets", "email", "ghost_targets.email:" + ghost.String(), true},
+		{"ghost_memories", "memory", "ghost_memories.memory:" + ghost.String(), false},
 		{"scheduled_tasks", "sealed_params", "scheduled_tasks.sealed_params:" + task.String(), true},
 		{"audit_invoices", "email", "audit_invoices.email:in_1", true},
 		{"channels", "secret", "channels.secret:" + merchant.String() + "/resend", false},

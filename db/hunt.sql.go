@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"phantom/state"
+	"phantom/vault"
 )
 
 const haltCreate = `-- name: HaltCreate :execrows
@@ -218,6 +219,18 @@ func (q *Queries) HuntEnd(ctx context.Context, arg HuntEndParams) (int64, error)
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const huntFind = `-- name: HuntFind :one
+SELECT merchant_id FROM hunts WHERE id = $1 LIMIT 1
+`
+
+// Whose hunt one is. An operator has nothing but its id.
+func (q *Queries) HuntFind(ctx context.Context, id uuid.UUID) (uuid.UUID, error) {
+	row := q.db.QueryRow(ctx, huntFind, id)
+	var merchant_id uuid.UUID
+	err := row.Scan(&merchant_id)
+	return merchant_id, err
 }
 
 const huntForgetHolds = `-- name: HuntForgetHolds :execrows
@@ -881,11 +894,13 @@ func (q *Queries) HuntListTried(ctx context.Context, arg HuntListTriedParams) ([
 
 const huntLoad = `-- name: HuntLoad :one
 SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook,
-    (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now
+    (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now,
+    gm.memory
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 JOIN merchants m ON m.id = h.merchant_id
 JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+LEFT JOIN ghost_memories gm ON gm.merchant_id = g.merchant_id AND gm.ghost_id = g.id
 WHERE h.merchant_id = $1 AND h.id = $2
 `
 
@@ -901,10 +916,11 @@ type HuntLoadRow struct {
 	Playbook    []byte
 	Newest      []byte
 	Now         time.Time
+	Memory      *vault.StoredToken
 }
 
-// A hunt with all that its planning depends on: its playbook and the newest one, and PHANTOM's
-// time. Without a row its ghost is gone.
+// A hunt with all that its planning depends on: its playbook and the newest one, PHANTOM's time, and
+// what is remembered of the customer. Without a row its ghost is gone.
 func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow, error) {
 	row := q.db.QueryRow(ctx, huntLoad, arg.MerchantID, arg.ID)
 	var i HuntLoadRow
@@ -993,6 +1009,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.Playbook,
 		&i.Newest,
 		&i.Now,
+		&i.Memory,
 	)
 	return i, err
 }

@@ -266,6 +266,14 @@ type GhostCountsComputed struct {
 	Owed       int64
 }
 
+type GhostMemory struct {
+	MerchantID  uuid.UUID
+	GhostID     uuid.UUID
+	Memory      *vault.StoredToken
+	MemoryKeyID *string
+	UpdatedAt   time.Time
+}
+
 type GhostRefresh struct {
 	MerchantID   uuid.UUID
 	Subscription []byte
@@ -431,6 +439,29 @@ type OAuthState struct {
 	ExpiresAt   time.Time
 }
 
+type OracleAdvice struct {
+	MerchantID   uuid.UUID
+	TaskID       uuid.UUID
+	Livemode     bool
+	AskedAt      time.Time
+	Model        int64
+	Arm          *string
+	Class        decline.Class
+	PlannedFor   time.Time
+	P            float64
+	Low          float64
+	High         float64
+	Confidence   string
+	Cell         string
+	ChosenFor    *time.Time
+	ChosenP      float64
+	Propensity   float64
+	Reason       string
+	HeuristicFor time.Time
+	Paid         *bool
+	SettledAt    *time.Time
+}
+
 type OracleCell struct {
 	MerchantID uuid.UUID
 	Livemode   bool
@@ -474,6 +505,21 @@ type OraclePayday struct {
 	Country    string
 	Customers  int32
 	Habits     []float64
+}
+
+type OracleState struct {
+	Livemode         bool
+	State            string
+	Since            time.Time
+	Why              string
+	Looks            int32
+	Fortnights       int32
+	Falls            int32
+	CheckedAt        time.Time
+	Charges          int32
+	LogLoss          float64
+	BaseLogLoss      float64
+	CalibrationError float64
 }
 
 type Playbook struct {

@@ -47,3 +47,15 @@ func (q *Queries) OracleListCellsEach(ctx context.Context, livemode bool, each f
 		func() error { each(row); return nil })
 	return err
 }
+
+// OracleListSettledEach calls each for every row of OracleListSettled and holds one at a time. each
+// must not use q.
+func (q *Queries) OracleListSettledEach(ctx context.Context, livemode bool, each func(OracleListSettledRow)) error {
+	rows, err := q.db.Query(ctx, oracleListSettled, livemode)
+	if err != nil {
+		return err
+	}
+	var row OracleListSettledRow
+	_, err = pgx.ForEachRow(rows, []any{&row.Class, &row.P, &row.Paid}, func() error { each(row); return nil })
+	return err
+}

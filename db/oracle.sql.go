@@ -257,7 +257,7 @@ type OracleDropCellsParams struct {
 	Livemode   bool
 }
 
-// A whole history replaces what the one before has told. What hunts will tell (ours) stays.
+// A whole history replaces what the one before has told. What hunts have told (ours) stays.
 func (q *Queries) OracleDropCells(ctx context.Context, arg OracleDropCellsParams) error {
 	_, err := q.db.Exec(ctx, oracleDropCells, arg.MerchantID, arg.Livemode)
 	return err
@@ -280,10 +280,12 @@ func (q *Queries) OracleDropModels(ctx context.Context, arg OracleDropModelsPara
 }
 
 const oracleDropOldCells = `-- name: OracleDropOldCells :exec
-DELETE FROM oracle_cells WHERE livemode = $1 AND month < phantom_now() - interval '25 months'
+DELETE FROM oracle_cells c WHERE c.livemode = $1 AND (c.month < phantom_now() - interval '25 months'
+    OR EXISTS (SELECT 1 FROM merchants m WHERE m.id = c.merchant_id AND m.disconnected_at IS NOT NULL))
 `
 
-// Gather keeps 24 whole months beside the one that runs.
+// Gather keeps 24 whole months beside the one that runs. Of who has left, a charge that was settled
+// in the same moment may have left a cell.
 func (q *Queries) OracleDropOldCells(ctx context.Context, livemode bool) error {
 	_, err := q.db.Exec(ctx, oracleDropOldCells, livemode)
 	return err

@@ -26,6 +26,7 @@ var sealedColumns = []sealedColumn{
 	{"merchants", "refresh_token"},
 	{"merchants", "hash_salt"},
 	{"ghost_targets", "email"},
+	{"ghost_memories", "memory"},
 	{"scheduled_tasks", "sealed_params"},
 	{"audit_invoices", "email"},
 	{"channels", "secret"},

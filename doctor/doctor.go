@@ -15,6 +15,7 @@ import (
 	"phantom/app"
 	"phantom/connect"
 	"phantom/db"
+	"phantom/oracle"
 )
 
 // Bounds of phantom doctor.
@@ -202,7 +203,7 @@ func (d *Diagnosis) checkSkew(name string, ahead time.Duration) {
 }
 
 func (d *Diagnosis) checkDatabase(ctx context.Context) {
-	rest := []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "sealed values", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes", "access"}
+	rest := []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "sealed values", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes", "access", "oracle"}
 	c := d.config
 	if c.DatabaseURL == "" {
 		d.skip("DATABASE_URL cannot be read", append([]string{"database"}, rest...)...)
@@ -251,6 +252,7 @@ func (d *Diagnosis) checkDatabase(ctx context.Context) {
 	}{
 		{"keys", d.checkKeys}, {"sealed values", d.checkSealed}, {"merchants", d.checkMerchants}, {"backlog", d.checkTasks}, {"parked", d.checkParked},
 		{"halts", d.checkHalts}, {"disputes", d.checkDisputes}, {"access", d.checkHolds},
+		{"oracle", func(ctx context.Context, _ *db.Queries) error { return d.checkOracle(ctx, oracle.New(pool)) }},
 	} {
 		if err := check.look(ctx, queries); err != nil {
 			d.add(Fail, check.name, db.Describe(err), advice)

@@ -52,7 +52,7 @@ func compare(treated, heldOut Arm, waiting int64) Uplift {
 	if !enough(treated, heldOut) {
 		return u
 	}
-	low, high := scoreInterval(treated, heldOut)
+	low, high := scoreInterval(treated, heldOut, z95)
 	difference, smallest := treated.share()-heldOut.share(), detectable(treated, heldOut)
 	u.Difference, u.Low, u.High, u.Detectable = &difference, &low, &high, &smallest
 	switch {
@@ -80,22 +80,33 @@ func pooled(a, b Arm) float64 {
 	return float64(a.Recovered+b.Recovered) / float64(a.Customers+b.Customers)
 }
 
-// scoreInterval is the 95 % interval of the difference a - b by Newcombe's hybrid score method
+// Difference is the interval of the difference between the shares of a and b that recovered, which
+// misses the truth with a probability of alpha. It reports false where there is not enough data.
+func Difference(a, b Arm, alpha float64) (low, high float64, ok bool) {
+	if !enough(a, b) {
+		return 0, 0, false
+	}
+	low, high = scoreInterval(a, b, math.Sqrt2*math.Erfinv(1-alpha))
+	return low, high, true
+}
+
+// scoreInterval is the interval of the difference a - b by Newcombe's hybrid score method
 // without continuity correction: method 10 of "Interval estimation for the difference between
 // independent proportions", Statistics in Medicine 17 (1998), 873-890. Unlike the textbook's
-// interval it keeps its level in small arms and near 0 and 1.
-func scoreInterval(a, b Arm) (low, high float64) {
+// interval it keeps its level in small arms and near 0 and 1. z is the normal distribution's
+// quantile of its level.
+func scoreInterval(a, b Arm, z float64) (low, high float64) {
 	p, q := a.share(), b.share()
-	pLow, pHigh := wilson(a)
-	qLow, qHigh := wilson(b)
+	pLow, pHigh := wilson(a, z)
+	qLow, qHigh := wilson(b, z)
 	return p - q - math.Hypot(p-pLow, qHigh-q), p - q + math.Hypot(pHigh-p, q-qLow)
 }
 
-// wilson is the 95 % score interval of one share.
-func wilson(a Arm) (low, high float64) {
+// wilson is the score interval of one share.
+func wilson(a Arm, z float64) (low, high float64) {
 	n, p := float64(a.Customers), a.share()
-	middle := (p + z95*z95/(2*n)) / (1 + z95*z95/n)
-	half := z95 / (1 + z95*z95/n) * math.Sqrt(p*(1-p)/n+z95*z95/(4*n*n))
+	middle := (p + z*z/(2*n)) / (1 + z*z/n)
+	half := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
 	return max(middle-half, 0), min(middle+half, 1)
 }
 

@@ -22,11 +22,11 @@ func TestScoreIntervalOfPublishedExamples(t *testing.T) {
 		{Arm{10, 10}, Arm{20, 0}, 0.6791, 1},
 		{Arm{10, 10}, Arm{10, 0}, 0.6075, 1},
 	} {
-		low, high := scoreInterval(test.a, test.b)
+		low, high := scoreInterval(test.a, test.b, z95)
 		if math.Abs(low-test.low) > 0.00006 || math.Abs(high-test.high) > 0.00006 {
 			t.Errorf("%v against %v: %.4f to %.4f, want %.4f to %.4f", test.a, test.b, low, high, test.low, test.high)
 		}
-		back, forth := scoreInterval(test.b, test.a)
+		back, forth := scoreInterval(test.b, test.a, z95)
 		if math.Abs(back+high) > 1e-12 || math.Abs(forth+low) > 1e-12 {
 			t.Errorf("%v against %v is not the mirror of the other way round", test.b, test.a)
 		}
@@ -59,7 +59,7 @@ func TestIntervalHoldsTheTruth(t *testing.T) {
 		held, shown, heldOfShown, wrong := 0, 0, 0, 0
 		for range runs {
 			a, b := drawn(test.treated, test.p), drawn(test.heldOut, test.q)
-			low, high := scoreInterval(a, b)
+			low, high := scoreInterval(a, b, z95)
 			truth := test.p - test.q
 			in := low <= truth && truth <= high
 			if in {

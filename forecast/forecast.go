@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/google/uuid"
+
 	"phantom/db"
 	"phantom/decline"
 	"phantom/gate"
@@ -32,8 +34,13 @@ type Forecast struct {
 	Currency   string
 	Began, End time.Time
 	Zone       *time.Location
-	Category   string
+	Category   string // the merchant's business_category, "" where it is not known
+	Merchant   uuid.UUID
+	Country    string        // of the customer or their card, "" where it is not known
+	Memory     oracle.Memory // of the customer
+	Person     []byte        // even over customers, and always the same for one
 	Livemode   bool
+	Real       bool // charges will be made, and are not thought of alone
 	Hash       func(subject, value string) []byte
 }
 
@@ -42,6 +49,7 @@ type History struct {
 	Class      decline.Class // of the last failure, Stripe's or ours
 	Code       string        // of the last failure, Stripe's or ours
 	LastFailed time.Time
+	Tried      []oracle.Tried // its failures that are known, the oldest first
 	Sent       int
 	Asked      []time.Time // when those were sent, the newest first
 	// when the invoice's attempts refill, as a look has found; zero where none has
@@ -58,6 +66,7 @@ type History struct {
 type Step struct {
 	Kind   string
 	Moment oracle.Moment
+	Asked  oracle.Question // that Moment answers, where it has advice
 	// for the invoice's attempts to refill, or for news: another invoice may be charged meanwhile
 	Waits bool
 	Held  gate.Code // until something changes
@@ -119,23 +128,67 @@ func (l Forecast) NextCharge(ctx context.Context, advisor Advisor, so History, n
 	if free.After(l.End) {
 		return Step{Over: gate.AttemptsUsedUp.Words()}, nil
 	}
-	moment, err := advisor.Next(ctx, oracle.Question{
-		Class: so.Class, Code: so.Code, Attempt: attempt, LastFailed: so.LastFailed, NotBefore: later(later(now, free), so.LastFailed.Add(max(24*time.Hour, decline.NetworkWait[so.Code]))),
-		NotAfter: l.End, Zone: l.Zone, Category: l.Category, Livemode: l.Livemode, Seed: l.seed(attempt),
-	})
+	question := l.question(so, attempt, now, later(now, free))
+	moment, err := advisor.Next(ctx, question)
 	if err != nil {
 		return Step{}, fmt.Errorf("ask for the next moment: %w", err)
+	}
+	if moment.At.IsZero() {
+		return Step{Over: moment.Reason}, nil
 	}
 	if moment.At.After(l.End) {
 		return Step{Over: "the next moment that makes sense lies behind the window"}, nil
 	}
 	if free.After(now) {
-		return Step{Kind: gate.KindPay, Moment: moment, Waits: true}, nil
+		return Step{Kind: gate.KindPay, Moment: moment, Asked: question, Waits: true}, nil
 	}
 	if l.Playbook.TakeOver && !so.Held { // only now that a charge will follow
 		return Step{Kind: gate.KindHold, Moment: oracle.Moment{At: now, Reason: "before our first attempt", Probability: 1}}, nil
 	}
-	return Step{Kind: gate.KindPay, Moment: moment}, nil
+	return Step{Kind: gate.KindPay, Moment: moment, Asked: question}, nil
+}
+
+// question is what the advisor is asked about the next charge, which may not be made before free.
+func (l Forecast) question(so History, attempt int, now, free time.Time) oracle.Question {
+	recent := 0
+	for _, at := range so.Asked {
+		if at.After(now.AddDate(0, 0, -gate.BudgetDays)) {
+			recent++
+		}
+	}
+	return oracle.Question{
+		Merchant: l.Merchant, Category: l.Category, Livemode: l.Livemode,
+		Invoice: l.Invoice, Amount: l.Amount, Currency: l.Currency, Country: l.Country, Zone: l.Zone, Memory: l.Memory,
+		Class: so.Class, Code: so.Code, LastFailed: so.LastFailed, Tried: so.Tried, Attempt: attempt,
+		Left: max(l.Playbook.MaxAttempts-recent, 1),
+		Now:  now, NotBefore: later(free, so.LastFailed.Add(max(24*time.Hour, decline.NetworkWait[so.Code]))), NotAfter: l.End,
+		Seed: l.seed(attempt), Explore: l.Real, Person: l.Person,
+	}
+}
+
+// Of adds who the hunt is of.
+func (l *Forecast) Of(g db.GhostTarget, customer []byte) {
+	if l.Person = l.Hash("arm", string(customer)); g.Country != nil {
+		l.Country = *g.Country
+	}
+}
+
+// Tried are the failures of an invoice that are known of a ghost. A memory that does not hold it
+// knows none: then the ghost's own first and last are.
+func (l Forecast) Tried(g db.GhostTarget, invoice string) (tried []oracle.Tried) {
+	if tried = l.Memory.Failures(invoice); len(tried) > 0 || invoice != g.StripeInvoiceID {
+		return tried
+	}
+	code := ""
+	if g.DeclineCode != nil {
+		code = *g.DeclineCode
+	}
+	for _, at := range []*time.Time{g.FirstFailedAt, g.LastFailedAt} {
+		if at != nil {
+			tried = oracle.AddFailure(tried, oracle.Tried{At: *at, Class: g.DeclineClass, Code: code})
+		}
+	}
+	return tried
 }
 
 // seed is the die of one attempt: even over invoices, and the same in a dry run as when it happens.

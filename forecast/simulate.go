@@ -13,6 +13,7 @@ import (
 	"phantom/debt"
 	"phantom/gate"
 	"phantom/message"
+	"phantom/oracle"
 )
 
 // What a dry run lists, besides the channels of messages.
@@ -77,6 +78,7 @@ func NewHunt(g db.GhostTarget, customer string, l Forecast, now time.Time, byHan
 	if len(h.later) > 0 {
 		h.oldest = h.later[0]
 	}
+	h.Of(g, []byte(customer))
 	h.turn()
 	if h.LastFailed.After(now.AddDate(0, 0, -gate.BudgetDays)) {
 		// each of its other invoices has failed once at least
@@ -92,6 +94,7 @@ func (h *Hunt) turn() bool {
 	}
 	h.Invoice, h.Amount, h.later = h.later[0].ID, h.later[0].Amount, h.later[1:]
 	h.Sent, h.Asked, h.Held, h.before = 0, nil, false, 1
+	h.History.Tried = h.Forecast.Tried(h.ghost, h.Invoice)
 	return true
 }
 
@@ -245,6 +248,7 @@ func (s *Simulation) happen(ctx context.Context, next *event, done func(Planned)
 		s.cards[h.card]++
 		s.asked[next.Currency] = append(s.asked[next.Currency], asked{at, next.Amount})
 		h.Sent, h.LastFailed, h.Asked = h.Sent+1, at, append([]time.Time{at}, h.Asked...)
+		h.History.Tried = oracle.AddFailure(h.History.Tried, oracle.Tried{At: at, Class: h.Class, Code: h.Code})
 		return s.charge(ctx, h, at)
 	case gate.KindHold:
 		if _, over := s.checks(next); over {

@@ -63,10 +63,7 @@ func (a *audit) conclude(ctx context.Context, failed []error) error {
 	}
 	if len(failed) == 0 && a.row.Since == nil {
 		// half a history would teach the oracle what is not so
-		if _, err := oracle.Count(ctx, a.s.pool, a.reader.Merchant, a.row.ID, a.row.Until); err != nil {
-			return err
-		}
-		if err := oracle.Gather(ctx, a.s.pool, a.reader.Merchant, a.row.ID, a.row.Until); err != nil {
+		if err := a.tellOracle(ctx); err != nil {
 			return err
 		}
 	}
@@ -96,21 +93,19 @@ type subject struct {
 	subscription Subscription
 	debts        []Debt
 	known        []db.GhostTarget
-	sealed       int  // addresses of its debts that do not open
-	testClock    bool // it is driven by one: nobody is told of it
+	memory       *oracle.Memory // of its customer's charges; nil where they were not read
+	sealed       int            // addresses of its debts that do not open
+	testClock    bool           // it is driven by one: nobody is told of it
 }
 
 // judgeAll judges every subscription that has debts or an open ghost. Where the facts are not whole
 // nothing is guessed: a subscription whose history was read in part, or not at all, is read anew,
 // as after a webhook.
 func (a *audit) judgeAll(ctx context.Context, partial bool) (atRisk map[string]int64, err error) {
-	// One at a time in a process: the stream of facts holds a connection while others write.
-	select {
-	case a.s.concluding <- struct{}{}:
-		defer func() { <-a.s.concluding }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := a.alone(ctx); err != nil {
+		return nil, err
 	}
+	defer a.together()
 	// The facts are new to the planner.
 	if _, err := a.s.pool.Exec(ctx, "ANALYZE audit_subscriptions, audit_invoices, audit_charges, audit_disputes, audit_intents"); err != nil {
 		return nil, fmt.Errorf("analyze facts: %w", err)
@@ -147,6 +142,31 @@ func (a *audit) judgeAll(ctx context.Context, partial bool) (atRisk map[string]i
 		}
 	}
 	return j.atRisk, a.refreshAll(ctx, append(j.unsure, unseen...))
+}
+
+// alone lets one at a time in a process go through the facts: their stream holds a connection while
+// others write.
+func (a *audit) alone(ctx context.Context) error {
+	select {
+	case a.s.concluding <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *audit) together() { <-a.s.concluding }
+
+// tellOracle has the oracle learn from the facts, and remember who owes something.
+func (a *audit) tellOracle(ctx context.Context) error {
+	if _, err := oracle.Count(ctx, a.s.pool, a.reader.Merchant, a.row.ID, a.row.Until); err != nil {
+		return err
+	}
+	if err := a.alone(ctx); err != nil {
+		return err
+	}
+	defer a.together()
+	return oracle.Gather(ctx, a.s.pool, a.reader.Merchant, a.row.ID, a.row.Until, a.reader.Hash)
 }
 
 // judging is a batch of subjects on its way into the database.

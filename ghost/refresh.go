@@ -21,6 +21,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/debt"
+	"phantom/oracle"
 	"phantom/state"
 	"phantom/task"
 )
@@ -158,6 +159,11 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 		if err := read.seen.store(ctx, queries, merchant); err != nil {
 			return err
 		}
+		if subject.memory != nil {
+			if err := oracle.KeepMemories(ctx, tx, merchant, map[string]oracle.Memory{subject.subscription.Customer: *subject.memory}); err != nil {
+				return err
+			}
+		}
 		// Of closed ghosts too: a payment after a hunt's end is counted, and lifts its pause.
 		ids := make([]uuid.UUID, len(subject.known))
 		for i, g := range subject.known {
@@ -282,8 +288,27 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 	}); err != nil {
 		return subject{}, err
 	}
+	s.memory = remembered(charges, r.now)
 	r.addAttempts(s.debts, invoices, charges)
 	return s, nil
+}
+
+// remembered is what the oracle remembers of a customer by their charges, the newest first.
+func remembered(charges []charge, now time.Time) *oracle.Memory {
+	var seen []oracle.Seen
+	for _, c := range slices.Backward(charges) {
+		one := oracle.Seen{At: at(c.created), Invoice: c.sequence(), Brand: c.brand, Funding: c.funding}
+		switch c.outcome() {
+		case billing.ChargeFailed:
+			one.Class, one.Code = c.decline()
+		case billing.ChargeSucceeded:
+		default:
+			continue
+		}
+		seen = append(seen, one)
+	}
+	memory := oracle.Remember(seen, now)
+	return &memory
 }
 
 // debtOfInvoice is what an invoice says of a debt, without its attempts.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db"
+	"phantom/decline"
 	"phantom/money"
 	"phantom/oracle/model"
 	"phantom/zone"
@@ -22,14 +24,25 @@ const Months = 24
 
 // Gather takes from an audit of a merchant's whole history what the oracle learns from: cells of
 // charges by month, and what customers tell about paydays. It replaces what an earlier history has
-// told, in one transaction, and may be repeated.
-func Gather(ctx context.Context, pool *pgxpool.Pool, merchant db.Merchant, auditID uuid.UUID, until time.Time) error {
+// told, in one transaction, and may be repeated. Charges of hunts are left out: they were told of
+// when they were settled. Customers who owe something are remembered, each for themselves. hash is
+// the merchant's keyed one. It holds a connection while it uses another.
+func Gather(ctx context.Context, pool *pgxpool.Pool, merchant db.Merchant, auditID uuid.UUID, until time.Time,
+	hash func(subject, value string) []byte,
+) error {
 	g := newGathering(merchant, until)
+	g.keep = func(memories map[string]Memory) error { return KeepMemories(ctx, pool, merchant.ID, memories) }
+	if err := g.readOurs(ctx, db.New(pool), hash); err != nil {
+		return err
+	}
 	err := db.New(pool).OracleHistoryEach(ctx, db.OracleHistoryParams{MerchantID: merchant.ID, AuditID: auditID, Before: until}, g.add)
 	if err != nil {
 		return fmt.Errorf("read charges for the oracle: %w", err)
 	}
 	g.end()
+	if g.flush(); g.failed != nil {
+		return g.failed
+	}
 	cells, paydays := g.rows()
 	err = db.InTx(ctx, pool, func(tx pgx.Tx) error {
 		queries := db.New(tx)
@@ -73,13 +86,63 @@ type gathering struct {
 	// failures alone, so these are kept until all are read
 	customer string
 	charges  []db.OracleHistoryRow
+
+	until    time.Time
+	isOurs   func(customer string, at time.Time) bool
+	memories map[string]Memory // by customer, to be kept
+	keep     func(map[string]Memory) error
+	failed   error
 }
+
+// atOnce is of how many customers memories are kept at a time.
+const atOnce = 500
 
 func newGathering(merchant db.Merchant, until time.Time) *gathering {
 	return &gathering{
 		merchant: merchant, from: model.MonthOf(until).AddDate(0, -Months, 0),
 		cells: make(map[place]counts), paydays: make(map[string]*model.Paid),
+		until: until, memories: make(map[string]Memory), isOurs: func(string, time.Time) bool { return false },
 	}
+}
+
+// readOurs reads when charges of hunts have left.
+func (g *gathering) readOurs(ctx context.Context, queries *db.Queries, hash func(subject, value string) []byte) error {
+	rows, err := queries.OracleListOurs(ctx, db.OracleListOursParams{MerchantID: g.merchant.ID, Since: g.from})
+	if err != nil {
+		return fmt.Errorf("list charges of hunts: %w", err)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	ours := make(map[string][]time.Time)
+	for _, row := range rows {
+		ours[string(row.Customer)] = append(ours[string(row.Customer)], row.SentAt)
+	}
+	g.isOurs = func(customer string, at time.Time) bool {
+		return slices.ContainsFunc(ours[string(hash("customer", customer))], func(sent time.Time) bool { return at.Sub(sent).Abs() < sameCharge })
+	}
+	return nil
+}
+
+// remember keeps what is remembered of the customer whose charges have been read.
+func (g *gathering) remember() {
+	var seen []Seen
+	for _, row := range g.charges {
+		seen = append(seen, Seen{
+			At: row.CreatedAt, Invoice: row.Sequence, Class: decline.Class(text(row.DeclineClass)), Code: text(row.DeclineCode), Brand: text(row.Brand), Funding: text(row.Funding),
+		})
+	}
+	g.memories[g.customer] = Remember(seen, g.until)
+	if len(g.memories) >= atOnce {
+		g.flush()
+	}
+}
+
+func (g *gathering) flush() {
+	if g.failed == nil && g.keep != nil {
+		g.failed = g.keep(g.memories)
+	}
+	clear(g.memories)
 }
 
 func (g *gathering) add(row db.OracleHistoryRow) {
@@ -134,7 +197,7 @@ func (g *gathering) end() {
 			continue
 		}
 		count, told := who.Tell(c)
-		if !told || c.At.Before(g.from) {
+		if !told || c.At.Before(g.from) || g.isOurs(g.customer, c.At) {
 			continue
 		}
 		at := place{model.MonthOf(c.At), count.Cell.Text()}
@@ -145,6 +208,7 @@ func (g *gathering) end() {
 		g.paydays[debt.Country] = &model.Paid{Merchant: debt.Merchant, Country: debt.Country}
 	}
 	g.paydays[debt.Country].Add(who.Memory())
+	g.remember()
 	g.charges = g.charges[:0]
 }
 

@@ -1,5 +1,3 @@
-// Package oracle chooses the moment of the next charge. It also counts when charges have succeeded,
-// from which it is to learn.
 package oracle
 
 import (
@@ -10,30 +8,6 @@ import (
 
 	"phantom/decline"
 )
-
-// Question is what an advisor (the interface of package forecast) knows when it chooses the moment
-// of the next charge.
-type Question struct {
-	Class      decline.Class // of the last failure
-	Code       string        // of the last failure
-	Attempt    int           // 1 for our first
-	LastFailed time.Time
-	NotBefore  time.Time
-	NotAfter   time.Time
-	Zone       *time.Location // the customer's
-	Category   string         // the merchant's business_category
-	Livemode   bool
-	// 8 bytes or more, even; the same question with the same seed has the same answer
-	Seed []byte
-}
-
-// Moment is an advisor's answer.
-type Moment struct {
-	At     time.Time
-	Reason string // in plain words
-	// with which this moment was chosen among all that were possible, over 0 to 1
-	Probability float64
-}
 
 // Heuristic is the advisor until statistics say better. What failed for lack of money is tried on
 // the mornings after paydays (the first, the fifteenth, the last working day, Fridays), a bank's
@@ -200,7 +174,7 @@ func draw(all []candidate, seed []byte) Moment {
 			break
 		}
 	}
-	return Moment{chosen.at.Add(minutes(seed)), chosen.reason, chosen.weight / total}
+	return Moment{At: chosen.at.Add(minutes(seed)), Reason: chosen.reason, Probability: chosen.weight / total}
 }
 
 // minutes are by how much a moment is put off within its hour: one at least. A charge that left in

@@ -143,8 +143,8 @@ func (b *Built) counts(ctx context.Context, queries *db.Queries, livemode bool, 
 // nightlyEvery is how often it is looked whether a night's work is due.
 const nightlyEvery = 10 * time.Minute
 
-// Nightly rebuilds each mode's model once a day until ctx ends. Two processes that do it at once
-// make the same model twice.
+// Nightly rebuilds each mode's model once a day until ctx ends, and looks how well the oracle does.
+// Two processes that do it at once make the same model twice.
 func Nightly(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 	tick := time.NewTicker(nightlyEvery)
 	defer tick.Stop()
@@ -163,6 +163,13 @@ func Nightly(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 }
 
 func nightly(ctx context.Context, pool *pgxpool.Pool, livemode bool, log *slog.Logger) error {
+	if err := learn(ctx, pool, livemode, log); err != nil {
+		return err
+	}
+	return check(ctx, pool, livemode, log)
+}
+
+func learn(ctx context.Context, pool *pgxpool.Pool, livemode bool, log *slog.Logger) error {
 	due, err := db.New(pool).OracleModelDue(ctx, livemode)
 	if err != nil || !due {
 		return err

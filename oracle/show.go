@@ -10,17 +10,24 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/singleflight"
 
 	"phantom/db"
 	"phantom/decline"
 	"phantom/oracle/model"
 )
 
-// Service shows what the oracle knows. It is safe for concurrent use.
+// Service answers hunts and shows what the oracle knows. It is safe for concurrent use.
 type Service struct {
-	pool   *pgxpool.Pool
-	mutex  sync.Mutex
-	newest map[bool]loaded // by livemode
+	// Asked, if not nil, counts an answer: "oracle" or "heuristic", the arm of who was asked about,
+	// "shadow" or "fallback" where the oracle is not on, "failed" where it has none.
+	Asked func(by string)
+
+	pool    *pgxpool.Pool
+	mutex   sync.Mutex
+	newest  map[bool]loaded // by livemode
+	latest  map[bool]known  // by livemode
+	reading singleflight.Group
 }
 
 // loaded is what was made of a stored version: of one that cannot be read, nothing.
@@ -31,7 +38,9 @@ type loaded struct {
 }
 
 // New returns a Service over pool.
-func New(pool *pgxpool.Pool) *Service { return &Service{pool: pool, newest: make(map[bool]loaded)} }
+func New(pool *pgxpool.Pool) *Service {
+	return &Service{pool: pool, newest: make(map[bool]loaded), latest: make(map[bool]known)}
+}
 
 // Knowledge is what stands behind answers to a merchant.
 type Knowledge struct {
@@ -40,6 +49,8 @@ type Knowledge struct {
 	Merchants int        // whose charges it was made of
 	Attempts  int64      // charges it was made of
 	Bytes     int        // it takes
+	// there is a model that cannot be read, or is not sound: it is as none
+	Spoilt bool
 }
 
 // Shared says whether merchants share anything in it.
@@ -65,12 +76,49 @@ func (s *Service) Model(ctx context.Context, livemode bool) (*model.Model, Knowl
 	if err != nil { // none: it has gone since
 		return nil, Knowledge{}, fmt.Errorf("read a model: %w", err)
 	}
-	read := loaded{stored: row.Version, model: new(model.Model), Knowledge: Knowledge{row.Version, &row.BuiltAt, int(row.Merchants), row.Attempts, len(row.Coefficients)}}
-	if err := read.model.UnmarshalBinary(row.Coefficients); err != nil {
-		read.model, read.Knowledge = model.New(), Knowledge{} // the next night makes one that can be read
+	read := loaded{stored: row.Version, model: new(model.Model), Knowledge: Knowledge{
+		Version: row.Version, BuiltAt: &row.BuiltAt, Merchants: int(row.Merchants), Attempts: row.Attempts, Bytes: len(row.Coefficients),
+	}}
+	if err := read.model.UnmarshalBinary(row.Coefficients); err != nil || !read.model.Sound() {
+		read.model, read.Knowledge = model.New(), Knowledge{Spoilt: true} // the next night makes another
 	}
 	s.newest[livemode] = read
 	return read.model, read.Knowledge, nil
+}
+
+// Own is what a merchant may know about the oracle and their own charges.
+type Own struct {
+	Knowledge
+	Standing
+	Livemode bool
+	Score    Score // of their charges of the last 28 days
+}
+
+// Of says how the oracle stands in the mode that a merchant works in, and how well it has foretold
+// their own charges.
+func (s *Service) Of(ctx context.Context, merchantID uuid.UUID) (o Own, err error) {
+	queries := db.New(s.pool)
+	merchant, err := queries.OracleReadMerchant(ctx, merchantID)
+	if err != nil {
+		return o, fmt.Errorf("read the merchant: %w", err)
+	}
+	o.Livemode = merchant.Livemode
+	if _, o.Knowledge, err = s.Model(ctx, merchant.Livemode); err != nil {
+		return o, err
+	}
+	if o.Standing, err = s.Standing(ctx, merchant.Livemode); err != nil {
+		return o, err
+	}
+	rows, err := queries.OracleListSettledOfMerchant(ctx, merchantID)
+	if err != nil {
+		return o, fmt.Errorf("read what was settled: %w", err)
+	}
+	settled := make([]Settled, len(rows))
+	for i, row := range rows {
+		settled[i] = Settled{row.Class, row.P, row.Paid}
+	}
+	o.Score = Rate(settled)
+	return o, nil
 }
 
 // Picture is a heatmap with what it is about.

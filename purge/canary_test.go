@@ -77,12 +77,13 @@ func sealed(table, key, text string) *vault.EncryptedToken {
 // leftovers of audits and refreshes.
 func plantAll(t testing.TB, pool *pgxpool.Pool, plants []plant) {
 	t.Helper()
-	var ghosts, tasks, events [][]any
+	var ghosts, memories, tasks, events [][]any
 	states := []string{"pending", "succeeded", "parked", "failed", "needs_review", "canceled"}
 	for _, p := range plants {
 		canary, id, taskID, now := p.canary(), uuid.Must(uuid.NewV7()), oldID(), time.Now()
 		ghosts = append(ghosts, []any{p.merchant, id, "cus_" + canary, "sub_" + canary, "in_" + canary,
 			sealed("ghost_targets.email", id.String(), canary+"@example.com"), []any{map[string]any{"id": "in_" + canary, "amount": 100}}, 100, "usd", p.attempts(), p.attempts() + 1, p.card(), "past_due", now.Add(-p.age())})
+		memories = append(memories, []any{p.merchant, id, sealed("ghost_memories.memory", id.String(), `{"c":[{"t":1,"i":"in_`+canary+`"}]}`)})
 		state := states[p.number%len(states)]
 		var finished *time.Time
 		var text, key *string
@@ -125,6 +126,7 @@ func plantAll(t testing.TB, pool *pgxpool.Pool, plants []plant) {
 		rows    [][]any
 	}{
 		{"ghost_targets", "merchant_id id stripe_customer_id stripe_subscription_id stripe_invoice_id email invoices amount currency attempt_count card_attempts card rule discovered_at", ghosts},
+		{"ghost_memories", "merchant_id ghost_id memory", memories},
 		{"scheduled_tasks", "merchant_id id kind status params sealed_params unique_key last_error outcome finished_at", tasks},
 		{"webhook_events", "merchant_id id type account object_id created_at", events},
 	} {
@@ -230,7 +232,9 @@ var nobodys = strings.Fields(`
 	merchants.stripe_connect_id merchants.stripe_user_id merchants.tag merchants.timezone messages.channel messages.code
 	messages.person messages.persons messages.state messages.template messages.why oauth_states.browser_hash
 	oauth_states.state_hash oracle_contributions.action oracle_contributions.business_category
-	oracle_contributions.decline_class oracle_cells.cell oracle_paydays.country oracle_model.coefficients playbooks.body recoveries.cause recoveries.currency recoveries.invoice
+	oracle_contributions.decline_class oracle_cells.cell oracle_paydays.country oracle_model.coefficients
+	ghost_memories.memory_key_id oracle_advice.arm oracle_advice.cell oracle_advice.class oracle_advice.confidence
+	oracle_advice.reason oracle_states.state oracle_states.why playbooks.body recoveries.cause recoveries.currency recoveries.invoice
 	scheduled_tasks.kind scheduled_tasks.sealed_params_key_id scheduled_tasks.status suppressions.channel suppressions.person
 	suppressions.reason shield_policies.body shield_revisions.revenue shield_holds.outcome shield_holds.revenue shield_keys.id
 	shield_keys.public shield_keys.secret shield_keys.secret_key_id shield_keys.state audit_subscriptions.currency audit_subscriptions.pause

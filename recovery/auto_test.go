@@ -104,7 +104,7 @@ func TestHuntsDoNotBeginTwiceByThemselves(t *testing.T) {
 	anew := `UPDATE ghost_targets SET stripe_invoice_id = 'in_new', first_failed_at = phantom_now() + interval '1 day', last_failed_at = phantom_now() + interval '1 day',
 		invoices = '[{"id":"in_new","amount":5}]'`
 	stopped := ended("stopped", "stopped by the merchant")
-	purged := "UPDATE ghost_targets SET id = gen_random_uuid(), email = NULL; UPDATE hunts SET invoices = '{}', owed = '{}'"
+	purged := "DELETE FROM ghost_memories; UPDATE ghost_targets SET id = gen_random_uuid(), email = NULL; UPDATE hunts SET invoices = '{}', owed = '{}'"
 	for name, test := range map[string]struct {
 		since string
 		anew  bool
@@ -124,7 +124,7 @@ func TestHuntsDoNotBeginTwiceByThemselves(t *testing.T) {
 		"stopped, purged and found again":    {stopped + ";" + purged, false},
 		"stopped, purged, and with no date":  {stopped + ";" + purged + "; UPDATE ghost_targets SET first_failed_at = NULL, last_failed_at = NULL", false},
 		"stopped, purged and a new debt":     {stopped + ";" + purged + ";" + anew, true},
-		"stopped under another kind of debt": {stopped + "; UPDATE ghost_targets SET id = gen_random_uuid(), email = NULL", false},
+		"stopped under another kind of debt": {stopped + "; DELETE FROM ghost_memories; UPDATE ghost_targets SET id = gen_random_uuid(), email = NULL", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -17,6 +17,7 @@ import (
 	"phantom/decline"
 	"phantom/gate"
 	"phantom/money"
+	"phantom/oracle"
 	"phantom/state"
 	"phantom/task"
 )
@@ -161,11 +162,24 @@ func (j *job) end(ctx context.Context, o outcome) error {
 		if err := j.planAfterOutcome(ctx, tx, hunt, o); err != nil {
 			return err
 		}
+		if err := j.tellOracle(ctx, tx, o); err != nil {
+			return err
+		}
 		failpoint("ending")
 		return nil
 	})
 	failpoint("ended")
 	return err
+}
+
+// tellOracle has the oracle learn from a charge. What was refused for good tells nothing about
+// when. Its counts are shared by all hunts of the merchant, so that it comes last: nothing is
+// locked after it.
+func (j *job) tellOracle(ctx context.Context, tx db.DBTX, o outcome) error {
+	if j.t.Kind != gate.KindPay || o.result != state.AttemptPaid && (o.result != state.AttemptDeclined || o.class.IsHard()) {
+		return nil
+	}
+	return oracle.Settle(ctx, tx, j.t.MerchantID, j.t.ID, o.result == state.AttemptPaid)
 }
 
 // planAfterOutcome is what an outcome brings about.
@@ -199,7 +213,7 @@ func (j *job) planAfterOutcome(ctx context.Context, tx db.DBTX, hunt db.Hunt, o 
 		// what is owed now, if anything, gets its final step once it is known
 		return planEnd(ctx, tx, hunt, j.now.Add(time.Hour))
 	}
-	next := &planning{s: j.s, tx: tx, queries: queries, hunt: hunt}
+	next := j.s.planning(tx, hunt)
 	if final {
 		if j.t.Kind == gate.KindUncollectible { // there may be other invoices
 			if there, err := next.load(ctx); err != nil {

@@ -355,7 +355,7 @@ func (s *Service) tellEnd(ctx context.Context, tx db.DBTX, hunt db.Hunt, end sta
 // giveBack plans that Smart Retries gets back what a hunt has taken over from it and what nobody
 // would collect any more, unless the playbook keeps it. It may be called any number of times.
 func (s *Service) giveBack(ctx context.Context, tx db.DBTX, hunt db.Hunt) error {
-	p := &planning{s: s, tx: tx, queries: db.New(tx), hunt: hunt}
+	p := s.planning(tx, hunt)
 	there, err := p.load(ctx)
 	if err != nil || there && !p.playbook.GiveBack {
 		return err

@@ -10,6 +10,7 @@ import (
 	"phantom/db"
 	"phantom/forecast"
 	"phantom/gate"
+	"phantom/oracle"
 	"phantom/playbook"
 	"phantom/state"
 	"phantom/zone"
@@ -71,7 +72,12 @@ func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p playbook.P
 		if err != nil {
 			return run, err
 		}
+		memories, err := oracle.Memories(ctx, s.queries, merchantID, page.ghosts)
+		if err != nil {
+			return run, err
+		}
 		for _, g := range page.ghosts {
+			base.Memory = memories[g.ID]
 			if err := run.begin(ctx, sim, base, g); err != nil {
 				return run, err
 			}
@@ -126,7 +132,8 @@ func (s *Service) lookAhead(ctx context.Context, merchantID uuid.UUID, p playboo
 	if err != nil {
 		return l, fmt.Errorf("read merchant: %w", err)
 	}
-	l = forecast.Forecast{Playbook: p, Zone: zone.OfGhost(nil, merchant.Timezone), Category: category(merchant), Livemode: merchant.Livemode}
+	l = forecast.Forecast{Playbook: p, Zone: zone.OfGhost(nil, merchant.Timezone), Merchant: merchant.ID, Livemode: merchant.Livemode}
+	l.Category, l.Country = placeOf(merchant)
 	if l.Hash, err = s.connect.Hasher(ctx, merchantID); err != nil {
 		return l, err
 	}

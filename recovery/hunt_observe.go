@@ -32,7 +32,9 @@ func (s *Service) storeForecast(ctx context.Context, tx db.DBTX, merchantID, hun
 		return err
 	}
 	sim := forecast.NewSimulation(s.advisor)
-	h := forecast.NewHunt(p.ghost, string(p.hunt.Customer), p.forecast(), p.now, p.hunt.ByHand)
+	l := p.forecast()
+	l.Real = false
+	h := forecast.NewHunt(p.ghost, string(p.hunt.Customer), l, p.now, p.hunt.ByHand)
 	if err := sim.Letters.LoadOne(ctx, p.queries, merchantID, h); err != nil {
 		return err
 	}

@@ -41,7 +41,11 @@ func (s *Service) lock(ctx context.Context, tx db.DBTX, merchantID, huntID uuid.
 	if err != nil {
 		return nil, fmt.Errorf("lock hunt: %w", err)
 	}
-	return &planning{s: s, tx: tx, queries: queries, hunt: hunt}, nil
+	return s.planning(tx, hunt), nil
+}
+
+func (s *Service) planning(tx db.DBTX, hunt db.Hunt) *planning {
+	return &planning{s: s, tx: tx, queries: db.New(tx), hunt: hunt, advisor: s.advisor}
 }
 
 // planning is one look at a hunt whose row is locked. All from ghost on is there once it is loaded.
@@ -50,6 +54,7 @@ type planning struct {
 	tx      db.DBTX
 	queries *db.Queries
 	hunt    db.Hunt
+	advisor forecast.Advisor
 
 	ghost    db.GhostTarget
 	playbook playbook.Playbook
@@ -57,6 +62,7 @@ type planning struct {
 	merchant db.Merchant
 	now      time.Time
 	hash     func(subject, value string) []byte
+	memory   oracle.Memory // of the customer
 	// invoices that the customer has left another payment method for: they are charged now
 	untried []string
 }
@@ -78,8 +84,11 @@ func (p *planning) load(ctx context.Context) (there bool, err error) {
 	if p.attempts, err = p.queries.AttemptListOfHunt(ctx, db.AttemptListOfHuntParams{MerchantID: m, HuntID: p.hunt.ID}); err != nil {
 		return false, fmt.Errorf("list attempts: %w", err)
 	}
-	p.hash, err = connect.HasherOf(ctx, p.tx, p.merchant)
-	return err == nil, err
+	if p.hash, err = connect.HasherOf(ctx, p.tx, p.merchant); err != nil {
+		return false, err
+	}
+	p.memory = oracle.MemoryOf(p.ghost.ID, row.Memory)
+	return true, nil
 }
 
 // plan plans what comes next, where there is none under way.
@@ -101,11 +110,13 @@ func (p *planning) plan(ctx context.Context) error {
 }
 
 func (p *planning) forecast() forecast.Forecast {
-	return forecast.Forecast{
-		Playbook: p.playbook, Began: p.hunt.BeganAt, End: gate.WindowEnd(p.hunt, p.playbook),
-		Zone: zone.OfGhost(p.ghost.Zone, p.merchant.Timezone), Category: category(p.merchant), Livemode: p.hunt.Livemode, Hash: p.hash,
-		Currency: p.hunt.Currency,
+	l := forecast.Forecast{
+		Playbook: p.playbook, Began: p.hunt.BeganAt, End: gate.WindowEnd(p.hunt, p.playbook), Merchant: p.merchant.ID, Memory: p.memory,
+		Zone: zone.OfGhost(p.ghost.Zone, p.merchant.Timezone), Livemode: p.hunt.Livemode, Hash: p.hash, Currency: p.hunt.Currency, Real: true,
 	}
+	l.Category, l.Country = placeOf(p.merchant)
+	l.Of(p.ghost, p.hunt.Customer)
+	return l
 }
 
 // message plans the step behind the last message.
@@ -149,8 +160,26 @@ func (p *planning) charge(ctx context.Context) error {
 	if slices.ContainsFunc(p.attempts, func(a db.Attempt) bool { return a.Result == nil }) {
 		return nil // one at a time
 	}
-	var next forecast.Step
-	var chosen debt.Invoice
+	next, chosen, err := p.choose(ctx, func(object []byte, why string) error { return p.giveUp(ctx, object, why) })
+	if err != nil || next.Kind == "" {
+		return err
+	}
+	if p.hunt.ChargesOver != nil && next.Held == "" {
+		if err := p.queries.HuntResumeCharges(ctx, db.HuntResumeChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID}); err != nil {
+			return fmt.Errorf("go on with the hunt's charges: %w", err)
+		}
+	}
+	if p.hunt.ChargesOver == nil && next.Held != "" {
+		if err := p.queries.HuntHoldCharges(ctx, db.HuntHoldChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID, Why: next.Held.Words()}); err != nil {
+			return fmt.Errorf("note why nothing is charged: %w", err)
+		}
+	}
+	return p.planMutationAs(ctx, next.Kind, chosen.ID, chosen.Amount, next.Moment, next.Held, next.Asked)
+}
+
+// choose is the oldest invoice that may still be charged, with what follows for it. over is told of
+// those before it of which no further charge is planned.
+func (p *planning) choose(ctx context.Context, over func(object []byte, why string) error) (next forecast.Step, chosen debt.Invoice, err error) {
 	for _, invoice := range p.playbook.Chosen(p.ghost, p.hunt.ByHand, p.now) {
 		object := p.hash("invoice", invoice.ID)
 		if slices.ContainsFunc(p.hunt.InvoicesOver, func(over []byte) bool { return bytes.Equal(over, object) }) {
@@ -158,14 +187,14 @@ func (p *planning) charge(ctx context.Context) error {
 		}
 		one, err := p.next(ctx, invoice, object)
 		if err != nil {
-			return err
+			return next, chosen, err
 		}
 		if p.ghost.Rule.IsSent() {
 			one.Over = gate.SentInvoice.Words()
 		}
 		if one.Over != "" {
-			if err := p.giveUp(ctx, object, one.Over); err != nil {
-				return err
+			if err := over(object, one.Over); err != nil {
+				return next, chosen, err
 			}
 			continue
 		}
@@ -179,26 +208,16 @@ func (p *planning) charge(ctx context.Context) error {
 			break
 		}
 	}
-	if next.Kind == "" {
-		return nil
-	}
-	if p.hunt.ChargesOver != nil && next.Held == "" {
-		if err := p.queries.HuntResumeCharges(ctx, db.HuntResumeChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID}); err != nil {
-			return fmt.Errorf("go on with the hunt's charges: %w", err)
-		}
-	}
-	if p.hunt.ChargesOver == nil && next.Held != "" {
-		if err := p.queries.HuntHoldCharges(ctx, db.HuntHoldChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID, Why: next.Held.Words()}); err != nil {
-			return fmt.Errorf("note why nothing is charged: %w", err)
-		}
-	}
-	return p.planMutationAs(ctx, next.Kind, chosen.ID, chosen.Amount, next.Moment, next.Held)
+	return next, chosen, nil
 }
 
 // next is what follows for one invoice.
 func (p *planning) next(ctx context.Context, invoice debt.Invoice, object []byte) (forecast.Step, error) {
 	var so forecast.History
 	idle := 0 // requests in a row that were planned and not executed
+	l := p.forecast()
+	l.Invoice, l.Amount = invoice.ID, invoice.Amount
+	so.Tried = l.Tried(p.ghost, invoice.ID)
 	so.LastFailed, so.Class, so.Code = p.lastFailure(object)
 	for _, a := range p.attempts {
 		if !bytes.Equal(a.Object, object) {
@@ -221,6 +240,7 @@ func (p *planning) next(ctx context.Context, invoice debt.Invoice, object []byte
 			so.Sent++
 			if a.SentAt != nil && *a.Result != state.AttemptPaid {
 				so.Asked = append(so.Asked, *a.SentAt)
+				so.Tried = oracle.AddFailure(so.Tried, failureOf(a))
 			}
 			idle = 0
 		}
@@ -231,9 +251,19 @@ func (p *planning) next(ctx context.Context, invoice debt.Invoice, object []byte
 		return forecast.Step{Over: "several requests in a row were planned and could not be sent"}, nil
 	}
 	so.Fresh = slices.Contains(p.untried, invoice.ID)
-	l := p.forecast()
-	l.Invoice, l.Amount = invoice.ID, invoice.Amount
-	return l.NextCharge(ctx, p.s.advisor, so, p.now)
+	return l.NextCharge(ctx, p.advisor, so, p.now)
+}
+
+// failureOf is an attempt of ours that has not paid, as the oracle is told of it.
+func failureOf(a db.Attempt) oracle.Tried {
+	tried := oracle.Tried{At: *a.SentAt, Class: decline.Unknown}
+	if a.DeclineClass != nil {
+		tried.Class = *a.DeclineClass
+	}
+	if a.DeclineCode != nil {
+		tried.Code = *a.DeclineCode
+	}
+	return tried
 }
 
 // mostIdle bounds how often a charge is planned anew that Stripe's state forbids each time.
@@ -287,11 +317,12 @@ func (p *planning) giveUp(ctx context.Context, invoice []byte, why string) error
 // planMutation plans a mutation: its attempt with the next number, its task with the frozen
 // request, and a line of history.
 func (p *planning) planMutation(ctx context.Context, kind, object string, amount int64, m oracle.Moment) error {
-	return p.planMutationAs(ctx, kind, object, amount, m, "")
+	return p.planMutationAs(ctx, kind, object, amount, m, "", oracle.Question{})
 }
 
-// planMutationAs plans one that is held until something changes, where held says why.
-func (p *planning) planMutationAs(ctx context.Context, kind, object string, amount int64, m oracle.Moment, held gate.Code) error {
+// planMutationAs plans one that is held until something changes, where held says why. What the
+// oracle has said about it, asked so, is kept.
+func (p *planning) planMutationAs(ctx context.Context, kind, object string, amount int64, m oracle.Moment, held gate.Code, asked oracle.Question) error {
 	id, subject, key := newID(), "subscription", chargeKey(p.hunt.ID)
 	if gate.OfInvoice(kind) {
 		subject = "invoice"
@@ -320,6 +351,11 @@ func (p *planning) planMutationAs(ctx context.Context, kind, object string, amou
 		_, err := p.queries.AttemptFinish(ctx, db.AttemptFinishParams{MerchantID: p.hunt.MerchantID, TaskID: id, Result: string(state.AttemptNotSent)})
 		return err
 	}
+	if m.Advice != nil {
+		if err := oracle.Keep(ctx, p.tx, p.hunt.MerchantID, id, asked, m); err != nil {
+			return err
+		}
+	}
 	return note(ctx, p.queries, p.hunt.MerchantID, p.hunt.ID, id, fmt.Sprintf("planned for %s: %s (%s)",
 		m.At.In(zone.OfGhost(p.ghost.Zone, p.merchant.Timezone)).Format("Mon 2 Jan 15:04 MST"), mutations[kind].words, m.Reason))
 }
@@ -342,9 +378,13 @@ func (p *planning) final(ctx context.Context) (planned bool, err error) {
 	return false, nil
 }
 
-func category(m db.Merchant) string {
-	if m.BusinessCategory == nil {
-		return "other"
+// placeOf is a merchant's category and country, "" where they are not known.
+func placeOf(m db.Merchant) (category, country string) {
+	if m.BusinessCategory != nil {
+		category = *m.BusinessCategory
 	}
-	return *m.BusinessCategory
+	if m.Country != nil {
+		country = *m.Country
+	}
+	return category, country
 }

@@ -66,6 +66,7 @@ type HuntAttempt struct {
 	Reason       string         `json:"reason"`
 	Probability  float64        `json:"probability"`
 	Task         uuid.UUID      `json:"task"`
+	Advice       *Said          `json:"advice"` // null where the oracle was not asked
 }
 
 // HuntRecovery is an invoice that was paid.
@@ -164,10 +165,18 @@ func readStory(ctx context.Context, queries *db.Queries, merchantID, huntID uuid
 	if err != nil {
 		return HuntStory{}, fmt.Errorf("list attempts: %w", err)
 	}
+	rows, err := queries.OracleAdviceListOfHunt(ctx, db.OracleAdviceListOfHuntParams{MerchantID: merchantID, HuntID: huntID})
+	if err != nil {
+		return HuntStory{}, fmt.Errorf("list what the oracle said: %w", err)
+	}
+	advice := make(map[uuid.UUID]*Said)
+	for _, row := range rows {
+		advice[row.TaskID] = said(row)
+	}
 	for _, a := range attempts {
 		story.Attempts = append(story.Attempts, HuntAttempt{
 			Action: a.Action, Number: a.Number, Amount: a.Amount, Currency: a.Currency, PlannedFor: a.PlannedFor.UTC(), SentAt: inUTC(a.SentAt),
-			Result: a.Result, DeclineClass: a.DeclineClass, DeclineCode: a.DeclineCode, Reason: a.Reason, Probability: a.Probability, Task: a.TaskID,
+			Result: a.Result, DeclineClass: a.DeclineClass, DeclineCode: a.DeclineCode, Reason: a.Reason, Probability: a.Probability, Task: a.TaskID, Advice: advice[a.TaskID],
 		})
 	}
 	recoveries, err := queries.RecoveryListOfHunt(ctx, db.RecoveryListOfHuntParams{MerchantID: merchantID, HuntID: huntID})

@@ -53,6 +53,10 @@ type Config struct {
 	// Emit, if not nil, tells the merchant's app of an event.
 	Emit func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, kind string, data any) error
 
+	// Look asks a mode's oracle about a charge that is not planned; about none where q is nil.
+	// Only [Service.Advice] needs it.
+	Look func(ctx context.Context, livemode bool, q *oracle.Question) (oracle.Outlook, error)
+
 	// Refresh has a subscription read anew and judged, as after a webhook, once tx has committed.
 	Refresh func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscription string) error
 }

@@ -153,6 +153,19 @@ func (s *Server) getHunt(ctx context.Context, w http.ResponseWriter, r *http.Req
 	return nil
 }
 
+func (s *Server) getAdvice(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	id, err := pathID(r)
+	if err != nil {
+		return err
+	}
+	advice, err := s.config.Recovery.Advice(ctx, merchantID, id)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, advice)
+	return nil
+}
+
 func (s *Server) stopHunt(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
 	id, err := pathID(r)
 	if err != nil {

@@ -342,7 +342,7 @@ func TestHuntReads(t *testing.T) {
 	hunt := `{"id":"` + id.String() + `","ghost":"` + ghost.String() + `","mode":"recover","held_out":false,"state":"active","ended_reason":null,"decline_class":"timed","currency":"jpy",` +
 		`"amount":4200,"charges":1,"messages":0,"charges_over":null,"began_at":` + when + `,"ended_at":null,"playbook_version":1`
 	story := hunt + `,"attempts":[{"action":"invoice_pay","number":1,"amount":4200,"currency":"jpy","planned_for":` + when + `,"sent_at":` + when + `,"result":"declined",` +
-		`"decline_class":"timed","decline_code":"insufficient_funds","reason":"a Friday","probability":0.25,"task":"` + task.String() + `"}],` +
+		`"decline_class":"timed","decline_code":"insufficient_funds","reason":"a Friday","probability":0.25,"task":"` + task.String() + `","advice":null}],` +
 		`"recoveries":[{"amount":4200,"currency":"jpy","cause":"email","recovered_at":` + when + `}],` +
 		`"history":[{"at":` + when + `,"note":"begun in mode recover with version 1 of the playbook","task":null}]}`
 	path := "/api/hunts/" + id.String()

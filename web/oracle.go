@@ -40,6 +40,48 @@ type shade struct {
 	Known bool    `json:"known"`
 }
 
+// oracleState is the answer of GET /api/oracle.
+type oracleState struct {
+	Livemode bool         `json:"livemode"`
+	State    oracle.State `json:"state"`
+	Since    *time.Time   `json:"since"` // null: always
+	Why      string       `json:"why"`
+	Model    *learned     `json:"model"`  // null: none yet
+	Recent   foretold     `json:"recent"` // the merchant's own charges of 28 days
+}
+
+// foretold is how well chances were foretold.
+type foretold struct {
+	Charges          int      `json:"charges"`
+	LogLoss          *float64 `json:"log_loss"` // the next three are null where there was no charge
+	BaseLogLoss      *float64 `json:"base_log_loss"`
+	CalibrationError *float64 `json:"calibration_error"`
+}
+
+func (s *Server) getOracle(ctx context.Context, w http.ResponseWriter, _ *http.Request, merchantID uuid.UUID) error {
+	state, err := s.config.Oracle.Of(ctx, merchantID)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, oracleStateOf(state))
+	return nil
+}
+
+func oracleStateOf(o oracle.Own) oracleState {
+	state := oracleState{Livemode: o.Livemode, State: o.State, Why: o.Why, Recent: foretold{Charges: o.Score.Charges}}
+	if !o.Since.IsZero() {
+		state.Since = new(o.Since.UTC())
+	}
+	if o.BuiltAt != nil {
+		state.Model = &learned{o.Version, o.BuiltAt.UTC(), o.Shared()}
+	}
+	if o.Score.Charges > 0 {
+		rounded := func(x float64) *float64 { return new(math.Round(x*1e4) / 1e4) }
+		state.Recent.LogLoss, state.Recent.BaseLogLoss, state.Recent.CalibrationError = rounded(o.Score.LogLoss), rounded(o.Score.Base), rounded(o.Score.ECE)
+	}
+	return state
+}
+
 var countryShape = regexp.MustCompile(`^[A-Z]{2}$`)
 
 func (s *Server) oracleHeatmap(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {

@@ -163,7 +163,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 	messages := message.New(b.pool, b.service, message.Config{
 		ResendBase: b.mail.url, TwilioBase: b.mail.url, PublicURL: public, Dev: true, Log: log,
 	})
-	b.hunts = recovery.New(b.pool, b.service, messages, nil, recovery.Config{Log: log, Refresh: ghost.RefreshIn})
+	b.hunts = recovery.New(b.pool, b.service, messages, nil, recovery.Config{Log: log, Refresh: ghost.RefreshIn, Look: oracle.New(b.pool).Look})
 	ghosts.Hunts = b.hunts
 	b.levels = shield.New(b.pool, shield.Config{Log: log, Refresh: ghost.RefreshIn, Hash: connect.HasherIn})
 	ghosts.Shield = b.levels

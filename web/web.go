@@ -91,6 +91,11 @@ func New(config Config) *Server {
 	}
 }
 
+const (
+	ofAHunt    = "GET /api/hunts/{id}/{of}"
+	everything = "/"
+)
+
 // Handler is the route table inside its middleware.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -108,10 +113,16 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/hunts", s.authenticated(s.listHunts))
 	mux.HandleFunc("GET /api/hunts/starts/{id}", s.authenticated(s.getStart))
 	mux.HandleFunc("GET /api/hunts/{id}", s.authenticated(s.getHunt))
+	// A mux of its own: one takes no fixed word beside /api/hunts/starts/{id}.
+	huntmux := http.NewServeMux()
+	huntmux.HandleFunc("GET /api/hunts/{id}/advice", s.authenticated(s.getAdvice))
+	huntmux.HandleFunc(everything, func(w http.ResponseWriter, _ *http.Request) { notFound(w) })
+	mux.Handle(ofAHunt, huntmux)
 	mux.HandleFunc("DELETE /api/hunts/{id}", s.evenDisconnected(s.stopHunt))
 	mux.HandleFunc("POST /api/halt", s.evenDisconnected(s.halt))
 	mux.HandleFunc("DELETE /api/halt", s.authenticated(s.unhalt))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
+	mux.HandleFunc("GET /api/oracle", s.authenticated(s.getOracle))
 	mux.HandleFunc("GET /api/oracle/heatmap", s.authenticated(s.oracleHeatmap))
 	mux.HandleFunc("GET /api/tasks", s.authenticated(s.listTasks))
 	mux.HandleFunc("GET /api/audit-log", s.authenticated(s.listTrail))

@@ -43,12 +43,23 @@ func (who *Customer) Tell(c Charge) (count Count, told bool) {
 	if tried := who.invoices[c.Invoice]; len(tried) > 0 && !c.Alone {
 		count, told = countOf(c, tried, who.Memory()), true
 	}
-	who.remember(c)
+	who.Add(c)
 	return count, told
 }
 
 // Memory is what is remembered, the oldest first.
 func (who *Customer) Memory() []Past { return who.past("") }
+
+// MemoryFor is what is remembered for a question about an invoice, whose own failures are those
+// that the question tells: not all of them need be known.
+func (who *Customer) MemoryFor(invoice string, zone *time.Location, tried []Tried) []Past {
+	memory := who.past(invoice)
+	for _, t := range tried {
+		memory = append(memory, Past{At: t.At.In(zone), Weight: weightOf(false, false, t.Class)})
+	}
+	slices.SortStableFunc(memory, func(a, b Past) int { return a.At.Compare(b.At) })
+	return memory[max(len(memory)-remembered, 0):]
+}
 
 // MonthOf is the month of a charge, the finest time that is kept of it.
 func MonthOf(at time.Time) time.Time {
@@ -76,8 +87,8 @@ func countOf(c Charge, tried []Tried, memory []Past) Count {
 	return Count{Merchant: c.Merchant, Ours: c.Ours, Cell: cell, Attempts: 1, Successes: int32(flag(c.OK))}
 }
 
-// remember keeps a charge among the last ones.
-func (who *Customer) remember(c Charge) {
+// Add keeps a charge among the last ones that are remembered. It counts for nothing else.
+func (who *Customer) Add(c Charge) {
 	past := Past{At: c.At.In(c.Zone), OK: c.OK, Weight: weightOf(c.OK, c.Attempt <= 1, c.Class)}
 	who.memory = append(who.memory, charge{past, c.Invoice})
 	if len(who.memory) > remembered {
@@ -88,6 +99,11 @@ func (who *Customer) remember(c Charge) {
 		return
 	}
 	who.invoices[c.Invoice] = append(who.invoices[c.Invoice], Tried{c.At, c.Class, c.Code})
+}
+
+// CellOf is where a charge at a moment counts that a question is about.
+func CellOf(q Question, at time.Time) Cell {
+	return countOf(Charge{Debt: q.Debt, At: at}, q.Tried, q.Memory).Cell
 }
 
 // past is what is remembered, but for one invoice.
@@ -102,13 +118,4 @@ func (who *Customer) past(but string) []Past {
 		}
 	}
 	return all
-}
-
-// Remember adds an invoice's failures to what is remembered of a customer.
-func Remember(memory []Past, zone *time.Location, tried []Tried) []Past {
-	for _, t := range tried {
-		memory = append(memory, Past{At: t.At.In(zone), Weight: weightOf(false, false, t.Class)})
-	}
-	slices.SortStableFunc(memory, func(a, b Past) int { return a.At.Compare(b.At) })
-	return memory[max(len(memory)-remembered, 0):]
 }

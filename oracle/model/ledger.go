@@ -47,11 +47,11 @@ func (l *Ledger) Tell(c Charge) {
 // MemoryOf is what is remembered of a customer, with an invoice's own failures as they are told in
 // a question: not all of them need be known.
 func (l *Ledger) MemoryOf(merchant, customer, invoice string, zone *time.Location, tried []Tried) []Past {
-	var memory []Past
+	var who *Customer
 	if of := l.merchants[merchant]; of != nil {
-		memory = of.customers[customer].past(invoice)
+		who = of.customers[customer]
 	}
-	return Remember(memory, zone, tried)
+	return who.MemoryFor(invoice, zone, tried)
 }
 
 // Model is the last night's.

@@ -195,6 +195,20 @@ func sum(by [parts]float64) (eta float64) {
 // New is what is known before anything was learned.
 func New() *Model { return &Model{} }
 
+// Sound says that no coefficient is larger than any that charges can teach: one that is shows that
+// something is wrong with what was told, or with how it was learned.
+func (m *Model) Sound() bool {
+	const most = 6
+	for _, all := range m.coefficients {
+		for _, c := range all {
+			if !(math.Abs(c.Mean) <= most) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // bounded keeps chances within what a charge can have.
 func bounded(p float64) float64 {
 	if math.IsNaN(p) {

@@ -23,7 +23,7 @@ func someone(merchant string) model.Question {
 		Tried:     []model.Tried{{At: now.Add(-24 * time.Hour), Class: model.Timed, Code: "insufficient_funds"}},
 		NotBefore: now, NotAfter: now.AddDate(0, 0, 13), Left: 4,
 	}
-	q.Memory = model.Remember(nil, time.UTC, q.Tried)
+	q.Memory = model.NewCustomer().MemoryFor("", time.UTC, q.Tried)
 	return q
 }
 
@@ -261,7 +261,7 @@ func TestOddQuestions(t *testing.T) {
 			q.NotBefore = time.Date([]int{1, 1969, 2500, 9999}[r.IntN(4)], 12, 31, 23, 0, 0, 0, time.UTC)
 			q.NotAfter = q.NotBefore.AddDate(0, 5, 0)
 			q.Tried[0].At = q.NotBefore.AddDate(0, 0, -400)
-			q.Memory = model.Remember(nil, q.Zone, q.Tried)
+			q.Memory = model.NewCustomer().MemoryFor("", q.Zone, q.Tried)
 		}
 		a := m.Plan(q, r.Float64(), true)
 		if !a.At.IsZero() && (a.At.Before(q.NotBefore) || a.At.After(q.NotAfter)) {
@@ -331,7 +331,7 @@ func TestPaydayOfOne(t *testing.T) {
 	for month := time.January; month < time.June; month++ {
 		q.Memory = append(q.Memory, day(month, 5, false), day(month, 9, false), day(month, 18, true))
 	}
-	q.Memory = model.Remember(q.Memory, time.UTC, q.Tried)
+	q.Memory = append(q.Memory, model.NewCustomer().MemoryFor("", time.UTC, q.Tried)...)
 	a := model.New().Plan(q, .5, false)
 	if a.At.Day() < 18 || a.At.Day() > 19 {
 		t.Errorf("the next charge of somebody who is paid on the 18th: %s", a.At)

@@ -80,6 +80,30 @@ func (m *Model) Plan(q Question, die float64, explore bool) Advice {
 	return advice
 }
 
+// Choices are the best moments of different days, the best first: most at most. Each is valued by
+// the chance that the debt is paid at all, if the next charge is made then.
+func (m *Model) Choices(q Question, most int) []Advice {
+	if len(q.Tried) == 0 || q.Left < 1 || q.NotAfter.Before(q.NotBefore) {
+		return nil
+	}
+	r := m.reader(&q)
+	days := r.window()
+	r.value(days)
+	by := slices.Clone(days)
+	slices.SortStableFunc(by, func(a, b night) int { return cmp.Compare(b.value, a.value) })
+	var all []Advice
+	for _, d := range by[:min(most, len(by))] {
+		all = append(all, r.advise(d.hours[d.best], days))
+	}
+	return all
+}
+
+// At is what is known of a moment's chance, without words. The question has been tried once at
+// least.
+func (m *Model) At(q Question, at time.Time) Advice {
+	return m.reader(&q).advise(moment{at: at}, nil)
+}
+
 // Chance is the advice about a moment that is given.
 func (m *Model) Chance(q Question, at time.Time) Advice {
 	if len(q.Tried) == 0 {
@@ -329,6 +353,9 @@ func (r *reader) advise(chosen moment, days []night) Advice {
 		advice.Confidence = "low"
 	case sd > .25:
 		advice.Confidence = "medium"
+	}
+	if len(days) == 0 {
+		return advice
 	}
 	var mean [parts]float64
 	n := 0.0

@@ -124,7 +124,7 @@ func fit(m *model.Model, all []model.Charge, target, asker string) (mean float64
 			continue
 		}
 		if before := tried[c.Invoice]; len(before) > 0 {
-			q := model.Question{Debt: c.Debt, Tried: before, Memory: model.Remember(nil, c.Zone, before), NotBefore: c.At, NotAfter: c.At, Left: 1}
+			q := model.Question{Debt: c.Debt, Tried: before, Memory: model.NewCustomer().MemoryFor("", c.Zone, before), NotBefore: c.At, NotAfter: c.At, Left: 1}
 			q.Merchant = asker
 			p := m.Chance(q, c.At).P
 			n++

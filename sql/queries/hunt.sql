@@ -224,15 +224,21 @@ WHERE EXISTS (
 ORDER BY g.id;
 
 -- name: HuntLoad :one
--- A hunt with all that its planning depends on: its playbook and the newest one, and PHANTOM's
--- time. Without a row its ghost is gone.
+-- A hunt with all that its planning depends on: its playbook and the newest one, PHANTOM's time, and
+-- what is remembered of the customer. Without a row its ghost is gone.
 SELECT sqlc.embed(h), sqlc.embed(g), sqlc.embed(m), p.body AS playbook,
-    (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now
+    (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now,
+    gm.memory
 FROM hunts h
 JOIN ghost_targets g ON g.merchant_id = h.merchant_id AND g.id = h.ghost_id
 JOIN merchants m ON m.id = h.merchant_id
 JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+LEFT JOIN ghost_memories gm ON gm.merchant_id = g.merchant_id AND gm.ghost_id = g.id
 WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id);
+
+-- name: HuntFind :one
+-- Whose hunt one is. An operator has nothing but its id.
+SELECT merchant_id FROM hunts WHERE id = $1 LIMIT 1;
 
 -- name: HuntGhostGet :one
 SELECT * FROM ghost_targets WHERE merchant_id = $1 AND id = $2;

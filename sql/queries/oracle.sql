@@ -85,7 +85,7 @@ SELECT id, livemode, business_category, country FROM merchants WHERE id = $1;
 SELECT id FROM merchants WHERE id = $1 AND disconnected_at IS NULL FOR NO KEY UPDATE;
 
 -- name: OracleDropCells :exec
--- A whole history replaces what the one before has told. What hunts will tell (ours) stays.
+-- A whole history replaces what the one before has told. What hunts have told (ours) stays.
 DELETE FROM oracle_cells WHERE merchant_id = sqlc.arg(merchant_id) AND livemode = sqlc.arg(livemode) AND NOT ours;
 
 -- name: OracleDropPaydays :exec
@@ -117,8 +117,10 @@ WHERE p.livemode = sqlc.arg(livemode) AND m.disconnected_at IS NULL
 ORDER BY p.merchant_id, p.country;
 
 -- name: OracleDropOldCells :exec
--- Gather keeps 24 whole months beside the one that runs.
-DELETE FROM oracle_cells WHERE livemode = sqlc.arg(livemode) AND month < phantom_now() - interval '25 months';
+-- Gather keeps 24 whole months beside the one that runs. Of who has left, a charge that was settled
+-- in the same moment may have left a cell.
+DELETE FROM oracle_cells c WHERE c.livemode = sqlc.arg(livemode) AND (c.month < phantom_now() - interval '25 months'
+    OR EXISTS (SELECT 1 FROM merchants m WHERE m.id = c.merchant_id AND m.disconnected_at IS NOT NULL));
 
 -- name: OracleAddModel :one
 INSERT INTO oracle_model (livemode, merchants, attempts, coefficients)

@@ -1,0 +1,199 @@
+package oracle
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"phantom/decline"
+	"phantom/figures"
+)
+
+// State is whether the oracle chooses.
+type State string
+
+// The states of the oracle, in each mode.
+const (
+	Shadow   State = "shadow"   // the fixed rules choose, and its answers are kept beside theirs
+	On       State = "on"       // it chooses for most customers
+	Fallback State = "fallback" // it did harm, or could not be trusted: the fixed rules choose again
+)
+
+// What a state depends on.
+const (
+	leastMerchants  = 5    // whose charges were settled within 90 days
+	leastCharges    = 2000 // of theirs
+	leastToDistrust = 500  // charges, for a calibration that is too bad to go on with
+	wellCalibrated  = .05
+	illCalibrated   = .10
+	fallbackFor     = 30 * 24 * time.Hour  // the first time, twice as long the second, and so on
+	longest         = 4                    // of these doublings
+	trusted         = 180 * 24 * time.Hour // after which falls of before are forgotten
+	firstLook       = 200                  // customers of both arms whose window is over; then twice as many, and so on
+	fortnight       = 14 * 24 * time.Hour  // those of each are compared apart: harm that is new shows there first
+	mayErr          = .05                  // how likely all looks together are to find harm where there is none
+)
+
+// Standing is a state with its history.
+type Standing struct {
+	State State
+	Since time.Time
+	Why   string // in plain words
+	// since it is on: looks at the comparison of its arms, and fortnights that were compared
+	Looks, Fortnights int
+	Falls             int // fallbacks, since it was last on for half a year
+}
+
+// Evidence is what a night knows about how well the oracle does.
+type Evidence struct {
+	Now       time.Time
+	Merchants int   // whose charges were settled within 90 days
+	Charges   int   // of theirs
+	Score     Score // of the last 28 days
+	Knowledge       // the newest model
+	All       Arms  // since it is on
+	Late      Arms  // of these, those whose window was over in the last fortnight
+}
+
+// Next is the state after a night.
+func (s Standing) Next(e Evidence) Standing {
+	switch s.State {
+	case On:
+		return s.whileOn(e)
+	case Fallback:
+		if e.Now.Sub(s.Since) < s.fallback() {
+			return s
+		}
+		return Standing{State: Shadow, Since: e.Now, Why: "its days of fallback are over: it has to show again that it predicts well", Falls: s.Falls}
+	default:
+		if e.Version == 0 || e.distrust() != "" || e.Merchants < leastMerchants || e.Charges < leastCharges || !e.Score.better() || e.Score.ECE > wellCalibrated {
+			return s
+		}
+		return Standing{State: On, Since: e.Now, Falls: s.Falls, Why: fmt.Sprintf("it predicts better than one share for each class of failure, over %d charges of 28 days", e.Score.Charges)}
+	}
+}
+
+// fallback is how long it lasts. Whoever falls again and again gets ever fewer chances.
+func (s Standing) fallback() time.Duration { return fallbackFor << min(max(s.Falls-1, 0), longest) }
+
+// fall is the state of an oracle that may not choose any more.
+func (s Standing) fall(now time.Time, why string) Standing {
+	falls := s.Falls + 1
+	if now.Sub(s.Since) >= trusted {
+		falls = 1
+	}
+	return Standing{State: Fallback, Since: now, Why: why, Falls: falls}
+}
+
+func (s Standing) whileOn(e Evidence) Standing {
+	if e.Version == 0 && !e.Spoilt {
+		return s // somebody has left, and the models with them: the next one is made within minutes
+	}
+	if why := e.distrust(); why != "" {
+		return s.fall(e.Now, why)
+	}
+	harm := ""
+	if e.All.Oracle.Customers+e.All.Heuristic.Customers >= firstLook<<s.Looks {
+		s.Looks++
+		harm = e.All.harm(alpha(s.Looks))
+	}
+	if harm == "" && e.Now.Sub(s.Since) >= time.Duration(s.Fortnights+1)*fortnight {
+		s.Fortnights++
+		harm = e.Late.harm(alpha(s.Fortnights))
+	}
+	if harm != "" {
+		return s.fall(e.Now, harm)
+	}
+	return s
+}
+
+// alpha is how likely the nth look of either kind may be to err: those of all looks add up to
+// mayErr.
+func alpha(n int) float64 { return mayErr / 2 * 6 / (math.Pi * math.Pi * float64(n*n)) }
+
+// Arms are customers whose window is over, by who chose the moments of their charges.
+type Arms struct{ Oracle, Heuristic figures.Arm }
+
+// harm says that fewer pay where the oracle chooses, or "".
+func (a Arms) harm(alpha float64) string {
+	low, _, ok := figures.Difference(a.Heuristic, a.Oracle, 2*alpha) // only one of its ends matters
+	if !ok || low <= 0 {
+		return ""
+	}
+	return fmt.Sprintf("more customers pay where the fixed rules choose: %d of %d, against %d of %d",
+		a.Heuristic.Recovered, a.Heuristic.Customers, a.Oracle.Recovered, a.Oracle.Customers)
+}
+
+// distrust says why the oracle cannot be trusted at all, or "".
+func (e Evidence) distrust() string {
+	switch {
+	case e.Spoilt:
+		return "its model cannot be read, or is not sound"
+	case e.Version > 0 && e.Now.Sub(*e.BuiltAt) > Oldest:
+		return "its model is older than seven days"
+	case e.Score.Charges >= leastToDistrust && e.Score.ECE > illCalibrated:
+		return fmt.Sprintf("its chances are wrong by %.0f points of a hundred on average", 100*e.Score.ECE)
+	}
+	return ""
+}
+
+// Settled is a charge with the chance that was foretold for it.
+type Settled struct {
+	Class decline.Class // of the failure before it
+	P     float64
+	Paid  bool
+}
+
+// Score is how well chances were foretold.
+type Score struct {
+	Charges int
+	LogLoss float64 // mean of each charge's, in nats
+	Base    float64 // that of the share of each class which was paid, known afterwards
+	Gain    float64 // Base less LogLoss
+	Error   float64 // standard error of Gain
+	ECE     float64 // expected calibration error, over ten bins
+}
+
+// better says that the chances are better than shares of classes, and not by luck.
+func (s Score) better() bool { return s.Charges > 1 && s.Gain >= 2*s.Error && s.Gain > 0 }
+
+// Rate compares chances with what has happened.
+func Rate(all []Settled) (s Score) {
+	if s.Charges = len(all); s.Charges == 0 {
+		return s
+	}
+	type count struct{ paid, of, p float64 }
+	classes, bins := make(map[decline.Class]count), [10]count{}
+	for _, one := range all {
+		paid := 0.0
+		if one.Paid {
+			paid = 1
+		}
+		c := classes[one.Class]
+		classes[one.Class] = count{c.paid + paid, c.of + 1, 0}
+		b := &bins[min(int(one.P*10), 9)]
+		b.paid, b.of, b.p = b.paid+paid, b.of+1, b.p+one.P
+	}
+	n, squares := float64(len(all)), 0.0
+	for _, one := range all {
+		c := classes[one.Class]
+		base, loss := lossOf((c.paid+.5)/(c.of+1), one.Paid), lossOf(one.P, one.Paid)
+		s.Base += base / n
+		s.LogLoss += loss / n
+		squares += (base - loss) * (base - loss) / n
+	}
+	s.Gain = s.Base - s.LogLoss
+	s.Error = math.Sqrt(max(squares-s.Gain*s.Gain, 0) / n)
+	for _, b := range bins {
+		s.ECE += math.Abs(b.paid-b.p) / n
+	}
+	return s
+}
+
+func lossOf(p float64, paid bool) float64 {
+	p = min(max(p, 1e-6), 1-1e-6)
+	if paid {
+		return -math.Log(p)
+	}
+	return -math.Log(1 - p)
+}

@@ -1,0 +1,126 @@
+-- What hunts ask the oracle, what came of it, and whether it may choose.
+
+-- name: GhostMemoryList :many
+SELECT ghost_id, memory FROM ghost_memories
+WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[])
+ORDER BY ghost_id;
+
+-- name: GhostMemoryKeep :exec
+-- Many in one statement. A ghost that has gone meanwhile is left out.
+INSERT INTO ghost_memories AS known (merchant_id, ghost_id, memory)
+SELECT g.merchant_id, g.id, seen.memory
+FROM (SELECT unnest(sqlc.arg(ghosts)::uuid[]) AS ghost, unnest(sqlc.arg(memories)::sealed_token[]) AS memory) AS seen
+JOIN ghost_targets g ON g.merchant_id = sqlc.arg(merchant_id) AND g.id = seen.ghost
+ORDER BY g.id
+ON CONFLICT (merchant_id, ghost_id) DO UPDATE SET memory = excluded.memory, updated_at = clock_timestamp();
+
+-- name: GhostListOpenOfCustomers :many
+SELECT id, stripe_customer_id FROM ghost_targets
+WHERE merchant_id = sqlc.arg(merchant_id) AND stripe_customer_id = ANY (sqlc.arg(customers)::text[]) AND status = 'open'
+ORDER BY stripe_customer_id, id;
+
+-- name: OracleListOurs :many
+-- When charges of hunts have left: what came of them is told when they are settled.
+SELECT customer, sent_at::timestamptz AS sent_at FROM attempts
+WHERE merchant_id = sqlc.arg(merchant_id) AND action = 'invoice_pay' AND sent_at > sqlc.arg(since)::timestamptz
+    AND result IN ('paid', 'declined', 'processing')
+ORDER BY customer, sent_at;
+
+-- name: OracleAdviceCreate :exec
+INSERT INTO oracle_advice (merchant_id, task_id, livemode, model, arm, class, planned_for, p, low, high, confidence, cell, chosen_for,
+    chosen_p, propensity, reason, heuristic_for)
+VALUES (@merchant_id, @task_id, @livemode, @model, nullif(@arm::text, ''), @class, @planned_for, @p, @low, @high, @confidence, @cell,
+    sqlc.narg(chosen_for), @chosen_p, @propensity, @reason, @heuristic_for);
+
+-- name: OracleAdviceListOfHunt :many
+SELECT o.* FROM oracle_advice o JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
+WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id)
+ORDER BY o.planned_for, o.task_id;
+
+-- name: OracleSettle :exec
+-- What came of a charge that left at about the moment the advice was about. It counts once.
+WITH settled AS (
+    UPDATE oracle_advice o SET paid = sqlc.arg(paid)::boolean, settled_at = phantom_now()
+    FROM attempts a, merchants m
+    WHERE o.merchant_id = sqlc.arg(merchant_id) AND o.task_id = sqlc.arg(task_id) AND o.paid IS NULL
+        AND a.merchant_id = o.merchant_id AND a.task_id = o.task_id
+        AND a.sent_at BETWEEN o.planned_for - interval '1 hour' AND o.planned_for + interval '1 hour'
+        AND m.id = o.merchant_id AND m.livemode = o.livemode AND m.disconnected_at IS NULL
+    RETURNING o.merchant_id, o.livemode, a.sent_at, o.cell, o.paid
+)
+INSERT INTO oracle_cells AS c (merchant_id, livemode, month, ours, cell, attempts, successes)
+SELECT merchant_id, livemode, date_trunc('month', sent_at AT TIME ZONE 'UTC')::date, true, cell, 1, paid::integer FROM settled
+ON CONFLICT (merchant_id, livemode, month, ours, cell) DO UPDATE SET
+    attempts = c.attempts + 1, successes = c.successes + excluded.successes;
+
+-- name: OracleForgetAdvice :exec
+-- Of a merchant who leaves.
+DELETE FROM oracle_advice WHERE merchant_id = $1;
+
+-- name: OracleListSettled :many
+-- What was predicted before its outcome was known, and settled in the last 28 days. Many rows: read
+-- them by OracleListSettledEach.
+SELECT o.class, o.p, o.paid::boolean AS paid FROM oracle_advice o
+WHERE o.livemode = sqlc.arg(livemode) AND o.paid IS NOT NULL AND o.settled_at > phantom_now() - interval '28 days'
+ORDER BY o.settled_at, o.merchant_id, o.task_id;
+
+-- name: OracleListSettledOfMerchant :many
+-- As OracleListSettled, of one merchant, in the mode that they work in.
+SELECT o.class, o.p, o.paid::boolean AS paid FROM oracle_advice o
+JOIN merchants m ON m.id = o.merchant_id AND m.livemode = o.livemode
+WHERE o.merchant_id = sqlc.arg(merchant_id) AND o.paid IS NOT NULL AND o.settled_at > phantom_now() - interval '28 days'
+ORDER BY o.settled_at, o.task_id;
+
+-- name: OracleCountSettled :one
+SELECT count(DISTINCT merchant_id) AS merchants, count(*) AS charges FROM oracle_advice
+WHERE livemode = sqlc.arg(livemode) AND paid IS NOT NULL AND settled_at > phantom_now() - interval '90 days';
+
+-- name: OracleArms :many
+-- Customers by the arm of their first hunt that was advised on since the oracle is on, no matter
+-- who was asked later: intention to treat, as FiguresArms counts. Who counts is decided by time
+-- alone, the same for both arms. The late ones are those whose window was over in the last 14 days.
+SELECT f.arm::text AS arm,
+    count(*) FILTER (WHERE f.read_by <= phantom_now()) AS customers,
+    count(*) FILTER (WHERE f.read_by <= phantom_now() AND f.paid_at <= f.window_ends) AS recovered,
+    count(*) FILTER (WHERE f.read_by BETWEEN phantom_now() - interval '14 days' AND phantom_now()) AS late_customers,
+    count(*) FILTER (WHERE f.read_by BETWEEN phantom_now() - interval '14 days' AND phantom_now() AND f.paid_at <= f.window_ends) AS late_recovered
+FROM (
+    SELECT DISTINCT ON (h.merchant_id, h.customer) o.arm, h.paid_at,
+        h.began_at + (p.body ->> 'window_days')::integer * interval '24 hours' AS window_ends,
+        h.began_at + ((p.body ->> 'window_days')::integer + 1) * interval '24 hours' AS read_by
+    FROM oracle_advice o
+    JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
+    JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
+    JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
+    WHERE o.livemode = sqlc.arg(livemode) AND o.arm IS NOT NULL AND o.asked_at >= sqlc.arg(since) AND h.began_at >= sqlc.arg(since)
+    ORDER BY h.merchant_id, h.customer, h.began_at, h.id) AS f
+GROUP BY f.arm
+ORDER BY f.arm;
+
+-- name: OracleReadState :one
+SELECT * FROM oracle_states WHERE livemode = $1;
+
+-- name: OracleListStates :many
+-- For metrics: each mode's state, and when its newest model was made.
+SELECT s.livemode, s.state, s.charges, s.log_loss, s.base_log_loss, s.calibration_error,
+    coalesce(extract(epoch FROM phantom_now() - (SELECT max(o.built_at) FROM oracle_model o WHERE o.livemode = s.livemode)), -1)::float8 AS age
+FROM oracle_states s ORDER BY s.livemode;
+
+-- name: OracleLockState :one
+SELECT * FROM oracle_states WHERE livemode = $1 FOR UPDATE;
+
+-- name: OracleAddState :exec
+INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
+VALUES ($1, 'shadow', phantom_now(), sqlc.arg(why)::text, 0, 0, 0, to_timestamp(0), 0, 0, 0, 0)
+ON CONFLICT (livemode) DO NOTHING;
+
+-- name: OracleSetState :exec
+UPDATE oracle_states SET state = @state, since = @since, why = @why, looks = @looks, fortnights = @fortnights, falls = @falls, checked_at = phantom_now(), charges = @charges,
+    log_loss = @log_loss, base_log_loss = @base_log_loss, calibration_error = @calibration_error
+WHERE livemode = @livemode;
+
+-- name: OracleCheckDue :one
+-- Something was advised on, and the last check is a day old.
+SELECT (EXISTS (SELECT 1 FROM oracle_advice o WHERE o.livemode = sqlc.arg(livemode) AND o.paid IS NOT NULL)
+    AND NOT EXISTS (SELECT 1 FROM oracle_states s WHERE s.livemode = sqlc.arg(livemode) AND s.checked_at > phantom_now() - interval '24 hours'))::boolean
+    AS due;
