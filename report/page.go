@@ -45,6 +45,7 @@ type view struct {
 	AgeChart    template.HTML
 	ClassChart  template.HTML
 	Recovered   *recovered // nil: there has been no hunt
+	When        *moments   // nil: there is no model yet
 }
 
 type chart struct {
@@ -74,6 +75,9 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		return err
 	}
 	if v.Recovered, err = r.recovered(); err != nil {
+		return err
+	}
+	if v.When, err = drawMoments(r.Moments); err != nil {
 		return err
 	}
 	var out bytes.Buffer // half a page is none

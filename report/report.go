@@ -22,9 +22,11 @@ import (
 
 	"phantom/db"
 	"phantom/debt"
+	"phantom/decline"
 	"phantom/figures"
 	"phantom/ghost"
 	"phantom/money"
+	"phantom/oracle"
 	"phantom/recovery"
 	"phantom/state"
 )
@@ -38,6 +40,7 @@ const largest = 20
 // Report is what is known of a merchant's ghosts at one moment. Amounts are in minor units; times
 // are UTC.
 type Report struct {
+	merchant       uuid.UUID
 	Account        string
 	Livemode       bool
 	DisconnectedAt *time.Time
@@ -60,6 +63,8 @@ type Report struct {
 	Recovery     *figures.Figures // nil: there has been no hunt
 	// nil: the playbook recovers or is off, or the merchant chooses by hand
 	Would *Would
+	// when charges of the merchant's customers succeed; nil: no night has made a model yet
+	Moments *oracle.Picture
 	// nil: there is no policy about access, or it is off
 	Access *db.ReportAccessRow
 }
@@ -151,6 +156,14 @@ func Load(ctx context.Context, pool *pgxpool.Pool, account string) (*Report, err
 	if err != nil {
 		return nil, err
 	}
+	// what nights have made is no part of the snapshot: it does not change within one
+	picture, err := oracle.New(pool).Heatmap(ctx, r.merchant, decline.Timed, "")
+	if err != nil {
+		return nil, err
+	}
+	if picture.Version > 0 {
+		r.Moments = &picture
+	}
 	return r, nil
 }
 
@@ -163,7 +176,7 @@ func load(ctx context.Context, tx pgx.Tx, account string) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read merchant: %w", err)
 	}
-	r := &Report{Account: account, Livemode: merchant.Livemode, GeneratedAt: merchant.GeneratedAt.UTC(), DisconnectedAt: utc(merchant.DisconnectedAt)}
+	r := &Report{merchant: merchant.ID, Account: account, Livemode: merchant.Livemode, GeneratedAt: merchant.GeneratedAt.UTC(), DisconnectedAt: utc(merchant.DisconnectedAt)}
 	atRisk, err := r.loadAudit(ctx, queries, merchant.ID)
 	if err != nil {
 		return nil, err
