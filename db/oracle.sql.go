@@ -577,7 +577,7 @@ func (q *Queries) OracleOpenDays(ctx context.Context, arg OracleOpenDaysParams) 
 }
 
 const oracleReadMerchant = `-- name: OracleReadMerchant :one
-SELECT id, livemode, business_category, country FROM merchants WHERE id = $1
+SELECT id, livemode, business_category, country, timezone FROM merchants WHERE id = $1
 `
 
 type OracleReadMerchantRow struct {
@@ -585,6 +585,7 @@ type OracleReadMerchantRow struct {
 	Livemode         bool
 	BusinessCategory *string
 	Country          *string
+	Timezone         *string
 }
 
 // Without a token, which nobody needs for a picture.
@@ -596,6 +597,7 @@ func (q *Queries) OracleReadMerchant(ctx context.Context, id uuid.UUID) (OracleR
 		&i.Livemode,
 		&i.BusinessCategory,
 		&i.Country,
+		&i.Timezone,
 	)
 	return i, err
 }

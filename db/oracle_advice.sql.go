@@ -109,6 +109,56 @@ func (q *Queries) GhostMemoryList(ctx context.Context, arg GhostMemoryListParams
 	return items, nil
 }
 
+const ghostMemoryPage = `-- name: GhostMemoryPage :many
+SELECT k.ghost_id, k.memory, g.stripe_customer_id, g.stripe_subscription_id, g.zone, g.country
+FROM ghost_memories k JOIN ghost_targets g ON g.merchant_id = k.merchant_id AND g.id = k.ghost_id AND g.status = 'open'
+WHERE k.merchant_id = $1 AND k.ghost_id > $2
+ORDER BY k.ghost_id LIMIT $3
+`
+
+type GhostMemoryPageParams struct {
+	MerchantID uuid.UUID
+	After      uuid.UUID
+	Most       int32
+}
+
+type GhostMemoryPageRow struct {
+	GhostID              uuid.UUID
+	Memory               *vault.StoredToken
+	StripeCustomerID     string
+	StripeSubscriptionID string
+	Zone                 *string
+	Country              *string
+}
+
+// What is remembered of the customers of open ghosts, page by page.
+func (q *Queries) GhostMemoryPage(ctx context.Context, arg GhostMemoryPageParams) ([]GhostMemoryPageRow, error) {
+	rows, err := q.db.Query(ctx, ghostMemoryPage, arg.MerchantID, arg.After, arg.Most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []GhostMemoryPageRow
+	for rows.Next() {
+		var i GhostMemoryPageRow
+		if err := rows.Scan(
+			&i.GhostID,
+			&i.Memory,
+			&i.StripeCustomerID,
+			&i.StripeSubscriptionID,
+			&i.Zone,
+			&i.Country,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const oracleAddState = `-- name: OracleAddState :exec
 INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
 VALUES ($1, 'shadow', phantom_now(), $2::text, 0, 0, 0, to_timestamp(0), 0, 0, 0, 0)

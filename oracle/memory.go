@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -184,7 +185,7 @@ func (m Memory) customer(debt model.Debt) *model.Customer {
 			attempt = 2
 		}
 		who.Add(model.Charge{
-			Debt: debt, Invoice: c.Invoice, Attempt: attempt, At: time.Unix(c.At, 0), OK: c.Class == "", Class: model.ClassOf(c.Class), Code: model.Word(c.Code),
+			Debt: debt, Invoice: cmp.Or(c.Invoice, "paid"), Attempt: attempt, At: time.Unix(c.At, 0), OK: c.Class == "", Class: model.ClassOf(c.Class), Code: model.Word(c.Code),
 		})
 	}
 	return who

@@ -13,6 +13,7 @@ import (
 
 	"phantom/db"
 	"phantom/db/dbtest"
+	"phantom/decline"
 	"phantom/oracle/model"
 )
 
@@ -86,6 +87,26 @@ func TestRebuildOfMany(t *testing.T) { //nolint:paralleltest // it measures
 		m.Plan(q, float64(i)/questions, true)
 	}
 	t.Logf("a model of %d kB; a question with 40 charges to remember: %.3f ms", len(text)>>10, (seconds(used(t))-seconds(before))*1000/questions)
+
+	// as hunts ask, with the fixed rules' moment and its chance beside
+	service := New(s.pool)
+	asked := due(1)
+	asked.Now = now.Add(time.Minute)
+	asked.Livemode, asked.LastFailed, asked.NotBefore, asked.NotAfter = true, now.Add(-time.Hour), now.Add(23*time.Hour), now.AddDate(0, 0, 14)
+	asked.Tried = []Tried{{asked.LastFailed, asked.Class, asked.Code}}
+	var seen []Seen
+	for i := range 40 {
+		seen = append(seen, Seen{At: now.AddDate(0, 0, -390+9*i), Invoice: fmt.Sprint("in_", i/2), Class: []decline.Class{decline.Timed, ""}[i%2]})
+	}
+	asked.Memory = Remember(seen, now)
+	if m := ask(t, service, asked); m.Advice == nil || m.Advice.Model == 0 || len(asked.Memory.Charges) != 40 {
+		t.Fatalf("%+v", m)
+	}
+	before = used(t)
+	for range questions {
+		ask(t, service, asked)
+	}
+	t.Logf("the same in the product, beside the fixed rules: %.3f ms", (seconds(used(t))-seconds(before))*1000/questions)
 }
 
 // used is what the process has used so far.

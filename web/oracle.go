@@ -82,6 +82,45 @@ func oracleStateOf(o oracle.Own) oracleState {
 	return state
 }
 
+// billingDate is a line of GET /api/oracle/billing-dates.
+type billingDate struct {
+	Ghost        uuid.UUID `json:"ghost"`
+	Customer     string    `json:"customer"`
+	Subscription string    `json:"subscription"`
+	Billed       int       `json:"billed"`
+	Better       int       `json:"better"`
+	P            float64   `json:"p"`
+	PBetter      float64   `json:"p_better"`
+	Invoices     int       `json:"invoices"`
+	Failed       int       `json:"failed"`
+}
+
+func (s *Server) listBillingDates(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {
+	after, limit := uuid.Nil, defaultLimit
+	err := readQuery(r.URL.RawQuery, []string{"cursor", "limit"}, func(name, value string) string {
+		if name == "cursor" {
+			return setCursor(&after, value)
+		}
+		return setLimit(&limit, value)
+	})
+	if err != nil {
+		return err
+	}
+	found, last, err := s.config.Oracle.BillingDates(ctx, merchantID, after, limit)
+	if err != nil {
+		return err
+	}
+	all := make([]billingDate, 0, len(found))
+	for _, f := range found {
+		all = append(all, billingDate{
+			Ghost: f.Ghost, Customer: f.Customer, Subscription: f.Subscription, Billed: f.Billed, Better: f.Better,
+			P: math.Round(f.P*1000) / 1000, PBetter: math.Round(f.PBetter*1000) / 1000, Invoices: f.Invoices, Failed: f.Failed,
+		})
+	}
+	writePage(w, all, last)
+	return nil
+}
+
 var countryShape = regexp.MustCompile(`^[A-Z]{2}$`)
 
 func (s *Server) oracleHeatmap(ctx context.Context, w http.ResponseWriter, r *http.Request, merchantID uuid.UUID) error {

@@ -2,10 +2,14 @@ package web_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
+	"phantom/oracle"
 	"phantom/recovery"
 )
 
@@ -74,6 +78,68 @@ func TestOracleState(t *testing.T) {
 	}
 	if got := other.call("GET", "/api/oracle", ""); !strings.Contains(got.body, `"recent":{"charges":0,`) {
 		t.Errorf("another merchant reads %s", got.body)
+	}
+}
+
+// Who always fails on the day on which they are billed and pays on another is told of; who pays when
+// billed is not, nor another merchant's customer.
+func TestBillingDates(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c, other := b.caller("acct_1"), b.caller("acct_2")
+	now := time.Now().UTC()
+	remember := func(of *caller, failing bool) uuid.UUID {
+		ghost := of.add(seed{amount: 4200, currency: "usd", class: "timed", failed: day})
+		var seen []oracle.Seen
+		for month := range 10 {
+			on := func(d int) time.Time { return time.Date(now.Year(), now.Month()-10+time.Month(month), d, 12, 0, 0, 0, time.UTC) }
+			invoice := fmt.Sprint("in_", month)
+			if failing {
+				seen = append(seen, oracle.Seen{At: on(5), Invoice: invoice, Class: "timed"}, oracle.Seen{At: on(8), Invoice: invoice, Class: "timed"},
+					oracle.Seen{At: on(18), Invoice: invoice})
+				continue
+			}
+			seen = append(seen, oracle.Seen{At: on(5), Invoice: invoice})
+		}
+		customer := b.Text("SELECT stripe_customer_id FROM ghost_targets WHERE id = $1", ghost)
+		if err := oracle.KeepMemories(t.Context(), b.pool, of.id, map[string]oracle.Memory{customer: oracle.Remember(seen, now)}); err != nil {
+			t.Fatal(err)
+		}
+		return ghost
+	}
+	late := remember(c, true)
+	remember(c, false)
+	remember(other, true)
+	var p struct {
+		Data []struct {
+			Ghost            uuid.UUID
+			Billed, Better   int
+			P, PBetter       float64
+			Invoices, Failed int
+		}
+		NextCursor *string `json:"next_cursor"`
+	}
+	got := c.call("GET", "/api/oracle/billing-dates", "")
+	if err := json.Unmarshal([]byte(got.body), &p); got.status != 200 || err != nil {
+		t.Fatalf("%d %s: %v", got.status, got.body, err)
+	}
+	if len(p.Data) != 1 || p.Data[0].Ghost != late || p.Data[0].Billed != 5 || p.Data[0].Better < 17 || p.Data[0].Better > 19 || p.Data[0].Invoices != 10 ||
+		p.Data[0].Failed != 10 || p.NextCursor != nil {
+		t.Errorf("%s", got.body)
+	}
+	found, pages := 0, 0
+	for cursor := ""; ; pages++ {
+		got := c.call("GET", "/api/oracle/billing-dates?limit=1"+cursor, "")
+		if err := json.Unmarshal([]byte(got.body), &p); got.status != 200 || err != nil || len(p.Data) > 1 {
+			t.Fatalf("%d %s: %v", got.status, got.body, err)
+		}
+		if found += len(p.Data); p.NextCursor == nil {
+			break
+		}
+		cursor = "&cursor=" + *p.NextCursor
+	}
+	if found != 1 || pages != 2 {
+		t.Errorf("%d found on %d pages", found, pages)
 	}
 }
 

@@ -218,7 +218,7 @@ func TestKeys(t *testing.T) {
 	addresses := []struct{ method, path string }{
 		{"POST", "/api/audits"}, {"GET", "/api/audits/" + id}, {"GET", "/api/ghosts"}, {"GET", "/api/ghosts?limit=x"}, {"GET", "/api/ghosts/" + id},
 		{"GET", "/api/ghosts/x"}, {"POST", "/api/ghosts/" + id + "/access"}, {"GET", "/api/summary"}, {"GET", "/api/tasks"}, {"GET", "/api/tasks?limit=x"},
-		{"GET", "/api/audit-log"}, {"GET", "/api/audit-log?limit=x"}, {"GET", "/api/oracle"}, {"GET", "/api/oracle/heatmap"}, {"GET", "/api/oracle/heatmap?class=x"},
+		{"GET", "/api/audit-log"}, {"GET", "/api/audit-log?limit=x"}, {"GET", "/api/oracle"}, {"GET", "/api/oracle/billing-dates"}, {"GET", "/api/oracle/billing-dates?limit=x"}, {"GET", "/api/oracle/heatmap"}, {"GET", "/api/oracle/heatmap?class=x"},
 		{"GET", "/api/channels"}, {"PUT", "/api/channels/resend"}, {"PUT", "/api/channels/twilio"}, {"DELETE", "/api/channels/resend"}, {"DELETE", "/api/channels/twilio"},
 		{"POST", "/api/channels/resend/test"}, {"POST", "/api/channels/twilio/test"}, {"GET", "/api/templates"}, {"PUT", "/api/templates/email/x"},
 		{"DELETE", "/api/templates/email/x"}, {"POST", "/api/templates/email/x/preview"},
@@ -289,7 +289,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 	id := c.add(seed{}).String()
 	for path, allow := range map[string]string{
 		"/api/audits": "POST", "/api/audits/" + id: "GET, HEAD", "/api/ghosts": "GET, HEAD", "/api/ghosts/" + id: "GET, HEAD", "/api/ghosts/" + id + "/access": "POST", "/api/summary": "GET, HEAD", "/api/tasks": "GET, HEAD",
-		"/api/audit-log": "GET, HEAD", "/api/oracle": "GET, HEAD", "/api/oracle/heatmap": "GET, HEAD", "/api/hunts/" + id + "/advice": "GET, HEAD",
+		"/api/audit-log": "GET, HEAD", "/api/oracle": "GET, HEAD", "/api/oracle/billing-dates": "GET, HEAD", "/api/oracle/heatmap": "GET, HEAD", "/api/hunts/" + id + "/advice": "GET, HEAD",
 		"/api/channels": "GET, HEAD", "/api/channels/resend": "DELETE, PUT", "/api/channels/twilio": "DELETE, PUT", "/api/channels/resend/test": "POST", "/api/channels/twilio/test": "POST",
 		"/api/templates": "GET, HEAD", "/api/templates/email/x": "DELETE, PUT", "/api/templates/email/x/preview": "POST", "/u/x": "GET, HEAD, POST", "/api/webhooks/twilio/" + id: "POST",
 		"/api/playbook": "GET, HEAD, PUT", "/api/hunts": "GET, HEAD, POST", "/api/hunts/" + id: "DELETE, GET, HEAD",
@@ -308,7 +308,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 			}
 		}
 	}
-	for path, status := range map[string]int{"/api/ghosts": 200, "/api/ghosts/" + id: 200, "/api/summary": 200, "/api/tasks": 200, "/api/audit-log": 200, "/api/oracle": 200, "/api/oracle/heatmap": 200, "/api/hunts/" + id + "/advice": 404, "/api/audits/" + id: 404, "/api/playbook": 200, "/api/hunts": 200, "/api/hunts/" + id: 404, "/api/openapi.json": 200} {
+	for path, status := range map[string]int{"/api/ghosts": 200, "/api/ghosts/" + id: 200, "/api/summary": 200, "/api/tasks": 200, "/api/audit-log": 200, "/api/oracle": 200, "/api/oracle/billing-dates": 200, "/api/oracle/heatmap": 200, "/api/hunts/" + id + "/advice": 404, "/api/audits/" + id: 404, "/api/playbook": 200, "/api/hunts": 200, "/api/hunts/" + id: 404, "/api/openapi.json": 200} {
 		if got := c.call("HEAD", path, ""); got.status != status || got.body != "" {
 			t.Errorf("HEAD %s: %d %q", path, got.status, got.body)
 		}

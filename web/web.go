@@ -123,6 +123,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("DELETE /api/halt", s.authenticated(s.unhalt))
 	mux.HandleFunc("GET /api/summary", s.authenticated(s.summary))
 	mux.HandleFunc("GET /api/oracle", s.authenticated(s.getOracle))
+	mux.HandleFunc("GET /api/oracle/billing-dates", s.authenticated(s.listBillingDates))
 	mux.HandleFunc("GET /api/oracle/heatmap", s.authenticated(s.oracleHeatmap))
 	mux.HandleFunc("GET /api/tasks", s.authenticated(s.listTasks))
 	mux.HandleFunc("GET /api/audit-log", s.authenticated(s.listTrail))

@@ -79,7 +79,7 @@ ORDER BY c.customer, c.created_at, c.sequence, c.outcome;
 
 -- name: OracleReadMerchant :one
 -- Without a token, which nobody needs for a picture.
-SELECT id, livemode, business_category, country FROM merchants WHERE id = $1;
+SELECT id, livemode, business_category, country, timezone FROM merchants WHERE id = $1;
 
 -- name: OracleLockMerchant :one
 SELECT id FROM merchants WHERE id = $1 AND disconnected_at IS NULL FOR NO KEY UPDATE;

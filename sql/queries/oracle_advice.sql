@@ -5,6 +5,13 @@ SELECT ghost_id, memory FROM ghost_memories
 WHERE merchant_id = sqlc.arg(merchant_id) AND ghost_id = ANY (sqlc.arg(ghosts)::uuid[])
 ORDER BY ghost_id;
 
+-- name: GhostMemoryPage :many
+-- What is remembered of the customers of open ghosts, page by page.
+SELECT k.ghost_id, k.memory, g.stripe_customer_id, g.stripe_subscription_id, g.zone, g.country
+FROM ghost_memories k JOIN ghost_targets g ON g.merchant_id = k.merchant_id AND g.id = k.ghost_id AND g.status = 'open'
+WHERE k.merchant_id = sqlc.arg(merchant_id) AND k.ghost_id > sqlc.arg(after)
+ORDER BY k.ghost_id LIMIT sqlc.arg(most);
+
 -- name: GhostMemoryKeep :exec
 -- Many in one statement. A ghost that has gone meanwhile is left out.
 INSERT INTO ghost_memories AS known (merchant_id, ghost_id, memory)
