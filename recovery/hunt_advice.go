@@ -34,7 +34,7 @@ type Said struct {
 	HeuristicAt time.Time  `json:"heuristic_at"` // the moment of the fixed rules
 }
 
-func said(o db.OracleAdvice) *Said {
+func saidOf(o db.OracleAdvice) *Said {
 	return &Said{
 		Model: o.Model, P: o.P, Low: o.Low, High: o.High, Confidence: o.Confidence, Arm: o.Arm, OracleAt: inUTC(o.ChosenFor), OracleP: o.ChosenP,
 		Propensity: o.Propensity, Reason: o.Reason, HeuristicAt: o.HeuristicFor.UTC(),

@@ -171,7 +171,7 @@ func readStory(ctx context.Context, queries *db.Queries, merchantID, huntID uuid
 	}
 	advice := make(map[uuid.UUID]*Said)
 	for _, row := range rows {
-		advice[row.TaskID] = said(row)
+		advice[row.TaskID] = saidOf(row)
 	}
 	for _, a := range attempts {
 		story.Attempts = append(story.Attempts, HuntAttempt{

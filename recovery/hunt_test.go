@@ -51,6 +51,7 @@ func TestHuntsOfAWorld(t *testing.T) {
 	if n := b.Count("SELECT (SELECT sum(amount) FROM recoveries) - (SELECT sum(amount) FROM hunts WHERE state = 'recovered')"); n != 0 {
 		t.Errorf("recoveries and recovered hunts differ by %d", n)
 	}
+	b.checkOracle()
 }
 
 // Hunts that only watch make room for hunts that recover.

@@ -279,6 +279,7 @@ func moneyRun(t *testing.T, setting workerSetting, tasks, kills int) moneyResult
 	d := disturbance{server: server, settledAt: map[string]time.Time{}}
 	b.disturb(f, &d, tasks, kills)
 	f.stop()
+	b.checkOracle()
 	return b.moneyResult(f, &d, tasks)
 }
 

@@ -33,11 +33,37 @@ func TestMain(m *testing.M) {
 	os.Exit(dbtest.Main(m))
 }
 
-// atOnce is an advisor that does not wait.
+// atOnce is an advisor that does not wait. What it says about its moments counts in one cell of
+// each merchant, so that all charges that settle meet there.
 type atOnce struct{}
 
 func (atOnce) Next(_ context.Context, q oracle.Question) (oracle.Moment, error) {
-	return oracle.Moment{At: q.NotBefore, Reason: "at once", Probability: 1}, nil
+	advice := &oracle.Advice{
+		P: .5, Low: .1, High: .9, Confidence: "low", Cell: "cell", Chosen: q.NotBefore, ChosenP: .5, Propensity: 1, Reason: "at once", Heuristic: q.NotBefore,
+	}
+	return oracle.Moment{At: q.NotBefore, Reason: "at once", Probability: 1, Advice: advice}, nil
+}
+
+// checkOracle says whether the oracle was told of each charge that is settled, once, and of what
+// came of it. Some may be left out, which left long after their moment.
+func (b *bench) checkOracle() {
+	b.t.Helper()
+	const soft = `a.action = 'invoice_pay' AND (a.result = 'paid' OR a.result = 'declined' AND a.decline_class NOT IN ('never', 'customer'))`
+	advised := b.Count("SELECT count(*) FROM oracle_advice o JOIN attempts a USING (merchant_id, task_id) WHERE " + soft)
+	told := b.Count("SELECT count(*) FROM oracle_advice WHERE paid IS NOT NULL")
+	if advised == 0 || told < advised*9/10 || told > advised {
+		b.t.Errorf("the oracle was told of %d charges of %d", told, advised)
+	}
+	if n := b.Count("SELECT count(*) FROM oracle_advice o JOIN attempts a USING (merchant_id, task_id) WHERE o.paid IS DISTINCT FROM (a.result = 'paid') AND o.paid IS NOT NULL"); n != 0 {
+		b.t.Errorf("the oracle was told wrongly of %d charges", n)
+	}
+	if n := b.Count("SELECT count(*) FROM oracle_advice o JOIN attempts a USING (merchant_id, task_id) WHERE o.paid IS NOT NULL AND NOT (" + soft + ")"); n != 0 {
+		b.t.Errorf("the oracle was told of %d charges that tell nothing", n)
+	}
+	if got, want := b.Text("SELECT coalesce(sum(successes), 0) || ' of ' || coalesce(sum(attempts), 0) FROM oracle_cells WHERE ours"),
+		b.Text("SELECT count(*) FILTER (WHERE paid) || ' of ' || count(*) FROM oracle_advice WHERE paid IS NOT NULL"); got != want {
+		b.t.Errorf("cells count %s, and %s were settled", got, want)
+	}
 }
 
 // bench is a Service on a database of its own, with a sandbox as Stripe, whose first merchant is

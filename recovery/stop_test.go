@@ -145,7 +145,7 @@ func (*roundTrips) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndDa
 // is stated here and held.
 func TestRoundTripsOfACharge(t *testing.T) {
 	t.Parallel()
-	const paid, declinedSoftly = 23, 30
+	const paid, declinedSoftly = 23, 31
 	b := setup(t, sandbox.Config{Merchants: 1, OpenInvoices: 20})
 	b.audit()
 	b.recoverWith(nil)

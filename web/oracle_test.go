@@ -81,8 +81,8 @@ func TestOracleState(t *testing.T) {
 	}
 }
 
-// Who always fails on the day on which they are billed and pays on another is told of; who pays when
-// billed is not, nor another merchant's customer.
+// Who always fails on the day on which they are billed and pays on another is told of; who pays
+// when billed is not, nor another merchant's customer.
 func TestBillingDates(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -92,7 +92,9 @@ func TestBillingDates(t *testing.T) {
 		ghost := of.add(seed{amount: 4200, currency: "usd", class: "timed", failed: day})
 		var seen []oracle.Seen
 		for month := range 10 {
-			on := func(d int) time.Time { return time.Date(now.Year(), now.Month()-10+time.Month(month), d, 12, 0, 0, 0, time.UTC) }
+			on := func(d int) time.Time {
+				return time.Date(now.Year(), now.Month()-10+time.Month(month), d, 12, 0, 0, 0, time.UTC)
+			}
 			invoice := fmt.Sprint("in_", month)
 			if failing {
 				seen = append(seen, oracle.Seen{At: on(5), Invoice: invoice, Class: "timed"}, oracle.Seen{At: on(8), Invoice: invoice, Class: "timed"},
