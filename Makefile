@@ -53,6 +53,10 @@ deps: ## Install what the tests need where it is missing
 build: ## Build the static binary bin/phantom (minimal: without the chart library's other formats)
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -tags minimal -ldflags '-s -w -X main.version=$(VERSION)' -o '$(BIN)' .
 
+.PHONY: openapi
+openapi: ## Pack docs/openapi.json for the binary, after a change of it
+	gzip -9nc docs/openapi.json > docs/openapi.json.gz
+
 .PHONY: licenses
 licenses: ## Collect the licences of the binary's modules anew, after a change of go.mod
 	go run ./internal/licenses

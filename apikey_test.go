@@ -96,7 +96,7 @@ func TestAPIKeyCommand(t *testing.T) {
 	if logs := server.stdout.String() + server.stderr.String(); strings.Contains(logs, key) || strings.Contains(pgDump(t, url), key[4:]) {
 		t.Error("the key stands in the log or in a dump")
 	}
-	if status, body, err := get(browser(t), base+"/api/openapi.json"); err != nil || status != http.StatusOK || body != string(docs.OpenAPI) {
+	if status, body, err := get(browser(t), base+"/api/openapi.json"); err != nil || status != http.StatusOK || body != string(docs.OpenAPI()) {
 		t.Errorf("the API's document: %d, %d bytes, %v", status, len(body), err)
 	}
 }

@@ -180,7 +180,7 @@ func TestDoctor(t *testing.T) {
 	event("1 minute")
 	code, found, stderr := diagnose(t, variables)
 	wantStatuses(t, "a good server", found, nil)
-	if code != 0 || len(found) != 22 {
+	if code != 0 || len(found) != 23 {
 		t.Errorf("a good server: %d, %d checks, %s", code, len(found), stderr)
 	}
 	if !strings.Contains(found["stripe"].Detail, "test mode at http://127.0.0.1:") || !strings.Contains(found["merchants"].Detail, "1 connected, 0 disconnected") {
@@ -228,6 +228,10 @@ func TestDoctor(t *testing.T) {
 			SELECT id, gen_random_uuid(), 'succeeded', 1000, livemode, '{"unknown_disputes":["needs_arbitration"]}', now() FROM merchants`,
 		`DELETE FROM halts`,
 		`INSERT INTO halts (scope, by, halted_at) SELECT id, 'merchant', '2026-11-20 08:30Z' FROM merchants`,
+		`INSERT INTO oracle_model (livemode, merchants, attempts, coefficients) VALUES (false, 9, 9, 'spoilt')`,
+		`INSERT INTO oracle_model (livemode, merchants, attempts, coefficients, built_at) VALUES (true, 9, 9, '{"Format":1}', now() - interval '9 days')`,
+		`INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
+			VALUES (true, 'fallback', '2026-11-20 08:30Z', 'it did harm', 0, 0, now(), 1, now(), 0, 0, 0, 0)`,
 	} {
 		if _, err := pool.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
@@ -237,6 +241,10 @@ func TestDoctor(t *testing.T) {
 	if got := found["parked"].Detail; !strings.HasSuffix(got, account+" 1, 1 of them sent with an unknown outcome (connected, refused since 2026-11-20T08:30:00Z)") {
 		t.Errorf("parked: %s", got)
 	}
+	if got := found["oracle"]; got.Status != "warn" || got.Detail != "live mode: fallback since 2026-11-20T08:30:00Z, and its model is 9 days old (it did harm); "+
+		"test mode: shadow, and its model cannot be read, or is not sound" {
+		t.Errorf("oracle: %+v", got)
+	}
 	if got := found["disputes"]; got.Status != "warn" || !strings.Contains(got.Detail, "(needs_arbitration)") {
 		t.Errorf("disputes: %+v", got)
 	}
@@ -245,6 +253,7 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("halts: %+v", got)
 	}
 	for _, statement := range []string{
+		`DELETE FROM oracle_model`, `DELETE FROM oracle_states`,
 		`DELETE FROM halts`, `INSERT INTO halts (scope) VALUES ('00000000-0000-0000-0000-000000000000')`,
 		`UPDATE merchants SET access_token = NULL, refresh_token = NULL, disconnected_at = '2026-11-21 08:30Z'`,
 		`UPDATE ghost_targets SET email.tag = md5('x') WHERE id = (SELECT id FROM ghost_targets WHERE email_key_id IS NOT NULL ORDER BY id LIMIT 1)`,

@@ -41,7 +41,7 @@ var commands = []command{
 	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
 	{"log", "show what people and keys have changed", showLog},
 	{"shield", "see who may keep access, and decide about it", shieldOf},
-	{"oracle", "see what is learned of when charges succeed, or drive the model", oracleOf},
+	{"oracle", "see whether the oracle chooses and how well it foretells, or drive it", oracleOf},
 	{"edge", "answer who may keep access beside an app, from a copy", runEdge},
 	{"stop", "halt every charge and message of hunts at once, or lift that", stopHunts},
 	{"purge", "remove what is over 90 days old; the workers do it daily", forget},

@@ -34,7 +34,11 @@ func explain(w io.Writer, story recovery.HuntStory, advice recovery.Advice) {
 			continue
 		}
 		said := a.Advice
-		fmt.Fprintf(w, "  the oracle foretold %s\n", chance(said.P, said.Low, said.High, said.Confidence))
+		chose := "fixed rules, for the oracle was not on"
+		if said.Arm != nil {
+			chose = map[string]string{oracle.ArmOracle: "the oracle", oracle.ArmHeuristic: "fixed rules, for the customer is of the tenth that is compared"}[*said.Arm]
+		}
+		fmt.Fprintf(w, "  chosen by %s\n  the oracle (model %d) foretold %s\n", chose, said.Model, chance(said.P, said.Low, said.High, said.Confidence))
 		switch {
 		case said.OracleAt == nil:
 			fmt.Fprintf(w, "  its own choice: no charge, because %s\n", said.Reason)
@@ -48,6 +52,9 @@ func explain(w io.Writer, story recovery.HuntStory, advice recovery.Advice) {
 	if advice.Why != nil {
 		fmt.Fprintf(w, "\nNo charge follows now: %s\n", *advice.Why)
 		return
+	}
+	if advice.Planned != nil {
+		fmt.Fprintf(w, "\nA charge is planned for %s.\n", minute(*advice.Planned))
 	}
 	model := "what is known before any charge"
 	if advice.Model != nil {

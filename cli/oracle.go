@@ -27,6 +27,16 @@ import (
 const oracleUsage = "phantom oracle status | explain HUNT | heatmap --merchant acct_… [--class CLASS] [--country US] | " +
 	"rebuild [--mode live|test] | play"
 
+const oracleHelp = `Usage: phantom oracle ACTION
+
+  status         whether it chooses the moments of charges, why, and how well it foretells
+  explain HUNT   what it said about a hunt's charges, and what it would choose now
+  heatmap        when charges of a merchant's customers succeed: --merchant acct_…, --class, --country
+  rebuild        learn at once what the workers learn each night: --mode live or test
+  play           answer questions line by line, without a database
+
+docs/oracle.md has more.`
+
 // oracleActions are what phantom oracle does, by its first argument.
 var oracleActions = map[string]func(context.Context, Call) error{
 	"status": oracleStatus, "explain": oracleExplain, "heatmap": oracleHeatmap, "rebuild": oracleRebuild, "play": oraclePlay,
@@ -35,7 +45,7 @@ var oracleActions = map[string]func(context.Context, Call) error{
 // oracleOf is the subcommand: its first argument says what to do.
 func oracleOf(ctx context.Context, call Call) error {
 	if call.asksForHelp() {
-		fmt.Fprintln(call.Stdout, "Usage:", oracleUsage)
+		fmt.Fprintln(call.Stdout, oracleHelp)
 		return flag.ErrHelp
 	}
 	if len(call.Args) == 0 {
@@ -144,12 +154,21 @@ func oracleStanding(ctx context.Context, service *oracle.Service, livemode bool,
 	if !standing.Since.IsZero() {
 		since = " since " + standing.Since.UTC().Format(time.RFC3339)
 	}
+	if until := standing.Until(); !until.IsZero() {
+		since += " until " + until.UTC().Format(time.RFC3339)
+	}
 	fmt.Fprintf(w, "  %s%s (%s)\n", says[standing.State], since, standing.Why)
+	if standing.State == oracle.On && !standing.Plays(e.Knowledge, e.Now) {
+		fmt.Fprintln(w, "  but it has no model that may choose: fixed rules do, until there is one")
+	}
 	if e.Charges == 0 {
 		fmt.Fprintln(w, "  no charge that it has spoken about is settled yet")
 		return nil
 	}
 	fmt.Fprintf(w, "  %s charges of %d merchants settled in 90 days", money.Count(int64(e.Charges)), e.Merchants)
+	if standing.State == oracle.Shadow {
+		fmt.Fprintf(w, " (%s of %d are needed)", money.Count(int64(oracle.LeastCharges)), oracle.LeastMerchants)
+	}
 	if s := e.Score; s.Charges > 0 {
 		fmt.Fprintf(w, "; of the last 28 days %s: log loss %.4f (%.4f by shares of classes), calibration error %.3f",
 			money.Count(int64(s.Charges)), s.LogLoss, s.Base, s.ECE)
@@ -165,8 +184,9 @@ func oracleStanding(ctx context.Context, service *oracle.Service, livemode bool,
 
 const explainHelp = `Usage: phantom oracle explain HUNT
 
-It says of each charge of a hunt what the oracle foretold when it was planned, and what it would
-choose for the next one now. Nothing follows from it. GET /api/hunts has the ids of hunts.`
+It says of each charge of a hunt what the oracle foretold when it was planned, and which moments it
+and the fixed rules would choose for the next one now. Nothing follows from it. GET /api/hunts lists
+a merchant's hunts with their ids. Needs DATABASE_URL and ENCRYPTION_KEY.`
 
 // oracleExplain says of a hunt what the oracle said about its charges, and what it says now.
 func oracleExplain(ctx context.Context, call Call) error {
@@ -188,7 +208,7 @@ func oracleExplain(ctx context.Context, call Call) error {
 	defer a.Close()
 	merchant, err := db.New(a.Pool).HuntFind(ctx, hunt)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("phantom oracle explain: there is no hunt %s", hunt)
+		return fmt.Errorf("phantom oracle explain: there is no hunt %s in this database: GET /api/hunts lists a merchant's", hunt)
 	}
 	if err != nil {
 		return fmt.Errorf("[DATABASE] %s", db.Describe(err))

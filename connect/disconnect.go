@@ -42,11 +42,12 @@ func (s *Service) Disconnect(ctx context.Context, tx pgx.Tx, account string, at 
 	if err != nil {
 		return false, fmt.Errorf("forget tokens: %w", err)
 	}
-	if err := queries.OracleForgetCells(ctx, id); err != nil { // and with them all models
-		return false, fmt.Errorf("forget what the oracle learned: %w", err)
-	}
+	// first: a charge that is settled has locked its advice before the cell where it counts
 	if err := queries.OracleForgetAdvice(ctx, id); err != nil {
 		return false, fmt.Errorf("forget what the oracle has said: %w", err)
+	}
+	if err := queries.OracleForgetCells(ctx, id); err != nil { // and with them all models
+		return false, fmt.Errorf("forget what the oracle learned: %w", err)
 	}
 	if err := queries.OracleForgetPaydays(ctx, id); err != nil {
 		return false, fmt.Errorf("forget what the oracle learned: %w", err)

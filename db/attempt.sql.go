@@ -326,7 +326,7 @@ func (q *Queries) AttemptListOfObject(ctx context.Context, arg AttemptListOfObje
 }
 
 const attemptLoad = `-- name: AttemptLoad :one
-SELECT a.merchant_id, a.object, a.action, a.number, a.task_id, a.hunt_id, a.customer, a.currency, a.amount, a.reason, a.probability, a.planned_for, a.sent_at, a.result, a.decline_class, a.decline_code, a.card, a.charge, a.clear_until, a.code, a.marked, h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored, p.body AS playbook,
+SELECT a.merchant_id, a.object, a.action, a.number, a.task_id, a.hunt_id, a.customer, a.currency, a.amount, a.reason, a.probability, a.planned_for, a.sent_at, a.result, a.decline_class, a.decline_code, a.card, a.charge, a.clear_until, a.code, a.marked, h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, h.oracle_arm, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored, p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
     EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
     (m.disconnected_at IS NOT NULL)::boolean AS disconnected, phantom_now()::timestamptz AS now
@@ -406,6 +406,7 @@ func (q *Queries) AttemptLoad(ctx context.Context, arg AttemptLoadParams) (Attem
 		&i.Hunt.Owed,
 		&i.Hunt.PaidAt,
 		&i.Hunt.ByHand,
+		&i.Hunt.OracleArm,
 		&i.GhostTarget.MerchantID,
 		&i.GhostTarget.ID,
 		&i.GhostTarget.StripeCustomerID,

@@ -42,6 +42,8 @@ var readsAll = map[string]string{
 	"OracleArms":          "once a day, of all merchants",
 	"OracleCheckDue":      "every ten minutes: whether there is one row",
 	"OracleCountSettled":  "once a day, of all merchants",
+	"OracleSweepAdvice":   "once a night, of all merchants",
+	"OracleForgetReasons": "once a night, of all merchants",
 	"OracleListStates":    "metrics: two rows",
 	"OracleListSettled":   "once a day, of all merchants",
 	"OracleSetState":      "a table of one row for each mode",
@@ -95,6 +97,7 @@ var readsAMerchant = map[string]string{
 	"MessageReadSent":             "a dry run over all",
 	"OracleCharges":               "an audit reads its own facts, once",
 	"OracleDropCells":             "once for each audit, and then they are written anew",
+	"OracleListOurs":              "an audit leaves out all charges of hunts",
 	"OracleForgetAdvice":          "once, when a merchant leaves",
 	"OracleForgetCells":           "once when an account is disconnected",
 	"OracleHistory":               "an audit reads its own facts, once",
@@ -212,8 +215,8 @@ func fillEveryTable(t *testing.T, pool *pgxpool.Pool, small, big uuid.UUID) {
 		`INSERT INTO oracle_advice (merchant_id, task_id, livemode, model, class, planned_for, p, low, high, confidence, cell, chosen_p, propensity, reason,
 				heuristic_for, paid, settled_at)
 			SELECT merchant_id, task_id, false, 1, 'timed', now(), 0.2, 0.1, 0.3, 'low', 'x', 0.3, 1, 'x', now(), false, now() FROM attempts`,
-		`INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
-			VALUES (false, 'shadow', now(), 'x', 0, 0, 0, now(), 0, 0, 0, 0)`,
+		`INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
+			VALUES (false, 'shadow', now(), 'x', 0, 0, now(), 0, now(), 0, 0, 0, 0)`,
 		`INSERT INTO recoveries (merchant_id, invoice, hunt_id, currency, amount, cause, recovered_at)
 			SELECT merchant_id, sha256(id::text::bytea), id, 'usd', 100, 'charge', now() FROM hunts`,
 		`INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, planned_for, persons, sent_at)

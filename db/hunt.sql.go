@@ -270,7 +270,7 @@ func (q *Queries) HuntForgetInvoices(ctx context.Context, arg HuntForgetInvoices
 }
 
 const huntGet = `-- name: HuntGet :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts WHERE merchant_id = $1 AND id = $2
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand, oracle_arm FROM hunts WHERE merchant_id = $1 AND id = $2
 `
 
 type HuntGetParams struct {
@@ -306,6 +306,7 @@ func (q *Queries) HuntGet(ctx context.Context, arg HuntGetParams) (Hunt, error) 
 		&i.Owed,
 		&i.PaidAt,
 		&i.ByHand,
+		&i.OracleArm,
 	)
 	return i, err
 }
@@ -507,7 +508,7 @@ func (q *Queries) HuntHoldCharges(ctx context.Context, arg HuntHoldChargesParams
 }
 
 const huntList = `-- name: HuntList :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand, oracle_arm FROM hunts
 WHERE merchant_id = $1 AND ($2::uuid IS NULL OR id < $2::uuid)
     AND ($3::text IS NULL OR state = $3::text)
 ORDER BY id DESC LIMIT $4
@@ -560,6 +561,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 			&i.Owed,
 			&i.PaidAt,
 			&i.ByHand,
+			&i.OracleArm,
 		); err != nil {
 			return nil, err
 		}
@@ -572,7 +574,7 @@ func (q *Queries) HuntList(ctx context.Context, arg HuntListParams) ([]Hunt, err
 }
 
 const huntListActiveOf = `-- name: HuntListActiveOf :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand, oracle_arm FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'active'
 ORDER BY id FOR NO KEY UPDATE
 `
@@ -617,6 +619,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 			&i.Owed,
 			&i.PaidAt,
 			&i.ByHand,
+			&i.OracleArm,
 		); err != nil {
 			return nil, err
 		}
@@ -629,7 +632,7 @@ func (q *Queries) HuntListActiveOf(ctx context.Context, arg HuntListActiveOfPara
 }
 
 const huntListActiveOfPerson = `-- name: HuntListActiveOfPerson :many
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand FROM hunts h
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, h.oracle_arm FROM hunts h
 WHERE h.merchant_id = $1 AND h.state = 'active' AND h.mode = 'recover' AND NOT h.held_out AND h.customer IN (
     SELECT o.customer FROM messages m JOIN hunts o ON o.merchant_id = m.merchant_id AND o.id = m.hunt_id
     WHERE m.merchant_id = $1 AND m.persons @> ARRAY[$2::bytea])
@@ -677,6 +680,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 			&i.Owed,
 			&i.PaidAt,
 			&i.ByHand,
+			&i.OracleArm,
 		); err != nil {
 			return nil, err
 		}
@@ -689,7 +693,7 @@ func (q *Queries) HuntListActiveOfPerson(ctx context.Context, arg HuntListActive
 }
 
 const huntListEndedOf = `-- name: HuntListEndedOf :many
-SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts
+SELECT DISTINCT ON (ghost_id) merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand, oracle_arm FROM hunts
 WHERE merchant_id = $1 AND ghost_id = ANY ($2::uuid[]) AND state = 'exhausted'
 ORDER BY ghost_id, began_at DESC
 `
@@ -734,6 +738,7 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 			&i.Owed,
 			&i.PaidAt,
 			&i.ByHand,
+			&i.OracleArm,
 		); err != nil {
 			return nil, err
 		}
@@ -746,7 +751,7 @@ func (q *Queries) HuntListEndedOf(ctx context.Context, arg HuntListEndedOfParams
 }
 
 const huntListOfGhost = `-- name: HuntListOfGhost :many
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand, oracle_arm FROM hunts
 WHERE merchant_id = $1 AND ghost_id = $2
     AND ($3::uuid IS NULL OR id < $3::uuid)
     AND ($4::text IS NULL OR state = $4::text)
@@ -802,6 +807,7 @@ func (q *Queries) HuntListOfGhost(ctx context.Context, arg HuntListOfGhostParams
 			&i.Owed,
 			&i.PaidAt,
 			&i.ByHand,
+			&i.OracleArm,
 		); err != nil {
 			return nil, err
 		}
@@ -893,7 +899,7 @@ func (q *Queries) HuntListTried(ctx context.Context, arg HuntListTriedParams) ([
 }
 
 const huntLoad = `-- name: HuntLoad :one
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook,
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, h.oracle_arm, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now,
     gm.memory
 FROM hunts h
@@ -919,8 +925,8 @@ type HuntLoadRow struct {
 	Memory      *vault.StoredToken
 }
 
-// A hunt with all that its planning depends on: its playbook and the newest one, PHANTOM's time, and
-// what is remembered of the customer. Without a row its ghost is gone.
+// A hunt with all that its planning depends on: its playbook and the newest one, PHANTOM's time,
+// and what is remembered of the customer. Without a row its ghost is gone.
 func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow, error) {
 	row := q.db.QueryRow(ctx, huntLoad, arg.MerchantID, arg.ID)
 	var i HuntLoadRow
@@ -949,6 +955,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.Hunt.Owed,
 		&i.Hunt.PaidAt,
 		&i.Hunt.ByHand,
+		&i.Hunt.OracleArm,
 		&i.GhostTarget.MerchantID,
 		&i.GhostTarget.ID,
 		&i.GhostTarget.StripeCustomerID,
@@ -1015,7 +1022,7 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 }
 
 const huntLock = `-- name: HuntLock :one
-SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
+SELECT merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, state, ended_reason, livemode, decline_class, currency, amount, invoices, charges, messages, charges_over, paused, began_at, ended_at, invoices_over, owed, paid_at, by_hand, oracle_arm FROM hunts WHERE merchant_id = $1 AND id = $2 FOR NO KEY UPDATE
 `
 
 type HuntLockParams struct {
@@ -1053,6 +1060,7 @@ func (q *Queries) HuntLock(ctx context.Context, arg HuntLockParams) (Hunt, error
 		&i.Owed,
 		&i.PaidAt,
 		&i.ByHand,
+		&i.OracleArm,
 	)
 	return i, err
 }
@@ -1382,6 +1390,22 @@ type HuntResumeChargesParams struct {
 
 func (q *Queries) HuntResumeCharges(ctx context.Context, arg HuntResumeChargesParams) error {
 	_, err := q.db.Exec(ctx, huntResumeCharges, arg.MerchantID, arg.ID)
+	return err
+}
+
+const huntSetArm = `-- name: HuntSetArm :exec
+UPDATE hunts SET oracle_arm = $1::text WHERE merchant_id = $2 AND id = $3 AND oracle_arm IS NULL
+`
+
+type HuntSetArmParams struct {
+	Arm        string
+	MerchantID uuid.UUID
+	ID         uuid.UUID
+}
+
+// Who chooses for the hunt's customer, while the oracle is on: once for each hunt.
+func (q *Queries) HuntSetArm(ctx context.Context, arg HuntSetArmParams) error {
+	_, err := q.db.Exec(ctx, huntSetArm, arg.Arm, arg.MerchantID, arg.ID)
 	return err
 }
 

@@ -236,7 +236,7 @@ func (q *Queries) MessageGetGhost(ctx context.Context, arg MessageGetGhostParams
 }
 
 const messageGuard = `-- name: MessageGuard :one
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, p.body AS playbook,
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, h.oracle_arm, p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
     EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
     EXISTS (SELECT 1 FROM suppressions s
@@ -303,6 +303,7 @@ func (q *Queries) MessageGuard(ctx context.Context, arg MessageGuardParams) (Mes
 		&i.Hunt.Owed,
 		&i.Hunt.PaidAt,
 		&i.Hunt.ByHand,
+		&i.Hunt.OracleArm,
 		&i.Playbook,
 		&i.Newest,
 		&i.Halted,

@@ -348,6 +348,7 @@ type Hunt struct {
 	Owed            []byte
 	PaidAt          *time.Time
 	ByHand          bool
+	OracleArm       *string
 }
 
 type HuntNote struct {
@@ -514,6 +515,7 @@ type OracleState struct {
 	Why              string
 	Looks            int32
 	Fortnights       int32
+	ComparedAt       time.Time
 	Falls            int32
 	CheckedAt        time.Time
 	Charges          int32

@@ -160,8 +160,8 @@ func (q *Queries) GhostMemoryPage(ctx context.Context, arg GhostMemoryPageParams
 }
 
 const oracleAddState = `-- name: OracleAddState :exec
-INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
-VALUES ($1, 'shadow', phantom_now(), $2::text, 0, 0, 0, to_timestamp(0), 0, 0, 0, 0)
+INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
+VALUES ($1, 'shadow', phantom_now(), $2::text, 0, 0, phantom_now(), 0, to_timestamp(0), 0, 0, 0, 0)
 ON CONFLICT (livemode) DO NOTHING
 `
 
@@ -178,12 +178,12 @@ func (q *Queries) OracleAddState(ctx context.Context, arg OracleAddStateParams) 
 const oracleAdviceCreate = `-- name: OracleAdviceCreate :exec
 INSERT INTO oracle_advice (merchant_id, task_id, livemode, model, arm, class, planned_for, p, low, high, confidence, cell, chosen_for,
     chosen_p, propensity, reason, heuristic_for)
-VALUES ($1, $2, $3, $4, nullif($5::text, ''), $6, $7, $8, $9, $10, $11, $12,
-    $13, $14, $15, $16, $17)
+SELECT m.id, $1, $2, $3, nullif($4::text, ''), $5, $6, $7, $8, $9, $10, $11,
+    $12, $13, $14, $15, $16
+FROM merchants m WHERE m.id = $17 AND m.disconnected_at IS NULL
 `
 
 type OracleAdviceCreateParams struct {
-	MerchantID   uuid.UUID
 	TaskID       uuid.UUID
 	Livemode     bool
 	Model        int64
@@ -200,11 +200,12 @@ type OracleAdviceCreateParams struct {
 	Propensity   float64
 	Reason       string
 	HeuristicFor time.Time
+	MerchantID   uuid.UUID
 }
 
+// Of who has left meanwhile nothing is kept.
 func (q *Queries) OracleAdviceCreate(ctx context.Context, arg OracleAdviceCreateParams) error {
 	_, err := q.db.Exec(ctx, oracleAdviceCreate,
-		arg.MerchantID,
 		arg.TaskID,
 		arg.Livemode,
 		arg.Model,
@@ -221,6 +222,7 @@ func (q *Queries) OracleAdviceCreate(ctx context.Context, arg OracleAdviceCreate
 		arg.Propensity,
 		arg.Reason,
 		arg.HeuristicFor,
+		arg.MerchantID,
 	)
 	return err
 }
@@ -278,26 +280,25 @@ func (q *Queries) OracleAdviceListOfHunt(ctx context.Context, arg OracleAdviceLi
 }
 
 const oracleArms = `-- name: OracleArms :many
-SELECT f.arm::text AS arm,
+SELECT f.oracle_arm::text AS arm,
     count(*) FILTER (WHERE f.read_by <= phantom_now()) AS customers,
     count(*) FILTER (WHERE f.read_by <= phantom_now() AND f.paid_at <= f.window_ends) AS recovered,
-    count(*) FILTER (WHERE f.read_by BETWEEN phantom_now() - interval '14 days' AND phantom_now()) AS late_customers,
-    count(*) FILTER (WHERE f.read_by BETWEEN phantom_now() - interval '14 days' AND phantom_now() AND f.paid_at <= f.window_ends) AS late_recovered
+    count(*) FILTER (WHERE f.read_by > $1::timestamptz AND f.read_by <= phantom_now()) AS late_customers,
+    count(*) FILTER (WHERE f.read_by > $1::timestamptz AND f.read_by <= phantom_now() AND f.paid_at <= f.window_ends) AS late_recovered
 FROM (
-    SELECT DISTINCT ON (h.merchant_id, h.customer) o.arm, h.paid_at,
+    SELECT DISTINCT ON (h.merchant_id, h.customer) h.oracle_arm, h.paid_at,
         h.began_at + (p.body ->> 'window_days')::integer * interval '24 hours' AS window_ends,
         h.began_at + ((p.body ->> 'window_days')::integer + 1) * interval '24 hours' AS read_by
-    FROM oracle_advice o
-    JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
-    JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
+    FROM hunts h
     JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
-    WHERE o.livemode = $1 AND o.arm IS NOT NULL AND o.asked_at >= $2 AND h.began_at >= $2
+    WHERE h.livemode = $2 AND h.oracle_arm IS NOT NULL AND h.began_at >= $3::timestamptz
     ORDER BY h.merchant_id, h.customer, h.began_at, h.id) AS f
-GROUP BY f.arm
-ORDER BY f.arm
+GROUP BY f.oracle_arm
+ORDER BY f.oracle_arm
 `
 
 type OracleArmsParams struct {
+	Compared time.Time
 	Livemode bool
 	Since    time.Time
 }
@@ -310,11 +311,11 @@ type OracleArmsRow struct {
 	LateRecovered int64
 }
 
-// Customers by the arm of their first hunt that was advised on since the oracle is on, no matter
-// who was asked later: intention to treat, as FiguresArms counts. Who counts is decided by time
-// alone, the same for both arms. The late ones are those whose window was over in the last 14 days.
+// Customers by the arm of their first hunt that began since the oracle is on and was asked about,
+// whether or not a charge followed: intention to treat, as FiguresArms counts. Who counts is decided
+// by time alone, the same for both arms. The late ones are those whose window was over since a time.
 func (q *Queries) OracleArms(ctx context.Context, arg OracleArmsParams) ([]OracleArmsRow, error) {
-	rows, err := q.db.Query(ctx, oracleArms, arg.Livemode, arg.Since)
+	rows, err := q.db.Query(ctx, oracleArms, arg.Compared, arg.Livemode, arg.Since)
 	if err != nil {
 		return nil, err
 	}
@@ -380,15 +381,28 @@ func (q *Queries) OracleForgetAdvice(ctx context.Context, merchantID uuid.UUID) 
 	return err
 }
 
+const oracleForgetReasons = `-- name: OracleForgetReasons :exec
+UPDATE oracle_advice SET reason = '', cell = ''
+WHERE livemode = $1 AND reason <> '' AND asked_at < phantom_now() - interval '90 days'
+`
+
+// They say something of a customer's habits, as do cells that were never settled.
+func (q *Queries) OracleForgetReasons(ctx context.Context, livemode bool) error {
+	_, err := q.db.Exec(ctx, oracleForgetReasons, livemode)
+	return err
+}
+
 const oracleListOurs = `-- name: OracleListOurs :many
-SELECT customer, sent_at::timestamptz AS sent_at FROM attempts
-WHERE merchant_id = $1 AND action = 'invoice_pay' AND sent_at > $2::timestamptz
-    AND result IN ('paid', 'declined', 'processing')
-ORDER BY customer, sent_at
+SELECT a.customer, a.sent_at::timestamptz AS sent_at
+FROM oracle_advice o JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
+WHERE o.merchant_id = $1 AND o.livemode = $2 AND o.paid IS NOT NULL
+    AND a.sent_at > $3::timestamptz
+ORDER BY a.customer, a.sent_at
 `
 
 type OracleListOursParams struct {
 	MerchantID uuid.UUID
+	Livemode   bool
 	Since      time.Time
 }
 
@@ -397,9 +411,9 @@ type OracleListOursRow struct {
 	SentAt   time.Time
 }
 
-// When charges of hunts have left: what came of them is told when they are settled.
+// When charges of hunts have left that were told of when they were settled.
 func (q *Queries) OracleListOurs(ctx context.Context, arg OracleListOursParams) ([]OracleListOursRow, error) {
-	rows, err := q.db.Query(ctx, oracleListOurs, arg.MerchantID, arg.Since)
+	rows, err := q.db.Query(ctx, oracleListOurs, arg.MerchantID, arg.Livemode, arg.Since)
 	if err != nil {
 		return nil, err
 	}
@@ -487,9 +501,12 @@ func (q *Queries) OracleListSettledOfMerchant(ctx context.Context, merchantID uu
 }
 
 const oracleListStates = `-- name: OracleListStates :many
-SELECT s.livemode, s.state, s.charges, s.log_loss, s.base_log_loss, s.calibration_error,
-    coalesce(extract(epoch FROM phantom_now() - (SELECT max(o.built_at) FROM oracle_model o WHERE o.livemode = s.livemode)), -1)::float8 AS age
-FROM oracle_states s ORDER BY s.livemode
+SELECT m.livemode::boolean AS livemode, coalesce(s.state, 'shadow') AS state, coalesce(s.charges, 0)::integer AS charges,
+    coalesce(s.log_loss, 0)::float8 AS log_loss, coalesce(s.base_log_loss, 0)::float8 AS base_log_loss,
+    coalesce(s.calibration_error, 0)::float8 AS calibration_error,
+    coalesce(extract(epoch FROM phantom_now() - (SELECT max(o.built_at) FROM oracle_model o WHERE o.livemode = m.livemode)), -1)::float8 AS age
+FROM (VALUES (true), (false)) AS m (livemode) LEFT JOIN oracle_states s ON s.livemode = m.livemode
+ORDER BY m.livemode
 `
 
 type OracleListStatesRow struct {
@@ -532,7 +549,7 @@ func (q *Queries) OracleListStates(ctx context.Context) ([]OracleListStatesRow, 
 }
 
 const oracleLockState = `-- name: OracleLockState :one
-SELECT livemode, state, since, why, looks, fortnights, falls, checked_at, charges, log_loss, base_log_loss, calibration_error FROM oracle_states WHERE livemode = $1 FOR UPDATE
+SELECT livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error FROM oracle_states WHERE livemode = $1 FOR UPDATE
 `
 
 func (q *Queries) OracleLockState(ctx context.Context, livemode bool) (OracleState, error) {
@@ -545,6 +562,7 @@ func (q *Queries) OracleLockState(ctx context.Context, livemode bool) (OracleSta
 		&i.Why,
 		&i.Looks,
 		&i.Fortnights,
+		&i.ComparedAt,
 		&i.Falls,
 		&i.CheckedAt,
 		&i.Charges,
@@ -556,7 +574,7 @@ func (q *Queries) OracleLockState(ctx context.Context, livemode bool) (OracleSta
 }
 
 const oracleReadState = `-- name: OracleReadState :one
-SELECT livemode, state, since, why, looks, fortnights, falls, checked_at, charges, log_loss, base_log_loss, calibration_error FROM oracle_states WHERE livemode = $1
+SELECT livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error FROM oracle_states WHERE livemode = $1
 `
 
 func (q *Queries) OracleReadState(ctx context.Context, livemode bool) (OracleState, error) {
@@ -569,6 +587,7 @@ func (q *Queries) OracleReadState(ctx context.Context, livemode bool) (OracleSta
 		&i.Why,
 		&i.Looks,
 		&i.Fortnights,
+		&i.ComparedAt,
 		&i.Falls,
 		&i.CheckedAt,
 		&i.Charges,
@@ -580,9 +599,9 @@ func (q *Queries) OracleReadState(ctx context.Context, livemode bool) (OracleSta
 }
 
 const oracleSetState = `-- name: OracleSetState :exec
-UPDATE oracle_states SET state = $1, since = $2, why = $3, looks = $4, fortnights = $5, falls = $6, checked_at = phantom_now(), charges = $7,
-    log_loss = $8, base_log_loss = $9, calibration_error = $10
-WHERE livemode = $11
+UPDATE oracle_states SET state = $1, since = $2, why = $3, looks = $4, fortnights = $5, compared_at = $6, falls = $7, checked_at = phantom_now(), charges = $8,
+    log_loss = $9, base_log_loss = $10, calibration_error = $11
+WHERE livemode = $12
 `
 
 type OracleSetStateParams struct {
@@ -591,6 +610,7 @@ type OracleSetStateParams struct {
 	Why              string
 	Looks            int32
 	Fortnights       int32
+	ComparedAt       time.Time
 	Falls            int32
 	Charges          int32
 	LogLoss          float64
@@ -606,6 +626,7 @@ func (q *Queries) OracleSetState(ctx context.Context, arg OracleSetStateParams) 
 		arg.Why,
 		arg.Looks,
 		arg.Fortnights,
+		arg.ComparedAt,
 		arg.Falls,
 		arg.Charges,
 		arg.LogLoss,
@@ -617,17 +638,21 @@ func (q *Queries) OracleSetState(ctx context.Context, arg OracleSetStateParams) 
 }
 
 const oracleSettle = `-- name: OracleSettle :exec
-WITH settled AS (
-    UPDATE oracle_advice o SET paid = $1::boolean, settled_at = phantom_now()
-    FROM attempts a, merchants m
+WITH told AS (
+    SELECT o.merchant_id, o.task_id, o.livemode, o.cell, a.sent_at
+    FROM oracle_advice o
+    JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
+    JOIN merchants m ON m.id = o.merchant_id AND m.livemode = o.livemode
     WHERE o.merchant_id = $2 AND o.task_id = $3 AND o.paid IS NULL
-        AND a.merchant_id = o.merchant_id AND a.task_id = o.task_id
         AND a.sent_at BETWEEN o.planned_for - interval '1 hour' AND o.planned_for + interval '1 hour'
-        AND m.id = o.merchant_id AND m.livemode = o.livemode AND m.disconnected_at IS NULL
-    RETURNING o.merchant_id, o.livemode, a.sent_at, o.cell, o.paid
+        AND m.disconnected_at IS NULL
+    FOR UPDATE OF o
+), settled AS (
+    UPDATE oracle_advice o SET paid = $1::boolean, settled_at = phantom_now(), cell = ''
+    FROM told WHERE o.merchant_id = told.merchant_id AND o.task_id = told.task_id
 )
 INSERT INTO oracle_cells AS c (merchant_id, livemode, month, ours, cell, attempts, successes)
-SELECT merchant_id, livemode, date_trunc('month', sent_at AT TIME ZONE 'UTC')::date, true, cell, 1, paid::integer FROM settled
+SELECT merchant_id, livemode, date_trunc('month', sent_at AT TIME ZONE 'UTC')::date, true, cell, 1, ($1::boolean)::integer FROM told
 ON CONFLICT (merchant_id, livemode, month, ours, cell) DO UPDATE SET
     attempts = c.attempts + 1, successes = c.successes + excluded.successes
 `
@@ -638,8 +663,20 @@ type OracleSettleParams struct {
 	TaskID     uuid.UUID
 }
 
-// What came of a charge that left at about the moment the advice was about. It counts once.
+// What came of a charge that left at about the moment the advice was about. It counts once, and
+// where it counts is forgotten here: it says something of the customer's habits.
 func (q *Queries) OracleSettle(ctx context.Context, arg OracleSettleParams) error {
 	_, err := q.db.Exec(ctx, oracleSettle, arg.Paid, arg.MerchantID, arg.TaskID)
+	return err
+}
+
+const oracleSweepAdvice = `-- name: OracleSweepAdvice :exec
+DELETE FROM oracle_advice o USING merchants m
+WHERE m.id = o.merchant_id AND m.disconnected_at IS NOT NULL AND o.livemode = $1
+`
+
+// A charge that was planned while its merchant was leaving may leave some behind.
+func (q *Queries) OracleSweepAdvice(ctx context.Context, livemode bool) error {
+	_, err := q.db.Exec(ctx, oracleSweepAdvice, livemode)
 	return err
 }

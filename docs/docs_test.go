@@ -535,3 +535,15 @@ func TestLinesOfDocuments(t *testing.T) {
 		}
 	}
 }
+
+// What the binary serves is the document that people read and tests hold answers against.
+func TestOpenAPIIsPacked(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(OpenAPI()) != string(text) {
+		t.Error("docs/openapi.json.gz holds another document than docs/openapi.json: run make openapi")
+	}
+}

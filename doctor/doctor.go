@@ -252,7 +252,13 @@ func (d *Diagnosis) checkDatabase(ctx context.Context) {
 	}{
 		{"keys", d.checkKeys}, {"sealed values", d.checkSealed}, {"merchants", d.checkMerchants}, {"backlog", d.checkTasks}, {"parked", d.checkParked},
 		{"halts", d.checkHalts}, {"disputes", d.checkDisputes}, {"access", d.checkHolds},
-		{"oracle", func(ctx context.Context, _ *db.Queries) error { return d.checkOracle(ctx, oracle.New(pool)) }},
+		{"oracle", func(ctx context.Context, queries *db.Queries) error {
+			now, err := queries.Now(ctx)
+			if err != nil {
+				return err
+			}
+			return d.checkOracle(ctx, oracle.New(pool), now)
+		}},
 	} {
 		if err := check.look(ctx, queries); err != nil {
 			d.add(Fail, check.name, db.Describe(err), advice)

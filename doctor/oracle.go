@@ -10,11 +10,15 @@ import (
 )
 
 // checkOracle says who chooses the moments of charges, and what is wrong with the oracle.
-func (d *Diagnosis) checkOracle(ctx context.Context, service *oracle.Service) error {
+func (d *Diagnosis) checkOracle(ctx context.Context, service *oracle.Service, now time.Time) error {
 	var said []string
 	status, advice := OK, ""
 	for _, livemode := range []bool{true, false} {
-		standing, e, err := service.Evidence(ctx, livemode)
+		standing, err := service.Standing(ctx, livemode)
+		if err != nil {
+			return err
+		}
+		_, k, err := service.Model(ctx, livemode)
 		if err != nil {
 			return err
 		}
@@ -23,14 +27,14 @@ func (d *Diagnosis) checkOracle(ctx context.Context, service *oracle.Service) er
 			words += " since " + shortTime(standing.Since)
 		}
 		switch {
-		case e.Spoilt:
+		case k.Spoilt:
 			status, advice = Warn, "run phantom oracle rebuild; fixed rules choose meanwhile"
 			words += ", and its model cannot be read, or is not sound"
-		case e.BuiltAt == nil:
+		case k.BuiltAt == nil:
 			words += ", no model yet"
-		case e.Now.Sub(*e.BuiltAt) > oracle.Oldest:
+		case now.Sub(*k.BuiltAt) > oracle.Oldest:
 			status, advice = Warn, "see that phantom work or serve runs: it makes a model each night; fixed rules choose meanwhile"
-			words += fmt.Sprintf(", and its model is %d days old", int(e.Now.Sub(*e.BuiltAt)/(24*time.Hour)))
+			words += fmt.Sprintf(", and its model is %d days old", int(now.Sub(*k.BuiltAt)/(24*time.Hour)))
 		}
 		if standing.State == oracle.Fallback {
 			if words += " (" + standing.Why + ")"; advice == "" {

@@ -66,7 +66,9 @@ type History struct {
 type Step struct {
 	Kind   string
 	Moment oracle.Moment
-	Asked  oracle.Question // that Moment answers, where it has advice
+	// what the advisor was asked about the charge; nil where it was not
+	Asked *oracle.Question
+	Arm   string // of the oracle's, of whom it was asked; "" where it is not on
 	// for the invoice's attempts to refill, or for news: another invoice may be charged meanwhile
 	Waits bool
 	Held  gate.Code // until something changes
@@ -133,26 +135,27 @@ func (l Forecast) NextCharge(ctx context.Context, advisor Advisor, so History, n
 	if err != nil {
 		return Step{}, fmt.Errorf("ask for the next moment: %w", err)
 	}
-	if moment.At.IsZero() {
-		return Step{Over: moment.Reason}, nil
+	arm := ""
+	if moment.Advice != nil {
+		arm = moment.Advice.Arm
 	}
 	if moment.At.After(l.End) {
-		return Step{Over: "the next moment that makes sense lies behind the window"}, nil
+		return Step{Over: "the next moment that makes sense lies behind the window", Arm: arm}, nil
 	}
 	if free.After(now) {
-		return Step{Kind: gate.KindPay, Moment: moment, Asked: question, Waits: true}, nil
+		return Step{Kind: gate.KindPay, Moment: moment, Asked: &question, Arm: arm, Waits: true}, nil
 	}
 	if l.Playbook.TakeOver && !so.Held { // only now that a charge will follow
-		return Step{Kind: gate.KindHold, Moment: oracle.Moment{At: now, Reason: "before our first attempt", Probability: 1}}, nil
+		return Step{Kind: gate.KindHold, Moment: oracle.Moment{At: now, Reason: "before our first attempt", Probability: 1}, Asked: &question, Arm: arm}, nil
 	}
-	return Step{Kind: gate.KindPay, Moment: moment, Asked: question}, nil
+	return Step{Kind: gate.KindPay, Moment: moment, Asked: &question, Arm: arm}, nil
 }
 
 // question is what the advisor is asked about the next charge, which may not be made before free.
 func (l Forecast) question(so History, attempt int, now, free time.Time) oracle.Question {
-	recent := 0
-	for _, at := range so.Asked {
-		if at.After(now.AddDate(0, 0, -gate.BudgetDays)) {
+	recent := 0 // failures that the budget of the invoice counts, Stripe's own among them
+	for _, t := range so.Tried {
+		if t.At.After(now.AddDate(0, 0, -gate.BudgetDays)) {
 			recent++
 		}
 	}
@@ -173,10 +176,11 @@ func (l *Forecast) Of(g db.GhostTarget, customer []byte) {
 	}
 }
 
-// Tried are the failures of an invoice that are known of a ghost. A memory that does not hold it
-// knows none: then the ghost's own first and last are.
-func (l Forecast) Tried(g db.GhostTarget, invoice string) (tried []oracle.Tried) {
-	if tried = l.Memory.Failures(invoice); len(tried) > 0 || invoice != g.StripeInvoiceID {
+// Tried are the failures of an invoice that are known of a ghost: those that are remembered, and
+// the ghost's own first and last, of which a memory may be too old to know.
+func (l Forecast) Tried(g db.GhostTarget, invoice string) []oracle.Tried {
+	tried := l.Memory.Failures(invoice)
+	if invoice != g.StripeInvoiceID || g.DeclineClass.IsHard() {
 		return tried
 	}
 	code := ""
@@ -184,7 +188,7 @@ func (l Forecast) Tried(g db.GhostTarget, invoice string) (tried []oracle.Tried)
 		code = *g.DeclineCode
 	}
 	for _, at := range []*time.Time{g.FirstFailedAt, g.LastFailedAt} {
-		if at != nil {
+		if at != nil && !l.Memory.Holds(*at) {
 			tried = oracle.AddFailure(tried, oracle.Tried{At: *at, Class: g.DeclineClass, Code: code})
 		}
 	}

@@ -17,7 +17,7 @@ import (
 const Oldest = 7 * 24 * time.Hour
 
 const (
-	// within which the oracle answers, or it is not asked
+	// how long an answer may take; after that the fixed rules choose
 	answersWithin = time.Second
 	// one customer in so many is in the heuristic's arm
 	heuristicOneIn = 10
@@ -45,7 +45,15 @@ func (s *Service) Next(ctx context.Context, q Question) (Moment, error) {
 		s.count("failed")
 		return plain, nil //nolint:nilerr // a charge does not wait for the oracle
 	}
-	s.count(cmp.Or(arm, string(k.State)))
+	switch {
+	case !q.Explore: // nothing follows from it
+	case arm != "":
+		s.count(arm)
+	case k.State == On: // without a model that may choose
+		s.count("failed")
+	default:
+		s.count(string(k.State))
+	}
 	return m, nil
 }
 
@@ -94,8 +102,11 @@ func armOf(person []byte) string {
 }
 
 // plays says whether the oracle may choose.
-func (k known) plays(now time.Time) bool {
-	return k.State == On && k.model != nil && k.Version > 0 && now.Sub(*k.BuiltAt) <= Oldest
+func (k known) plays(now time.Time) bool { return k.model != nil && k.Plays(k.Knowledge, now) }
+
+// Plays says whether an oracle in this state may choose with what it knows.
+func (s Standing) Plays(k Knowledge, now time.Time) bool {
+	return s.State == On && k.Version > 0 && now.Sub(*k.BuiltAt) <= Oldest
 }
 
 // answer is what the oracle says. It has no advice where something is no number.
@@ -108,10 +119,12 @@ func (k known) answer(q Question, plain Moment, arm string) Moment {
 		}
 	}
 	m := plain
-	if arm == ArmOracle {
-		m = Moment{At: chosen.At, Reason: cmp.Or(chosen.Reason, hopeless), Probability: chosen.Propensity}
+	// It does not give an invoice up: who is not charged would be missing from its arm, and nothing
+	// would ever show that it was wrong.
+	if arm == ArmOracle && !chosen.At.IsZero() {
+		m = Moment{At: chosen.At, Reason: chosen.Reason, Probability: chosen.Propensity}
 	}
-	at := cmp.Or(m.At, plain.At)
+	at := m.At
 	said := k.model.At(asked, at)
 	if math.IsNaN(said.P+said.Low+said.High+chosen.P+chosen.Propensity) || chosen.Propensity <= 0 {
 		return plain

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"phantom/db/dbtest"
 	"phantom/decline"
@@ -104,7 +106,7 @@ func TestWhoChooses(t *testing.T) {
 	}
 }
 
-// What cannot be trusted does not choose, whatever its state is.
+// What cannot be trusted does not choose, in any state.
 func TestFixedRulesChooseWhereTheOracleCannot(t *testing.T) {
 	t.Parallel()
 	fresh, old := askedAt().Add(-time.Hour), askedAt().Add(-7*24*time.Hour-time.Minute)
@@ -236,8 +238,8 @@ func TestRefresh(t *testing.T) {
 	if m := ask(t, s, due(1)); m.Advice == nil || m.Advice.Model != 0 {
 		t.Fatalf("the first question: %+v", m)
 	}
-	dbtest.Exec(t, pool, `INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
-		VALUES (false, 'on', now(), 'x', 0, 0, 0, now(), 0, 0, 0, 0)`)
+	dbtest.Exec(t, pool, `INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
+		VALUES (false, 'on', now(), 'x', 0, 0, now(), 0, now(), 0, 0, 0, 0)`)
 	dbtest.Exec(t, pool, `INSERT INTO oracle_model (livemode, merchants, attempts, coefficients, built_at) VALUES (false, 9, 9, '{"Format":1}', '2026-05-04')`)
 	if err := s.Refresh(t.Context(), false); err != nil {
 		t.Fatal(err)
@@ -251,5 +253,66 @@ func TestRefresh(t *testing.T) {
 	}
 	if m := ask(t, s, due(1)); m.Advice == nil || m.Advice.Arm == "" {
 		t.Fatalf("without a database: %+v", m)
+	}
+}
+
+// An invoice that the oracle would give up is charged when the fixed rules say: else it would be
+// missing from the oracle's arm.
+func TestNoInvoiceIsGivenUp(t *testing.T) {
+	t.Parallel()
+	k := at(On, askedAt().Add(-time.Hour))
+	k.model = new(model.Model)
+	hopeless := `{"Format":1,"Coefficients":[{"Block":"attempt","Class":0,"Mean":[-6,-6,-6,-6,-6],"Variance":[0.1,0.1,0.1,0.1,0.1]}],"Paydays":[]}`
+	if err := k.model.UnmarshalBinary([]byte(hopeless)); err != nil || !k.model.Sound() {
+		t.Fatal(err)
+	}
+	s, given := asking(k), 0
+	for customer := range 100 {
+		q := due(customer)
+		plain, _ := Heuristic{}.Next(t.Context(), q)
+		m := ask(t, s, q)
+		if !m.Advice.Chosen.IsZero() {
+			continue
+		}
+		if given++; !m.At.Equal(plain.At) || m.Probability != plain.Probability || m.Advice.Arm == "" || m.Advice.P >= .01 {
+			t.Fatalf("%+v is played, not %+v", m, plain)
+		}
+	}
+	if given < 50 {
+		t.Errorf("%d of 100 would be given up", given)
+	}
+	k.model = new(model.Model)
+	if err := k.model.UnmarshalBinary([]byte(strings.ReplaceAll(hopeless, "-6,", "-6.5,"))); err != nil || k.model.Sound() {
+		t.Errorf("a coefficient of -6.5 is sound: %v", err)
+	}
+}
+
+// A transaction that holds the last connection asks all the same, and is answered.
+func TestAQuestionNeedsNoConnection(t *testing.T) {
+	t.Parallel()
+	config := dbtest.Pool(t).Config().Copy()
+	config.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	held, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(pool)
+	q := due(1)
+	plain, _ := Heuristic{}.Next(t.Context(), q)
+	for range 3 { // the first waits for a second, and the others for nothing
+		if m := ask(t, s, q); !m.At.Equal(plain.At) || m.Advice != nil {
+			t.Errorf("%+v", m)
+		}
+	}
+	held.Release()
+	for began := time.Now(); ask(t, s, q).Advice == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatal("it is never read")
+		}
 	}
 }

@@ -32,9 +32,9 @@ type BillingDate struct {
 	Failed       int // of these, at the first charge
 }
 
-// BillingDates looks at some open ghosts of a merchant, those behind after in the order of their
-// ids, and says who would pay more surely on another day. last is the one that was looked at last;
-// zero where there is none left.
+// BillingDates looks at some open ghosts of a merchant, those whose ids come after one, and says
+// who would pay more surely on another day. last is the one that was looked at last; zero where
+// there is none left.
 func (s *Service) BillingDates(ctx context.Context, merchantID, after uuid.UUID, most int) (all []BillingDate, last uuid.UUID, err error) {
 	queries := db.New(s.pool)
 	merchant, err := queries.OracleReadMerchant(ctx, merchantID)

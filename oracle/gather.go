@@ -107,7 +107,7 @@ func newGathering(merchant db.Merchant, until time.Time) *gathering {
 
 // readOurs reads when charges of hunts have left.
 func (g *gathering) readOurs(ctx context.Context, queries *db.Queries, hash func(subject, value string) []byte) error {
-	rows, err := queries.OracleListOurs(ctx, db.OracleListOursParams{MerchantID: g.merchant.ID, Since: g.from})
+	rows, err := queries.OracleListOurs(ctx, db.OracleListOursParams{MerchantID: g.merchant.ID, Livemode: g.merchant.Livemode, Since: g.from})
 	if err != nil {
 		return fmt.Errorf("list charges of hunts: %w", err)
 	}

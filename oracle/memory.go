@@ -85,7 +85,8 @@ func (m Memory) text() string {
 // memoryPlace is the vault's name of the place where a ghost's memory is sealed.
 func memoryPlace(ghost uuid.UUID) string { return "ghost_memories.memory:" + ghost.String() }
 
-// KeepMemories seals what is remembered of customers for all their open ghosts.
+// KeepMemories seals what is remembered of customers for all their open ghosts. What is known
+// already of a later charge stays: an audit's facts may be hours old by then.
 func KeepMemories(ctx context.Context, tx db.DBTX, merchant uuid.UUID, of map[string]Memory) error {
 	if len(of) == 0 {
 		return nil
@@ -103,13 +104,14 @@ func KeepMemories(ctx context.Context, tx db.DBTX, merchant uuid.UUID, of map[st
 	if err != nil {
 		return fmt.Errorf("read what is remembered: %w", err)
 	}
-	known := make(map[uuid.UUID]string, len(rows))
+	known := make(map[uuid.UUID]Memory, len(rows))
 	for _, row := range rows {
-		known[row.GhostID] = MemoryOf(row.GhostID, row.Memory).text()
+		known[row.GhostID] = MemoryOf(row.GhostID, row.Memory)
 	}
 	keep := db.GhostMemoryKeepParams{MerchantID: merchant}
 	for _, g := range ghosts {
-		if text := of[g.StripeCustomerID].text(); text != known[g.ID] {
+		was, is := known[g.ID], of[g.StripeCustomerID]
+		if text := is.text(); text != was.text() && is.newest() >= was.newest() {
 			keep.Ghosts = append(keep.Ghosts, g.ID)
 			keep.Memories = append(keep.Memories, vault.NewToken(memoryPlace(g.ID), text))
 		}
@@ -123,8 +125,8 @@ func KeepMemories(ctx context.Context, tx db.DBTX, merchant uuid.UUID, of map[st
 	return nil
 }
 
-// Memories are what is remembered of ghosts' customers. What does not open is as none: phantom
-// doctor counts it.
+// Memories are what is remembered of ghosts' customers. What does not open counts as empty, and
+// phantom doctor counts it.
 func Memories(ctx context.Context, queries *db.Queries, merchant uuid.UUID, ghosts []db.GhostTarget) (map[uuid.UUID]Memory, error) {
 	ids := make([]uuid.UUID, len(ghosts))
 	for i, g := range ghosts {
@@ -161,6 +163,19 @@ func (m Memory) Failures(invoice string) (tried []Tried) {
 		}
 	}
 	return tried
+}
+
+// Holds says whether a charge of a time is remembered, of any invoice.
+func (m Memory) Holds(at time.Time) bool {
+	return slices.ContainsFunc(m.Charges, func(c charge) bool { return time.Unix(c.At, 0).Sub(at).Abs() < sameCharge })
+}
+
+// newest is the time of the newest charge, 0 where there is none.
+func (m Memory) newest() int64 {
+	if len(m.Charges) == 0 {
+		return 0
+	}
+	return m.Charges[len(m.Charges)-1].At
 }
 
 // sameCharge is by how much two clocks tell the time of one charge differently.

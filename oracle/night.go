@@ -49,6 +49,12 @@ func rebuild(ctx context.Context, pool *pgxpool.Pool, livemode bool) (b Built, e
 	if err := queries.OracleDropOldCells(ctx, livemode); err != nil {
 		return b, fmt.Errorf("drop old cells: %w", err)
 	}
+	if err := queries.OracleForgetReasons(ctx, livemode); err != nil {
+		return b, fmt.Errorf("forget old reasons: %w", err)
+	}
+	if err := queries.OracleSweepAdvice(ctx, livemode); err != nil {
+		return b, fmt.Errorf("forget who has left: %w", err)
+	}
 	counts, err := b.counts(ctx, queries, livemode, now)
 	if err != nil {
 		return b, fmt.Errorf("read cells: %w", err)
@@ -163,10 +169,8 @@ func Nightly(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 }
 
 func nightly(ctx context.Context, pool *pgxpool.Pool, livemode bool, log *slog.Logger) error {
-	if err := learn(ctx, pool, livemode, log); err != nil {
-		return err
-	}
-	return check(ctx, pool, livemode, log)
+	// Even a night that learned nothing looks whether the oracle does harm.
+	return errors.Join(learn(ctx, pool, livemode, log), check(ctx, pool, livemode, log))
 }
 
 func learn(ctx context.Context, pool *pgxpool.Pool, livemode bool, log *slog.Logger) error {

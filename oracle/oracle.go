@@ -55,7 +55,7 @@ type Tried struct {
 	Code  string
 }
 
-// Moment is an advisor's answer. Where At is zero, no charge that may still be made is worth it.
+// Moment is an advisor's answer.
 type Moment struct {
 	At     time.Time
 	Reason string // in plain words
@@ -75,7 +75,7 @@ type Advice struct {
 	Arm        string // "oracle" or "heuristic"; "" where the oracle is not on
 	Cell       string // where a charge at that moment counts
 
-	Chosen     time.Time // the oracle's own moment; zero: charge no more
+	Chosen     time.Time // the oracle's own moment; zero: it would charge no more, and the fixed rules chose
 	ChosenP    float64   // chance of success then
 	Propensity float64   // with which the oracle chose it
 	Reason     string    // for the oracle's moment, in plain words

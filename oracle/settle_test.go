@@ -11,6 +11,7 @@ import (
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/decline"
+	"phantom/figures"
 	"phantom/internal/stage"
 	"phantom/oracle/worlds"
 )
@@ -128,8 +129,16 @@ func TestGatherLeavesOutOurs(t *testing.T) {
 	// the second charge of in_0 was ours; a minute lies between the clocks. One of another
 	// customer's at that time was not.
 	sent := started.AddDate(0, 0, 1).Add(time.Minute)
-	s.planned(t, shop, hashOf("customer", "cus_0"), sent, sent)
-	s.planned(t, shop, hashOf("customer", "cus_9"), started.AddDate(0, 0, 8), started.AddDate(0, 0, 8))
+	ours := s.planned(t, shop, hashOf("customer", "cus_0"), sent, sent)
+	others := s.planned(t, shop, hashOf("customer", "cus_9"), started.AddDate(0, 0, 8), started.AddDate(0, 0, 8))
+	if n := gather(); n != 16 {
+		t.Errorf("%d charges are counted beside one of ours that nobody was told of, want 16", n)
+	}
+	for _, id := range []uuid.UUID{ours, others} {
+		if err := Settle(t.Context(), s.pool, shop.ID, id, false); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if n := gather(); n != 15 {
 		t.Errorf("%d charges are counted beside one of ours, want 15", n)
 	}
@@ -149,6 +158,20 @@ func TestGatherLeavesOutOurs(t *testing.T) {
 	if sealed := stage.On(t, s.pool).Text("SELECT (memory).ciphertext FROM ghost_memories"); len(sealed) == 0 {
 		t.Error("it is not sealed")
 	}
+	newer := Remember([]Seen{{At: worlds.Play.Add(time.Hour), Invoice: "in_6", Class: decline.Low}}, worlds.Play)
+	keep := func(m Memory) {
+		t.Helper()
+		if err := KeepMemories(t.Context(), s.pool, shop.ID, map[string]Memory{"cus_0": m}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep(newer)
+	gather() // its facts are older than what is known by now
+	if known, _ := Memories(t.Context(), s.queries, shop.ID, []db.GhostTarget{{ID: ghost}}); len(known[ghost].Charges) != 1 {
+		t.Errorf("an audit puts back what is older: %+v", known[ghost])
+	}
+	dbtest.Exec(t, s.pool, "DELETE FROM ghost_memories")
+	gather()
 	before := stage.On(t, s.pool).Text("SELECT (memory).iv FROM ghost_memories")
 	if gather(); stage.On(t, s.pool).Text("SELECT (memory).iv FROM ghost_memories") != before {
 		t.Error("what has not changed is written again")
@@ -156,5 +179,82 @@ func TestGatherLeavesOutOurs(t *testing.T) {
 	dbtest.Exec(t, s.pool, "DELETE FROM ghost_targets")
 	if n := dbtest.Count(t, s.pool, "SELECT count(*) FROM ghost_memories"); n != 0 {
 		t.Errorf("%d memories outlive their ghost", n)
+	}
+}
+
+// Customers are compared by their first hunt since the oracle is on, once its window is over,
+// whether or not it was ever charged.
+func TestArmsAreOfHunts(t *testing.T) {
+	t.Parallel()
+	s := newBench(dbtest.Pool(t))
+	shop := oracleMerchant(t, s, "acct_1", "media", false)
+	dbtest.Exec(t, s.pool, `INSERT INTO playbooks (merchant_id, version, body) SELECT id, 1, '{"window_days": 14}' FROM merchants`)
+	n := 0
+	hunt := func(customer, arm string, daysAgo int, paidAfter int) {
+		t.Helper()
+		n++
+		dbtest.Exec(t, s.pool, `INSERT INTO hunts (merchant_id, id, ghost_id, customer, playbook_version, mode, held_out, currency, amount, decline_class, livemode, state,
+				ended_at, ended_reason, began_at, paid_at, oracle_arm)
+			VALUES ($1, gen_random_uuid(), gen_random_uuid(), sha256($2::text::bytea), 1, 'recover', false, 'usd', 100, 'timed', false, 'stopped', now(), 'x',
+				now() - $3 * interval '1 day', now() - $3 * interval '1 day' + nullif($4, 0) * interval '1 day', nullif($5, ''))`, shop.ID, customer, daysAgo, paidAfter, arm)
+	}
+	hunt("paid in time", ArmOracle, 40, 5)
+	hunt("paid too late", ArmOracle, 40, 15)
+	hunt("never", ArmOracle, 20, 0)
+	hunt("not over", ArmOracle, 10, 3)
+	hunt("before it was on", ArmOracle, 80, 3)
+	hunt("not asked", "", 40, 3)
+	hunt("the first counts", ArmHeuristic, 40, 0)
+	hunt("the first counts", ArmHeuristic, 20, 1)
+	hunt("paid", ArmHeuristic, 20, 2)
+	now := time.Now()
+	var e Evidence
+	if err := e.arms(t.Context(), s.queries, false, Standing{Since: now.AddDate(0, 0, -60), Compared: now.AddDate(0, 0, -14)}); err != nil {
+		t.Fatal(err)
+	}
+	if want := (Arms{figures.Arm{Customers: 3, Recovered: 1}, figures.Arm{Customers: 2, Recovered: 1}}); e.All != want {
+		t.Errorf("%+v, want %+v", e.All, want)
+	}
+	if want := (Arms{figures.Arm{Customers: 1}, figures.Arm{Customers: 1, Recovered: 1}}); e.Late != want {
+		t.Errorf("late: %+v, want %+v", e.Late, want)
+	}
+}
+
+// What was said goes in time: reasons and cells after 90 days, all of it with its merchant.
+func TestWhatWasSaidIsForgotten(t *testing.T) {
+	t.Parallel()
+	s := newBench(dbtest.Pool(t))
+	shop := oracleMerchant(t, s, "acct_1", "media", false)
+	count := func(where string) int64 {
+		t.Helper()
+		return dbtest.Count(t, s.pool, "SELECT count(*) FROM oracle_advice WHERE "+where)
+	}
+	now := time.Now()
+	s.planned(t, shop, make([]byte, 32), now, now)
+	old := s.planned(t, shop, make([]byte, 32), now, now)
+	dbtest.Exec(t, s.pool, "UPDATE oracle_advice SET asked_at = now() - interval '91 days' WHERE task_id = $1", old)
+	if _, err := Rebuild(t.Context(), s.pool, false); err != nil {
+		t.Fatal(err)
+	}
+	if count("reason = '' AND cell = ''") != 1 || count("reason <> '' AND cell <> ''") != 1 {
+		t.Error("reasons and cells do not go with their age")
+	}
+	settled := s.planned(t, shop, make([]byte, 32), now, now)
+	if err := Settle(t.Context(), s.pool, shop.ID, settled, true); err != nil {
+		t.Fatal(err)
+	}
+	if count("paid AND cell = ''") != 1 {
+		t.Error("a cell stays where it has counted")
+	}
+	dbtest.Exec(t, s.pool, "UPDATE merchants SET disconnected_at = now()")
+	s.planned(t, shop, make([]byte, 32), now, now)
+	if count("true") != 3 {
+		t.Errorf("%d are kept, one of them of who has left", count("true"))
+	}
+	if _, err := Rebuild(t.Context(), s.pool, false); err != nil {
+		t.Fatal(err)
+	}
+	if n := count("true"); n != 0 {
+		t.Errorf("%d outlive their merchant", n)
 	}
 }

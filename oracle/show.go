@@ -19,8 +19,9 @@ import (
 
 // Service answers hunts and shows what the oracle knows. It is safe for concurrent use.
 type Service struct {
-	// Asked, if not nil, counts an answer: "oracle" or "heuristic", the arm of who was asked about,
-	// "shadow" or "fallback" where the oracle is not on, "failed" where it has none.
+	// Asked, if not nil, counts an answer: "oracle" or "heuristic", the customer's arm; "shadow" or
+	// "fallback" where the oracle is not on; "failed" where it has no model that may choose, or no
+	// answer.
 	Asked func(by string)
 
 	pool    *pgxpool.Pool
@@ -49,7 +50,7 @@ type Knowledge struct {
 	Merchants int        // whose charges it was made of
 	Attempts  int64      // charges it was made of
 	Bytes     int        // it takes
-	// there is a model that cannot be read, or is not sound: it is as none
+	// there is a model that cannot be read, or is not sound: it counts as no model
 	Spoilt bool
 }
 
@@ -68,10 +69,13 @@ func (s *Service) Model(ctx context.Context, livemode bool) (*model.Model, Knowl
 		return nil, Knowledge{}, fmt.Errorf("look for a model: %w", err)
 	}
 	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if known := s.newest[livemode]; known.stored == newest {
+	known := s.newest[livemode]
+	s.mutex.Unlock()
+	if known.stored == newest {
 		return known.model, known.Knowledge, nil
 	}
+	// Not under the mutex: a question waits for that, in a transaction whose connection this may
+	// need.
 	row, err := queries.OracleReadModel(ctx, livemode)
 	if err != nil { // none: it has gone since
 		return nil, Knowledge{}, fmt.Errorf("read a model: %w", err)
@@ -82,7 +86,11 @@ func (s *Service) Model(ctx context.Context, livemode bool) (*model.Model, Knowl
 	if err := read.model.UnmarshalBinary(row.Coefficients); err != nil || !read.model.Sound() {
 		read.model, read.Knowledge = model.New(), Knowledge{Spoilt: true} // the next night makes another
 	}
-	s.newest[livemode] = read
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.newest[livemode].stored < read.stored {
+		s.newest[livemode] = read
+	}
 	return read.model, read.Knowledge, nil
 }
 

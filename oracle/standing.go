@@ -19,11 +19,28 @@ const (
 	Fallback State = "fallback" // it did harm, or could not be trusted: the fixed rules choose again
 )
 
-// What a state depends on.
+// Words say in plain words why it is in this state, without a figure: those are of everybody.
+func (s State) Words() string {
+	switch s {
+	case On:
+		return "it has shown that it predicts well"
+	case Fallback:
+		return "it did harm, or could not be trusted"
+	case Shadow:
+	}
+	return untried
+}
+
+// What it takes to go on: charges that were foretold and settled within 90 days, of so many
+// merchants.
 const (
-	leastMerchants  = 5    // whose charges were settled within 90 days
-	leastCharges    = 2000 // of theirs
-	leastToDistrust = 500  // charges, for a calibration that is too bad to go on with
+	LeastMerchants = 5
+	LeastCharges   = 2000
+)
+
+// What else a state depends on.
+const (
+	leastToDistrust = 500 // charges, for a calibration that is too bad to go on with
 	wellCalibrated  = .05
 	illCalibrated   = .10
 	fallbackFor     = 30 * 24 * time.Hour  // the first time, twice as long the second, and so on
@@ -41,7 +58,8 @@ type Standing struct {
 	Why   string // in plain words
 	// since it is on: looks at the comparison of its arms, and fortnights that were compared
 	Looks, Fortnights int
-	Falls             int // fallbacks, since it was last on for half a year
+	Compared          time.Time // the last fortnight was
+	Falls             int       // fallbacks, since it was last on for half a year
 }
 
 // Evidence is what a night knows about how well the oracle does.
@@ -55,6 +73,14 @@ type Evidence struct {
 	Late      Arms  // of these, those whose window was over in the last fortnight
 }
 
+// Until is when a fallback ends; zero in other states.
+func (s Standing) Until() time.Time {
+	if s.State != Fallback {
+		return time.Time{}
+	}
+	return s.Since.Add(s.fallback())
+}
+
 // Next is the state after a night.
 func (s Standing) Next(e Evidence) Standing {
 	switch s.State {
@@ -66,14 +92,14 @@ func (s Standing) Next(e Evidence) Standing {
 		}
 		return Standing{State: Shadow, Since: e.Now, Why: "its days of fallback are over: it has to show again that it predicts well", Falls: s.Falls}
 	default:
-		if e.Version == 0 || e.distrust() != "" || e.Merchants < leastMerchants || e.Charges < leastCharges || !e.Score.better() || e.Score.ECE > wellCalibrated {
+		if e.Version == 0 || e.distrust() != "" || e.Merchants < LeastMerchants || e.Charges < LeastCharges || !e.Score.better() || e.Score.ECE > wellCalibrated {
 			return s
 		}
-		return Standing{State: On, Since: e.Now, Falls: s.Falls, Why: fmt.Sprintf("it predicts better than one share for each class of failure, over %d charges of 28 days", e.Score.Charges)}
+		return Standing{State: On, Since: e.Now, Compared: e.Now, Falls: s.Falls, Why: fmt.Sprintf("it predicts better than one share for each class of failure, over %d charges of 28 days", e.Score.Charges)}
 	}
 }
 
-// fallback is how long it lasts. Whoever falls again and again gets ever fewer chances.
+// fallback is how long it lasts. An oracle that keeps falling gets fewer and fewer chances.
 func (s Standing) fallback() time.Duration { return fallbackFor << min(max(s.Falls-1, 0), longest) }
 
 // fall is the state of an oracle that may not choose any more.
@@ -93,13 +119,16 @@ func (s Standing) whileOn(e Evidence) Standing {
 		return s.fall(e.Now, why)
 	}
 	harm := ""
+	// a look that sees too little to say anything is none: it comes again
 	if e.All.Oracle.Customers+e.All.Heuristic.Customers >= firstLook<<s.Looks {
-		s.Looks++
-		harm = e.All.harm(alpha(s.Looks))
+		if says, ok := e.All.harm(alpha(s.Looks + 1)); ok {
+			s.Looks, harm = s.Looks+1, says
+		}
 	}
-	if harm == "" && e.Now.Sub(s.Since) >= time.Duration(s.Fortnights+1)*fortnight {
-		s.Fortnights++
-		harm = e.Late.harm(alpha(s.Fortnights))
+	if harm == "" && e.Now.Sub(s.Compared) >= fortnight {
+		if says, ok := e.Late.harm(alpha(s.Fortnights + 1)); ok {
+			s.Fortnights, s.Compared, harm = s.Fortnights+1, e.Now, says
+		}
 	}
 	if harm != "" {
 		return s.fall(e.Now, harm)
@@ -114,14 +143,15 @@ func alpha(n int) float64 { return mayErr / 2 * 6 / (math.Pi * math.Pi * float64
 // Arms are customers whose window is over, by who chose the moments of their charges.
 type Arms struct{ Oracle, Heuristic figures.Arm }
 
-// harm says that fewer pay where the oracle chooses, or "".
-func (a Arms) harm(alpha float64) string {
+// harm says that fewer pay where the oracle chooses, or "". It reports false where there are too
+// few to tell.
+func (a Arms) harm(alpha float64) (says string, ok bool) {
 	low, _, ok := figures.Difference(a.Heuristic, a.Oracle, 2*alpha) // only one of its ends matters
 	if !ok || low <= 0 {
-		return ""
+		return "", ok
 	}
 	return fmt.Sprintf("more customers pay where the fixed rules choose: %d of %d, against %d of %d",
-		a.Heuristic.Recovered, a.Heuristic.Customers, a.Oracle.Recovered, a.Oracle.Customers)
+		a.Heuristic.Recovered, a.Heuristic.Customers, a.Oracle.Recovered, a.Oracle.Customers), true
 }
 
 // distrust says why the oracle cannot be trusted at all, or "".

@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (s *Service) Standing(ctx context.Context, livemode bool) (Standing, error)
 const untried = "it has not shown yet that it predicts well"
 
 func standingOf(row db.OracleState) Standing {
-	return Standing{State(row.State), row.Since, row.Why, int(row.Looks), int(row.Fortnights), int(row.Falls)}
+	return Standing{State(row.State), row.Since, row.Why, int(row.Looks), int(row.Fortnights), row.ComparedAt, int(row.Falls)}
 }
 
 // Evidence is a mode's state with what speaks for it and against it now.
@@ -97,7 +98,7 @@ func (s *Service) Check(ctx context.Context, livemode bool) (now Standing, e Evi
 		now = was.Next(e)
 		changed = now.State != was.State
 		return queries.OracleSetState(ctx, db.OracleSetStateParams{
-			Livemode: livemode, State: string(now.State), Since: now.Since, Why: now.Why, Looks: int32(now.Looks), Fortnights: int32(now.Fortnights), Falls: int32(now.Falls),
+			Livemode: livemode, State: string(now.State), Since: now.Since, Why: now.Why, Looks: int32(now.Looks), Fortnights: int32(now.Fortnights), ComparedAt: cmp.Or(now.Compared, now.Since), Falls: int32(now.Falls),
 			Charges: int32(e.Score.Charges), LogLoss: e.Score.LogLoss, BaseLogLoss: e.Score.Base, CalibrationError: e.Score.ECE,
 		})
 	})
@@ -134,7 +135,7 @@ func (s *Service) evidence(ctx context.Context, livemode bool) (e Evidence, err 
 
 // arms adds how customers of each arm have fared since a state began.
 func (e *Evidence) arms(ctx context.Context, queries *db.Queries, livemode bool, since Standing) error {
-	rows, err := queries.OracleArms(ctx, db.OracleArmsParams{Livemode: livemode, Since: since.Since})
+	rows, err := queries.OracleArms(ctx, db.OracleArmsParams{Livemode: livemode, Since: since.Since, Compared: since.Compared})
 	if err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func check(ctx context.Context, pool *pgxpool.Pool, livemode bool, log *slog.Log
 	}
 	switch {
 	case changed && now.State == Fallback:
-		log.Warn("[WORKER] the oracle chooses no more: fixed rules do", attrs...)
+		log.Warn("[WORKER] the oracle has fallen back and fixed rules choose: phantom oracle status has the figures", attrs...)
 	case changed:
 		log.Info("[WORKER] the oracle's state has changed", attrs...)
 	}

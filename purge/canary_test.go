@@ -233,7 +233,7 @@ var nobodys = strings.Fields(`
 	messages.person messages.persons messages.state messages.template messages.why oauth_states.browser_hash
 	oauth_states.state_hash oracle_contributions.action oracle_contributions.business_category
 	oracle_contributions.decline_class oracle_cells.cell oracle_paydays.country oracle_model.coefficients
-	ghost_memories.memory_key_id oracle_advice.arm oracle_advice.cell oracle_advice.class oracle_advice.confidence
+	ghost_memories.memory_key_id hunts.oracle_arm oracle_advice.arm oracle_advice.cell oracle_advice.class oracle_advice.confidence
 	oracle_advice.reason oracle_states.state oracle_states.why playbooks.body recoveries.cause recoveries.currency recoveries.invoice
 	scheduled_tasks.kind scheduled_tasks.sealed_params_key_id scheduled_tasks.status suppressions.channel suppressions.person
 	suppressions.reason shield_policies.body shield_revisions.revenue shield_holds.outcome shield_holds.revenue shield_keys.id

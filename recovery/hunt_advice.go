@@ -68,20 +68,6 @@ func advised(a model.Advice) AdvisedMoment {
 	return AdvisedMoment{a.At.UTC(), a.P, a.Low, a.High, a.Confidence, a.Reason}
 }
 
-// asking stands in for an advisor, and keeps the first question.
-type asking struct {
-	oracle.Heuristic
-	question *oracle.Question
-}
-
-// Next implements the interface Advisor of package forecast.
-func (a *asking) Next(ctx context.Context, q oracle.Question) (oracle.Moment, error) {
-	if a.question == nil {
-		a.question = &q
-	}
-	return a.Heuristic.Next(ctx, q)
-}
-
 // Advice asks the oracle about a hunt's next charge as if it were planned now, or returns
 // [ErrNotFound]. Nothing follows from it.
 func (s *Service) Advice(ctx context.Context, merchantID, huntID uuid.UUID) (a Advice, err error) {
@@ -108,6 +94,10 @@ func (s *Service) Advice(ctx context.Context, merchantID, huntID uuid.UUID) (a A
 	}
 	if a.State = outlook.State; outlook.Version > 0 {
 		a.Model = &outlook.Version
+	}
+	if a.Why == nil && len(outlook.Choices) == 0 {
+		why := "no moment within the window is allowed"
+		a.Why = &why
 	}
 	if a.Why != nil {
 		return a, nil
@@ -152,8 +142,7 @@ func (a *Advice) question(ctx context.Context, p *planning) (*oracle.Question, e
 		}
 	}
 	p.attempts = slices.DeleteFunc(p.attempts, func(one db.Attempt) bool { return one.Result == nil })
-	ask := &asking{}
-	p.advisor = ask
+	p.advisor = oracle.Heuristic{}
 	over := ""
 	next, _, err := p.choose(ctx, func(_ []byte, why string) error {
 		over = why
@@ -162,9 +151,9 @@ func (a *Advice) question(ctx context.Context, p *planning) (*oracle.Question, e
 	switch {
 	case err != nil:
 		return nil, err
-	case ask.question != nil:
-		ask.question.Explore = false
-		return ask.question, nil
+	case next.Asked != nil:
+		next.Asked.Explore = false
+		return next.Asked, nil
 	case next.Held != "":
 		return because(next.Held.Words())
 	case next.Kind != "":

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,7 @@ type planning struct {
 	queries *db.Queries
 	hunt    db.Hunt
 	advisor forecast.Advisor
+	arm     string // of the oracle's, once it was asked; "" where it is not on
 
 	ghost    db.GhostTarget
 	playbook playbook.Playbook
@@ -161,8 +163,17 @@ func (p *planning) charge(ctx context.Context) error {
 		return nil // one at a time
 	}
 	next, chosen, err := p.choose(ctx, func(object []byte, why string) error { return p.giveUp(ctx, object, why) })
-	if err != nil || next.Kind == "" {
+	if err != nil {
 		return err
+	}
+	// whether or not a charge follows: who is compared is decided before
+	if p.arm != "" && p.hunt.OracleArm == nil {
+		if err := p.queries.HuntSetArm(ctx, db.HuntSetArmParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID, Arm: p.arm}); err != nil {
+			return fmt.Errorf("note who chooses: %w", err)
+		}
+	}
+	if next.Kind == "" {
+		return nil
 	}
 	if p.hunt.ChargesOver != nil && next.Held == "" {
 		if err := p.queries.HuntResumeCharges(ctx, db.HuntResumeChargesParams{MerchantID: p.hunt.MerchantID, ID: p.hunt.ID}); err != nil {
@@ -185,13 +196,13 @@ func (p *planning) choose(ctx context.Context, over func(object []byte, why stri
 		if slices.ContainsFunc(p.hunt.InvoicesOver, func(over []byte) bool { return bytes.Equal(over, object) }) {
 			continue
 		}
-		one, err := p.next(ctx, invoice, object)
-		if err != nil {
-			return next, chosen, err
+		one := forecast.Step{Over: gate.SentInvoice.Words()}
+		if !p.ghost.Rule.IsSent() {
+			if one, err = p.next(ctx, invoice, object); err != nil {
+				return next, chosen, err
+			}
 		}
-		if p.ghost.Rule.IsSent() {
-			one.Over = gate.SentInvoice.Words()
-		}
+		p.arm = cmp.Or(p.arm, one.Arm)
 		if one.Over != "" {
 			if err := over(object, one.Over); err != nil {
 				return next, chosen, err
@@ -317,12 +328,12 @@ func (p *planning) giveUp(ctx context.Context, invoice []byte, why string) error
 // planMutation plans a mutation: its attempt with the next number, its task with the frozen
 // request, and a line of history.
 func (p *planning) planMutation(ctx context.Context, kind, object string, amount int64, m oracle.Moment) error {
-	return p.planMutationAs(ctx, kind, object, amount, m, "", oracle.Question{})
+	return p.planMutationAs(ctx, kind, object, amount, m, "", nil)
 }
 
 // planMutationAs plans one that is held until something changes, where held says why. What the
 // oracle has said about it, asked so, is kept.
-func (p *planning) planMutationAs(ctx context.Context, kind, object string, amount int64, m oracle.Moment, held gate.Code, asked oracle.Question) error {
+func (p *planning) planMutationAs(ctx context.Context, kind, object string, amount int64, m oracle.Moment, held gate.Code, asked *oracle.Question) error {
 	id, subject, key := newID(), "subscription", chargeKey(p.hunt.ID)
 	if gate.OfInvoice(kind) {
 		subject = "invoice"
@@ -351,8 +362,8 @@ func (p *planning) planMutationAs(ctx context.Context, kind, object string, amou
 		_, err := p.queries.AttemptFinish(ctx, db.AttemptFinishParams{MerchantID: p.hunt.MerchantID, TaskID: id, Result: string(state.AttemptNotSent)})
 		return err
 	}
-	if m.Advice != nil {
-		if err := oracle.Keep(ctx, p.tx, p.hunt.MerchantID, id, asked, m); err != nil {
+	if m.Advice != nil && asked != nil {
+		if err := oracle.Keep(ctx, p.tx, p.hunt.MerchantID, id, *asked, m); err != nil {
 			return err
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
 
 	"phantom/oracle"
 	"phantom/oracle/model"
@@ -31,11 +31,11 @@ var (
 	grey   = color.NRGBA{0xdc, 0xdc, 0xdc, 0xff}
 )
 
-// ramp is a palette through three colors, in sixteen steps.
+// ramp goes through three colors, in sixteen steps.
 type ramp [3]color.NRGBA
 
-// Colors implements the interface Palette of package palette.
-func (r ramp) Colors() (all []color.Color) {
+// colors are its steps.
+func (r ramp) colors() (all []color.Color) {
 	const steps = 16
 	for i := range steps {
 		at := 2 * float64(i) / (steps - 1)
@@ -52,17 +52,35 @@ func (r ramp) Colors() (all []color.Color) {
 // grid is a heatmap's values, row by row from the bottom; NaN where nothing is known.
 type grid [][]float64
 
-// Dims and the others implement the interface GridXYZ of package plotter.
-func (g grid) Dims() (columns, rows int) { return len(g[0]), len(g) }
+// heat draws a grid. The library's own heatmap can draw images too, and their codecs alone would
+// make the binary larger than it may be.
+type heat struct {
+	grid
+	least, best float64
+}
 
-// Z is the value of a place.
-func (g grid) Z(column, row int) float64 { return g[row][column] }
+// Plot implements the interface Plotter of package plot.
+func (h heat) Plot(c draw.Canvas, p *plot.Plot) {
+	x, y := p.Transforms(&c)
+	colors := shades.colors()
+	for row, values := range h.grid {
+		for column, value := range values {
+			shade := color.Color(grey)
+			if !math.IsNaN(value) {
+				step := (value - h.least) / (h.best - h.least) * float64(len(colors))
+				shade = colors[min(max(int(step), 0), len(colors)-1)]
+			}
+			left, right := x(float64(column)-.5), x(float64(column)+.5)
+			low, high := y(float64(row)-.5), y(float64(row)+.5)
+			c.FillPolygon(shade, []vg.Point{{X: left, Y: low}, {X: right, Y: low}, {X: right, Y: high}, {X: left, Y: high}})
+		}
+	}
+}
 
-// X is where a column lies.
-func (g grid) X(column int) float64 { return float64(column) }
-
-// Y is where a row lies.
-func (g grid) Y(row int) float64 { return float64(row) }
+// DataRange implements the interface DataRanger of package plot.
+func (h heat) DataRange() (xmin, xmax, ymin, ymax float64) {
+	return -.5, float64(len(h.grid[0])) - .5, -.5, float64(len(h.grid)) - .5
+}
 
 // bounds are the least and the best value that is known.
 func (g grid) bounds() (least, best float64, known bool) {
@@ -131,10 +149,7 @@ func heatChart(id, title, description string, g grid, names []string, ticks plot
 	if !known {
 		least, best = 0, 1
 	}
-	heat := plotter.NewHeatMap(g, shades)
-	heat.NaN = grey
-	heat.Min, heat.Max = least, max(best, least+1e-6)
-	p.Add(heat)
+	p.Add(heat{g, least, max(best, least+1e-6)})
 	p.NominalY(names...)
 	p.X.Tick.Marker = ticks
 	p.X.Color, p.X.Tick.Color = light, light

@@ -214,5 +214,5 @@ func (s *Server) listTrail(ctx context.Context, w http.ResponseWriter, r *http.R
 
 func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(s.config.OpenAPI)
+	_, _ = w.Write(s.config.OpenAPI())
 }

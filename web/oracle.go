@@ -68,7 +68,7 @@ func (s *Server) getOracle(ctx context.Context, w http.ResponseWriter, _ *http.R
 }
 
 func oracleStateOf(o oracle.Own) oracleState {
-	state := oracleState{Livemode: o.Livemode, State: o.State, Why: o.Why, Recent: foretold{Charges: o.Score.Charges}}
+	state := oracleState{Livemode: o.Livemode, State: o.State, Why: o.State.Words(), Recent: foretold{Charges: o.Score.Charges}}
 	if !o.Since.IsZero() {
 		state.Since = new(o.Since.UTC())
 	}

@@ -173,7 +173,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 		Oracle:         oracle.New(b.pool),
 		Outbound:       events,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		Connect:        b.service, Ghost: ghosts, Recovery: b.hunts, Messages: messages, OpenAPI: contract().text, WebhookSecrets: []string{webhookSecret},
+		Connect:        b.service, Ghost: ghosts, Recovery: b.hunts, Messages: messages, OpenAPI: func() []byte { return contract().text }, WebhookSecrets: []string{webhookSecret},
 		Tasks: func(ctx context.Context, merchantID uuid.UUID, filter task.Filter) (task.Page, error) {
 			return task.List(ctx, b.pool, merchantID, filter)
 		},

@@ -36,7 +36,7 @@ import (
 type Config struct {
 	Connect *connect.Service
 	Ghost   *ghost.Service
-	OpenAPI []byte                      // docs/openapi.json
+	OpenAPI func() []byte               // docs/openapi.json
 	Ping    func(context.Context) error // asks the database
 
 	// how long what a request asks of the database may take; 0 is 10 seconds

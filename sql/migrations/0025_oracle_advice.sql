@@ -14,7 +14,7 @@ CREATE TABLE ghost_memories (
 );
 CREATE UNIQUE INDEX ghost_memories_memory_iv_key ON ghost_memories (memory_key_id, ((memory).iv));
 
--- What the oracle has said about a planned charge, whoever has chosen its moment.
+-- What the oracle has said about a planned charge, no matter who has chosen its moment.
 CREATE TABLE oracle_advice (
     merchant_id uuid NOT NULL,
     task_id uuid NOT NULL,
@@ -28,11 +28,11 @@ CREATE TABLE oracle_advice (
     low double precision NOT NULL,
     high double precision NOT NULL,
     confidence text NOT NULL,
-    cell text COLLATE "C" NOT NULL,     -- where a charge at that moment counts
+    cell text COLLATE "C" NOT NULL,     -- where a charge at that moment counts; '' once it has, or after 90 days
     chosen_for timestamptz,             -- the oracle's moment; NULL: charge no more
     chosen_p double precision NOT NULL,
     propensity double precision NOT NULL,
-    reason text NOT NULL,               -- of the oracle's moment
+    reason text NOT NULL,               -- of the oracle's moment; '' once it is 90 days old
     heuristic_for timestamptz NOT NULL, -- what the fixed rules would have chosen
     paid boolean,                       -- NULL: not known, or at another moment
     settled_at timestamptz,
@@ -44,7 +44,14 @@ CREATE TABLE oracle_advice (
     CONSTRAINT oracle_advice_settled_when CHECK ((paid IS NULL) = (settled_at IS NULL))
 );
 CREATE INDEX oracle_advice_settled_idx ON oracle_advice (livemode, settled_at) WHERE paid IS NOT NULL;
-CREATE INDEX oracle_advice_asked_idx ON oracle_advice (livemode, asked_at) WHERE arm IS NOT NULL;
+CREATE INDEX oracle_advice_reason_idx ON oracle_advice (livemode, asked_at) WHERE reason <> '';
+CREATE INDEX oracle_advice_merchant_idx ON oracle_advice (merchant_id, settled_at) WHERE paid IS NOT NULL;
+
+-- Who chooses for a hunt's customer, since the oracle was asked about it while it was on.
+ALTER TABLE hunts
+    ADD COLUMN oracle_arm text,
+    ADD CONSTRAINT hunts_oracle_arm_known CHECK (oracle_arm IN ('oracle', 'heuristic'));
+CREATE INDEX hunts_oracle_arm_idx ON hunts (livemode, began_at) WHERE oracle_arm IS NOT NULL;
 
 -- Whether the oracle may choose, in each mode. None: it never has.
 CREATE TABLE oracle_states (
@@ -54,6 +61,7 @@ CREATE TABLE oracle_states (
     why text NOT NULL,
     looks integer NOT NULL,             -- at the comparison of its arms, since then
     fortnights integer NOT NULL,        -- of these that were compared, since then
+    compared_at timestamptz NOT NULL,   -- the last of them
     falls integer NOT NULL,             -- fallbacks, since it was last on for half a year
     checked_at timestamptz NOT NULL,
     charges integer NOT NULL,           -- settled in the last 28 days, which the next three are about

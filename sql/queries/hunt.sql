@@ -224,8 +224,8 @@ WHERE EXISTS (
 ORDER BY g.id;
 
 -- name: HuntLoad :one
--- A hunt with all that its planning depends on: its playbook and the newest one, PHANTOM's time, and
--- what is remembered of the customer. Without a row its ghost is gone.
+-- A hunt with all that its planning depends on: its playbook and the newest one, PHANTOM's time,
+-- and what is remembered of the customer. Without a row its ghost is gone.
 SELECT sqlc.embed(h), sqlc.embed(g), sqlc.embed(m), p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now,
     gm.memory
@@ -235,6 +235,10 @@ JOIN merchants m ON m.id = h.merchant_id
 JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
 LEFT JOIN ghost_memories gm ON gm.merchant_id = g.merchant_id AND gm.ghost_id = g.id
 WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.id = sqlc.arg(id);
+
+-- name: HuntSetArm :exec
+-- Who chooses for the hunt's customer, while the oracle is on: once for each hunt.
+UPDATE hunts SET oracle_arm = sqlc.arg(arm)::text WHERE merchant_id = sqlc.arg(merchant_id) AND id = sqlc.arg(id) AND oracle_arm IS NULL;
 
 -- name: HuntFind :one
 -- Whose hunt one is. An operator has nothing but its id.

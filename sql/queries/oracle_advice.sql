@@ -27,17 +27,20 @@ WHERE merchant_id = sqlc.arg(merchant_id) AND stripe_customer_id = ANY (sqlc.arg
 ORDER BY stripe_customer_id, id;
 
 -- name: OracleListOurs :many
--- When charges of hunts have left: what came of them is told when they are settled.
-SELECT customer, sent_at::timestamptz AS sent_at FROM attempts
-WHERE merchant_id = sqlc.arg(merchant_id) AND action = 'invoice_pay' AND sent_at > sqlc.arg(since)::timestamptz
-    AND result IN ('paid', 'declined', 'processing')
-ORDER BY customer, sent_at;
+-- When charges of hunts have left that were told of when they were settled.
+SELECT a.customer, a.sent_at::timestamptz AS sent_at
+FROM oracle_advice o JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
+WHERE o.merchant_id = sqlc.arg(merchant_id) AND o.livemode = sqlc.arg(livemode) AND o.paid IS NOT NULL
+    AND a.sent_at > sqlc.arg(since)::timestamptz
+ORDER BY a.customer, a.sent_at;
 
 -- name: OracleAdviceCreate :exec
+-- Of who has left meanwhile nothing is kept.
 INSERT INTO oracle_advice (merchant_id, task_id, livemode, model, arm, class, planned_for, p, low, high, confidence, cell, chosen_for,
     chosen_p, propensity, reason, heuristic_for)
-VALUES (@merchant_id, @task_id, @livemode, @model, nullif(@arm::text, ''), @class, @planned_for, @p, @low, @high, @confidence, @cell,
-    sqlc.narg(chosen_for), @chosen_p, @propensity, @reason, @heuristic_for);
+SELECT m.id, @task_id, @livemode, @model, nullif(@arm::text, ''), @class, @planned_for, @p, @low, @high, @confidence, @cell,
+    sqlc.narg(chosen_for), @chosen_p, @propensity, @reason, @heuristic_for
+FROM merchants m WHERE m.id = @merchant_id AND m.disconnected_at IS NULL;
 
 -- name: OracleAdviceListOfHunt :many
 SELECT o.* FROM oracle_advice o JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
@@ -45,20 +48,35 @@ WHERE a.merchant_id = sqlc.arg(merchant_id) AND a.hunt_id = sqlc.arg(hunt_id)
 ORDER BY o.planned_for, o.task_id;
 
 -- name: OracleSettle :exec
--- What came of a charge that left at about the moment the advice was about. It counts once.
-WITH settled AS (
-    UPDATE oracle_advice o SET paid = sqlc.arg(paid)::boolean, settled_at = phantom_now()
-    FROM attempts a, merchants m
+-- What came of a charge that left at about the moment the advice was about. It counts once, and
+-- where it counts is forgotten here: it says something of the customer's habits.
+WITH told AS (
+    SELECT o.merchant_id, o.task_id, o.livemode, o.cell, a.sent_at
+    FROM oracle_advice o
+    JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
+    JOIN merchants m ON m.id = o.merchant_id AND m.livemode = o.livemode
     WHERE o.merchant_id = sqlc.arg(merchant_id) AND o.task_id = sqlc.arg(task_id) AND o.paid IS NULL
-        AND a.merchant_id = o.merchant_id AND a.task_id = o.task_id
         AND a.sent_at BETWEEN o.planned_for - interval '1 hour' AND o.planned_for + interval '1 hour'
-        AND m.id = o.merchant_id AND m.livemode = o.livemode AND m.disconnected_at IS NULL
-    RETURNING o.merchant_id, o.livemode, a.sent_at, o.cell, o.paid
+        AND m.disconnected_at IS NULL
+    FOR UPDATE OF o
+), settled AS (
+    UPDATE oracle_advice o SET paid = sqlc.arg(paid)::boolean, settled_at = phantom_now(), cell = ''
+    FROM told WHERE o.merchant_id = told.merchant_id AND o.task_id = told.task_id
 )
 INSERT INTO oracle_cells AS c (merchant_id, livemode, month, ours, cell, attempts, successes)
-SELECT merchant_id, livemode, date_trunc('month', sent_at AT TIME ZONE 'UTC')::date, true, cell, 1, paid::integer FROM settled
+SELECT merchant_id, livemode, date_trunc('month', sent_at AT TIME ZONE 'UTC')::date, true, cell, 1, (sqlc.arg(paid)::boolean)::integer FROM told
 ON CONFLICT (merchant_id, livemode, month, ours, cell) DO UPDATE SET
     attempts = c.attempts + 1, successes = c.successes + excluded.successes;
+
+-- name: OracleForgetReasons :exec
+-- They say something of a customer's habits, as do cells that were never settled.
+UPDATE oracle_advice SET reason = '', cell = ''
+WHERE livemode = sqlc.arg(livemode) AND reason <> '' AND asked_at < phantom_now() - interval '90 days';
+
+-- name: OracleSweepAdvice :exec
+-- A charge that was planned while its merchant was leaving may leave some behind.
+DELETE FROM oracle_advice o USING merchants m
+WHERE m.id = o.merchant_id AND m.disconnected_at IS NOT NULL AND o.livemode = sqlc.arg(livemode);
 
 -- name: OracleForgetAdvice :exec
 -- Of a merchant who leaves.
@@ -83,46 +101,47 @@ SELECT count(DISTINCT merchant_id) AS merchants, count(*) AS charges FROM oracle
 WHERE livemode = sqlc.arg(livemode) AND paid IS NOT NULL AND settled_at > phantom_now() - interval '90 days';
 
 -- name: OracleArms :many
--- Customers by the arm of their first hunt that was advised on since the oracle is on, no matter
--- who was asked later: intention to treat, as FiguresArms counts. Who counts is decided by time
--- alone, the same for both arms. The late ones are those whose window was over in the last 14 days.
-SELECT f.arm::text AS arm,
+-- Customers by the arm of their first hunt that began since the oracle is on and was asked about,
+-- whether or not a charge followed: intention to treat, as FiguresArms counts. Who counts is decided
+-- by time alone, the same for both arms. The late ones are those whose window was over since a time.
+SELECT f.oracle_arm::text AS arm,
     count(*) FILTER (WHERE f.read_by <= phantom_now()) AS customers,
     count(*) FILTER (WHERE f.read_by <= phantom_now() AND f.paid_at <= f.window_ends) AS recovered,
-    count(*) FILTER (WHERE f.read_by BETWEEN phantom_now() - interval '14 days' AND phantom_now()) AS late_customers,
-    count(*) FILTER (WHERE f.read_by BETWEEN phantom_now() - interval '14 days' AND phantom_now() AND f.paid_at <= f.window_ends) AS late_recovered
+    count(*) FILTER (WHERE f.read_by > sqlc.arg(compared)::timestamptz AND f.read_by <= phantom_now()) AS late_customers,
+    count(*) FILTER (WHERE f.read_by > sqlc.arg(compared)::timestamptz AND f.read_by <= phantom_now() AND f.paid_at <= f.window_ends) AS late_recovered
 FROM (
-    SELECT DISTINCT ON (h.merchant_id, h.customer) o.arm, h.paid_at,
+    SELECT DISTINCT ON (h.merchant_id, h.customer) h.oracle_arm, h.paid_at,
         h.began_at + (p.body ->> 'window_days')::integer * interval '24 hours' AS window_ends,
         h.began_at + ((p.body ->> 'window_days')::integer + 1) * interval '24 hours' AS read_by
-    FROM oracle_advice o
-    JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
-    JOIN hunts h ON h.merchant_id = a.merchant_id AND h.id = a.hunt_id
+    FROM hunts h
     JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
-    WHERE o.livemode = sqlc.arg(livemode) AND o.arm IS NOT NULL AND o.asked_at >= sqlc.arg(since) AND h.began_at >= sqlc.arg(since)
+    WHERE h.livemode = sqlc.arg(livemode) AND h.oracle_arm IS NOT NULL AND h.began_at >= sqlc.arg(since)::timestamptz
     ORDER BY h.merchant_id, h.customer, h.began_at, h.id) AS f
-GROUP BY f.arm
-ORDER BY f.arm;
+GROUP BY f.oracle_arm
+ORDER BY f.oracle_arm;
 
 -- name: OracleReadState :one
 SELECT * FROM oracle_states WHERE livemode = $1;
 
 -- name: OracleListStates :many
 -- For metrics: each mode's state, and when its newest model was made.
-SELECT s.livemode, s.state, s.charges, s.log_loss, s.base_log_loss, s.calibration_error,
-    coalesce(extract(epoch FROM phantom_now() - (SELECT max(o.built_at) FROM oracle_model o WHERE o.livemode = s.livemode)), -1)::float8 AS age
-FROM oracle_states s ORDER BY s.livemode;
+SELECT m.livemode::boolean AS livemode, coalesce(s.state, 'shadow') AS state, coalesce(s.charges, 0)::integer AS charges,
+    coalesce(s.log_loss, 0)::float8 AS log_loss, coalesce(s.base_log_loss, 0)::float8 AS base_log_loss,
+    coalesce(s.calibration_error, 0)::float8 AS calibration_error,
+    coalesce(extract(epoch FROM phantom_now() - (SELECT max(o.built_at) FROM oracle_model o WHERE o.livemode = m.livemode)), -1)::float8 AS age
+FROM (VALUES (true), (false)) AS m (livemode) LEFT JOIN oracle_states s ON s.livemode = m.livemode
+ORDER BY m.livemode;
 
 -- name: OracleLockState :one
 SELECT * FROM oracle_states WHERE livemode = $1 FOR UPDATE;
 
 -- name: OracleAddState :exec
-INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
-VALUES ($1, 'shadow', phantom_now(), sqlc.arg(why)::text, 0, 0, 0, to_timestamp(0), 0, 0, 0, 0)
+INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
+VALUES ($1, 'shadow', phantom_now(), sqlc.arg(why)::text, 0, 0, phantom_now(), 0, to_timestamp(0), 0, 0, 0, 0)
 ON CONFLICT (livemode) DO NOTHING;
 
 -- name: OracleSetState :exec
-UPDATE oracle_states SET state = @state, since = @since, why = @why, looks = @looks, fortnights = @fortnights, falls = @falls, checked_at = phantom_now(), charges = @charges,
+UPDATE oracle_states SET state = @state, since = @since, why = @why, looks = @looks, fortnights = @fortnights, compared_at = @compared_at, falls = @falls, checked_at = phantom_now(), charges = @charges,
     log_loss = @log_loss, base_log_loss = @base_log_loss, calibration_error = @calibration_error
 WHERE livemode = @livemode;
 
