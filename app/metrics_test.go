@@ -60,7 +60,7 @@ func TestMetricsOfTheQueue(t *testing.T) {
 	i.queue.at = time.Now().Add(-scrapeFresh)
 	got = text(url)
 	if got["phantom_database_up"] != 1 || got[`phantom_tasks{kind="audit",status="pending"}`] != 2 || got[`phantom_tasks{kind="audit",status="parked"}`] != 1 ||
-		got["phantom_task_lag_seconds"] < 60 || got["phantom_task_lag_seconds"] > 120 || len(got) != 19 {
+		got["phantom_task_lag_seconds"] < 60 || got["phantom_task_lag_seconds"] > 120 || len(got) != 33 {
 		t.Errorf("%d: %v", len(got), got)
 	}
 	if got := text(nowhere); got["phantom_database_up"] != 1 {

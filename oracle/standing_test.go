@@ -19,9 +19,10 @@ type year struct {
 	now      time.Time
 	standing Standing
 	settled  []dated
-	hunts    []hunted
+	begun    []hunted
 	changes  []Standing
-	perDay   int
+	charges  int // a day
+	hunts    int // a day
 	// foretold is what the oracle says about a charge whose true chance is p
 	foretold func(y *year, day int, p float64) float64
 	// oracle and rules are how likely a customer pays within their window, by who chooses
@@ -44,7 +45,7 @@ const simulatedWindow = 14 // days
 func newYear(seed uint64) *year {
 	return &year{
 		Rand: rand.New(rand.NewPCG(seed, 5)), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC),
-		standing: Standing{State: Shadow}, perDay: 150,
+		standing: Standing{State: Shadow}, charges: 100, hunts: 150,
 		foretold: func(y *year, _ int, p float64) float64 { return p },
 		oracle:   func(int) float64 { return .5 }, rules: func(int) float64 { return .4 },
 	}
@@ -53,7 +54,7 @@ func newYear(seed uint64) *year {
 // run lets days pass, and checks each night.
 func (y *year) run(days int) *year {
 	for day := range days {
-		for range y.perDay {
+		for range y.charges {
 			p := .05 + .3*y.Float64()*y.Float64()
 			if y.IntN(7) == 0 {
 				p = .5 + .2*y.Float64()
@@ -63,12 +64,14 @@ func (y *year) run(days int) *year {
 				class = decline.Unknown
 			}
 			y.settled = append(y.settled, dated{y.now, Settled{class, y.foretold(y, day, p), y.Float64() < p}})
+		}
+		for range y.hunts {
 			if y.standing.State == On {
 				arm, pays := ArmOracle, y.oracle(day)
 				if y.IntN(heuristicOneIn) == 0 {
 					arm, pays = ArmHeuristic, y.rules(day)
 				}
-				y.hunts = append(y.hunts, hunted{y.now, arm, y.Float64() < pays})
+				y.begun = append(y.begun, hunted{y.now, arm, y.Float64() < pays})
 			}
 		}
 		y.now = y.now.AddDate(0, 0, 1)
@@ -89,7 +92,7 @@ func (y *year) evidence() Evidence {
 		}
 	}
 	e.Score = Rate(recent)
-	for _, h := range y.hunts {
+	for _, h := range y.begun {
 		if h.began.Before(y.standing.Since) || y.now.Before(h.began.AddDate(0, 0, simulatedWindow)) {
 			continue
 		}
@@ -183,7 +186,7 @@ func TestItFallsBackWhenTheWorldTurns(t *testing.T) {
 	} {
 		for seed := range uint64(2) {
 			y := newYear(seed)
-			y.perDay = 400
+			y.hunts = 400
 			sabotage(y)
 			y.run(turn)
 			if y.standing.State != On {
