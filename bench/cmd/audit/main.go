@@ -233,7 +233,7 @@ func inWorld(ctx context.Context, url string, size int, do func(base string) err
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, "TRUNCATE ghost_targets")
+	_, err = conn.Exec(ctx, "TRUNCATE ghost_targets, ghost_memories")
 	if err := errors.Join(err, conn.Close(ctx)); err != nil {
 		return err
 	}

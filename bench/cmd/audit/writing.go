@@ -40,7 +40,7 @@ func writing(ctx context.Context, url string, rounds int) (upsert, copied, again
 	}
 	queries := db.New(pool)
 	for range rounds {
-		if _, err := pool.Exec(ctx, "TRUNCATE ghost_targets"); err != nil {
+		if _, err := pool.Exec(ctx, "TRUNCATE ghost_targets, ghost_memories"); err != nil {
 			return nil, nil, nil, err
 		}
 		batches := findings(merchant)
@@ -72,7 +72,7 @@ func writing(ctx context.Context, url string, rounds int) (upsert, copied, again
 		if after != versions {
 			return nil, nil, nil, fmt.Errorf("unchanged rows were rewritten")
 		}
-		if _, err := pool.Exec(ctx, "TRUNCATE ghost_targets"); err != nil {
+		if _, err := pool.Exec(ctx, "TRUNCATE ghost_targets, ghost_memories"); err != nil {
 			return nil, nil, nil, err
 		}
 		begin := time.Now()
