@@ -24,15 +24,12 @@ import (
 	"phantom/zone"
 )
 
-const oracleUsage = "phantom oracle status | explain HUNT | heatmap --merchant acct_… [--class CLASS] [--country US] | " +
-	"rebuild [--mode live|test] | play"
-
 const oracleHelp = `Usage: phantom oracle ACTION
 
-  status         whether it chooses the moments of charges, why, and how well it foretells
-  explain HUNT   what it said about a hunt's charges, and what it would choose now
-  heatmap        when charges of a merchant's customers succeed: --merchant acct_…, --class, --country
-  rebuild        learn at once what the workers learn each night: --mode live or test
+  status         whether it chooses, why, and how well it foretells
+  explain HUNT   what it said about a hunt's charges, and what it would choose
+  heatmap        when charges succeed: --merchant acct_…, --class, --country
+  rebuild        learn at once what workers learn each night: --mode live|test
   play           answer questions line by line, without a database
 
 docs/oracle.md has more.`
@@ -49,11 +46,11 @@ func oracleOf(ctx context.Context, call Call) error {
 		return flag.ErrHelp
 	}
 	if len(call.Args) == 0 {
-		return errors.New("phantom oracle needs an action: " + oracleUsage)
+		return errors.New("phantom oracle needs an action: phantom oracle -h lists them")
 	}
 	act, ok := oracleActions[call.Args[0]]
 	if !ok {
-		return fmt.Errorf("phantom oracle has no action %.40q: %s", call.Args[0], oracleUsage)
+		return fmt.Errorf("phantom oracle has no action %.40q: phantom oracle -h lists them", call.Args[0])
 	}
 	call.Args = call.Args[1:]
 	return act(ctx, call)

@@ -284,8 +284,8 @@ DELETE FROM oracle_cells c WHERE c.livemode = $1 AND (c.month < phantom_now() - 
     OR EXISTS (SELECT 1 FROM merchants m WHERE m.id = c.merchant_id AND m.disconnected_at IS NOT NULL))
 `
 
-// Gather keeps 24 whole months beside the one that runs. A charge that settles while its merchant is
-// leaving may leave a cell behind: it goes too.
+// Gather keeps 24 whole months beside the one that runs. A charge that settles while its merchant
+// is leaving may leave a cell behind: it goes too.
 func (q *Queries) OracleDropOldCells(ctx context.Context, livemode bool) error {
 	_, err := q.db.Exec(ctx, oracleDropOldCells, livemode)
 	return err

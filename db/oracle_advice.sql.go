@@ -312,8 +312,9 @@ type OracleArmsRow struct {
 }
 
 // Customers by the arm of their first hunt that began since the oracle is on and was asked about,
-// whether or not a charge followed: intention to treat, as FiguresArms counts. Who counts is decided
-// by time alone, the same for both arms. The late ones are those whose window was over since a time.
+// whether or not a charge followed: intention to treat, as FiguresArms counts. Who counts is
+// decided by time alone, the same for both arms. The late ones are those whose window was over
+// since a time.
 func (q *Queries) OracleArms(ctx context.Context, arg OracleArmsParams) ([]OracleArmsRow, error) {
 	rows, err := q.db.Query(ctx, oracleArms, arg.Compared, arg.Livemode, arg.Since)
 	if err != nil {

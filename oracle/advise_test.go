@@ -208,7 +208,7 @@ func TestMemory(t *testing.T) {
 	if len(m.Charges) != mostRemembered || m.Charges[39].At != now.AddDate(0, 0, -1).Unix() || !m.Charges[39].Late || m.Charges[39].Code != "" {
 		t.Errorf("%+v", m)
 	}
-	if old := Remember([]Seen{{At: now.AddDate(0, -MemoryMonths, -1), Invoice: "in_1"}}, now); len(old.Charges) != 0 {
+	if old := Remember([]Seen{{At: now.AddDate(0, -memoryMonths, -1), Invoice: "in_1"}}, now); len(old.Charges) != 0 {
 		t.Errorf("%+v", old)
 	}
 	hard := []Seen{{now, "in_1", decline.Never, "stolen_card", "", ""}, {now, "in_1", "", "", "", ""}, {now, "in_2", "", "", "", ""}}
@@ -241,14 +241,14 @@ func TestRefresh(t *testing.T) {
 	dbtest.Exec(t, pool, `INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
 		VALUES (false, 'on', now(), 'x', 0, 0, now(), 0, now(), 0, 0, 0, 0)`)
 	dbtest.Exec(t, pool, `INSERT INTO oracle_model (livemode, merchants, attempts, coefficients, built_at) VALUES (false, 9, 9, '{"Format":1}', '2026-05-04')`)
-	if err := s.Refresh(t.Context(), false); err != nil {
+	if err := s.refresh(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	if m := ask(t, s, due(1)); m.Advice == nil || m.Advice.Arm == "" || m.Advice.Model == 0 {
 		t.Fatalf("after it went on: %+v", m)
 	}
 	pool.Close()
-	if err := s.Refresh(t.Context(), false); err == nil {
+	if err := s.refresh(t.Context(), false); err == nil {
 		t.Fatal("a closed pool is read")
 	}
 	if m := ask(t, s, due(1)); m.Advice == nil || m.Advice.Arm == "" {

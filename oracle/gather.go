@@ -30,9 +30,9 @@ const Months = 24
 func Gather(ctx context.Context, pool *pgxpool.Pool, merchant db.Merchant, auditID uuid.UUID, until time.Time,
 	hash func(subject, value string) []byte,
 ) error {
-	g := newGathering(merchant, until)
-	g.keep = func(memories map[string]Memory) error { return KeepMemories(ctx, pool, merchant.ID, memories) }
-	if err := g.readOurs(ctx, db.New(pool), hash); err != nil {
+	g := newGathering(merchant, until, hash)
+	g.keep = func() error { return KeepMemories(ctx, pool, merchant.ID, g.memories) }
+	if err := g.readOurs(ctx, db.New(pool)); err != nil {
 		return err
 	}
 	err := db.New(pool).OracleHistoryEach(ctx, db.OracleHistoryParams{MerchantID: merchant.ID, AuditID: auditID, Before: until}, g.add)
@@ -88,40 +88,41 @@ type gathering struct {
 	charges  []db.OracleHistoryRow
 
 	until    time.Time
-	isOurs   func(customer string, at time.Time) bool
-	memories map[string]Memory // by customer, to be kept
-	keep     func(map[string]Memory) error
-	failed   error
+	hash     func(subject, value string) []byte
+	ours     map[string][]time.Time // when charges of hunts have left, by the hash of the customer
+	memories map[string]Memory      // by customer, to be kept
+	keep     func() error           // keeps these
+	failed   error                  // of keep
 }
 
 // atOnce is of how many customers memories are kept at a time.
 const atOnce = 500
 
-func newGathering(merchant db.Merchant, until time.Time) *gathering {
+func newGathering(merchant db.Merchant, until time.Time, hash func(subject, value string) []byte) *gathering {
 	return &gathering{
 		merchant: merchant, from: model.MonthOf(until).AddDate(0, -Months, 0),
 		cells: make(map[place]counts), paydays: make(map[string]*model.Paid),
-		until: until, memories: make(map[string]Memory), isOurs: func(string, time.Time) bool { return false },
+		until: until, hash: hash, ours: make(map[string][]time.Time), memories: make(map[string]Memory),
 	}
 }
 
 // readOurs reads when charges of hunts have left.
-func (g *gathering) readOurs(ctx context.Context, queries *db.Queries, hash func(subject, value string) []byte) error {
+func (g *gathering) readOurs(ctx context.Context, queries *db.Queries) error {
 	rows, err := queries.OracleListOurs(ctx, db.OracleListOursParams{MerchantID: g.merchant.ID, Livemode: g.merchant.Livemode, Since: g.from})
 	if err != nil {
 		return fmt.Errorf("list charges of hunts: %w", err)
 	}
-	if len(rows) == 0 {
-		return nil
-	}
-	ours := make(map[string][]time.Time)
 	for _, row := range rows {
-		ours[string(row.Customer)] = append(ours[string(row.Customer)], row.SentAt)
-	}
-	g.isOurs = func(customer string, at time.Time) bool {
-		return slices.ContainsFunc(ours[string(hash("customer", customer))], func(sent time.Time) bool { return at.Sub(sent).Abs() < sameCharge })
+		g.ours[string(row.Customer)] = append(g.ours[string(row.Customer)], row.SentAt)
 	}
 	return nil
+}
+
+// isOurs says whether a charge of the customer at hand was a hunt's.
+func (g *gathering) isOurs(at time.Time) bool {
+	return len(g.ours) > 0 && slices.ContainsFunc(g.ours[string(g.hash("customer", g.customer))], func(sent time.Time) bool {
+		return at.Sub(sent).Abs() < sameCharge
+	})
 }
 
 // remember keeps what is remembered of the customer whose charges have been read.
@@ -139,8 +140,8 @@ func (g *gathering) remember() {
 }
 
 func (g *gathering) flush() {
-	if g.failed == nil && g.keep != nil {
-		g.failed = g.keep(g.memories)
+	if g.failed == nil {
+		g.failed = g.keep()
 	}
 	clear(g.memories)
 }
@@ -197,7 +198,7 @@ func (g *gathering) end() {
 			continue
 		}
 		count, told := who.Tell(c)
-		if !told || c.At.Before(g.from) || g.isOurs(g.customer, c.At) {
+		if !told || c.At.Before(g.from) || g.isOurs(c.At) {
 			continue
 		}
 		at := place{model.MonthOf(c.At), count.Cell.Text()}

@@ -43,7 +43,7 @@ func (s *Service) known(ctx context.Context, livemode bool) known {
 		}()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mostReading)
 		defer cancel()
-		return nil, s.Refresh(ctx, livemode)
+		return nil, s.refresh(ctx, livemode)
 	})
 	if !k.read.IsZero() {
 		return k
@@ -63,8 +63,8 @@ func (s *Service) known(ctx context.Context, livemode bool) known {
 	return s.latest[livemode]
 }
 
-// Refresh reads anew what questions are answered with.
-func (s *Service) Refresh(ctx context.Context, livemode bool) error {
+// refresh reads anew what questions are answered with.
+func (s *Service) refresh(ctx context.Context, livemode bool) error {
 	k := known{}
 	var err error
 	if k.model, k.Knowledge, err = s.Model(ctx, livemode); err == nil {

@@ -17,10 +17,10 @@ import (
 	"phantom/vault"
 )
 
-// MemoryMonths is for how many months of charges a customer is remembered.
-const MemoryMonths = 13
-
-const mostRemembered = 40 // charges
+const (
+	memoryMonths   = 13 // of charges
+	mostRemembered = 40 // charges
+)
 
 // Memory is what is remembered of one customer's charges, for this customer alone. It is kept
 // sealed, and goes with their ghost.
@@ -49,10 +49,10 @@ type Seen struct {
 }
 
 // Remember makes a memory of a customer's charges, which are in order of time. Of those of more
-// than [MemoryMonths] ago and of more than the model looks at, nothing is kept, nor of hard
+// than thirteen months ago and of more than the model looks at, nothing is kept, nor of hard
 // declines and what came after them: they say nothing about when there is money.
 func Remember(seen []Seen, now time.Time) (m Memory) {
-	from, failed, hard := now.AddDate(0, -MemoryMonths, 0), make(map[string]bool), make(map[string]bool)
+	from, failed, hard := now.AddDate(0, -memoryMonths, 0), make(map[string]bool), make(map[string]bool)
 	for _, s := range seen {
 		m.Brand, m.Funding = model.Word(s.Brand), model.Word(s.Funding)
 		was := hard[s.Invoice]
@@ -100,13 +100,9 @@ func KeepMemories(ctx context.Context, tx db.DBTX, merchant uuid.UUID, of map[st
 	for i, g := range ghosts {
 		ids[i] = g.ID
 	}
-	rows, err := queries.GhostMemoryList(ctx, db.GhostMemoryListParams{MerchantID: merchant, Ghosts: ids})
+	known, err := Memories(ctx, queries, merchant, ids)
 	if err != nil {
-		return fmt.Errorf("read what is remembered: %w", err)
-	}
-	known := make(map[uuid.UUID]Memory, len(rows))
-	for _, row := range rows {
-		known[row.GhostID] = MemoryOf(row.GhostID, row.Memory)
+		return err
 	}
 	keep := db.GhostMemoryKeepParams{MerchantID: merchant}
 	for _, g := range ghosts {
@@ -127,12 +123,8 @@ func KeepMemories(ctx context.Context, tx db.DBTX, merchant uuid.UUID, of map[st
 
 // Memories are what is remembered of ghosts' customers. What does not open counts as empty, and
 // phantom doctor counts it.
-func Memories(ctx context.Context, queries *db.Queries, merchant uuid.UUID, ghosts []db.GhostTarget) (map[uuid.UUID]Memory, error) {
-	ids := make([]uuid.UUID, len(ghosts))
-	for i, g := range ghosts {
-		ids[i] = g.ID
-	}
-	rows, err := queries.GhostMemoryList(ctx, db.GhostMemoryListParams{MerchantID: merchant, Ghosts: ids})
+func Memories(ctx context.Context, queries *db.Queries, merchant uuid.UUID, ghosts []uuid.UUID) (map[uuid.UUID]Memory, error) {
+	rows, err := queries.GhostMemoryList(ctx, db.GhostMemoryListParams{MerchantID: merchant, Ghosts: ghosts})
 	if err != nil {
 		return nil, fmt.Errorf("read what is remembered: %w", err)
 	}

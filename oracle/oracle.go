@@ -75,7 +75,8 @@ type Advice struct {
 	Arm        string // "oracle" or "heuristic"; "" where the oracle is not on
 	Cell       string // where a charge at that moment counts
 
-	Chosen     time.Time // the oracle's own moment; zero: it would charge no more, and the fixed rules chose
+	// the oracle's own moment; zero: it would charge no more, and the fixed rules chose
+	Chosen     time.Time
 	ChosenP    float64   // chance of success then
 	Propensity float64   // with which the oracle chose it
 	Reason     string    // for the oracle's moment, in plain words

@@ -1,13 +1,16 @@
 package oracle
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
+	"phantom/connect"
 	"phantom/db"
 	"phantom/db/dbtest"
 	"phantom/decline"
@@ -147,7 +150,7 @@ func TestGatherLeavesOutOurs(t *testing.T) {
 	dbtest.Exec(t, s.pool, `INSERT INTO ghost_targets (merchant_id, id, stripe_customer_id, stripe_subscription_id, stripe_invoice_id, amount, currency, rule)
 		SELECT id, '`+ghost.String()+`', 'cus_0', 'sub_1', 'in_6', 900, 'usd', 'past_due' FROM merchants`)
 	gather()
-	remembered, err := Memories(t.Context(), s.queries, shop.ID, []db.GhostTarget{{ID: ghost}})
+	remembered, err := Memories(t.Context(), s.queries, shop.ID, []uuid.UUID{ghost})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +170,7 @@ func TestGatherLeavesOutOurs(t *testing.T) {
 	}
 	keep(newer)
 	gather() // its facts are older than what is known by now
-	if known, _ := Memories(t.Context(), s.queries, shop.ID, []db.GhostTarget{{ID: ghost}}); len(known[ghost].Charges) != 1 {
+	if known, _ := Memories(t.Context(), s.queries, shop.ID, []uuid.UUID{ghost}); len(known[ghost].Charges) != 1 {
 		t.Errorf("an audit puts back what is older: %+v", known[ghost])
 	}
 	dbtest.Exec(t, s.pool, "DELETE FROM ghost_memories")
@@ -256,5 +259,57 @@ func TestWhatWasSaidIsForgotten(t *testing.T) {
 	}
 	if n := count("true"); n != 0 {
 		t.Errorf("%d outlive their merchant", n)
+	}
+}
+
+// A merchant who leaves while a charge of theirs settles waits for it, and it does not wait for
+// them: each locks the advice before the cell where it counts.
+func TestLeavingWaitsForACharge(t *testing.T) {
+	t.Parallel()
+	s := newBench(dbtest.Pool(t))
+	shop := oracleMerchant(t, s, "acct_1", "media", false)
+	now := time.Now()
+	for range 2 { // the second finds the cell of the first
+		if err := Settle(t.Context(), s.pool, shop.ID, s.planned(t, shop, make([]byte, 32), now, now), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	id := s.planned(t, shop, make([]byte, 32), now, now)
+	settling, err := s.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = settling.Rollback(context.Background()) }()
+	// as the settling statement does first
+	if _, err := settling.Exec(t.Context(), "SELECT 1 FROM oracle_advice WHERE task_id = $1 FOR UPDATE", id); err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan error, 1)
+	go func() {
+		left <- db.InTx(t.Context(), s.pool, func(tx pgx.Tx) error {
+			_, err := connect.New(connect.Config{}, s.pool).Disconnect(t.Context(), tx, shop.StripeUserID, time.Now())
+			return err
+		})
+	}()
+	for dbtest.Count(t, s.pool, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 0 {
+		select {
+		case err := <-left:
+			t.Fatalf("they have left without waiting: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if err := Settle(t.Context(), settling, shop.ID, id, true); err != nil {
+		t.Errorf("the charge: %v", err)
+	}
+	if err := settling.Commit(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-left; err != nil {
+		t.Errorf("who leaves: %v", err)
+	}
+	for _, table := range []string{"oracle_advice", "oracle_cells"} {
+		if n := dbtest.Count(t, s.pool, "SELECT count(*) FROM "+table); n != 0 {
+			t.Errorf("%d rows of %s stay", n, table)
+		}
 	}
 }

@@ -46,9 +46,12 @@ const (
 	fallbackFor     = 30 * 24 * time.Hour  // the first time, twice as long the second, and so on
 	longest         = 4                    // of these doublings
 	trusted         = 180 * 24 * time.Hour // after which falls of before are forgotten
-	firstLook       = 200                  // customers of both arms whose window is over; then twice as many, and so on
-	fortnight       = 14 * 24 * time.Hour  // those of each are compared apart: harm that is new shows there first
-	mayErr          = .05                  // how likely all looks together are to find harm where there is none
+	// customers of both arms whose window is over; then twice as many, and so on
+	firstLook = 200
+	// customers of each are compared apart: harm that is new shows there first
+	fortnight = 14 * 24 * time.Hour
+	// how likely all looks together are to find harm where there is none
+	mayErr = .05
 )
 
 // Standing is a state with its history.
@@ -70,7 +73,7 @@ type Evidence struct {
 	Score     Score // of the last 28 days
 	Knowledge       // the newest model
 	All       Arms  // since it is on
-	Late      Arms  // of these, those whose window was over in the last fortnight
+	Late      Arms  // of these, those whose window was over since the last comparison
 }
 
 // Until is when a fallback ends; zero in other states.
@@ -95,7 +98,10 @@ func (s Standing) Next(e Evidence) Standing {
 		if e.Version == 0 || e.distrust() != "" || e.Merchants < LeastMerchants || e.Charges < LeastCharges || !e.Score.better() || e.Score.ECE > wellCalibrated {
 			return s
 		}
-		return Standing{State: On, Since: e.Now, Compared: e.Now, Falls: s.Falls, Why: fmt.Sprintf("it predicts better than one share for each class of failure, over %d charges of 28 days", e.Score.Charges)}
+		return Standing{
+			State: On, Since: e.Now, Compared: e.Now, Falls: s.Falls,
+			Why: fmt.Sprintf("it predicts better than one share for each class of failure, over %d charges of 28 days", e.Score.Charges),
+		}
 	}
 }
 

@@ -56,7 +56,10 @@ func (s *Service) Standing(ctx context.Context, livemode bool) (Standing, error)
 const untried = "it has not shown yet that it predicts well"
 
 func standingOf(row db.OracleState) Standing {
-	return Standing{State(row.State), row.Since, row.Why, int(row.Looks), int(row.Fortnights), row.ComparedAt, int(row.Falls)}
+	return Standing{
+		State: State(row.State), Since: row.Since, Why: row.Why, Looks: int(row.Looks),
+		Fortnights: int(row.Fortnights), Compared: row.ComparedAt, Falls: int(row.Falls),
+	}
 }
 
 // Evidence is a mode's state with what speaks for it and against it now.
@@ -73,9 +76,9 @@ func (s *Service) Evidence(ctx context.Context, livemode bool) (now Standing, e 
 	return now, e, err
 }
 
-// Check says once a day whether the oracle of a mode may choose, and reports whether that has
+// judge stores whether the oracle of a mode may choose from now on, and reports whether that has
 // changed.
-func (s *Service) Check(ctx context.Context, livemode bool) (now Standing, e Evidence, changed bool, err error) {
+func (s *Service) judge(ctx context.Context, livemode bool) (now Standing, e Evidence, changed bool, err error) {
 	e, err = s.evidence(ctx, livemode)
 	if err != nil {
 		return now, e, false, err
@@ -98,7 +101,8 @@ func (s *Service) Check(ctx context.Context, livemode bool) (now Standing, e Evi
 		now = was.Next(e)
 		changed = now.State != was.State
 		return queries.OracleSetState(ctx, db.OracleSetStateParams{
-			Livemode: livemode, State: string(now.State), Since: now.Since, Why: now.Why, Looks: int32(now.Looks), Fortnights: int32(now.Fortnights), ComparedAt: cmp.Or(now.Compared, now.Since), Falls: int32(now.Falls),
+			Livemode: livemode, State: string(now.State), Since: now.Since, Why: now.Why, Looks: int32(now.Looks),
+			Fortnights: int32(now.Fortnights), ComparedAt: cmp.Or(now.Compared, now.Since), Falls: int32(now.Falls),
 			Charges: int32(e.Score.Charges), LogLoss: e.Score.LogLoss, BaseLogLoss: e.Score.Base, CalibrationError: e.Score.ECE,
 		})
 	})
@@ -156,7 +160,7 @@ func check(ctx context.Context, pool *pgxpool.Pool, livemode bool, log *slog.Log
 	if err != nil || !due {
 		return err
 	}
-	now, e, changed, err := New(pool).Check(ctx, livemode)
+	now, e, changed, err := New(pool).judge(ctx, livemode)
 	if err != nil {
 		return err
 	}

@@ -22,12 +22,12 @@ import (
 // API. Chances are over 0 to 1.
 type Said struct {
 	Model       int64      `json:"model"` // version; 0: what is known before any charge
-	P           float64    `json:"p"`     // chance that the charge succeeds at the moment that was planned
-	Low         float64    `json:"low"`   // of it, with nine in ten
+	P           float64    `json:"p"`     // chance of success at the moment that was planned
+	Low         float64    `json:"low"`   // of the range that holds it nine times in ten
 	High        float64    `json:"high"`
 	Confidence  string     `json:"confidence"`   // "low", "medium" or "high"
 	Arm         *string    `json:"arm"`          // null: the oracle was not on
-	OracleAt    *time.Time `json:"oracle_at"`    // the moment it chose; null: charge no more
+	OracleAt    *time.Time `json:"oracle_at"`    // the moment it chose; null: none
 	OracleP     float64    `json:"oracle_p"`     // chance of success then
 	Propensity  float64    `json:"propensity"`   // with which it chose that moment
 	Reason      string     `json:"reason"`       // for that moment, in plain words
@@ -142,7 +142,7 @@ func (a *Advice) question(ctx context.Context, p *planning) (*oracle.Question, e
 		}
 	}
 	p.attempts = slices.DeleteFunc(p.attempts, func(one db.Attempt) bool { return one.Result == nil })
-	p.advisor = oracle.Heuristic{}
+	p.thought = true
 	over := ""
 	next, _, err := p.choose(ctx, func(_ []byte, why string) error {
 		over = why
@@ -152,7 +152,6 @@ func (a *Advice) question(ctx context.Context, p *planning) (*oracle.Question, e
 	case err != nil:
 		return nil, err
 	case next.Asked != nil:
-		next.Asked.Explore = false
 		return next.Asked, nil
 	case next.Held != "":
 		return because(next.Held.Words())

@@ -72,7 +72,11 @@ func (s *Service) DryRun(ctx context.Context, merchantID uuid.UUID, p playbook.P
 		if err != nil {
 			return run, err
 		}
-		memories, err := oracle.Memories(ctx, s.queries, merchantID, page.ghosts)
+		ids := make([]uuid.UUID, len(page.ghosts))
+		for i, g := range page.ghosts {
+			ids[i] = g.ID
+		}
+		memories, err := oracle.Memories(ctx, s.queries, merchantID, ids)
 		if err != nil {
 			return run, err
 		}

@@ -32,9 +32,8 @@ func (s *Service) storeForecast(ctx context.Context, tx db.DBTX, merchantID, hun
 		return err
 	}
 	sim := forecast.NewSimulation(s.advisor)
-	l := p.forecast()
-	l.Real = false
-	h := forecast.NewHunt(p.ghost, string(p.hunt.Customer), l, p.now, p.hunt.ByHand)
+	p.thought = true
+	h := forecast.NewHunt(p.ghost, string(p.hunt.Customer), p.forecast(), p.now, p.hunt.ByHand)
 	if err := sim.Letters.LoadOne(ctx, p.queries, merchantID, h); err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func (s *Service) lock(ctx context.Context, tx db.DBTX, merchantID, huntID uuid.
 }
 
 func (s *Service) planning(tx db.DBTX, hunt db.Hunt) *planning {
-	return &planning{s: s, tx: tx, queries: db.New(tx), hunt: hunt, advisor: s.advisor}
+	return &planning{s: s, tx: tx, queries: db.New(tx), hunt: hunt}
 }
 
 // planning is one look at a hunt whose row is locked. All from ghost on is there once it is loaded.
@@ -55,8 +55,8 @@ type planning struct {
 	tx      db.DBTX
 	queries *db.Queries
 	hunt    db.Hunt
-	advisor forecast.Advisor
 	arm     string // of the oracle's, once it was asked; "" where it is not on
+	thought bool   // nothing follows from it
 
 	ghost    db.GhostTarget
 	playbook playbook.Playbook
@@ -114,7 +114,7 @@ func (p *planning) plan(ctx context.Context) error {
 func (p *planning) forecast() forecast.Forecast {
 	l := forecast.Forecast{
 		Playbook: p.playbook, Began: p.hunt.BeganAt, End: gate.WindowEnd(p.hunt, p.playbook), Merchant: p.merchant.ID, Memory: p.memory,
-		Zone: zone.OfGhost(p.ghost.Zone, p.merchant.Timezone), Livemode: p.hunt.Livemode, Hash: p.hash, Currency: p.hunt.Currency, Real: true,
+		Zone: zone.OfGhost(p.ghost.Zone, p.merchant.Timezone), Livemode: p.hunt.Livemode, Hash: p.hash, Currency: p.hunt.Currency, Real: !p.thought,
 	}
 	l.Category, l.Country = placeOf(p.merchant)
 	l.Of(p.ghost, p.hunt.Customer)
@@ -262,7 +262,7 @@ func (p *planning) next(ctx context.Context, invoice debt.Invoice, object []byte
 		return forecast.Step{Over: "several requests in a row were planned and could not be sent"}, nil
 	}
 	so.Fresh = slices.Contains(p.untried, invoice.ID)
-	return l.NextCharge(ctx, p.advisor, so, p.now)
+	return l.NextCharge(ctx, p.s.advisor, so, p.now)
 }
 
 // failureOf is an attempt of ours that has not paid, as the oracle is told of it.

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"image/color"
@@ -174,15 +175,7 @@ func bestHours(p *oracle.Picture) string {
 			}
 		}
 	}
-	slices.SortStableFunc(all, func(a, b hour) int {
-		switch {
-		case a.p > b.p:
-			return -1
-		case a.p < b.p:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(all, func(a, b hour) int { return cmp.Compare(b.p, a.p) })
 	if len(all) == 0 {
 		return "not known yet"
 	}

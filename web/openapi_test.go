@@ -188,7 +188,9 @@ func TestDocumentListsEveryRoute(t *testing.T) {
 	}
 	var table, listed []string
 	for _, match := range regexp.MustCompile(`mux\.Handle(?:Func)?\("([A-Z]+ /[^"]*)"`).FindAllStringSubmatch(string(source), -1) {
-		table = append(table, strings.TrimSuffix(match[1], "{$}"))
+		if !strings.HasSuffix(match[1], "/{of}") { // it only leads to a mux of its own
+			table = append(table, strings.TrimSuffix(match[1], "{$}"))
+		}
 	}
 	for path, item := range contract().spec.Paths.Map() {
 		for method, operation := range item.Operations() {

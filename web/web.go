@@ -91,11 +91,6 @@ func New(config Config) *Server {
 	}
 }
 
-const (
-	ofAHunt    = "GET /api/hunts/{id}/{of}"
-	everything = "/"
-)
-
 // Handler is the route table inside its middleware.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -116,8 +111,8 @@ func (s *Server) Handler() http.Handler {
 	// A mux of its own: one takes no fixed word beside /api/hunts/starts/{id}.
 	huntmux := http.NewServeMux()
 	huntmux.HandleFunc("GET /api/hunts/{id}/advice", s.authenticated(s.getAdvice))
-	huntmux.HandleFunc(everything, func(w http.ResponseWriter, _ *http.Request) { notFound(w) })
-	mux.Handle(ofAHunt, huntmux)
+	huntmux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { notFound(w) })
+	mux.Handle("GET /api/hunts/{id}/{of}", huntmux)
 	mux.HandleFunc("DELETE /api/hunts/{id}", s.evenDisconnected(s.stopHunt))
 	mux.HandleFunc("POST /api/halt", s.evenDisconnected(s.halt))
 	mux.HandleFunc("DELETE /api/halt", s.authenticated(s.unhalt))

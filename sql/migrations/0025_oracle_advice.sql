@@ -28,7 +28,8 @@ CREATE TABLE oracle_advice (
     low double precision NOT NULL,
     high double precision NOT NULL,
     confidence text NOT NULL,
-    cell text COLLATE "C" NOT NULL,     -- where a charge at that moment counts; '' once it has, or after 90 days
+    -- where a charge at that moment counts; '' once it has, or after 90 days
+    cell text COLLATE "C" NOT NULL,
     chosen_for timestamptz,             -- the oracle's moment; NULL: charge no more
     chosen_p double precision NOT NULL,
     propensity double precision NOT NULL,
@@ -64,7 +65,8 @@ CREATE TABLE oracle_states (
     compared_at timestamptz NOT NULL,   -- the last of them
     falls integer NOT NULL,             -- fallbacks, since it was last on for half a year
     checked_at timestamptz NOT NULL,
-    charges integer NOT NULL,           -- settled in the last 28 days, which the next three are about
+    -- settled in the last 28 days, which the next three are about
+    charges integer NOT NULL,
     log_loss double precision NOT NULL,
     base_log_loss double precision NOT NULL,
     calibration_error double precision NOT NULL,

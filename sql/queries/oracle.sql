@@ -117,8 +117,8 @@ WHERE p.livemode = sqlc.arg(livemode) AND m.disconnected_at IS NULL
 ORDER BY p.merchant_id, p.country;
 
 -- name: OracleDropOldCells :exec
--- Gather keeps 24 whole months beside the one that runs. A charge that settles while its merchant is
--- leaving may leave a cell behind: it goes too.
+-- Gather keeps 24 whole months beside the one that runs. A charge that settles while its merchant
+-- is leaving may leave a cell behind: it goes too.
 DELETE FROM oracle_cells c WHERE c.livemode = sqlc.arg(livemode) AND (c.month < phantom_now() - interval '25 months'
     OR EXISTS (SELECT 1 FROM merchants m WHERE m.id = c.merchant_id AND m.disconnected_at IS NOT NULL));
 

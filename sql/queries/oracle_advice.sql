@@ -102,8 +102,9 @@ WHERE livemode = sqlc.arg(livemode) AND paid IS NOT NULL AND settled_at > phanto
 
 -- name: OracleArms :many
 -- Customers by the arm of their first hunt that began since the oracle is on and was asked about,
--- whether or not a charge followed: intention to treat, as FiguresArms counts. Who counts is decided
--- by time alone, the same for both arms. The late ones are those whose window was over since a time.
+-- whether or not a charge followed: intention to treat, as FiguresArms counts. Who counts is
+-- decided by time alone, the same for both arms. The late ones are those whose window was over
+-- since a time.
 SELECT f.oracle_arm::text AS arm,
     count(*) FILTER (WHERE f.read_by <= phantom_now()) AS customers,
     count(*) FILTER (WHERE f.read_by <= phantom_now() AND f.paid_at <= f.window_ends) AS recovered,
