@@ -29,7 +29,7 @@ func (q *Queries) OracleHistoryEach(ctx context.Context, arg OracleHistoryParams
 	}
 	var row OracleHistoryRow
 	_, err = pgx.ForEachRow(rows, []any{
-		&row.Customer, &row.Sequence, &row.CreatedAt, &row.Outcome, &row.DeclineClass, &row.DeclineCode, &row.Brand, &row.Funding, &row.Country,
+		&row.Customer, &row.Invoice, &row.CreatedAt, &row.Outcome, &row.DeclineClass, &row.DeclineCode, &row.Brand, &row.Funding, &row.Country,
 		&row.Zone, &row.Amount, &row.Currency,
 	}, func() error { each(row); return nil })
 	return err

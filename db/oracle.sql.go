@@ -335,9 +335,13 @@ func (q *Queries) OracleForgetPaydays(ctx context.Context, merchantID uuid.UUID)
 }
 
 const oracleHistory = `-- name: OracleHistory :many
-SELECT c.customer, c.sequence, c.created_at, c.outcome, c.decline_class, c.decline_code, c.brand, c.funding, c.country, c.zone, c.amount,
-    c.currency
+SELECT c.customer, coalesce(l.invoice, c.sequence)::text AS invoice, c.created_at, c.outcome, c.decline_class, c.decline_code, c.brand,
+    c.funding, c.country, c.zone, c.amount, c.currency
 FROM audit_charges c
+LEFT JOIN (
+    SELECT n.intent, min(n.invoice) AS invoice FROM audit_intents n
+    WHERE n.merchant_id = $1 AND n.audit_id = $2 AND n.intent IS NOT NULL
+    GROUP BY n.intent) AS l ON l.intent = c.intent
 WHERE c.merchant_id = $1 AND c.audit_id = $2 AND c.created_at < $3
     AND c.outcome IN ('succeeded', 'failed') AND c.customer IN (
         SELECT f.customer FROM audit_charges f
@@ -353,7 +357,7 @@ type OracleHistoryParams struct {
 
 type OracleHistoryRow struct {
 	Customer     *string
-	Sequence     string
+	Invoice      string
 	CreatedAt    time.Time
 	Outcome      string
 	DeclineClass *decline.Class
@@ -366,8 +370,9 @@ type OracleHistoryRow struct {
 	Currency     *string
 }
 
-// The charges of an audit's customers who had a failure, each customer's together and in order.
-// Many rows: read them by OracleHistoryEach.
+// The charges of an audit's customers who had a failure, each customer's together and in order. In
+// newer versions of Stripe's API an invoice is known by the payment intents that it names. Many
+// rows: read them by OracleHistoryEach.
 func (q *Queries) OracleHistory(ctx context.Context, arg OracleHistoryParams) ([]OracleHistoryRow, error) {
 	rows, err := q.db.Query(ctx, oracleHistory, arg.MerchantID, arg.AuditID, arg.Before)
 	if err != nil {
@@ -379,7 +384,7 @@ func (q *Queries) OracleHistory(ctx context.Context, arg OracleHistoryParams) ([
 		var i OracleHistoryRow
 		if err := rows.Scan(
 			&i.Customer,
-			&i.Sequence,
+			&i.Invoice,
 			&i.CreatedAt,
 			&i.Outcome,
 			&i.DeclineClass,

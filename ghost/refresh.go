@@ -2,6 +2,7 @@ package ghost
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -159,10 +160,8 @@ func (s *Service) refresh(ctx context.Context, reader *connect.Reader, id string
 		if err := read.seen.store(ctx, queries, merchant); err != nil {
 			return err
 		}
-		if subject.memory != nil {
-			if err := oracle.KeepMemories(ctx, tx, merchant, map[string]oracle.Memory{subject.subscription.Customer: *subject.memory}); err != nil {
-				return err
-			}
+		if err := oracle.KeepMemories(ctx, tx, merchant, w.memories(subject)); err != nil {
+			return err
 		}
 		// Of closed ghosts too: a payment after a hunt's end is counted, and lifts its pause.
 		ids := make([]uuid.UUID, len(subject.known))
@@ -288,16 +287,23 @@ func (r *rereading) subject(ctx context.Context, id string, known []db.GhostTarg
 	}); err != nil {
 		return subject{}, err
 	}
-	s.memory = remembered(charges, r.now)
+	s.memory = remembered(invoices, charges, r.now)
 	r.addAttempts(s.debts, invoices, charges)
 	return s, nil
 }
 
-// remembered is what the oracle remembers of a customer by their charges, the newest first.
-func remembered(charges []charge, now time.Time) *oracle.Memory {
+// remembered is what the oracle remembers of a customer by their charges, the newest first. In
+// newer versions a charge names its invoice by the payment intent alone.
+func remembered(invoices []invoice, charges []charge, now time.Time) *oracle.Memory {
+	named := make(map[string]string) // invoices by their payment intents
+	for _, i := range invoices {
+		for _, intent := range i.payments {
+			named[intent] = i.ID
+		}
+	}
 	var seen []oracle.Seen
 	for _, c := range slices.Backward(charges) {
-		one := oracle.Seen{At: at(c.created), Invoice: c.sequence(), Brand: c.brand, Funding: c.funding}
+		one := oracle.Seen{At: at(c.created), Invoice: cmp.Or(named[c.sequence()], c.sequence()), Brand: c.brand, Funding: c.funding}
 		switch c.outcome() {
 		case billing.ChargeFailed:
 			one.Class, one.Code = c.decline()

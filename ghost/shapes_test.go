@@ -167,3 +167,18 @@ func TestRequestsAreStripes(t *testing.T) {
 		t.Error("stripe-mock accepts any version: it proves nothing")
 	}
 }
+
+// In newer versions of Stripe's API a charge names its invoice by the payment intent alone.
+func TestMemoryKnowsInvoicesByTheirIntents(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	charges := []charge{ // the newest first
+		{id: "ch_2", intent: "pi_2", status: "failed", created: now.Add(-time.Hour).Unix(), declineCode: "insufficient_funds"},
+		{id: "ch_1", intent: "pi_1", status: "failed", created: now.Add(-50 * time.Hour).Unix(), declineCode: "insufficient_funds"},
+		{id: "ch_0", invoice: "in_0", status: "succeeded", created: now.Add(-900 * time.Hour).Unix()},
+	}
+	m := remembered([]invoice{{ID: "in_1", payments: []string{"pi_1", "pi_2"}}}, charges, now)
+	if len(m.Charges) != 3 || len(m.Failures("in_1")) != 2 || len(m.Failures("pi_1")) != 0 {
+		t.Errorf("%+v", m)
+	}
+}

@@ -14,6 +14,7 @@ import (
 
 	"phantom/db"
 	"phantom/debt"
+	"phantom/oracle"
 	"phantom/state"
 	"phantom/task"
 	"phantom/vault"
@@ -229,6 +230,22 @@ func (w *writing) store(ctx context.Context, tx db.DBTX, stale map[int]bool) err
 		}
 	}
 	return w.s.tellHunts(ctx, tx, w.merchant, slices.Concat(upsert.Ids, ended.Ids))
+}
+
+// memories are what is remembered of a subject's customer, for each of its ghosts. Other ghosts of
+// theirs have invoices that were not read.
+func (w *writing) memories(s subject) map[uuid.UUID]oracle.Memory {
+	of := make(map[uuid.UUID]oracle.Memory)
+	if s.memory == nil {
+		return of
+	}
+	for _, f := range w.found {
+		of[f.id] = *s.memory
+	}
+	for _, g := range s.known {
+		of[g.ID] = *s.memory
+	}
+	return of
 }
 
 func owed(list []debt.Invoice) []byte {

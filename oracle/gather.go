@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -31,7 +32,7 @@ func Gather(ctx context.Context, pool *pgxpool.Pool, merchant db.Merchant, audit
 	hash func(subject, value string) []byte,
 ) error {
 	g := newGathering(merchant, until, hash)
-	g.keep = func() error { return KeepMemories(ctx, pool, merchant.ID, g.memories) }
+	g.keep = func() error { return g.keepMemories(ctx, pool) }
 	if err := g.readOurs(ctx, db.New(pool)); err != nil {
 		return err
 	}
@@ -130,13 +131,28 @@ func (g *gathering) remember() {
 	var seen []Seen
 	for _, row := range g.charges {
 		seen = append(seen, Seen{
-			At: row.CreatedAt, Invoice: row.Sequence, Class: decline.Class(text(row.DeclineClass)), Code: text(row.DeclineCode), Brand: text(row.Brand), Funding: text(row.Funding),
+			At: row.CreatedAt, Invoice: row.Invoice, Class: decline.Class(text(row.DeclineClass)), Code: text(row.DeclineCode), Brand: text(row.Brand), Funding: text(row.Funding),
 		})
 	}
 	g.memories[g.customer] = Remember(seen, g.until)
 	if len(g.memories) >= atOnce {
 		g.flush()
 	}
+}
+
+// keepMemories keeps what is remembered of customers with all their open ghosts.
+func (g *gathering) keepMemories(ctx context.Context, pool *pgxpool.Pool) error {
+	ghosts, err := db.New(pool).GhostListOpenOfCustomers(ctx, db.GhostListOpenOfCustomersParams{
+		MerchantID: g.merchant.ID, Customers: slices.Sorted(maps.Keys(g.memories)),
+	})
+	if err != nil {
+		return fmt.Errorf("list ghosts to remember: %w", err)
+	}
+	of := make(map[uuid.UUID]Memory, len(ghosts))
+	for _, ghost := range ghosts {
+		of[ghost.ID] = g.memories[ghost.StripeCustomerID]
+	}
+	return KeepMemories(ctx, pool, g.merchant.ID, of)
 }
 
 func (g *gathering) flush() {
@@ -178,19 +194,19 @@ func (g *gathering) end() {
 	who, attempts := model.NewCustomer(), make(map[string]int)
 	hard := make(map[string]bool) // whose last failure leaves nothing to time
 	for _, row := range g.charges {
-		attempts[row.Sequence]++
+		attempts[row.Invoice]++
 		c := model.Charge{
-			Debt: debt, Customer: g.customer, Invoice: row.Sequence, Attempt: attempts[row.Sequence], At: row.CreatedAt, OK: row.Outcome == "succeeded",
+			Debt: debt, Customer: g.customer, Invoice: row.Invoice, Attempt: attempts[row.Invoice], At: row.CreatedAt, OK: row.Outcome == "succeeded",
 			Code: model.Word(text(row.DeclineCode)),
 		}
 		c.Brand, c.Funding, c.Decimals = model.Word(text(row.Brand)), model.Word(text(row.Funding)), money.Decimals(text(row.Currency))
 		if row.Amount != nil {
 			c.Amount = *row.Amount
 		}
-		was := hard[row.Sequence]
+		was := hard[row.Invoice]
 		if row.DeclineClass != nil {
 			c.Class = model.ClassOf(*row.DeclineClass)
-			if hard[row.Sequence] = row.DeclineClass.IsHard(); hard[row.Sequence] {
+			if hard[row.Invoice] = row.DeclineClass.IsHard(); hard[row.Invoice] {
 				continue
 			}
 		}

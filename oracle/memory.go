@@ -48,10 +48,12 @@ type Seen struct {
 	Brand, Funding string
 }
 
-// Remember makes a memory of a customer's charges, which are in order of time. Of those of more
-// than thirteen months ago and of more than the model looks at, nothing is kept, nor of hard
-// declines and what came after them: they say nothing about when there is money.
+// Remember makes a memory of a customer's charges. It sorts them by time: the same charges make the
+// same memory, in any order. Of those of more than thirteen months ago and of more than the model
+// looks at, nothing is kept, nor of hard declines and what came after them: they say nothing about
+// when there is money.
 func Remember(seen []Seen, now time.Time) (m Memory) {
+	slices.SortStableFunc(seen, func(a, b Seen) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Invoice, b.Invoice)) })
 	from, failed, hard := now.AddDate(0, -memoryMonths, 0), make(map[string]bool), make(map[string]bool)
 	for _, s := range seen {
 		m.Brand, m.Funding = model.Word(s.Brand), model.Word(s.Funding)
@@ -85,31 +87,23 @@ func (m Memory) text() string {
 // memoryPlace is the vault's name of the place where a ghost's memory is sealed.
 func memoryPlace(ghost uuid.UUID) string { return "ghost_memories.memory:" + ghost.String() }
 
-// KeepMemories seals what is remembered of customers for all their open ghosts. What is known
-// already of a later charge stays: an audit's facts may be hours old by then.
-func KeepMemories(ctx context.Context, tx db.DBTX, merchant uuid.UUID, of map[string]Memory) error {
+// KeepMemories seals what is remembered of ghosts' customers. What is known already of a later
+// charge stays: an audit's facts may be hours old by then.
+func KeepMemories(ctx context.Context, tx db.DBTX, merchant uuid.UUID, of map[uuid.UUID]Memory) error {
 	if len(of) == 0 {
 		return nil
 	}
 	queries := db.New(tx)
-	ghosts, err := queries.GhostListOpenOfCustomers(ctx, db.GhostListOpenOfCustomersParams{MerchantID: merchant, Customers: slices.Sorted(maps.Keys(of))})
-	if err != nil {
-		return fmt.Errorf("list ghosts to remember: %w", err)
-	}
-	ids := make([]uuid.UUID, len(ghosts))
-	for i, g := range ghosts {
-		ids[i] = g.ID
-	}
-	known, err := Memories(ctx, queries, merchant, ids)
+	known, err := Memories(ctx, queries, merchant, slices.Collect(maps.Keys(of)))
 	if err != nil {
 		return err
 	}
 	keep := db.GhostMemoryKeepParams{MerchantID: merchant}
-	for _, g := range ghosts {
-		was, is := known[g.ID], of[g.StripeCustomerID]
+	for ghost, is := range of {
+		was := known[ghost]
 		if text := is.text(); text != was.text() && is.newest() >= was.newest() {
-			keep.Ghosts = append(keep.Ghosts, g.ID)
-			keep.Memories = append(keep.Memories, vault.NewToken(memoryPlace(g.ID), text))
+			keep.Ghosts = append(keep.Ghosts, ghost)
+			keep.Memories = append(keep.Memories, vault.NewToken(memoryPlace(ghost), text))
 		}
 	}
 	if len(keep.Ghosts) == 0 {

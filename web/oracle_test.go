@@ -103,8 +103,7 @@ func TestBillingDates(t *testing.T) {
 			}
 			seen = append(seen, oracle.Seen{At: on(5), Invoice: invoice})
 		}
-		customer := b.Text("SELECT stripe_customer_id FROM ghost_targets WHERE id = $1", ghost)
-		if err := oracle.KeepMemories(t.Context(), b.pool, of.id, map[string]oracle.Memory{customer: oracle.Remember(seen, now)}); err != nil {
+		if err := oracle.KeepMemories(t.Context(), b.pool, of.id, map[uuid.UUID]oracle.Memory{ghost: oracle.Remember(seen, now)}); err != nil {
 			t.Fatal(err)
 		}
 		return ghost

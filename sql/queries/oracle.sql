@@ -66,11 +66,16 @@ WHERE livemode = sqlc.arg(livemode) AND merchants >= 5
 ORDER BY business_category, decline_class, action, day_of_week, hour_of_day;
 
 -- name: OracleHistory :many
--- The charges of an audit's customers who had a failure, each customer's together and in order.
--- Many rows: read them by OracleHistoryEach.
-SELECT c.customer, c.sequence, c.created_at, c.outcome, c.decline_class, c.decline_code, c.brand, c.funding, c.country, c.zone, c.amount,
-    c.currency
+-- The charges of an audit's customers who had a failure, each customer's together and in order. In
+-- newer versions of Stripe's API an invoice is known by the payment intents that it names. Many
+-- rows: read them by OracleHistoryEach.
+SELECT c.customer, coalesce(l.invoice, c.sequence)::text AS invoice, c.created_at, c.outcome, c.decline_class, c.decline_code, c.brand,
+    c.funding, c.country, c.zone, c.amount, c.currency
 FROM audit_charges c
+LEFT JOIN (
+    SELECT n.intent, min(n.invoice) AS invoice FROM audit_intents n
+    WHERE n.merchant_id = sqlc.arg(merchant_id) AND n.audit_id = sqlc.arg(audit_id) AND n.intent IS NOT NULL
+    GROUP BY n.intent) AS l ON l.intent = c.intent
 WHERE c.merchant_id = sqlc.arg(merchant_id) AND c.audit_id = sqlc.arg(audit_id) AND c.created_at < sqlc.arg(before)
     AND c.outcome IN ('succeeded', 'failed') AND c.customer IN (
         SELECT f.customer FROM audit_charges f
