@@ -1,9 +1,8 @@
-// Package liberationsansbold is Liberation Sans Bold, as of Liberation 2 (see ../LICENSE).
+// Package liberationsansbold stands in for Liberation Sans Bold: charts take a text's width from a
+// font alone, and the browser's own font differs from it by more than bold letters do.
 package liberationsansbold
 
-import _ "embed"
+import "codeberg.org/go-fonts/liberation/liberationsansregular"
 
-// TTF is the font's file.
-//
-//go:embed LiberationSans-Bold.ttf
-var TTF []byte
+// TTF is Liberation Sans.
+var TTF = liberationsansregular.TTF
