@@ -19,6 +19,7 @@ func TestDemoRefuses(t *testing.T) {
 		{"a database", nil, map[string]string{"DATABASE_URL": "postgres://localhost/mine"}, "unset DATABASE_URL"},
 		{"its file", nil, map[string]string{"DATABASE_URL_FILE": "/x"}, "unset DATABASE_URL_FILE"},
 		{"no customers", []string{"--customers", "0"}, nil, "--customers must"},
+		{"too many others", []string{"--others", "100"}, nil, "--others must"},
 		{"too many days", []string{"--days", "91"}, nil, "--days must"},
 		{"no folder", []string{"-o", filepath.Join(folder, "no", "demo.html")}, nil, "lies in no folder"},
 	} {

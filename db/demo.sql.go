@@ -8,6 +8,8 @@ package db
 import (
 	"context"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 const demoBusy = `-- name: DemoBusy :one
@@ -56,4 +58,25 @@ func (q *Queries) DemoNext(ctx context.Context, patienceSeconds float64) (DemoNe
 	var i DemoNextRow
 	err := row.Scan(&i.Busy, &i.Unknown, &i.Due)
 	return i, err
+}
+
+const demoOracleOn = `-- name: DemoOracleOn :exec
+INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
+VALUES (false, 'on', phantom_now(), 'the demo begins with it', 0, 0, phantom_now(), 0, phantom_now(), 0, 0, 0, 0)
+`
+
+// Lets the oracle play from the first day on: its trial in shadow takes weeks.
+func (q *Queries) DemoOracleOn(ctx context.Context) error {
+	_, err := q.db.Exec(ctx, demoOracleOn)
+	return err
+}
+
+const demoRest = `-- name: DemoRest :exec
+DELETE FROM scheduled_tasks WHERE merchant_id <> $1
+`
+
+// Lets all merchants but one stand still: what they have taught is all that is asked of them.
+func (q *Queries) DemoRest(ctx context.Context, merchantID uuid.UUID) error {
+	_, err := q.db.Exec(ctx, demoRest, merchantID)
+	return err
 }

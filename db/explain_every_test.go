@@ -28,6 +28,8 @@ var readsAll = map[string]string{
 	"DemoBusy":            "the demo has a database of its own",
 	"DemoCountReview":     "the demo has a database of its own",
 	"DemoNext":            "the demo has a database of its own",
+	"DemoOracleOn":        "the demo has a database of its own",
+	"DemoRest":            "the demo has a database of its own",
 	"DoctorDisputes":      "phantom doctor looks at everybody",
 	"DoctorHolds":         "phantom doctor lists the open holds",
 	"DoctorMerchants":     "phantom doctor counts the merchants",

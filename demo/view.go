@@ -3,7 +3,9 @@ package demo
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,37 +46,71 @@ func (v *view) say(text string) {
 	fmt.Fprintln(v.out, text)
 }
 
-// show draws the last sample.
+// show draws what all sides stand at on the day up to which each of them has come.
 func (v *view) show() {
 	d := v.d
-	last := d.samples[len(d.samples)-1]
-	code := d.currency()
-	day := int(last.day)
-	if !v.redraw {
-		if day == v.days || day%5 != 0 && day != d.Days {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if slices.ContainsFunc(d.sides, func(s *side) bool { return len(s.samples) == 0 }) {
+		return
+	}
+	reached := d.sides[0].samples[len(d.sides[0].samples)-1].day
+	for _, s := range d.sides {
+		reached = min(reached, s.samples[len(s.samples)-1].day)
+	}
+	day := int(reached)
+	if v.redraw {
+		if time.Since(v.shown) < 80*time.Millisecond && day != d.Days {
 			return
 		}
-		v.days = day
-		fmt.Fprintf(v.out, "day %2d  at risk %s, fixed schedule %s; recovered %s, fixed schedule %s\n", day,
-			money.Format(last.ours.atRisk[code], code), money.Format(last.theirs.atRisk[code], code),
-			money.Format(last.ours.recovered[code], code), money.Format(last.theirs.recovered[code], code))
+	} else if day == v.days || day%5 != 0 && day != d.Days {
 		return
 	}
-	if time.Since(v.shown) < 80*time.Millisecond && day != d.Days {
+	v.shown, v.days = time.Now(), day
+	var then []sample
+	for _, s := range d.sides {
+		at := 0
+		for at+1 < len(s.samples) && s.samples[at+1].day <= reached {
+			at++
+		}
+		then = append(then, s.samples[at])
+	}
+	code := v.currency()
+	if !v.redraw {
+		line := fmt.Sprintf("day %2d  recovered:", day)
+		for i, s := range d.sides {
+			line += fmt.Sprintf(" %s %s,", s.Name, money.Format(then[i].recovered[code], code))
+		}
+		fmt.Fprintln(v.out, strings.TrimSuffix(line, ","))
 		return
 	}
-	v.shown = time.Now()
-	const column = "%-12s %18s %18s   %s"
+	cells := func(name string, of func(i int) string) string {
+		line := fmt.Sprintf("%-10s", name)
+		for i := range d.sides {
+			line += fmt.Sprintf(" %15s", of(i))
+		}
+		return line
+	}
 	v.draw([]string{
-		fmt.Sprintf("day %d of %d, %s  %s", day, d.Days, d.now.Format("Monday 2 January 2006"), meter(float64(day)/float64(d.Days), 16)),
-		fmt.Sprintf(column, "", "PHANTOM", "fixed 1/3/5/7", ""),
-		fmt.Sprintf(column, "at risk", money.Format(last.ours.atRisk[code], code), money.Format(last.theirs.atRisk[code], code),
-			spark(d.samples, func(s sample) int64 { return s.ours.atRisk[code] })),
-		fmt.Sprintf(column, "recovered", money.Format(last.ours.recovered[code], code), money.Format(last.theirs.recovered[code], code),
-			spark(d.samples, func(s sample) int64 { return s.ours.recovered[code] })),
-		fmt.Sprintf(column, "charges", money.Count(last.ours.charges), money.Count(last.theirs.charges), ""),
-		fmt.Sprintf(column, "messages", money.Count(last.ours.messages), "none", ""),
+		fmt.Sprintf("day %d of %d, %s  %s", day, d.Days, d.start.AddDate(0, 0, day).Format("Monday 2 January 2006"), meter(reached/float64(d.Days), 16)),
+		cells("", func(i int) string { return d.sides[i].Name }),
+		cells("at risk", func(i int) string { return money.Format(then[i].atRisk[code], code) }),
+		cells("recovered", func(i int) string { return money.Format(then[i].recovered[code], code) }),
+		cells("charges", func(i int) string { return money.Count(then[i].charges) }),
+		cells("messages", func(i int) string { return money.Count(then[i].messages) }),
 	})
+}
+
+// currency is that in which most is at risk at the start.
+func (v *view) currency() string {
+	code := "usd"
+	most := int64(-1)
+	for _, c := range slices.Sorted(maps.Keys(v.d.sides[0].samples[0].atRisk)) {
+		if amount := v.d.sides[0].samples[0].atRisk[c]; amount > most {
+			code, most = c, amount
+		}
+	}
+	return code
 }
 
 func (v *view) draw(lines []string) {
@@ -103,20 +139,4 @@ func (v *view) end() {
 func meter(part float64, width int) string {
 	done := min(int(part*float64(width)), width)
 	return strings.Repeat("█", done) + strings.Repeat("░", width-done)
-}
-
-// spark is a curve of 22 columns.
-func spark(samples []sample, of func(sample) int64) string {
-	const width, bars = 22, "▁▂▃▄▅▆▇█"
-	most := int64(1)
-	for _, s := range samples {
-		most = max(most, of(s))
-	}
-	var b strings.Builder
-	levels := []rune(bars)
-	for i := range min(width, len(samples)) {
-		s := samples[(i+1)*len(samples)/min(width, len(samples))-1]
-		b.WriteRune(levels[of(s)*int64(len(levels)-1)/most])
-	}
-	return b.String()
 }

@@ -19,8 +19,8 @@ import (
 	"phantom/sandbox"
 )
 
-// world is one of the two sandboxes, which hold the same merchant, and what is seen of it from
-// outside. Both are looked at in the same way, past PHANTOM's own books.
+// world is one of the sandboxes, which hold the same merchant, and what is seen of it from outside.
+// All are looked at in the same way, past PHANTOM's own books.
 type world struct {
 	box     *sandbox.Sandbox
 	base    string
@@ -32,7 +32,7 @@ type world struct {
 	ghosts    int
 	recovered map[string]int64 // of those debts, by currency
 	invoices  map[string]int   // that were paid, by currency
-	attempts  int              // of the fixed schedule
+	attempts  int              // charges of the fixed schedule
 }
 
 // debt is an invoice that a ghost owes.
@@ -46,13 +46,18 @@ type debt struct {
 	tries     int       // of the fixed schedule
 }
 
-// schedule is the fixed schedule: so many days after the first failure.
-var schedule = []int{1, 3, 5, 7}
+// neighbours is how many customers each of the other merchants has.
+const neighbours = 40
 
-func (d *run) openWorld() (*world, error) {
+// american is the number of the merchant whose customers an SMS can reach.
+const american = 2
+
+// openWorld opens a sandbox with the merchant, and at least so many others.
+func (d *run) openWorld(others int, emails bool) (*world, error) {
 	start := d.start
 	box, err := sandbox.New(sandbox.Config{
-		Seed: max(d.Seed, 1), Customers: d.Customers, Respond: true, Now: func() time.Time { return start },
+		Seed: max(d.Seed, 1), Merchants: max(others+1, american+1), Customers: neighbours, CustomersOf: map[int]int{american: d.Customers},
+		Respond: true, StripeEmails: emails, Now: func() time.Time { return start },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("[STRIPE] sandbox: %w", err)
@@ -70,7 +75,6 @@ func (d *run) openWorld() (*world, error) {
 		transport.CloseIdleConnections()
 		_ = server.Close()
 	})
-	const american = 2 // of the sandbox's merchants: the one whose customers an SMS can reach
 	return &world{
 		box: box, base: "http://" + listener.Addr().String(), account: box.Accounts()[american],
 		client: &http.Client{Transport: transport, Timeout: 30 * time.Second},
@@ -105,28 +109,44 @@ func (w *world) call(ctx context.Context, method, path string, form url.Values, 
 	return response.StatusCode, nil
 }
 
-// authorize connects the merchant without PHANTOM, so that the world lives.
-func (w *world) authorize(ctx context.Context) error {
-	query := url.Values{
-		"client_id": {sandbox.ClientID}, "response_type": {"code"}, "scope": {"read_write"}, "redirect_uri": {w.base}, "sandbox_account": {w.account},
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, w.base+"/oauth/authorize?"+query.Encode(), nil)
+// allow has a merchant say yes on Stripe's page, and returns what the browser brings back.
+func (w *world) allow(ctx context.Context, page, account string) (url.Values, error) {
+	address, err := url.Parse(page)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	query := address.Query()
+	query.Set("sandbox_account", account)
+	address.RawQuery = query.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 	client := *w.client
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	response, err := client.Do(request)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_ = response.Body.Close()
 	back, err := response.Location()
 	if err != nil {
+		return nil, err
+	}
+	return back.Query(), nil
+}
+
+// authorize connects the merchant without PHANTOM, so that the world lives.
+func (w *world) authorize(ctx context.Context) error {
+	query := url.Values{
+		"client_id": {sandbox.ClientID}, "response_type": {"code"}, "scope": {"read_write"}, "redirect_uri": {w.base},
+	}
+	back, err := w.allow(ctx, w.base+"/oauth/authorize?"+query.Encode(), w.account)
+	if err != nil {
 		return err
 	}
 	status, err := w.call(ctx, http.MethodPost, "/oauth/token", url.Values{
-		"grant_type": {"authorization_code"}, "code": {back.Query().Get("code")}, "client_secret": {sandbox.SecretKey},
+		"grant_type": {"authorization_code"}, "code": {back.Get("code")}, "client_secret": {sandbox.SecretKey},
 	}, "", nil)
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("the exchange of the code gets %d", status)
@@ -192,18 +212,18 @@ func (w *world) look(ctx context.Context, start time.Time) error {
 	return nil
 }
 
-// next is when the fixed schedule charges next, nil for never.
-func (w *world) next() *time.Time {
+// next is when a schedule charges next, nil for never.
+func (w *world) next(schedule []int) *time.Time {
 	var first *time.Time
 	for _, debt := range w.debts {
-		if at := debt.next(); at != nil && (first == nil || at.Before(*first)) {
+		if at := debt.next(schedule); at != nil && (first == nil || at.Before(*first)) {
 			first = at
 		}
 	}
 	return first
 }
 
-func (d *debt) next() *time.Time {
+func (d *debt) next(schedule []int) *time.Time {
 	if d.over || !d.charged || d.tries >= len(schedule) {
 		return nil
 	}
@@ -211,9 +231,12 @@ func (d *debt) next() *time.Time {
 	return &at
 }
 
-// charge is the fixed schedule. Smart Retries is off for what it charges, as it is for what PHANTOM
-// charges.
-func (w *world) charge(ctx context.Context, now time.Time) error {
+// charge charges what a schedule says is due. Smart Retries is off for what it charges, as it is
+// for what PHANTOM charges. Without a schedule it does nothing.
+func (w *world) charge(ctx context.Context, schedule []int, now time.Time) error {
+	if len(schedule) == 0 {
+		return nil
+	}
 	for _, id := range slices.Sorted(maps.Keys(w.debts)) {
 		debt := w.debts[id]
 		if debt.charged && !debt.held && !debt.over {
@@ -222,7 +245,7 @@ func (w *world) charge(ctx context.Context, now time.Time) error {
 				return err
 			}
 		}
-		at := debt.next()
+		at := debt.next(schedule)
 		if at == nil || at.After(now) {
 			continue
 		}

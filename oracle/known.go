@@ -1,6 +1,7 @@
 package oracle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -10,7 +11,8 @@ import (
 )
 
 const (
-	// after which what is known is read anew, while what was known answers
+	// after which what is known is read anew, while what was known answers, unless
+	// Service.KnownFor says otherwise
 	knownFor = 30 * time.Second
 	// for the first reading; a question waits so long, and then is answered by the fixed rules
 	firstReading = time.Second
@@ -31,7 +33,7 @@ func (s *Service) known(ctx context.Context, livemode bool) known {
 	s.mutex.Lock()
 	k := s.latest[livemode]
 	s.mutex.Unlock()
-	if time.Since(k.read) < knownFor {
+	if time.Since(k.read) < cmp.Or(s.KnownFor, knownFor) {
 		return k
 	}
 	reading := s.reading.DoChan(strconv.FormatBool(livemode), func() (_ any, err error) {

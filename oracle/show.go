@@ -23,6 +23,8 @@ type Service struct {
 	// "fallback" where the oracle is not on; "failed" where it has no model that may choose, or no
 	// answer.
 	Asked func(by string)
+	// KnownFor is how old what it knows of models and states may be; 0 means 30 seconds
+	KnownFor time.Duration
 
 	pool    *pgxpool.Pool
 	mutex   sync.Mutex

@@ -1,14 +1,16 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
-	"image/color"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
 
 	"phantom/money"
 )
@@ -27,6 +29,9 @@ type CurvePoint struct {
 }
 
 const curveHeight = 210 // points
+
+// dashes tell the other curves apart.
+var dashes = [][]vg.Length{nil, {6, 3}, {1.5, 2.5}}
 
 // CurveChart draws amounts of one currency over days, each curve with its name and last amount at
 // its end. Id names the chart on the page; title is for who cannot see it.
@@ -61,31 +66,35 @@ func CurveChart(id, title, currency string, curves []Curve) (template.HTML, erro
 		}
 		return ticks
 	})
-	description, ends := "", make([]float64, len(curves))
+	curves = slices.DeleteFunc(slices.Clone(curves), func(c Curve) bool { return len(c.Points) == 0 })
+	ends := apart(curves, p.Y.Max)
+	description, others := "", 0
 	for i, c := range curves {
-		if len(c.Points) == 0 {
-			continue
-		}
-		shade, width := color.Color(middle), vg.Length(1.6)
+		style := draw.LineStyle{Color: middle, Width: 1.6, Dashes: dashes[others%len(dashes)]}
 		if c.Strong {
-			shade, width = dark, 2.6
+			style = draw.LineStyle{Color: dark, Width: 2.6}
+		} else {
+			others++
 		}
-		line, err := plotter.NewLine(steps(c.Points))
-		if err != nil {
-			return "", err
-		}
-		line.Color, line.Width = shade, width
-		p.Add(line)
 		last := c.Points[len(c.Points)-1]
-		ends[i] = apart(float64(last.Amount), ends[:i], p.Y.Max/6)
+		// from the curve's end to its name, which may have had to make room
+		lead := plotter.XYs{{X: last.Day, Y: float64(last.Amount)}, {X: days * 1.03, Y: ends[i]}}
+		for _, points := range []plotter.XYs{steps(c.Points), lead} {
+			line, err := plotter.NewLine(points)
+			if err != nil {
+				return "", err
+			}
+			line.LineStyle = style
+			p.Add(line)
+		}
 		says := money.Format(last.Amount, currency)
 		for row, t := range []string{c.Name, says} {
-			label, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: days, Y: ends[i]}}, Labels: []string{t}})
+			label, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: days * 1.03, Y: ends[i]}}, Labels: []string{t}})
 			if err != nil {
 				return "", err
 			}
 			label.TextStyle[0] = text.Style{Font: sans(row == 1), Color: ink, XAlign: text.XLeft, YAlign: text.YCenter, Handler: plot.DefaultTextHandler}
-			label.Offset = vg.Point{X: 8, Y: vg.Length(6 - 13*row)}
+			label.Offset = vg.Point{X: 6, Y: vg.Length(6 - 13*row)}
 			p.Add(label)
 		}
 		description += fmt.Sprintf("%s: %s at the end. ", c.Name, says)
@@ -107,16 +116,22 @@ func steps(points []CurvePoint) (line plotter.XYs) {
 	return line
 }
 
-// apart moves a name away from others that it would cover.
-func apart(at float64, others []float64, least float64) float64 {
-	for _, other := range others {
-		if gap := at - other; gap >= 0 && gap < least {
-			return other + least
-		} else if gap < 0 && -gap < least {
-			return max(other-least, 0)
-		}
+// apart says where the names of curves stand: at their last amounts, but so far from each other
+// that none covers another.
+func apart(curves []Curve, top float64) []float64 {
+	ends, order := make([]float64, len(curves)), make([]int, len(curves))
+	for i, c := range curves {
+		ends[i], order[i] = float64(c.Points[len(c.Points)-1].Amount), i
 	}
-	return at
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(ends[a], ends[b]) })
+	least := top / 6.5
+	for n := 1; n < len(order); n++ {
+		ends[order[n]] = max(ends[order[n]], ends[order[n-1]]+least)
+	}
+	for n, limit := len(order)-1, top*0.96; n >= 0 && ends[order[n]] > limit; n, limit = n-1, limit-least {
+		ends[order[n]] = limit // too many at the top: those below give way
+	}
+	return ends
 }
 
 func dayTicks(days float64) float64 {

@@ -15,7 +15,7 @@ var (
 	svgElements   = map[string]bool{"svg": true, "g": true, "path": true, "text": true}
 	svgAttributes = map[string]bool{
 		"viewBox": true, "transform": true, "d": true, "x": true, "y": true,
-		"fill": true, "fill-opacity": true, "stroke": true, "stroke-opacity": true, "stroke-width": true, "font-size": true, "font-weight": true,
+		"fill": true, "fill-opacity": true, "stroke": true, "stroke-opacity": true, "stroke-width": true, "stroke-dasharray": true, "font-size": true, "font-weight": true,
 	}
 	// The page sets fonts and the size itself, and inside HTML no namespace is declared.
 	svgDropped = map[string]bool{

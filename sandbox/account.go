@@ -12,24 +12,28 @@ import (
 type profile struct {
 	Name, Country, Currency, Zone, MCC string
 	Monthly                            []int64 // prices in minor units; a year costs ten months
-	Paydays                            []int   // local days of the month
-	Places                             [][2]string
+	Paydays                            []int   // local days of the month, as most are paid there
+	Weekly                             int     // of a hundred customers are paid by the week
+	Places                             []place
 }
+
+// place is where customers live; zone is "" where that is the merchant's.
+type place struct{ city, postalCode, zone string }
 
 // Currencies without decimals (JPY) and with three (KWD) are here on purpose: minor units differ.
 var profiles = []profile{
-	{"Nordlicht Software", "DE", "eur", "Europe/Berlin", "7372", []int64{1900, 4900, 12900}, []int{1, 15, 28},
-		[][2]string{{"Berlin", "10115"}, {"Hamburg", "20095"}, {"Leipzig", "04109"}}},
-	{"Kumo Learning", "JP", "jpy", "Asia/Tokyo", "8299", []int64{980, 2480, 6800}, []int{10, 25},
-		[][2]string{{"Tokyo", "100-0001"}, {"Osaka", "530-0001"}, {"Sapporo", "060-0001"}}},
-	{"Juniper Media", "US", "usd", "America/New_York", "5815", []int64{900, 1500, 4900}, []int{1, 15},
-		[][2]string{{"New York", "10001"}, {"Columbus", "43004"}, {"Denver", "80014"}}},
-	{"Petrel Fitness", "GB", "gbp", "Europe/London", "7997", []int64{1200, 2900}, []int{25, 28},
-		[][2]string{{"London", "EC1A 1BB"}, {"Leeds", "LS1 4AP"}}},
-	{"Souq Analytics", "KW", "kwd", "Asia/Kuwait", "7374", []int64{4500, 15000}, []int{24},
-		[][2]string{{"Kuwait City", "13001"}}},
-	{"Ipê Cursos", "BR", "brl", "America/Sao_Paulo", "8244", []int64{3990, 8990}, []int{5, 20},
-		[][2]string{{"São Paulo", "01310-000"}, {"Recife", "50010-000"}}},
+	{"Nordlicht Software", "DE", "eur", "Europe/Berlin", "7372", []int64{1900, 4900, 12900}, []int{1, 15, 28}, 0,
+		[]place{{"Berlin", "10115", ""}, {"Hamburg", "20095", ""}, {"Leipzig", "04109", ""}}},
+	{"Kumo Learning", "JP", "jpy", "Asia/Tokyo", "8299", []int64{980, 2480, 6800}, []int{10, 25}, 0,
+		[]place{{"Tokyo", "100-0001", ""}, {"Osaka", "530-0001", ""}, {"Sapporo", "060-0001", ""}}},
+	{"Juniper Media", "US", "usd", "America/New_York", "5815", []int64{900, 1500, 4900}, []int{1, 15}, 55,
+		[]place{{"New York", "10001", ""}, {"Columbus", "43004", ""}, {"Denver", "80014", "America/Denver"}}},
+	{"Petrel Fitness", "GB", "gbp", "Europe/London", "7997", []int64{1200, 2900}, []int{25, 28}, 15,
+		[]place{{"London", "EC1A 1BB", ""}, {"Leeds", "LS1 4AP", ""}}},
+	{"Souq Analytics", "KW", "kwd", "Asia/Kuwait", "7374", []int64{4500, 15000}, []int{24}, 0,
+		[]place{{"Kuwait City", "13001", ""}}},
+	{"Ipê Cursos", "BR", "brl", "America/Sao_Paulo", "8244", []int64{3990, 8990}, []int{5, 20}, 5,
+		[]place{{"São Paulo", "01310-000", ""}, {"Recife", "50010-000", "America/Recife"}}},
 }
 
 // world is what all accounts share.
@@ -39,6 +43,7 @@ type world struct {
 	customers int
 	sameIDs   bool
 	open      int // customers with one open invoice each in place of the cast; 0 = the cast
+	emails    bool
 }
 
 // stream is a source of random numbers for one purpose. Because every decision has its own, what
@@ -115,6 +120,8 @@ type account struct {
 	cause      eventRequest
 	tell       func(*account, *event) // hears of every event after the generated past
 	quiet      bool                   // the past is being generated
+	written    int                    // emails of Stripe's own
+	retried    int                    // charges of Stripe's own, of invoices that had failed
 }
 
 func (w world) newAccount(name string, p profile) *account {

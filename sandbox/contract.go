@@ -202,6 +202,9 @@ func (c *contract) stepInvoice(inv *invoice, t int64) {
 		c.schedule(inv, t)
 	default:
 		inv.AttemptCount++
+		if !c.acc.quiet && inv.Attempted && c.card != nil {
+			c.acc.retried++
+		}
 		c.attempt(inv, c.card, t)
 	}
 }

@@ -109,56 +109,15 @@ type habit int
 
 const (
 	liquid    habit = iota // pays nearly always
-	payday                 // empty but for the days after payday, Fridays and mornings
-	moody                  // an issuer that says yes in office hours in the middle of the week
-	unstable               // an issuer whose machines fail, mostly at night
+	payday                 // empty but for the days after a payday
+	moody                  // an issuer that says yes in hours and on days of its own
+	unstable               // an issuer whose machines fail for some hours of each day
 	bankDebit              // not a card: pending for days, then settled
 )
 
-// chance is the probability that a charge at this local time succeeds. This is the pattern that
-// there is to learn.
-func (h habit) chance(local time.Time, paydays []int) float64 {
-	day, hour := local.Weekday(), local.Hour()
-	p := 0.0
-	switch h {
-	case liquid:
-		return 0.985
-	case bankDebit:
-		return 0.93
-	case payday:
-		p = 0.10
-		for past := range 3 { // the day itself and the two after it
-			if slices.Contains(paydays, local.AddDate(0, 0, -past).Day()) {
-				p += []float64{0.55, 0.45, 0.30}[past]
-				break
-			}
-		}
-		if day == time.Friday {
-			p += 0.15
-		}
-		if hour >= 6 && hour < 12 {
-			p += 0.12
-		}
-	case moody:
-		p = 0.35
-		if day >= time.Tuesday && day <= time.Thursday {
-			p += 0.20
-		}
-		if hour >= 9 && hour < 17 {
-			p += 0.20
-		}
-	case unstable:
-		p = 0.75
-		if hour < 6 {
-			p = 0.25
-		}
-	}
-	return min(p, 0.97)
-}
-
 // verdict decides one charge. It depends on the seed, the invoice, the number of the try and the
-// local time only, so that the same history gives the same world however the clock was moved. nil
-// means success.
+// customer's local time only, so that the same history gives the same world however the clock was
+// moved. nil means success.
 func (a *account) verdict(inv *invoice, k *card, t int64) *decline {
 	if k.never {
 		return &blockedAgain
@@ -171,7 +130,7 @@ func (a *account) verdict(inv *invoice, k *card, t int64) *decline {
 		return nil // the customer has just typed the card in
 	}
 	r := stream(a.world.seed, "verdict", inv.ID, uint64(inv.tries))
-	if r.Float64() < k.habit.chance(time.Unix(t, 0).In(a.loc), a.profile.Paydays) {
+	if r.Float64() < a.payer(inv.of.cust).chance(k.habit, time.Unix(t, 0)) {
 		return nil
 	}
 	d := insufficientFunds

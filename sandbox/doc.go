@@ -6,9 +6,10 @@
 //
 // A seed gives a few merchants with eighteen months of customers, subscriptions, invoices, charges
 // and disputes. The world lives: when the clock moves, renewals fall due, Smart Retries run and
-// bank debits settle. Whether a charge succeeds depends on the card, and for many cards on the
-// weekday, hour and payday in the merchant's time zone. Objects are real state: an invoice is paid
-// once, and an Idempotency-Key executes once in 24 hours.
+// bank debits settle. Whether a charge succeeds depends on the card, and for many cards on their
+// bank's hours, or on when the customer is paid, on how fast their money runs down, and on the hour
+// where they live: payer.go. Objects are real state: an invoice is paid once, and an
+// Idempotency-Key executes once in 24 hours.
 //
 // Config.Charges gives the first merchant a long past besides, written in closed form. Nothing in
 // it changes any more: its subscriptions are not renewed, its invoices cannot be paid and it has no
@@ -19,9 +20,10 @@
 // null, auto_advance false) and that can be paid now. When paid, every other one succeeds and the
 // rest are declined, with codes of all classes.
 //
-// With Config.Respond customers answer their emails: of those who owe and whose card only they can
-// replace, 35 in a hundred take another card and pay within 48 hours of the sandbox's clock, fewer
-// after each further email.
+// With Config.Respond customers answer emails and SMS: of those who owe and whose card only they
+// can replace, 35 in a hundred take another card and pay within 48 hours of the sandbox's clock,
+// fewer after each further message. With Config.StripeEmails besides, Stripe writes to them by
+// itself after each charge that fails.
 //
 // Truth says who is a ghost, from the inside: what is owed, what the merchant has written off while
 // the service goes on, and what was paid and charged back. Invoices that ask for the same thing

@@ -187,6 +187,7 @@ func (c *contract) failed(inv *invoice, t int64) {
 		c.schedule(inv, t)
 	}
 	c.acc.emit(t, "invoice.payment_failed", inv, nil)
+	c.acc.writes(c.cust, t)
 	c.cust.Delinquent = true
 	// The subscription of an invoice that has just been given up stays active.
 	if c.sub.Status == "active" && string(c.sub.LatestInvoice) == inv.ID && inv.Status == "open" {

@@ -72,6 +72,7 @@ type customer struct {
 	reminded int  // emails while a card of its was dead
 	moved    bool // it is about to come round
 	oneOffs  int  // charges that are no invoice's
+	payer    *payer
 }
 
 type customerSettings struct {

@@ -158,7 +158,7 @@ func (s *Sandbox) acceptEmail(q *request) (*idemEntry, *answer) {
 	s.emails = append(s.emails, *mail)
 	q.target = &nameOnly{ID: mail.ID}
 	s.enter(q, "resend", "", e.answer.status)
-	s.hear(mail, q.now.Unix())
+	s.hearEmail(mail, q.now.Unix())
 	return e, nil
 }
 

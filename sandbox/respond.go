@@ -6,37 +6,39 @@ import (
 	"strings"
 )
 
-// willing is the probability that a customer who must act does so after the first email, the second
-// and so on; the last one holds for all that follow.
+// willing is the probability that a customer who must act does so after the first message, the
+// second and so on; the last one holds for all that follow.
 var willing = []float64{0.35, 0.20, 0.12, 0.05}
 
-// hear lets the customers behind an email's addresses answer it, where Config.Respond asks for
-// that. Callers hold the lock.
-func (s *Sandbox) hear(e *Email, now int64) {
+// hearEmail lets the customers behind an email's addresses answer it. Callers hold the lock.
+func (s *Sandbox) hearEmail(e *Email, now int64) {
+	for _, to := range slices.Concat(e.To, e.CC, e.BCC) {
+		if parsed, err := mail.ParseAddress(to); err == nil { // it was accepted
+			s.hear(now, func(cu *customer) bool { return strings.EqualFold(string(cu.Email), parsed.Address) })
+		}
+	}
+}
+
+// hear lets customers answer a message, where Config.Respond asks for that.
+func (s *Sandbox) hear(now int64, reads func(*customer) bool) {
 	if !s.cfg.Respond {
 		return
 	}
-	for _, id := range s.ids { // in order, so that the same emails give the same answers
+	for _, id := range s.ids { // in order, so that the same messages give the same answers
 		a := s.accounts[id]
 		if !a.loaded { // nobody can have read an address there
 			continue
 		}
 		a.advance(now)
-		for _, to := range slices.Concat(e.To, e.CC, e.BCC) {
-			parsed, err := mail.ParseAddress(to)
-			if err != nil {
-				continue // cannot happen: it was accepted
-			}
-			for _, o := range a.tables["customers"].rows {
-				if cu := o.(*customer); strings.EqualFold(string(cu.Email), parsed.Address) {
-					a.remind(cu, now)
-				}
+		for _, o := range a.tables["customers"].rows {
+			if cu := o.(*customer); reads(cu) {
+				a.remind(cu, now)
 			}
 		}
 	}
 }
 
-// remind has a customer read an email. Who owes money that only they can set right may take out
+// remind has a customer read a message. Who owes money that only they can set right may take out
 // another card one to 48 hours later and pay.
 func (a *account) remind(cu *customer, now int64) {
 	var stuck []*contract
@@ -59,6 +61,27 @@ func (a *account) remind(cu *customer, now int64) {
 		c.at(at, c.comesRound)
 		a.expect(c)
 	}
+}
+
+// writes has Stripe write to a customer about a payment that failed, where Config.StripeEmails asks
+// for that.
+func (a *account) writes(cu *customer, t int64) {
+	if !a.world.emails || a.quiet || cu.Email == "" {
+		return
+	}
+	a.written++
+	a.remind(cu, t)
+}
+
+// Own counts what Stripe has done by itself since the generated past: charges of invoices that had
+// failed before, and emails to the merchant's customers. Nothing for an account that is not there.
+func (s *Sandbox) Own(account string) (retries, emails int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.accounts[account]; a != nil {
+		return a.retried, a.written
+	}
+	return 0, 0
 }
 
 // stuck says whether a contract has an open invoice that no retry will ever settle: its card is

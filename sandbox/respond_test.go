@@ -99,3 +99,66 @@ func TestRespondMoreToMore(t *testing.T) {
 		t.Errorf("%d without being asked", len(none))
 	}
 }
+
+// Stripe's own emails after failed charges bring customers round too, and without them none do.
+func TestStripeWrites(t *testing.T) {
+	t.Parallel()
+	paid := map[bool]int{}
+	for _, emails := range []bool{true, false} {
+		b := setup(t, func(c *Config) { c.Customers, c.Merchants, c.Respond, c.StripeEmails = 300, 1, true, emails })
+		b.connect(0)
+		id := b.s.ids[0]
+		if retries, n := b.s.Own(id); n != 0 || retries != 0 {
+			t.Errorf("%d retries, %d emails of the generated past", retries, n)
+		}
+		if err := b.s.AdvanceClock(60 * 24 * time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if retries, n := b.s.Own(id); emails != (n > 50) || retries < 50 {
+			t.Errorf("with Stripe's emails %v it wrote %d, and charged %d times again", emails, n, retries)
+		}
+		a := b.s.accounts[id]
+		b.s.mu.Lock()
+		for _, k := range a.contracts {
+			for _, card := range k.cust.wallet {
+				if card.pm.Created > birth.Unix() {
+					paid[emails]++
+				}
+			}
+		}
+		b.s.mu.Unlock()
+	}
+	if paid[true] < paid[false]+10 {
+		t.Errorf("%d new cards with emails, %d without", paid[true], paid[false])
+	}
+}
+
+// An SMS is read as an email is.
+func TestRespondToSMS(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(c *Config) { c.OpenInvoices, c.Merchants, c.Respond = 300, 1, true })
+	token := b.connect(0)
+	b.find(0, payable)
+	for _, c := range all[struct{ Phone string }](b, "customers", token) {
+		if c.Phone == "" {
+			continue
+		}
+		if r := b.sms(c.Phone, ourNumber, "You owe us something."); r.status != 201 {
+			t.Fatal(r.status, r.body)
+		}
+	}
+	if err := b.s.AdvanceClock(48 * time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	paid := 0
+	for _, o := range b.s.accounts[b.s.ids[0]].tables["invoices"].rows {
+		if inv := o.(*invoice); inv.BillingReason == "subscription_cycle" && inv.Status == "paid" {
+			paid++
+		}
+	}
+	if paid < 10 {
+		t.Errorf("%d have paid", paid)
+	}
+}

@@ -48,6 +48,8 @@ type Config struct {
 	Merchants int    // merchants in the world; 0 means 3
 	// customers of each merchant; 0 means 120, which shows every kind at least once
 	Customers int
+	// customers of single merchants, by their number from 0, where they have not as many as others
+	CustomersOf map[int]int
 	// the first merchant's history has about so many charges, up to 1,000,000; 0 means what its
 	// customers have
 	Charges int
@@ -67,10 +69,12 @@ type Config struct {
 	// authorize shows a page to choose the merchant or deny; false approves at once as the first
 	// merchant
 	Consent bool
-	// customers answer emails: a third of those whose card is dead for good take another and pay
-	// within 48 hours
+	// customers answer emails and SMS: a third of those whose card is dead for good take another
+	// and pay within 48 hours
 	Respond bool
-	Now     func() time.Time // the clock; nil means time.Now
+	// Stripe itself writes to customers whose automatic charge fails, and they read it as any email
+	StripeEmails bool
+	Now          func() time.Time // the clock; nil means time.Now
 }
 
 func (c *Config) setDefaults() error {
@@ -102,6 +106,11 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Customers < 0 || c.Customers > 1_000_000 {
 		return errors.New("the number of customers must lie between 1 and 1000000")
+	}
+	for i, n := range c.CustomersOf {
+		if i < 0 || i >= c.Merchants || n < 1 || n > 1_000_000 {
+			return errors.New("customers of single merchants are those of merchants that are there, 1 to 1000000 each")
+		}
 	}
 	if c.OpenInvoices < 0 || c.OpenInvoices > 1_000_000 {
 		return errors.New("the number of open invoices must lie between 0 and 1000000")
@@ -160,13 +169,17 @@ func New(cfg Config) (*Sandbox, error) {
 	if err := s.loadState(); err != nil {
 		return nil, fmt.Errorf("sandbox state file: %w", err)
 	}
-	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers, sameIDs: cfg.SameIDs, open: cfg.OpenInvoices}
+	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers, sameIDs: cfg.SameIDs, open: cfg.OpenInvoices,
+		emails: cfg.StripeEmails && cfg.Respond}
 	s.platform = w.newAccount("platform", profile{Name: "PHANTOM", Country: "US", Currency: "usd", Zone: "UTC", MCC: "7372"})
 	s.platform.loaded = true
 	s.platform.tell = s.mail
 	s.post = post{hook: cfg.Webhook, client: newPostClient(), closed: make(chan struct{})}
 	for i := range cfg.Merchants {
 		a := w.newAccount(fmt.Sprintf("merchant %d", i), profiles[i%len(profiles)])
+		if n, differs := cfg.CustomersOf[i]; differs {
+			a.world.customers = n
+		}
 		if i == 0 && cfg.Charges > 0 {
 			a.bulk = cfg.Charges
 			// they have fifteen charges or so each, and the history at least half

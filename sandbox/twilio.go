@@ -119,6 +119,7 @@ func (s *Sandbox) sendSMS(q *request, sid string) answer {
 		return bad(21610, "Attempt to send to unsubscribed recipient")
 	}
 	m := s.text(SMS{Account: sid, To: to, From: from, Body: body, Clock: q.now})
+	s.hear(q.now.Unix(), func(cu *customer) bool { return string(cu.Phone) == to })
 	q.target = &nameOnly{ID: m.SID}
 	shown := m.show()
 	shown["status"], shown["date_sent"] = "queued", nil // it goes out a moment later

@@ -26,6 +26,8 @@ type Webhook struct {
 	Basil   bool          `json:"basil"`   // in the shape of API version 2025-03-31.basil
 	Tries   int           `json:"tries"`   // of one copy, until it is answered with 2xx; 0 means 5
 	Events  []string      `json:"events"`  // the types that are sent; none means all
+	// whose events are sent; none means every connected merchant's
+	Accounts []string `json:"accounts"`
 }
 
 // listWebhooks is GET /v1/webhook_endpoints: the platform's own alone.
@@ -106,7 +108,11 @@ func (s *Sandbox) SetWebhook(w Webhook) error {
 
 // mail puts an event into the queue. Callers hold the lock.
 func (s *Sandbox) mail(a *account, e *event) {
-	if s.post.hook.URL == "" || e.Type != "account.application.deauthorized" && !s.grants.connected(a.ID) {
+	hook := &s.post.hook
+	if hook.URL == "" || e.Type != "account.application.deauthorized" && !s.grants.connected(a.ID) {
+		return
+	}
+	if len(hook.Accounts) > 0 && !slices.Contains(hook.Accounts, a.ID) {
 		return
 	}
 	named := *e

@@ -108,6 +108,17 @@ func TestWebhooks(t *testing.T) {
 	if !slices.Contains(types, "invoice.paid") || len(times) < 4 || slices.IsSortedFunc(all, func(a, b taken) int { return slices.Index(types, a.Type) - slices.Index(types, b.Type) }) {
 		t.Errorf("shuffled: %v", types)
 	}
+	// Those of another merchant alone.
+	if err := b.s.SetWebhook(Webhook{URL: m.url, Secret: whsec, Accounts: b.s.Accounts()[1:2]}); err != nil {
+		t.Fatal(err)
+	}
+	b.connect(1)
+	b.s.Truth(b.s.Accounts()[1])
+	b.change(Change{Account: account, Do: "fail_renewal"})
+	b.change(Change{Account: b.s.Accounts()[1], Do: "fail_renewal"})
+	if _, all = m.take(b.s); len(all) == 0 || slices.ContainsFunc(all, func(e taken) bool { return e.Account == account }) {
+		t.Errorf("of the other merchant alone: %v", all)
+	}
 	// Refused at first, and tried again.
 	m.mu.Lock()
 	m.refuse = 2

@@ -121,7 +121,7 @@ func (w *author) newCustomer() {
 	cu.InvoicePrefix = strings.ToUpper(cu.ID[len(cu.ID)-8:])
 	if r.IntN(5) > 0 {
 		place := a.profile.Places[r.IntN(len(a.profile.Places))]
-		cu.Address = address{City: text(place[0]), Country: text(a.profile.Country), PostalCode: text(place[1])}
+		cu.Address = address{City: text(place.city), Country: text(a.profile.Country), PostalCode: text(place.postalCode)}
 	}
 	w.customer = cu
 	w.reach()

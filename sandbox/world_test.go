@@ -288,34 +288,21 @@ func TestEveryKindIsThere(t *testing.T) {
 	}
 }
 
-// There is something to learn: for cards that follow paydays the right day is worth waiting for.
-func TestPaydaysMatter(t *testing.T) {
+// Single merchants may have more customers than others.
+func TestCustomersOf(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(c *Config) { c.Customers = 400; c.Merchants = 1 })
-	b.find(0, payable)
-	a := b.s.accounts[b.s.ids[0]]
-	var tries, wins [2]float64
-	for _, o := range a.tables["charges"].rows {
-		ch := o.(*charge)
-		inv := a.tables["invoices"].byID[string(ch.Invoice)].(*invoice)
-		if inv.of.card == nil || inv.of.card.habit != payday || inv.BillingReason == "subscription_create" {
-			continue
-		}
-		near := 0
-		local := time.Unix(ch.Created, 0).In(a.loc)
-		for _, d := range a.profile.Paydays {
-			if local.Day() >= d && local.Day() < d+3 {
-				near = 1
-			}
-		}
-		tries[near]++
-		if ch.Paid {
-			wins[near]++
+	b := setup(t, func(c *Config) { c.Customers, c.CustomersOf = 20, map[int]int{1: 40} })
+	for n, want := range []int{20, 40, 20} {
+		b.find(n, payable)
+		// a quarter of as many come in the year after, one after another
+		if got := len(b.s.accounts[b.s.ids[n]].tables["customers"].rows); got != want {
+			t.Errorf("merchant %d has %d customers instead of %d", n, got, want)
 		}
 	}
-	far, near := wins[0]/tries[0], wins[1]/tries[1]
-	if tries[1] < 100 || near < 2*far {
-		t.Errorf("success %.2f near a payday (%v charges), %.2f else (%v)", near, tries[1], far, tries[0])
+	for _, wrong := range []map[int]int{{3: 1}, {-1: 1}, {0: 0}} {
+		if _, err := New(Config{CustomersOf: wrong}); err == nil {
+			t.Errorf("%v is taken", wrong)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ func (h *history) email(dst []byte, customer uint32) []byte {
 	return append(dst, "@example.com"...)
 }
 
-func (h *history) place(customer uint32) [2]string {
+func (h *history) place(customer uint32) place {
 	return h.acc.profile.Places[mix(customer)>>32%uint64(len(h.acc.profile.Places))]
 }
 
@@ -99,8 +99,8 @@ var writers = func() map[string]map[string]writer {
 	customers := map[string]writer{
 		"id":             itself("customers"),
 		"created":        number(func(h *history, n int) int64 { return h.customers[n].created }),
-		"city":           words(func(h *history, n int) string { return h.place(uint32(n))[0] }),
-		"postal_code":    words(func(h *history, n int) string { return h.place(uint32(n))[1] }),
+		"city":           words(func(h *history, n int) string { return h.place(uint32(n)).city }),
+		"postal_code":    words(func(h *history, n int) string { return h.place(uint32(n)).postalCode }),
 		"country":        words(func(h *history, _ int) string { return h.acc.profile.Country }),
 		"currency":       words(func(h *history, _ int) string { return h.acc.profile.Currency }),
 		"delinquent":     flag(func(h *history, n int) bool { return h.subs[h.subsOf.of(uint32(n))[0]].status == "past_due" }),

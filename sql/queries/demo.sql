@@ -15,3 +15,12 @@ FROM scheduled_tasks WHERE status IN ('pending', 'running');
 
 -- name: DemoCountReview :one
 SELECT count(*) FROM scheduled_tasks WHERE status = 'needs_review';
+
+-- name: DemoOracleOn :exec
+-- Lets the oracle play from the first day on: its trial in shadow takes weeks.
+INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
+VALUES (false, 'on', phantom_now(), 'the demo begins with it', 0, 0, phantom_now(), 0, phantom_now(), 0, 0, 0, 0);
+
+-- name: DemoRest :exec
+-- Lets all merchants but one stand still: what they have taught is all that is asked of them.
+DELETE FROM scheduled_tasks WHERE merchant_id <> $1;
