@@ -65,8 +65,8 @@ func (p *phantom) readAccess(ctx context.Context) (a access, err error) {
 	back := map[string]bool{}
 	for _, t := range slices.Backward(all) { // the oldest first
 		switch {
-		case !t.Enforced || t.Reason == shield.ByEnd || t.Reason == shield.ByPause:
-		case closed(t.To) && !closed(t.From):
+		case !t.Enforced:
+		case closed(t.To) && !closed(t.From) && (t.Reason == shield.ByFailure || t.Reason == shield.ByChargeback):
 			without[t.Subscription] = true
 		case closed(t.From) && !closed(t.To) && without[t.Subscription]:
 			without[t.Subscription], back[t.Subscription] = false, true

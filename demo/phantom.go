@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,13 +135,10 @@ func work(ctx context.Context, d *run, a *app.App, services app.Services) error 
 // audit begins by itself. Other merchants come first, where there are any: the oracle learns from
 // their past, and from then on they stand still.
 func (p *phantom) connect(ctx context.Context, s *side) (err error) {
-	if s.others > 0 {
-		for _, account := range s.box.Accounts() {
-			if account != s.account {
-				if err := p.enroll(ctx, s.world, account); err != nil {
-					return fmt.Errorf("[STRIPE] handshake: %w", err)
-				}
-			}
+	others := slices.DeleteFunc(s.box.Accounts(), func(account string) bool { return account == s.account })
+	for _, account := range others[:s.others] {
+		if err := p.enroll(ctx, s.world, account); err != nil {
+			return fmt.Errorf("[STRIPE] handshake: %w", err)
 		}
 	}
 	if err := p.authorize(ctx, s.account); err != nil {

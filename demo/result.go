@@ -188,10 +188,14 @@ func (r *result) Rows() (rows []row) {
 
 // Notes say what the table compares.
 func (r *result) Notes() []string {
+	whose := "this merchant alone"
+	if r.Others > 0 {
+		whose = fmt.Sprintf("this merchant and %d more", r.Others)
+	}
 	notes := []string{
 		fmt.Sprintf("All sides have the same merchant with the same %s customers, from the same hour on.", money.Count(int64(r.Customers))),
-		fmt.Sprintf("The oracle has learnt from the past of this merchant and of %d others. It plays from the first day, and leaves one customer in ten to the fixed rules. "+
-			"A new installation lets it play only once it has shown in shadow that it predicts well.", r.Others),
+		fmt.Sprintf("The oracle has learnt from the past of %s. It plays from the first day, and leaves one customer in ten to the fixed rules. "+
+			"A new installation lets it play only once it has shown in shadow that it predicts well.", whose),
 		"Both PHANTOMs write the same emails and SMS, and nobody is held out.",
 		"PHANTOM tells the app who may keep access: with less of it after 10 days of debt, and without it after 21. " +
 			"A person lets through once a day what the breaker holds. A payment lets in again at once. That nobody pays because of it is the sandbox's guess.",
