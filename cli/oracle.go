@@ -175,6 +175,10 @@ func oracleStanding(ctx context.Context, service *oracle.Service, livemode bool,
 		a := e.All
 		fmt.Fprintf(w, "  customers who paid, of those whose window is over: %d of %d where it chose, %d of %d where fixed rules did\n",
 			a.Oracle.Recovered, a.Oracle.Customers, a.Heuristic.Recovered, a.Heuristic.Customers)
+		if r := e.Replay; r.Worth > 0 {
+			fmt.Fprintf(w, "  of %s charges at its moments %.0f %% paid; at those of the fixed rules %.0f %% would have, an estimate worth %.0f charges that decides nothing\n",
+				money.Count(int64(r.Charges)), 100*r.Paid, 100*r.Rules, r.Worth)
+		}
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ var readsAll = map[string]string{
 	"OracleForgetReasons": "once a night, of all merchants",
 	"OracleListStates":    "metrics: two rows",
 	"OracleListSettled":   "once a day, of all merchants",
+	"OracleReplay":        "when an operator asks, of all merchants",
 	"OracleSetState":      "a table of one row for each mode",
 	"OracleListPaydays":   "a night's model is made of all merchants' paydays",
 	"ProbeListMissing":    "once at the start of a process, over the merchants",

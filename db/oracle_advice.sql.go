@@ -599,6 +599,41 @@ func (q *Queries) OracleReadState(ctx context.Context, livemode bool) (OracleSta
 	return i, err
 }
 
+const oracleReplay = `-- name: OracleReplay :one
+SELECT count(*) AS charges, count(*) FILTER (WHERE o.paid) AS paid,
+    coalesce(sum(1 / o.propensity) FILTER (WHERE o.alike), 0)::float8 AS weight,
+    coalesce(sum(1 / o.propensity) FILTER (WHERE o.alike AND o.paid), 0)::float8 AS weight_paid,
+    coalesce(sum(1 / o.propensity ^ 2) FILTER (WHERE o.alike), 0)::float8 AS squares
+FROM (
+    SELECT paid, propensity, abs(extract(epoch FROM planned_for - heuristic_for)) < 3600 AS alike FROM oracle_advice
+    WHERE livemode = $1 AND arm = 'oracle' AND chosen_for IS NOT NULL
+        AND paid IS NOT NULL AND settled_at > phantom_now() - interval '90 days') AS o
+`
+
+type OracleReplayRow struct {
+	Charges    int64
+	Paid       int64
+	Weight     float64
+	WeightPaid float64
+	Squares    float64
+}
+
+// Charges of the oracle's arm that were settled in 90 days, and those of them that were made within
+// the hour that the fixed rules would have chosen. Each of the latter stands for all that were not
+// drawn: it weighs one over its propensity.
+func (q *Queries) OracleReplay(ctx context.Context, livemode bool) (OracleReplayRow, error) {
+	row := q.db.QueryRow(ctx, oracleReplay, livemode)
+	var i OracleReplayRow
+	err := row.Scan(
+		&i.Charges,
+		&i.Paid,
+		&i.Weight,
+		&i.WeightPaid,
+		&i.Squares,
+	)
+	return i, err
+}
+
 const oracleSetState = `-- name: OracleSetState :exec
 UPDATE oracle_states SET state = $1, since = $2, why = $3, looks = $4, fortnights = $5, compared_at = $6, falls = $7, checked_at = phantom_now(), charges = $8,
     log_loss = $9, base_log_loss = $10, calibration_error = $11

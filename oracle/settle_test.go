@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -318,5 +319,47 @@ func TestLeavingWaitsForACharge(t *testing.T) {
 		if n := dbtest.Count(t, s.pool, "SELECT count(*) FROM "+table); n != 0 {
 			t.Errorf("%d rows of %s stay", n, table)
 		}
+	}
+}
+
+// Charges at the fixed rules' moments stand for all that were not drawn, and one that was drawn
+// seldom for more of them.
+func TestReplay(t *testing.T) {
+	t.Parallel()
+	s := newBench(dbtest.Pool(t))
+	shop := oracleMerchant(t, s, "acct_1", "media", false)
+	dbtest.Exec(t, s.pool, `INSERT INTO oracle_states (livemode, state, since, why, looks, fortnights, compared_at, falls, checked_at, charges, log_loss, base_log_loss, calibration_error)
+		VALUES (false, 'on', phantom_now(), 'a test says so', 0, 0, phantom_now(), 0, phantom_now(), 0, 0, 0, 0)`)
+	at := time.Date(2026, 5, 31, 23, 30, 0, 0, time.UTC)
+	for _, c := range []struct {
+		arm        string
+		propensity float64
+		rules      time.Duration // the fixed rules' moment, after the charge
+		paid       bool
+		days       int // since it was settled
+	}{
+		{"oracle", 0.95, 48 * time.Hour, true, 1},
+		{"oracle", 0.95, -2 * time.Hour, false, 1},
+		{"oracle", 0.5, 30 * time.Minute, true, 89}, // weighs 2
+		{"oracle", 0.05, 0, false, 1},               // weighs 20
+		{"oracle", 0.1, -30 * time.Minute, true, 1}, // weighs 10
+		{"heuristic", 1, 0, true, 1},
+		{"", 1, 0, true, 1},
+		{"oracle", 1, 0, true, 91},
+	} {
+		id := s.planned(t, shop, make([]byte, 32), at, at)
+		if _, err := s.pool.Exec(t.Context(), `UPDATE oracle_advice SET arm = nullif($2, ''), propensity = $3, chosen_for = planned_for,
+			heuristic_for = planned_for + $4::interval, paid = $5, settled_at = phantom_now() - make_interval(days => $6) WHERE task_id = $1`,
+			id, c.arm, c.propensity, c.rules, c.paid, c.days); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, e, err := New(s.pool).Evidence(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Replay{Charges: 5, Paid: 3. / 5, Rules: 12. / 32, Worth: 32. * 32 / (4 + 400 + 100)}
+	if got := e.Replay; got.Charges != want.Charges || math.Abs(got.Paid-want.Paid)+math.Abs(got.Rules-want.Rules)+math.Abs(got.Worth-want.Worth) > 1e-9 {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

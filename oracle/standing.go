@@ -74,6 +74,18 @@ type Evidence struct {
 	Knowledge       // the newest model
 	All       Arms  // since it is on
 	Late      Arms  // of these, those whose window was over since the last comparison
+	Replay    Replay
+}
+
+// Replay is what the oracle's moments have brought in, and what the fixed rules' would have on the
+// same charges: self-normalised inverse propensity scoring (Swaminathan and Joachims, "The
+// Self-Normalized Estimator for Counterfactual Learning", 2015) over moments that were drawn by
+// chance. It is shown, and decides nothing.
+type Replay struct {
+	Charges int     // that the oracle has chosen, settled in 90 days
+	Paid    float64 // share of them, over 0 to 1
+	Rules   float64 // share that the fixed rules' moments would have paid, where Worth is over 0
+	Worth   float64 // how many charges of equal weight the estimate is worth
 }
 
 // Until is when a fallback ends; zero in other states.

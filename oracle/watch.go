@@ -70,10 +70,26 @@ func (s *Service) Evidence(ctx context.Context, livemode bool) (now Standing, e 
 	if e, err = s.evidence(ctx, livemode); err != nil || now.State != On {
 		return now, e, err
 	}
-	if err = e.arms(ctx, db.New(s.pool), livemode, now); err != nil {
-		err = fmt.Errorf("compare the oracle's arms: %w", err)
+	queries := db.New(s.pool)
+	if err = e.arms(ctx, queries, livemode, now); err != nil {
+		return now, e, fmt.Errorf("compare the oracle's arms: %w", err)
 	}
-	return now, e, err
+	replay, err := queries.OracleReplay(ctx, livemode)
+	if err != nil {
+		return now, e, fmt.Errorf("replay the oracle's charges: %w", err)
+	}
+	e.Replay = replayOf(replay)
+	return now, e, nil
+}
+
+func replayOf(row db.OracleReplayRow) (r Replay) {
+	if r.Charges = int(row.Charges); r.Charges > 0 {
+		r.Paid = float64(row.Paid) / float64(row.Charges)
+	}
+	if row.Squares > 0 {
+		r.Rules, r.Worth = row.WeightPaid/row.Weight, row.Weight*row.Weight/row.Squares
+	}
+	return r
 }
 
 // judge stores whether the oracle of a mode may choose from now on, and reports whether that has

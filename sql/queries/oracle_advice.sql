@@ -121,6 +121,19 @@ FROM (
 GROUP BY f.oracle_arm
 ORDER BY f.oracle_arm;
 
+-- name: OracleReplay :one
+-- Charges of the oracle's arm that were settled in 90 days, and those of them that were made within
+-- the hour that the fixed rules would have chosen. Each of the latter stands for all that were not
+-- drawn: it weighs one over its propensity.
+SELECT count(*) AS charges, count(*) FILTER (WHERE o.paid) AS paid,
+    coalesce(sum(1 / o.propensity) FILTER (WHERE o.alike), 0)::float8 AS weight,
+    coalesce(sum(1 / o.propensity) FILTER (WHERE o.alike AND o.paid), 0)::float8 AS weight_paid,
+    coalesce(sum(1 / o.propensity ^ 2) FILTER (WHERE o.alike), 0)::float8 AS squares
+FROM (
+    SELECT paid, propensity, abs(extract(epoch FROM planned_for - heuristic_for)) < 3600 AS alike FROM oracle_advice
+    WHERE livemode = sqlc.arg(livemode) AND arm = 'oracle' AND chosen_for IS NOT NULL
+        AND paid IS NOT NULL AND settled_at > phantom_now() - interval '90 days') AS o;
+
 -- name: OracleReadState :one
 SELECT * FROM oracle_states WHERE livemode = $1;
 
