@@ -15,7 +15,7 @@ func playDemo(ctx context.Context, call Call) error {
 	var o demo.Options
 	flags := newFlags("demo")
 	flags.IntVar(&o.Customers, "customers", 150, "customers of the merchant, from 1 to 2000; more take longer")
-	flags.IntVar(&o.Others, "others", 29, "other merchants, from whose past the oracle learns, from 0 to 99; five share what they know")
+	flags.IntVar(&o.Others, "others", 29, "other merchants, from whose past the oracle learns, from 0 to 99; with fewer than five in all nothing is shared")
 	flags.IntVar(&o.Days, "days", 60, "days to live through, from 1 to 90")
 	flags.Uint64Var(&o.Seed, "seed", 1, "the same seed at the same hour makes the same merchant")
 	flags.StringVar(&o.Path, "o", "demo.html", "the page to write")

@@ -27,6 +27,20 @@ func (q *Queries) DemoBusy(ctx context.Context) (bool, error) {
 	return busy, err
 }
 
+const demoCountChosen = `-- name: DemoCountChosen :one
+SELECT count(*)
+FROM oracle_advice o JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
+WHERE o.arm = 'oracle' AND o.planned_for = o.chosen_for AND a.sent_at IS NOT NULL
+`
+
+// Charges that were sent at a moment that the oracle has chosen.
+func (q *Queries) DemoCountChosen(ctx context.Context) (int64, error) {
+	row := q.db.QueryRow(ctx, demoCountChosen)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const demoCountReview = `-- name: DemoCountReview :one
 SELECT count(*) FROM scheduled_tasks WHERE status = 'needs_review'
 `

@@ -26,6 +26,7 @@ import (
 // read what it reads.
 var readsAll = map[string]string{
 	"DemoBusy":            "the demo has a database of its own",
+	"DemoCountChosen":     "the demo has a database of its own",
 	"DemoCountReview":     "the demo has a database of its own",
 	"DemoNext":            "the demo has a database of its own",
 	"DemoOracleOn":        "the demo has a database of its own",

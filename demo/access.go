@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -11,13 +12,21 @@ import (
 	"phantom/shield"
 )
 
-// access is what PHANTOM has told the merchant's app: how many subscriptions have lost access for
-// what is owed on them, how many of these have it again after a payment, and how many are without
-// it.
-type access struct{ Lost, Back, Without int }
+// access is what PHANTOM has told the merchant's app about subscriptions.
+type access struct {
+	Lost   int // that have lost access for what is owed on them: parts of it, or all
+	Back   int // of these, those that have it again because they paid
+	closed []closing
+}
 
-// enforce sets a policy of access as a merchant would: with a look at the preview. Debts of before
-// the demo count from its start.
+// closing is how many subscriptions are without access from a moment on, for what is owed on them.
+type closing struct {
+	at      time.Time
+	without int
+}
+
+// enforce sets a policy of access as a merchant would: with a look at the preview. Debts from
+// before the demo count from its start.
 func (p *phantom) enforce(ctx context.Context, d *run) error {
 	policy := shield.Default()
 	policy.Mode, policy.EffectiveFrom = shield.Enforce, shield.Moment{Time: d.start}
@@ -60,23 +69,33 @@ func (p *phantom) readAccess(ctx context.Context) (a access, err error) {
 			break
 		}
 	}
+	return accessOf(all), nil
+}
+
+// accessOf reads transitions, the newest first.
+func accessOf(all []shield.Transition) (a access) {
 	closed := func(l shield.Level) bool { return l == shield.Limited || l == shield.Blocked }
-	without := map[string]bool{}
-	back := map[string]bool{}
-	for _, t := range slices.Backward(all) { // the oldest first
+	without, back, now := map[string]bool{}, map[string]bool{}, 0
+	for _, t := range slices.Backward(all) {
+		owed := t.Reason == shield.ByFailure || t.Reason == shield.ByChargeback
 		switch {
 		case !t.Enforced:
-		case closed(t.To) && !closed(t.From) && (t.Reason == shield.ByFailure || t.Reason == shield.ByChargeback):
+			continue
+		case closed(t.To) && owed && !without[t.Subscription]:
 			without[t.Subscription] = true
-		case closed(t.From) && !closed(t.To) && without[t.Subscription]:
-			without[t.Subscription], back[t.Subscription] = false, true
+			delete(back, t.Subscription)
+			now++
+		case !closed(t.To) && without[t.Subscription]:
+			without[t.Subscription] = false
+			if t.Reason == shield.ByPayment {
+				back[t.Subscription] = true
+			}
+			now--
+		default:
+			continue
 		}
+		a.closed = append(a.closed, closing{t.At, now})
 	}
-	a = access{Lost: len(without), Back: len(back)}
-	for _, is := range without {
-		if is {
-			a.Without++
-		}
-	}
-	return a, nil
+	a.Lost, a.Back = len(without), len(back)
+	return a
 }

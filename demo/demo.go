@@ -72,7 +72,8 @@ type run struct {
 	start time.Time // by the worlds' clocks: the same full hour
 	sides []*side
 
-	mutex  sync.Mutex // guards the sides' samples, and stops
+	mutex  sync.Mutex // guards the sides' samples, main and stops
+	main   string     // the currency of most debts at the start: the one that is drawn
 	stops  []func()   // in the order of their starts
 	result result
 }
@@ -128,18 +129,21 @@ func (d *run) play(ctx context.Context, stdout io.Writer) (err error) {
 // others end.
 func (d *run) each(ctx context.Context, do func(*side, context.Context) error) error {
 	var group errgroup.Group
-	ctx, end := context.WithCancel(ctx)
-	d.onStop(end) // what is opened lives as long as ctx
+	ctx, end := context.WithCancelCause(ctx)
+	d.onStop(func() { end(nil) }) // what is opened lives as long as ctx
 	for _, s := range d.sides {
 		group.Go(func() error {
 			err := do(s, ctx)
 			if err != nil {
-				end()
+				end(err)
 			}
 			return err
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return context.Cause(ctx) // the first, of which the others are consequences
+	}
+	return nil
 }
 
 func (d *run) onStop(stop func()) {

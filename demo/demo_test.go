@@ -47,11 +47,14 @@ func TestDemo(t *testing.T) { //nolint:paralleltest // it takes the whole machin
 		if recovered[o.Name] == 0 || (o.Charges == 0) != (o.Name == "Stripe alone") || (o.Emails > 0) != (ours || o.Name == "Stripe alone") {
 			t.Errorf("nothing came back, or a side did nothing, or too much: %+v", o)
 		}
-		if o.Twice != 0 || o.Debts < o.Paid {
+		if o.Twice != 0 {
 			t.Errorf("paid twice: %+v", o)
 		}
-		if ours != (o.Access != nil) || ours && (o.Access.Lost == 0 || o.Access.Back > o.Access.Lost) {
+		if ours != (o.Access.Lost > 0) {
 			t.Errorf("%s: access %+v", o.Name, o.Access)
+		}
+		if learns := d.sides[i].learns; learns != (o.Chosen > 0) || learns && !o.standing.Plays(o.knows, r.To) {
+			t.Errorf("%s: the oracle chose %d charges; at the end it is %s, with a model of %v", o.Name, o.Chosen, o.standing.State, o.knows.BuiltAt)
 		}
 		if len(o.samples) < 30 || o.samples[0].atRisk[r.Currencies[0].Code] != r.Currencies[0].AtStart {
 			t.Errorf("%s: %d samples, from %v on", o.Name, len(o.samples), o.samples[0])
@@ -68,7 +71,7 @@ func TestDemo(t *testing.T) { //nolint:paralleltest // it takes the whole machin
 		t.Fatal(err)
 	}
 	checkSelfContained(t, page)
-	if count := bytes.Count(page, []byte("<svg")); count != 2 {
+	if count := bytes.Count(page, []byte("<svg")); count != 4 {
 		t.Errorf("the page has %d charts", count)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -74,7 +75,7 @@ func (p *phantom) open(ctx context.Context, d *run, world *world) error {
 		return err
 	}
 	p.services = a.NewServices()
-	p.services.Oracle.KnownFor = 50 * time.Millisecond // a night takes no longer here than a second
+	p.services.Oracle.KnownFor = 50 * time.Millisecond // a day takes about a second here
 	serve(d, a.NewServer(p.services, nil), listener)
 	return work(ctx, d, a, p.services)
 }
@@ -233,7 +234,7 @@ func (p *phantom) enroll(ctx context.Context, world *world, account string) erro
 }
 
 // learn makes the oracle's first model, and lets it play: its trial in shadow takes weeks, and is
-// no part of the demo. From then on its nightly task learns and checks as in production.
+// no part of the demo. From then on it learns each night, and is checked, as in production.
 func (p *phantom) learn(ctx context.Context) error {
 	built, err := oracle.Rebuild(ctx, p.pool, false)
 	if err != nil {
@@ -250,6 +251,15 @@ func (p *phantom) learn(ctx context.Context) error {
 		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
 	}
 	return nil
+}
+
+// night is what happens once a day: the oracle learns, and a person looks at what is held. The
+// workers' own nights go by the machine's clock.
+func (p *phantom) night(ctx context.Context, log *slog.Logger) error {
+	if err := oracle.Night(ctx, p.pool, log); err != nil {
+		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
+	return p.release(ctx)
 }
 
 // settle waits until every event is delivered and nothing that is due is left.

@@ -2,7 +2,6 @@ package demo
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -17,23 +16,21 @@ import (
 	"phantom/db"
 	"phantom/figures"
 	"phantom/money"
+	"phantom/oracle"
 	"phantom/report"
 	"phantom/sandbox"
 )
 
-// currencies are those of the debts, that of most first: the one that the curves show, because
-// amounts of two currencies do not compare.
+// currencies are those of the debts, the main one first.
 func (d *run) currencies() []string {
-	debts := map[string]int{}
+	debts := map[string]bool{}
 	for _, s := range d.sides {
 		for _, debt := range s.debts {
-			debts[debt.currency]++
+			debts[debt.currency] = true
 		}
 	}
-	if len(debts) == 0 {
-		return []string{"usd"}
-	}
-	return slices.SortedFunc(maps.Keys(debts), func(a, b string) int { return cmp.Or(debts[b]-debts[a], strings.Compare(a, b)) })
+	delete(debts, d.main)
+	return append([]string{d.main}, slices.Sorted(maps.Keys(debts))...)
 }
 
 // result is what the demo came to.
@@ -62,13 +59,17 @@ type currencyOutcome struct {
 // own ledger.
 type outcome struct {
 	Name, Long       string
-	Charges, Retries int64 // its own, and those of Stripe's Smart Retries besides
+	Charges, Retries int64           // its own, and those of Stripe's Smart Retries besides
+	Chosen           int64           // of its own, those at a moment that the oracle chose
+	standing         oracle.Standing // at the end, where the oracle plays
+	knows            oracle.Knowledge
 	Emails, SMS      int64
 	Debts, Paid      int // invoices that a ghost has ever owed, and that are paid
 	Ghosts           int // left at the end
 	Twice            int
 	Hunts            figures.HuntCounts
-	Access           *access // nil where nobody tells the app
+	Ours             bool // PHANTOM's
+	Access           access
 	samples          []sample
 }
 
@@ -98,11 +99,9 @@ func (d *run) conclude(ctx context.Context, took time.Duration) error {
 			for code, c := range booked.Currencies {
 				causes[code] = c.ByCause
 			}
-			told, err := p.readAccess(ctx)
-			if err != nil {
+			if err := s.concludePhantom(ctx, &o); err != nil {
 				return err
 			}
-			o.Access = &told
 			review, err := db.New(p.pool).DemoCountReview(ctx)
 			if err != nil {
 				return fmt.Errorf("[DATABASE] %s", db.Describe(err))
@@ -116,6 +115,27 @@ func (d *run) conclude(ctx context.Context, took time.Duration) error {
 		r.Sides = append(r.Sides, o)
 	}
 	d.result = r
+	return nil
+}
+
+// concludePhantom adds what only PHANTOM's sides have.
+func (s *side) concludePhantom(ctx context.Context, o *outcome) (err error) {
+	o.Ours = true
+	if o.Access, err = s.phantom.readAccess(ctx); err != nil {
+		return err
+	}
+	if o.Chosen, err = db.New(s.phantom.pool).DemoCountChosen(ctx); err != nil {
+		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
+	if !s.learns {
+		return nil
+	}
+	if o.standing, err = s.phantom.services.Oracle.Standing(ctx, false); err == nil {
+		_, o.knows, err = s.phantom.services.Oracle.Model(ctx, false)
+	}
+	if err != nil {
+		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
+	}
 	return nil
 }
 
@@ -145,7 +165,19 @@ func (r *result) Rows() (rows []row) {
 		}
 		rows = append(rows, line)
 	}
+	ours := func(name string, of func(outcome) int64) {
+		line := row{Name: name}
+		for _, o := range r.Sides {
+			says := ""
+			if o.Ours {
+				says = money.Count(of(o))
+			}
+			line.Values = append(line.Values, says)
+		}
+		rows = append(rows, line)
+	}
 	count("Charges sent", func(o outcome) int64 { return o.Charges })
+	ours("Of these, the oracle chose", func(o outcome) int64 { return o.Chosen })
 	count("Retries by Stripe", func(o outcome) int64 { return o.Retries })
 	count("Emails sent", func(o outcome) int64 { return o.Emails })
 	count("SMS sent", func(o outcome) int64 { return o.SMS })
@@ -156,31 +188,20 @@ func (r *result) Rows() (rows []row) {
 			recovered.Values = append(recovered.Values, money.Format(s.Recovered, c.Code))
 			left.Values = append(left.Values, money.Format(s.Left, c.Code))
 		}
-		if slices.ContainsFunc(c.Sides, func(s currencyOutcome) bool { return s.Recovered != 0 }) || len(rows) == 4 {
-			rows = append(rows, recovered) // of the main currency always
+		if slices.ContainsFunc(c.Sides, func(s currencyOutcome) bool { return s.Recovered != 0 }) || c.Code == r.Currencies[0].Code {
+			rows = append(rows, recovered)
 		}
 		rows = append(rows, left)
 	}
 	count("Invoices owed", func(o outcome) int64 { return int64(o.Debts) })
-	count("Of them paid", func(o outcome) int64 { return int64(o.Paid) })
+	count("Of these, paid", func(o outcome) int64 { return int64(o.Paid) })
 	each := row{Name: "Charges per invoice paid"}
 	for _, o := range r.Sides {
 		each.Values = append(each.Values, fmt.Sprintf("%.1f", float64(o.Charges+o.Retries)/float64(max(o.Paid, 1))))
 	}
 	rows = append(rows, each)
-	apps := func(name string, of func(*access) int) {
-		line := row{Name: name}
-		for _, o := range r.Sides {
-			says := ""
-			if o.Access != nil {
-				says = money.Count(int64(of(o.Access)))
-			}
-			line.Values = append(line.Values, says)
-		}
-		rows = append(rows, line)
-	}
-	apps("Lost access", func(a *access) int { return a.Lost })
-	apps("Of them let in again", func(a *access) int { return a.Back })
+	ours("Lost access", func(o outcome) int64 { return int64(o.Access.Lost) })
+	ours("Of these, have it again", func(o outcome) int64 { return int64(o.Access.Back) })
 	count("Ghosts left", func(o outcome) int64 { return int64(o.Ghosts) })
 	count("Paid twice, by the ledger", func(o outcome) int64 { return int64(o.Twice) })
 	return rows
@@ -197,12 +218,17 @@ func (r *result) Notes() []string {
 		fmt.Sprintf("The oracle has learnt from the past of %s. It plays from the first day, and leaves one customer in ten to the fixed rules. "+
 			"A new installation lets it play only once it has shown in shadow that it predicts well.", whose),
 		"Both PHANTOMs write the same emails and SMS, and nobody is held out.",
-		"PHANTOM tells the app who may keep access: with less of it after 10 days of debt, and without it after 21. " +
-			"A person lets through once a day what the breaker holds. A payment lets in again at once. That nobody pays because of it is the sandbox's guess.",
+		"PHANTOM tells the app who may keep access. After 10 days of debt a customer has limited access, after 21 none. Once a day a person releases what the breaker holds. " +
+			"Who pays has access again at once. In the sandbox nobody pays because they lost access.",
 		"The schedule charges each failed invoice 1, 3, 5 and 7 days after its failure, and those that had failed before the start as if they had then. It writes to nobody.",
 		"Stripe alone stands for Smart Retries with Stripe's emails: up to eight charges within two weeks, at random hours of the day, and an email after each failure. " +
-			"How the real one chooses is not known, so that this is no measure of it. Smart Retries is off for what PHANTOM or the schedule charges, and goes on for all else.",
-		"Recovered is what a ghost owed and paid, no matter who brought it about.",
+			"How the real one chooses is not known, so this does not measure it. Smart Retries is off for what PHANTOM or the schedule charges, and goes on for all else.",
+		"Recovered is what a ghost owed and paid, no matter who brought it about. A subscription that Stripe cancels or marks unpaid after its last retry is no ghost any more, " +
+			"so what it owes is not at risk either.",
+		"One run shows no small difference: two runs of one seed may differ by a tenth, because charges are spread over the hour by a key that is drawn anew.",
+	}
+	if at := r.Sides[0].standing; at.State != "" && at.State != oracle.On {
+		notes = append(notes, fmt.Sprintf("Since %s the oracle has been in %s: %s.", at.Since.UTC().Format(time.DateOnly), at.State, at.Why))
 	}
 	for _, c := range r.Currencies {
 		for i, s := range c.Sides {
@@ -243,11 +269,12 @@ var pageTemplate = template.Must(template.New("demo").Funcs(template.FuncMap{"mo
 // page is the result with its curves.
 func (r *result) page() ([]byte, error) {
 	code := r.Currencies[0].Code
-	curves := func(of func(sample) map[string]int64) (all []report.Curve) {
+	amount := func(n int64) string { return money.Format(n, code) }
+	curves := func(of func(sample) int64) (all []report.Curve) {
 		for i, o := range r.Sides {
 			c := report.Curve{Name: o.Name, Strong: i == 0}
 			for _, s := range o.samples {
-				c.Points = append(c.Points, report.CurvePoint{Day: s.day, Amount: of(s)[code]})
+				c.Points = append(c.Points, report.CurvePoint{Day: s.day, Amount: of(s)})
 			}
 			all = append(all, c)
 		}
@@ -255,21 +282,44 @@ func (r *result) page() ([]byte, error) {
 	}
 	view := struct {
 		*result
-		Main              currencyResult
-		Style             template.CSS
-		Policy            string
-		Recovered, AtRisk template.HTML
+		Main                               currencyResult
+		Style                              template.CSS
+		Policy                             string
+		Recovered, AtRisk, Charges, Access template.HTML
 	}{result: r, Main: r.Currencies[0], Style: report.Style(), Policy: report.Policy()}
-	var err error
-	if view.Recovered, err = report.CurveChart("chart-recovered", "Recovered, by the day", code,
-		curves(func(s sample) map[string]int64 { return s.recovered })); err != nil {
-		return nil, err
-	}
-	if view.AtRisk, err = report.CurveChart("chart-at-risk", "At risk, by the day", code,
-		curves(func(s sample) map[string]int64 { return s.atRisk })); err != nil {
-		return nil, err
+	for _, chart := range []struct {
+		into      *template.HTML
+		id, title string
+		format    func(int64) string
+		curves    []report.Curve
+	}{
+		{&view.Recovered, "chart-recovered", "Recovered, by the day", amount, curves(func(s sample) int64 { return s.recovered[code] })},
+		{&view.AtRisk, "chart-at-risk", "At risk, by the day", amount, curves(func(s sample) int64 { return s.atRisk[code] })},
+		{&view.Charges, "chart-charges", "Charges, by the day", money.Count, curves(func(s sample) int64 { return s.charges })},
+		{&view.Access, "chart-access", "Subscriptions without access, by the day", money.Count, r.closedCurves()},
+	} {
+		var err error
+		if *chart.into, err = report.CurveChart(chart.id, chart.title, chart.format, chart.curves); err != nil {
+			return nil, err
+		}
 	}
 	var page bytes.Buffer
-	err = pageTemplate.Execute(&page, view)
+	err := pageTemplate.Execute(&page, view)
 	return page.Bytes(), err
+}
+
+// closedCurves are how many are without access, where PHANTOM tells the app.
+func (r *result) closedCurves() (all []report.Curve) {
+	for i, o := range r.Sides {
+		if !o.Ours {
+			continue
+		}
+		c := report.Curve{Name: o.Name, Strong: i == 0, Points: []report.CurvePoint{{}}}
+		for _, change := range o.Access.closed {
+			c.Points = append(c.Points, report.CurvePoint{Day: change.at.Sub(r.From).Hours() / 24, Amount: int64(change.without)})
+		}
+		last := c.Points[len(c.Points)-1]
+		all = append(all, report.Curve{Name: c.Name, Strong: c.Strong, Points: append(c.Points, report.CurvePoint{Day: float64(r.Days), Amount: last.Amount})})
+	}
+	return all
 }

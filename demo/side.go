@@ -29,7 +29,7 @@ type side struct {
 type sample struct {
 	day               float64
 	atRisk, recovered map[string]int64
-	charges, messages int64
+	charges, messages int64 // Stripe's own among them
 }
 
 const (
@@ -61,15 +61,15 @@ func (s *side) connect(ctx context.Context) error {
 // live lets the days pass, and tells after each sample.
 func (s *side) live(ctx context.Context, tell func()) error {
 	end := s.start.AddDate(0, 0, s.Days)
-	var looked, released time.Time
+	var looked, night time.Time
 	for {
 		if s.phantom != nil {
 			if err := s.phantom.settle(ctx, s.box); err != nil {
 				return err
 			}
-			if s.now.Sub(released) >= 24*time.Hour {
-				released = s.now
-				if err := s.phantom.release(ctx); err != nil {
+			if s.now.Sub(night) >= 24*time.Hour {
+				night = s.now
+				if err := s.phantom.night(ctx, s.log); err != nil {
 					return err
 				}
 			}
@@ -148,6 +148,9 @@ func (s *side) sample(ctx context.Context) error {
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
+	if s.main == "" { // all sides begin with the same debts
+		s.main = s.mainCurrency()
+	}
 	s.samples = append(s.samples, now)
 	return nil
 }

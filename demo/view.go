@@ -3,7 +3,6 @@ package demo
 import (
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -75,7 +74,7 @@ func (v *view) show() {
 		}
 		then = append(then, s.samples[at])
 	}
-	code := v.currency()
+	code := d.main
 	if !v.redraw {
 		line := fmt.Sprintf("day %2d  recovered:", day)
 		for i, s := range d.sides {
@@ -85,7 +84,7 @@ func (v *view) show() {
 		return
 	}
 	cells := func(name string, of func(i int) string) string {
-		line := fmt.Sprintf("%-10s", name)
+		line := fmt.Sprintf("%-11s", name)
 		for i := range d.sides {
 			line += fmt.Sprintf(" %15s", of(i))
 		}
@@ -96,21 +95,9 @@ func (v *view) show() {
 		cells("", func(i int) string { return d.sides[i].Name }),
 		cells("at risk", func(i int) string { return money.Format(then[i].atRisk[code], code) }),
 		cells("recovered", func(i int) string { return money.Format(then[i].recovered[code], code) }),
-		cells("charges", func(i int) string { return money.Count(then[i].charges) }),
+		cells("all charges", func(i int) string { return money.Count(then[i].charges) }),
 		cells("messages", func(i int) string { return money.Count(then[i].messages) }),
 	})
-}
-
-// currency is that in which most is at risk at the start.
-func (v *view) currency() string {
-	code := "usd"
-	most := int64(-1)
-	for _, c := range slices.Sorted(maps.Keys(v.d.sides[0].samples[0].atRisk)) {
-		if amount := v.d.sides[0].samples[0].atRisk[c]; amount > most {
-			code, most = c, amount
-		}
-	}
-	return code
 }
 
 func (v *view) draw(lines []string) {

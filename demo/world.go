@@ -212,6 +212,21 @@ func (w *world) look(ctx context.Context, start time.Time) error {
 	return nil
 }
 
+// mainCurrency is that of most debts: amounts of two currencies do not compare.
+func (w *world) mainCurrency() string {
+	count := map[string]int{}
+	for _, debt := range w.debts {
+		count[debt.currency]++
+	}
+	main := "usd"
+	for _, code := range slices.Sorted(maps.Keys(count)) {
+		if count[code] > count[main] {
+			main = code
+		}
+	}
+	return main
+}
+
 // next is when a schedule charges next, nil for never.
 func (w *world) next(schedule []int) *time.Time {
 	var first *time.Time

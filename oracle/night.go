@@ -155,10 +155,8 @@ func Nightly(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 	tick := time.NewTicker(nightlyEvery)
 	defer tick.Stop()
 	for {
-		for _, livemode := range []bool{true, false} {
-			if err := nightly(ctx, pool, livemode, log); err != nil && ctx.Err() == nil {
-				log.Error("[WORKER] the oracle cannot learn: it is tried again", "cause", db.Describe(err))
-			}
+		if err := Night(ctx, pool, log); err != nil && ctx.Err() == nil {
+			log.Error("[WORKER] the oracle cannot learn: it is tried again", "cause", db.Describe(err))
 		}
 		select {
 		case <-tick.C:
@@ -166,6 +164,14 @@ func Nightly(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 			return
 		}
 	}
+}
+
+// Night does what is due of a night's work, in each mode.
+func Night(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) (err error) {
+	for _, livemode := range []bool{true, false} {
+		err = errors.Join(err, nightly(ctx, pool, livemode, log))
+	}
+	return err
 }
 
 func nightly(ctx context.Context, pool *pgxpool.Pool, livemode bool, log *slog.Logger) error {

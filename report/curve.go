@@ -11,18 +11,16 @@ import (
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-
-	"phantom/money"
 )
 
-// Curve is one line of a [CurveChart]: an amount by the day.
+// Curve is one line of a [CurveChart]: an amount or a count by the day.
 type Curve struct {
 	Name   string
 	Strong bool // the one that the chart is about
 	Points []CurvePoint
 }
 
-// CurvePoint is an amount in minor units at a time, in days.
+// CurvePoint is an amount, in minor units where it is money, at a time in days.
 type CurvePoint struct {
 	Day    float64
 	Amount int64
@@ -33,9 +31,10 @@ const curveHeight = 210 // points
 // dashes tell the other curves apart.
 var dashes = [][]vg.Length{nil, {6, 3}, {1.5, 2.5}}
 
-// CurveChart draws amounts of one currency over days, each curve with its name and last amount at
-// its end. Id names the chart on the page; title is for who cannot see it.
-func CurveChart(id, title, currency string, curves []Curve) (template.HTML, error) {
+// CurveChart draws amounts of one currency, or counts, over days, each curve with its name and last
+// amount at its end. Id names the chart on the page; title is for who cannot see it; format writes
+// an amount.
+func CurveChart(id, title string, format func(int64) string, curves []Curve) (template.HTML, error) {
 	p := plot.New()
 	p.BackgroundColor = nil
 	p.X.Padding, p.Y.Padding = 4, 4
@@ -61,7 +60,7 @@ func CurveChart(id, title, currency string, curves []Curve) (template.HTML, erro
 	p.Y.Tick.Marker = plot.TickerFunc(func(least, most float64) (ticks []plot.Tick) {
 		for _, t := range (plot.DefaultTicks{}).Ticks(least, most) {
 			if t.Label != "" {
-				ticks = append(ticks, plot.Tick{Value: t.Value, Label: money.Format(int64(t.Value), currency)})
+				ticks = append(ticks, plot.Tick{Value: t.Value, Label: format(int64(t.Value))})
 			}
 		}
 		return ticks
@@ -87,7 +86,7 @@ func CurveChart(id, title, currency string, curves []Curve) (template.HTML, erro
 			line.LineStyle = style
 			p.Add(line)
 		}
-		says := money.Format(last.Amount, currency)
+		says := format(last.Amount)
 		for row, t := range []string{c.Name, says} {
 			label, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: days * 1.03, Y: ends[i]}}, Labels: []string{t}})
 			if err != nil {

@@ -42,8 +42,9 @@ type world struct {
 	epoch     int64
 	customers int
 	sameIDs   bool
-	open      int // customers with one open invoice each in place of the cast; 0 = the cast
-	emails    bool
+	open      int  // customers with one open invoice each in place of the cast; 0 = the cast
+	emails    bool // Stripe writes to customers
+	respond   bool // customers answer
 }
 
 // stream is a source of random numbers for one purpose. Because every decision has its own, what

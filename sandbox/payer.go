@@ -30,7 +30,7 @@ type payer struct {
 	bank bank
 }
 
-// bank is the issuer of a card, in its own office hours.
+// bank is the issuer of a card. Its hours are those of its customers' clocks.
 type bank struct {
 	opens   int // hour at which it looks at what it has put off
 	hours   int // for how long
@@ -92,6 +92,9 @@ func (a *account) bank(n int) bank {
 		b.opens = (b.opens + 12) % 24
 	}
 	first := time.Weekday(1 + r.IntN(3))
+	if weekendIn(a.Country)[0] == time.Friday {
+		first--
+	}
 	b.best = []time.Weekday{first, first + 1, first + 2}
 	return b
 }

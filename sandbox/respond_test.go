@@ -100,7 +100,8 @@ func TestRespondMoreToMore(t *testing.T) {
 	}
 }
 
-// Stripe's own emails after failed charges bring customers round too, and without them none do.
+// Stripe's own emails after failed charges bring customers round too. Without them only those come
+// whose story it is.
 func TestStripeWrites(t *testing.T) {
 	t.Parallel()
 	paid := map[bool]int{}

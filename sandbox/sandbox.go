@@ -72,7 +72,7 @@ type Config struct {
 	// customers answer emails and SMS: a third of those whose card is dead for good take another
 	// and pay within 48 hours
 	Respond bool
-	// Stripe itself writes to customers whose automatic charge fails, and they read it as any email
+	// Stripe itself writes to customers whose charge fails; with Respond they read it as any email
 	StripeEmails bool
 	Now          func() time.Time // the clock; nil means time.Now
 }
@@ -109,7 +109,7 @@ func (c *Config) setDefaults() error {
 	}
 	for i, n := range c.CustomersOf {
 		if i < 0 || i >= c.Merchants || n < 1 || n > 1_000_000 {
-			return errors.New("customers of single merchants are those of merchants that are there, 1 to 1000000 each")
+			return errors.New("CustomersOf must name merchants that exist, with 1 to 1000000 customers each")
 		}
 	}
 	if c.OpenInvoices < 0 || c.OpenInvoices > 1_000_000 {
@@ -170,7 +170,7 @@ func New(cfg Config) (*Sandbox, error) {
 		return nil, fmt.Errorf("sandbox state file: %w", err)
 	}
 	w := world{seed: cfg.Seed, epoch: s.epoch, customers: cfg.Customers, sameIDs: cfg.SameIDs, open: cfg.OpenInvoices,
-		emails: cfg.StripeEmails && cfg.Respond}
+		emails: cfg.StripeEmails, respond: cfg.Respond}
 	s.platform = w.newAccount("platform", profile{Name: "PHANTOM", Country: "US", Currency: "usd", Zone: "UTC", MCC: "7372"})
 	s.platform.loaded = true
 	s.platform.tell = s.mail

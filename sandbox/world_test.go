@@ -294,7 +294,6 @@ func TestCustomersOf(t *testing.T) {
 	b := setup(t, func(c *Config) { c.Customers, c.CustomersOf = 20, map[int]int{1: 40} })
 	for n, want := range []int{20, 40, 20} {
 		b.find(n, payable)
-		// a quarter of as many come in the year after, one after another
 		if got := len(b.s.accounts[b.s.ids[n]].tables["customers"].rows); got != want {
 			t.Errorf("merchant %d has %d customers instead of %d", n, got, want)
 		}

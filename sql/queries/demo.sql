@@ -24,3 +24,9 @@ VALUES (false, 'on', phantom_now(), 'the demo begins with it', 0, 0, phantom_now
 -- name: DemoRest :exec
 -- Lets all merchants but one stand still: what they have taught is all that is asked of them.
 DELETE FROM scheduled_tasks WHERE merchant_id <> $1;
+
+-- name: DemoCountChosen :one
+-- Charges that were sent at a moment that the oracle has chosen.
+SELECT count(*)
+FROM oracle_advice o JOIN attempts a ON a.merchant_id = o.merchant_id AND a.task_id = o.task_id
+WHERE o.arm = 'oracle' AND o.planned_for = o.chosen_for AND a.sent_at IS NOT NULL;

@@ -1,5 +1,5 @@
-// Package liberationsansbold stands in for Liberation Sans Bold: charts take a text's width from a
-// font alone, and the browser's own font differs from it by more than bold letters do.
+// Package liberationsansbold stands in for Liberation Sans Bold: charts use the font only for the
+// width of texts, and the browser's own font differs from it by more than bold letters do.
 package liberationsansbold
 
 import "codeberg.org/go-fonts/liberation/liberationsansregular"
