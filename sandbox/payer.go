@@ -134,9 +134,10 @@ func (p *payer) chance(h habit, at time.Time) float64 {
 
 // funds is the chance that there is enough money: much after a payday, and less with every day.
 func (p *payer) funds(local time.Time) float64 {
+	year, month, day := local.Date()
 	for past := range 62 {
-		// at noon, so that no change of the clocks moves the day
-		d := time.Date(local.Year(), local.Month(), local.Day()-past, 12, 0, 0, 0, p.zone)
+		// a date alone, which no change of the clocks moves
+		d := time.Date(year, month, day-past, 0, 0, 0, 0, time.UTC)
 		if !p.paidOn(d) {
 			continue
 		}
