@@ -87,7 +87,7 @@ func accessOf(all []shield.Transition) (a access) {
 			now++
 		case !closed(t.To) && without[t.Subscription]:
 			without[t.Subscription] = false
-			if t.Reason == shield.ByPayment {
+			if t.Reason == shield.ByPayment || t.Reason == shield.ByAnnouncement {
 				back[t.Subscription] = true
 			}
 			now--

@@ -27,6 +27,7 @@ func TestAccess(t *testing.T) {
 		"paid":              {[]step{lost, {"a", shield.Limited, shield.Full, shield.ByPayment}}, access{Lost: 1, Back: 1}},
 		"paid, and lost it again": {[]step{lost, {"a", shield.Limited, shield.Full, shield.ByPayment}, lost},
 			access{Lost: 1}},
+		"announced":  {[]step{lost, {"a", shield.Limited, shield.Full, shield.ByAnnouncement}}, access{Lost: 1, Back: 1}},
 		"forgiven":   {[]step{lost, {"a", shield.Limited, shield.Full, shield.ByWriteOff}}, access{Lost: 1}},
 		"under way":  {[]step{lost, {"a", shield.Limited, shield.Full, shield.ByPaymentUnderWay}}, access{Lost: 1}},
 		"ended":      {[]step{{"a", shield.Full, shield.Blocked, shield.ByEnd}}, access{}},
