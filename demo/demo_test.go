@@ -22,8 +22,9 @@ func TestDemo(t *testing.T) { //nolint:paralleltest // it takes the whole machin
 	temporary := t.TempDir()
 	path := filepath.Join(temporary, "demo.html")
 	var out, stderr bytes.Buffer
-	d := newRun(Options{Customers: 30, Days: 14, Others: 6, Seed: 1, Path: path},
+	d := newRun(Options{Customers: 60, Days: 14, Others: 6, Seed: 1, Path: path},
 		slog.New(slog.NewTextHandler(&stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+
 	if err := d.play(t.Context(), &out); err != nil {
 		t.Fatalf("%v\n%s%s", err, &out, &stderr)
 	}
@@ -33,6 +34,9 @@ func TestDemo(t *testing.T) { //nolint:paralleltest // it takes the whole machin
 		}
 	}
 	r := d.result
+	for _, o := range r.Sides {
+		t.Logf("%s: charges %d chosen %d emails %d paid %d lost %d", o.Name, o.Charges, o.Chosen, o.Emails, o.Paid, o.Access.Lost)
+	}
 	recovered := map[string]int64{}
 	for _, c := range r.Currencies {
 		for i, s := range c.Sides {

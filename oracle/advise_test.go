@@ -256,6 +256,26 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
+// What is known is read anew once it is as old as it may be, while what was known answers.
+func TestKnownFor(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.Pool(t)
+	long, short := New(pool), New(pool)
+	short.KnownFor = time.Nanosecond
+	for _, s := range []*Service{long, short} {
+		ask(t, s, due(1))
+	}
+	dbtest.Exec(t, pool, `INSERT INTO oracle_model (livemode, merchants, attempts, coefficients, built_at) VALUES (false, 9, 9, '{"Format":1}', '2026-05-04')`)
+	for began := time.Now(); ask(t, short, due(1)).Advice.Model == 0; time.Sleep(time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatal("the new model is never read")
+		}
+	}
+	if m := ask(t, long, due(1)); m.Advice.Model != 0 && time.Since(long.latest[false].read) < knownFor {
+		t.Error("what is known is read with each question")
+	}
+}
+
 // An invoice that the oracle would give up is charged when the fixed rules say: else it would be
 // missing from the oracle's arm.
 func TestNoInvoiceIsGivenUp(t *testing.T) {
