@@ -589,33 +589,42 @@ func (q *Queries) TaskGetParams(ctx context.Context, arg TaskGetParamsParams) ([
 }
 
 const taskHeartbeat = `-- name: TaskHeartbeat :many
-UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => $1)
-FROM (SELECT unnest($3::uuid[]) AS merchant_id, unnest($2::uuid[]) AS id,
-    unnest($4::bigint[]) AS fence ORDER BY 2) AS held
-WHERE t.id = ANY (ARRAY(SELECT unnest($2::uuid[])))
-    -- it runs; by its status it would be looked for among all that run
-    AND t.lease_until IS NOT NULL
-    AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence
-RETURNING t.id
+WITH held AS (
+    SELECT unnest($2::uuid[]) AS merchant_id, unnest($1::uuid[]) AS id,
+        unnest($3::bigint[]) AS fence
+), free AS (
+    SELECT t.merchant_id, t.id FROM scheduled_tasks t JOIN held ON t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence
+    -- planned as few rows, and so never as a scan of the whole table
+    WHERE t.id = ANY (ARRAY(SELECT unnest($1::uuid[])))
+        -- it runs; by its status it would be looked for among all that run
+        AND t.lease_until IS NOT NULL
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+), extended AS (
+    UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => $4)
+    FROM free WHERE t.id = ANY (ARRAY(SELECT unnest($1::uuid[]))) AND t.merchant_id = free.merchant_id AND t.id = free.id
+)
+SELECT t.id FROM scheduled_tasks t JOIN held ON held.merchant_id = t.merchant_id AND held.id = t.id AND held.fence = t.fence
+WHERE t.id = ANY (ARRAY(SELECT unnest($1::uuid[]))) AND t.lease_until IS NOT NULL
+ORDER BY t.id
 `
 
 type TaskHeartbeatParams struct {
-	LeaseSeconds float64
 	Ids          []uuid.UUID
 	MerchantIds  []uuid.UUID
 	Fences       []int64
+	LeaseSeconds float64
 }
 
-// Extends the leases that are still the caller's and says which these are. This and the two that
-// settle name rows by id and not by place, because a heartbeat moves them, and in the order of ids,
-// so that they never lock each other out.
-// planned as few rows, and so never as a scan of the whole table
+// Extends the leases that are still the caller's and says which these are. It waits for nobody
+// while it holds rows: a transaction that ends one of the tasks may be about to join another. Whose
+// row is locked goes without this heartbeat, and is the caller's as long as its fence says so. This
+// and the two that settle name rows by id and not by place, because a heartbeat moves them.
 func (q *Queries) TaskHeartbeat(ctx context.Context, arg TaskHeartbeatParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, taskHeartbeat,
-		arg.LeaseSeconds,
 		arg.Ids,
 		arg.MerchantIds,
 		arg.Fences,
+		arg.LeaseSeconds,
 	)
 	if err != nil {
 		return nil, err

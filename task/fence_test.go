@@ -309,6 +309,37 @@ func TestTakenOverFromItself(t *testing.T) {
 	}
 }
 
+// A heartbeat never waits for one task while it holds another: whoever ends the one may be about to
+// join the other, and PostgreSQL would end one of the two. What it cannot lock stays the worker's.
+func TestHeartbeatWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	low, high := b.claim(b.enqueue(task.New{Kind: "low"})), b.claim(b.enqueue(task.New{Kind: "high"}))
+	before := *b.get(low.ID).LeaseUntil
+	ending, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ending.Rollback(t.Context()) }()
+	if err := task.Finish(t.Context(), ending, high, state.TaskSucceeded, nil, ""); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	kept, err := db.New(b.pool).TaskHeartbeat(ctx, db.TaskHeartbeatParams{
+		LeaseSeconds: 600, MerchantIds: []uuid.UUID{b.merchant, b.merchant}, Ids: []uuid.UUID{low.ID, high.ID}, Fences: []int64{low.Fence, high.Fence},
+	})
+	if err != nil || len(kept) != 2 {
+		t.Fatalf("it keeps %v: %v", kept, err)
+	}
+	if lease := *b.get(low.ID).LeaseUntil; lease.Sub(before) < 5*time.Minute {
+		t.Errorf("the lease of what was free ends at %s", lease)
+	}
+	if err := task.Finish(t.Context(), ending, low, state.TaskSucceeded, nil, ""); err != nil {
+		t.Errorf("who ends one task cannot lock the other: %v", err)
+	}
+}
+
 // A handler whose task another process has taken is told by its next heartbeat.
 func TestLeaseIsLostAloud(t *testing.T) {
 	t.Parallel()

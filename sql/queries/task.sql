@@ -136,18 +136,27 @@ SELECT status, coalesce(last_error, '')::text AS last_error, coalesce(extract(ep
 FROM scheduled_tasks WHERE merchant_id = $1 AND id = $2;
 
 -- name: TaskHeartbeat :many
--- Extends the leases that are still the caller's and says which these are. This and the two that
--- settle name rows by id and not by place, because a heartbeat moves them, and in the order of ids,
--- so that they never lock each other out.
-UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
-FROM (SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
-    unnest(sqlc.arg(fences)::bigint[]) AS fence ORDER BY 2) AS held
--- planned as few rows, and so never as a scan of the whole table
-WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[])))
-    -- it runs; by its status it would be looked for among all that run
-    AND t.lease_until IS NOT NULL
-    AND t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence
-RETURNING t.id;
+-- Extends the leases that are still the caller's and says which these are. It waits for nobody
+-- while it holds rows: a transaction that ends one of the tasks may be about to join another. Whose
+-- row is locked goes without this heartbeat, and is the caller's as long as its fence says so. This
+-- and the two that settle name rows by id and not by place, because a heartbeat moves them.
+WITH held AS (
+    SELECT unnest(sqlc.arg(merchant_ids)::uuid[]) AS merchant_id, unnest(sqlc.arg(ids)::uuid[]) AS id,
+        unnest(sqlc.arg(fences)::bigint[]) AS fence
+), free AS (
+    SELECT t.merchant_id, t.id FROM scheduled_tasks t JOIN held ON t.merchant_id = held.merchant_id AND t.id = held.id AND t.fence = held.fence
+    -- planned as few rows, and so never as a scan of the whole table
+    WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[])))
+        -- it runs; by its status it would be looked for among all that run
+        AND t.lease_until IS NOT NULL
+    FOR NO KEY UPDATE OF t SKIP LOCKED
+), extended AS (
+    UPDATE scheduled_tasks t SET lease_until = clock_timestamp() + make_interval(secs => sqlc.arg(lease_seconds))
+    FROM free WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) AND t.merchant_id = free.merchant_id AND t.id = free.id
+)
+SELECT t.id FROM scheduled_tasks t JOIN held ON held.merchant_id = t.merchant_id AND held.id = t.id AND held.fence = t.fence
+WHERE t.id = ANY (ARRAY(SELECT unnest(sqlc.arg(ids)::uuid[]))) AND t.lease_until IS NOT NULL
+ORDER BY t.id;
 
 -- name: TaskSettleDone :one
 -- Most tries succeed and have nothing to say. As TaskSettle, for those. again: how many were asked
