@@ -43,9 +43,9 @@ func (s *Service) RefreshLater(ctx context.Context, merchantID uuid.UUID, subscr
 	return task.Join(ctx, s.pool, refreshOf(merchantID, hash, subscription))
 }
 
-// RefreshIn has a subscription read anew by a task, once the caller's transaction has committed. It
-// joins what waits alone: one that runs could not be settled before the caller commits. It may begin
-// to run in between; a heartbeat of both then waits for neither.
+// RefreshIn has a subscription read anew by a task, once the caller's transaction has committed.
+// It joins what waits alone: one that runs could not be settled before the caller commits. It may
+// begin to run in between; a heartbeat of both then waits for neither.
 func RefreshIn(ctx context.Context, tx db.DBTX, merchantID uuid.UUID, subscription string) error {
 	hash, err := connect.HasherIn(ctx, tx, merchantID)
 	if err != nil {
