@@ -46,6 +46,14 @@ func (a *App) NewServices() Services {
 		RedirectURI: public + "/api/auth/callback", RateLimit: a.StripeRateLimit, Log: a.Log,
 		Connected: ghost.Connected, Accounts: a.ConnectAccounts,
 	}
+	if a.Sandbox { // its merchants show what access would look like
+		config.Connected = func(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
+			if err := ghost.Connected(ctx, tx, merchantID); err != nil {
+				return err
+			}
+			return shield.Rehearse(ctx, tx, merchantID)
+		}
+	}
 	if a.metrics != nil {
 		config.Observe, config.Waited = a.metrics.stripeAnswered, a.metrics.waited
 	}

@@ -26,6 +26,7 @@ type Verdicts struct {
 	feed     *shield.Feed
 	signer   *verdict.Signer
 	draining func() bool
+	away     time.Duration // for how long nothing was heard of the database, if merchants are to be told
 }
 
 // NewVerdicts wires them. Nothing is answered before [Verdicts.Start].
@@ -70,6 +71,9 @@ const (
 	keysEvery = time.Minute
 	// usedEvery is how often it is written down which keys were used, and whose access is proven.
 	usedEvery = time.Minute
+	// staleFrom is from when on merchants are told that levels are not followed: no policy lets them
+	// count for a shorter time.
+	staleFrom = time.Minute
 )
 
 // Start follows the database until ctx ends; wait returns when that has ended. draining says
@@ -80,6 +84,7 @@ func (v *Verdicts) Start(ctx context.Context, draining func() bool) (wait func()
 	running.Go(func() { v.feed.Run(ctx) })
 	running.Go(func() { every(ctx, keysEvery, "read what signs verdicts", v, v.readKeys) })
 	running.Go(func() { every(ctx, usedEvery, "note who has asked for verdicts", v, v.note) })
+	running.Go(func() { every(ctx, time.Second, "tell who was answered by old levels", v, v.tellStale) })
 	return running.Wait
 }
 
@@ -142,5 +147,26 @@ func (v *Verdicts) note(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// tellStale tells merchants' apps, once the database is followed again, for how long it was not.
+func (v *Verdicts) tellStale(ctx context.Context) error {
+	if !v.Table.Loaded() { // nothing was answered
+		return nil
+	}
+	if age := v.Table.Age(); age >= staleFrom {
+		v.away = age
+		return nil
+	}
+	if v.away == 0 {
+		return nil
+	}
+	told, err := v.services.Shield.TellStale(ctx, v.Table.Tenants(), v.away)
+	if err != nil {
+		return err
+	}
+	v.app.Log.Warn("[SERVER] levels of access were not followed for a while", "for", v.away.Round(time.Second).String(), "merchants_told", told)
+	v.away = 0
 	return nil
 }

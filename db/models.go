@@ -611,6 +611,7 @@ type ShieldRevision struct {
 	Customers  int64
 	Revenue    []byte
 	CountedAt  time.Time
+	StaleUntil *time.Time
 }
 
 type ShieldState struct {

@@ -1262,6 +1262,26 @@ func (q *Queries) ShieldNext(ctx context.Context, merchantID uuid.UUID) (float64
 	return seconds, err
 }
 
+const shieldNoteStale = `-- name: ShieldNoteStale :one
+UPDATE shield_revisions SET stale_until = clock_timestamp()
+WHERE merchant_id = $1 AND coalesce(stale_until, 'epoch') < clock_timestamp() - make_interval(secs => $2)
+RETURNING clock_timestamp()::timestamptz AS now
+`
+
+type ShieldNoteStaleParams struct {
+	MerchantID uuid.UUID
+	Seconds    float64
+}
+
+// A server could not follow levels for so many seconds until now. There is no row where another one
+// has said so of a time that overlaps, and where nobody has a level.
+func (q *Queries) ShieldNoteStale(ctx context.Context, arg ShieldNoteStaleParams) (time.Time, error) {
+	row := q.db.QueryRow(ctx, shieldNoteStale, arg.MerchantID, arg.Seconds)
+	var now time.Time
+	err := row.Scan(&now)
+	return now, err
+}
+
 const shieldPage = `-- name: ShieldPage :many
 SELECT merchant_id, subscription, customer, livemode, facts, ticket, told_at, gone, shown, level, reason, since, target, held, spared, passed, provisional_until, lowered_at, in_debt, lowest, held_at, debt_ended_at, reached, ahead, next_at, policy_version, revision, ended, monthly, currency FROM shield_states WHERE merchant_id = $1 AND subscription > $2 AND NOT gone
 ORDER BY subscription LIMIT $3 FOR NO KEY UPDATE

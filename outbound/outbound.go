@@ -43,6 +43,7 @@ const KindDeliver = "event_deliver"
 // Types are all events that there are.
 var Types = []string{
 	"access.changed", "access.held", "access.released", "audit.finished", "ghost.closed", "ghost.opened", "hunt.ended", "hunt.recovered",
+	"shield.stale",
 }
 
 // testType is the event of a test.

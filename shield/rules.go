@@ -103,6 +103,21 @@ func (s *Service) SetPolicy(ctx context.Context, merchantID uuid.UUID, p Policy,
 	return stored, revision, err
 }
 
+// Rehearse gives a merchant who has said nothing the default policy in a dry run. It is for stand-ins
+// alone: a merchant of one's own chooses.
+func Rehearse(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
+	queries := db.New(tx)
+	if _, err := queries.ShieldPolicyNewest(ctx, merchantID); !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	policy := Default()
+	policy.Mode = DryRun
+	if _, err := queries.ShieldPolicyCreate(ctx, db.ShieldPolicyCreateParams{MerchantID: merchantID, Body: mustJSON(policy)}); err != nil {
+		return fmt.Errorf("store a policy to rehearse: %w", err)
+	}
+	return nil
+}
+
 // mostRecorded is what a row of the log holds, with room to spare.
 const mostRecorded = 60_000
 

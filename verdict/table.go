@@ -111,6 +111,16 @@ func (t *Table) Age() time.Duration { return time.Since(t.began) - time.Duration
 // Loaded says whether everything has been read once.
 func (t *Table) Loaded() bool { return t.loaded.Load() }
 
+// Tenants are all merchants that are known, in no order.
+func (t *Table) Tenants() []shield.Tenant {
+	known := *t.known.Load()
+	all := make([]shield.Tenant, 0, len(known))
+	for _, entry := range known {
+		all = append(all, entry.view.Load().Tenant)
+	}
+	return all
+}
+
 // tenantOf is a merchant, or nil.
 func (t *Table) tenantOf(id uuid.UUID) *tenant { return (*t.known.Load())[id] }
 

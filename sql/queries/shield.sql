@@ -327,3 +327,10 @@ DELETE FROM shield_keys WHERE retired_at < clock_timestamp() - interval '31 days
 -- name: ShieldCountLevels :many
 SELECT level, count(*) AS subscriptions, count(*) FILTER (WHERE held) AS held FROM shield_states
 WHERE merchant_id = $1 AND NOT gone GROUP BY level ORDER BY level;
+
+-- name: ShieldNoteStale :one
+-- A server could not follow levels for so many seconds until now. There is no row where another one
+-- has said so of a time that overlaps, and where nobody has a level.
+UPDATE shield_revisions SET stale_until = clock_timestamp()
+WHERE merchant_id = @merchant_id AND coalesce(stale_until, 'epoch') < clock_timestamp() - make_interval(secs => sqlc.arg(seconds))
+RETURNING clock_timestamp()::timestamptz AS now;
