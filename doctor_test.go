@@ -180,7 +180,7 @@ func TestDoctor(t *testing.T) {
 	event("1 minute")
 	code, found, stderr := diagnose(t, variables)
 	wantStatuses(t, "a good server", found, nil)
-	if code != 0 || len(found) != 23 {
+	if code != 0 || len(found) != 24 {
 		t.Errorf("a good server: %d, %d checks, %s", code, len(found), stderr)
 	}
 	if !strings.Contains(found["stripe"].Detail, "test mode at http://127.0.0.1:") || !strings.Contains(found["merchants"].Detail, "1 connected, 0 disconnected") {
@@ -281,7 +281,7 @@ func TestDoctor(t *testing.T) {
 	changed["DATABASE_URL"], changed["ENCRYPTION_KEY"] = "postgres://u:canaryPassword@127.0.0.1:"+freePort(t)+"/x", ""
 	changed["STRIPE_SECRET_KEY"] = variables["STRIPE_SECRET_KEY"]
 	skipped := map[string]string{"configuration": "fail", "database": "fail"}
-	for _, name := range []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "sealed values", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes", "access", "oracle"} {
+	for _, name := range []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "sealed values", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes", "access", "messages", "oracle"} {
 		skipped[name] = "warn"
 	}
 	_, found, stderr = diagnose(t, changed)

@@ -60,7 +60,7 @@ func (a *App) NewServices() Services {
 	account := connect.New(config, a.Pool)
 	ghosts := ghost.New(a.Pool, account, a.Log)
 	messages := message.New(a.Pool, account, message.Config{
-		ResendBase: a.ResendBase, TwilioBase: a.TwilioBase, PublicURL: public, Dev: a.Dev, Log: a.Log,
+		ResendBase: a.ResendBase, TwilioBase: a.TwilioBase, PublicURL: public, Dev: a.Dev, Sandbox: a.StripeAPIBase != "", Log: a.Log,
 	})
 	var levels *shield.Service
 	// Beside each endpoint's secret: what signs verdicts.

@@ -71,8 +71,8 @@ const (
 	keysEvery = time.Minute
 	// usedEvery is how often it is written down which keys were used, and whose access is proven.
 	usedEvery = time.Minute
-	// staleFrom is from when on merchants are told that levels are not followed: no policy lets them
-	// count for a shorter time.
+	// staleFrom is from when on merchants are told that levels are not followed: no policy lets
+	// them count for a shorter time.
 	staleFrom = time.Minute
 )
 

@@ -78,6 +78,13 @@ type Customer struct {
 	} `json:"invoice_settings"`
 	Source   Method            `json:"default_source"`
 	Metadata map[string]string `json:"metadata"`
+
+	Name    string   `json:"name"`
+	Email   string   `json:"email"`
+	Locales []string `json:"preferred_locales"` // that they read, the best first
+	Address struct {
+		Country string `json:"country"`
+	} `json:"address"`
 }
 
 // UnmarshalJSON takes an id alone for a customer of whom nothing was asked.

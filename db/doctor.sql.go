@@ -8,6 +8,8 @@ package db
 import (
 	"context"
 	"time"
+
+	"phantom/state"
 )
 
 const databaseReadOnly = `-- name: DatabaseReadOnly :one
@@ -112,6 +114,39 @@ func (q *Queries) DoctorMerchants(ctx context.Context, livemode bool) (DoctorMer
 		&i.Silent,
 	)
 	return i, err
+}
+
+const doctorMessages = `-- name: DoctorMessages :many
+SELECT state, coalesce(why, '')::text AS why, count(*) AS messages FROM messages
+WHERE planned_for BETWEEN phantom_now() - interval '1 day' AND phantom_now() AND state IN ('sent', 'skipped', 'failed', 'unclear')
+GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT 100
+`
+
+type DoctorMessagesRow struct {
+	State    state.Message
+	Why      string
+	Messages int64
+}
+
+// What became of the messages of the last day, and why.
+func (q *Queries) DoctorMessages(ctx context.Context) ([]DoctorMessagesRow, error) {
+	rows, err := q.db.Query(ctx, doctorMessages)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []DoctorMessagesRow
+	for rows.Next() {
+		var i DoctorMessagesRow
+		if err := rows.Scan(&i.State, &i.Why, &i.Messages); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const doctorParked = `-- name: DoctorParked :many

@@ -34,6 +34,7 @@ var readsAll = map[string]string{
 	"DoctorDisputes":      "phantom doctor looks at everybody",
 	"DoctorHolds":         "phantom doctor lists the open holds",
 	"DoctorMerchants":     "phantom doctor counts the merchants",
+	"DoctorMessages":      "phantom doctor counts the messages of a day",
 	"DoctorParked":        "phantom doctor lists parked tasks",
 	"DoctorTasks":         "phantom doctor counts the tasks",
 	"HaltReadAccounts":    "phantom stop lists the halts",

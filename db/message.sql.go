@@ -76,7 +76,10 @@ SELECT count(*) FILTER (WHERE NOT known.stopped AND NOT known.nobody) AS open, c
 FROM unnest($1::text[]) AS step (channel)
 CROSS JOIN LATERAL (
     SELECT 1 AS rank, EXISTS (SELECT 1 FROM suppressions s
-            WHERE s.merchant_id = $2 AND s.channel = 'email' AND s.person = $3::bytea) AS stopped,
+            WHERE s.merchant_id = $2 AND s.channel = 'email' AND (s.person = $3::bytea
+                -- or at another address, at which they were written to
+                OR s.person IN (SELECT m.person FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
+                    WHERE h.merchant_id = $2 AND h.customer = $4 AND m.channel = 'email'))) AS stopped,
         octet_length($3::bytea) = 0 AS nobody
     WHERE step.channel = 'email'
     UNION ALL
@@ -206,8 +209,14 @@ func (q *Queries) MessageFreeze(ctx context.Context, arg MessageFreezeParams) (i
 }
 
 const messageGetGhost = `-- name: MessageGetGhost :one
-SELECT stripe_customer_id, stripe_invoice_id, email, decline_class FROM ghost_targets
-WHERE merchant_id = $1 AND id = $2 AND status = 'open'
+SELECT g.stripe_customer_id, g.stripe_invoice_id, g.email, g.decline_class,
+    coalesce((SELECT min((n ->> 'at')::timestamptz) FROM shield_states s CROSS JOIN LATERAL jsonb_array_elements(s.ahead) n
+        WHERE s.merchant_id = g.merchant_id AND s.subscription = g.stripe_subscription_id AND NOT s.gone AND NOT s.held
+            AND s.level IN ('full', 'notice', 'grace') AND n ->> 'level' IN ('limited', 'blocked')
+            AND 'enforce' = (SELECT p.body ->> 'mode' FROM shield_policies p WHERE p.merchant_id = g.merchant_id ORDER BY p.version DESC LIMIT 1)
+    ), '0001-01-01 00:00:00Z')::timestamptz AS access_ends
+FROM ghost_targets g
+WHERE g.merchant_id = $1 AND g.id = $2 AND g.status = 'open'
 `
 
 type MessageGetGhostParams struct {
@@ -220,9 +229,11 @@ type MessageGetGhostRow struct {
 	StripeInvoiceID  string
 	Email            *vault.StoredToken
 	DeclineClass     decline.Class
+	AccessEnds       time.Time
 }
 
-// While it is open.
+// While it is open. access_ends: when its customer loses access if nothing is paid, as the policy
+// of access says that is enforced; the zero time where that is not known.
 func (q *Queries) MessageGetGhost(ctx context.Context, arg MessageGetGhostParams) (MessageGetGhostRow, error) {
 	row := q.db.QueryRow(ctx, messageGetGhost, arg.MerchantID, arg.ID)
 	var i MessageGetGhostRow
@@ -231,6 +242,7 @@ func (q *Queries) MessageGetGhost(ctx context.Context, arg MessageGetGhostParams
 		&i.StripeInvoiceID,
 		&i.Email,
 		&i.DeclineClass,
+		&i.AccessEnds,
 	)
 	return i, err
 }
@@ -243,16 +255,20 @@ SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, 
         WHERE s.merchant_id = h.merchant_id AND s.channel = $1 AND s.person = $2::bytea) AS suppressed,
     (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
     coalesce((SELECT g.status FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id), '')::text AS ghost,
+    coalesce((SELECT t.run_at FROM scheduled_tasks t
+        WHERE t.merchant_id = h.merchant_id AND t.kind = 'invoice_pay' AND t.unique_key = $3::text AND t.status = 'pending'
+    ), '0001-01-01 00:00:00Z')::timestamptz AS next_charge,
     phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN merchants m ON m.id = h.merchant_id
 JOIN playbooks p ON p.merchant_id = h.merchant_id AND p.version = h.playbook_version
-WHERE h.merchant_id = $3 AND h.id = $4
+WHERE h.merchant_id = $4 AND h.id = $5
 `
 
 type MessageGuardParams struct {
 	Channel    string
 	Person     []byte
+	ChargeKey  string
 	MerchantID uuid.UUID
 	HuntID     uuid.UUID
 }
@@ -265,6 +281,7 @@ type MessageGuardRow struct {
 	Suppressed   bool
 	Disconnected bool
 	Ghost        string
+	NextCharge   time.Time
 	Now          time.Time
 }
 
@@ -274,6 +291,7 @@ func (q *Queries) MessageGuard(ctx context.Context, arg MessageGuardParams) (Mes
 	row := q.db.QueryRow(ctx, messageGuard,
 		arg.Channel,
 		arg.Person,
+		arg.ChargeKey,
 		arg.MerchantID,
 		arg.HuntID,
 	)
@@ -310,6 +328,7 @@ func (q *Queries) MessageGuard(ctx context.Context, arg MessageGuardParams) (Mes
 		&i.Suppressed,
 		&i.Disconnected,
 		&i.Ghost,
+		&i.NextCharge,
 		&i.Now,
 	)
 	return i, err

@@ -251,7 +251,7 @@ func (d *Diagnosis) checkDatabase(ctx context.Context) {
 		look func(context.Context, *db.Queries) error
 	}{
 		{"keys", d.checkKeys}, {"sealed values", d.checkSealed}, {"merchants", d.checkMerchants}, {"backlog", d.checkTasks}, {"parked", d.checkParked},
-		{"halts", d.checkHalts}, {"disputes", d.checkDisputes}, {"access", d.checkHolds},
+		{"halts", d.checkHalts}, {"disputes", d.checkDisputes}, {"access", d.checkHolds}, {"messages", d.checkMessages},
 		{"oracle", func(ctx context.Context, queries *db.Queries) error {
 			now, err := queries.Now(ctx)
 			if err != nil {

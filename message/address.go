@@ -77,14 +77,20 @@ func company(text string) string {
 	}, text), 80)
 }
 
-// payPage checks the link to pay: Stripe's own page, by https. In the sandbox it leads elsewhere.
-func payPage(text string, sandbox bool) bool {
+// sandboxPages is where invoices of the sandbox say that they are paid. Nobody can have that name.
+const sandboxPages = "invoice.stripe.example.com"
+
+// payPage checks the link to pay: Stripe's own page, by https. In dev mode it may lead anywhere,
+// and beside a sandbox to its pages.
+func (c Config) payPage(text string) bool {
 	page, err := url.Parse(text)
 	if err != nil || len(text) > 2000 || hasControl(text) || strings.ContainsAny(text, " \"'<>`\\") || page.User != nil || page.Host == "" {
 		return false
 	}
-	if sandbox {
+	if c.Dev {
 		return page.Scheme == "https" || page.Scheme == "http"
 	}
-	return page.Scheme == "https" && page.Port() == "" && (page.Hostname() == "stripe.com" || strings.HasSuffix(page.Hostname(), ".stripe.com"))
+	host := page.Hostname()
+	return page.Scheme == "https" && page.Port() == "" &&
+		(host == "stripe.com" || strings.HasSuffix(host, ".stripe.com") || c.Sandbox && host == sandboxPages)
 }

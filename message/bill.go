@@ -21,6 +21,7 @@ type invoice struct {
 	remaining                      int64
 	created                        int64 // Unix seconds
 	paid                           bool
+	sent                           bool // to be paid by hand: nothing was charged by itself
 	owner                          billing.Customer
 	contract                       billing.Subscription
 }
@@ -29,22 +30,23 @@ func (i *invoice) settled() bool {
 	return i.paid || i.remaining <= 0 || i.status != billing.InvoiceOpen && i.status != billing.InvoiceUncollectible
 }
 
+// tried says whether a payment was: by Stripe, or by the customer on the invoice's page.
+func (i *invoice) tried() bool { return !i.sent || i.methodType != "" }
+
 // method is what was charged.
 func (i *invoice) method() string { return methodNamed(i.methodType) }
 
-// card is how customers know their card, "" where something else was charged.
-func (i *invoice) card() string {
-	if i.method() != byCard {
-		return ""
-	}
-	brand, ok := map[string]string{
+// card is the brand of the card that was charged, and its last digits, "" where it is not known or
+// something else was charged.
+func (i *invoice) card() (brand, last4 string) {
+	brand, known := map[string]string{
 		"amex": "American Express", "diners": "Diners Club", "discover": "Discover", "eftpos_au": "eftpos", "jcb": "JCB", "mastercard": "Mastercard",
 		"unionpay": "UnionPay", "visa": "Visa",
 	}[i.cardBrand]
-	if !ok || len(i.cardLast4) != 4 || strings.Trim(i.cardLast4, "0123456789") != "" {
-		return ""
+	if i.method() != byCard || !known || len(i.cardLast4) != 4 || strings.Trim(i.cardLast4, "0123456789") != "" {
+		return "", ""
 	}
-	return brand + " ending in " + i.cardLast4
+	return brand, i.cardLast4
 }
 
 // readBill asks Stripe how an invoice stands now.
@@ -70,6 +72,10 @@ func readBill(ctx context.Context, reader *connect.Reader, id string) (*invoice,
 				i.remaining, err = d.Int64()
 			case "paid":
 				i.paid, err = d.Bool()
+			case "collection_method":
+				var method string
+				method, err = maybe(d)
+				i.sent = method == "send_invoice"
 			case "charge":
 				err = i.readCharge(d)
 			case "customer":

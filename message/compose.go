@@ -1,6 +1,7 @@
 package message
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,11 +17,13 @@ import (
 	"phantom/billing"
 	"phantom/connect"
 	"phantom/db"
+	"phantom/decline"
 	"phantom/gate"
 	"phantom/money"
 	"phantom/playbook"
 	"phantom/task"
 	"phantom/vault"
+	"phantom/zone"
 )
 
 // letter is a message as it will leave, and who it is for. It is what is sealed.
@@ -49,9 +52,10 @@ type draft struct {
 	m        *message
 	ghost    db.MessageGetGhostRow
 	account  channel
+	invoice  *invoice
 	template Template
 	reader   *connect.Reader
-	to       string // the ghost's address, "" for none that can be written to
+	to       string // their address, "" for none that can be written to
 	fields   fields
 }
 
@@ -65,6 +69,9 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 	if err == nil {
 		err = s.checkBill(ctx, d)
 	}
+	if err == nil {
+		err = s.word(ctx, d)
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -74,7 +81,7 @@ func (s *Service) compose(ctx context.Context, m *message) (*letter, error) {
 	return d.letter, s.composeSMS(ctx, d)
 }
 
-// newDraft reads what PHANTOM itself has for a message: the ghost, the account, the template.
+// newDraft reads what PHANTOM itself has for a message: the ghost and the account.
 func (s *Service) newDraft(ctx context.Context, m *message) (*draft, error) {
 	d, merchantID := &draft{m: m}, m.task.MerchantID
 	var err error
@@ -88,13 +95,6 @@ func (s *Service) newDraft(ctx context.Context, m *message) (*draft, error) {
 	d.account, err = s.open(ctx, merchantID, providerOf(m.Channel))
 	if errors.Is(err, ErrNotFound) {
 		return nil, stop(skipped("the channel is not set up"))
-	}
-	if err != nil {
-		return nil, err
-	}
-	d.template, err = s.template(ctx, merchantID, m.Channel, m.Template)
-	if errors.Is(err, ErrNotFound) {
-		return nil, stop(failed("its template does not exist"))
 	}
 	if err != nil {
 		return nil, err
@@ -125,12 +125,6 @@ func (s *Service) address(ctx context.Context, d *draft) (err error) {
 	if err := s.underCaps(ctx, s.queries, m, d.Persons, m.Now); err != nil {
 		return err
 	}
-	if m.Channel == playbook.Email {
-		if d.to == "" {
-			return stop(skippedFor(gate.NoEmail))
-		}
-		d.Person = m.hash.Email(d.to)
-	}
 	return nil
 }
 
@@ -149,13 +143,65 @@ func (s *Service) checkBill(ctx context.Context, d *draft) error {
 	switch {
 	case invoice.settled():
 		return stop(skipped("the invoice is settled"))
-	case !payPage(invoice.page, s.config.Dev):
+	case invoice.page == "":
 		return stop(skipped("the invoice has no page to pay on"))
+	case !s.config.payPage(invoice.page):
+		return stop(skipped("the invoice's page to pay on is not at stripe.com"))
 	}
+	d.invoice = invoice
+	if d.m.Channel != playbook.Email {
+		return nil
+	}
+	return s.presentAddress(ctx, d)
+}
+
+// presentAddress takes the address that the customer has now: an invoice keeps the one of its day.
+// Where that one's owner has said stop it stays: they are not to be written to at another one.
+func (s *Service) presentAddress(ctx context.Context, d *draft) error {
+	if present := strings.TrimSpace(d.invoice.owner.Email); present != d.to && isMailbox(present) {
+		stopped := false
+		if d.to != "" {
+			var err error
+			stopped, err = s.queries.SuppressionHolds(ctx, db.SuppressionHoldsParams{MerchantID: d.m.task.MerchantID, Channel: playbook.Email, Person: d.m.hash.Email(d.to)})
+			if err != nil {
+				return fmt.Errorf("read suppressions: %w", err)
+			}
+		}
+		if !stopped {
+			d.to = present
+			d.Persons = append(d.Persons, d.m.hash.Email(present))
+		}
+	}
+	if d.to == "" {
+		return stop(skippedFor(gate.NoEmail))
+	}
+	d.Person = d.m.hash.Email(d.to)
+	return nil
+}
+
+// word chooses the template that the customer can read, and what it says.
+func (s *Service) word(ctx context.Context, d *draft) (err error) {
+	m, bill := d.m, d.invoice
+	d.template, err = s.templateFor(ctx, m.task.MerchantID, m.Channel, m.Template, languageOf(bill.owner.Locales, bill.owner.Address.Country))
+	if errors.Is(err, ErrNotFound) {
+		return stop(failed("its template does not exist"))
+	}
+	if err != nil {
+		return err
+	}
+	w := wordsOf(d.template.language)
 	d.fields = fields{
-		CustomerName: addressee(invoice.customerName), Company: company(invoice.accountName), Amount: money.Format(invoice.remaining, invoice.currency),
-		InvoiceNumber: plain(invoice.number, 40), PayURL: invoice.page, DeclineReason: reasonOf(invoice.method(), d.ghost.DeclineClass),
-		Method: invoice.method(), CardHint: invoice.card(),
+		CustomerName: addressee(cmp.Or(bill.owner.Name, bill.customerName)), Company: company(bill.accountName),
+		Amount: money.Local(bill.remaining, bill.currency, d.template.language), InvoiceNumber: plain(bill.number, 40), PayURL: bill.page,
+		DeclineReason: w.reasonOf(bill.method(), d.ghost.DeclineClass), Method: w.Method[bill.method()], CardHint: w.cardHint(bill),
+		Tried: bill.tried(), SameMethod: d.ghost.DeclineClass != decline.Never,
+	}
+	local := zone.OfGhost(m.Zone, m.Timezone)
+	if m.nextCharge.After(m.Now) && d.fields.Tried && d.fields.SameMethod {
+		d.fields.NextAttempt = w.date(m.nextCharge.In(local))
+	}
+	if d.ghost.AccessEnds.After(m.Now) {
+		d.fields.AccessEnds = w.date(d.ghost.AccessEnds.In(local))
 	}
 	return nil
 }

@@ -40,6 +40,8 @@ type message struct {
 	playbook playbook.Playbook // that holds for its hunt, as the gate was asked last
 	invoice  string            // that it is about: the oldest one of the ghost that is hunted
 	byHand   bool              // somebody has named the ghost
+
+	nextCharge time.Time // of its hunt; zero for none
 }
 
 // HandleMessage is the handler of the tasks of kind "email" and "sms". Anyone who plans a message
@@ -109,7 +111,7 @@ func (s *Service) mayWrite(ctx context.Context, queries *db.Queries, m *message,
 	if err != nil {
 		return err
 	}
-	m.playbook, m.invoice, m.byHand = a.Playbook, a.Invoice, a.ByHand
+	m.playbook, m.invoice, m.byHand, m.nextCharge = a.Playbook, a.Invoice, a.ByHand, a.NextCharge
 	r := a.Ruling
 	switch {
 	case r.Yes():
@@ -210,7 +212,33 @@ func (s *Service) end(ctx context.Context, m *message, e ending) error {
 	if err != nil {
 		return fmt.Errorf("end the message: %w", err)
 	}
+	s.logEnd(ctx, m, e)
 	return nil
+}
+
+// logEnd leaves one line of a message that has left. Others are counted: whatever keeps one from
+// leaving may keep thousands.
+func (s *Service) logEnd(ctx context.Context, m *message, e ending) {
+	log := task.Log(ctx, s.config.Log).With("hunt", m.HuntID, "channel", m.Channel, "template", m.Template)
+	if e.state == state.MessageSent {
+		log.Info("[WORKER] a message was sent")
+		return
+	}
+	before, is := s.ended.Say(string(e.state)+" "+e.why, s.config.Now())
+	if !is {
+		return
+	}
+	if before > 0 {
+		log = log.With("others_like_it", before)
+	}
+	switch e.state {
+	case state.MessageSkipped:
+		log.Info("[WORKER] a message was skipped", "cause", e.why)
+	case state.MessageFailed:
+		log.Warn("[WORKER] a message could not be sent", "cause", e.why)
+	default:
+		log.Warn("[WORKER] it is not known whether a message was sent", "cause", e.why)
+	}
 }
 
 // Cancel ends the message of a task that a person has canceled in the same transaction. It returns

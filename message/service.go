@@ -24,6 +24,7 @@ import (
 	"phantom/db"
 	"phantom/gate"
 	"phantom/playbook"
+	"phantom/rarely"
 	"phantom/task"
 )
 
@@ -35,7 +36,8 @@ type Config struct {
 	ResendBase string // "" is api.resend.com
 	TwilioBase string // "" is api.twilio.com
 	PublicURL  string // base of the links to unsubscribe
-	Dev        bool   // links to pay may lead to the sandbox
+	Dev        bool   // links to pay may lead anywhere
+	Sandbox    bool   // links to pay may lead to the pages of phantom sandbox
 	Log        *slog.Logger
 
 	// the wall clock, the same as that of recovery; nil is time.Now. A simulation sets its own
@@ -75,6 +77,8 @@ type Permission struct {
 	// that the message is about: the oldest one of the ghost that is hunted
 	Invoice string
 	ByHand  bool // somebody has named the ghost
+
+	NextCharge time.Time // when the hunt charges next; zero for never, or where it is not known
 }
 
 // Ended is how a message has ended.
@@ -91,6 +95,7 @@ type Service struct {
 	connect *connect.Service
 	config  Config
 	log     *slog.Logger
+	ended   rarely.Lines // how messages end that do not leave
 
 	// Hunts are whose messages these are. They are set before the service is used.
 	Hunts Hunts

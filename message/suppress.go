@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -64,13 +63,6 @@ func (s *Service) twilioURL(merchantID uuid.UUID) string {
 	return s.config.PublicURL + TwilioPath(merchantID)
 }
 
-// What ends messages to a number, and what lets them come again, as Twilio understands it where the
-// account has no words of its own. https://help.twilio.com/articles/223134027
-var (
-	stopWords  = []string{"STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"}
-	startWords = []string{"START", "UNSTOP"}
-)
-
 // ReceiveSMS takes what a customer has answered. It fails with [ErrSignature] unless signature is
 // the merchant's own account's over form; nothing of the request is looked at before.
 func (s *Service) ReceiveSMS(ctx context.Context, merchantID uuid.UUID, form url.Values, signature string) error {
@@ -101,10 +93,13 @@ func (s *Service) ReceiveSMS(ctx context.Context, merchantID uuid.UUID, form url
 	if word == "" {
 		word = form.Get("Body")
 	}
-	switch word = strings.ToUpper(strings.TrimSpace(word)); {
-	case slices.Contains(stopWords, word):
+	switch readAnswer(word) {
+	case wishStop:
 		return s.Suppress(ctx, merchantID, playbook.SMS, person, "stop")
-	case slices.Contains(startWords, word):
+	case wishStopSaid: // noted as what it was: a person may look at whom it was
+		return s.Suppress(ctx, merchantID, playbook.SMS, person, "stop_in_a_sentence")
+	case wishNothing:
+	case wishStart:
 		_, err := s.queries.SuppressionLift(ctx, db.SuppressionLiftParams{MerchantID: merchantID, Channel: playbook.SMS, Person: person})
 		if err != nil {
 			return fmt.Errorf("lift suppression: %w", err)

@@ -2,8 +2,8 @@ package message
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +34,8 @@ type Template struct {
 	Text      string     `json:"text"`
 	Own       bool       `json:"own"`        // the merchant's; else ours
 	UpdatedAt *time.Time `json:"updated_at"` // null for ours
+
+	language string // of its fields
 }
 
 // Preview is a template with a sample customer's data in it.
@@ -41,6 +43,8 @@ type Preview struct {
 	Subject string `json:"subject"`
 	HTML    string `json:"html"`
 	Text    string `json:"text"`
+	// the same in the other languages that there are words for, by their tags
+	Translations map[string]Preview `json:"translations,omitempty"`
 }
 
 // Limits of what is rendered.
@@ -50,42 +54,38 @@ const (
 	maxRendered    = 100_000 // bytes of an email's part; Gmail cuts at 102 kB
 	maxSMS         = 480     // characters
 	maxActions     = 200     // fields and conditions of a part; thousands take a second to render
-	fieldsInAdvice = "CustomerName, Company, Amount, InvoiceNumber, PayURL, UnsubscribeURL, DeclineReason, Method and CardHint"
+	fieldsInAdvice = "CustomerName, Company, Amount, InvoiceNumber, PayURL, UnsubscribeURL, DeclineReason, Method, CardHint, " +
+		"Tried, SameMethod, NextAttempt and AccessEnds"
 )
-
-//go:embed templates
-var ours embed.FS
 
 // ourNames are the templates that there are without a merchant's doing, on each channel.
 var ourNames = []string{"payment_failed", "reminder", "last_notice"}
 
 // ourTemplate returns the template that holds where a merchant has written none.
-func ourTemplate(channel, name string) (Template, bool) {
+func ourTemplate(channel, name, language string) (Template, bool) {
 	if !slices.Contains(ourNames, name) || channel != playbook.Email && channel != playbook.SMS {
 		return Template{}, false
 	}
-	read := func(suffix string) string {
-		text, err := ours.ReadFile("templates/" + channel + "/" + name + suffix)
-		if err != nil {
-			panic(err) // a test reads them all
-		}
-		return strings.TrimSuffix(string(text), "\n")
-	}
-	t := Template{Channel: channel, Name: name, Text: read(".txt")}
+	w := wordsOf(language)
+	t := Template{Channel: channel, Name: name, Text: w.SMS[name], language: language}
 	if channel == playbook.Email {
-		t.Subject, t.HTML = read(".subject.txt"), ourPage(name)
+		t.Subject, t.HTML, t.Text = w.Emails[name].Title, w.shell("email.html", name, language), w.shell("email.txt", name, language)
 	}
 	return t, true
 }
 
-// ourPage is the HTML of one of our emails: the shell with the email's own words in it. The fields
-// of both, in {{ }}, stay as they are.
-func ourPage(name string) string {
-	const folder = "templates/email/"
-	page := template.Must(template.New("shell.html").Delims("[[", "]]").ParseFS(ours, folder+"shell.html", folder+name+".html"))
+// shell is one of our emails: the shell with the email's own words in it. The fields of both, in
+// {{ }}, stay as they are.
+func (w *words) shell(file, name, language string) string {
+	page := template.Must(template.New(file).Delims("[[", "]]").ParseFS(ours, "templates/"+file))
 	var text strings.Builder
-	if err := page.Execute(&text, nil); err != nil {
-		panic(err) // a test reads them all
+	err := page.Execute(&text, struct {
+		*words
+		Email    emailWords
+		Language string
+	}{w, w.Emails[name], language})
+	if err != nil {
+		panic(err) // a test writes them all
 	}
 	return strings.TrimSuffix(text.String(), "\n")
 }
@@ -104,7 +104,7 @@ func (s *Service) Templates(ctx context.Context, merchantID uuid.UUID) ([]Templa
 	for _, channel := range []string{playbook.Email, playbook.SMS} {
 		for _, name := range ourNames {
 			if !slices.ContainsFunc(all, func(t Template) bool { return t.Channel == channel && t.Name == name }) {
-				t, _ := ourTemplate(channel, name)
+				t, _ := ourTemplate(channel, name, English)
 				all = append(all, t)
 			}
 		}
@@ -113,7 +113,8 @@ func (s *Service) Templates(ctx context.Context, merchantID uuid.UUID) ([]Templa
 }
 
 func ownTemplate(row db.Template) Template {
-	return Template{row.Channel, row.Name, row.Subject, row.Html, row.Body, true, &row.UpdatedAt}
+	_, language := cutLanguage(row.Name)
+	return Template{row.Channel, row.Name, row.Subject, row.Html, row.Body, true, &row.UpdatedAt, cmp.Or(language, English)}
 }
 
 // template returns the merchant's template of that name, or ours. It fails with [ErrNotFound].
@@ -125,9 +126,27 @@ func (s *Service) template(ctx context.Context, merchantID uuid.UUID, channel, n
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return Template{}, fmt.Errorf("read template: %w", err)
 	}
-	t, ok := ourTemplate(channel, name)
-	if !ok {
+	base, language := cutLanguage(name)
+	t, ok := ourTemplate(channel, base, cmp.Or(language, English))
+	if !ok || language != "" && !isLanguage(language) {
 		return t, ErrNotFound
+	}
+	return t, nil
+}
+
+// templateFor returns the template for somebody who reads a language: the merchant's own words in
+// it, else the merchant's own in whatever language these are, else ours in it.
+func (s *Service) templateFor(ctx context.Context, merchantID uuid.UUID, channel, name, language string) (Template, error) {
+	t, err := s.template(ctx, merchantID, channel, name+"."+language)
+	if err == nil && t.Own {
+		return t, nil
+	}
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return t, err
+	}
+	base, err := s.template(ctx, merchantID, channel, name)
+	if err != nil || base.Own {
+		return base, err
 	}
 	return t, nil
 }
@@ -173,7 +192,7 @@ func (s *Service) SetTemplate(ctx context.Context, merchantID uuid.UUID, t Templ
 // It fails with [ErrNotFound], and with a [*input.FieldError] where their playbook, or the version
 // of it that a running hunt keeps, could not be followed any more.
 func (s *Service) DeleteTemplate(ctx context.Context, merchantID uuid.UUID, channel, name string) error {
-	if _, ok := ourTemplate(channel, name); !ok {
+	if _, ok := ourTemplate(channel, name, English); !ok {
 		newest, err := playbook.Newest(ctx, s.queries, merchantID)
 		if err != nil {
 			return err
@@ -239,16 +258,37 @@ func (s *Service) PreviewTemplate(ctx context.Context, merchantID uuid.UUID, cha
 	if err := t.check(); err != nil {
 		return Preview{}, err
 	}
-	return t.render(samples()[0])
+	p, err := t.render(samples(t.language)[0])
+	if err != nil || draft != nil || t.language != English {
+		return p, err
+	}
+	p.Translations = map[string]Preview{}
+	for _, language := range Languages[1:] {
+		other, err := s.templateFor(ctx, merchantID, channel, name, language)
+		if err != nil {
+			return Preview{}, err
+		}
+		if other.language != language { // the merchant's own words, for everybody
+			continue
+		}
+		if p.Translations[language], err = other.render(samples(language)[0]); err != nil {
+			return Preview{}, err
+		}
+	}
+	return p, nil
 }
 
 // check finds what would not do, no matter who the customer is.
 func (t *Template) check() error {
+	base, language := cutLanguage(t.Name)
+	t.language = cmp.Or(language, English)
 	switch {
 	case t.Channel != playbook.Email && t.Channel != playbook.SMS:
 		return ErrNotFound
-	case !playbook.IsTemplateName(t.Name):
+	case !playbook.IsTemplateName(base):
 		return input.Wrong("name", "must be lower-case letters, digits and underscores, 64 at most, and begin with a letter")
+	case strings.Contains(t.Name, ".") && !isLanguage(language):
+		return input.Wrong("name", "must end with one of "+strings.Join(Languages, ", ")+" behind the dot: reminder.de is the German reminder")
 	case t.Channel == playbook.SMS && (t.Subject != "" || t.HTML != ""):
 		return input.Wrong("subject", "and html are of emails: an SMS has a text alone")
 	case t.Channel == playbook.Email && strings.TrimSpace(t.Subject) == "":
@@ -263,7 +303,7 @@ func (t *Template) check() error {
 			return input.Wrong(part.field, fmt.Sprintf("must hold %d fields and conditions at most", maxActions))
 		}
 	}
-	for _, customer := range samples() {
+	for _, customer := range samples(t.language) {
 		if _, err := t.render(customer); err != nil {
 			return err
 		}

@@ -20,19 +20,29 @@ import (
 	"phantom/playbook"
 )
 
+// allOurs are our templates in each language.
+func allOurs(yield func(Template) bool) {
+	for _, language := range Languages {
+		for _, channel := range []string{playbook.Email, playbook.SMS} {
+			for _, name := range ourNames {
+				if t, ok := ourTemplate(channel, name, language); !ok || !yield(t) {
+					return
+				}
+			}
+		}
+	}
+}
+
 func TestOurTemplates(t *testing.T) {
 	t.Parallel()
-	for _, channel := range []string{playbook.Email, playbook.SMS} {
-		for _, name := range ourNames {
-			ours, ok := ourTemplate(channel, name)
-			if err := ours.check(); !ok || err != nil {
-				t.Errorf("%s %s: %v", channel, name, err)
-			}
-			for _, customer := range samples() {
-				p, err := ours.render(customer)
-				if err != nil || strings.Contains(p.Text, "  ") || strings.Contains(p.Text, "{{") || strings.Contains(p.HTML, "<img") || strings.Contains(p.HTML, "ZgotmplZ") {
-					t.Errorf("%s %s: %v\n%s", channel, name, err, p.Text)
-				}
+	for ours := range allOurs {
+		if err := ours.check(); err != nil {
+			t.Errorf("%s %s in %s: %v", ours.Channel, ours.Name, ours.language, err)
+		}
+		for _, customer := range samples(ours.language) {
+			p, err := ours.render(customer)
+			if err != nil || strings.Contains(p.Text, "  ") || strings.ContainsAny(p.Text, "{}%") || strings.Contains(p.HTML, "<img") || strings.Contains(p.HTML, "ZgotmplZ") {
+				t.Errorf("%s %s in %s: %v\n%s", ours.Channel, ours.Name, ours.language, err, p.Text)
 			}
 		}
 	}
@@ -131,16 +141,26 @@ func TestPhones(t *testing.T) {
 func TestPayPage(t *testing.T) {
 	t.Parallel()
 	for _, good := range []string{"https://invoice.stripe.com/i/acct_1/live_x?s=ap", "https://pay.stripe.com/x", "https://stripe.com/x"} {
-		if !payPage(good, false) {
+		if !(Config{}).payPage(good) {
 			t.Errorf("%s is refused", good)
 		}
 	}
 	for _, bad := range []string{
 		"", "http://invoice.stripe.com/x", "https://invoice.stripe.com.evil.example/x", "https://evilstripe.com/", "https://stripe.com@evil.example/", "https://a:b@stripe.com/",
 		"javascript:alert(1)", "//stripe.com/x", "https://stripe.com:8443/", "https://stripe.com/\r\nx", "https://stripe.com/ x", "https://stripe.com/\"x", "https://stripe.com/<x", "https:///x", "https://stripe.com\\.evil.example/",
+		"https://invoice.stripe.example.com/i/acct_1/test_1",
 	} {
-		if payPage(bad, false) {
+		if (Config{}).payPage(bad) {
 			t.Errorf("%q is taken", bad)
+		}
+	}
+	// Beside phantom sandbox its pages are taken, and no others.
+	for page, want := range map[string]bool{
+		"https://invoice.stripe.example.com/i/acct_1/test_1": true, "https://invoice.stripe.com/i/acct_1": true,
+		"http://invoice.stripe.example.com/i/acct_1": false, "https://evil.example.com/i": false, "https://invoice.stripe.example.com.evil.example/i": false,
+	} {
+		if got := (Config{Sandbox: true}).payPage(page); got != want {
+			t.Errorf("beside a sandbox %s is taken: %t", page, got)
 		}
 	}
 }
@@ -175,22 +195,19 @@ type baseline struct {
 }
 
 var baselines = func() (all []baseline) {
-	for _, channel := range []string{playbook.Email, playbook.SMS} {
-		for _, name := range ourNames {
-			t, _ := ourTemplate(channel, name)
-			p, err := t.render(samples()[0])
-			if err != nil {
-				panic(err)
-			}
-			all = append(all, baseline{t, tags(p.HTML), strings.Count(p.Text, "\n")})
+	for t := range allOurs {
+		p, err := t.render(samples(t.language)[0])
+		if err != nil {
+			panic(err)
 		}
+		all = append(all, baseline{t, tags(p.HTML), strings.Count(p.Text, "\n")})
 	}
 	return all
 }()
 
 // injects tries one text in every field that somebody else writes, and says what it broke.
 func injects(b baseline, hostile string) error {
-	sample := samples()[0]
+	sample := samples(b.template.language)[0]
 	customer := sample
 	for field, clean := range map[*string]string{
 		&customer.CustomerName: addressee(hostile), &customer.Company: company(hostile), &customer.InvoiceNumber: plain(hostile, 40),
@@ -203,14 +220,14 @@ func injects(b baseline, hostile string) error {
 		}
 	}
 	if strings.ContainsAny(customer.CustomerName, "<>") || strings.ContainsAny(customer.Company, "<>") {
-		return fmt.Errorf("markup is left in %q", customer)
+		return fmt.Errorf("markup is left in %+v", customer)
 	}
-	if page := sample.PayURL + hostile; payPage(page, true) {
+	if page := sample.PayURL + hostile; (Config{Dev: true}).payPage(page) {
 		customer.PayURL = page
 	}
 	invoice := &invoice{cardBrand: hostile, cardLast4: hostile}
-	if card := invoice.card(); card != "" {
-		return fmt.Errorf("a card %q", card)
+	if brand, last4 := invoice.card(); brand != "" {
+		return fmt.Errorf("a card %q %q", brand, last4)
 	}
 	p, err := b.template.render(customer)
 	if err != nil {

@@ -1,16 +1,20 @@
 package message
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
+	"time"
 
 	"phantom/decline"
+	"phantom/money"
 )
 
 // fields are what a template may say. All of them are one line.
 type fields struct {
 	CustomerName   string // may be empty
 	Company        string
-	Amount         string // "USD 49.00"
+	Amount         string // "$49.00", "49,00 €"
 	InvoiceNumber  string // may be empty
 	PayURL         string
 	UnsubscribeURL string // of an email
@@ -19,6 +23,11 @@ type fields struct {
 	// method"
 	Method   string
 	CardHint string // "Visa ending in 4242"; may be empty, and is where it was no card
+
+	Tried       bool   // a payment was tried; not so of an invoice that was sent to be paid
+	SameMethod  bool   // what was charged may work the next time
+	NextAttempt string // "3 December": when it is charged again; may be empty
+	AccessEnds  string // "3 December": when access ends if nothing is paid; may be empty
 }
 
 // What a customer is told that they pay with.
@@ -72,29 +81,49 @@ var reasons = map[string]map[decline.Class]string{
 }
 
 // reasonOf is what a customer is told of a decline class.
-func reasonOf(method string, class decline.Class) string {
-	if reason := reasons[method][class]; reason != "" {
-		return reason
+func (w *words) reasonOf(method string, class decline.Class) string {
+	of := w.Reason
+	if of == nil {
+		of = reasons[method]
 	}
-	return reasons[method][decline.Unknown]
+	return cmp.Or(of[class], of[decline.Unknown])
+}
+
+// cardHint is how customers know their card, "" where something else was charged.
+func (w *words) cardHint(i *invoice) string {
+	brand, last4 := i.card()
+	if brand == "" {
+		return ""
+	}
+	return fmt.Sprintf(w.Card, brand, last4)
 }
 
 // samples are one customer of each class, with everything known about them and with next to
-// nothing, and one of each other method.
-func samples() []fields {
+// nothing, one of each other method, and one who was sent an invoice.
+func samples(language string) []fields {
 	const page = "https://invoice.stripe.com/i/acct_1PhantomSample000/test_YWNjdF8xUGhhbnRvbVNhbXBsZTAwMCxfUGhhbnRvbVNhbXBsZUludm9pY2VOdW1iZXIsMTIzNDU2Nzg50200Sample0?s=ap"
+	w := wordsOf(language)
+	soon := time.Date(2026, 12, 3, 12, 0, 0, 0, time.UTC)
 	var all []fields
 	for _, class := range decline.Classes {
 		full := fields{
-			CustomerName: "Ada Lovelace", Company: "Example Software", Amount: "USD 49.00", InvoiceNumber: "A1B2C3D4-0007", PayURL: page,
-			UnsubscribeURL: "https://phantom.example.com/u/sample", DeclineReason: reasonOf(byCard, class), Method: byCard, CardHint: "Visa ending in 4242",
+			CustomerName: "Ada Lovelace", Company: "Example Software", Amount: money.Local(4900, "usd", language), InvoiceNumber: "A1B2C3D4-0007", PayURL: page,
+			UnsubscribeURL: "https://phantom.example.com/u/sample", DeclineReason: w.reasonOf(byCard, class), Method: w.Method[byCard],
+			CardHint: w.cardHint(&invoice{methodType: "card", cardBrand: "visa", cardLast4: "4242"}), Tried: true, SameMethod: class != decline.Never,
+			AccessEnds: w.date(soon.AddDate(0, 0, 7)),
+		}
+		if full.SameMethod {
+			full.NextAttempt = w.date(soon)
 		}
 		all = append(all, full)
 		for _, method := range []string{byCard, byBank, byAnother} {
 			bare := full
-			bare.CustomerName, bare.InvoiceNumber, bare.CardHint, bare.Method, bare.DeclineReason = "", "", "", method, reasonOf(method, class)
+			bare.CustomerName, bare.InvoiceNumber, bare.CardHint, bare.NextAttempt, bare.AccessEnds = "", "", "", "", ""
+			bare.Method, bare.DeclineReason = w.Method[method], w.reasonOf(method, class)
 			all = append(all, bare)
 		}
 	}
-	return all
+	sent := all[len(all)-1]
+	sent.Tried = false
+	return append(all, sent)
 }

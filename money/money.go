@@ -2,7 +2,6 @@
 package money
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -19,20 +18,25 @@ var decimals = map[string]int{
 // Format writes an amount of Stripe's, in minor units, for people: "USD 12,345.67", "JPY 12,346",
 // "-KWD 1.500". By its code, because a dollar sign does not say whose dollars.
 func Format(amount int64, currency string) string {
-	places := Decimals(currency)
-	digits, negative := strings.CutPrefix(strconv.FormatInt(amount, 10), "-")
-	if missing := places + 1 - len(digits); missing > 0 {
-		digits = strings.Repeat("0", missing) + digits
-	}
-	whole := len(digits) - places
-	text := strings.ToUpper(currency) + " " + group(digits[:whole])
-	if places > 0 {
-		text += "." + digits[whole:]
+	whole, fraction, negative := digits(amount, currency)
+	text := strings.ToUpper(currency) + " " + groupBy(whole, ",")
+	if fraction != "" {
+		text += "." + fraction
 	}
 	if negative {
 		text = "-" + text
 	}
 	return text
+}
+
+// digits parts an amount into those of the large unit and of the minor one.
+func digits(amount int64, currency string) (whole, fraction string, negative bool) {
+	places := Decimals(currency)
+	all, negative := strings.CutPrefix(strconv.FormatInt(amount, 10), "-")
+	if missing := places + 1 - len(all); missing > 0 {
+		all = strings.Repeat("0", missing) + all
+	}
+	return all[:len(all)-places], all[len(all)-places:], negative
 }
 
 // Decimals is how many places of a currency's large unit its minor unit stands for.
@@ -45,13 +49,12 @@ func Decimals(currency string) int {
 }
 
 // Count writes a number that is not negative for people: "12,345".
-func Count(n int64) string { return group(strconv.FormatInt(n, 10)) }
+func Count(n int64) string { return groupBy(strconv.FormatInt(n, 10), ",") }
 
-// group sets a comma before every three digits.
-func group(digits string) string {
-	text := []byte(digits)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = slices.Insert(text, i, ',')
+// groupBy sets a separator before every three digits.
+func groupBy(digits, separator string) string {
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + separator + digits[i:]
 	}
-	return string(text)
+	return digits
 }

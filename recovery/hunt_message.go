@@ -24,7 +24,7 @@ func (s *Service) MayWrite(ctx context.Context, queries *db.Queries, q message.Q
 		}
 	}
 	// a statement of its own, after the wait for the hunt's row
-	row, err := queries.MessageGuard(ctx, db.MessageGuardParams{MerchantID: q.MerchantID, HuntID: q.HuntID, Channel: q.Channel, Person: q.Person})
+	row, err := queries.MessageGuard(ctx, db.MessageGuardParams{MerchantID: q.MerchantID, HuntID: q.HuntID, Channel: q.Channel, Person: q.Person, ChargeKey: chargeKey(q.HuntID)})
 	if err != nil {
 		return a, fmt.Errorf("read what decides about the message: %w", err)
 	}
@@ -35,7 +35,7 @@ func (s *Service) MayWrite(ctx context.Context, queries *db.Queries, q message.Q
 	if a.Playbook, _, err = playbook.Of(row.Playbook, row.Newest, ghost); err != nil {
 		return a, fmt.Errorf("read playbook %d: %w", row.Hunt.PlaybookVersion, err)
 	}
-	a.Now, a.ByHand = row.Now, row.Hunt.ByHand
+	a.Now, a.ByHand, a.NextCharge = row.Now, row.Hunt.ByHand, row.NextCharge
 	if hunted := a.Playbook.Chosen(ghost, row.Hunt.ByHand, row.Now); len(hunted) > 0 {
 		a.Invoice = hunted[0].ID
 	}

@@ -38,7 +38,7 @@ func TestEmailIsSent(t *testing.T) {
 	link := strings.Trim(email.Headers["List-Unsubscribe"], "<>")
 	if email.To[0] != address || email.From != "Example Billing <billing@example.com>" || !strings.HasPrefix(link, "https://phantom.example/u/") ||
 		email.Headers["List-Unsubscribe-Post"] != "List-Unsubscribe=One-Click" || !strings.Contains(email.Text, link) || !linksTo(email.HTML, link) ||
-		email.Subject != "Your payment to Example Software didn't go through" || !strings.Contains(email.Text, "USD 49.00") ||
+		email.Subject != "Your payment to Example Software didn't go through" || !strings.Contains(email.Text, "$49.00") ||
 		!strings.Contains(email.HTML, "Visa ending in 4242") || !strings.Contains(email.HTML, "Ada Canary") {
 		t.Errorf("%+v", email)
 	}

@@ -103,8 +103,8 @@ func (s *Service) SetPolicy(ctx context.Context, merchantID uuid.UUID, p Policy,
 	return stored, revision, err
 }
 
-// Rehearse gives a merchant who has said nothing the default policy in a dry run. It is for stand-ins
-// alone: a merchant of one's own chooses.
+// Rehearse gives a merchant who has said nothing the default policy in a dry run. It is for
+// stand-ins alone: a merchant of one's own chooses.
 func Rehearse(ctx context.Context, tx db.DBTX, merchantID uuid.UUID) error {
 	queries := db.New(tx)
 	if _, err := queries.ShieldPolicyNewest(ctx, merchantID); !errors.Is(err, pgx.ErrNoRows) {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -208,7 +209,7 @@ func TestTemplates(t *testing.T) {
 	if got := c.call("PUT", "/api/templates/email/mine", good); got.status != 200 || !strings.Contains(got.body, `"own":true`) {
 		t.Errorf("stored: %d %s", got.status, got.body)
 	}
-	if got := c.call("POST", "/api/templates/email/mine/preview", ""); got.status != 200 || !strings.Contains(got.body, "USD 49.00") {
+	if got := c.call("POST", "/api/templates/email/mine/preview", ""); got.status != 200 || !strings.Contains(got.body, "$49.00") {
 		t.Errorf("a stored one: %d %s", got.status, got.body)
 	}
 	if got := c.call("POST", "/api/templates/sms/reminder/preview", ""); got.status != 200 || !strings.Contains(got.body, `"subject":"","html":""`) {
@@ -225,6 +226,25 @@ func TestTemplates(t *testing.T) {
 		t.Errorf("deleted: %d %s", got.status, got.body)
 	}
 	c.call("DELETE", "/api/templates/email/payment_failed", "").wantError(t, 404, "not_found")
+
+	// A translation is a template whose name ends with its language.
+	for _, bad := range []string{"mine.xx", "mine.", "mine.de.fr", ".de", "mine.DE"} {
+		c.call("PUT", "/api/templates/email/"+bad, good).wantInvalid(t, "name")
+	}
+	if got := c.call("PUT", "/api/templates/email/reminder.de", good); got.status != 200 || !strings.Contains(got.body, `"name":"reminder.de"`) {
+		t.Errorf("a translation: %d %s", got.status, got.body)
+	}
+	var shown struct {
+		Subject      string
+		Translations map[string]struct{ Subject, Text string }
+	}
+	if got := c.call("POST", "/api/templates/email/reminder/preview", ""); json.Unmarshal([]byte(got.body), &shown) != nil || len(shown.Translations) != 9 ||
+		!strings.HasPrefix(shown.Subject, "Reminder: $49.00") || shown.Translations["de"].Subject != "Hi Ada Lovelace" || !strings.Contains(shown.Translations["ja"].Subject, "お支払い") {
+		t.Errorf("the preview shows %+v of %s", shown, got.body)
+	}
+	if got := c.call("POST", "/api/templates/sms/reminder.fr/preview", ""); got.status != 200 || !strings.Contains(got.body, "restent") || strings.Contains(got.body, "translations") {
+		t.Errorf("a preview in French: %d %s", got.status, got.body)
+	}
 }
 
 func (b *bench) suppressed(channel string, person []byte) bool {
@@ -311,7 +331,7 @@ func TestIncomingSMS(t *testing.T) {
 		word string
 		want bool
 	}{
-		{"hello", false}, {"please STOP that", false}, {"stop", true}, {"START", false}, {" StopAll\n", true}, {"unstop", false}, {"UNSUBSCRIBE", true}, {"start", false},
+		{"hello", false}, {"please STOP that", true}, {"START", false}, {"stop", true}, {"START", false}, {" StopAll\n", true}, {"unstop", false}, {"UNSUBSCRIBE", true}, {"start", false},
 		{"Revoke", true}, {"start", false}, {"OPTOUT", true}, {"start", false}, {"Cancel", true}, {"start", false}, {"END", true}, {"start", false}, {"quit", true}, {"quit", true},
 	} {
 		f := form(step.word)

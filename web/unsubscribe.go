@@ -1,18 +1,27 @@
 package web
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
 	"errors"
+	"html/template"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 
 	"phantom/message"
 )
 
-// showUnsubscribe changes nothing: programs that look at mails follow every link in them.
+// showUnsubscribe changes nothing: programs that look at mails follow every link in them. To a
+// person in a browser it shows one button, see docs/adr/0027.
 func (s *Server) showUnsubscribe(w http.ResponseWriter, r *http.Request) {
 	s.withToken(w, r, s.config.Messages.CheckUnsubscribe, "ready", "A POST to this address ends emails about payments to you.")
 }
@@ -23,15 +32,114 @@ func (s *Server) unsubscribe(w http.ResponseWriter, r *http.Request) {
 	s.withToken(w, r, s.config.Messages.Unsubscribe, "unsubscribed", "You get no more emails about payments.")
 }
 
-func (s *Server) withToken(w http.ResponseWriter, r *http.Request, do func(context.Context, string) error, status, message string) {
+func (s *Server) withToken(w http.ResponseWriter, r *http.Request, do func(context.Context, string) error, status, text string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.config.DatabaseTimeout)
 	defer cancel()
-	if err := do(ctx, r.PathValue("token")); err != nil {
+	err := do(ctx, r.PathValue("token"))
+	w.Header().Set("Vary", "Accept, Accept-Language")
+	if wantsPage(r) {
+		w = &paged{ResponseWriter: w, language: cmp.Or(message.LanguageOf(accepted(r.Header.Get("Accept-Language"))...), message.English)}
+	}
+	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	s.databaseAnswered()
-	writeJSON(w, http.StatusOK, map[string]string{"status": status, "message": message})
+	if page, is := w.(*paged); is {
+		page.asks = status == "ready"
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": status, "message": text})
+}
+
+//go:embed unsubscribe.html
+var unsubscribeText string
+
+var unsubscribePage = template.Must(template.New("unsubscribe").Parse(unsubscribeText))
+
+// styleHash lets the page's own style through the Content-Security-Policy.
+var styleHash = func() string {
+	_, text, _ := strings.Cut(unsubscribeText, "<style>")
+	text, _, _ = strings.Cut(text, "</style>")
+	sum := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}()
+
+// paged shows what is answered in JSON as a page to a person.
+type paged struct {
+	http.ResponseWriter
+	language string
+	asks     bool // whether they want no more
+	shown    bool
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (p *paged) WriteHeader(status int) {
+	header := p.Header()
+	header.Del("Content-Length")
+	header.Set("Content-Type", "text/html; charset=utf-8")
+	header.Set("Content-Security-Policy", "default-src 'none'; style-src "+styleHash+"; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
+	p.ResponseWriter.WriteHeader(status)
+	words := message.Page(p.language)
+	says := words.Done
+	switch {
+	case p.asks:
+		says = words.Ask
+	case status == http.StatusNotFound:
+		says = words.Gone
+	case status != http.StatusOK:
+		says = words.Later
+	}
+	p.shown = true
+	_ = unsubscribePage.Execute(p.ResponseWriter, struct {
+		Language, Says string
+		Asks           bool
+		Words          message.PageWords
+	}{p.language, says, p.asks, words})
+}
+
+// Write leaves the JSON out.
+func (p *paged) Write(text []byte) (int, error) {
+	if !p.shown {
+		p.WriteHeader(http.StatusOK)
+	}
+	return len(text), nil
+}
+
+// wantsPage says whether a browser asks for a person. Mail programs that click for them take
+// anything.
+func wantsPage(r *http.Request) bool {
+	for one := range strings.SplitSeq(r.Header.Get("Accept"), ",") {
+		kind, params, err := mime.ParseMediaType(one)
+		if err == nil && kind == "text/html" && params["q"] != "0" {
+			return true
+		}
+	}
+	return false
+}
+
+// accepted are the languages of an Accept-Language header, the best first.
+func accepted(header string) []string {
+	type weighted struct {
+		tag    string
+		weight float64
+	}
+	var all []weighted
+	for one := range strings.SplitSeq(header, ",") {
+		tag, rest, _ := strings.Cut(one, ";")
+		weight := 1.0
+		if text, is := strings.CutPrefix(strings.TrimSpace(rest), "q="); is {
+			weight, _ = strconv.ParseFloat(text, 64) // 0 for what is no number
+		}
+		if len(all) < 50 && weight > 0 {
+			all = append(all, weighted{strings.TrimSpace(tag), weight})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b weighted) int { return cmp.Compare(b.weight, a.weight) })
+	tags := make([]string, len(all))
+	for i, one := range all {
+		tags[i] = one.tag
+	}
+	return tags
 }
 
 // incomingSMS takes a customer's answer from Twilio. A success has no body: Twilio takes TwiML or

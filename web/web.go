@@ -25,6 +25,7 @@ import (
 	"phantom/message"
 	"phantom/oracle"
 	"phantom/outbound"
+	"phantom/rarely"
 	"phantom/recovery"
 	"phantom/shield"
 	"phantom/task"
@@ -67,11 +68,11 @@ type Config struct {
 type Server struct {
 	config   Config
 	draining atomic.Bool
-	lost     atomic.Bool // the database did not answer the last time it was asked
-	forged   atomic.Bool // the last event's signature was refused
-	strange  atomic.Bool // the last incoming SMS's signature was refused
-	refused  rarely      // handshakes
-	readOnly rarely      // readiness amid a database that takes no writes
+	lost     atomic.Bool  // the database did not answer the last time it was asked
+	forged   atomic.Bool  // the last event's signature was refused
+	strange  atomic.Bool  // the last incoming SMS's signature was refused
+	refused  rarely.Lines // handshakes
+	readOnly rarely.Lines // readiness amid a database that takes no writes
 
 	unverified unverified // bodies that anybody may send
 	inFlight   inFlight
@@ -274,7 +275,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 	defer cancel()
 	if err := s.config.Ping(ctx); db.ReadOnly(err) { // it answers, so it is not lost
-		if _, is := s.readOnly.say("readyz", time.Now()); is {
+		if _, is := s.readOnly.Say("readyz", time.Now()); is {
 			s.config.Log.Warn("[DATABASE] it takes no writes: /readyz is 503 until it does")
 		}
 		writeError(w, http.StatusServiceUnavailable, connect.CodeDatabaseUnavailable, "The database takes no writes.")
@@ -369,7 +370,7 @@ const codeTooMany = "too_many_requests"
 
 // tellRefused logs that a handshake was refused: the first of a kind, and then one a minute.
 func (s *Server) tellRefused(code string, cause error) {
-	unlogged, is := s.refused.say(code, time.Now())
+	unlogged, is := s.refused.Say(code, time.Now())
 	if !is {
 		return
 	}

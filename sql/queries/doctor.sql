@@ -83,3 +83,9 @@ SELECT m.stripe_user_id AS account, h.opened_at,
     (SELECT count(*) FROM shield_states s WHERE s.merchant_id = h.merchant_id AND s.held) AS held
 FROM shield_holds h JOIN merchants m ON m.id = h.merchant_id
 WHERE h.closed_at IS NULL ORDER BY h.opened_at, m.id;
+
+-- name: DoctorMessages :many
+-- What became of the messages of the last day, and why.
+SELECT state, coalesce(why, '')::text AS why, count(*) AS messages FROM messages
+WHERE planned_for BETWEEN phantom_now() - interval '1 day' AND phantom_now() AND state IN ('sent', 'skipped', 'failed', 'unclear')
+GROUP BY 1, 2 ORDER BY 3 DESC, 2 LIMIT 100;

@@ -9,9 +9,16 @@ LEFT JOIN ghost_targets ghost ON ghost.merchant_id = h.merchant_id AND ghost.id 
 WHERE m.merchant_id = $1 AND m.id = $2;
 
 -- name: MessageGetGhost :one
--- While it is open.
-SELECT stripe_customer_id, stripe_invoice_id, email, decline_class FROM ghost_targets
-WHERE merchant_id = $1 AND id = $2 AND status = 'open';
+-- While it is open. access_ends: when its customer loses access if nothing is paid, as the policy
+-- of access says that is enforced; the zero time where that is not known.
+SELECT g.stripe_customer_id, g.stripe_invoice_id, g.email, g.decline_class,
+    coalesce((SELECT min((n ->> 'at')::timestamptz) FROM shield_states s CROSS JOIN LATERAL jsonb_array_elements(s.ahead) n
+        WHERE s.merchant_id = g.merchant_id AND s.subscription = g.stripe_subscription_id AND NOT s.gone AND NOT s.held
+            AND s.level IN ('full', 'notice', 'grace') AND n ->> 'level' IN ('limited', 'blocked')
+            AND 'enforce' = (SELECT p.body ->> 'mode' FROM shield_policies p WHERE p.merchant_id = g.merchant_id ORDER BY p.version DESC LIMIT 1)
+    ), '0001-01-01 00:00:00Z')::timestamptz AS access_ends
+FROM ghost_targets g
+WHERE g.merchant_id = $1 AND g.id = $2 AND g.status = 'open';
 
 -- name: MessageLockPersons :exec
 -- Two do not count one person's messages at the same time. In the order of the keys, so that
@@ -36,6 +43,9 @@ SELECT sqlc.embed(h), p.body AS playbook,
         WHERE s.merchant_id = h.merchant_id AND s.channel = sqlc.arg(channel) AND s.person = sqlc.narg(person)::bytea) AS suppressed,
     (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
     coalesce((SELECT g.status FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id), '')::text AS ghost,
+    coalesce((SELECT t.run_at FROM scheduled_tasks t
+        WHERE t.merchant_id = h.merchant_id AND t.kind = 'invoice_pay' AND t.unique_key = sqlc.arg(charge_key)::text AND t.status = 'pending'
+    ), '0001-01-01 00:00:00Z')::timestamptz AS next_charge,
     phantom_now()::timestamptz AS now
 FROM hunts h
 JOIN merchants m ON m.id = h.merchant_id
@@ -108,7 +118,10 @@ SELECT count(*) FILTER (WHERE NOT known.stopped AND NOT known.nobody) AS open, c
 FROM unnest(sqlc.arg(channels)::text[]) AS step (channel)
 CROSS JOIN LATERAL (
     SELECT 1 AS rank, EXISTS (SELECT 1 FROM suppressions s
-            WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.channel = 'email' AND s.person = sqlc.arg(email)::bytea) AS stopped,
+            WHERE s.merchant_id = sqlc.arg(merchant_id) AND s.channel = 'email' AND (s.person = sqlc.arg(email)::bytea
+                -- or at another address, at which they were written to
+                OR s.person IN (SELECT m.person FROM messages m JOIN hunts h ON h.merchant_id = m.merchant_id AND h.id = m.hunt_id
+                    WHERE h.merchant_id = sqlc.arg(merchant_id) AND h.customer = sqlc.arg(customer) AND m.channel = 'email'))) AS stopped,
         octet_length(sqlc.arg(email)::bytea) = 0 AS nobody
     WHERE step.channel = 'email'
     UNION ALL

@@ -1,13 +1,14 @@
-package web
+// Package rarely keeps a log from being filled by what happens often.
+package rarely
 
 import (
 	"sync"
 	"time"
 )
 
-// rarely bounds the lines that anybody can cause as often as they like: of each kind the first is
-// logged, and then one a minute with how many there were in between.
-type rarely struct {
+// Lines bounds the lines that may come as often as anything: of each kind the first is logged, and
+// then one a minute with how many there were in between. It is safe for concurrent use.
+type Lines struct {
 	mutex sync.Mutex
 	kinds map[string]*seen
 }
@@ -17,9 +18,9 @@ type seen struct {
 	since  int
 }
 
-// say reports whether one more of a kind is to be logged, and how many before it were not. Kinds
+// Say reports whether one more of a kind is to be logged, and how many before it were not. Kinds
 // are our own words: few.
-func (r *rarely) say(kind string, now time.Time) (unlogged int, is bool) {
+func (r *Lines) Say(kind string, now time.Time) (unlogged int, is bool) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	s := r.kinds[kind]

@@ -1,0 +1,135 @@
+package message
+
+import (
+	"cmp"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"phantom/decline"
+)
+
+// Languages are those in which PHANTOM writes, by their tags (BCP 47). English is first: it is what
+// others get.
+var Languages = []string{"en", "de", "fr", "es", "it", "pt-BR", "nl", "sv", "pl", "ja"}
+
+// English is the language of those whose own is not known.
+const English = "en"
+
+// LanguageOf is the first of some locales that there are words for, "" for none: "de-AT" is German,
+// and each kind of Portuguese is Brazil's.
+func LanguageOf(locales ...string) string {
+	for _, locale := range locales {
+		primary, _, _ := strings.Cut(strings.ReplaceAll(locale, "_", "-"), "-")
+		for _, language := range Languages {
+			if known, _, _ := strings.Cut(language, "-"); strings.EqualFold(known, primary) {
+				return language
+			}
+		}
+	}
+	return ""
+}
+
+// languageOf is what a customer reads: what they have told Stripe that they prefer, else what is
+// spoken in their country. Countries of several languages are not guessed at.
+func languageOf(locales []string, country string) string {
+	if len(locales) > 0 {
+		return cmp.Or(LanguageOf(locales...), English)
+	}
+	return cmp.Or(spokenIn[country], English)
+}
+
+var spokenIn = func() map[string]string {
+	by := map[string]string{}
+	for language, countries := range map[string]string{
+		"de": "DE AT LI", "fr": "FR MC", "it": "IT SM VA", "pt-BR": "BR PT AO MZ CV", "nl": "NL SR", "sv": "SE", "pl": "PL", "ja": "JP",
+		"es": "ES MX AR CO CL PE EC UY BO VE CR PA DO GT HN SV NI CU GQ",
+	} {
+		for _, country := range strings.Fields(countries) {
+			by[country] = language
+		}
+	}
+	return by
+}()
+
+// words are what a language has for messages. Fields of templates stand in them as they are.
+type words struct {
+	Hello  string                   `json:"hello"`
+	Why    string                   `json:"why"`  // somebody gets it
+	Stop   string                   `json:"stop"` // the link to unsubscribe
+	Emails map[string]emailWords    `json:"emails"`
+	SMS    map[string]string        `json:"sms"`
+	Method map[string]string        `json:"methods"`
+	Reason map[decline.Class]string `json:"reasons"`   // of a payment by any method; English has [reasons]
+	Card   string                   `json:"card_hint"` // the brand, and the last four digits
+	Date   string                   `json:"date"`      // the day, and the month's name
+	Months [12]string               `json:"months"`
+	Page   PageWords                `json:"page"`
+}
+
+type emailWords struct {
+	Title     string `json:"title"` // and subject
+	Preheader string `json:"preheader"`
+	First     string `json:"first"`
+	Second    string `json:"second"`
+	Button    string `json:"button"`
+	Note      string `json:"note"`
+}
+
+// PageWords are those of the page on which somebody unsubscribes.
+type PageWords struct {
+	Title  string `json:"title"`
+	Ask    string `json:"ask"`
+	Button string `json:"button"`
+	Done   string `json:"done"`
+	Gone   string `json:"gone"`  // the link is no link of ours
+	Later  string `json:"later"` // it cannot be done now
+}
+
+// Page is what the page says in a language of [Languages].
+func Page(language string) PageWords { return wordsOf(language).Page }
+
+//go:embed templates
+var ours embed.FS
+
+// dictionary has all languages.
+var dictionary = func() map[string]*words {
+	all := map[string]*words{}
+	for _, language := range Languages {
+		text, err := fs.ReadFile(ours, "templates/"+language+".json")
+		w := &words{}
+		if err == nil {
+			err = json.Unmarshal(text, w)
+		}
+		if err != nil {
+			panic(err) // a test reads them all
+		}
+		all[language] = w
+	}
+	return all
+}()
+
+func wordsOf(language string) *words {
+	if w := dictionary[language]; w != nil {
+		return w
+	}
+	return dictionary[English]
+}
+
+// date is a day of this year or the next, as people write it.
+func (w *words) date(at time.Time) string {
+	return fmt.Sprintf(w.Date, at.Day(), w.Months[at.Month()-1])
+}
+
+// cutLanguage parts the name of a translation, "reminder.de", from its language: "" where there is
+// none.
+func cutLanguage(name string) (base, language string) {
+	base, language, _ = strings.Cut(name, ".")
+	return base, language
+}
+
+func isLanguage(language string) bool { return slices.Contains(Languages, language) }
