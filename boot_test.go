@@ -81,7 +81,7 @@ func TestBootFailures(t *testing.T) {
 		},
 		"no STRIPE_SECRET_KEY": {
 			change: map[string]string{"STRIPE_SECRET_KEY": unset},
-			line:   "[STRIPE] STRIPE_SECRET_KEY is not set: provide the platform's secret key (sk_…)",
+			line:   "[STRIPE] STRIPE_SECRET_KEY is not set: provide the platform's secret key (sk_…), or STRIPE_MERCHANT_KEY_FILE for one account without a platform",
 		},
 		"no STRIPE_CLIENT_ID": {
 			change: map[string]string{"STRIPE_CLIENT_ID": unset},

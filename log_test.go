@@ -22,6 +22,8 @@ var leavesNoRow = map[string]string{
 	"work":        "it does what was asked for before",
 	"migrate":     "serve and work do the same unasked; schema_version is its record",
 	"report":      "it reads",
+	"connect":     "it connects, which leaves a row: TestOwnKey",
+	"disconnect":  "it disconnects, which leaves a row: TestOwnKey",
 	"doctor":      "it reads",
 	"log":         "it reads",
 	"tasks list":  "it reads",

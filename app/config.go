@@ -31,6 +31,7 @@ type Config struct {
 	previousKeys      []vault.Key
 	StripeSecretKey   string
 	StripeClientID    string
+	StripeMerchantKey string // of a merchant's own, in place of a Connect platform; "" where there is one
 	StripeAPIBase     string
 	StripeConnectBase string
 	ResendBase        string   // "" is Resend itself
@@ -56,6 +57,7 @@ type Config struct {
 // Needs says what a subcommand uses. Database, Key and Stripe ask for variables.
 type Needs struct {
 	Database, Key, Stripe bool
+	OwnKey                bool // Stripe by a key of a merchant's own: it does without a platform's
 	Serves                bool // it answers requests, and brings the schema up to date before
 	// its database is one that a server works with: in dev mode, beside the command
 	Served bool
@@ -67,8 +69,8 @@ var required = []struct {
 }{
 	{"DATABASE_URL", "[DATABASE] DATABASE_URL is not set: provide postgres://user:password@host:5432/name", func(n Needs) bool { return n.Database }},
 	{"ENCRYPTION_KEY", "[SECURITY] ENCRYPTION_KEY is not set: provide 64 hex characters (openssl rand -hex 32)", func(n Needs) bool { return n.Key }},
-	{"STRIPE_SECRET_KEY", "[STRIPE] STRIPE_SECRET_KEY is not set: provide the platform's secret key (sk_…)", func(n Needs) bool { return n.Stripe }},
-	{"STRIPE_CLIENT_ID", "[STRIPE] STRIPE_CLIENT_ID is not set: provide the platform's Connect client id (ca_…)", func(n Needs) bool { return n.Stripe }},
+	{"STRIPE_SECRET_KEY", "[STRIPE] STRIPE_SECRET_KEY is not set: provide the platform's secret key (sk_…), or STRIPE_MERCHANT_KEY_FILE for one account without a platform", func(n Needs) bool { return n.Stripe && !n.OwnKey }},
+	{"STRIPE_CLIENT_ID", "[STRIPE] STRIPE_CLIENT_ID is not set: provide the platform's Connect client id (ca_…)", func(n Needs) bool { return n.Stripe && !n.OwnKey }},
 }
 
 // Load reads and checks what a subcommand needs of the environment. Its error is one line that
@@ -77,6 +79,10 @@ func Load(getenv func(string) string, need Needs) (*Config, error) {
 	env := environment{getenv: getenv}
 	values := make(map[string]string)
 	c := &Config{need: need}
+	if err := c.loadMerchantKey(env, values); err != nil {
+		return nil, err
+	}
+	need = c.need
 	for _, variable := range required {
 		value, err := env.secret(variable.name)
 		if err != nil && variable.needed(need) {
@@ -111,6 +117,33 @@ func Load(getenv func(string) string, need Needs) (*Config, error) {
 	return c, nil
 }
 
+// loadMerchantKey reads the one key that does without a platform. With it the platform's variables
+// are not asked for, but both or none of them are set.
+func (c *Config) loadMerchantKey(env environment, values map[string]string) error {
+	if !c.need.Stripe {
+		return nil
+	}
+	key, err := env.secret("STRIPE_MERCHANT_KEY")
+	if err != nil {
+		return err
+	}
+	if key == "" {
+		return nil
+	}
+	if !connect.IsOwnKey(key) {
+		return errors.New("[STRIPE] STRIPE_MERCHANT_KEY is malformed: provide a secret or restricted key of the merchant's account (sk_… or rk_…)")
+	}
+	c.StripeMerchantKey, values["STRIPE_MERCHANT_KEY"] = key, key
+	c.need.OwnKey = true
+	return nil
+}
+
+// stripeKey is the key whose mode is that of this process, "" where none is set.
+func (c *Config) stripeKey() string { return cmp.Or(c.StripeSecretKey, c.StripeMerchantKey) }
+
+// Live says whether this process works with a live key.
+func (c *Config) Live() bool { return IsLive(c.stripeKey()) }
+
 func missingError(names []string) error {
 	if len(names) > 1 {
 		return fmt.Errorf("[SERVER] %s are not set: provide them (README, Environment), or set PHANTOM_DEV=1 to try PHANTOM with stand-ins",
@@ -141,7 +174,7 @@ func (c *Config) loadMode(env environment, values map[string]string) error {
 	default:
 		return errors.New("[SERVER] PHANTOM_DEV is malformed: provide 1 or 0, or leave it unset")
 	}
-	if c.Dev && IsLive(c.StripeSecretKey) {
+	if c.Dev && c.Live() {
 		return errors.New("[STRIPE] dev mode never runs with a live key: unset PHANTOM_DEV, or provide a test key (sk_test_…)")
 	}
 	return nil
@@ -177,7 +210,7 @@ func (c *Config) loadAddress(env environment) error {
 	if c.PublicURL, err = parseBase("SERVER", "PUBLIC_URL", text); err != nil {
 		return err
 	}
-	if IsLive(c.StripeSecretKey) && c.PublicURL.Scheme != "https" {
+	if c.Live() && c.PublicURL.Scheme != "https" {
 		return errors.New("[SERVER] PUBLIC_URL must begin with https:// where the key is a live one: provide the address that the server is reached under, " +
 			"for phantom work too; the links in messages to customers lead there")
 	}
@@ -258,7 +291,6 @@ func (c *Config) setKey(key vault.Key) error {
 var (
 	secretKeyShape = regexp.MustCompile(`^[sr]k_(live|test)_[A-Za-z0-9_]+$`)
 	clientIDShape  = regexp.MustCompile(`^ca_[A-Za-z0-9_]+$`)
-	webhookShape   = regexp.MustCompile(`^whsec_[A-Za-z0-9+/=_-]+$`)
 )
 
 func (c *Config) loadStripe(env environment) error {
@@ -274,7 +306,7 @@ func (c *Config) loadStripe(env environment) error {
 		if err != nil {
 			return err
 		}
-		if IsLive(c.StripeSecretKey) && base.Scheme != "https" {
+		if c.Live() && base.Scheme != "https" {
 			return fmt.Errorf("[STRIPE] %s is not https: a live key is never sent over a plain connection", variable.name)
 		}
 		*variable.target = base.String()
@@ -282,13 +314,16 @@ func (c *Config) loadStripe(env environment) error {
 	if (c.StripeAPIBase == "") != (c.StripeConnectBase == "") {
 		return errors.New("[STRIPE] only one of STRIPE_API_BASE and STRIPE_CONNECT_BASE is set: provide both, or neither for Stripe itself")
 	}
+	if c.need.OwnKey && (c.StripeSecretKey == "") != (c.StripeClientID == "") {
+		return errors.New("[STRIPE] only one of STRIPE_SECRET_KEY and STRIPE_CLIENT_ID is set: provide both for a Connect platform, or neither beside a merchant's own key")
+	}
 	if c.StripeSecretKey != "" && !secretKeyShape.MatchString(c.StripeSecretKey) {
 		return errors.New("[STRIPE] STRIPE_SECRET_KEY is malformed: provide the platform's secret key (sk_live_… or sk_test_…)")
 	}
 	if c.StripeClientID != "" && !clientIDShape.MatchString(c.StripeClientID) {
 		return errors.New("[STRIPE] STRIPE_CLIENT_ID is malformed: provide the platform's Connect client id (ca_…)")
 	}
-	if c.Dev && (c.StripeSecretKey == "" || c.StripeClientID == "") {
+	if c.Dev && c.StripeMerchantKey == "" && (c.StripeSecretKey == "" || c.StripeClientID == "") {
 		// A sandbox of one's own (phantom sandbox) is used where its address is given.
 		c.Sandbox = c.StripeAPIBase == ""
 		if c.StripeSecretKey == "" {
@@ -337,7 +372,7 @@ func (c *Config) useSandboxProviders(base string) {
 // mode.
 func (c *Config) loadRateLimit(env environment) (err error) {
 	c.StripeRateLimit = 20
-	if IsLive(c.StripeSecretKey) {
+	if c.Live() {
 		c.StripeRateLimit = 80
 	}
 	return env.number("STRIPE", "STRIPE_RATE_LIMIT", &c.StripeRateLimit, 10_000)
@@ -383,7 +418,7 @@ func (c *Config) loadWebhook(env environment) error {
 		return err
 	}
 	for i, secret := range listed(list) {
-		if !webhookShape.MatchString(secret) {
+		if !connect.IsWebhookSecret(secret) {
 			return fmt.Errorf("[STRIPE] STRIPE_WEBHOOK_SECRET, item %d, is malformed: provide the endpoint's signing secret (whsec_…)", i+1)
 		}
 		c.WebhookSecrets = append(c.WebhookSecrets, secret)

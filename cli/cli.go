@@ -31,6 +31,8 @@ type command struct {
 
 var commands = []command{
 	{"serve", "run the server (the default)", serve},
+	{"connect", "connect an account by a key of its own, without a Connect platform", connectOwn},
+	{"disconnect", "forget an account's tokens, and park its tasks", disconnect},
 	{"audit", "find the ghosts in a merchant's whole history", audit},
 	{"work", "run workers and no server", work},
 	{"migrate", "bring the database to the newest schema", migrate},
@@ -112,7 +114,7 @@ func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "-
 func usage(w io.Writer) {
 	fmt.Fprint(w, "phantom finds customers who use a product without paying, and brings the money back.\n\nUsage: phantom [command]\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
 	}
 	fmt.Fprintln(w, "\nIt is configured by environment variables, which the README lists. With none set it runs in dev mode, with stand-ins.")
 }

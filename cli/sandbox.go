@@ -49,6 +49,10 @@ func runSandbox(ctx context.Context, call Call) error {
 	fmt.Fprintln(call.Stderr, "[STRIPE] SANDBOX: a stand-in for Stripe, no real money; start phantom with the variables above; ^C ends it")
 	fmt.Fprintf(call.Stderr, "[STRIPE] SANDBOX: it is Resend and Twilio too; channels to connect: api_key %s; account_sid %s, auth_token %s\n",
 		sandbox.ResendKey, sandbox.TwilioSID, sandbox.TwilioToken)
+	for _, account := range world.Accounts() {
+		fmt.Fprintf(call.Stderr, "[STRIPE] SANDBOX: %s has a key of its own, %s, and one that only reads, %s\n",
+			account, sandbox.OwnKey(account, false), sandbox.OwnKey(account, true))
+	}
 	server := world.Server()
 	context.AfterFunc(ctx, func() {
 		_ = server.Close()

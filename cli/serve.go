@@ -38,6 +38,9 @@ func serve(ctx context.Context, call Call) error {
 	services := a.NewServices()
 	verdicts := a.NewVerdicts(services)
 	server := a.NewServer(services, verdicts.Handler)
+	if err := a.ConnectOwn(ctx, services); err != nil {
+		return err
+	}
 	sayWhoMayConnect(a)
 	working, stopWorkers := context.WithCancel(ctx)
 	defer stopWorkers()
@@ -63,9 +66,12 @@ func serve(ctx context.Context, call Call) error {
 }
 
 func sayWhoMayConnect(a *app.App) {
-	if len(a.ConnectAccounts) == 0 {
+	switch {
+	case a.StripeClientID == "":
+		a.Log.Info("[STRIPE] no account connects by a browser: there is no Connect platform")
+	case len(a.ConnectAccounts) == 0:
 		a.Log.Info("[STRIPE] any account may connect: CONNECT_ACCOUNTS is not set")
-	} else {
+	default:
 		a.Log.Info("[STRIPE] only listed accounts may connect", "accounts", len(a.ConnectAccounts))
 	}
 	if len(a.WebhookSecrets) == 0 {

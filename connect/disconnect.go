@@ -58,7 +58,7 @@ func (s *Service) Disconnect(ctx context.Context, tx pgx.Tx, account string, at 
 	if _, err := queries.TaskPark(ctx, db.TaskParkParams{MerchantID: id, Most: atOnce}); err != nil {
 		return false, fmt.Errorf("park tasks: %w", err)
 	}
-	if err := trail.Record(trail.By(ctx, trail.Stripe), tx, trail.Change{
+	if err := trail.Record(ctx, tx, trail.Change{
 		Merchant: id, Action: "merchant.disconnect", Before: connection{true}, After: connection{false},
 	}); err != nil {
 		return false, err
@@ -82,7 +82,7 @@ func (s *Service) reconnect(ctx context.Context, params db.MerchantCreateParams)
 		if id, err = queries.MerchantCreate(ctx, params); err != nil {
 			return err
 		}
-		if err := trail.Record(trail.By(ctx, trail.Merchant), tx, trail.Change{
+		if err := trail.Record(ctx, tx, trail.Change{
 			Merchant: id, Action: "merchant.connect", Before: connection{before}, After: connection{true},
 		}); err != nil {
 			return err

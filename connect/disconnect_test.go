@@ -12,6 +12,7 @@ import (
 	"phantom/db"
 	"phantom/state"
 	"phantom/task"
+	"phantom/trail"
 	"phantom/vault"
 )
 
@@ -32,7 +33,7 @@ func (b *bench) connected() db.Merchant {
 func (b *bench) disconnect(m db.Merchant, at time.Time) (done bool) {
 	b.t.Helper()
 	if err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
-		done, err = b.s.Disconnect(b.t.Context(), tx, m.StripeUserID, at)
+		done, err = b.s.Disconnect(trail.By(b.t.Context(), trail.Stripe), tx, m.StripeUserID, at)
 		return err
 	}); err != nil {
 		b.t.Fatal(err)

@@ -23,6 +23,7 @@ const (
 	CodeInsufficientScope   = "insufficient_scope"
 	CodeTooManyStates       = "overloaded"
 	CodeNotListed           = "account_not_listed"
+	CodeNoPlatform          = "connect_not_configured"
 )
 
 // Error is a failure with a code and a message for the user, and apart from them the cause for the

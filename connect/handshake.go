@@ -21,6 +21,7 @@ import (
 	"github.com/stripe/stripe-go/v76/oauth"
 
 	"phantom/db"
+	"phantom/trail"
 	"phantom/vault"
 )
 
@@ -36,6 +37,9 @@ const mostStates = 20_000
 // secret of ours. It returns Stripe's authorize page and the secret to keep in the browser's
 // cookie.
 func (s *Service) Begin(ctx context.Context, browser string) (authorizeURL, cookie string, err error) {
+	if s.config.ClientID == "" {
+		return "", "", &Error{CodeNoPlatform, "This server has no Connect platform: its operator connects accounts.", errors.New("STRIPE_CLIENT_ID is not set")}
+	}
 	if !isSecret(browser) {
 		browser = newSecret()
 	}
@@ -87,6 +91,9 @@ type Callback struct {
 // The work goes on even if the browser leaves: neither the state nor the code can be used again.
 func (s *Service) Complete(ctx context.Context, callback Callback) (account string, err error) {
 	ctx = context.WithoutCancel(ctx)
+	if s.config.ClientID == "" {
+		return "", &Error{CodeNoPlatform, "This server has no Connect platform: its operator connects accounts.", errors.New("STRIPE_CLIENT_ID is not set")}
+	}
 	if err := s.consumeState(ctx, callback.State, callback.Browser); err != nil {
 		return "", err
 	}
@@ -225,11 +232,16 @@ func (s *Service) store(ctx context.Context, token *stripe.OAuthToken) (uuid.UUI
 		refresh := vault.NewToken("merchants.refresh_token:"+token.StripeUserID, token.RefreshToken)
 		params.RefreshToken = &refresh
 	}
+	return s.keep(trail.By(ctx, trail.Merchant), params)
+}
+
+// keep stores a merchant's tokens.
+func (s *Service) keep(ctx context.Context, params db.MerchantCreateParams) (uuid.UUID, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.storeTimeout())
 	defer cancel()
 	// The code is spent, and a connection may have died while Stripe was asked. The transaction may
 	// be repeated: it says what the row is to be.
-	id, err = backoff.Retry(ctx, func() (uuid.UUID, error) {
+	id, err := backoff.Retry(ctx, func() (uuid.UUID, error) {
 		id, err := s.reconnect(ctx, params)
 		if err != nil && !db.Unavailable(err) {
 			err = backoff.Permanent(err)

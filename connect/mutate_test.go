@@ -209,6 +209,20 @@ func TestMutateSendsOnlyWhatItMay(t *testing.T) {
 	}
 }
 
+// By its operator's word a key only reads: nothing leaves, whatever it could do.
+func TestMutateMindsAKeyThatOnlyReads(t *testing.T) {
+	t.Parallel()
+	d := setupDebt(t)
+	d.reader.Merchant.Scope = "read_only"
+	before := len(d.posts())
+	if _, err := d.reader.Mutate(t.Context(), d.charge(), time.Now().Add(time.Minute)); !errors.Is(err, ErrForbidden) {
+		t.Errorf("%v, want ErrForbidden", err)
+	}
+	if n := len(d.posts()) - before; n != 0 {
+		t.Errorf("%d requests left", n)
+	}
+}
+
 // A connection that was used before and closes under a mutation is no reason for net/http to send
 // it again by itself: whether it was executed is not known.
 func TestMutateIsNotRepeatedByTheTransport(t *testing.T) {

@@ -66,6 +66,9 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		vault.NewToken("shield_keys.secret:k1", "seed")); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := pool.Exec(ctx, "UPDATE merchants SET own_key = true"); err != nil { // or there is no secret
+		t.Fatal(err)
+	}
 	endpoint := uuid.Must(uuid.NewV7())
 	if _, err := pool.Exec(ctx, "INSERT INTO event_endpoints (merchant_id, id, url, secret) VALUES ($1, $2, 'https://app.example', $3)",
 		merchant, endpoint, vault.NewToken("event_endpoints.secret:"+endpoint.String(), "whsec_x")); err != nil {
@@ -79,6 +82,7 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		{"merchants", "access_token", accessContext(account), false},
 		{"merchants", "refresh_token", refreshContext(account), true},
 		{"merchants", "hash_salt", "merchants.hash_salt:" + account, true},
+		{"merchants", "webhook_secret", "merchants.webhook_secret:" + account, true},
 		{"ghost_targets", "email", "ghost_targets.email:" + ghost.String(), true},
 		{"ghost_memories", "memory", "ghost_memories.memory:" + ghost.String(), false},
 		{"scheduled_tasks", "sealed_params", "scheduled_tasks.sealed_params:" + task.String(), true},

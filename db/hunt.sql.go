@@ -899,7 +899,7 @@ func (q *Queries) HuntListTried(ctx context.Context, arg HuntListTriedParams) ([
 }
 
 const huntLoad = `-- name: HuntLoad :one
-SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, h.oracle_arm, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, p.body AS playbook,
+SELECT h.merchant_id, h.id, h.ghost_id, h.customer, h.playbook_version, h.mode, h.held_out, h.state, h.ended_reason, h.livemode, h.decline_class, h.currency, h.amount, h.invoices, h.charges, h.messages, h.charges_over, h.paused, h.began_at, h.ended_at, h.invoices_over, h.owed, h.paid_at, h.by_hand, h.oracle_arm, g.merchant_id, g.id, g.stripe_customer_id, g.stripe_subscription_id, g.stripe_invoice_id, g.email, g.email_key_id, g.amount, g.currency, g.access, g.decline_class, g.decline_code, g.attempt_count, g.first_failed_at, g.last_failed_at, g.rule, g.status, g.closed_reason, g.discovered_at, g.hidden, g.card, g.card_attempts, g.updated_at, g.closed_at, g.invoices, g.zone, g.kind, g.products, g.prices, g.country, g.leaving, g.resubscribed, g.ignored, m.id, m.stripe_user_id, m.stripe_connect_id, m.access_token, m.refresh_token, m.access_token_key_id, m.refresh_token_key_id, m.encrypted_token, m.iv, m.tag, m.encrypted_refresh_token, m.refresh_iv, m.refresh_tag, m.scope, m.livemode, m.business_category, m.country, m.default_currency, m.timezone, m.connected_at, m.updated_at, m.disconnected_at, m.hash_salt, m.hash_salt_key_id, m.own_key, m.webhook_secret, m.webhook_secret_key_id, p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest, phantom_now()::timestamptz AS now,
     gm.memory
 FROM hunts h
@@ -1013,6 +1013,9 @@ func (q *Queries) HuntLoad(ctx context.Context, arg HuntLoadParams) (HuntLoadRow
 		&i.Merchant.DisconnectedAt,
 		&i.Merchant.HashSalt,
 		&i.Merchant.HashSaltKeyID,
+		&i.Merchant.OwnKey,
+		&i.Merchant.WebhookSecret,
+		&i.Merchant.WebhookSecretKeyID,
 		&i.Playbook,
 		&i.Newest,
 		&i.Now,

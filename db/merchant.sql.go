@@ -26,9 +26,11 @@ func (q *Queries) MerchantConnected(ctx context.Context, stripeUserID string) (b
 }
 
 const merchantCreate = `-- name: MerchantCreate :one
-INSERT INTO merchants (id, stripe_user_id, access_token, refresh_token, scope, livemode)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO merchants AS m (id, stripe_user_id, access_token, refresh_token, scope, livemode, own_key, webhook_secret)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (stripe_user_id) DO UPDATE SET
+    own_key = excluded.own_key,
+    webhook_secret = coalesce(excluded.webhook_secret, CASE WHEN excluded.own_key THEN m.webhook_secret END),
     access_token = excluded.access_token,
     refresh_token = excluded.refresh_token,
     scope = excluded.scope,
@@ -40,15 +42,19 @@ RETURNING id
 `
 
 type MerchantCreateParams struct {
-	ID           uuid.UUID
-	StripeUserID string
-	AccessToken  *vault.EncryptedToken
-	RefreshToken *vault.EncryptedToken
-	Scope        string
-	Livemode     bool
+	ID            uuid.UUID
+	StripeUserID  string
+	AccessToken   *vault.EncryptedToken
+	RefreshToken  *vault.EncryptedToken
+	Scope         string
+	Livemode      bool
+	OwnKey        bool
+	WebhookSecret *vault.EncryptedToken
 }
 
 // Reconnecting an account updates its row: both tokens are sealed and stored in this one statement.
+// own_key: the token is a key of the account's own, and webhook_secret that of its endpoint. Left
+// out, the secret of before stays.
 func (q *Queries) MerchantCreate(ctx context.Context, arg MerchantCreateParams) (uuid.UUID, error) {
 	row := q.db.QueryRow(ctx, merchantCreate,
 		arg.ID,
@@ -57,6 +63,8 @@ func (q *Queries) MerchantCreate(ctx context.Context, arg MerchantCreateParams) 
 		arg.RefreshToken,
 		arg.Scope,
 		arg.Livemode,
+		arg.OwnKey,
+		arg.WebhookSecret,
 	)
 	var id uuid.UUID
 	err := row.Scan(&id)
@@ -67,6 +75,7 @@ const merchantDisconnect = `-- name: MerchantDisconnect :one
 UPDATE merchants SET
     access_token = NULL,
     refresh_token = NULL,
+    webhook_secret = NULL,
     disconnected_at = clock_timestamp(),
     updated_at = clock_timestamp()
 WHERE stripe_user_id = $1 AND disconnected_at IS NULL
@@ -90,7 +99,7 @@ func (q *Queries) MerchantDisconnect(ctx context.Context, arg MerchantDisconnect
 }
 
 const merchantGet = `-- name: MerchantGet :one
-SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at, hash_salt, hash_salt_key_id FROM merchants WHERE id = $1
+SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at, hash_salt, hash_salt_key_id, own_key, webhook_secret, webhook_secret_key_id FROM merchants WHERE id = $1
 `
 
 func (q *Queries) MerchantGet(ctx context.Context, id uuid.UUID) (Merchant, error) {
@@ -121,12 +130,15 @@ func (q *Queries) MerchantGet(ctx context.Context, id uuid.UUID) (Merchant, erro
 		&i.DisconnectedAt,
 		&i.HashSalt,
 		&i.HashSaltKeyID,
+		&i.OwnKey,
+		&i.WebhookSecret,
+		&i.WebhookSecretKeyID,
 	)
 	return i, err
 }
 
 const merchantGetByStripeUserID = `-- name: MerchantGetByStripeUserID :one
-SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at, hash_salt, hash_salt_key_id FROM merchants WHERE stripe_user_id = $1
+SELECT id, stripe_user_id, stripe_connect_id, access_token, refresh_token, access_token_key_id, refresh_token_key_id, encrypted_token, iv, tag, encrypted_refresh_token, refresh_iv, refresh_tag, scope, livemode, business_category, country, default_currency, timezone, connected_at, updated_at, disconnected_at, hash_salt, hash_salt_key_id, own_key, webhook_secret, webhook_secret_key_id FROM merchants WHERE stripe_user_id = $1
 `
 
 func (q *Queries) MerchantGetByStripeUserID(ctx context.Context, stripeUserID string) (Merchant, error) {
@@ -157,6 +169,9 @@ func (q *Queries) MerchantGetByStripeUserID(ctx context.Context, stripeUserID st
 		&i.DisconnectedAt,
 		&i.HashSalt,
 		&i.HashSaltKeyID,
+		&i.OwnKey,
+		&i.WebhookSecret,
+		&i.WebhookSecretKeyID,
 	)
 	return i, err
 }
@@ -203,6 +218,38 @@ func (q *Queries) MerchantGetID(ctx context.Context, stripeUserID string) (uuid.
 	return id, err
 }
 
+const merchantListOwn = `-- name: MerchantListOwn :many
+SELECT stripe_user_id AS account, access_token, webhook_secret FROM merchants
+WHERE own_key AND disconnected_at IS NULL ORDER BY stripe_user_id
+`
+
+type MerchantListOwnRow struct {
+	Account       string
+	AccessToken   *vault.EncryptedToken
+	WebhookSecret *vault.EncryptedToken
+}
+
+// Who is connected by a key of their own.
+func (q *Queries) MerchantListOwn(ctx context.Context) ([]MerchantListOwnRow, error) {
+	rows, err := q.db.Query(ctx, merchantListOwn)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []MerchantListOwnRow
+	for rows.Next() {
+		var i MerchantListOwnRow
+		if err := rows.Scan(&i.Account, &i.AccessToken, &i.WebhookSecret); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const merchantLock = `-- name: MerchantLock :exec
 SELECT 1 FROM merchants WHERE id = $1 FOR NO KEY UPDATE
 `
@@ -211,6 +258,54 @@ SELECT 1 FROM merchants WHERE id = $1 FOR NO KEY UPDATE
 func (q *Queries) MerchantLock(ctx context.Context, id uuid.UUID) error {
 	_, err := q.db.Exec(ctx, merchantLock, id)
 	return err
+}
+
+const merchantOwnEndpoint = `-- name: MerchantOwnEndpoint :one
+SELECT stripe_user_id AS account, webhook_secret FROM merchants
+WHERE id = $1 AND own_key AND disconnected_at IS NULL AND webhook_secret IS DISTINCT FROM NULL
+`
+
+type MerchantOwnEndpointRow struct {
+	Account       string
+	WebhookSecret *vault.EncryptedToken
+}
+
+// Of who is connected by a key of their own: what signs the events of their own endpoint.
+func (q *Queries) MerchantOwnEndpoint(ctx context.Context, id uuid.UUID) (MerchantOwnEndpointRow, error) {
+	row := q.db.QueryRow(ctx, merchantOwnEndpoint, id)
+	var i MerchantOwnEndpointRow
+	err := row.Scan(&i.Account, &i.WebhookSecret)
+	return i, err
+}
+
+const merchantReadOnly = `-- name: MerchantReadOnly :one
+SELECT (scope = 'read_only')::boolean AS read_only FROM merchants WHERE id = $1
+`
+
+// Whether their key may change nothing.
+func (q *Queries) MerchantReadOnly(ctx context.Context, id uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, merchantReadOnly, id)
+	var read_only bool
+	err := row.Scan(&read_only)
+	return read_only, err
+}
+
+const merchantToken = `-- name: MerchantToken :one
+SELECT own_key, scope, (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1
+`
+
+type MerchantTokenRow struct {
+	OwnKey    bool
+	Scope     string
+	Connected bool
+}
+
+// How an account is connected.
+func (q *Queries) MerchantToken(ctx context.Context, stripeUserID string) (MerchantTokenRow, error) {
+	row := q.db.QueryRow(ctx, merchantToken, stripeUserID)
+	var i MerchantTokenRow
+	err := row.Scan(&i.OwnKey, &i.Scope, &i.Connected)
+	return i, err
 }
 
 const merchantUpdate = `-- name: MerchantUpdate :execrows

@@ -415,6 +415,9 @@ type Merchant struct {
 	DisconnectedAt        *time.Time
 	HashSalt              *vault.EncryptedToken
 	HashSaltKeyID         *string
+	OwnKey                bool
+	WebhookSecret         *vault.EncryptedToken
+	WebhookSecretKeyID    *string
 }
 
 type Message struct {

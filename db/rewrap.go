@@ -25,6 +25,7 @@ var sealedColumns = []sealedColumn{
 	{"merchants", "access_token"},
 	{"merchants", "refresh_token"},
 	{"merchants", "hash_salt"},
+	{"merchants", "webhook_secret"},
 	{"ghost_targets", "email"},
 	{"ghost_memories", "memory"},
 	{"scheduled_tasks", "sealed_params"},

@@ -151,23 +151,27 @@ func (d *Diagnosis) checkStripe(ctx context.Context) {
 	} else {
 		d.add(Warn, "webhook secret", "STRIPE_WEBHOOK_SECRET is not set, so webhooks get 503 and ghosts change by audits alone", "provide the endpoint's signing secret (whsec_…)")
 	}
-	if c.StripeSecretKey == "" {
+	key, whose := c.StripeSecretKey, "STRIPE_SECRET_KEY"
+	if key == "" && c.StripeMerchantKey != "" {
+		key, whose = c.StripeMerchantKey, "STRIPE_MERCHANT_KEY"
+	}
+	if key == "" {
 		d.skip("STRIPE_SECRET_KEY cannot be read", "stripe", "stripe clock", "webhook endpoint")
 		return
 	}
 	mode := "test mode"
-	if app.IsLive(c.StripeSecretKey) {
+	if app.IsLive(key) {
 		mode = "live mode"
 	}
 	if c.StripeAPIBase != "" {
 		mode += " at " + c.StripeAPIBase
 	}
-	service := connect.New(connect.Config{SecretKey: c.StripeSecretKey, APIBase: c.StripeAPIBase, ConnectBase: c.StripeConnectBase}, nil)
+	service := connect.New(connect.Config{SecretKey: key, APIBase: c.StripeAPIBase, ConnectBase: c.StripeConnectBase}, nil)
 	platform, err := service.Platform(ctx)
 	took := platform.Took.Round(time.Millisecond)
 	switch {
 	case errors.Is(err, connect.ErrPlatformKey):
-		d.add(Fail, "stripe", mode+", and Stripe does not accept STRIPE_SECRET_KEY", "provide the platform's current secret key (Developers, API keys)")
+		d.add(Fail, "stripe", mode+", and Stripe does not accept "+whose, "provide a current secret key (Developers, API keys)")
 	case err != nil:
 		d.add(Fail, "stripe", mode+", and "+err.Error(), "look at status.stripe.com, and whether this machine may reach api.stripe.com:443")
 	case platform.Account == "":
@@ -175,9 +179,12 @@ func (d *Diagnosis) checkStripe(ctx context.Context) {
 	default:
 		d.add(OK, "stripe", fmt.Sprintf("%s, reached in %s as %s", mode, took, platform.Account), "")
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		d.skip("Stripe does not answer", "webhook endpoint")
-	} else {
+	case c.StripeSecretKey == "":
+		d.skip("an account's own endpoint is its merchant's to keep (docs/stripe-setup.md)", "webhook endpoint")
+	default:
 		d.checkEndpoint(ctx, service)
 	}
 	if platform.Date.IsZero() {
@@ -203,7 +210,7 @@ func (d *Diagnosis) checkSkew(name string, ahead time.Duration) {
 }
 
 func (d *Diagnosis) checkDatabase(ctx context.Context) {
-	rest := []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "sealed values", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes", "access", "oracle"}
+	rest := []string{"server version", "database clock", "connections", "transactions", "schema", "keys", "sealed values", "merchants", "webhook events", "backlog", "needs review", "workers", "parked", "halts", "disputes", "access", "messages", "oracle"}
 	c := d.config
 	if c.DatabaseURL == "" {
 		d.skip("DATABASE_URL cannot be read", append([]string{"database"}, rest...)...)
@@ -439,12 +446,12 @@ func (d *Diagnosis) checkSealed(ctx context.Context, _ *db.Queries) error {
 }
 
 func (d *Diagnosis) checkMerchants(ctx context.Context, queries *db.Queries) error {
-	m, err := queries.DoctorMerchants(ctx, app.IsLive(d.config.StripeSecretKey))
+	m, err := queries.DoctorMerchants(ctx, d.config.Live())
 	if err != nil {
 		return err
 	}
 	counts := fmt.Sprintf("%d connected, %d disconnected", m.Connected, m.Disconnected)
-	if m.OtherMode > 0 && d.config.StripeSecretKey != "" {
+	if m.OtherMode > 0 && (d.config.StripeSecretKey != "" || d.config.StripeMerchantKey != "") {
 		d.add(Warn, "merchants", fmt.Sprintf("%s, %d of the connected ones in the mode that STRIPE_SECRET_KEY is not of", counts, m.OtherMode), "test and live mode have a database each")
 	} else {
 		d.add(OK, "merchants", counts, "")

@@ -19,6 +19,7 @@ import (
 	"phantom/connect"
 	"phantom/db"
 	"phantom/task"
+	"phantom/trail"
 )
 
 // KindWebhook is the kind of the task that does what an event asks for.
@@ -186,7 +187,7 @@ func (s *Service) Receive(ctx context.Context, e Event) (received bool, err erro
 			}
 			return s.follow(ctx, tx, merchant.ID, hash, e)
 		}
-		disconnected, err = s.connect.Disconnect(ctx, tx, e.Account, e.Created)
+		disconnected, err = s.connect.Disconnect(trail.By(ctx, trail.Stripe), tx, e.Account, e.Created)
 		if err == nil && !disconnected {
 			err = errOutdated
 		}

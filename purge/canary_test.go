@@ -229,6 +229,7 @@ var nobodys = strings.Fields(`
 	merchants.access_token_key_id merchants.business_category merchants.country merchants.default_currency
 	merchants.encrypted_refresh_token merchants.encrypted_token merchants.hash_salt merchants.hash_salt_key_id merchants.iv
 	merchants.refresh_iv merchants.refresh_tag merchants.refresh_token merchants.refresh_token_key_id merchants.scope
+	merchants.webhook_secret merchants.webhook_secret_key_id
 	merchants.stripe_connect_id merchants.stripe_user_id merchants.tag merchants.timezone messages.channel messages.code
 	messages.person messages.persons messages.state messages.template messages.why oauth_states.browser_hash
 	oauth_states.state_hash oracle_contributions.action oracle_contributions.business_category

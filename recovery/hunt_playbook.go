@@ -9,7 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"phantom/db"
+	"phantom/input"
 	"phantom/playbook"
+	"phantom/state"
 	"phantom/trail"
 )
 
@@ -38,6 +40,15 @@ func (s *Service) SetPlaybook(ctx context.Context, merchantID uuid.UUID, p playb
 		queries := db.New(tx)
 		if err := queries.MerchantLock(ctx, merchantID); err != nil {
 			return err
+		}
+		if p.Mode == state.ModeRecover {
+			reads, err := queries.MerchantReadOnly(ctx, merchantID)
+			if err != nil {
+				return fmt.Errorf("read how the merchant is connected: %w", err)
+			}
+			if reads {
+				return input.Wrong("mode", "must not be recover: the account is connected with a key that only reads (phantom connect)")
+			}
 		}
 		before, err := playbook.FieldsOfNewest(ctx, queries, merchantID)
 		if err != nil {

@@ -66,6 +66,9 @@ func (s *Sandbox) whose(r *http.Request) string {
 	if t := s.grants.find(key, "access"); t != nil {
 		return t.Account
 	}
+	if own, _ := s.ownKey(key); own != nil {
+		return own.ID
+	}
 	return ""
 }
 

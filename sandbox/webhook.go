@@ -28,6 +28,9 @@ type Webhook struct {
 	Events  []string      `json:"events"`  // the types that are sent; none means all
 	// whose events are sent; none means every connected merchant's
 	Accounts []string `json:"accounts"`
+	// it is an endpoint of the one account in Accounts itself, connected or not: events do not name
+	// the account
+	Own bool `json:"own"`
 }
 
 // listWebhooks is GET /v1/webhook_endpoints: the platform's own alone.
@@ -109,19 +112,26 @@ func (s *Sandbox) SetWebhook(w Webhook) error {
 // mail puts an event into the queue. Callers hold the lock.
 func (s *Sandbox) mail(a *account, e *event) {
 	hook := &s.post.hook
-	if hook.URL == "" || e.Type != "account.application.deauthorized" && !s.grants.connected(a.ID) {
+	if hook.URL == "" || e.Type != "account.application.deauthorized" && !s.lives(a.ID) {
 		return
 	}
 	if len(hook.Accounts) > 0 && !slices.Contains(hook.Accounts, a.ID) {
 		return
 	}
 	named := *e
-	named.Account = text(a.ID)
+	if !hook.Own {
+		named.Account = text(a.ID)
+	}
 	s.post.queue = append(s.post.queue, &named)
 	if s.post.running == nil {
 		s.post.running = make(chan struct{})
 		go s.deliver(s.post.running)
 	}
+}
+
+// lives says whether events of an account are sent. Callers hold the lock.
+func (s *Sandbox) lives(account string) bool {
+	return s.grants.connected(account) || s.post.hook.Own && slices.Contains(s.post.hook.Accounts, account)
 }
 
 // Mailed is closed once no event waits to be sent.
@@ -154,7 +164,7 @@ func (s *Sandbox) Advance() {
 	defer s.mu.Unlock()
 	now := s.now().Unix()
 	for id, a := range s.accounts {
-		if s.grants.connected(id) {
+		if s.lives(id) {
 			a.advance(now)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"path"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 )
 
@@ -103,10 +104,10 @@ func (s *Server) setHeaders(header http.Header) {
 func capBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		limit := int64(maxBody)
-		switch r.URL.Path {
-		case WebhookPath:
+		switch path := r.URL.Path; {
+		case path == WebhookPath, strings.HasPrefix(path, WebhookPath+"/"):
 			limit = maxEvent
-		case "/api/playbook", "/api/shield/policy", "/api/shield/preview", "/api/shield/simulate":
+		case slices.Contains([]string{"/api/playbook", "/api/shield/policy", "/api/shield/preview", "/api/shield/simulate"}, path):
 			limit = maxPlaybook
 		}
 		if r.ContentLength > limit {

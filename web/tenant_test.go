@@ -291,7 +291,7 @@ func TestMethodsOfTheAPI(t *testing.T) {
 		"/api/audits": "POST", "/api/audits/" + id: "GET, HEAD", "/api/ghosts": "GET, HEAD", "/api/ghosts/" + id: "GET, HEAD", "/api/ghosts/" + id + "/access": "POST", "/api/summary": "GET, HEAD", "/api/tasks": "GET, HEAD",
 		"/api/audit-log": "GET, HEAD", "/api/oracle": "GET, HEAD", "/api/oracle/billing-dates": "GET, HEAD", "/api/oracle/heatmap": "GET, HEAD", "/api/hunts/" + id + "/advice": "GET, HEAD",
 		"/api/channels": "GET, HEAD", "/api/channels/resend": "DELETE, PUT", "/api/channels/twilio": "DELETE, PUT", "/api/channels/resend/test": "POST", "/api/channels/twilio/test": "POST",
-		"/api/templates": "GET, HEAD", "/api/templates/email/x": "DELETE, PUT", "/api/templates/email/x/preview": "POST", "/u/x": "GET, HEAD, POST", "/api/webhooks/twilio/" + id: "POST",
+		"/api/templates": "GET, HEAD", "/api/templates/email/x": "DELETE, PUT", "/api/templates/email/x/preview": "POST", "/u/x": "GET, HEAD, POST", "/api/webhooks/twilio/" + id: "POST", "/api/webhooks/stripe/" + id: "POST",
 		"/api/playbook": "GET, HEAD, PUT", "/api/hunts": "GET, HEAD, POST", "/api/hunts/" + id: "DELETE, GET, HEAD",
 		"/api/halt": "DELETE, POST",
 	} {

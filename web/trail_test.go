@@ -118,6 +118,7 @@ func (c *caller) prepare(w write) write {
 var leavesNoRow = map[string]string{
 	"POST /api/templates/{channel}/{name}/preview": "it changes nothing",
 	"POST /api/webhooks/stripe":                    "Stripe's word, and webhook_events its record; a deauthorization leaves a row (package connect)",
+	"POST /api/webhooks/stripe/{merchant_id}":      "as POST /api/webhooks/stripe",
 	"POST /api/webhooks/twilio/{merchant_id}":      "a customer's word: suppressions is its record",
 	"POST /u/{token}":                              "a customer's word: suppressions is its record",
 	"POST /api/shield/preview":                     "it changes nothing",

@@ -158,6 +158,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /api/endpoints/{id}/deliveries", s.authenticated(s.listDeliveries))
 	mux.HandleFunc("GET /api/openapi.json", s.openAPI)
 	mux.HandleFunc("POST /api/webhooks/stripe", s.webhook)
+	mux.HandleFunc("POST /api/webhooks/stripe/{merchant_id}", s.ownWebhook)
 	mux.HandleFunc("POST /api/webhooks/twilio/{merchant_id}", s.incomingSMS)
 	mux.HandleFunc("GET /u/{token}", s.showUnsubscribe)
 	mux.HandleFunc("POST /u/{token}", s.unsubscribe)
@@ -302,6 +303,7 @@ var statuses = map[string]int{
 	connect.CodeInsufficientScope:   http.StatusForbidden,
 	connect.CodeTooManyStates:       http.StatusServiceUnavailable,
 	connect.CodeNotListed:           http.StatusForbidden,
+	connect.CodeNoPlatform:          http.StatusServiceUnavailable,
 }
 
 // fail answers an error with its code. What has no code is a fault of ours: 500, without internals,

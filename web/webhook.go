@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stripe/stripe-go/v76/webhook"
 
 	"phantom/connect"
@@ -31,10 +33,39 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusServiceUnavailable, "webhooks_not_configured", "This server takes no webhooks: STRIPE_WEBHOOK_SECRET is not set.")
 		return
 	}
+	s.takeEvent(w, r, func() (string, []string, error) { return "", s.config.WebhookSecrets, nil })
+}
+
+// ownWebhook takes an event of the endpoint of a merchant who is connected by a key of their own.
+// Such an event names no account. Of others it is refused as one that nobody has signed.
+func (s *Server) ownWebhook(w http.ResponseWriter, r *http.Request) {
+	s.takeEvent(w, r, func() (string, []string, error) {
+		id, err := uuid.Parse(r.PathValue("merchant_id"))
+		if err != nil || id.String() != r.PathValue("merchant_id") {
+			return "", nil, nil
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.config.DatabaseTimeout)
+		defer cancel()
+		account, secret, err := s.config.Connect.OwnEndpoint(ctx, id)
+		if errors.Is(err, connect.ErrUnknownAccount) {
+			return "", nil, nil
+		}
+		return account, []string{secret}, err
+	})
+}
+
+// takeEvent takes an event that one of the secrets has signed. whose says which these are, and of
+// which account its events are where they name none: "" where they do.
+func (s *Server) takeEvent(w http.ResponseWriter, r *http.Request, whose func() (account string, secrets []string, err error)) {
 	// What is not even shaped like a signature of this moment is refused before its body is read.
 	header, err := signatureOf(r.Header.Values("Stripe-Signature"), time.Now())
 	if err != nil {
 		s.refuseEvent(w, err)
+		return
+	}
+	account, secrets, err := whose()
+	if err != nil {
+		s.fail(w, r, err)
 		return
 	}
 	body, done, err := s.readUnverified(r)
@@ -51,7 +82,7 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, connect.CodeInvalidRequest, "The request's body ended too early.")
 		return
 	}
-	if err := verify(body, header, s.config.WebhookSecrets); err != nil {
+	if err := verify(body, header, secrets); err != nil {
 		s.refuseEvent(w, err)
 		return
 	}
@@ -59,6 +90,13 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 	event, err := decodeEvent(body)
 	done() // a slow database uses up nothing of what strangers' bodies may hold
 	received := false
+	if account != "" {
+		if event.Account != "" && event.Account != account {
+			event.Account = "" // of an account that is connected to theirs: none of ours
+		} else {
+			event.Account = account
+		}
+	}
 	if err == nil {
 		received, err = s.config.Ghost.Receive(r.Context(), event)
 	}
@@ -86,7 +124,7 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 // is seen and nobody fills the log.
 func (s *Server) refuseEvent(w http.ResponseWriter, cause error) {
 	if !s.forged.Swap(true) {
-		s.config.Log.Warn("[SECURITY] a webhook is refused: check STRIPE_WEBHOOK_SECRET if it was Stripe's", "cause", cause)
+		s.config.Log.Warn("[SECURITY] a webhook is refused: check STRIPE_WEBHOOK_SECRET, or the secret given to phantom connect, if it was Stripe's", "cause", cause)
 	}
 	writeError(w, http.StatusBadRequest, "invalid_signature", "The Stripe-Signature header does not fit the request.")
 }

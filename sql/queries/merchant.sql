@@ -1,8 +1,12 @@
 -- name: MerchantCreate :one
 -- Reconnecting an account updates its row: both tokens are sealed and stored in this one statement.
-INSERT INTO merchants (id, stripe_user_id, access_token, refresh_token, scope, livemode)
-VALUES (@id, @stripe_user_id, @access_token, sqlc.narg(refresh_token), @scope, @livemode)
+-- own_key: the token is a key of the account's own, and webhook_secret that of its endpoint. Left
+-- out, the secret of before stays.
+INSERT INTO merchants AS m (id, stripe_user_id, access_token, refresh_token, scope, livemode, own_key, webhook_secret)
+VALUES (@id, @stripe_user_id, @access_token, sqlc.narg(refresh_token), @scope, @livemode, @own_key, sqlc.narg(webhook_secret))
 ON CONFLICT (stripe_user_id) DO UPDATE SET
+    own_key = excluded.own_key,
+    webhook_secret = coalesce(excluded.webhook_secret, CASE WHEN excluded.own_key THEN m.webhook_secret END),
     access_token = excluded.access_token,
     refresh_token = excluded.refresh_token,
     scope = excluded.scope,
@@ -28,6 +32,7 @@ WHERE id = @id AND disconnected_at IS NULL;
 UPDATE merchants SET
     access_token = NULL,
     refresh_token = NULL,
+    webhook_secret = NULL,
     disconnected_at = clock_timestamp(),
     updated_at = clock_timestamp()
 WHERE stripe_user_id = sqlc.arg(account) AND disconnected_at IS NULL
@@ -58,6 +63,24 @@ SELECT * FROM merchants WHERE stripe_user_id = $1;
 UPDATE merchants SET hash_salt = CASE WHEN hash_salt IS NOT DISTINCT FROM NULL THEN @hash_salt ELSE hash_salt END
 WHERE id = @id
 RETURNING hash_salt;
+
+-- name: MerchantOwnEndpoint :one
+-- Of who is connected by a key of their own: what signs the events of their own endpoint.
+SELECT stripe_user_id AS account, webhook_secret FROM merchants
+WHERE id = $1 AND own_key AND disconnected_at IS NULL AND webhook_secret IS DISTINCT FROM NULL;
+
+-- name: MerchantListOwn :many
+-- Who is connected by a key of their own.
+SELECT stripe_user_id AS account, access_token, webhook_secret FROM merchants
+WHERE own_key AND disconnected_at IS NULL ORDER BY stripe_user_id;
+
+-- name: MerchantToken :one
+-- How an account is connected.
+SELECT own_key, scope, (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1;
+
+-- name: MerchantReadOnly :one
+-- Whether their key may change nothing.
+SELECT (scope = 'read_only')::boolean AS read_only FROM merchants WHERE id = $1;
 
 -- name: MerchantGetID :one
 -- Reads nothing sealed: for commands that have no key.

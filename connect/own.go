@@ -1,0 +1,223 @@
+package connect
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stripe/stripe-go/v76"
+
+	"phantom/db"
+	"phantom/vault"
+)
+
+// OwnKey connects a merchant by a secret or restricted key of their own account, where there is no
+// Connect platform.
+type OwnKey struct {
+	Key           string // sk_… or rk_…
+	WebhookSecret string // whsec_… of the endpoint for this account alone; "" keeps the one of before
+	ReadOnly      bool   // the key may change nothing: audits and levels of access, and no hunts that charge
+}
+
+// Permission is what a key must be able to read.
+type Permission struct {
+	Resource string // as the page of a restricted key at Stripe calls it
+	Granted  bool
+	Named    string // what Stripe calls that which is missing, rak_…; "" where it does not say
+}
+
+var (
+	ownKeyShape = regexp.MustCompile(`^[sr]k_(live|test)_[A-Za-z0-9_]+$`)
+	whsecShape  = regexp.MustCompile(`^whsec_[A-Za-z0-9+/=_-]+$`)
+	rakShape    = regexp.MustCompile(`\brak_[a-z_]{1,60}\b`)
+)
+
+// IsOwnKey tells a secret or restricted key of Stripe's from other texts.
+func IsOwnKey(text string) bool { return ownKeyShape.MatchString(text) }
+
+// IsWebhookSecret tells a signing secret of an endpoint from other texts.
+func IsWebhookSecret(text string) bool { return whsecShape.MatchString(text) }
+
+// What can be wrong with a key of a merchant's own.
+var (
+	ErrOwnKeyRefused     = errors.New("stripe does not accept the key")
+	ErrOwnKeyIncomplete  = errors.New("the key lacks permissions")
+	ErrConnectedOtherway = errors.New("the account is connected through a Connect platform")
+)
+
+// needed is what audits, refreshes and messages read. Writing is not tried: a request that changes
+// something goes through a task and no other way.
+var needed = []struct{ resource, path string }{
+	{"Account", "/v1/account"},
+	{"Customers", "/v1/customers?limit=1"},
+	{"Subscriptions", "/v1/subscriptions?limit=1"},
+	{"Invoices", "/v1/invoices?limit=1"},
+	{"Charges", "/v1/charges?limit=1"},
+	{"Disputes", "/v1/disputes?limit=1"},
+	{"PaymentIntents", "/v1/payment_intents?limit=1"},
+}
+
+// Own is an account that is connected by a key of its own.
+type Own struct {
+	Account    string
+	MerchantID uuid.UUID
+	Livemode   bool
+	Before     bool         // it was connected already
+	Checked    []Permission // all that were looked at
+}
+
+// HasOwn is the account that is connected by this key already, with this secret if one is given; ""
+// for none. It asks nothing of Stripe.
+func (s *Service) HasOwn(ctx context.Context, own OwnKey) (account string, err error) {
+	rows, err := s.queries.MerchantListOwn(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, row := range rows {
+		token, err := row.AccessToken.Reveal(accessTokenContext(row.Account))
+		if err != nil || token != own.Key {
+			continue
+		}
+		if own.WebhookSecret == "" {
+			return row.Account, nil
+		}
+		if row.WebhookSecret == nil {
+			continue
+		}
+		if secret, err := row.WebhookSecret.Reveal(webhookSecretContext(row.Account)); err == nil && secret == own.WebhookSecret {
+			return row.Account, nil
+		}
+	}
+	return "", nil
+}
+
+// ConnectOwn connects the account whose key this is, or gives it a new key. It fails with
+// [ErrOwnKeyRefused], [ErrOwnKeyIncomplete] (then Checked says what is missing), or
+// [ErrConnectedOtherway]. Nothing is stored then.
+func (s *Service) ConnectOwn(ctx context.Context, own OwnKey) (o Own, err error) {
+	o.Livemode = strings.HasPrefix(own.Key[1:], "k_live_")
+	for _, n := range needed {
+		var account struct {
+			ID string `json:"id"`
+		}
+		granted, named, err := s.mayRead(ctx, own.Key, n.path, &account)
+		if err != nil {
+			return o, err
+		}
+		if n.resource == "Account" && granted {
+			if !accountShape.MatchString(account.ID) {
+				return o, errUnreadable
+			}
+			o.Account = account.ID
+		}
+		o.Checked = append(o.Checked, Permission{n.resource, granted, named})
+	}
+	for _, p := range o.Checked {
+		if !p.Granted {
+			return o, ErrOwnKeyIncomplete
+		}
+	}
+	before, err := s.queries.MerchantToken(ctx, o.Account)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+	case err != nil:
+		return o, databaseError("look for the account", err)
+	case before.Connected && !before.OwnKey:
+		return o, ErrConnectedOtherway
+	default:
+		o.Before = before.Connected
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return o, fmt.Errorf("make id: %w", err)
+	}
+	access := vault.NewToken(accessTokenContext(o.Account), own.Key)
+	row := db.MerchantCreateParams{
+		ID: id, StripeUserID: o.Account, AccessToken: &access, Scope: string(stripe.OAuthScopeTypeReadWrite), Livemode: o.Livemode, OwnKey: true,
+	}
+	if own.ReadOnly {
+		row.Scope = string(stripe.OAuthScopeTypeReadOnly)
+	}
+	if own.WebhookSecret != "" {
+		secret := vault.NewToken(webhookSecretContext(o.Account), own.WebhookSecret)
+		row.WebhookSecret = &secret
+	}
+	if o.MerchantID, err = s.keep(ctx, row); err != nil {
+		return o, err
+	}
+	if err := s.updateFacts(ctx, o.MerchantID, o.Account, own.Key); err != nil {
+		s.config.Log.Warn("[STRIPE] account facts not read", "account", o.Account, "cause", db.Describe(err))
+	}
+	return o, nil
+}
+
+func webhookSecretContext(account string) string { return "merchants.webhook_secret:" + account }
+
+// mayRead tries a key. named is what Stripe calls the permission that it lacks.
+func (s *Service) mayRead(ctx context.Context, key, path string, into any) (granted bool, named string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
+	defer cancel()
+	request, err := s.builder.NewRequest(http.MethodGet, path, key, "application/x-www-form-urlencoded", &stripe.Params{Context: ctx})
+	if err != nil {
+		return false, "", scrub(err)
+	}
+	response, err := s.reads.Do(request)
+	if err != nil {
+		return false, "", scrub(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return false, "", scrub(err)
+	}
+	switch response.StatusCode {
+	case http.StatusOK:
+		if err := json.Unmarshal(body, into); err != nil {
+			return false, "", errUnreadable
+		}
+		return true, "", nil
+	case http.StatusUnauthorized:
+		return false, "", ErrOwnKeyRefused
+	case http.StatusForbidden:
+		return false, rakShape.FindString(string(body)), nil
+	}
+	return false, "", answered(response)
+}
+
+// OwnEndpoint is an account that is connected by a key of its own, and what signs the events of its
+// endpoint. It fails with [ErrUnknownAccount] for all others.
+func (s *Service) OwnEndpoint(ctx context.Context, merchantID uuid.UUID) (account, secret string, err error) {
+	row, err := s.queries.MerchantOwnEndpoint(ctx, merchantID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", "", ErrUnknownAccount
+	}
+	if err != nil {
+		return "", "", databaseError("read the endpoint's secret", err)
+	}
+	secret, err = row.WebhookSecret.Reveal(webhookSecretContext(row.Account))
+	return row.Account, secret, err
+}
+
+// Forget disconnects an account by its operator's word: tokens are forgotten and tasks parked, as
+// if Stripe had said so. It fails with [ErrUnknownAccount] where it is not connected.
+func (s *Service) Forget(ctx context.Context, account string) error {
+	return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		now, err := db.New(tx).Now(ctx)
+		if err != nil {
+			return fmt.Errorf("read clock: %w", err)
+		}
+		done, err := s.Disconnect(ctx, tx, account, now.Add(time.Second)) // after the connection, whatever its second
+		if err == nil && !done {
+			err = ErrUnknownAccount
+		}
+		return err
+	})
+}
