@@ -19,8 +19,8 @@ import (
 
 const wrongKey = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100"
 
-// Every way to be misconfigured ends with exit code 1 and one exact line that says what to do,
-// before anything is served.
+// Every way to be misconfigured ends with exit code 1, a wrong call with 2, and each with one exact
+// line that says what to do, before anything is served.
 func TestBootFailures(t *testing.T) {
 	t.Parallel()
 	url := dbtest.URL(t)
@@ -272,8 +272,12 @@ func TestBootFailures(t *testing.T) {
 				}
 			}
 			p := start(t, variables, test.args)
-			if code := p.wait(t); code != 1 {
-				t.Errorf("exit code %d", code)
+			want := 1
+			if len(test.args) > 0 && strings.HasPrefix(test.line, "phantom ") { // called in a wrong way
+				want = 2
+			}
+			if code := p.wait(t); code != want {
+				t.Errorf("exit code %d, want %d", code, want)
 			}
 			if got := p.stderr.String(); got != test.line+"\n" {
 				t.Errorf("said\n%swant\n%s", got, test.line)

@@ -36,7 +36,7 @@ func main() {
 	}()
 	call := cli.Call{Args: os.Args[1:], Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Version: version}
 	if err := cli.Run(ctx, call); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		cli.Complain(call, err)
 		os.Exit(cli.ExitCode(err))
 	}
 }

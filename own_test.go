@@ -57,17 +57,18 @@ func TestOwnKey(t *testing.T) {
 
 	// What is wrong is said, with what to do, and never quoted.
 	for _, test := range []struct {
+		code int
 		args []string
 		says string
 	}{
-		{[]string{"connect"}, "needs --key-file"},
-		{[]string{"connect", "--key-file", "/nowhere"}, "--key-file"},
-		{[]string{"connect", "--key-file", secretFile(t, "pk_test_canary")}, "holds no such secret"},
-		{[]string{"connect", "--key-file", secretFile(t, "sk_test_canary")}, "Stripe does not accept the key"},
-		{[]string{"connect", "--key-file", secretFile(t, key), "--webhook-secret-file", secretFile(t, "canary")}, "--webhook-secret-file holds no such secret"},
-		{[]string{"disconnect", "--merchant", account}, "is not connected here"},
+		{2, []string{"connect"}, "needs --key-file"},
+		{2, []string{"connect", "--key-file", "/nowhere"}, "--key-file"},
+		{2, []string{"connect", "--key-file", secretFile(t, "pk_test_canary")}, "holds no such secret"},
+		{1, []string{"connect", "--key-file", secretFile(t, "sk_test_canary")}, "Stripe does not accept the key"},
+		{2, []string{"connect", "--key-file", secretFile(t, key), "--webhook-secret-file", secretFile(t, "canary")}, "--webhook-secret-file holds no such secret"},
+		{1, []string{"disconnect", "--merchant", account}, "is not connected here"},
 	} {
-		if _, stderr := run(1, test.args...); !strings.Contains(stderr, test.says) || strings.Contains(stderr, "canary") {
+		if _, stderr := run(test.code, test.args...); !strings.Contains(stderr, test.says) || strings.Contains(stderr, "canary") {
 			t.Errorf("phantom %v says %q", test.args, stderr)
 		}
 	}

@@ -27,8 +27,7 @@ func TestPurgeCommand(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		{[]string{"purge", "-h"}, 0, "", "-dry-run"},
-		{[]string{"purge", "now"}, 1, "", `phantom purge takes no argument "now"`},
+		{[]string{"purge", "now"}, 2, "", `phantom purge takes no argument "now"`},
 		{[]string{"purge", "--dry-run"}, 0, "2 ghosts would be purged\n", ""},
 		{[]string{"purge"}, 0, "2 ghosts purged\n", ""},
 		{[]string{"purge"}, 0, "0 ghosts purged\n", ""},

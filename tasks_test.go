@@ -144,7 +144,7 @@ func TestTasksReview(t *testing.T) {
 	}
 }
 
-// Every misuse ends with exit code 1 and one line that says what to do.
+// Every misuse ends with one line that says what to do, and the exit code that goes with it.
 // A message that a person cancels ends, keeps no letter, and does not silence its hunt.
 func TestTasksCancelMessage(t *testing.T) {
 	t.Parallel()
@@ -206,7 +206,7 @@ func TestTasksMisuse(t *testing.T) {
 	} {
 		code, stdout, stderr := tasksCommand(t, url, strings.Fields(test.args)...)
 		lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
-		if code != 1 || stdout != "" || lines[len(lines)-1] != test.line {
+		if code != misuseCode(test.line) || stdout != "" || lines[len(lines)-1] != test.line {
 			t.Errorf("%s: %d, %q\n%s\nwant\n%s", test.args, code, stdout, stderr, test.line)
 		}
 	}

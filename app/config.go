@@ -42,7 +42,8 @@ type Config struct {
 	WebhookSecrets    []string // any of them signs
 	ConnectAccounts   []string // that may connect; none: any may
 	TrustedProxies    []netip.Prefix
-	jsonLog           bool
+	jsonLog, noColor  bool
+	AccessLog         bool         // each request has a line
 	metricsAddr       string       // "": no metrics are kept
 	metrics           *instruments // nil where none are kept
 
@@ -451,6 +452,14 @@ func (c *Config) loadProxies(env environment) error {
 }
 
 func (c *Config) loadLog(env environment) error {
+	c.noColor = env.getenv("NO_COLOR") != "" // https://no-color.org
+	switch env.getenv("ACCESS_LOG") {
+	case "", "0":
+	case "1":
+		c.AccessLog = true
+	default:
+		return errors.New("[SERVER] ACCESS_LOG is malformed: provide 1 or 0, or leave it unset")
+	}
 	switch format := env.getenv("LOG_FORMAT"); format {
 	case "", "text":
 	case "json":

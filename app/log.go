@@ -15,7 +15,7 @@ func (c *Config) Logger(w io.Writer) *slog.Logger {
 	if c.jsonLog {
 		return slog.New(slog.NewJSONHandler(w, nil))
 	}
-	return slog.New(tint.NewTextHandler(w, &tint.Options{TimeFormat: time.RFC3339, NoColor: !IsTerminal(w)}))
+	return slog.New(tint.NewTextHandler(w, &tint.Options{TimeFormat: time.RFC3339, NoColor: c.noColor || !IsTerminal(w)}))
 }
 
 // LogAlone is the log of a command that is configured by its flags.

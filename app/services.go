@@ -109,6 +109,6 @@ func (a *App) NewServer(s Services, verdicts http.Handler) *web.Server {
 		Outbound:       s.Outbound,
 		Verdicts:       verdicts,
 		WebhookSecrets: a.WebhookSecrets,
-		TrustedProxies: a.TrustedProxies,
+		TrustedProxies: a.TrustedProxies, AccessLog: a.AccessLog,
 	})
 }

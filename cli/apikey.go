@@ -28,17 +28,17 @@ const apiKeyUsage = "phantom apikey create --merchant acct_… [--name NAME] [--
 // no ENCRYPTION_KEY.
 func apiKey(ctx context.Context, call Call) error {
 	if call.asksForHelp() {
-		fmt.Fprintln(call.Stdout, "Usage:", apiKeyUsage)
+		printUsage(call.Stdout, apiKeyUsage)
 		return flag.ErrHelp
 	}
 	if len(call.Args) == 0 {
-		return errors.New("phantom apikey needs an action: " + apiKeyUsage)
+		return misuse("%s", "phantom apikey needs an action: "+apiKeyUsage)
 	}
 	action := call.Args[0]
 	call.Args = call.Args[1:]
 	act, ok := apiKeyActions[action]
 	if !ok {
-		return fmt.Errorf("phantom apikey has no action %.40q: %s", action, apiKeyUsage)
+		return misuse("phantom apikey has no action %.40q: %s", action, apiKeyUsage)
 	}
 	wish, err := apiKeyFlags(action, call)
 	if err != nil {
@@ -98,7 +98,7 @@ func apiKeyFlags(action string, call Call) (wish apiKeyWish, err error) {
 		wish.how, err = newAPIKey(name, scope, expires)
 	case "revoke":
 		if wish.id, err = uuid.Parse(id); err != nil {
-			err = fmt.Errorf("phantom apikey revoke: --id %.80q is no key's id: phantom apikey list --merchant %s shows them", id, *account)
+			err = misuse("phantom apikey revoke: --id %.80q is no key's id: phantom apikey list --merchant %s shows them", id, *account)
 		}
 	}
 	return wish, err
@@ -107,11 +107,11 @@ func apiKeyFlags(action string, call Call) (wish apiKeyWish, err error) {
 // newAPIKey reads the flags of phantom apikey create.
 func newAPIKey(name, scope, expires string) (how connect.NewAPIKey, err error) {
 	if utf8.RuneCountInString(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return how, errors.New("phantom apikey create: --name is not usable: provide 64 characters at most, without control characters")
+		return how, misuse("%s", "phantom apikey create: --name is not usable: provide 64 characters at most, without control characters")
 	}
 	how = connect.NewAPIKey{Name: name, Scope: connect.Scope(scope)}
 	if !slices.Contains(connect.Scopes, how.Scope) {
-		return how, fmt.Errorf("phantom apikey create: --scope %.40q is none: provide shield, read or write", scope)
+		return how, misuse("phantom apikey create: --scope %.40q is none: provide shield, read or write", scope)
 	}
 	if expires == "" {
 		return how, nil
@@ -121,7 +121,7 @@ func newAPIKey(name, scope, expires string) (how connect.NewAPIKey, err error) {
 		at, err = time.Parse(time.RFC3339, expires)
 	}
 	if err != nil || !at.After(time.Now()) {
-		return how, fmt.Errorf("phantom apikey create: --expires %.40q is no time to come: write it as 2027-01-31 or 2027-01-31T18:00:00Z", expires)
+		return how, misuse("phantom apikey create: --expires %.40q is no time to come: write it as 2027-01-31 or 2027-01-31T18:00:00Z", expires)
 	}
 	how.Expires = &at
 	return how, nil

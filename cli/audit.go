@@ -31,11 +31,14 @@ func audit(ctx context.Context, call Call) error {
 	if err := call.parse(flags); err != nil {
 		return err
 	}
+	if err := checkAccount("audit", *account); err != nil {
+		return err
+	}
 	var since *time.Time
 	if *sinceText != "" {
 		date, err := time.Parse(time.DateOnly, *sinceText)
 		if err != nil || date.After(time.Now()) {
-			return fmt.Errorf("phantom audit: --since %.40q is no date in the past: write it as 2026-01-31", *sinceText)
+			return misuse("phantom audit: --since %.40q is no date in the past: write it as 2026-01-31", *sinceText)
 		}
 		if date.Year() > 2010 { // there is nothing at Stripe from before
 			since = &date
@@ -133,7 +136,7 @@ func printAudit(ctx context.Context, ghosts *ghost.Service, merchant, id uuid.UU
 		fmt.Fprintf(stdout, "%d objects read\n", a.Progress.Objects)
 		for _, currency := range slices.Sorted(maps.Keys(a.Totals)) {
 			t := a.Totals[currency]
-			fmt.Fprintf(stdout, "%d ghosts owe %s, %d of them hidden\n", t.Ghosts, money.Format(t.Owed, currency), t.Hidden)
+			fmt.Fprintf(stdout, "%s %s, %d of them hidden\n", counted(t.Ghosts, "ghost owes", "ghosts owe"), money.Format(t.Owed, currency), t.Hidden)
 		}
 		if len(a.Totals) == 0 {
 			fmt.Fprintln(stdout, "no ghosts")
@@ -144,7 +147,7 @@ func printAudit(ctx context.Context, ghosts *ghost.Service, merchant, id uuid.UU
 		}{{a.WrittenOff, "written off"}, {a.ChargedBack, "charged back"}} {
 			for _, currency := range slices.Sorted(maps.Keys(apart.totals)) {
 				t := apart.totals[currency]
-				fmt.Fprintf(stdout, "apart from these: %d debts %s, %s\n", t.Ghosts, apart.words, money.Format(t.Owed, currency))
+				fmt.Fprintf(stdout, "apart from these: %s %s, %s\n", counted(t.Ghosts, "debt", "debts"), apart.words, money.Format(t.Owed, currency))
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -29,28 +30,39 @@ type command struct {
 	run           func(context.Context, Call) error
 }
 
-var commands = []command{
-	{"serve", "run the server (the default)", serve},
-	{"connect", "connect an account by a key of its own, without a Connect platform", connectOwn},
-	{"disconnect", "forget an account's tokens, and park its tasks", disconnect},
-	{"audit", "find the ghosts in a merchant's whole history", audit},
-	{"work", "run workers and no server", work},
-	{"migrate", "bring the database to the newest schema", migrate},
-	{"report", "write what an audit found as one page to print and pass on", writeReport},
-	{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
-	{"doctor", "look at everything that phantom stands on, and say what to do", diagnose},
-	{"tasks", "list tasks, explain one, retry or cancel it", tasks},
-	{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
-	{"log", "show what people and keys have changed", showLog},
-	{"shield", "see who may keep access, and decide about it", shieldOf},
-	{"oracle", "see whether the oracle chooses and how well it foretells, or drive it", oracleOf},
-	{"edge", "answer who may keep access beside an app, from a copy", runEdge},
-	{"stop", "halt every charge and message of hunts at once, or lift that", stopHunts},
-	{"purge", "remove what is over 90 days old; the workers do it daily", forget},
-	{"demo", "live through 60 days of a made-up merchant in about a minute", playDemo},
-	{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
-	{"licenses", "print the licences of everything in this binary", printLicenses},
-	{"version", "print the version", printVersion},
+var commands []command
+
+// Not where it is declared: help looks at it too.
+func init() {
+	commands = all()
+}
+
+func all() []command {
+	return []command{
+		{"serve", "run the server (the default)", serve},
+		{"connect", "connect an account by a key of its own, without a Connect platform", connectOwn},
+		{"disconnect", "forget an account's tokens, and park its tasks", disconnect},
+		{"audit", "find the ghosts in a merchant's whole history", audit},
+		{"work", "run workers and no server", work},
+		{"migrate", "bring the database to the newest schema", migrate},
+		{"report", "write what an audit found as one page to print and pass on", writeReport},
+		{"rewrap", "seal every secret again under the newest ENCRYPTION_KEY", rewrap},
+		{"doctor", "look at everything that phantom stands on, and say what to do", diagnose},
+		{"tasks", "list tasks, explain one, retry or cancel it", tasks},
+		{"apikey", "create, list or revoke a merchant's keys of the API", apiKey},
+		{"log", "show what people and keys have changed", showLog},
+		{"shield", "see who may keep access, and decide about it", shieldOf},
+		{"oracle", "see whether the oracle chooses and how well it foretells, or drive it", oracleOf},
+		{"edge", "answer who may keep access beside an app, from a copy", runEdge},
+		{"stop", "halt every charge and message of hunts at once, or lift that", stopHunts},
+		{"purge", "remove what is over 90 days old; the workers do it daily", forget},
+		{"demo", "live through 60 days of a made-up merchant in about a minute", playDemo},
+		{"sandbox", "run the stand-in for Stripe as a process of its own", runSandbox},
+		{"licenses", "print the licences of everything in this binary", printLicenses},
+		{"healthcheck", "ask the server of this machine whether it is ready: for containers", healthcheck},
+		{"completion", "print what completes these commands in a shell: bash, zsh or fish", completion},
+		{"version", "print the version", printVersion},
+	}
 }
 
 // Commands are the subcommands as they are typed, each of those that take an action with it.
@@ -77,6 +89,9 @@ func Run(ctx context.Context, call Call) error {
 	if name == "--version" || len(call.Args) > 0 && call.Args[0] == "--version" {
 		name, call.Args = "version", nil
 	}
+	if name == "help" && len(call.Args) > 0 && !call.asksForHelp() { // phantom help tasks
+		name, call.Args = call.Args[0], append(call.Args[1:len(call.Args):len(call.Args)], "-h")
+	}
 	if name == "help" || name == "serve" && call.asksForHelp() {
 		usage(call.Stdout)
 		return nil
@@ -90,7 +105,7 @@ func Run(ctx context.Context, call Call) error {
 			return err
 		}
 	}
-	return fmt.Errorf("phantom has no command %.40q: phantom help lists them", name)
+	return misuse("phantom has no command %.40q: phantom help lists them", name)
 }
 
 // wrongInput is an error of what was given to a program that reads its input.
@@ -98,13 +113,25 @@ type wrongInput struct{ error }
 
 func (e wrongInput) Unwrap() error { return e.error }
 
-// ExitCode is that of the process for an error of [Run]: 2 where what it was to read is wrong, else
-// 1.
+// misuse is an error of how the program was called.
+func misuse(format string, args ...any) error { return wrongInput{fmt.Errorf(format, args...)} }
+
+// ExitCode is that of the process for an error of [Run]: 2 where it was called in a wrong way, or
+// what it was to read is wrong, else 1.
 func ExitCode(err error) int {
 	if errors.As(err, new(wrongInput)) {
 		return 2
 	}
 	return 1
+}
+
+// Complain tells the operator of an error of [Run]: in one line, or in JSON where the log is.
+func Complain(call Call, err error) {
+	if call.Getenv("LOG_FORMAT") == "json" {
+		slog.New(slog.NewJSONHandler(call.Stderr, nil)).Error(err.Error()) //nolint:sloglint // it is the whole message
+		return
+	}
+	fmt.Fprintln(call.Stderr, err)
 }
 
 func (call Call) asksForHelp() bool { return len(call.Args) > 0 && isHelp(call.Args[0]) }
@@ -114,24 +141,38 @@ func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "-
 func usage(w io.Writer) {
 	fmt.Fprint(w, "phantom finds customers who use a product without paying, and brings the money back.\n\nUsage: phantom [command]\n\n")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-11s %s\n", c.name, c.summary)
 	}
-	fmt.Fprintln(w, "\nIt is configured by environment variables, which the README lists. With none set it runs in dev mode, with stand-ins.")
+	fmt.Fprintln(w, "\nphantom help COMMAND says what a command takes.")
+	fmt.Fprintln(w, "It is configured by environment variables, which the README lists.\nWith none set it runs in dev mode, with stand-ins.")
 }
 
 func newFlags(name string) *flag.FlagSet { return flag.NewFlagSet(name, flag.ContinueOnError) }
 
 // parse parses the flags of a subcommand that takes no arguments besides them.
 func (call Call) parse(flags *flag.FlagSet) error {
-	flags.SetOutput(call.Stderr)
-	if err := flags.Parse(call.Args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return fmt.Errorf("phantom %s: wrong usage", flags.Name())
+	if err := call.parseFlags(flags); err != nil {
+		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("phantom %s takes no argument %.40q: phantom %s -h shows what it takes", flags.Name(), flags.Arg(0), flags.Name())
+		return misuse("phantom %s takes no argument %.40q: phantom %s -h shows what it takes", flags.Name(), flags.Arg(0), flags.Name())
+	}
+	return nil
+}
+
+// parseFlags parses the flags of a subcommand that takes arguments too. Where help is asked for it
+// is printed, and the error is [flag.ErrHelp].
+func (call Call) parseFlags(flags *flag.FlagSet) error {
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	err := flags.Parse(call.Args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		help(call.Stdout, flags)
+		return err
+	case err != nil:
+		said := strings.Replace(err.Error(), "defined: -", "defined: --", 1)
+		return misuse("phantom %s: %s: phantom %s -h shows what it takes", flags.Name(), said, flags.Name())
 	}
 	return nil
 }

@@ -50,15 +50,15 @@ func connectOwn(ctx context.Context, call Call) error {
 // secretIn reads a file that holds one secret. Its error never quotes what is in it.
 func secretIn(path, flag, shape string, is func(string) bool) (string, error) {
 	if path == "" {
-		return "", fmt.Errorf("phantom connect needs %s: provide a file with %s in it", flag, shape)
+		return "", misuse("phantom connect needs %s: provide a file with %s in it", flag, shape)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("phantom connect: %s: %w", flag, err)
+		return "", misuse("phantom connect: %s: %w", flag, err)
 	}
 	secret := strings.TrimSpace(string(text))
 	if !is(secret) {
-		return "", fmt.Errorf("phantom connect: %s holds no such secret: provide a file with %s in it, and nothing else", flag, shape)
+		return "", misuse("phantom connect: %s holds no such secret: provide a file with %s in it, and nothing else", flag, shape)
 	}
 	return secret, nil
 }

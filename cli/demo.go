@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,14 +24,14 @@ func playDemo(ctx context.Context, call Call) error {
 	}
 	switch {
 	case o.Customers < 1 || o.Customers > 2000:
-		return errors.New("phantom demo: --customers must lie between 1 and 2000")
+		return misuse("%s", "phantom demo: --customers must lie between 1 and 2000")
 	case o.Others < 0 || o.Others > 99:
-		return errors.New("phantom demo: --others must lie between 0 and 99")
+		return misuse("%s", "phantom demo: --others must lie between 0 and 99")
 	case o.Days < 1 || o.Days > 90:
-		return errors.New("phantom demo: --days must lie between 1 and 90")
+		return misuse("%s", "phantom demo: --days must lie between 1 and 90")
 	}
 	if info, err := os.Stat(filepath.Dir(o.Path)); o.Path == "" || err != nil || !info.IsDir() {
-		return fmt.Errorf("phantom demo: -o %.200q lies in no folder: name a file in one that is there", o.Path)
+		return misuse("phantom demo: -o %.200q lies in no folder: name a file in one that is there", o.Path)
 	}
 	for _, name := range []string{"DATABASE_URL", "DATABASE_DIRECT_URL", "DATABASE_URL_FILE", "DATABASE_DIRECT_URL_FILE"} {
 		if call.Getenv(name) != "" {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -23,7 +22,7 @@ func runEdge(ctx context.Context, call Call) error {
 		return err
 	}
 	if *upstream == "" || *keyFile == "" {
-		return errors.New("phantom edge needs --upstream https://… and --key-file FILE: phantom apikey create --merchant acct_… --scope shield > FILE makes a key")
+		return misuse("%s", "phantom edge needs --upstream https://… and --key-file FILE: phantom apikey create --merchant acct_… --scope shield > FILE makes a key")
 	}
 	key, err := os.ReadFile(*keyFile)
 	if err != nil {

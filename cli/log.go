@@ -35,12 +35,17 @@ func showLog(ctx context.Context, call Call) error {
 	if *key != "" {
 		id, err := uuid.Parse(*key)
 		if err != nil {
-			return fmt.Errorf("phantom log: --key %.80q is no key's id: phantom apikey list --merchant acct_… shows them", *key)
+			return misuse("phantom log: --key %.80q is no key's id: phantom apikey list --merchant acct_… shows them", *key)
 		}
 		filter.KeyID = &id
 	}
+	if *account != "" {
+		if err := checkAccount("log", *account); err != nil {
+			return err
+		}
+	}
 	if *limit < 1 || *limit > 100_000 {
-		return fmt.Errorf("phantom log: --limit %d is not usable: provide a number from 1 to 100000", *limit)
+		return misuse("phantom log: --limit %d is not usable: provide a number from 1 to 100000", *limit)
 	}
 	filter.Most = int32(*limit)
 	a, err := call.open(ctx, app.Needs{Database: true})

@@ -23,7 +23,7 @@ func merchants(pool *pgxpool.Pool) *connect.Service {
 // checkAccount refuses what is no --merchant.
 func checkAccount(command, account string) error {
 	if !connect.IsAccount(account) {
-		return fmt.Errorf("phantom %s: --merchant %.80q is no account: provide --merchant acct_…", command, account)
+		return misuse("phantom %s: --merchant %.80q is no account: provide --merchant acct_…", command, account)
 	}
 	return nil
 }

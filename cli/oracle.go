@@ -46,11 +46,11 @@ func oracleOf(ctx context.Context, call Call) error {
 		return flag.ErrHelp
 	}
 	if len(call.Args) == 0 {
-		return errors.New("phantom oracle needs an action: phantom oracle -h lists them")
+		return misuse("%s", "phantom oracle needs an action: phantom oracle -h lists them")
 	}
 	act, ok := oracleActions[call.Args[0]]
 	if !ok {
-		return fmt.Errorf("phantom oracle has no action %.40q: phantom oracle -h lists them", call.Args[0])
+		return misuse("phantom oracle has no action %.40q: phantom oracle -h lists them", call.Args[0])
 	}
 	call.Args = call.Args[1:]
 	return act(ctx, call)
@@ -71,7 +71,7 @@ func oraclePlay(_ context.Context, call Call) error {
 		return flag.ErrHelp
 	}
 	if len(call.Args) > 0 {
-		return fmt.Errorf("phantom oracle play takes no argument %.40q: its input is standard input", call.Args[0])
+		return misuse("phantom oracle play takes no argument %.40q: its input is standard input", call.Args[0])
 	}
 	err := play.Run(call.Stdin, call.Stdout)
 	var line *play.LineError
@@ -196,11 +196,11 @@ func oracleExplain(ctx context.Context, call Call) error {
 		return flag.ErrHelp
 	}
 	if len(call.Args) != 1 {
-		return errors.New("phantom oracle explain takes one hunt's id, as GET /api/hunts has them")
+		return misuse("%s", "phantom oracle explain takes one hunt's id, as GET /api/hunts has them")
 	}
 	hunt, err := uuid.Parse(call.Args[0])
 	if err != nil {
-		return fmt.Errorf("phantom oracle explain: %.40q is no hunt's id, as GET /api/hunts has them", call.Args[0])
+		return misuse("phantom oracle explain: %.40q is no hunt's id, as GET /api/hunts has them", call.Args[0])
 	}
 	a, err := call.open(ctx, app.Needs{Database: true, Key: true})
 	if err != nil {
@@ -209,7 +209,7 @@ func oracleExplain(ctx context.Context, call Call) error {
 	defer a.Close()
 	merchant, err := db.New(a.Pool).HuntFind(ctx, hunt)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("phantom oracle explain: there is no hunt %s in this database: GET /api/hunts lists a merchant's", hunt)
+		return misuse("phantom oracle explain: there is no hunt %s in this database: GET /api/hunts lists a merchant's", hunt)
 	}
 	if err != nil {
 		return fmt.Errorf("[DATABASE] %s", db.Describe(err))
@@ -272,10 +272,10 @@ func oracleHeatmap(ctx context.Context, call Call) error {
 		return err
 	}
 	if !slices.Contains(decline.Soft, decline.Class(*class)) {
-		return fmt.Errorf("phantom oracle heatmap: --class is timed, low, soon or unknown, not %.40q", *class)
+		return misuse("phantom oracle heatmap: --class is timed, low, soon or unknown, not %.40q", *class)
 	}
 	if *country = strings.ToUpper(*country); *country != "" && len(zone.InCountries(*country)) == 0 {
-		return fmt.Errorf("phantom oracle heatmap: --country is a country in two letters, such as US, not %.40q", *country)
+		return misuse("phantom oracle heatmap: --country is a country in two letters, such as US, not %.40q", *country)
 	}
 	if err := checkAccount("oracle heatmap", *account); err != nil {
 		return err

@@ -22,7 +22,7 @@ func writeReport(ctx context.Context, call Call) error {
 		return err
 	}
 	if *path == "" {
-		return errors.New("phantom report: -o names no file: give a name, or - for standard output")
+		return misuse("%s", "phantom report: -o names no file: give a name, or - for standard output")
 	}
 	a, err := call.open(ctx, app.Needs{Database: true, Key: true})
 	if err != nil {

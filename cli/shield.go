@@ -38,15 +38,15 @@ var shieldActions = map[string]func(context.Context, Call) error{
 // shieldOf is the subcommand: its first argument says what to do.
 func shieldOf(ctx context.Context, call Call) error {
 	if call.asksForHelp() {
-		fmt.Fprintln(call.Stdout, "Usage:", shieldUsage)
+		printUsage(call.Stdout, shieldUsage)
 		return flag.ErrHelp
 	}
 	if len(call.Args) == 0 {
-		return errors.New("phantom shield needs an action: " + shieldUsage)
+		return misuse("%s", "phantom shield needs an action: "+shieldUsage)
 	}
 	act, ok := shieldActions[call.Args[0]]
 	if !ok {
-		return fmt.Errorf("phantom shield has no action %.40q: %s", call.Args[0], shieldUsage)
+		return misuse("phantom shield has no action %.40q: %s", call.Args[0], shieldUsage)
 	}
 	ctx = trail.By(ctx, trail.Operator("shield "+call.Args[0]))
 	call.Args = call.Args[1:]
@@ -122,7 +122,7 @@ func (call Call) policyFlags(action string) (account string, policy shield.Polic
 		return "", policy, err
 	}
 	if *file == "" {
-		return "", policy, fmt.Errorf("phantom shield %s needs --policy FILE", action)
+		return "", policy, misuse("phantom shield %s needs --policy FILE", action)
 	}
 	text, err := readFile(*file)
 	if err != nil {
@@ -220,7 +220,7 @@ func (call Call) closeHold(ctx context.Context, action string, how func(*shield.
 	if *hold != "" {
 		var err error
 		if id, err = uuid.Parse(*hold); err != nil {
-			return fmt.Errorf("phantom shield %s: --hold %.80q is no hold's id: phantom shield status shows it", action, *hold)
+			return misuse("phantom shield %s: --hold %.80q is no hold's id: phantom shield status shows it", action, *hold)
 		}
 	}
 	return call.withShield(ctx, action, *account, func(s *shield.Service, merchant uuid.UUID) error {
@@ -271,7 +271,7 @@ func (call Call) decide(ctx context.Context, action string, kind shield.Kind) er
 			at, err = time.Parse(time.RFC3339, *until)
 		}
 		if err != nil {
-			return fmt.Errorf("phantom shield %s: --until %.40q is no time: write it as 2027-01-31 or 2027-01-31T18:00:00Z", action, *until)
+			return misuse("phantom shield %s: --until %.40q is no time: write it as 2027-01-31 or 2027-01-31T18:00:00Z", action, *until)
 		}
 		wish.Until = &at
 	}
@@ -318,8 +318,12 @@ func shieldKeys(ctx context.Context, call Call) error {
 }
 
 func shieldVerify(ctx context.Context, call Call) error {
-	if len(call.Args) != 1 || isHelp(call.Args[0]) {
-		return errors.New("phantom shield verify needs a token, or - for standard input: " + shieldUsage)
+	if call.asksForHelp() {
+		printUsage(call.Stdout, shieldUsage)
+		return flag.ErrHelp
+	}
+	if len(call.Args) != 1 {
+		return misuse("%s", "phantom shield verify needs a token, or - for standard input: "+shieldUsage)
 	}
 	token := call.Args[0]
 	if token == "-" {

@@ -25,6 +25,11 @@ func stopHunts(ctx context.Context, call Call) error {
 	if err := call.parse(flags); err != nil {
 		return err
 	}
+	if *account != "" {
+		if err := checkAccount("stop", *account); err != nil {
+			return err
+		}
+	}
 	a, err := call.open(ctx, app.Needs{Database: true, Served: true})
 	// Else the halt of a database that nobody works with would look like one.
 	if errors.Is(err, app.ErrNotServed) {

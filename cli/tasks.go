@@ -44,11 +44,11 @@ var harmless = []string{ghost.KindAudit, ghost.KindRefresh, ghost.KindWebhook, p
 // no ENCRYPTION_KEY.
 func tasks(ctx context.Context, call Call) error {
 	if call.asksForHelp() {
-		fmt.Fprintln(call.Stdout, "Usage:", tasksUsage)
+		printUsage(call.Stdout, tasksUsage)
 		return flag.ErrHelp
 	}
 	if len(call.Args) == 0 {
-		return errors.New("phantom tasks needs an action: " + tasksUsage)
+		return misuse("%s", "phantom tasks needs an action: "+tasksUsage)
 	}
 	var act func(context.Context, *pgxpool.Pool) error
 	var err error
@@ -60,7 +60,7 @@ func tasks(ctx context.Context, call Call) error {
 	case slices.Contains(tasksActions, action):
 		act, err = tasksOne(action, call)
 	default:
-		err = fmt.Errorf("phantom tasks has no action %.40q: %s", action, tasksUsage)
+		err = misuse("phantom tasks has no action %.40q: %s", action, tasksUsage)
 	}
 	if err != nil {
 		return err
@@ -94,9 +94,9 @@ func tasksList(call Call) (func(context.Context, *pgxpool.Pool) error, error) {
 	case *account != "" && !connect.IsAccount(*account):
 		return nil, checkAccount("tasks list", *account)
 	case *status != "" && !slices.Contains(db.Texts(state.Tasks), *status):
-		return nil, fmt.Errorf("phantom tasks list: --status %.40q is none: provide one of %s", *status, strings.Join(db.Texts(state.Tasks), ", "))
+		return nil, misuse("phantom tasks list: --status %.40q is none: provide one of %s", *status, strings.Join(db.Texts(state.Tasks), ", "))
 	case *limit < 1 || *limit > 100_000:
-		return nil, fmt.Errorf("phantom tasks list: --limit %d is not usable: provide a number from 1 to 100000", *limit)
+		return nil, misuse("phantom tasks list: --limit %d is not usable: provide a number from 1 to 100000", *limit)
 	}
 	return func(ctx context.Context, pool *pgxpool.Pool) error {
 		if *account != "" {
@@ -149,16 +149,16 @@ func printTasks(rows []db.TaskListAllRow, stdout, stderr io.Writer) error {
 // tasksOne is what to do with the one task that args name.
 func tasksOne(action string, call Call) (func(context.Context, *pgxpool.Pool) error, error) {
 	if len(call.Args) == 1 && call.asksForHelp() {
-		fmt.Fprintln(call.Stdout, "Usage:", tasksUsage)
+		printUsage(call.Stdout, tasksUsage)
 		return nil, flag.ErrHelp
 	}
 	if len(call.Args) != 1 {
-		return nil, fmt.Errorf("phantom tasks %s takes one argument, a task's id: phantom tasks list shows them", action)
+		return nil, misuse("phantom tasks %s takes one argument, a task's id: phantom tasks list shows them", action)
 	}
 	// as Stripe's log shows it, too
 	id, err := uuid.Parse(strings.TrimPrefix(call.Args[0], "task_"))
 	if err != nil {
-		return nil, fmt.Errorf("phantom tasks %s: %.80q is no task's id: phantom tasks list shows them", action, call.Args[0])
+		return nil, misuse("phantom tasks %s: %.80q is no task's id: phantom tasks list shows them", action, call.Args[0])
 	}
 	return func(ctx context.Context, pool *pgxpool.Pool) error {
 		queries := db.New(pool)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -25,6 +26,14 @@ func oneLine(text *string) string {
 		}
 		return r
 	}, *text)
+}
+
+// counted is a number with the word for one or for many.
+func counted[N int | int32 | int64](n N, one, many string) string {
+	if n == 1 {
+		return fmt.Sprintf("%d %s", n, one)
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // given is nil for a flag that was left out.

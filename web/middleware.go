@@ -144,7 +144,7 @@ func (s *Server) recoverPanics(next http.Handler) http.Handler {
 			if fault, ok := cause.(runtime.Error); ok {
 				text = fault.Error()
 			}
-			s.config.Log.Error("[SERVER] panic", "method", r.Method, "path", logged(r), "cause", text, "stack", string(debug.Stack()))
+			s.config.Log.Error("[SERVER] panic", "method", r.Method, "path", logged(r), "request_id", w.Header().Get(requestIDHeader), "cause", text, "stack", string(debug.Stack()))
 			writeError(w, http.StatusInternalServerError, "internal", "Something went wrong on our side.")
 		}()
 		next.ServeHTTP(w, r)

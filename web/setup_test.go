@@ -94,7 +94,10 @@ type options struct {
 	token    http.HandlerFunc // takes the place of the token endpoint
 	facts    http.HandlerFunc // takes the place of GET /v1/account
 	accounts []string         // CONNECT_ACCOUNTS
-	timeout  time.Duration    // of the database: [ownTimeouts], or a minute, which a busy machine may need
+
+	accessLog bool
+
+	timeout time.Duration // of the database: [ownTimeouts], or a minute, which a busy machine may need
 }
 
 // ownTimeouts has each package's own timeout of the database.
@@ -181,7 +184,7 @@ func setup(t *testing.T, change ...func(*options)) *bench {
 		Trail: func(ctx context.Context, merchantID uuid.UUID, filter trail.Filter) (trail.Page, error) {
 			return trail.List(ctx, b.pool, merchantID, filter)
 		},
-		Ping: func(ctx context.Context) error { return db.Writable(ctx, b.pool) }, Secure: o.https, Log: log, DatabaseTimeout: o.timeout,
+		Ping: func(ctx context.Context) error { return db.Writable(ctx, b.pool) }, Secure: o.https, AccessLog: o.accessLog, Log: log, DatabaseTimeout: o.timeout,
 	})
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(t.Context()))
 	b.stop = cancel

@@ -62,6 +62,8 @@ type Config struct {
 	WebhookSecrets []string // any of them signs; none: events get 503
 
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+
+	AccessLog bool // each request has a line in the log, but those that ask about access
 }
 
 // Server answers requests until it is drained.
@@ -164,7 +166,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /u/{token}", s.unsubscribe)
 	mux.HandleFunc("GET /healthz", s.healthz)
 	mux.HandleFunc("GET /readyz", s.readyz)
-	return s.beside(spareAnswered(s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux)))))))
+	return s.beside(spareAnswered(s.identified(s.recoverPanics(s.closeWhenDraining(s.securityHeaders(capBody(routed(mux))))))))
 }
 
 // beside has what apps ask about access answered on a way of its own, which costs microseconds.
@@ -344,7 +346,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case db.Unavailable(err):
 		s.failKnown(w, r, &connect.Error{Code: connect.CodeDatabaseUnavailable, Message: "The database is not available. Try again in a moment.", Cause: err})
 	default:
-		s.config.Log.Error("[SERVER] request failed", "method", r.Method, "path", logged(r), "cause", db.Describe(err))
+		s.config.Log.Error("[SERVER] request failed", "method", r.Method, "path", logged(r), "request_id", w.Header().Get(requestIDHeader), "cause", db.Describe(err))
 		writeError(w, http.StatusInternalServerError, "internal", "Something went wrong on our side.")
 	}
 }
