@@ -59,6 +59,8 @@ type Config struct {
 type Needs struct {
 	Database, Key, Stripe bool
 	OwnKey                bool // Stripe by a key of a merchant's own: it does without a platform's
+	AtStripe              bool // Stripe itself, in dev mode too
+	LiveKey               bool // a live key is at hand that no variable holds
 	Serves                bool // it answers requests, and brings the schema up to date before
 	// its database is one that a server works with: in dev mode, beside the command
 	Served bool
@@ -86,7 +88,7 @@ func Load(getenv func(string) string, need Needs) (*Config, error) {
 	need = c.need
 	for _, variable := range required {
 		value, err := env.secret(variable.name)
-		if err != nil && variable.needed(need) {
+		if err != nil && (variable.needed(need) || need.Stripe && strings.HasPrefix(variable.name, "STRIPE_")) {
 			return nil, err
 		}
 		if values[variable.name] = value; value == "" && variable.needed(need) {
@@ -139,11 +141,10 @@ func (c *Config) loadMerchantKey(env environment, values map[string]string) erro
 	return nil
 }
 
-// stripeKey is the key whose mode is that of this process, "" where none is set.
-func (c *Config) stripeKey() string { return cmp.Or(c.StripeSecretKey, c.StripeMerchantKey) }
-
 // Live says whether this process works with a live key.
-func (c *Config) Live() bool { return IsLive(c.stripeKey()) }
+func (c *Config) Live() bool {
+	return IsLive(c.StripeSecretKey) || IsLive(c.StripeMerchantKey) || c.need.LiveKey
+}
 
 func missingError(names []string) error {
 	if len(names) > 1 {
@@ -324,7 +325,10 @@ func (c *Config) loadStripe(env environment) error {
 	if c.StripeClientID != "" && !clientIDShape.MatchString(c.StripeClientID) {
 		return errors.New("[STRIPE] STRIPE_CLIENT_ID is malformed: provide the platform's Connect client id (ca_…)")
 	}
-	if c.Dev && c.StripeMerchantKey == "" && (c.StripeSecretKey == "" || c.StripeClientID == "") {
+	if c.StripeSecretKey != "" && c.StripeMerchantKey != "" && IsLive(c.StripeSecretKey) != IsLive(c.StripeMerchantKey) {
+		return errors.New("[STRIPE] STRIPE_SECRET_KEY and STRIPE_MERCHANT_KEY are of different modes (live and test): provide both of one, or only one of them")
+	}
+	if c.Dev && !c.need.AtStripe && c.StripeMerchantKey == "" && (c.StripeSecretKey == "" || c.StripeClientID == "") {
 		// A sandbox of one's own (phantom sandbox) is used where its address is given.
 		c.Sandbox = c.StripeAPIBase == ""
 		if c.StripeSecretKey == "" {

@@ -108,7 +108,16 @@ func (a *App) NewServer(s Services, verdicts http.Handler) *web.Server {
 		Oracle:         s.Oracle,
 		Outbound:       s.Outbound,
 		Verdicts:       verdicts,
-		WebhookSecrets: a.WebhookSecrets,
+		WebhookSecrets: a.platformSecrets(),
 		TrustedProxies: a.TrustedProxies, AccessLog: a.AccessLog,
 	})
+}
+
+// platformSecrets sign events of connected accounts. Without a platform STRIPE_WEBHOOK_SECRET is
+// that of one merchant's own endpoint, which must not speak for others.
+func (a *App) platformSecrets() []string {
+	if a.StripeClientID == "" {
+		return nil
+	}
+	return a.WebhookSecrets
 }

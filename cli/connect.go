@@ -11,6 +11,7 @@ import (
 	"phantom/app"
 	"phantom/connect"
 	"phantom/db"
+	"phantom/sandbox"
 	"phantom/trail"
 )
 
@@ -20,10 +21,14 @@ func connectOwn(ctx context.Context, call Call) error {
 	keyFile := flags.String("key-file", "", "the `file` with a secret or restricted key of the account, sk_… or rk_…")
 	secretFile := flags.String("webhook-secret-file", "", "the `file` with the signing secret of the account's endpoint, whsec_… (default: the one of before)")
 	readOnly := flags.Bool("read-only", false, "the key may change nothing: audits and levels of access, and no hunts that charge")
+	readWrite := flags.Bool("read-write", false, "the key may charge again, after one that only read")
 	if err := call.parse(flags); err != nil {
 		return err
 	}
-	own := connect.OwnKey{ReadOnly: *readOnly}
+	if *readOnly && *readWrite {
+		return misuse("phantom connect: --read-only and --read-write exclude each other: provide one of them")
+	}
+	own := connect.OwnKey{ReadOnly: *readOnly, ReadWrite: *readWrite}
 	var err error
 	if own.Key, err = secretIn(*keyFile, "--key-file", "sk_… or rk_…", connect.IsOwnKey); err != nil {
 		return err
@@ -33,7 +38,9 @@ func connectOwn(ctx context.Context, call Call) error {
 			return err
 		}
 	}
-	a, err := call.open(ctx, app.Needs{Database: true, Key: true, Stripe: true, OwnKey: true})
+	a, err := call.open(ctx, app.Needs{
+		Database: true, Key: true, Stripe: true, OwnKey: true, AtStripe: !sandbox.IsOwnKey(own.Key), LiveKey: app.IsLive(own.Key),
+	})
 	if err != nil {
 		return err
 	}
@@ -81,7 +88,7 @@ func printOwn(w io.Writer, public string, o connect.Own, own connect.OwnKey) {
 	if o.Livemode {
 		mode = "live mode"
 	}
-	if own.ReadOnly {
+	if o.ReadOnly {
 		may = "hunts charge nothing, because the key only reads"
 	}
 	verb := "is connected"

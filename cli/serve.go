@@ -74,7 +74,7 @@ func sayWhoMayConnect(a *app.App) {
 	default:
 		a.Log.Info("[STRIPE] only listed accounts may connect", "accounts", len(a.ConnectAccounts))
 	}
-	if len(a.WebhookSecrets) == 0 {
+	if len(a.WebhookSecrets) == 0 && a.StripeClientID != "" {
 		a.Log.Warn("[STRIPE] STRIPE_WEBHOOK_SECRET is not set: webhooks get 503, and ghosts change by audits alone")
 	}
 }

@@ -79,11 +79,14 @@ func (s *Service) reconnect(ctx context.Context, params db.MerchantCreateParams)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
+		if params.OwnKey && before.Connected && !before.OwnKey {
+			return ErrConnectedOtherway
+		}
 		if id, err = queries.MerchantCreate(ctx, params); err != nil {
 			return err
 		}
 		if err := trail.Record(ctx, tx, trail.Change{
-			Merchant: id, Action: "merchant.connect", Before: connection{before}, After: connection{true},
+			Merchant: id, Action: "merchant.connect", Before: connection{before.Connected}, After: connection{true},
 		}); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package connect
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type OwnKey struct {
 	Key           string // sk_… or rk_…
 	WebhookSecret string // whsec_… of the endpoint for this account alone; "" keeps the one of before
 	ReadOnly      bool   // the key may change nothing: audits and levels of access, and no hunts that charge
+	ReadWrite     bool   // it may again, where one before it only read
 }
 
 // Permission is what a key must be able to read.
@@ -51,6 +53,7 @@ var (
 	ErrOwnKeyRefused     = errors.New("stripe does not accept the key")
 	ErrOwnKeyIncomplete  = errors.New("the key lacks permissions")
 	ErrConnectedOtherway = errors.New("the account is connected through a Connect platform")
+	ErrOwnKeyMode        = errors.New("the key is of the other mode (live or test) than this server or the account here")
 )
 
 // needed is what audits, refreshes and messages read. Writing is not tried: a request that changes
@@ -63,6 +66,8 @@ var needed = []struct{ resource, path string }{
 	{"Charges", "/v1/charges?limit=1"},
 	{"Disputes", "/v1/disputes?limit=1"},
 	{"PaymentIntents", "/v1/payment_intents?limit=1"},
+	{"PaymentMethods", "/v1/invoices?limit=1&expand[]=data.default_payment_method&expand[]=data.customer.invoice_settings.default_payment_method"},
+	{"Events", "/v1/events?limit=1"},
 }
 
 // Own is an account that is connected by a key of its own.
@@ -71,39 +76,47 @@ type Own struct {
 	MerchantID uuid.UUID
 	Livemode   bool
 	Before     bool         // it was connected already
+	ReadOnly   bool         // the key changes nothing
 	Checked    []Permission // all that were looked at
 }
 
-// HasOwn is the account that is connected by this key already, with this secret if one is given; ""
-// for none. It asks nothing of Stripe.
-func (s *Service) HasOwn(ctx context.Context, own OwnKey) (account string, err error) {
+// Known is what is known of the accounts that are, or were, connected by a key of their own.
+type Known struct {
+	Account string // that is connected with this very key, or ""
+	Secret  bool   // of which the endpoint's secret is known
+	Any     bool   // there is or was one
+}
+
+// KnowsOwn says whether a key is one that an account is connected with. It asks nothing of Stripe.
+func (s *Service) KnowsOwn(ctx context.Context, key string) (k Known, err error) {
 	rows, err := s.queries.MerchantListOwn(ctx)
 	if err != nil {
-		return "", err
+		return k, err
 	}
+	k.Any = len(rows) > 0
 	for _, row := range rows {
+		if row.AccessToken == nil {
+			continue
+		}
 		token, err := row.AccessToken.Reveal(accessTokenContext(row.Account))
-		if err != nil || token != own.Key {
-			continue
-		}
-		if own.WebhookSecret == "" {
-			return row.Account, nil
-		}
-		if row.WebhookSecret == nil {
-			continue
-		}
-		if secret, err := row.WebhookSecret.Reveal(webhookSecretContext(row.Account)); err == nil && secret == own.WebhookSecret {
-			return row.Account, nil
+		if err == nil && subtle.ConstantTimeCompare([]byte(token), []byte(key)) == 1 {
+			return Known{row.Account, row.WebhookSecret != nil, true}, nil
 		}
 	}
-	return "", nil
+	return k, nil
 }
 
 // ConnectOwn connects the account whose key this is, or gives it a new key. It fails with
-// [ErrOwnKeyRefused], [ErrOwnKeyIncomplete] (then Checked says what is missing), or
-// [ErrConnectedOtherway]. Nothing is stored then.
+// [ErrOwnKeyRefused], [ErrOwnKeyIncomplete] (then Checked says what is missing),
+// [ErrConnectedOtherway] or [ErrOwnKeyMode]. Nothing is stored then. What only reads goes on so
+// until the operator says otherwise.
 func (s *Service) ConnectOwn(ctx context.Context, own OwnKey) (o Own, err error) {
 	o.Livemode = strings.HasPrefix(own.Key[1:], "k_live_")
+	// Before it is sent anywhere: a live key belongs neither into a test server nor onto a plain
+	// connection.
+	if s.config.SecretKey != "" && o.Livemode != s.live || o.Livemode && s.config.APIBase != "" && !strings.HasPrefix(s.config.APIBase, "https://") {
+		return o, ErrOwnKeyMode
+	}
 	for _, n := range needed {
 		var account struct {
 			ID string `json:"id"`
@@ -130,11 +143,12 @@ func (s *Service) ConnectOwn(ctx context.Context, own OwnKey) (o Own, err error)
 	case errors.Is(err, pgx.ErrNoRows):
 	case err != nil:
 		return o, databaseError("look for the account", err)
-	case before.Connected && !before.OwnKey:
-		return o, ErrConnectedOtherway
+	case before.Connected && before.OwnKey && before.Livemode != o.Livemode:
+		return o, ErrOwnKeyMode
 	default:
 		o.Before = before.Connected
 	}
+	o.ReadOnly = own.ReadOnly || before.OwnKey && before.Scope == string(stripe.OAuthScopeTypeReadOnly) && !own.ReadWrite
 	id, err := uuid.NewV7()
 	if err != nil {
 		return o, fmt.Errorf("make id: %w", err)
@@ -143,7 +157,7 @@ func (s *Service) ConnectOwn(ctx context.Context, own OwnKey) (o Own, err error)
 	row := db.MerchantCreateParams{
 		ID: id, StripeUserID: o.Account, AccessToken: &access, Scope: string(stripe.OAuthScopeTypeReadWrite), Livemode: o.Livemode, OwnKey: true,
 	}
-	if own.ReadOnly {
+	if o.ReadOnly {
 		row.Scope = string(stripe.OAuthScopeTypeReadOnly)
 	}
 	if own.WebhookSecret != "" {

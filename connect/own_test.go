@@ -36,11 +36,71 @@ func TestOwnKeyTakesOverNothing(t *testing.T) {
 	if err != nil || o.Account != m.StripeUserID || o.MerchantID != m.ID || o.Before {
 		t.Errorf("%+v, %v", o, err)
 	}
-	if account, err := b.s.HasOwn(ctx, own); account != m.StripeUserID || err != nil {
-		t.Errorf("it is not known again: %q %v", account, err)
+	if k, err := b.s.KnowsOwn(ctx, own.Key); k != (Known{Account: m.StripeUserID, Any: true}) || err != nil {
+		t.Errorf("it is not known again: %+v %v", k, err)
 	}
-	if account, err := b.s.HasOwn(ctx, OwnKey{Key: own.Key + "x"}); account != "" || err != nil {
-		t.Errorf("another key is taken for it: %q %v", account, err)
+	if k, err := b.s.KnowsOwn(ctx, own.Key+"x"); k != (Known{Any: true}) || err != nil {
+		t.Errorf("another key is taken for it: %+v %v", k, err)
+	}
+
+	// What only reads goes on so, until somebody says otherwise.
+	scope := func(own OwnKey) string {
+		t.Helper()
+		if _, err := b.s.ConnectOwn(ctx, own); err != nil {
+			t.Fatal(err)
+		}
+		row, err := b.s.queries.MerchantToken(ctx, m.StripeUserID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return row.Scope
+	}
+	for i, test := range []struct {
+		own  OwnKey
+		want string
+	}{
+		{own, "read_write"}, {OwnKey{Key: own.Key, ReadOnly: true}, "read_only"}, {own, "read_only"}, {OwnKey{Key: own.Key, WebhookSecret: "whsec_x"}, "read_only"},
+		{OwnKey{Key: own.Key, ReadWrite: true}, "read_write"},
+	} {
+		if got := scope(test.own); got != test.want {
+			t.Errorf("%d: the key is %s, want %s", i, got, test.want)
+		}
+	}
+
+	// A key that was forgotten does not come back by itself: its account is known to be gone.
+	if err := b.s.Forget(ctx, m.StripeUserID); err != nil {
+		t.Fatal(err)
+	}
+	if k, err := b.s.KnowsOwn(ctx, own.Key); k != (Known{Any: true}) || err != nil {
+		t.Errorf("after it was forgotten: %+v %v", k, err)
+	}
+}
+
+// A key of the other mode is refused before anybody sees it.
+func TestOwnKeyOfTheOtherMode(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked++
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(server.Close)
+	for name, config := range map[string]Config{
+		"a live key in a test server":  {SecretKey: "sk_test_x", APIBase: server.URL},
+		"a live key over plain http":   {APIBase: server.URL},
+		"a live key beside a live one": {SecretKey: "sk_live_x", APIBase: server.URL}, // plain http too
+	} {
+		config.Log = b.s.config.Log
+		if _, err := New(config, b.pool).ConnectOwn(t.Context(), OwnKey{Key: "sk_live_canary"}); !errors.Is(err, ErrOwnKeyMode) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := New(Config{SecretKey: "sk_live_x", APIBase: server.URL, Log: b.s.config.Log}, b.pool).ConnectOwn(t.Context(), OwnKey{Key: "sk_test_canary"}); !errors.Is(err, ErrOwnKeyMode) {
+		t.Errorf("a test key in a live server: %v", err)
+	}
+	if asked != 0 {
+		t.Errorf("%d requests were sent with a key of the other mode", asked)
 	}
 }
 
@@ -75,7 +135,7 @@ func TestOwnKeyNamesWhatIsMissing(t *testing.T) {
 			missing = append(missing, p.Resource+" "+p.Named)
 		}
 	}
-	if !slices.Equal(missing, []string{"Invoices rak_invoices_read", "Disputes rak_disputes_read"}) {
+	if !slices.Equal(missing, []string{"Invoices rak_invoices_read", "Disputes rak_disputes_read", "PaymentMethods rak_invoices_read"}) {
 		t.Errorf("missing: %q", missing)
 	}
 	var rows int

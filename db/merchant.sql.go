@@ -14,15 +14,20 @@ import (
 )
 
 const merchantConnected = `-- name: MerchantConnected :one
-SELECT (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1 FOR NO KEY UPDATE
+SELECT (disconnected_at IS NULL)::boolean AS connected, own_key FROM merchants WHERE stripe_user_id = $1 FOR NO KEY UPDATE
 `
 
+type MerchantConnectedRow struct {
+	Connected bool
+	OwnKey    bool
+}
+
 // Whether an account is connected, until the transaction ends.
-func (q *Queries) MerchantConnected(ctx context.Context, stripeUserID string) (bool, error) {
+func (q *Queries) MerchantConnected(ctx context.Context, stripeUserID string) (MerchantConnectedRow, error) {
 	row := q.db.QueryRow(ctx, merchantConnected, stripeUserID)
-	var connected bool
-	err := row.Scan(&connected)
-	return connected, err
+	var i MerchantConnectedRow
+	err := row.Scan(&i.Connected, &i.OwnKey)
+	return i, err
 }
 
 const merchantCreate = `-- name: MerchantCreate :one
@@ -219,8 +224,7 @@ func (q *Queries) MerchantGetID(ctx context.Context, stripeUserID string) (uuid.
 }
 
 const merchantListOwn = `-- name: MerchantListOwn :many
-SELECT stripe_user_id AS account, access_token, webhook_secret FROM merchants
-WHERE own_key AND disconnected_at IS NULL ORDER BY stripe_user_id
+SELECT stripe_user_id AS account, access_token, webhook_secret FROM merchants WHERE own_key ORDER BY stripe_user_id
 `
 
 type MerchantListOwnRow struct {
@@ -229,7 +233,7 @@ type MerchantListOwnRow struct {
 	WebhookSecret *vault.EncryptedToken
 }
 
-// Who is connected by a key of their own.
+// Who is, or was, connected by a key of their own.
 func (q *Queries) MerchantListOwn(ctx context.Context) ([]MerchantListOwnRow, error) {
 	rows, err := q.db.Query(ctx, merchantListOwn)
 	if err != nil {
@@ -291,12 +295,13 @@ func (q *Queries) MerchantReadOnly(ctx context.Context, id uuid.UUID) (bool, err
 }
 
 const merchantToken = `-- name: MerchantToken :one
-SELECT own_key, scope, (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1
+SELECT own_key, scope, livemode, (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1
 `
 
 type MerchantTokenRow struct {
 	OwnKey    bool
 	Scope     string
+	Livemode  bool
 	Connected bool
 }
 
@@ -304,7 +309,12 @@ type MerchantTokenRow struct {
 func (q *Queries) MerchantToken(ctx context.Context, stripeUserID string) (MerchantTokenRow, error) {
 	row := q.db.QueryRow(ctx, merchantToken, stripeUserID)
 	var i MerchantTokenRow
-	err := row.Scan(&i.OwnKey, &i.Scope, &i.Connected)
+	err := row.Scan(
+		&i.OwnKey,
+		&i.Scope,
+		&i.Livemode,
+		&i.Connected,
+	)
 	return i, err
 }
 

@@ -144,7 +144,9 @@ func (d *Diagnosis) checkConfig(ctx context.Context, getenv func(string) string,
 
 func (d *Diagnosis) checkStripe(ctx context.Context) {
 	c := d.config
-	if len(c.WebhookSecrets) > 0 {
+	if c.StripeClientID == "" && c.StripeMerchantKey != "" {
+		d.skip("an account's own endpoint has a secret of its own (phantom connect)", "webhook secret")
+	} else if len(c.WebhookSecrets) > 0 {
 		d.add(OK, "webhook secret", fmt.Sprintf("%d set", len(c.WebhookSecrets)), "")
 	} else if c.StripeSecretKey == "" || c.Sandbox {
 		d.skip("there is no Stripe account to send webhooks", "webhook secret")

@@ -192,9 +192,12 @@ func (s *Service) word(ctx context.Context, d *draft) (err error) {
 	w := wordsOf(d.template.language)
 	d.fields = fields{
 		CustomerName: addressee(cmp.Or(bill.owner.Name, bill.customerName)), Company: company(bill.accountName),
-		Amount: money.Local(bill.remaining, bill.currency, d.template.language), InvoiceNumber: plain(bill.number, 40), PayURL: bill.page,
+		Amount: money.Local(bill.remaining, bill.currency, d.template.language, bill.owner.Address.Country), InvoiceNumber: plain(bill.number, 40), PayURL: bill.page,
 		DeclineReason: w.reasonOf(bill.method(), d.ghost.DeclineClass), Method: w.Method[bill.method()], CardHint: w.cardHint(bill),
 		Tried: bill.tried(), SameMethod: d.ghost.DeclineClass != decline.Never,
+	}
+	if m.Channel == playbook.SMS { // one letter that is not in GSM 03.38 halves what fits into a segment
+		d.fields.Amount = strings.ReplaceAll(d.fields.Amount, "zł", "zl")
 	}
 	local := zone.OfGhost(m.Zone, m.Timezone)
 	if m.nextCharge.After(m.Now) && d.fields.Tried && d.fields.SameMethod {

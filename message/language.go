@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,6 +69,7 @@ type words struct {
 	Card   string                   `json:"card_hint"` // the brand, and the last four digits
 	Date   string                   `json:"date"`      // the day, and the month's name
 	Months [12]string               `json:"months"`
+	First  string                   `json:"first_day"` // of a month, where it is no plain 1
 	Page   PageWords                `json:"page"`
 }
 
@@ -122,7 +124,11 @@ func wordsOf(language string) *words {
 
 // date is a day of this year or the next, as people write it.
 func (w *words) date(at time.Time) string {
-	return fmt.Sprintf(w.Date, at.Day(), w.Months[at.Month()-1])
+	day := strconv.Itoa(at.Day())
+	if at.Day() == 1 {
+		day = cmp.Or(w.First, day)
+	}
+	return fmt.Sprintf(w.Date, day, w.Months[at.Month()-1])
 }
 
 // cutLanguage parts the name of a translation, "reminder.de", from its language: "" where there is

@@ -224,7 +224,11 @@ func (s *Service) logEnd(ctx context.Context, m *message, e ending) {
 		log.Info("[WORKER] a message was sent")
 		return
 	}
-	before, is := s.ended.Say(string(e.state)+" "+e.why, s.config.Now())
+	kind := string(e.state)
+	if e.state == state.MessageSkipped { // these reasons are ours, and few
+		kind += " " + e.why
+	}
+	before, is := s.ended.Say(kind, s.config.Now())
 	if !is {
 		return
 	}

@@ -128,6 +128,7 @@ func (s *Service) template(ctx context.Context, merchantID uuid.UUID, channel, n
 	}
 	base, language := cutLanguage(name)
 	t, ok := ourTemplate(channel, base, cmp.Or(language, English))
+	t.Name = name
 	if !ok || language != "" && !isLanguage(language) {
 		return t, ErrNotFound
 	}

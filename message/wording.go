@@ -107,7 +107,7 @@ func samples(language string) []fields {
 	var all []fields
 	for _, class := range decline.Classes {
 		full := fields{
-			CustomerName: "Ada Lovelace", Company: "Example Software", Amount: money.Local(4900, "usd", language), InvoiceNumber: "A1B2C3D4-0007", PayURL: page,
+			CustomerName: "Ada Lovelace", Company: "Example Software", Amount: money.Local(4900, "usd", language, ""), InvoiceNumber: "A1B2C3D4-0007", PayURL: page,
 			UnsubscribeURL: "https://phantom.example.com/u/sample", DeclineReason: w.reasonOf(byCard, class), Method: w.Method[byCard],
 			CardHint: w.cardHint(&invoice{methodType: "card", cardBrand: "visa", cardLast4: "4242"}), Tried: true, SameMethod: class != decline.Never,
 			AccessEnds: w.date(soon.AddDate(0, 0, 7)),

@@ -25,7 +25,8 @@ var (
 var styles = map[string]style{
 	"en": english,
 	"ja": {group: ",", point: ".", symbols: map[string]string{"jpy": "円"}},
-	"de": continent, "es": continent, "it": continent,
+	"de": continent, "it": continent,
+	"es":    {group: ".", point: ",", after: true, symbols: map[string]string{"usd": "US$"}},
 	"nl":    {group: ".", point: ",", space: " "},
 	"pt-BR": {group: ".", point: ",", space: " ", symbols: map[string]string{"usd": "US$"}},
 	"fr":    withSpaces,
@@ -33,11 +34,36 @@ var styles = map[string]style{
 	"pl":    {group: " ", point: ",", after: true, symbols: map[string]string{"pln": "zł"}},
 }
 
-// Local writes an amount of Stripe's, in minor units, as people who speak a language do: "$49.00",
-// "49,00 €", "R$ 49,00". A language that is not known is English, and a currency that has no symbol
-// bears its code.
-func Local(amount int64, currency, language string) string {
-	s, known := styles[language]
+// What differs within a language. Where pesos and other dollars are at home, a bare dollar sign
+// would mean these.
+var (
+	american  = style{group: ".", point: ",", space: " ", symbols: map[string]string{"usd": "US$"}}
+	mexican   = style{group: ",", point: ".", symbols: map[string]string{"usd": "US$"}}
+	dollars   = style{group: ",", point: ".", symbols: map[string]string{"usd": "US$"}}
+	byCountry = map[string]map[string]style{
+		"es": countries(map[string]style{"AR BO CL CO CR EC PY UY VE": american, "CU DO GT HN MX NI PA PE PR SV US": mexican}),
+		"en": countries(map[string]style{"AU BB BS BZ CA FJ GY HK JM NZ SG TT TW": dollars}),
+	}
+)
+
+func countries(of map[string]style) map[string]style {
+	by := map[string]style{}
+	for list, s := range of {
+		for _, country := range strings.Fields(list) {
+			by[country] = s
+		}
+	}
+	return by
+}
+
+// Local writes an amount of Stripe's, in minor units, as people do who speak a language and live in
+// a country (ISO 3166 alpha-2, "" for unknown): "$49.00", "49,00 €", "R$ 49,00". A language that is
+// not known is English, and a currency that has no symbol bears its code.
+func Local(amount int64, currency, language, country string) string {
+	s, known := byCountry[language][country]
+	if !known {
+		s, known = styles[language]
+	}
 	if !known {
 		s = english
 	}

@@ -1,6 +1,9 @@
 package money
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestLocal(t *testing.T) {
 	t.Parallel()
@@ -16,9 +19,12 @@ func TestLocal(t *testing.T) {
 		{1_234_567, "eur", "fr", "12 345,67 €"}, {4900, "eur", "es", "49,00 €"}, {4900, "eur", "it", "49,00 €"}, {4900, "jpy", "de", "4.900 ¥"},
 		{4900, "brl", "pt-BR", "R$ 49,00"}, {4900, "usd", "pt-BR", "US$ 49,00"}, {4900, "chf", "pt-BR", "CHF 49,00"}, {4900, "eur", "nl", "€ 49,00"}, {123_456, "eur", "nl", "€ 1.234,56"},
 		{4900, "sek", "sv", "49,00 kr"}, {4900, "pln", "pl", "49,00 zł"}, {4900, "pln", "en", "PLN 49.00"}, {4900, "jpy", "ja", "4,900円"}, {4900, "usd", "ja", "$49.00"},
+		{4900, "usd", "es", "49,00 US$"}, {123_456, "usd", "es/MX", "US$1,234.56"}, {123_456, "usd", "es/AR", "US$ 1.234,56"}, {4900, "eur", "es/ES", "49,00 €"},
+		{4900, "usd", "en/AU", "US$49.00"}, {4900, "aud", "en/AU", "A$49.00"}, {4900, "usd", "en/US", "$49.00"}, {4900, "usd", "en/DE", "$49.00"},
 		{4900, "usd", "xx", "$49.00"}, {0, "eur", "de", "0,00 €"},
 	} {
-		if got := Local(test.amount, test.currency, test.language); got != test.want {
+		language, country, _ := strings.Cut(test.language, "/")
+		if got := Local(test.amount, test.currency, language, country); got != test.want {
 			t.Errorf("%d %s in %s is %q, want %q", test.amount, test.currency, test.language, got, test.want)
 		}
 	}

@@ -90,6 +90,11 @@ func TestStopHoldsAtEveryAddress(t *testing.T) {
 	if got := p.Text("SELECT state FROM hunts WHERE id = $1", hunt); got == "active" {
 		t.Error("the hunt of somebody who has unsubscribed at their present address goes on")
 	}
+	// Nor at a third, of another debt.
+	id, _ = plan("cus_2", "fifth@example.com", "fifth@example.com")
+	if got := p.Text("SELECT state || ' ' || coalesce(code, '') FROM messages WHERE id = $1", id); got != "skipped stopped" {
+		t.Errorf("a message to the third address of somebody who has said stop at the second: %s", got)
+	}
 }
 
 // What is known of the next attempt and of the end of access is said.
@@ -112,7 +117,7 @@ func TestMessagesNameWhatComes(t *testing.T) {
 			'[{"level":"limited","at":"2026-12-08T09:00:00Z"},{"level":"blocked","at":"2026-12-19T09:00:00Z"}]'
 		FROM hunts h JOIN ghost_targets g ON g.id = h.ghost_id WHERE h.id = $2`, p.merchant, hunt)
 	p.try(id)
-	if text := p.sent(id.String()).Text; !strings.Contains(text, "your access ends on 8 December.") {
+	if text := p.sent(id.String()).Text; !strings.Contains(text, "your access ends on 19 December.") {
 		t.Errorf("the end of access is not named: %s", text)
 	}
 

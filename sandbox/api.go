@@ -130,6 +130,11 @@ func OwnKey(account string, reads bool) string {
 	return kind + strings.TrimPrefix(account, "acct_")
 }
 
+// IsOwnKey tells keys of [OwnKey] from those of Stripe itself.
+func IsOwnKey(key string) bool {
+	return strings.HasPrefix(key, "sk_test_own") || strings.HasPrefix(key, "rk_test_own")
+}
+
 // ownKey is the account whose own key one is, or nil. Callers hold the lock.
 func (s *Sandbox) ownKey(key string) (of *account, reads bool) {
 	for id, a := range s.accounts {

@@ -70,13 +70,12 @@ SELECT stripe_user_id AS account, webhook_secret FROM merchants
 WHERE id = $1 AND own_key AND disconnected_at IS NULL AND webhook_secret IS DISTINCT FROM NULL;
 
 -- name: MerchantListOwn :many
--- Who is connected by a key of their own.
-SELECT stripe_user_id AS account, access_token, webhook_secret FROM merchants
-WHERE own_key AND disconnected_at IS NULL ORDER BY stripe_user_id;
+-- Who is, or was, connected by a key of their own.
+SELECT stripe_user_id AS account, access_token, webhook_secret FROM merchants WHERE own_key ORDER BY stripe_user_id;
 
 -- name: MerchantToken :one
 -- How an account is connected.
-SELECT own_key, scope, (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1;
+SELECT own_key, scope, livemode, (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1;
 
 -- name: MerchantReadOnly :one
 -- Whether their key may change nothing.
@@ -88,7 +87,7 @@ SELECT id FROM merchants WHERE stripe_user_id = $1;
 
 -- name: MerchantConnected :one
 -- Whether an account is connected, until the transaction ends.
-SELECT (disconnected_at IS NULL)::boolean AS connected FROM merchants WHERE stripe_user_id = $1 FOR NO KEY UPDATE;
+SELECT (disconnected_at IS NULL)::boolean AS connected, own_key FROM merchants WHERE stripe_user_id = $1 FOR NO KEY UPDATE;
 
 -- name: MerchantLock :exec
 -- Until the transaction ends. Who only needs the merchant to exist does not wait.

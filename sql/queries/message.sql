@@ -14,7 +14,7 @@ WHERE m.merchant_id = $1 AND m.id = $2;
 SELECT g.stripe_customer_id, g.stripe_invoice_id, g.email, g.decline_class,
     coalesce((SELECT min((n ->> 'at')::timestamptz) FROM shield_states s CROSS JOIN LATERAL jsonb_array_elements(s.ahead) n
         WHERE s.merchant_id = g.merchant_id AND s.subscription = g.stripe_subscription_id AND NOT s.gone AND NOT s.held
-            AND s.level IN ('full', 'notice', 'grace') AND n ->> 'level' IN ('limited', 'blocked')
+            AND s.level IN ('full', 'notice', 'grace') AND n ->> 'level' = 'blocked'
             AND 'enforce' = (SELECT p.body ->> 'mode' FROM shield_policies p WHERE p.merchant_id = g.merchant_id ORDER BY p.version DESC LIMIT 1)
     ), '0001-01-01 00:00:00Z')::timestamptz AS access_ends
 FROM ghost_targets g
@@ -40,11 +40,15 @@ SELECT sqlc.embed(h), p.body AS playbook,
     (SELECT n.body FROM playbooks n WHERE n.merchant_id = h.merchant_id ORDER BY n.version DESC LIMIT 1)::jsonb AS newest,
     EXISTS (SELECT 1 FROM halts x WHERE x.scope IN (h.merchant_id, '00000000-0000-0000-0000-000000000000')) AS halted,
     EXISTS (SELECT 1 FROM suppressions s
-        WHERE s.merchant_id = h.merchant_id AND s.channel = sqlc.arg(channel) AND s.person = sqlc.narg(person)::bytea) AS suppressed,
+        WHERE s.merchant_id = h.merchant_id AND s.channel = sqlc.arg(channel) AND (s.person = sqlc.narg(person)::bytea
+            -- or at another address or number, at which they were written to
+            OR s.person IN (SELECT e.person FROM messages e JOIN hunts of ON of.merchant_id = e.merchant_id AND of.id = e.hunt_id
+                WHERE of.merchant_id = h.merchant_id AND of.customer = h.customer AND e.channel = sqlc.arg(channel)))) AS suppressed,
     (m.disconnected_at IS NOT NULL)::boolean AS disconnected,
     coalesce((SELECT g.status FROM ghost_targets g WHERE g.merchant_id = h.merchant_id AND g.id = h.ghost_id), '')::text AS ghost,
     coalesce((SELECT t.run_at FROM scheduled_tasks t
         WHERE t.merchant_id = h.merchant_id AND t.kind = 'invoice_pay' AND t.unique_key = sqlc.arg(charge_key)::text AND t.status = 'pending'
+            AND m.scope <> 'read_only'
     ), '0001-01-01 00:00:00Z')::timestamptz AS next_charge,
     phantom_now()::timestamptz AS now
 FROM hunts h
