@@ -90,8 +90,8 @@ func wordSet(text string) map[string]bool {
 }
 
 // readAnswer reads what a customer has written. Anyone who means to stop is understood in any
-// spelling; a question with a stop word in it asks for no end, unless it asks for just that. What is
-// quoted, and a link, is not their word.
+// spelling; a question with a stop word in it asks for no end, unless it asks for just that. What
+// is quoted, and a link, is not their word.
 func readAnswer(text string) wish {
 	if len(text) > 10_000 { // Twilio's limit is 1,600 characters
 		text = text[:10_000]
