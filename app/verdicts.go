@@ -26,7 +26,7 @@ type Verdicts struct {
 	feed     *shield.Feed
 	signer   *verdict.Signer
 	draining func() bool
-	away     time.Duration // for how long nothing was heard of the database, if merchants are to be told
+	away     time.Duration // without news of the database, of which merchants are still to be told
 }
 
 // NewVerdicts wires them. Nothing is answered before [Verdicts.Start].

@@ -91,7 +91,8 @@ func (r *Reader) Mutate(ctx context.Context, t *task.Task, by time.Time) (Answer
 	if (m.Method != http.MethodPost && m.Method != http.MethodDelete) || !mutationPath.MatchString(m.Path) {
 		return Answer{}, errors.New("the task's request is none that may be sent")
 	}
-	if r.Merchant.Scope == string(stripe.OAuthScopeTypeReadOnly) { // by its operator's word: nothing leaves
+	// By its operator's word the key only reads.
+	if r.Merchant.Scope == string(stripe.OAuthScopeTypeReadOnly) {
 		return Answer{}, &ReadError{Err: fmt.Errorf("%w: it only reads", ErrForbidden)}
 	}
 	token, err := r.Merchant.AccessToken.Reveal(accessTokenContext(r.Merchant.StripeUserID))

@@ -209,7 +209,7 @@ func TestMutateSendsOnlyWhatItMay(t *testing.T) {
 	}
 }
 
-// By its operator's word a key only reads: nothing leaves, whatever it could do.
+// By its operator's word a key only reads: nothing leaves, even if Stripe would let it.
 func TestMutateMindsAKeyThatOnlyReads(t *testing.T) {
 	t.Parallel()
 	d := setupDebt(t)

@@ -66,7 +66,8 @@ func TestHostileRowsAreRefused(t *testing.T) {
 		vault.NewToken("shield_keys.secret:k1", "seed")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pool.Exec(ctx, "UPDATE merchants SET own_key = true"); err != nil { // or there is no secret
+	// Without a key of their own they have no endpoint, and so no secret of one.
+	if _, err := pool.Exec(ctx, "UPDATE merchants SET own_key = true"); err != nil {
 		t.Fatal(err)
 	}
 	endpoint := uuid.Must(uuid.NewV7())

@@ -57,8 +57,8 @@ func countries(of map[string]style) map[string]style {
 }
 
 // Local writes an amount of Stripe's, in minor units, as people do who speak a language and live in
-// a country (ISO 3166 alpha-2, "" for unknown): "$49.00", "49,00 €", "R$ 49,00". A language that is
-// not known is English, and a currency that has no symbol bears its code.
+// a country (ISO 3166 alpha-2, "" for unknown): "$49.00", "49,00 €", "R$ 49,00". A language that
+// is not known is English, and a currency that has no symbol bears its code.
 func Local(amount int64, currency, language, country string) string {
 	s, known := byCountry[language][country]
 	if !known {

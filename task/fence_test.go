@@ -309,7 +309,7 @@ func TestTakenOverFromItself(t *testing.T) {
 	}
 }
 
-// A heartbeat never waits for one task while it holds another: whoever ends the one may be about to
+// A heartbeat never waits for one task while it holds another: the one who ends it may be about to
 // join the other, and PostgreSQL would end one of the two. What it cannot lock stays the worker's.
 func TestHeartbeatWaitsForNobody(t *testing.T) {
 	t.Parallel()
