@@ -196,8 +196,8 @@ func (s *Service) word(ctx context.Context, d *draft) (err error) {
 		DeclineReason: w.reasonOf(bill.method(), d.ghost.DeclineClass), Method: w.Method[bill.method()], CardHint: w.cardHint(bill),
 		Tried: bill.tried(), SameMethod: d.ghost.DeclineClass != decline.Never,
 	}
-	if m.Channel == playbook.SMS { // one letter that is not in GSM 03.38 halves what fits into a segment
-		d.fields.Amount = strings.ReplaceAll(d.fields.Amount, "zł", "zl")
+	if m.Channel == playbook.SMS {
+		d.fields.Amount = inGSM.Replace(d.fields.Amount)
 	}
 	local := zone.OfGhost(m.Zone, m.Timezone)
 	if m.nextCharge.After(m.Now) && d.fields.Tried && d.fields.SameMethod {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/text/language"
+
 	"phantom/decline"
 )
 
@@ -21,37 +23,47 @@ var Languages = []string{"en", "de", "fr", "es", "it", "pt-BR", "nl", "sv", "pl"
 // English is the language of those whose own is not known.
 const English = "en"
 
-// LanguageOf is the first of some locales that there are words for, "" for none: "de-AT" is German,
-// and each kind of Portuguese is Brazil's.
-func LanguageOf(locales ...string) string {
-	for _, locale := range locales {
-		primary, _, _ := strings.Cut(strings.ReplaceAll(locale, "_", "-"), "-")
-		for _, language := range Languages {
-			if known, _, _ := strings.Cut(language, "-"); strings.EqualFold(known, primary) {
-				return language
-			}
-		}
+var matcher = func() language.Matcher {
+	tags := make([]language.Tag, len(Languages))
+	for i, name := range Languages {
+		tags[i] = language.MustParse(name)
 	}
-	return ""
+	return language.NewMatcher(tags)
+}()
+
+// LanguageOf is the one of [Languages] that suits somebody best who reads these, the best first; ""
+// where none does. Each kind of Portuguese is Brazil's.
+func LanguageOf(locales ...language.Tag) string {
+	_, place, confidence := matcher.Match(locales...)
+	if confidence == language.No {
+		return ""
+	}
+	return Languages[place]
 }
 
 // languageOf is what a customer reads: what they have told Stripe that they prefer, else what is
 // spoken in their country. Countries of several languages are not guessed at.
 func languageOf(locales []string, country string) string {
 	if len(locales) > 0 {
-		return cmp.Or(LanguageOf(locales...), English)
+		var tags []language.Tag
+		for _, locale := range locales {
+			if tag, err := language.Parse(locale); err == nil {
+				tags = append(tags, tag)
+			}
+		}
+		return cmp.Or(LanguageOf(tags...), English)
 	}
 	return cmp.Or(spokenIn[country], English)
 }
 
 var spokenIn = func() map[string]string {
 	by := map[string]string{}
-	for language, countries := range map[string]string{
+	for name, countries := range map[string]string{
 		"de": "DE AT LI", "fr": "FR MC", "it": "IT SM VA", "pt-BR": "BR PT AO MZ CV", "nl": "NL SR", "sv": "SE", "pl": "PL", "ja": "JP",
 		"es": "ES MX AR CO CL PE EC UY BO VE CR PA DO GT HN SV NI CU GQ",
 	} {
 		for _, country := range strings.Fields(countries) {
-			by[country] = language
+			by[country] = name
 		}
 	}
 	return by
@@ -59,13 +71,14 @@ var spokenIn = func() map[string]string {
 
 // words are what a language has for messages. Fields of templates stand in them as they are.
 type words struct {
-	Hello  string                   `json:"hello"`
-	Why    string                   `json:"why"`  // somebody gets it
-	Stop   string                   `json:"stop"` // the link to unsubscribe
-	Emails map[string]emailWords    `json:"emails"`
-	SMS    map[string]string        `json:"sms"`
-	Method map[string]string        `json:"methods"`
-	Reason map[decline.Class]string `json:"reasons"`   // of a payment by any method; English has [reasons]
+	Hello  string                `json:"hello"`
+	Why    string                `json:"why"`  // somebody gets it
+	Stop   string                `json:"stop"` // the link to unsubscribe
+	Emails map[string]emailWords `json:"emails"`
+	SMS    map[string]string     `json:"sms"`
+	Method map[string]string     `json:"methods"`
+	// of a payment by any method; English has [reasons]
+	Reason map[decline.Class]string `json:"reasons"`
 	Card   string                   `json:"card_hint"` // the brand, and the last four digits
 	Date   string                   `json:"date"`      // the day, and the month's name
 	Months [12]string               `json:"months"`
@@ -93,7 +106,7 @@ type PageWords struct {
 }
 
 // Page is what the page says in a language of [Languages].
-func Page(language string) PageWords { return wordsOf(language).Page }
+func Page(name string) PageWords { return wordsOf(name).Page }
 
 //go:embed templates
 var ours embed.FS
@@ -101,8 +114,8 @@ var ours embed.FS
 // dictionary has all languages.
 var dictionary = func() map[string]*words {
 	all := map[string]*words{}
-	for _, language := range Languages {
-		text, err := fs.ReadFile(ours, "templates/"+language+".json")
+	for _, name := range Languages {
+		text, err := fs.ReadFile(ours, "templates/"+name+".json")
 		w := &words{}
 		if err == nil {
 			err = json.Unmarshal(text, w)
@@ -110,13 +123,13 @@ var dictionary = func() map[string]*words {
 		if err != nil {
 			panic(err) // a test reads them all
 		}
-		all[language] = w
+		all[name] = w
 	}
 	return all
 }()
 
-func wordsOf(language string) *words {
-	if w := dictionary[language]; w != nil {
+func wordsOf(name string) *words {
+	if w := dictionary[name]; w != nil {
 		return w
 	}
 	return dictionary[English]
@@ -133,9 +146,9 @@ func (w *words) date(at time.Time) string {
 
 // cutLanguage parts the name of a translation, "reminder.de", from its language: "" where there is
 // none.
-func cutLanguage(name string) (base, language string) {
-	base, language, _ = strings.Cut(name, ".")
-	return base, language
+func cutLanguage(template string) (base, name string) {
+	base, name, _ = strings.Cut(template, ".")
+	return base, name
 }
 
-func isLanguage(language string) bool { return slices.Contains(Languages, language) }
+func isLanguage(name string) bool { return slices.Contains(Languages, name) }

@@ -216,7 +216,7 @@ func (s *Service) end(ctx context.Context, m *message, e ending) error {
 	return nil
 }
 
-// logEnd leaves one line of a message that has left. Others are counted: whatever keeps one from
+// logEnd leaves one line of a message that has left. Others are counted: what keeps one from
 // leaving may keep thousands.
 func (s *Service) logEnd(ctx context.Context, m *message, e ending) {
 	log := task.Log(ctx, s.config.Log).With("hunt", m.HuntID, "channel", m.Channel, "template", m.Template)

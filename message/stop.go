@@ -96,11 +96,10 @@ func readAnswer(text string) wish {
 	if len(text) > 10_000 { // Twilio's limit is 1,600 characters
 		text = text[:10_000]
 	}
-	whole := strings.Join(plainWords(text), "")
-	switch {
-	case whole == "":
+	switch words := plainWords(text); {
+	case len(words) == 0:
 		return wishNothing
-	case startWords[whole]:
+	case len(words) == 1 && startWords[words[0]]:
 		return wishStart
 	}
 	rest := quoted.ReplaceAllString(link.ReplaceAllString(text, " "), " ")

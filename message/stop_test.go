@@ -1,6 +1,9 @@
 package message
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestReadAnswer(t *testing.T) {
 	t.Parallel()
@@ -32,7 +35,6 @@ func TestReadAnswer(t *testing.T) {
 		},
 	} {
 		for _, text := range texts {
-			// A word with a question mark is none of the sentences that ask something.
 			if got := readAnswer(text); got != want {
 				t.Errorf("%q is %d, want %d", text, got, want)
 			}
@@ -40,11 +42,17 @@ func TestReadAnswer(t *testing.T) {
 	}
 }
 
+// A STOP of its own ends messages, after anything else that somebody has written.
 func FuzzReadAnswer(f *testing.F) {
-	f.Add("Stop\x00“\ufeff")
+	for _, text := range []string{"Stop\x00“\ufeff", "Who is this?", "un", "https://", "\"a b c d e f", "don't", "Liked “x”"} {
+		f.Add(text)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if readAnswer(text) == wishStart && len(plainWords(text)) == 0 {
-			t.Error(text)
+		if strings.ContainsAny(text, "“”\"«»„「」") || len(text) > 5000 {
+			return // it may be within a quote
+		}
+		if got := readAnswer(text + "\nSTOP"); got != wishStop {
+			t.Errorf("%q, then STOP, is %d", text, got)
 		}
 	})
 }

@@ -136,7 +136,7 @@ func (s *Service) template(ctx context.Context, merchantID uuid.UUID, channel, n
 }
 
 // templateFor returns the template for somebody who reads a language: the merchant's own words in
-// it, else the merchant's own in whatever language these are, else ours in it.
+// it, else the merchant's own in any, else ours in it.
 func (s *Service) templateFor(ctx context.Context, merchantID uuid.UUID, channel, name, language string) (Template, error) {
 	t, err := s.template(ctx, merchantID, channel, name+"."+language)
 	if err == nil && t.Own {

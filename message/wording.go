@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"phantom/decline"
@@ -79,6 +80,10 @@ var reasons = map[string]map[decline.Class]string{
 		decline.Unknown:  "it could not be completed",
 	},
 }
+
+// inGSM writes the symbols of package money with the letters of GSM 03.38. One letter that is not
+// among these halves what fits into a segment of an SMS.
+var inGSM = strings.NewReplacer("zł", "zl", "₹", "INR ", "₩", "KRW ")
 
 // reasonOf is what a customer is told of a decline class.
 func (w *words) reasonOf(method string, class decline.Class) string {

@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"phantom/money"
 	"phantom/playbook"
 )
 
@@ -38,6 +39,29 @@ func TestReasonsFitTheMethod(t *testing.T) {
 					t.Errorf("%s %s of a %s: %s", channel, name, customer.Method, text)
 				}
 			}
+		}
+	}
+}
+
+// Amounts of an SMS have no letter that GSM 03.38 lacks, but in Japanese, of which it has none.
+// Days are written as people write them.
+func TestAmountsAndDays(t *testing.T) {
+	t.Parallel()
+	for _, language := range Languages {
+		for _, currency := range []string{"usd", "eur", "gbp", "jpy", "cad", "aud", "nzd", "hkd", "mxn", "brl", "inr", "krw", "sek", "pln", "chf", "nok"} {
+			amount := inGSM.Replace(money.Local(1_234_500, currency, language, ""))
+			if strange := strings.Trim(amount, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .,$€£¥"); strange != "" && language != "ja" {
+				t.Errorf("%s %s: %q has %q", language, currency, amount, strange)
+			}
+		}
+	}
+	first, third := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 12, 3, 0, 0, 0, 0, time.UTC)
+	for language, want := range map[string][2]string{
+		"en": {"1 December", "3 December"}, "de": {"1. Dezember", "3. Dezember"}, "fr": {"1er décembre", "3 décembre"}, "it": {"1º dicembre", "3 dicembre"},
+		"pt-BR": {"1º de dezembro", "3 de dezembro"}, "es": {"1 de diciembre", "3 de diciembre"}, "ja": {"12月1日", "12月3日"},
+	} {
+		if got := [2]string{wordsOf(language).date(first), wordsOf(language).date(third)}; got != want {
+			t.Errorf("%s: %q, want %q", language, got, want)
 		}
 	}
 }

@@ -256,18 +256,24 @@ func (b *bench) suppressed(channel string, person []byte) bool {
 	return n == 1
 }
 
+// unsubscribing is a person whom the merchant writes to, and the bytes of the token in their link.
+func (c *caller) unsubscribing() (person, raw []byte) {
+	c.b.t.Helper()
+	hash, err := c.b.service.Hasher(context.Background(), c.id)
+	if err != nil {
+		c.b.t.Fatal(err)
+	}
+	person = hash("email", "ada@example.com")
+	return person, append(append(slices.Clone(c.id[:]), person...), hash("unsubscribe", hex.EncodeToString(person))[:16]...)
+}
+
 // With every bit of a token flipped nothing happens; with the token the person is left alone,
 // however often it is sent.
 func TestUnsubscribe(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	m := b.caller("acct_1")
-	hash, err := b.service.Hasher(context.Background(), m.id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	person := hash("email", "ada@example.com")
-	raw := append(append(slices.Clone(m.id[:]), person...), hash("unsubscribe", hex.EncodeToString(person))[:16]...)
+	person, raw := m.unsubscribing()
 	token := base64.RawURLEncoding.EncodeToString(raw)
 	c := b.browser()
 	for bit := range len(raw) * 8 {

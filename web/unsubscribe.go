@@ -11,11 +11,10 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
+	"golang.org/x/text/language"
 
 	"phantom/message"
 )
@@ -36,19 +35,22 @@ func (s *Server) withToken(w http.ResponseWriter, r *http.Request, do func(conte
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), s.config.DatabaseTimeout)
 	defer cancel()
 	err := do(ctx, r.PathValue("token"))
+	if err == nil {
+		s.databaseAnswered()
+	}
 	w.Header().Set("Vary", "Accept, Accept-Language")
-	if wantsPage(r) {
-		w = &paged{ResponseWriter: w, language: cmp.Or(message.LanguageOf(accepted(r.Header.Get("Accept-Language"))...), message.English)}
-	}
-	if err != nil {
+	switch {
+	case wantsPage(r) && err == nil:
+		showPage(w, r, http.StatusOK, status == "ready")
+	case wantsPage(r): // the same status and the same line in the log, in other words
+		answer := &discarded{header: w.Header()}
+		s.fail(answer, r, err)
+		showPage(w, r, answer.status, false)
+	case err != nil:
 		s.fail(w, r, err)
-		return
+	default:
+		writeJSON(w, http.StatusOK, map[string]string{"status": status, "message": text})
 	}
-	s.databaseAnswered()
-	if page, is := w.(*paged); is {
-		page.asks = status == "ready"
-	}
-	writeJSON(w, http.StatusOK, map[string]string{"status": status, "message": text})
 }
 
 //go:embed unsubscribe.html
@@ -64,45 +66,29 @@ var styleHash = func() string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }()
 
-// paged shows what is answered in JSON as a page to a person.
-type paged struct {
-	http.ResponseWriter
-	language string
-	asks     bool // whether they want no more
-	shown    bool
-}
-
-// WriteHeader implements [http.ResponseWriter].
-func (p *paged) WriteHeader(status int) {
-	header := p.Header()
-	header.Del("Content-Length")
-	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Security-Policy", "default-src 'none'; style-src "+styleHash+"; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
-	p.ResponseWriter.WriteHeader(status)
-	words := message.Page(p.language)
+// showPage answers a person in a browser, in a language that they read. asks: whether they want no
+// more emails is not said yet.
+func showPage(w http.ResponseWriter, r *http.Request, status int, asks bool) {
+	tags, _, _ := language.ParseAcceptLanguage(r.Header.Get("Accept-Language")) // none if malformed
+	name := cmp.Or(message.LanguageOf(tags...), message.English)
+	words := message.Page(name)
 	says := words.Done
 	switch {
-	case p.asks:
+	case asks:
 		says = words.Ask
 	case status == http.StatusNotFound:
 		says = words.Gone
 	case status != http.StatusOK:
 		says = words.Later
 	}
-	p.shown = true
-	_ = unsubscribePage.Execute(p.ResponseWriter, struct {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src "+styleHash+"; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
+	w.WriteHeader(status)
+	_ = unsubscribePage.Execute(w, struct {
 		Language, Says string
 		Asks           bool
 		Words          message.PageWords
-	}{p.language, says, p.asks, words})
-}
-
-// Write leaves the JSON out.
-func (p *paged) Write(text []byte) (int, error) {
-	if !p.shown {
-		p.WriteHeader(http.StatusOK)
-	}
-	return len(text), nil
+	}{name, says, asks, words})
 }
 
 // wantsPage says whether a browser asks for a person. Mail programs that click for them take
@@ -115,31 +101,6 @@ func wantsPage(r *http.Request) bool {
 		}
 	}
 	return false
-}
-
-// accepted are the languages of an Accept-Language header, the best first.
-func accepted(header string) []string {
-	type weighted struct {
-		tag    string
-		weight float64
-	}
-	var all []weighted
-	for one := range strings.SplitSeq(header, ",") {
-		tag, rest, _ := strings.Cut(one, ";")
-		weight := 1.0
-		if text, is := strings.CutPrefix(strings.TrimSpace(rest), "q="); is {
-			weight, _ = strconv.ParseFloat(text, 64) // 0 for what is no number
-		}
-		if len(all) < 50 && weight > 0 {
-			all = append(all, weighted{strings.TrimSpace(tag), weight})
-		}
-	}
-	slices.SortStableFunc(all, func(a, b weighted) int { return cmp.Compare(b.weight, a.weight) })
-	tags := make([]string, len(all))
-	for i, one := range all {
-		tags[i] = one.tag
-	}
-	return tags
 }
 
 // incomingSMS takes a customer's answer from Twilio. A success has no body: Twilio takes TwiML or

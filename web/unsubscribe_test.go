@@ -1,10 +1,7 @@
 package web_test
 
 import (
-	"context"
 	"encoding/base64"
-	"encoding/hex"
-	"slices"
 	"strings"
 	"testing"
 
@@ -18,12 +15,8 @@ func TestUnsubscribePage(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	m := b.caller("acct_1")
-	hash, err := b.service.Hasher(context.Background(), m.id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	person := hash("email", "ada@example.com")
-	token := base64.RawURLEncoding.EncodeToString(append(append(slices.Clone(m.id[:]), person...), hash("unsubscribe", hex.EncodeToString(person))[:16]...))
+	person, raw := m.unsubscribing()
+	token := base64.RawURLEncoding.EncodeToString(raw)
 	c := b.browser()
 	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 	send := func(method, path, accept, language string) answer {
