@@ -197,13 +197,17 @@ func TestDoctor(t *testing.T) {
 	}
 	insert("needs_review", "0", "")
 	insert("parked", "0", "")
+	if _, err := pool.Exec(t.Context(), `INSERT INTO messages (merchant_id, id, hunt_id, step, channel, template, state, why, planned_for)
+		SELECT id, gen_random_uuid(), gen_random_uuid(), 0, 'email', 'reminder', 'skipped', 'the channel is not set up', now() - interval '1 hour' FROM merchants`); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := pool.Exec(t.Context(), `INSERT INTO halts (scope, halted_at) SELECT s, '2026-11-20 08:30Z' FROM merchants, unnest(ARRAY[id, $1]) s`, uuid.Nil); err != nil {
 		t.Fatal(err)
 	}
 	changed := maps.Clone(variables)
 	changed["STRIPE_WEBHOOK_SECRET"] = ""
 	code, found, _ = diagnose(t, changed)
-	wantStatuses(t, "little things", found, map[string]string{"webhook secret": "warn", "webhook events": "warn", "needs review": "warn", "parked": "warn", "halts": "warn"})
+	wantStatuses(t, "little things", found, map[string]string{"webhook secret": "warn", "webhook events": "warn", "needs review": "warn", "parked": "warn", "halts": "warn", "messages": "warn"})
 	if code != 0 || found["needs review"].Detail != "1 tasks wait for a person" {
 		t.Errorf("little things: %d, %+v", code, found)
 	}
@@ -215,6 +219,9 @@ func TestDoctor(t *testing.T) {
 		" since 2026-11-20T08:30:00Z (phantom stop --merchant " + account + " --lift)"
 	if got := found["halts"].Detail; got != want {
 		t.Errorf("halts: %s, want %s", got, want)
+	}
+	if got := found["messages"].Detail; got != "0 were sent within 24 hours, and 1 were not: 1 because the channel is not set up" {
+		t.Errorf("messages: %s", got)
 	}
 	if got := found["parked"].Detail; got != "1 tasks wait for Stripe to accept their merchant's token: of "+account+" 1 (connected, refused)" {
 		t.Errorf("parked: %s", got)
@@ -273,7 +280,7 @@ func TestDoctor(t *testing.T) {
 	changed = maps.Clone(variables)
 	changed["ENCRYPTION_KEY"], changed["STRIPE_SECRET_KEY"] = wrongKey, "sk_test_wrong"
 	code, found, stderr = diagnose(t, changed)
-	wantStatuses(t, "wrong keys", found, map[string]string{"keys": "fail", "sealed values": "warn", "stripe": "fail", "webhook endpoint": "warn", "needs review": "warn", "halts": "warn"})
+	wantStatuses(t, "wrong keys", found, map[string]string{"keys": "fail", "sealed values": "warn", "stripe": "fail", "webhook endpoint": "warn", "needs review": "warn", "halts": "warn", "messages": "warn"})
 	if code != 1 || !strings.HasSuffix(stderr, "phantom doctor: 2 checks failed\n") {
 		t.Errorf("wrong keys: %d, %s", code, stderr)
 	}

@@ -31,7 +31,7 @@ type Config struct {
 	previousKeys      []vault.Key
 	StripeSecretKey   string
 	StripeClientID    string
-	StripeMerchantKey string // of a merchant's own, in place of a Connect platform; "" where there is one
+	StripeMerchantKey string // of a merchant's own account: it does without a Connect platform
 	StripeAPIBase     string
 	StripeConnectBase string
 	ResendBase        string   // "" is Resend itself
@@ -58,10 +58,10 @@ type Config struct {
 // Needs says what a subcommand uses. Database, Key and Stripe ask for variables.
 type Needs struct {
 	Database, Key, Stripe bool
-	OwnKey                bool // Stripe by a key of a merchant's own: it does without a platform's
-	AtStripe              bool // Stripe itself, in dev mode too
-	LiveKey               bool // a live key is at hand that no variable holds
-	Serves                bool // it answers requests, and brings the schema up to date before
+	// a key of a merchant's own, with which Stripe does without a platform's; "" is that of
+	// STRIPE_MERCHANT_KEY, if there is one
+	MerchantKey string
+	Serves      bool // it answers requests, and brings the schema up to date before
 	// its database is one that a server works with: in dev mode, beside the command
 	Served bool
 }
@@ -72,8 +72,8 @@ var required = []struct {
 }{
 	{"DATABASE_URL", "[DATABASE] DATABASE_URL is not set: provide postgres://user:password@host:5432/name", func(n Needs) bool { return n.Database }},
 	{"ENCRYPTION_KEY", "[SECURITY] ENCRYPTION_KEY is not set: provide 64 hex characters (openssl rand -hex 32)", func(n Needs) bool { return n.Key }},
-	{"STRIPE_SECRET_KEY", "[STRIPE] STRIPE_SECRET_KEY is not set: provide the platform's secret key (sk_…), or STRIPE_MERCHANT_KEY_FILE for one account without a platform", func(n Needs) bool { return n.Stripe && !n.OwnKey }},
-	{"STRIPE_CLIENT_ID", "[STRIPE] STRIPE_CLIENT_ID is not set: provide the platform's Connect client id (ca_…)", func(n Needs) bool { return n.Stripe && !n.OwnKey }},
+	{"STRIPE_SECRET_KEY", "[STRIPE] STRIPE_SECRET_KEY is not set: provide the platform's secret key (sk_…), or STRIPE_MERCHANT_KEY_FILE for one account without a platform", func(n Needs) bool { return n.Stripe && n.MerchantKey == "" }},
+	{"STRIPE_CLIENT_ID", "[STRIPE] STRIPE_CLIENT_ID is not set: provide the platform's Connect client id (ca_…)", func(n Needs) bool { return n.Stripe && n.MerchantKey == "" }},
 }
 
 // Load reads and checks what a subcommand needs of the environment. Its error is one line that
@@ -126,24 +126,24 @@ func (c *Config) loadMerchantKey(env environment, values map[string]string) erro
 	if !c.need.Stripe {
 		return nil
 	}
-	key, err := env.secret("STRIPE_MERCHANT_KEY")
-	if err != nil {
-		return err
-	}
+	key := c.need.MerchantKey
 	if key == "" {
-		return nil
+		var err error
+		if key, err = env.secret("STRIPE_MERCHANT_KEY"); err != nil {
+			return err
+		}
+		values["STRIPE_MERCHANT_KEY"] = key
 	}
-	if !connect.IsOwnKey(key) {
+	if key != "" && !connect.IsSecretKey(key) {
 		return errors.New("[STRIPE] STRIPE_MERCHANT_KEY is malformed: provide a secret or restricted key of the merchant's account (sk_… or rk_…)")
 	}
-	c.StripeMerchantKey, values["STRIPE_MERCHANT_KEY"] = key, key
-	c.need.OwnKey = true
+	c.StripeMerchantKey, c.need.MerchantKey = key, key
 	return nil
 }
 
 // Live says whether this process works with a live key.
 func (c *Config) Live() bool {
-	return IsLive(c.StripeSecretKey) || IsLive(c.StripeMerchantKey) || c.need.LiveKey
+	return connect.IsLive(c.StripeSecretKey) || connect.IsLive(c.StripeMerchantKey)
 }
 
 func missingError(names []string) error {
@@ -180,11 +180,6 @@ func (c *Config) loadMode(env environment, values map[string]string) error {
 		return errors.New("[STRIPE] dev mode never runs with a live key: unset PHANTOM_DEV, or provide a test key (sk_test_…)")
 	}
 	return nil
-}
-
-// IsLive tells a live key from a test key.
-func IsLive(key string) bool {
-	return strings.HasPrefix(key, "sk_live_") || strings.HasPrefix(key, "rk_live_")
 }
 
 // Host is the address to listen on: in dev mode the stand-ins are for nobody outside this machine.
@@ -291,8 +286,7 @@ func (c *Config) setKey(key vault.Key) error {
 }
 
 var (
-	secretKeyShape = regexp.MustCompile(`^[sr]k_(live|test)_[A-Za-z0-9_]+$`)
-	clientIDShape  = regexp.MustCompile(`^ca_[A-Za-z0-9_]+$`)
+	clientIDShape = regexp.MustCompile(`^ca_[A-Za-z0-9_]+$`)
 )
 
 func (c *Config) loadStripe(env environment) error {
@@ -316,19 +310,20 @@ func (c *Config) loadStripe(env environment) error {
 	if (c.StripeAPIBase == "") != (c.StripeConnectBase == "") {
 		return errors.New("[STRIPE] only one of STRIPE_API_BASE and STRIPE_CONNECT_BASE is set: provide both, or neither for Stripe itself")
 	}
-	if c.need.OwnKey && (c.StripeSecretKey == "") != (c.StripeClientID == "") {
+	if c.StripeMerchantKey != "" && (c.StripeSecretKey == "") != (c.StripeClientID == "") {
 		return errors.New("[STRIPE] only one of STRIPE_SECRET_KEY and STRIPE_CLIENT_ID is set: provide both for a Connect platform, or neither beside a merchant's own key")
 	}
-	if c.StripeSecretKey != "" && !secretKeyShape.MatchString(c.StripeSecretKey) {
+	if c.StripeSecretKey != "" && !connect.IsSecretKey(c.StripeSecretKey) {
 		return errors.New("[STRIPE] STRIPE_SECRET_KEY is malformed: provide the platform's secret key (sk_live_… or sk_test_…)")
 	}
 	if c.StripeClientID != "" && !clientIDShape.MatchString(c.StripeClientID) {
 		return errors.New("[STRIPE] STRIPE_CLIENT_ID is malformed: provide the platform's Connect client id (ca_…)")
 	}
-	if c.StripeSecretKey != "" && c.StripeMerchantKey != "" && IsLive(c.StripeSecretKey) != IsLive(c.StripeMerchantKey) {
+	if c.StripeSecretKey != "" && c.StripeMerchantKey != "" && connect.IsLive(c.StripeSecretKey) != connect.IsLive(c.StripeMerchantKey) {
 		return errors.New("[STRIPE] STRIPE_SECRET_KEY and STRIPE_MERCHANT_KEY are of different modes (live and test): provide both of one, or only one of them")
 	}
-	if c.Dev && !c.need.AtStripe && c.StripeMerchantKey == "" && (c.StripeSecretKey == "" || c.StripeClientID == "") {
+	madeUp := c.StripeMerchantKey == "" || sandbox.IsOwnKey(c.StripeMerchantKey)
+	if c.Dev && madeUp && (c.StripeSecretKey == "" || c.StripeClientID == "") {
 		// A sandbox of one's own (phantom sandbox) is used where its address is given.
 		c.Sandbox = c.StripeAPIBase == ""
 		if c.StripeSecretKey == "" {
@@ -360,7 +355,7 @@ func (c *Config) loadProviders(env environment) error {
 		}
 		*variable.target = base.String()
 	}
-	if c.StripeAPIBase != "" && (c.Dev || c.StripeSecretKey == sandbox.SecretKey) {
+	if c.StripeAPIBase != "" && (c.Dev || c.StripeSecretKey == sandbox.SecretKey || sandbox.IsOwnKey(c.StripeMerchantKey)) {
 		c.useSandboxProviders(c.StripeAPIBase)
 	}
 	return nil

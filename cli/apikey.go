@@ -28,7 +28,7 @@ const apiKeyUsage = "phantom apikey create --merchant acct_… [--name NAME] [--
 // no ENCRYPTION_KEY.
 func apiKey(ctx context.Context, call Call) error {
 	if call.asksForHelp() {
-		printUsage(call.Stdout, apiKeyUsage)
+		call.printUsage(apiKeyUsage)
 		return flag.ErrHelp
 	}
 	if len(call.Args) == 0 {

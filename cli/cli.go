@@ -22,6 +22,8 @@ type Call struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Version        string
+
+	summary string // of the subcommand, once it is found
 }
 
 // command is a subcommand. Args of its call are what follows its name.
@@ -30,14 +32,8 @@ type command struct {
 	run           func(context.Context, Call) error
 }
 
-var commands []command
-
-// Not where it is declared: help looks at it too.
-func init() {
-	commands = all()
-}
-
-func all() []command {
+// commands are all there are. A function, because completion, which is one of them, looks at them.
+func commands() []command {
 	return []command{
 		{"serve", "run the server (the default)", serve},
 		{"connect", "connect an account by a key of its own, without a Connect platform", connectOwn},
@@ -68,7 +64,7 @@ func all() []command {
 // Commands are the subcommands as they are typed, each of those that take an action with it.
 func Commands() (names []string) {
 	actions := map[string][]string{"tasks": tasksActions, "apikey": slices.Sorted(maps.Keys(apiKeyActions)), "shield": slices.Sorted(maps.Keys(shieldActions)), "oracle": slices.Sorted(maps.Keys(oracleActions))}
-	for _, c := range commands {
+	for _, c := range commands() {
 		if len(actions[c.name]) == 0 {
 			names = append(names, c.name)
 		}
@@ -96,8 +92,9 @@ func Run(ctx context.Context, call Call) error {
 		usage(call.Stdout)
 		return nil
 	}
-	for _, c := range commands {
+	for _, c := range commands() {
 		if c.name == name {
+			call.summary = c.summary
 			err := c.run(ctx, call)
 			if errors.Is(err, flag.ErrHelp) {
 				return nil
@@ -128,7 +125,7 @@ func ExitCode(err error) int {
 // Complain tells the operator of an error of [Run]: in one line, or in JSON where the log is.
 func Complain(call Call, err error) {
 	if call.Getenv("LOG_FORMAT") == "json" {
-		slog.New(slog.NewJSONHandler(call.Stderr, nil)).Error(err.Error()) //nolint:sloglint // it is the whole message
+		slog.New(slog.NewJSONHandler(call.Stderr, nil)).Error(err.Error()) //nolint:sloglint // it is all
 		return
 	}
 	fmt.Fprintln(call.Stderr, err)
@@ -140,7 +137,7 @@ func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "-
 
 func usage(w io.Writer) {
 	fmt.Fprint(w, "phantom finds customers who use a product without paying, and brings the money back.\n\nUsage: phantom [command]\n\n")
-	for _, c := range commands {
+	for _, c := range commands() {
 		fmt.Fprintf(w, "  %-11s %s\n", c.name, c.summary)
 	}
 	fmt.Fprintln(w, "\nphantom help COMMAND says what a command takes.")
@@ -168,7 +165,7 @@ func (call Call) parseFlags(flags *flag.FlagSet) error {
 	err := flags.Parse(call.Args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		help(call.Stdout, flags)
+		call.help(flags)
 		return err
 	case err != nil:
 		said := strings.Replace(err.Error(), "defined: -", "defined: --", 1)

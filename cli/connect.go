@@ -11,7 +11,6 @@ import (
 	"phantom/app"
 	"phantom/connect"
 	"phantom/db"
-	"phantom/sandbox"
 	"phantom/trail"
 )
 
@@ -30,7 +29,7 @@ func connectOwn(ctx context.Context, call Call) error {
 	}
 	own := connect.OwnKey{ReadOnly: *readOnly, ReadWrite: *readWrite}
 	var err error
-	if own.Key, err = secretIn(*keyFile, "--key-file", "sk_… or rk_…", connect.IsOwnKey); err != nil {
+	if own.Key, err = secretIn(*keyFile, "--key-file", "sk_… or rk_…", connect.IsSecretKey); err != nil {
 		return err
 	}
 	if *secretFile != "" {
@@ -38,9 +37,7 @@ func connectOwn(ctx context.Context, call Call) error {
 			return err
 		}
 	}
-	a, err := call.open(ctx, app.Needs{
-		Database: true, Key: true, Stripe: true, OwnKey: true, AtStripe: !sandbox.IsOwnKey(own.Key), LiveKey: app.IsLive(own.Key),
-	})
+	a, err := call.open(ctx, app.Needs{Database: true, Key: true, Stripe: true, MerchantKey: own.Key})
 	if err != nil {
 		return err
 	}
@@ -121,7 +118,7 @@ func disconnect(ctx context.Context, call Call) error {
 		return err
 	}
 	defer a.Close()
-	err = merchants(a.Pool).Forget(trail.By(ctx, trail.Operator("disconnect")), *account)
+	err = merchants(a.Pool).DisconnectNow(trail.By(ctx, trail.Operator("disconnect")), *account)
 	switch {
 	case errors.Is(err, connect.ErrUnknownAccount):
 		return unknownAccount("disconnect", *account)

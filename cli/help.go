@@ -35,14 +35,14 @@ var examples = map[string]string{
 }
 
 // help says what a command does, and what it takes.
-func help(w io.Writer, flags *flag.FlagSet) {
+func (call Call) help(flags *flag.FlagSet) {
+	w := call.Stdout
 	name, _, _ := strings.Cut(flags.Name(), " ")
-	for _, c := range commands {
-		if c.name == name {
-			fmt.Fprintf(w, "phantom %s: %s.\n\n", c.name, c.summary)
-		}
-	}
+	fmt.Fprintf(w, "phantom %s: %s.\n\n", name, call.summary)
 	fmt.Fprintf(w, "Usage: phantom %s", flags.Name())
+	if flags.Name() == "completion" {
+		fmt.Fprint(w, " bash|zsh|fish")
+	}
 	some := false
 	flags.VisitAll(func(*flag.Flag) { some = true })
 	if some {
@@ -70,13 +70,9 @@ func help(w io.Writer, flags *flag.FlagSet) {
 }
 
 // printUsage shows the actions of a command, "phantom tasks list … | show ID", one a line.
-func printUsage(w io.Writer, usage string) {
-	words := strings.Fields(usage)
-	for _, c := range commands {
-		if c.name == words[1] {
-			fmt.Fprintf(w, "phantom %s: %s.\n\nUsage:\n", c.name, c.summary)
-		}
-	}
+func (call Call) printUsage(usage string) {
+	w, words := call.Stdout, strings.Fields(usage)
+	fmt.Fprintf(w, "phantom %s: %s.\n\nUsage:\n", words[1], call.summary)
 	for _, action := range strings.Split(strings.TrimPrefix(usage, "phantom "+words[1]+" "), " | ") {
 		fmt.Fprintf(w, "  phantom %s %s\n", words[1], action)
 	}
@@ -132,7 +128,7 @@ func healthcheck(ctx context.Context, call Call) error {
 
 // completion prints what completes the commands and their actions in a shell.
 func completion(_ context.Context, call Call) error {
-	flags := newFlags("completion bash|zsh|fish")
+	flags := newFlags("completion")
 	if err := call.parseFlags(flags); err != nil {
 		return err
 	}

@@ -3,6 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -33,14 +36,20 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			}
 		}
 	}
-	for name := range examples {
-		if words := strings.Fields(name); !strings.Contains(examples[name], "phantom") || words[0] == "" {
-			t.Errorf("the example of %s: %s", name, examples[name])
+	for name, example := range examples {
+		text, err := call(append([]string{"help"}, strings.Fields(name)...)...)
+		if err != nil || name != "serve" && !strings.Contains(text, example) {
+			t.Errorf("phantom help %s does not show its example: %v\n%s", name, err, text)
+		}
+		for word := range strings.FieldsSeq(example) {
+			if strings.HasPrefix(word, "-") && !strings.Contains(text, "  "+word) {
+				t.Errorf("the example of %s has the flag %s, which it does not take", name, word)
+			}
 		}
 	}
 }
 
-// Whoever calls a command in a wrong way is told what is right, by exit code 2.
+// A command that is called in a wrong way says what is right, and exits with 2.
 func TestMisuseIsExitCode2(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{
@@ -65,5 +74,35 @@ func TestCompletionKnowsTheCommands(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What ends a process is one line for people, and JSON where the log is.
+func TestComplain(t *testing.T) {
+	t.Parallel()
+	for format, want := range map[string]string{"": "broken\n", "text": "broken\n", "json": `"level":"ERROR","msg":"broken"}` + "\n"} {
+		var log bytes.Buffer
+		Complain(Call{Getenv: func(name string) string { return map[string]string{"LOG_FORMAT": format}[name] }, Stderr: &log}, errors.New("broken"))
+		if got := log.String(); format == "json" && !strings.HasSuffix(got, want) || format != "json" && got != want {
+			t.Errorf("%q: %q", format, got)
+		}
+	}
+}
+
+// A container is healthy while its server is ready.
+func TestHealthcheck(t *testing.T) {
+	t.Parallel()
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	if out, err := call("healthcheck", "--url", server.URL); err != nil || out != "ready\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	status = http.StatusServiceUnavailable
+	if out, err := call("healthcheck", "--url", server.URL); err == nil || ExitCode(err) != 1 || out != "" {
+		t.Errorf("of a server that is not ready: %q, %v", out, err)
+	}
+	server.Close()
+	if _, err := call("healthcheck", "--url", server.URL); err == nil || ExitCode(err) != 1 {
+		t.Errorf("of no server: %v", err)
 	}
 }

@@ -38,7 +38,7 @@ var shieldActions = map[string]func(context.Context, Call) error{
 // shieldOf is the subcommand: its first argument says what to do.
 func shieldOf(ctx context.Context, call Call) error {
 	if call.asksForHelp() {
-		printUsage(call.Stdout, shieldUsage)
+		call.printUsage(shieldUsage)
 		return flag.ErrHelp
 	}
 	if len(call.Args) == 0 {
@@ -319,7 +319,7 @@ func shieldKeys(ctx context.Context, call Call) error {
 
 func shieldVerify(ctx context.Context, call Call) error {
 	if call.asksForHelp() {
-		printUsage(call.Stdout, shieldUsage)
+		call.printUsage(shieldUsage)
 		return flag.ErrHelp
 	}
 	if len(call.Args) != 1 {

@@ -44,7 +44,7 @@ var harmless = []string{ghost.KindAudit, ghost.KindRefresh, ghost.KindWebhook, p
 // no ENCRYPTION_KEY.
 func tasks(ctx context.Context, call Call) error {
 	if call.asksForHelp() {
-		printUsage(call.Stdout, tasksUsage)
+		call.printUsage(tasksUsage)
 		return flag.ErrHelp
 	}
 	if len(call.Args) == 0 {
@@ -149,7 +149,7 @@ func printTasks(rows []db.TaskListAllRow, stdout, stderr io.Writer) error {
 // tasksOne is what to do with the one task that args name.
 func tasksOne(action string, call Call) (func(context.Context, *pgxpool.Pool) error, error) {
 	if len(call.Args) == 1 && call.asksForHelp() {
-		printUsage(call.Stdout, tasksUsage)
+		call.printUsage(tasksUsage)
 		return nil, flag.ErrHelp
 	}
 	if len(call.Args) != 1 {

@@ -8,7 +8,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -106,7 +105,7 @@ func New(config Config, pool *pgxpool.Pool) *Service {
 		mutations: client(observed{capped{noReplay{transport()}, maxAnswer}, config.Observe}),
 		paces:     make(map[uuid.UUID]*pace),
 		memories:  make(map[uuid.UUID]memory),
-		live:      strings.HasPrefix(config.SecretKey, "sk_live_") || strings.HasPrefix(config.SecretKey, "rk_live_"),
+		live:      IsLive(config.SecretKey),
 	}
 }
 

@@ -66,6 +66,23 @@ func (s *Service) Disconnect(ctx context.Context, tx pgx.Tx, account string, at 
 	return true, touch(ctx, tx, id)
 }
 
+// DisconnectNow is [Service.Disconnect] by an operator's word. It fails with [ErrUnknownAccount]
+// where the account is not connected.
+func (s *Service) DisconnectNow(ctx context.Context, account string) error {
+	return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		now, err := db.New(tx).Now(ctx)
+		if err != nil {
+			return fmt.Errorf("read clock: %w", err)
+		}
+		// a second on: one in which it was connected counts as before
+		done, err := s.Disconnect(ctx, tx, account, now.Add(time.Second))
+		if err == nil && !done {
+			err = ErrUnknownAccount
+		}
+		return err
+	})
+}
+
 // connection is what the log says of a merchant's.
 type connection struct {
 	Connected bool `json:"connected"`

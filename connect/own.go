@@ -3,14 +3,11 @@ package connect
 import (
 	"context"
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -24,8 +21,8 @@ import (
 // Connect platform.
 type OwnKey struct {
 	Key           string // sk_… or rk_…
-	WebhookSecret string // whsec_… of the endpoint for this account alone; "" keeps the one of before
-	ReadOnly      bool   // the key may change nothing: audits and levels of access, and no hunts that charge
+	WebhookSecret string // whsec_… of the endpoint for this account alone; "" keeps what is there
+	ReadOnly      bool   // the key may change nothing: audits, levels of access, no charges
 	ReadWrite     bool   // it may again, where one before it only read
 }
 
@@ -37,13 +34,18 @@ type Permission struct {
 }
 
 var (
-	ownKeyShape = regexp.MustCompile(`^[sr]k_(live|test)_[A-Za-z0-9_]+$`)
-	whsecShape  = regexp.MustCompile(`^whsec_[A-Za-z0-9+/=_-]+$`)
-	rakShape    = regexp.MustCompile(`\brak_[a-z_]{1,60}\b`)
+	secretKeyShape = regexp.MustCompile(`^[sr]k_(live|test)_[A-Za-z0-9_]+$`)
+	whsecShape     = regexp.MustCompile(`^whsec_[A-Za-z0-9+/=_-]+$`)
+	rakShape       = regexp.MustCompile(`\brak_[a-z_]{1,60}\b`)
 )
 
-// IsOwnKey tells a secret or restricted key of Stripe's from other texts.
-func IsOwnKey(text string) bool { return ownKeyShape.MatchString(text) }
+// IsSecretKey tells a secret or restricted key of Stripe's from other texts.
+func IsSecretKey(text string) bool { return secretKeyShape.MatchString(text) }
+
+// IsLive tells a live key from a test key.
+func IsLive(key string) bool {
+	return strings.HasPrefix(key, "sk_live_") || strings.HasPrefix(key, "rk_live_")
+}
 
 // IsWebhookSecret tells a signing secret of an endpoint from other texts.
 func IsWebhookSecret(text string) bool { return whsecShape.MatchString(text) }
@@ -111,7 +113,7 @@ func (s *Service) KnowsOwn(ctx context.Context, key string) (k Known, err error)
 // [ErrConnectedOtherway] or [ErrOwnKeyMode]. Nothing is stored then. What only reads goes on so
 // until the operator says otherwise.
 func (s *Service) ConnectOwn(ctx context.Context, own OwnKey) (o Own, err error) {
-	o.Livemode = strings.HasPrefix(own.Key[1:], "k_live_")
+	o.Livemode = IsLive(own.Key)
 	// Before it is sent anywhere: a live key belongs neither into a test server nor onto a plain
 	// connection.
 	if s.config.SecretKey != "" && o.Livemode != s.live || o.Livemode && s.config.APIBase != "" && !strings.HasPrefix(s.config.APIBase, "https://") {
@@ -177,33 +179,18 @@ func webhookSecretContext(account string) string { return "merchants.webhook_sec
 
 // mayRead tries a key. named is what Stripe calls the permission that it lacks.
 func (s *Service) mayRead(ctx context.Context, key, path string, into any) (granted bool, named string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
-	defer cancel()
-	request, err := s.builder.NewRequest(http.MethodGet, path, key, "application/x-www-form-urlencoded", &stripe.Params{Context: ctx})
-	if err != nil {
-		return false, "", scrub(err)
-	}
-	response, err := s.reads.Do(request)
-	if err != nil {
-		return false, "", scrub(err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return false, "", scrub(err)
-	}
-	switch response.StatusCode {
-	case http.StatusOK:
-		if err := json.Unmarshal(body, into); err != nil {
-			return false, "", errUnreadable
-		}
-		return true, "", nil
-	case http.StatusUnauthorized:
+	a, err := s.ask(ctx, key, path)
+	switch {
+	case err != nil:
+		return false, "", err
+	case a.status == http.StatusUnauthorized:
 		return false, "", ErrOwnKeyRefused
-	case http.StatusForbidden:
-		return false, rakShape.FindString(string(body)), nil
+	case a.status == http.StatusForbidden:
+		return false, rakShape.FindString(string(a.body)), nil
+	case a.status != http.StatusOK:
+		return false, "", a.said
 	}
-	return false, "", answered(response)
+	return true, "", a.decode(into)
 }
 
 // OwnEndpoint is an account that is connected by a key of its own, and what signs the events of its
@@ -218,20 +205,4 @@ func (s *Service) OwnEndpoint(ctx context.Context, merchantID uuid.UUID) (accoun
 	}
 	secret, err = row.WebhookSecret.Reveal(webhookSecretContext(row.Account))
 	return row.Account, secret, err
-}
-
-// Forget disconnects an account by its operator's word: tokens are forgotten and tasks parked, as
-// if Stripe had said so. It fails with [ErrUnknownAccount] where it is not connected.
-func (s *Service) Forget(ctx context.Context, account string) error {
-	return db.InTx(ctx, s.pool, func(tx pgx.Tx) error {
-		now, err := db.New(tx).Now(ctx)
-		if err != nil {
-			return fmt.Errorf("read clock: %w", err)
-		}
-		done, err := s.Disconnect(ctx, tx, account, now.Add(time.Second)) // after the connection, whatever its second
-		if err == nil && !done {
-			err = ErrUnknownAccount
-		}
-		return err
-	})
 }

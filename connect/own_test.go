@@ -26,10 +26,10 @@ func TestOwnKeyTakesOverNothing(t *testing.T) {
 	if _, _, err := b.s.OwnEndpoint(ctx, m.ID); !errors.Is(err, ErrUnknownAccount) {
 		t.Errorf("a merchant of a platform has an endpoint of their own: %v", err)
 	}
-	if err := b.s.Forget(ctx, m.StripeUserID); err != nil {
+	if err := b.s.DisconnectNow(ctx, m.StripeUserID); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.s.Forget(ctx, m.StripeUserID); !errors.Is(err, ErrUnknownAccount) {
+	if err := b.s.DisconnectNow(ctx, m.StripeUserID); !errors.Is(err, ErrUnknownAccount) {
 		t.Errorf("forgotten twice: %v", err)
 	}
 	o, err := b.s.ConnectOwn(ctx, own)
@@ -68,7 +68,7 @@ func TestOwnKeyTakesOverNothing(t *testing.T) {
 	}
 
 	// A key that was forgotten does not come back by itself: its account is known to be gone.
-	if err := b.s.Forget(ctx, m.StripeUserID); err != nil {
+	if err := b.s.DisconnectNow(ctx, m.StripeUserID); err != nil {
 		t.Fatal(err)
 	}
 	if k, err := b.s.KnowsOwn(ctx, own.Key); k != (Known{Any: true}) || err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -65,29 +64,53 @@ var errUnreadable = errors.New("stripe's answer cannot be read")
 
 // platformGet reads something with the platform's own key. What it may not read is no error.
 func (s *Service) platformGet(ctx context.Context, path string, into any) (status int, date time.Time, err error) {
+	a, err := s.ask(ctx, s.config.SecretKey, path)
+	switch {
+	case err != nil:
+		return 0, date, err
+	case a.status == http.StatusUnauthorized:
+		return a.status, a.date, ErrPlatformKey
+	case a.status == http.StatusForbidden:
+		return a.status, a.date, nil
+	case a.status != http.StatusOK:
+		return a.status, a.date, a.said
+	}
+	return a.status, a.date, a.decode(into)
+}
+
+// reply is what Stripe says to a key that is no merchant's yet.
+type reply struct {
+	status int
+	date   time.Time // of Stripe's clock; zero if it did not say
+	body   []byte
+	said   error // the answer, for where it is none that was hoped for
+}
+
+// decode reads the body. Its error quotes nothing of it.
+func (r reply) decode(into any) error {
+	if json.Unmarshal(r.body, into) != nil {
+		return errUnreadable
+	}
+	return nil
+}
+
+// ask reads something with a key, once and at nobody's pace.
+func (s *Service) ask(ctx context.Context, key, path string) (r reply, err error) {
 	ctx, cancel := context.WithTimeout(ctx, stripeTimeout)
 	defer cancel()
-	request, err := s.builder.NewRequest(http.MethodGet, path, s.config.SecretKey, "application/x-www-form-urlencoded", &stripe.Params{Context: ctx})
+	request, err := s.builder.NewRequest(http.MethodGet, path, key, "application/x-www-form-urlencoded", &stripe.Params{Context: ctx})
 	if err != nil {
-		return 0, date, scrub(err)
+		return r, scrub(err)
 	}
 	response, err := s.reads.Do(request)
 	if err != nil {
-		return 0, date, scrub(err)
+		return r, scrub(err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	date, _ = http.ParseTime(response.Header.Get("Date"))
-	switch response.StatusCode {
-	case http.StatusOK:
-	case http.StatusUnauthorized:
-		return response.StatusCode, date, ErrPlatformKey
-	case http.StatusForbidden:
-		return response.StatusCode, date, nil
-	default:
-		return response.StatusCode, date, fmt.Errorf("stripe answered %d (request %.64q)", response.StatusCode, response.Header.Get("Request-Id"))
+	r.status, r.said = response.StatusCode, answered(response)
+	r.date, _ = http.ParseTime(response.Header.Get("Date"))
+	if r.body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer)); err != nil {
+		return r, scrub(err)
 	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(into); err != nil {
-		return response.StatusCode, date, errUnreadable
-	}
-	return response.StatusCode, date, nil
+	return r, nil
 }

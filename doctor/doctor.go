@@ -162,7 +162,7 @@ func (d *Diagnosis) checkStripe(ctx context.Context) {
 		return
 	}
 	mode := "test mode"
-	if app.IsLive(key) {
+	if connect.IsLive(key) {
 		mode = "live mode"
 	}
 	if c.StripeAPIBase != "" {

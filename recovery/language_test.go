@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -110,6 +111,15 @@ func TestMessagesNameWhatComes(t *testing.T) {
 		t.Errorf("the next attempt is not named: %s", text)
 	}
 
+	id, hunt = p.plan(person{"cus_4", "reads@example.com"}, playbook.Email, "payment_failed")
+	p.Exec(`INSERT INTO scheduled_tasks (merchant_id, id, kind, params, unique_key, run_at) VALUES ($1, gen_random_uuid(), 'invoice_pay', '{}', $2, '2026-12-03 15:00:00Z')`,
+		p.merchant, "charge:"+hunt.String())
+	p.Exec("UPDATE merchants SET scope = 'read_only'")
+	p.try(id)
+	if text := p.sent(id.String()).Text; strings.Contains(text, "we try again") {
+		t.Errorf("an attempt is announced that a key cannot make: %s", text)
+	}
+
 	id, hunt = p.plan(person{"cus_2", "last@example.com"}, playbook.Email, "last_notice")
 	p.Exec(`INSERT INTO shield_policies (merchant_id, version, body) VALUES ($1, 1, '{"mode":"enforce"}')`, p.merchant)
 	p.Exec(`INSERT INTO shield_states (merchant_id, subscription, customer, livemode, facts, ticket, told_at, level, reason, ahead)
@@ -127,5 +137,22 @@ func TestMessagesNameWhatComes(t *testing.T) {
 	p.try(id)
 	if text := p.sent(id.String()).Text; strings.Contains(text, "your access ends on") {
 		t.Errorf("an end of access that is only rehearsed is named: %s", text)
+	}
+}
+
+// Messages that do not leave are counted in the log, by their reason.
+func TestSkippedMessagesAreCounted(t *testing.T) {
+	t.Parallel()
+	p := setupPost(t)
+	for i := range 5 {
+		id, hunt := p.plan(person{fmt.Sprintf("cus_%d", i), fmt.Sprintf("skipped%d@example.com", i)}, playbook.Email, "reminder")
+		invoice := p.Text("SELECT g.stripe_invoice_id FROM hunts h JOIN ghost_targets g ON g.id = h.ghost_id WHERE h.id = $1", hunt)
+		p.world.set(func() {
+			p.world.invoices[invoice] = `"status":"open","amount_remaining":4900,"hosted_invoice_url":null`
+		})
+		p.try(id)
+	}
+	if n := strings.Count(p.log.String(), "a message was skipped"); n != 1 || !strings.Contains(p.log.String(), "no page to pay on") {
+		t.Errorf("%d lines of five messages: %s", n, p.log)
 	}
 }

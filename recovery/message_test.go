@@ -42,6 +42,9 @@ func TestEmailIsSent(t *testing.T) {
 		!strings.Contains(email.HTML, "Visa ending in 4242") || !strings.Contains(email.HTML, "Ada Canary") {
 		t.Errorf("%+v", email)
 	}
+	if !strings.Contains(p.log.String(), "a message was sent") || !strings.Contains(p.log.String(), "hunt="+hunt.String()) {
+		t.Errorf("the log says nothing of it: %s", p.log)
+	}
 	row := p.row(id)
 	if row.SealedParams != nil || row.FirstSentAt == nil || !strings.Contains(string(row.Outcome), took.id) {
 		t.Errorf("%+v", row)

@@ -63,11 +63,6 @@ func (s *Server) takeEvent(w http.ResponseWriter, r *http.Request, whose func() 
 		s.refuseEvent(w, err)
 		return
 	}
-	account, secrets, err := whose()
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
 	body, done, err := s.readUnverified(r)
 	defer done()
 	var tooLarge *http.MaxBytesError
@@ -80,6 +75,11 @@ func (s *Server) takeEvent(w http.ResponseWriter, r *http.Request, whose func() 
 		return
 	case err != nil: // the sender has gone, or was too slow
 		writeError(w, http.StatusBadRequest, connect.CodeInvalidRequest, "The request's body ended too early.")
+		return
+	}
+	account, secrets, err := whose()
+	if err != nil {
+		s.fail(w, r, err)
 		return
 	}
 	if err := verify(body, header, secrets); err != nil {
